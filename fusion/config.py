@@ -1,0 +1,248 @@
+"""What each command can be told: one checked model a command, from defaults, a YAML file and the command line.
+
+The same model is written back as ``config.yaml`` beside every result, so that a result can be made again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fusion.errors import UsageError
+
+
+class ConfigError(UsageError):
+    """A configuration file or option holds something that the command does not take."""
+
+
+def _listed(value: Any) -> Any:
+    """``a,b`` as a list, which is how lists are typed on a command line."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_listed)]
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
+
+#: The blocks that need nothing but the picture.
+HANDCRAFTED = ("morphology", "texture", "colour")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataSettings(_Settings):
+    """Which cells."""
+
+    data: Path = Field(description="a C-NMC tree, a folder of class folders, or a CSV/Parquet table")
+    part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="part of a C-NMC release")
+    classes: Names = Field([], description="only these classes")
+    folds: Names = Field([], description="only these folds")
+    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+
+
+class FeatureSettings(_Settings):
+    """Which measurements."""
+
+    features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
+    extractors: dict[str, dict[str, Any]] = Field({}, description="parameters of extractors by name")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+    @property
+    def blocks(self) -> list[str]:
+        """The chosen blocks, defaults filled in, each once."""
+        chosen = self.features or [*HANDCRAFTED, *(["cnn"] if "cnn" in self.extractors else [])]
+        return list(dict.fromkeys(chosen))
+
+
+class FitSettings(_Settings):
+    """How layer and classifiers are fitted and judged."""
+
+    classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
+    layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
+    splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
+    positive: str | None = Field(None, description="class that sensitivity is about")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    seed: int = Field(0, ge=0, description="of every random choice")
+
+
+class InspectConfig(DataSettings):
+    """fusion inspect"""
+
+    splits: int = Field(5, ge=2, le=1000, description="folds of the random split whose leaks are counted")
+
+
+class ExtractConfig(DataSettings, FeatureSettings):
+    """fusion extract"""
+
+    export: Path | None = Field(None, description="write the table as .parquet or .csv")
+
+
+class TrainConfig(DataSettings, FeatureSettings, FitSettings):
+    """fusion train"""
+
+    classifier: str = Field("svm", description="name of a classifier")
+    output: Path = Field(description="folder of the model")
+
+
+class EvaluateConfig(DataSettings):
+    """fusion evaluate"""
+
+    model: Path = Field(description="folder of a model")
+    output: Path = Field(description="folder of the result")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
+    seed: int = Field(0, ge=0, description="of the bootstrap")
+
+
+class PredictConfig(_Settings):
+    """fusion predict"""
+
+    model: Path = Field(description="folder of a model")
+    images: list[Path] = Field(min_length=1, description="pictures, folders or tables")
+    csv: Path | None = Field(None, description="write the predictions here")
+    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+
+class AblateConfig(DataSettings, FeatureSettings, FitSettings):
+    """fusion ablate"""
+
+    # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
+    compare: Names = Field(["svm", "xgb", "logreg"], description="classifiers to compare")
+    split: Literal["grouped", "random"] = Field("grouped", description="random leaks, and is stamped so")
+    output: Path = Field(description="folder of the result")
+
+
+class SynthesizeConfig(_Settings):
+    """fusion synthesize"""
+
+    output: Path = Field(description="folder to make")
+    subjects: int = Field(24, description="half of them leukaemic")
+    cells: int = Field(20, ge=1, description="cells of each subject")
+    class_effect: float = Field(1.0, ge=0, description="multiplies the difference between the classes")
+    subject_effect: float = Field(1.0, ge=0, description="multiplies the difference between subjects")
+    folds: int = Field(3, ge=1, description="folds of whole subjects")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    seed: int = Field(0, ge=0, description="same seed, same bytes")
+
+
+Config = TypeVar("Config", bound=_Settings)
+
+
+def build_config(
+    kind: type[Config], *, file: Path | None = None, settings: Sequence[str] = (), options: Mapping[str, Any]
+) -> Config:
+    """A checked configuration: options of the command line over ``--set`` over the file over the defaults.
+
+    Parameters
+    ----------
+    kind : the command's model.
+    file : YAML.
+    settings : ``key=value`` texts; dots lead into nested settings, values are read as YAML.
+    options : nested plain values; None means not given.
+
+    Raises
+    ------
+    ConfigError : unknown key, wrong value, unreadable or dangerous YAML.
+    """
+    merged: dict[str, Any] = {} if file is None else read_yaml(file)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError("--set takes key=value", found=setting)
+        _merge(merged, _nest(key.split("."), parse_yaml(value, f"--set {key}")))
+    _merge(merged, _given(options))
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(kind.model_fields) if first["type"] == "extra_forbidden" else first["msg"]
+        if first["type"] == "missing":
+            raise ConfigError(
+                f"no '{where}' given", do="Give it on the command line, or in a --config file."
+            ) from error
+        source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
+        raise ConfigError(
+            f"{'unknown' if first['type'] == 'extra_forbidden' else 'wrong'} setting '{where}'{source}",
+            found=repr(first["input"])[:100],
+            expected=known,
+        ) from error
+
+
+def write_config(config: BaseModel) -> str:
+    """YAML that ``build_config`` reads back to the same configuration."""
+    import yaml
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; see ``parse_yaml``."""
+    try:
+        content = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}", found=str(error)) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} holds no settings", found=type(content).__name__, expected="key: value lines")
+    return content
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain values from YAML, without aliases (they can grow to any size) and without a key given twice.
+
+    Raises
+    ------
+    ConfigError : names ``source`` and the line.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.MarkedYAMLError(problem="an alias (*name)", problem_mark=self.peek_event().start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if str(key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"'{key.value}' twice", problem_mark=key.start_mark)
+                seen.add(str(key.value))
+            return super().construct_mapping(node, deep)
+
+    # YAML 1.1 takes 1e-4 for text, since it has no point.
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+    try:
+        return yaml.load(text, Loader)  # a SafeLoader: builds plain values only
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"line {line} of {source} is not a setting", found=str(error.problem)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML", found=" ".join(str(error).split())) from error
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _nest(keys: Sequence[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given; a nested mapping counts if anything in it was."""
+    nested = {key: _given(value) if isinstance(value, Mapping) else value for key, value in options.items()}
+    return {key: value for key, value in nested.items() if value is not None and value != {} and value != ()}

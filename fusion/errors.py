@@ -1,0 +1,43 @@
+"""The one exception family a user may meet; each member is defined where its cause lives."""
+
+from __future__ import annotations
+
+
+class FusionError(Exception):
+    """Something the user can mend, told in the shape every message of Fusion has.
+
+    Parameters
+    ----------
+    what : one line that names the file or option concerned.
+    found : what was there instead of the expected.
+    expected : what would have been accepted.
+    do : the next step for the reader, an imperative sentence.
+    """
+
+    #: Exit code of the command line: 2 for wrong use, 1 for a failure on the way.
+    exit_code = 1
+
+    def __init__(self, what: str, *, found: str = "", expected: str = "", do: str = "") -> None:
+        self.what, self.found, self.expected, self.do = what, found, expected, do
+        super().__init__(what, found, expected, do)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        lines += [f"  found: {self.found}"] if self.found else []
+        lines += [f"  expected: {self.expected}"] if self.expected else []
+        lines += [f"  {self.do}"] if self.do else []
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple:
+        """Keep all four parts when the error crosses from a worker process."""
+        return _rebuild, (type(self), self.what, self.found, self.expected, self.do)
+
+
+def _rebuild(kind: type[FusionError], what: str, found: str, expected: str, do: str) -> FusionError:
+    return kind(what, found=found, expected=expected, do=do)
+
+
+class UsageError(FusionError):
+    """The command or call itself was wrong: exit code 2."""
+
+    exit_code = 2
