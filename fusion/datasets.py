@@ -1,0 +1,220 @@
+"""A data set: labelled pictures with their subjects, folds and content keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import readers
+from fusion.errors import UsageError
+from fusion.files import printable, sha256
+from fusion.index import Content, FileIndex
+from fusion.readers import DatasetError, Listed
+from fusion.splits import merge_groups
+from fusion.store import default_store
+
+__all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One readable picture.
+
+    ``image_key`` is the sha256 of the picture file: two samples that share it show the same cell, whatever their
+    names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
+    too: it says which measurements can be reused.
+    """
+
+    path: Path
+    key: str
+    image_key: str
+    label: str | None = None
+    subject: str | None = None
+    group: str | None = None
+    fold: str | None = None
+    mask_path: Path | None = None
+    um_per_px: float | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A picture that was skipped: where in the work ("read", "cell", "extract") and why, in one line."""
+
+    path: Path
+    stage: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures that can be read, those that cannot, and what the reader wants known.
+
+    Attributes
+    ----------
+    root : the folder, or the table's folder; sample names are relative to it.
+    layout : "cnmc", "class folders", "folder" or "table".
+    samples : readable pictures in the order of the listing.
+    faults : unreadable pictures.
+    notes : remarks for the user, one line each.
+    """
+
+    root: Path
+    layout: str
+    samples: tuple[Sample, ...]
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def names(self) -> list[str]:
+        """Path of every sample relative to ``root``, as printable text."""
+        return [sample_name(sample.path, self.root) for sample in self.samples]
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that occur, sorted."""
+        return sorted({sample.label for sample in self.samples if sample.label is not None})
+
+    @property
+    def subjects_known(self) -> bool:
+        """Whether every sample names its subject (or another group)."""
+        return all(sample.subject is not None or sample.group is not None for sample in self.samples)
+
+    def groups(self) -> NDArray[np.intp]:
+        """Group number of every sample: subjects and groups, merged wherever they share a picture."""
+        return merge_groups(
+            [sample.subject for sample in self.samples],
+            [sample.image_key for sample in self.samples],
+            [sample.group for sample in self.samples],
+        )
+
+    def select(self, classes: Sequence[str] = (), folds: Sequence[str] = ()) -> Dataset:
+        """The samples of these classes and folds; an empty selection keeps all.
+
+        Raises
+        ------
+        UsageError : a class or fold that does not occur.
+        """
+        kept = self.samples
+        for option, attribute, wanted in (("--classes", "label", classes), ("--folds", "fold", folds)):
+            known = {getattr(sample, attribute) for sample in self.samples} - {None}
+            if unknown := sorted(set(wanted) - known):
+                raise UsageError(
+                    f"{option} names what the data set does not have",
+                    found=", ".join(unknown),
+                    expected=", ".join(sorted(known)) or f"no {attribute} is known",
+                )
+            kept = tuple(sample for sample in kept if not wanted or getattr(sample, attribute) in wanted)
+        return replace(self, samples=kept)
+
+    def labelled(self) -> Dataset:
+        """The labelled samples.
+
+        Raises
+        ------
+        DatasetError : there are none, or they are all of one class.
+        """
+        kept = tuple(sample for sample in self.samples if sample.label is not None)
+        found = replace(self, samples=kept)
+        if len(found.classes) < 2:
+            raise DatasetError(
+                f"nothing to compare in {printable(self.root)}",
+                found=f"{len(kept)} labelled pictures, of {len(found.classes)} classes",
+                expected="at least two classes",
+                do="Give class folders, C-NMC file names, or a table with a column 'label'.",
+            )
+        unlabelled = len(self.samples) - len(kept)
+        notes = (*self.notes, f"{unlabelled} pictures without a label are left out.") if unlabelled else self.notes
+        return replace(found, notes=notes)
+
+
+def load_dataset(
+    path: Path | str,
+    *,
+    part: str | None = None,
+    store: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Read a C-NMC tree, a folder of class folders, a flat folder, or a CSV/Parquet table.
+
+    Parameters
+    ----------
+    path : the folder or table.
+    part : of a C-NMC release: "train", "preliminary", "final" or "all". None takes the training part where there
+        are several, so that no test picture is trained on by accident, and says so in ``notes``.
+    store : where the index of file contents lives; None takes ``$FUSION_CACHE`` or the platform's cache folder.
+    progress : called with (files read, files to read).
+
+    Raises
+    ------
+    DatasetError : nothing to read; see ``readers.read_listing``.
+    """
+    path = Path(path)
+    layout, listed = readers.read_listing(path)
+    listed, notes = _choose_part(listed, part, path)
+    index = FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
+    masks = [entry.mask_path for entry in listed if entry.mask_path is not None]
+    contents = index.look_up([entry.path for entry in listed], masks, progress)
+    samples: list[Sample] = []
+    faults: list[Fault] = []
+    for entry in listed:
+        sample = _sample(entry, contents)
+        (samples if isinstance(sample, Sample) else faults).append(sample)  # type: ignore[arg-type]
+    root = path if path.is_dir() else path.parent
+    return Dataset(root, layout, tuple(samples), tuple(faults), tuple(notes))
+
+
+def content_key(image_key: str, mask_key: str | None) -> str:
+    """The sample's key: the picture's hash, or the hash of picture and mask where there is one."""
+    return image_key if mask_key is None else sha256(f"{image_key}+{mask_key}".encode())
+
+
+def sample_name(path: Path, root: Path) -> str:
+    """How a picture is called in tables and messages: relative to its data set where it lies inside."""
+    return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path)
+
+
+def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[list[Listed], list[str]]:
+    counts: dict[str, int] = {}
+    for entry in listed:
+        if entry.part is not None:
+            counts[entry.part] = counts.get(entry.part, 0) + 1
+    if part not in (None, "all") and part not in counts:
+        raise DatasetError(
+            f"no {part} part in {path}", expected=", ".join(counts) or "this data set is not a C-NMC release"
+        )
+    if part == "all" or len(counts) < 2:
+        return listed, []
+    chosen = part or (readers.TRAIN if readers.TRAIN in counts else readers.PRELIMINARY)
+    kept = [entry for entry in listed if entry.part == chosen]
+    rest = ", ".join(f"{name} ({count} pictures)" for name, count in counts.items() if name != chosen)
+    return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
+
+
+def _sample(entry: Listed, contents: dict[Path, Content]) -> Sample | Fault:
+    picture = contents[entry.path]
+    mask = None if entry.mask_path is None else contents[entry.mask_path]
+    if picture.fault:
+        return Fault(entry.path, "read", picture.fault)
+    if mask is not None and mask.fault:
+        return Fault(entry.path, "read", f"mask {entry.mask_path}: {mask.fault}")
+    return Sample(
+        path=entry.path,
+        key=content_key(picture.sha256, None if mask is None else mask.sha256),
+        image_key=picture.sha256,
+        label=entry.label,
+        subject=entry.subject,
+        group=entry.group,
+        fold=entry.fold,
+        mask_path=entry.mask_path,
+        um_per_px=entry.um_per_px,
+    )

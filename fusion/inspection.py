@@ -1,0 +1,118 @@
+"""What is in a data set before anyone measures it: counts, unreadable files, identical pictures, leaks to come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fusion.config import InspectConfig
+from fusion.datasets import Dataset, Sample
+from fusion.extraction import Progress
+from fusion.results import fault_row
+from fusion.splits import merged_subjects
+from fusion.training import read_dataset
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Counts and findings of one data set.
+
+    Attributes
+    ----------
+    classes, subjects, folds : name -> number of pictures; unknown ones are not counted.
+    identical : groups of two or more pictures with the same content, each a list of names.
+    across : how many of those groups span several "subjects", "folds" or "labels".
+    merged_subjects : subject ids that share a picture, and are one group in every split.
+    leak : what a random split into ``splits`` folds would do; see ``_leak``.
+    """
+
+    dataset: Dataset
+    classes: dict[str, int]
+    subjects: dict[str, int]
+    folds: dict[str, int]
+    identical: list[list[str]]
+    across: dict[str, int]
+    merged_subjects: list[list[str]]
+    leak: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``fusion inspect --json``."""
+        return {
+            "layout": self.dataset.layout,
+            "samples": len(self.dataset),
+            "classes": self.classes,
+            "subjects": self.subjects,
+            "folds": self.folds,
+            "identical": self.identical,
+            "identical_across": self.across,
+            "merged_subjects": self.merged_subjects,
+            "random_split": self.leak,
+            "unreadable": [fault_row(fault, self.dataset.root) for fault in self.dataset.faults],
+            "notes": list(self.dataset.notes),
+        }
+
+
+def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspection:
+    """Read every picture of a data set once and say what is in it.
+
+    Raises
+    ------
+    DatasetError : nothing that can be read.
+    """
+    # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
+    part = config.part or ("all" if config.data.is_dir() else None)
+    dataset = read_dataset(config.model_copy(update={"part": part}), progress)
+    dataset = dataset.select(config.classes, config.folds)
+    samples = dataset.samples
+    by_content: dict[str, list[int]] = {}
+    for at, sample in enumerate(samples):
+        by_content.setdefault(sample.image_key, []).append(at)
+    same = [members for members in by_content.values() if len(members) > 1]
+    names = dataset.names
+    return Inspection(
+        dataset=dataset,
+        classes=_count(sample.label for sample in samples),
+        subjects=_count(sample.subject for sample in samples),
+        folds=_count(sample.fold for sample in samples),
+        identical=[[names[at] for at in members] for members in same],
+        across={
+            word: sum(len({getattr(samples[at], attribute) for at in members}) > 1 for members in same)
+            for word, attribute in (("subjects", "subject"), ("folds", "fold"), ("labels", "label"))
+        },
+        merged_subjects=merged_subjects([s.subject for s in samples], [s.image_key for s in samples]),
+        leak=_leak(samples, dataset, config.splits),
+    )
+
+
+def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str, Any]:
+    """What splitting pictures at random into ``splits`` equal folds would do.
+
+    ``subjects``: groups of two or more labelled pictures, which will nearly all stand on both sides. ``test_share``:
+    expected share of test pictures with a picture of the same group in training, 1 - (1/k)**(m-1) for a group of m
+    pictures (each of the others falls into the same fold with probability 1/k). ``identical_pairs``: expected number
+    of identical pairs that are torn apart, a share 1 - 1/k of all.
+    """
+    groups = dataset.groups()
+    labelled = [at for at, sample in enumerate(samples) if sample.label is not None]
+    sizes = Counter(int(groups[at]) for at in labelled)
+    content = Counter(samples[at].image_key for at in labelled)
+    pairs = sum(count * (count - 1) // 2 for count in content.values())
+    exposed = sum(size * (1 - splits ** -(size - 1)) for size in sizes.values())
+    return {
+        "folds": splits,
+        "subjects": sum(size > 1 for size in sizes.values()),
+        "test_share": exposed / len(labelled) if labelled else 0.0,
+        "identical_pairs": pairs * (1 - 1 / splits),
+    }
+
+
+def _count(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(value for value in values if value is not None).items(), key=lambda kv: _natural(kv[0])))
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    """Sort key that puts H2 before H10."""
+    digits = "".join(character for character in name if character.isdigit())
+    return name.rstrip("0123456789"), int(digits or 0), name

@@ -1,0 +1,251 @@
+"""Where the pictures of a data set lie and what their names say: C-NMC trees, class folders, tables.
+
+A reader lists files; it never opens a picture. What cannot be listed is a ``DatasetError``, and a listed file that is
+not there becomes a fault further on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.errors import UsageError
+
+#: Suffixes taken for pictures, compared in lower case.
+SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+#: The parts of the C-NMC 2019 release: training folds, preliminary test (labels in a CSV), final test (no labels).
+TRAIN, PRELIMINARY, FINAL = "train", "preliminary", "final"
+
+_UID = re.compile(r"^UID_(?P<subject>[A-Za-z]?\d+)_\d+_\d+_(?P<label>all|hem)$")
+_FOLD = re.compile(r"^fold_(?P<fold>\w+)$")
+_CNMC_CSV = {"Patient_ID", "new_names", "labels"}
+#: Folder -> {file name: (subject, label)}, from the preliminary test's CSV.
+_Tables = dict[Path, dict[str, tuple[str, str]]]
+_TABLE_COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px")
+
+
+class DatasetError(UsageError):
+    """The data set is not one that Fusion can read."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One picture as its data set lists it, before it is opened."""
+
+    path: Path
+    label: str | None = None
+    subject: str | None = None
+    group: str | None = None
+    fold: str | None = None
+    mask_path: Path | None = None
+    um_per_px: float | None = None
+    part: str | None = None
+
+
+def read_listing(path: Path) -> tuple[str, list[Listed]]:
+    """The layout's name ("cnmc", "class folders", "folder" or "table") and every picture it lists, sorted by path.
+
+    Raises
+    ------
+    DatasetError : nothing there, no picture in it, a table without ``path``, names that contradict their folders.
+    """
+    if not path.exists():
+        raise DatasetError(f"no such file or folder: {path}", expected="a folder of pictures, or a .csv/.parquet table")
+    if path.is_file():
+        if path.suffix.lower() in SUFFIXES:
+            return "folder", [Listed(path)]
+        return "table", read_table(path)
+    pictures = sorted(_pictures(path))
+    tables = _cnmc_tables(path)
+    if not pictures:
+        raise DatasetError(f"no picture in {path}", expected=f"files ending in {', '.join(SUFFIXES)}, at any depth")
+    if tables or any(_UID.match(picture.stem) for picture in pictures):
+        return "cnmc", _cnmc(path, pictures, tables)
+    return _class_folders(path, pictures)
+
+
+def _pictures(root: Path) -> Iterator[Path]:
+    """Every picture below ``root``; links are followed, but no folder is entered twice."""
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # A leading dot marks what an operating system left behind (._UID_1.bmp), never a picture.
+        yield from (
+            Path(folder, name) for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        )
+
+
+# ---- C-NMC 2019 -----------------------------------------------------------------------------------------------------
+
+
+def _cnmc(root: Path, pictures: Sequence[Path], tables: _Tables) -> list[Listed]:
+    listed = []
+    missing = {(folder, name) for folder, rows in tables.items() for name in rows}
+    for picture in pictures:
+        folder = next((up for up in picture.parents if (up, picture.name) in missing), None)
+        if folder is not None:
+            missing.remove((folder, picture.name))
+            subject, label = tables[folder][picture.name]
+            listed.append(Listed(picture, label, subject, fold=PRELIMINARY, part=PRELIMINARY))
+        elif match := _UID.match(picture.stem):
+            if picture.parent.name in {"all", "hem"} and picture.parent.name != match["label"]:
+                raise DatasetError(
+                    f"name and folder disagree about {picture}",
+                    found=f"'{match['label']}' in a folder '{picture.parent.name}'",
+                )
+            listed.append(Listed(picture, match["label"], match["subject"], fold=_fold(picture), part=TRAIN))
+        else:
+            listed.append(Listed(picture, fold=FINAL, part=FINAL))
+    for folder, name in sorted(missing):  # in the table but not on disk: a fault, found when it is opened
+        subject, label = tables[folder][name]
+        listed.append(Listed(folder / name, label, subject, fold=PRELIMINARY, part=PRELIMINARY))
+    return listed
+
+
+def _fold(picture: Path) -> str | None:
+    folds = [match["fold"] for part in picture.parent.parts if (match := _FOLD.match(part))]
+    return folds[-1] if folds else None
+
+
+def _cnmc_tables(root: Path) -> _Tables:
+    """Folder -> {file name: (subject, label)} for every preliminary-test CSV under ``root`` or right beside it.
+
+    ``X_labels.csv`` speaks for the folder ``X`` beside it, else for its own folder: the final test uses the same file
+    names, and must not borrow the preliminary test's labels.
+    """
+    found: _Tables = {}
+    inside = (Path(folder, name) for folder, _, files in os.walk(root) for name in files)
+    beside = root.resolve().parent.glob("*_labels.csv") if root.resolve().parent != root.resolve() else ()
+    for file in [f for f in inside if f.suffix.lower() == ".csv"] + list(beside):
+        if not _has_cnmc_header(file):
+            continue
+        folder = file.parent / file.stem.removesuffix("_labels")
+        folder = folder if folder.is_dir() else file.parent
+        if folder.resolve() == root.resolve():
+            folder = root  # listed beside its folder: use the caller's spelling, as the pictures do
+        elif root not in folder.parents and folder != root:
+            continue
+        found[folder] = _read_cnmc_csv(file)
+    return found
+
+
+def _has_cnmc_header(file: Path) -> bool:
+    with file.open("rb") as stream:
+        header = stream.readline(1000).decode("utf-8-sig", "replace")
+    return {name.strip() for name in header.split(",")} >= _CNMC_CSV
+
+
+def _read_cnmc_csv(file: Path) -> dict[str, tuple[str, str]]:
+    rows = {}
+    for number, row in enumerate(_read_rows(file), start=2):
+        match = _UID.match(Path(row["Patient_ID"]).stem)
+        label = {"1": "all", "0": "hem"}.get(row["labels"].strip())
+        if label is None or (match and match["label"] != label):
+            raise DatasetError(
+                f"line {number} of {file} contradicts itself",
+                found=f"Patient_ID {row['Patient_ID']}, labels {row['labels']}",
+                expected="labels 1 for all, 0 for hem, as in the name",
+            )
+        rows[row["new_names"].strip()] = (match["subject"] if match else row["Patient_ID"], label)
+    return rows
+
+
+# ---- class folders --------------------------------------------------------------------------------------------------
+
+
+def _class_folders(root: Path, pictures: Sequence[Path]) -> tuple[str, list[Listed]]:
+    loose = [picture for picture in pictures if picture.parent == root]
+    if len(loose) == len(pictures):
+        return "folder", [Listed(picture) for picture in pictures]
+    if loose:
+        raise DatasetError(
+            f"pictures both beside and inside the class folders of {root}",
+            found=f"{len(loose)} loose, such as {loose[0].name}",
+            do="Move them into a class folder, or list the pictures in a table.",
+        )
+    return "class folders", [Listed(picture, label=picture.relative_to(root).parts[0]) for picture in pictures]
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def read_table(file: Path) -> list[Listed]:
+    """Rows of a CSV or Parquet table with a ``path`` and, if known, label, subject, group, fold, mask, um_per_px.
+
+    Relative paths start at the table's folder. An empty field is an unknown one.
+    """
+    rows = _read_rows(file)
+    columns = list(rows[0]) if rows else []
+    if rows and "path" not in columns:
+        raise DatasetError(
+            f"no column 'path' in {file}",
+            found=", ".join(columns),
+            expected=f"path and any of {', '.join(_TABLE_COLUMNS[1:])}",
+        )
+    listed: dict[Path, Listed] = {}
+    for number, row in enumerate(rows, start=2):
+        entry = _table_row(file, number, row)
+        known = listed.setdefault(entry.path, entry)
+        if known != entry:
+            raise DatasetError(
+                f"line {number} of {file} contradicts an earlier one about the same picture",
+                found=f"{row['path']} as {entry.label or 'unlabelled'} and as {known.label or 'unlabelled'}",
+            )
+    if not listed:
+        raise DatasetError(f"no row in {file}", expected="one picture a row")
+    return list(listed.values())
+
+
+def _table_row(file: Path, number: int, row: dict[str, str]) -> Listed:
+    values = {name: row.get(name, "").strip() or None for name in _TABLE_COLUMNS}
+    if values["path"] is None:
+        raise DatasetError(f"line {number} of {file} has no path")
+    try:
+        um_per_px = float(values["um_per_px"]) if values["um_per_px"] else None
+    except ValueError:
+        um_per_px = -1.0
+    if um_per_px is not None and not 0 < um_per_px < float("inf"):
+        raise DatasetError(f"line {number} of {file}", found=f"um_per_px {values['um_per_px']}", expected="above zero")
+    return Listed(
+        path=file.parent / values["path"],
+        label=values["label"],
+        subject=values["subject"],
+        group=values["group"],
+        fold=values["fold"],
+        mask_path=file.parent / values["mask"] if values["mask"] else None,
+        um_per_px=um_per_px,
+    )
+
+
+def _read_rows(file: Path) -> list[dict[str, str]]:
+    """All rows as text; numbers keep their spelling, so that subject 007 is not subject 7."""
+    import pandas as pd
+
+    try:
+        if file.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(file)
+            frame = frame.astype(object).where(frame.notna(), "").map(_as_text)
+        elif file.suffix.lower() in {".csv", ".tsv"}:
+            separator = "\t" if file.suffix.lower() == ".tsv" else ","
+            frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        else:
+            raise DatasetError(f"{file} is not a data set", expected="a folder, or a .csv, .tsv or .parquet table")
+    except pd.errors.EmptyDataError:
+        return []
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError, ValueError) as error:
+        raise DatasetError(f"{file} cannot be read as a table", found=" ".join(str(error).split())) from error
+    frame.columns = [str(name).strip() for name in frame.columns]
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _as_text(value: object) -> str:
+    # Parquet keeps types: a subject column with gaps arrives as 12.0, and means 12.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
