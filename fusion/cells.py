@@ -1,0 +1,210 @@
+"""A cell: the cropped picture and masks that every extractor measures.
+
+The masks' contract. ``mask`` is the whole cell, one connected region without holes unless a mask file says otherwise;
+``nucleus`` lies inside it and may be empty. A mask given by the user always wins over segmentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import segmentation
+from fusion.errors import FusionError
+
+#: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
+PREPARATION = f"1+{segmentation.VERSION}"
+
+#: Background kept around the cell's bounding box, so that gradients and dilations at the outline have room.
+MARGIN = 8
+
+#: Grey values of a two-level mask file: 0 background, 128 cytoplasm, 255 nucleus. Stray values go to the nearest.
+CYTOPLASM_VALUE, NUCLEUS_VALUE = 128, 255
+
+
+class CellError(FusionError):
+    """This picture holds no measurable cell. The picture is counted and skipped; the run goes on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell, cropped to its bounding box plus a margin.
+
+    Attributes
+    ----------
+    rgb : uint8 (H, W, 3), the picture, background included as it was.
+    mask : bool (H, W), the whole cell; never empty.
+    nucleus : bool (H, W), inside ``mask``; may be empty.
+    origin : (y, x) of the crop's first pixel in the source picture.
+    um_per_px : micrometres on the side of a pixel, None where unknown.
+
+    Raises
+    ------
+    ValueError : shapes or dtypes differ from the above, an empty mask, or a nucleus that leaves the cell.
+    """
+
+    rgb: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    nucleus: NDArray[np.bool_]
+    origin: tuple[int, int] = (0, 0)
+    um_per_px: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
+            raise ValueError(f"rgb must be uint8 (H, W, 3), not {self.rgb.dtype} {self.rgb.shape}")
+        for name, mask in (("mask", self.mask), ("nucleus", self.nucleus)):
+            if mask.dtype != np.bool_ or mask.shape != self.rgb.shape[:2]:
+                raise ValueError(f"{name} must be bool {self.rgb.shape[:2]}, not {mask.dtype} {mask.shape}")
+        if not self.mask.any():
+            raise ValueError("mask must not be empty")
+        if (self.nucleus & ~self.mask).any():
+            raise ValueError("nucleus must lie inside mask")
+
+    @property
+    def cytoplasm(self) -> NDArray[np.bool_]:
+        """bool (H, W): the cell without its nucleus; may be empty."""
+        return self.mask & ~self.nucleus
+
+
+def make_cell(
+    rgb: NDArray[np.uint8], mask_image: NDArray[np.uint8] | None = None, um_per_px: float | None = None
+) -> Cell:
+    """Find the cell in a picture and crop to it.
+
+    Parameters
+    ----------
+    rgb : uint8 (H, W, 3).
+    mask_image : uint8 (H, W), the user's mask: 0 background, 128 cytoplasm, 255 nucleus (or 0, 1, 2). A mask of two
+        values only is taken as the whole cell, and the nucleus is then found inside it. None: the cell is whatever
+        is not black on a black background, else what segmentation finds.
+    um_per_px : micrometres per pixel, carried along.
+
+    Raises
+    ------
+    CellError : all black, no cell found, or a mask of another size or without any cell pixel.
+    """
+    if mask_image is None:
+        mask = _found_cell(rgb)
+        nucleus = segmentation.segment_nucleus(rgb, mask)
+    else:
+        mask, drawn_nucleus = _given_masks(mask_image, rgb.shape[:2])
+        nucleus = segmentation.segment_nucleus(rgb, mask) if drawn_nucleus is None else drawn_nucleus
+    rows, columns = _window(mask)
+    return Cell(
+        rgb=np.ascontiguousarray(rgb[rows, columns]),
+        mask=np.ascontiguousarray(mask[rows, columns]),
+        nucleus=np.ascontiguousarray(nucleus[rows, columns]),
+        origin=(rows.start, columns.start),
+        um_per_px=um_per_px,
+    )
+
+
+def _found_cell(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    if not rgb.any():
+        raise CellError("the picture is fully black: there is no cell in it")
+    mask = segmentation.segment_cell(rgb)
+    if not mask.any():
+        raise CellError("no cell found in the picture", do="Give a mask for it, or leave it out.")
+    return mask
+
+
+def _given_masks(
+    mask_image: NDArray[np.uint8], shape: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Cell and nucleus from a mask file; the nucleus is None where the file draws the cell only."""
+    if mask_image.shape != shape:
+        raise CellError(
+            "the mask has another size than its picture",
+            found=f"mask {mask_image.shape[1]}x{mask_image.shape[0]}, picture {shape[1]}x{shape[0]}",
+        )
+    values = mask_image.astype(np.int16)
+    if values.max() <= 2:  # labels 0, 1, 2 instead of grey values
+        values = np.take(np.array([0, CYTOPLASM_VALUE, NUCLEUS_VALUE], np.int16), values)
+    cell = values >= CYTOPLASM_VALUE // 2
+    if not cell.any():
+        raise CellError("the mask holds no cell pixel", found=f"values up to {mask_image.max()}")
+    nucleus = values >= (CYTOPLASM_VALUE + NUCLEUS_VALUE + 1) // 2
+    draws_both = nucleus.any() and (nucleus != cell).any()
+    return cell, nucleus if draws_both else None
+
+
+def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The bounding box of ``mask`` plus the margin, clipped to the picture."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (
+        slice(max(0, y - MARGIN), min(mask.shape[0], y + height + MARGIN)),
+        slice(max(0, x - MARGIN), min(mask.shape[1], x + width + MARGIN)),
+    )
+
+
+# ---- from bytes to pixels -------------------------------------------------------------------------------------------
+
+
+class ImageError(CellError):
+    """These bytes are no picture that can be trusted: not one at all, or cut short."""
+
+
+def read_cell(path: Path, mask_path: Path | None = None, um_per_px: float | None = None) -> Cell:
+    """Read a picture, and its mask if there is one, and crop to the cell.
+
+    Raises
+    ------
+    CellError : unreadable, truncated, or without a measurable cell (see ``make_cell``).
+    """
+    rgb = decode_picture(read_bytes(path))
+    mask_image = None if mask_path is None else decode_mask(read_bytes(mask_path))
+    return make_cell(rgb, mask_image, um_per_px)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content. We read it ourselves because OpenCV crashes on names that are not UTF-8."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def decode_picture(data: bytes) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) in RGB order; 16-bit pictures are scaled to 8 bits, grey ones repeated, alpha dropped."""
+    return np.asarray(cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def decode_mask(data: bytes) -> NDArray[np.uint8]:
+    """uint8 (H, W), with the file's own values: of several channels the largest."""
+    mask = _decode(data, cv2.IMREAD_UNCHANGED)
+    mask = mask if mask.ndim == 2 else mask[..., :3].max(axis=2)
+    if mask.dtype != np.uint8 and mask.max() > 255:
+        raise ImageError("the mask has values above 255", found=str(mask.max()), expected="0, 128, 255 or 0, 1, 2")
+    return mask.astype(np.uint8, copy=False)
+
+
+def _decode(data: bytes, flags: int) -> NDArray:
+    if not data:
+        raise ImageError("the file is empty")
+    if _is_truncated(data):
+        raise ImageError("the picture is cut short")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded: {error.err}") from error
+    if image is None:
+        raise ImageError("not a picture that can be decoded", found=f"content starting with {data[:8]!r}")
+    return image
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Whether a picture ends before its pixels do. OpenCV fills what is missing with grey and says nothing."""
+    if data.startswith(b"BM") and len(data) >= 34:
+        start, width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (10, 18, 22))
+        bits, compression = int.from_bytes(data[28:30], "little"), int.from_bytes(data[30:34], "little")
+        row_bytes = (abs(width) * bits + 31) // 32 * 4
+        return compression in (0, 3) and start + row_bytes * abs(height) > len(data)
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if data.startswith(b"\xff\xd8"):  # the end marker must follow the last scan; a thumbnail has its own before it
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return False
