@@ -1,0 +1,1 @@
+"""Things that measure a cell: handcrafted families and the network's embedding."""

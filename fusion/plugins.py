@@ -1,0 +1,202 @@
+"""The two protocols and how their implementations are found.
+
+An extractor or a classifier is any class registered under the entry-point group ``fusion.extractors`` or
+``fusion.classifiers``. The built-in ones are registered in ``setup.cfg`` exactly as a stranger's would be.
+Extractors are frozen dataclasses, so that their fields are their parameters: checked, hashed and written down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusion.cells import Cell
+from fusion.errors import FusionError, UsageError
+
+
+class PluginError(FusionError):
+    """A registered plug-in does not load or does not keep the protocol."""
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """Measures cells. Never sees a path, a label or a subject.
+
+    A frozen dataclass whose fields are plain values; every one of them changes the fingerprint, so what does not
+    change the numbers (a device, a batch size) is kept out of them with ``field(metadata={"cosmetic": True})``.
+    """
+
+    #: The block's name, first part of every column: ``texture``.
+    name: ClassVar[str]
+    #: Raised whenever the numbers could change for the same parameters.
+    version: ClassVar[str]
+    #: True for code that is best run once, in the main process, over batches (a network); others run in workers.
+    in_main_process: ClassVar[bool]
+
+    def feature_names(self) -> list[str]:
+        """Names of the d columns, without the block's name, in order."""
+        ...
+
+    def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
+        """float32 (n, d): one row a cell; NaN where a feature is undefined for that cell, never inf."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A scikit-learn classifier that also knows its groups and can be stored without pickle."""
+
+    #: How the fusion layer prepares its input: "standard" (scaled, imputed, equal block weights) or "raw".
+    prepares: ClassVar[str]
+    classes_: NDArray[Any]
+
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Fit on (n, d) floats and n labels; whatever is held out inside respects ``groups``."""
+        ...
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """float64 (n, classes), rows summing to 1, columns as in ``classes_``."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted classifier into an existing folder, without pickle."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote; refuses anything that is not on its list."""
+        ...
+
+
+EXTRACTORS, CLASSIFIERS = "fusion.extractors", "fusion.classifiers"
+
+
+def names(group: str) -> list[str]:
+    """Names registered under an entry-point group, each once: the built-in ones first."""
+    found = {point.name: None for point in sorted(entry_points(group=group), key=_built_in_first)}
+    return list(found)
+
+
+def registered(group: str) -> list[tuple[str, str, str]]:
+    """(name, class, distribution and version) of everything registered under ``group``, for ``fusion plugins``."""
+    return [
+        (point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "unknown")
+        for point in sorted(entry_points(group=group), key=_built_in_first)
+    ]
+
+
+def build_extractor(name: str, params: Mapping[str, Any] | None = None) -> Extractor:
+    """The extractor registered as ``name`` with these parameters.
+
+    Raises
+    ------
+    UsageError : unknown name, unknown parameter, or a value that the extractor refuses.
+    PluginError : the plug-in does not import or does not keep the protocol.
+    """
+    extractor = _build(EXTRACTORS, name, params or {})
+    if not isinstance(extractor, Extractor) or not dataclasses.is_dataclass(extractor):
+        wanted = "a frozen dataclass with name, version, in_main_process, feature_names, extract"
+        raise PluginError(f"extractor '{name}' does not keep the protocol", expected=wanted)
+    if extractor.name != name:
+        raise PluginError(f"extractor '{name}' calls itself '{extractor.name}'", do="Register it under its own name.")
+    return extractor
+
+
+def build_classifier(name: str, params: Mapping[str, Any] | None = None) -> Classifier:
+    """An unfitted classifier registered as ``name``; raises as ``build_extractor`` does."""
+    classifier = _build(CLASSIFIERS, name, params or {})
+    missing = [part for part in ("prepares", "fit", "predict_proba", "save", "load") if not hasattr(classifier, part)]
+    if missing:
+        raise PluginError(f"classifier '{name}' does not keep the protocol", found=f"no {', '.join(missing)}")
+    return classifier
+
+
+def classifier_class(name: str) -> type[Classifier]:
+    """The class registered as ``name``, to load a stored classifier with."""
+    return _load(CLASSIFIERS, name)
+
+
+def identity(extractor: Extractor) -> dict[str, Any]:
+    """The plain values that define an extractor's numbers: its own ``identity()``, else its non-cosmetic fields."""
+    own = getattr(extractor, "identity", None)
+    if own is not None:
+        return dict(own())
+    fields = dataclasses.fields(extractor)  # type: ignore[arg-type]  # the protocol says dataclass; types cannot
+    return {field.name: getattr(extractor, field.name) for field in fields if not field.metadata.get("cosmetic")}
+
+
+def fingerprint(extractor: Extractor, preparation: str) -> str:
+    """32 hex digits that change whenever the extractor's numbers could.
+
+    Made of name, version, identity and ``preparation``, the version of what turns a picture into a cell: another
+    segmentation is another feature.
+    """
+    content = [extractor.name, extractor.version, preparation, identity(extractor)]
+    # sha256 cut to 128 bits: no two fingerprints of one store will ever meet, and paths stay readable.
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()[:32]
+
+
+def _build(group: str, name: str, params: Mapping[str, Any]) -> Any:
+    kind = _load(group, name)
+    word = "extractor" if group == EXTRACTORS else "classifier"
+    known = sorted(_parameters(kind))
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise UsageError(
+            f"unknown parameter of {word} '{name}'", found=", ".join(unknown), expected=", ".join(known) or "none"
+        )
+    try:
+        if dataclasses.is_dataclass(kind):
+            from pydantic import TypeAdapter, ValidationError
+
+            try:
+                return TypeAdapter(kind).validate_python(dict(params))
+            except ValidationError as error:
+                raise ValueError("; ".join(_readable(e) for e in error.errors())) from error
+        return kind(**params)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"wrong parameter of {word} '{name}'", found=str(error)) from error
+
+
+def _readable(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {error['msg']}" if where else str(error["msg"])
+
+
+def parameters(group: str, name: str) -> set[str]:
+    """Names of the parameters that a registered plug-in takes."""
+    return _parameters(_load(group, name))
+
+
+def _parameters(kind: Any) -> set[str]:
+    if dataclasses.is_dataclass(kind):
+        return {f.name for f in dataclasses.fields(kind) if f.init}
+    return set(kind().get_params())
+
+
+def _load(group: str, name: str) -> Any:
+    points = [point for point in entry_points(group=group) if point.name == name]
+    if not points:
+        word = "extractor" if group == EXTRACTORS else "classifier"
+        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(names(group)))
+    if len({point.value for point in points}) > 1:
+        raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in points))
+    try:
+        return points[0].load()
+    except Exception as error:  # a stranger's module can fail in any way; its name must be in the message
+        raise PluginError(
+            f"plug-in '{name}' does not import", found=f"{type(error).__name__}: {error}", do=f"See {points[0].value}."
+        ) from error
+
+
+def _built_in_first(point: EntryPoint) -> tuple[bool, str]:
+    own = point.dist is not None and point.dist.name == "fusion-cells"
+    return (not own, "" if own else point.name)
