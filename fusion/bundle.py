@@ -1,0 +1,313 @@
+"""A trained model as a folder that can be moved, read again, and trusted not to run code.
+
+``model.json`` names every other file with its sha256; a file that is not named, or is another one, is refused. The
+fusion layer is plain arrays (safetensors), the classifier stores itself (skops with a short list of allowed types,
+XGBoost's JSON); there is no pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins
+from fusion.cells import PREPARATION
+from fusion.errors import FusionError
+from fusion.files import sha256, write_atomically
+from fusion.model import FusedModel
+from fusion.plugins import Extractor
+from fusion.table import FeatureTable
+
+#: Raised whenever an older Fusion could not read the folder.
+FORMAT = 1
+
+MANIFEST = "model.json"
+
+#: A manifest of a million training cells stays below this; a larger one is not ours.
+_MAX_MANIFEST = 1 << 28
+
+#: Unpacked size of a stored classifier; a support vector machine of 100,000 cells with 2,000 columns has 1.6 GB.
+_MAX_UNPACKED = 4 << 30
+
+
+class BundleError(FusionError):
+    """The model folder is damaged, incomplete, from another version, or holds something that could run code."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBundle:
+    """A fitted model with everything that predicting needs.
+
+    Attributes
+    ----------
+    model : fusion layer and classifier.
+    classifier : its registered name.
+    extractors : one for each block, in the order of the columns.
+    columns : ``block.feature`` of every input column.
+    positive : the class that sensitivity is about, None for more than two classes.
+    image_keys, subjects : content hashes of the pictures trained on, and hashed subject ids (see ``subject_hash``).
+    facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
+    """
+
+    model: FusedModel
+    classifier: str
+    extractors: tuple[Extractor, ...]
+    columns: tuple[str, ...]
+    positive: str | None
+    image_keys: frozenset[str]
+    subjects: frozenset[str]
+    facts: Mapping[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class labels in the order of the probabilities' columns."""
+        return self.model.classes
+
+    def predict_proba(self, table: FeatureTable) -> NDArray[np.float64]:
+        """float64 (n, classes) for a table with this model's columns.
+
+        Raises
+        ------
+        BundleError : the table has other columns than the model was trained on.
+        """
+        if table.columns != self.columns:
+            missing = [name for name in self.columns if name not in table.columns]
+            raise BundleError(
+                "the features are not those the model was trained on",
+                found=f"{len(table.columns)} columns" + (f" without {', '.join(missing[:3])}" if missing else ""),
+                expected=f"{len(self.columns)} columns from {', '.join(e.name for e in self.extractors)}",
+            )
+        return self.model.predict_proba(table.X)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder whole or not at all; an older model of the same name is replaced.
+
+        Raises
+        ------
+        BundleError : ``folder`` exists and is something else than a model.
+        """
+        check_writable(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        try:
+            self._write(work)
+            work.chmod(0o755)
+            if folder.exists():
+                # Moved aside, not deleted: between the two renames a crash leaves the old model under this name.
+                folder.rename(work.with_name(f"{work.name}-old"))
+            work.rename(folder)
+            shutil.rmtree(work.with_name(f"{work.name}-old"), ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+    def _write(self, folder: Path) -> None:
+        (folder / "classifier").mkdir()
+        self.model.classifier.save(folder / "classifier")
+        layer = None
+        if self.model.layer is not None:
+            from safetensors.numpy import save
+
+            arrays = {name: np.ascontiguousarray(array) for name, array in self.model.layer.state().items()}
+            write_atomically(folder / "layer.safetensors", save(arrays))
+            layer = _plain(self.model.layer.get_params())
+        manifest = {
+            "format": FORMAT,
+            "classes": self.classes,
+            "positive": self.positive,
+            "columns": list(self.columns),
+            "classifier": self.classifier,
+            "layer": layer,
+            "extractors": [_describe(extractor, folder) for extractor in self.extractors],
+            "image_keys": sorted(self.image_keys),
+            "subjects": sorted(self.subjects),
+            "facts": self.facts,
+        }
+        files = {
+            path.relative_to(folder).as_posix(): sha256(path.read_bytes())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        write_atomically(folder / MANIFEST, json.dumps({**manifest, "files": files}, indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a model folder after checking every file in it.
+
+        Raises
+        ------
+        BundleError : see the class; nothing in the folder is executed.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        _check_files(folder, manifest)
+        try:
+            extractors = tuple(_rebuild(entry, folder) for entry in manifest["extractors"])
+            classifier = plugins.classifier_class(manifest["classifier"]).load(folder / "classifier")
+            model = FusedModel(_load_layer(folder, manifest["layer"]), classifier)
+            bundle = cls(
+                model=model,
+                classifier=manifest["classifier"],
+                extractors=extractors,
+                columns=tuple(manifest["columns"]),
+                positive=manifest["positive"],
+                image_keys=frozenset(manifest["image_keys"]),
+                subjects=frozenset(manifest["subjects"]),
+                facts=manifest["facts"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(
+                f"{folder} is not a model that this version can read", found=f"{type(error).__name__}: {error}"
+            ) from error
+        if bundle.classes != manifest["classes"]:
+            raise BundleError(f"{folder}: manifest and classifier disagree about the classes")
+        return bundle
+
+
+def subject_hash(subject: str) -> str:
+    """16 hex digits for a subject id: enough to recognise it again, without writing patient ids into a model."""
+    return sha256(f"fusion subject {subject}".encode())[:16]
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse to write a model over a folder that is something else; call it before the work is done."""
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(f"{folder} exists and is not a model", do="Choose another folder with -o.")
+
+
+def save_sklearn(model: Any, path: Path) -> None:
+    """Write a fitted scikit-learn object with skops."""
+    import skops.io
+
+    path.write_bytes(skops.io.dumps(model))
+
+
+def load_sklearn(path: Path, kind: type, also: Sequence[str]) -> Any:
+    """Read an object of class ``kind`` that skops wrote.
+
+    Parameters
+    ----------
+    also : the types allowed beside those that skops trusts by itself. The list is fixed in our code: whatever else
+        the file asks for is refused.
+
+    Raises
+    ------
+    BundleError : not a skops file, a type that is not allowed, an object of another class, or too large.
+    """
+    import zipfile
+
+    import skops.io
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > _MAX_UNPACKED:
+            raise BundleError(f"{path} unpacks to {unpacked >> 20} MB", expected=f"at most {_MAX_UNPACKED >> 20} MB")
+        asked = sorted(set(skops.io.get_untrusted_types(file=path)) - set(also))
+        if asked:
+            raise BundleError(f"{path} holds what a model never does", found=", ".join(asked[:5]), do="Do not use it.")
+        model = skops.io.load(path, trusted=list(also))
+    except BundleError:
+        raise
+    except Exception as error:  # skops raises whatever the damaged part happens to raise
+        raise BundleError(f"{path} cannot be read", found=f"{type(error).__name__}: {error}"[:200]) from error
+    if type(model) is not kind:
+        raise BundleError(f"{path} holds a {type(model).__name__}", expected=kind.__name__)
+    return model
+
+
+def _describe(extractor: Extractor, folder: Path) -> dict[str, Any]:
+    """What rebuilds the extractor; files that it needs are copied into the model."""
+    params = {}
+    for f in dataclasses.fields(extractor):  # type: ignore[arg-type]  # extractors are dataclasses by protocol
+        value = getattr(extractor, f.name)
+        if f.metadata.get("file") and Path(str(value)).is_file():
+            kept = f"{extractor.name}-{f.name}{Path(str(value)).suffix}"
+            shutil.copyfile(str(value), folder / kept)
+            value = {"file": kept}
+        if f.init:
+            params[f.name] = value
+    return {
+        "name": extractor.name,
+        "version": extractor.version,
+        "params": _plain(params),
+        "fingerprint": plugins.fingerprint(extractor, PREPARATION),
+    }
+
+
+def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
+    params = {
+        name: str(folder / _inside(value["file"])) if isinstance(value, dict) and "file" in value else value
+        for name, value in entry["params"].items()
+    }
+    extractor = plugins.build_extractor(entry["name"], params)
+    if plugins.fingerprint(extractor, PREPARATION) != entry["fingerprint"]:
+        raise BundleError(
+            f"extractor '{entry['name']}' is not the one the model was trained with",
+            found=f"version {extractor.version}",
+            expected=f"version {entry['version']} with fingerprint {entry['fingerprint']}",
+            do="Train the model again with this version of Fusion, or install the version it was trained with.",
+        )
+    return extractor
+
+
+def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> Any:
+    if params is None:
+        return None
+    from safetensors.numpy import load
+
+    from fusion.layer import FusionLayer
+
+    return FusionLayer.from_state(params, load((folder / "layer.safetensors").read_bytes()))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a model", expected=f"a folder with {MANIFEST}, made by fusion train")
+    if path.stat().st_size > _MAX_MANIFEST:
+        raise BundleError(f"{path} is too large to be a manifest", found=f"{path.stat().st_size >> 20} MB")
+    try:
+        manifest = json.loads(path.read_bytes())
+        version, files = manifest["format"], manifest["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path} is damaged", found=str(error)) from error
+    if version != FORMAT or not isinstance(files, dict):
+        raise BundleError(f"{folder} has model format {version!r}", expected=str(FORMAT))
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+    listed = {str(_inside(name)) for name in manifest["files"]}
+    if present != listed:
+        odd = sorted(present ^ listed)
+        raise BundleError(
+            f"{folder} does not hold what its manifest lists",
+            found=f"{'unlisted' if odd[0] in present else 'missing'}: {', '.join(odd[:3])}",
+        )
+    for name, digest in manifest["files"].items():
+        if sha256((folder / name).read_bytes()) != digest:
+            raise BundleError(f"{folder / name} was changed after the model was written", do="Copy the model again.")
+
+
+def _inside(name: str) -> PurePosixPath:
+    """``name`` if it stays inside the model folder."""
+    path = PurePosixPath(str(name))
+    if path.is_absolute() or ".." in path.parts or "\\" in str(name) or ":" in str(name):
+        raise BundleError("a model names a file outside its folder", found=str(name)[:100], do="Do not use it.")
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON has it, so that what is written equals what will be read."""
+    return json.loads(json.dumps(value, default=lambda odd: odd.tolist() if hasattr(odd, "tolist") else list(odd)))

@@ -1,0 +1,70 @@
+"""Fusion layer and classifier fitted together: features in, class probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins
+from fusion.plugins import Classifier
+
+if TYPE_CHECKING:
+    from fusion.layer import FusionLayer
+
+
+@dataclass(frozen=True, eq=False)
+class FusedModel:
+    """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier."""
+
+    layer: FusionLayer | None
+    classifier: Classifier
+
+    @property
+    def classes(self) -> list[str]:
+        """Class labels in the order of the probabilities' columns."""
+        return [str(label) for label in self.classifier.classes_]
+
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """float64 (n, classes) from raw features float32 (n, d), columns as fitted."""
+        return self.classifier.predict_proba(X if self.layer is None else self.layer.transform(X))
+
+
+def fit_model(
+    X: NDArray[np.float32],
+    y: NDArray[Any],
+    groups: NDArray[np.intp],
+    blocks: Mapping[str, slice],
+    classifier: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    layer: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> FusedModel:
+    """Fit layer and classifier on these rows and no others.
+
+    Parameters
+    ----------
+    X : float32 (n, d), the training part only.
+    y, groups : n labels and group numbers.
+    blocks : block name -> its columns in ``X``.
+    classifier : name of a registered classifier; ``params`` are its parameters, ``layer`` those of the fusion layer.
+    seed : for whatever is random in either, unless ``params`` say otherwise.
+    """
+    predictor = build_seeded(classifier, params or {}, seed)
+    if predictor.prepares == "raw":
+        return FusedModel(None, predictor.fit(X, y, groups))
+    from fusion.layer import FusionLayer
+
+    columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
+    fitted_layer = FusionLayer(blocks=columns, **{"random_state": seed, **(layer or {})})
+    return FusedModel(fitted_layer, predictor.fit(fitted_layer.fit_transform(X), y, groups))
+
+
+def build_seeded(name: str, params: Mapping[str, Any], seed: int) -> Classifier:
+    """The registered classifier with ``seed`` as its random state, if it has one and ``params`` do not set it."""
+    takes_seed = "random_state" in plugins.parameters(plugins.CLASSIFIERS, name)
+    return plugins.build_classifier(name, {"random_state": seed, **params} if takes_seed else params)
