@@ -1,0 +1,472 @@
+"""The command line: parse, call one function of ``fusion``, print.
+
+Nothing heavy is imported before a command runs: ``fusion --help`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fusion.errors import FusionError
+
+if TYPE_CHECKING:
+    from fusion.datasets import Fault
+    from fusion.display import Screen
+
+#: Exit codes: done, failed, wrong use, finished with skipped inputs, interrupted, reader went away.
+DONE, FAILED, MISUSED, SKIPPED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """Commands in the order in which one needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="fusion-cells", prog_name="fusion")
+def fusion() -> None:
+    """What tells a leukaemic cell from a healthy one, compared under splits that cannot leak.
+
+    DATA is a C-NMC 2019 tree, a folder of class folders, or a CSV/Parquet table with a column 'path' and any of
+    label, subject, group, fold, mask, um_per_px.
+
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but some pictures were skipped.
+    """
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several click options as one decorator, shown in the order given."""
+
+    def add(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return add
+
+
+DATA = options(
+    click.argument("data", type=PATH, required=False),
+    click.option(
+        "--part", type=click.Choice(["train", "preliminary", "final", "all"]), help="Part of a C-NMC release."
+    ),
+    click.option("--classes", metavar="A,B", help="Only these classes."),
+    click.option("--folds", metavar="A,B", help="Only these folds."),
+)
+FEATURES = options(
+    click.option("--features", metavar="A,B", help="Blocks  [default: morphology,texture,colour; cnn with --weights]."),
+    click.option("--weights", metavar="W", help="For cnn: a .safetensors file, 'pretrained', or 'random'."),
+    click.option("--backbone", metavar="NAME", help="For cnn: any timm model  [default: tf_efficientnetv2_b3]."),
+)
+JOBS = click.option("--jobs", type=int, metavar="N", help="Worker processes  [default: one a core].")
+STORE = click.option("--store", type=PATH, help="Feature store  [default: $FUSION_CACHE, else the cache folder].")
+SEED = click.option("--seed", type=int, metavar="N", help="Seed of every random choice  [default: 0].")
+SPLITS = click.option("--splits", type=int, metavar="K", help="Folds of the cross-validation  [default: 5].")
+POSITIVE = click.option("--positive", metavar="CLASS", help="Class that sensitivity is about  [default: all].")
+
+
+def command(*decorators: Callable[[Any], Any]) -> Callable[[Command], click.Command]:
+    """A subcommand with the options every command takes, run so that errors end in one clear message."""
+
+    def make(function: Command) -> click.Command:
+        @functools.wraps(function)
+        def run(**given: Any) -> None:
+            common = {name: given.pop(name) for name in ("config", "settings", "as_json", "debug", "quiet", "verbose")}
+            _run(function, given, **common)
+
+        return fusion.command(name=function.__name__.rstrip("_"))(options(*decorators, *_COMMON)(run))
+
+    return make
+
+
+_COMMON = (
+    click.option("--config", type=PATH, help="YAML file with settings."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting, as in the YAML file."),
+    click.option("--json", "as_json", is_flag=True, help="Machine-readable result on standard output."),
+    click.option("--debug", is_flag=True, help="Show where an error comes from."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress, no notes."),
+    click.option("-v", "--verbose", is_flag=True, help="Tell more."),
+)
+
+
+def _run(function: Callable[..., Any], given: dict[str, Any], *, config: Path | None, settings: tuple[str, ...],
+         as_json: bool, debug: bool, quiet: bool, verbose: bool) -> None:  # fmt: skip
+    from fusion.display import Screen
+
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.getLogger("fusion").setLevel(level)
+    screen = Screen(as_json=as_json, quiet=quiet)
+    try:
+        with screen:
+            faults = function(screen, config, settings, **given)
+        screen.faults(faults or ())
+        sys.stdout.flush()
+    except FusionError as error:
+        if debug:
+            raise
+        click.echo(f"fusion {function.__name__.rstrip('_')}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted; what was measured is kept, the same command goes on from there", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone; leave without another attempt to write to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except Exception as error:
+        if debug or isinstance(error, click.ClickException):
+            raise
+        click.echo(
+            f"fusion {function.__name__.rstrip('_')}: {type(error).__name__}: {error}\n"
+            "  This is a bug in Fusion. Run the command again with --debug and report what it prints.",
+            err=True,
+        )
+        sys.exit(FAILED)
+    sys.exit(SKIPPED if faults else DONE)
+
+
+def _cnn(weights: str | None, backbone: str | None) -> dict[str, Any]:
+    return {"cnn": {"weights": weights, "backbone": backbone}}
+
+
+def _cells(faults: int) -> str:
+    return f"{faults} skipped" if faults else "none skipped"
+
+
+@command(
+    click.argument("out", type=PATH, required=False),
+    click.option("--subjects", type=int, metavar="N", help="Half of them leukaemic  [default: 24]."),
+    click.option("--cells", type=int, metavar="N", help="Cells of each subject  [default: 20]."),
+    click.option("--class-effect", type=float, metavar="X", help="Multiplies the classes' differences  [default: 1]."),
+    click.option("--subject-effect", type=float, metavar="X", help="Multiplies the subjects' differences."),
+    SEED,
+    JOBS,
+)
+def synthesize(screen: Screen, file: Path | None, settings: tuple[str, ...], *, out: Path | None, **given: Any) -> None:
+    """Make a C-NMC-shaped data set of synthetic cells with known truth in OUT."""
+    from fusion.config import SynthesizeConfig, build_config
+    from fusion.synthetic import SyntheticDesign, synthesize
+
+    config = build_config(SynthesizeConfig, file=file, settings=settings, options={"output": out, **given})
+    design = SyntheticDesign(
+        subjects=config.subjects,
+        cells_per_subject=config.cells,
+        seed=config.seed,
+        class_effect=config.class_effect,
+        subject_effect=config.subject_effect,
+        folds=config.folds,
+    )
+    synthesize(config.output, design, lambda done, total: screen.progress("painting", done, total, 0), jobs=config.jobs)
+    count = config.subjects * config.cells
+    screen.line(f"{count} cells of {config.subjects} subjects in {config.output}, truth in truth.csv")
+    screen.json({"output": str(config.output), "cells": count, "subjects": config.subjects})
+
+
+@command(DATA, STORE)
+def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **given: Any) -> tuple[Fault, ...]:
+    """Classes, subjects, folds, unreadable files, identical pictures, and what a random split would leak."""
+    from fusion.config import InspectConfig, build_config
+    from fusion.inspection import inspect
+
+    config = build_config(InspectConfig, file=file, settings=settings, options=given)
+    found = inspect(config, screen.progress)
+    _notes(screen, found.dataset.notes)
+    screen.line(
+        f"{config.data}: {len(found.dataset)} pictures ({found.dataset.layout}), "
+        f"{len(found.subjects) or 'unknown'} subjects"
+    )
+    for title, counts in (("class", found.classes), ("fold", found.folds), ("subject", found.subjects)):
+        if counts:
+            screen.line(f"  by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    across = ", ".join(f"{count} across {word}" for word, count in found.across.items() if count)
+    screen.line(f"  identical pictures: {len(found.identical)} groups" + (f" ({across})" if across else ""))
+    for names in found.identical[:5]:
+        screen.line(f"    {' = '.join(names)}")
+    for subjects in found.merged_subjects:
+        screen.line(f"  subjects {', '.join(subjects)} share pictures: one group in every split")
+    if found.leak["subjects"]:
+        screen.line(
+            f"  a random {found.leak['folds']}-fold split of pictures would test {found.leak['test_share']:.0%} of "
+            f"them on a subject seen in training, and tear {found.leak['identical_pairs']:.0f} identical pairs apart"
+        )
+    screen.json(found.to_json())
+    return found.dataset.faults
+
+
+@command(DATA, FEATURES, JOBS, STORE, click.option("--export", type=PATH, help="Write the table (.parquet or .csv)."))
+def extract(
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, weights: str | None, backbone: str | None,
+    **given: Any,
+) -> tuple[Fault, ...]:  # fmt: skip
+    """Measure every cell once and keep the features in the store."""
+    from fusion.config import ExtractConfig, build_config
+    from fusion.extraction import extract
+    from fusion.results import fault_row
+    from fusion.store import FeatureStore
+    from fusion.table import check_export
+    from fusion.training import build_extractors, read_dataset
+
+    options = {**given, "extractors": _cnn(weights, backbone)}
+    config = build_config(ExtractConfig, file=file, settings=settings, options=options)
+    if config.export is not None:
+        check_export(config.export)
+    extractors = build_extractors(config)
+    dataset = read_dataset(config, screen.progress).select(config.classes, config.folds)
+    _notes(screen, dataset.notes)
+    store = FeatureStore(config.store)
+    found = extract(dataset, extractors, store, jobs=config.jobs, progress=screen.progress)
+    if config.export is not None:
+        found.table.save(config.export)
+    blocks = {name: part.stop - part.start for name, part in found.table.blocks.items()}
+    screen.table(
+        ["block", "features", "measured now", "from the store"],
+        [[name, str(width), str(found.computed[name]), str(found.reused[name])] for name, width in blocks.items()],
+    )
+    screen.line(f"{len(found.table)} cells, {_cells(len(found.faults))}; store {store.root}")
+    if config.export is not None:
+        screen.line(f"table written to {config.export}")
+    screen.json(
+        {
+            "cells": len(found.table),
+            "blocks": blocks,
+            "computed": found.computed,
+            "reused": found.reused,
+            "store": str(store.root),
+            "export": str(config.export) if config.export else None,
+            "faults": [fault_row(fault, dataset.root) for fault in found.faults],
+        }
+    )
+    return found.faults
+
+
+@command(
+    DATA,
+    click.option("--classifier", metavar="NAME", help="svm, xgb, logreg, or a plug-in  [default: svm]."),
+    FEATURES,
+    click.option("-o", "--output", type=PATH, help="Folder of the model."),
+    SPLITS,
+    POSITIVE,
+    JOBS,
+    STORE,
+    SEED,
+)
+def train(
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, weights: str | None, backbone: str | None,
+    **given: Any,
+) -> tuple[Fault, ...]:  # fmt: skip
+    """Judge a classifier on subjects it has not seen, then fit it on all cells and save it."""
+    from fusion.config import TrainConfig, build_config
+    from fusion.training import train
+
+    options = {**given, "extractors": _cnn(weights, backbone)}
+    config = build_config(TrainConfig, file=file, settings=settings, options=options)
+    trained = train(config, screen.progress)
+    _show_result(screen, trained.result, f"held-out cells, {trained.result.facts['split']['folds']} folds by subject")
+    screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} cells")
+    screen.json({"model": str(config.output), **trained.result.to_json(trained.dataset.root)})
+    return trained.result.faults
+
+
+@command(
+    click.argument("model", type=PATH, required=False),
+    DATA,
+    click.option("-o", "--output", type=PATH, help="Folder of the result."),
+    click.option("--allow-leakage", is_flag=True, default=None, help="Score cells the model was trained on; stamped."),
+    JOBS,
+    STORE,
+    SEED,
+)
+def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **given: Any) -> tuple[Fault, ...]:
+    """Score labelled cells of other subjects with a trained MODEL."""
+    from fusion.config import EvaluateConfig, build_config
+    from fusion.prediction import evaluate
+
+    config = build_config(EvaluateConfig, file=file, settings=settings, options=given)
+    result = evaluate(config, screen.progress)
+    _show_result(screen, result, f"{config.data}, cells the model has not seen")
+    screen.line(f"scores and figures in {config.output}")
+    screen.json(result.to_json(Path(result.facts["data"])))
+    return result.faults
+
+
+@command(
+    click.argument("model", type=PATH),
+    click.argument("images", type=PATH, nargs=-1, required=True),
+    click.option("--csv", type=PATH, help="Write the predictions as CSV."),
+    JOBS,
+    STORE,
+)
+def predict(
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, model: Path, images: tuple[Path, ...],
+    csv: Path | None, jobs: int | None, store: Path | None,
+) -> tuple[Fault, ...]:  # fmt: skip
+    """Class and probability of every cell in IMAGES: pictures, folders or tables."""
+    from fusion.config import PredictConfig, build_config
+    from fusion.files import write_atomically
+    from fusion.prediction import predict
+    from fusion.results import fault_row
+
+    options = {"model": model, "images": list(images), "csv": csv, "jobs": jobs, "store": store}
+    config = build_config(PredictConfig, file=file, settings=settings, options=options)
+    found = predict(config, screen.progress)
+    rows = found.to_frame()
+    if config.csv is not None:
+        write_atomically(config.csv, rows.to_csv(index=False).encode())
+        screen.line(f"{len(rows)} predictions written to {config.csv}")
+    else:
+        screen.table(
+            ["picture", "class", *found.classes],
+            [
+                [name, label, *(f"{p:.3f}" for p in proba)]
+                for name, label, proba in zip(found.table.names, found.predicted, found.proba, strict=True)
+            ],
+        )
+    screen.json(
+        {
+            "classes": list(found.classes),
+            "predictions": [
+                {"name": name, "class": label, "probability": dict(zip(found.classes, proba.tolist(), strict=True))}
+                for name, label, proba in zip(found.table.names, found.predicted, found.proba, strict=True)
+            ],
+            "faults": [fault_row(fault, found.root) for fault in found.faults],
+        }
+    )
+    return found.faults
+
+
+@command(
+    DATA,
+    click.option("--classifiers", "compare", metavar="A,B", help="Classifiers  [default: svm,xgb,logreg]."),
+    FEATURES,
+    click.option("-o", "--output", type=PATH, help="Folder of the result."),
+    click.option("--split", type=click.Choice(["grouped", "random"]), help="'random' leaks, and is stamped so."),
+    SPLITS,
+    POSITIVE,
+    JOBS,
+    STORE,
+    SEED,
+)
+def ablate(
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, weights: str | None, backbone: str | None,
+    **given: Any,
+) -> tuple[Fault, ...]:  # fmt: skip
+    """Compare every subset of the feature blocks under every classifier, on the same held-out cells."""
+    from fusion.ablation import ablate
+    from fusion.config import AblateConfig, build_config
+
+    options = {**given, "extractors": _cnn(weights, backbone)}
+    config = build_config(AblateConfig, file=file, settings=settings, options=options)
+    result = ablate(config, screen.progress)
+    _show_result(
+        screen, result, f"held-out cells, {result.facts['split']['folds']} {result.facts['split']['kind']} folds"
+    )
+    screen.line(f"page {config.output / 'report.html'}, figure comparison.svg, table.csv, scores.parquet, result.json")
+    screen.json(result.to_json(Path(result.facts["data"])))
+    return result.faults
+
+
+@command(click.argument("out", type=PATH, default=Path("fusion-demo")), SEED, JOBS)
+def demo(screen: Screen, file: Path | None, settings: tuple[str, ...], *, out: Path, **given: Any) -> tuple[Fault, ...]:
+    """Synthesise cells, measure, compare, train and predict, in OUT; a few minutes, offline."""
+    from fusion.demo import run_demo
+
+    story = run_demo(out, seed=given["seed"] or 0, jobs=given["jobs"] or 0, progress=screen.progress)
+    for line in story.lines:
+        screen.line(line)
+    screen.json({"lines": story.lines, **story.figures})
+    return ()
+
+
+@command()
+def plugins(screen: Screen, file: Path | None, settings: tuple[str, ...]) -> None:
+    """Extractors and classifiers that are installed, built-in and others."""
+    from fusion.plugins import CLASSIFIERS, EXTRACTORS, registered
+
+    rows = [
+        [name, group.rpartition(".")[2].rstrip("s"), target, origin]
+        for group in (EXTRACTORS, CLASSIFIERS)
+        for name, target, origin in registered(group)
+    ]
+    screen.table(["name", "kind", "class", "from"], rows)
+    screen.json([dict(zip(("name", "kind", "class", "from"), row, strict=True)) for row in rows])
+
+
+@command(click.argument("action", type=click.Choice(["ls", "verify"])), STORE)
+def cache(screen: Screen, file: Path | None, settings: tuple[str, ...], *, action: str, store: Path | None) -> None:
+    """What the feature store holds (ls), and whether all of it is as it was written (verify)."""
+    from fusion.store import FeatureStore, StoreError
+
+    features = FeatureStore(store)
+    held = [[h.extractor, h.fingerprint, str(h.shards), f"{h.size_bytes / 1e6:.1f} MB"] for h in features.held()]
+    if action == "ls":
+        screen.table(["extractor", "fingerprint", "shards", "size"], held)
+        screen.line(f"{len(held)} extractor versions in {features.root}")
+        screen.json([dict(zip(("extractor", "fingerprint", "shards", "size"), row, strict=True)) for row in held])
+        return
+    damaged = [str(path) for path in features.damaged()]
+    screen.json({"shards": sum(int(row[2]) for row in held), "damaged": damaged})
+    if damaged:
+        raise StoreError(
+            f"{len(damaged)} damaged shards in {features.root}",
+            found=", ".join(damaged[:3]),
+            do="Delete them: the next extract measures their cells again.",
+        )
+    screen.line(f"{sum(int(row[2]) for row in held)} shards in {features.root}, all as they were written")
+
+
+def _notes(screen: Screen, notes: tuple[str, ...]) -> None:
+    for note in notes:
+        screen.note(note)
+
+
+def _show_result(screen: Screen, result: Any, title: str) -> None:
+    """Stamps, notes, and the figures of every entry, best first."""
+    from fusion.report import interval
+
+    for stamp in result.stamps:
+        screen.warn(stamp)
+    _notes(screen, result.notes)
+    shown = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro")
+    if len(result.scores) == 1:
+        figures = result.figures[0]
+        rows = [
+            [metric.replace("_", " "), interval(figures["image"][metric]), interval(figures["subject"][metric])]
+            for metric in shown
+        ]
+        heading = f"{' + '.join(result.scores[0].features)}, {result.scores[0].classifier}: {title}"
+        screen.table(["95% interval by subject", "cell by cell", "subject by subject"], rows, heading)
+        return
+    rows = [
+        [
+            " + ".join(result.scores[at].features),
+            result.scores[at].classifier,
+            interval(result.figures[at]["image"]["balanced_accuracy"]),
+            interval(result.figures[at]["image"]["auroc"]),
+            interval(result.figures[at]["subject"]["balanced_accuracy"]),
+        ]
+        for at in result.ranked()
+    ]
+    columns = ["features", "classifier", "balanced accuracy", "AUROC", "balanced accuracy of subjects"]
+    screen.table(columns, rows, f"{title}; 95% intervals by subject")
+
+
+def main() -> None:
+    """Entry point of the ``fusion`` command."""
+    fusion(prog_name="fusion")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What a person sees on the terminal: progress and messages on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from fusion.datasets import Fault
+
+#: Faults shown one by one; the rest is counted. A screen holds about twice as many lines.
+_SHOWN = 20
+
+
+class Screen:
+    """Progress bars, notes and tables; a context in which progress is shown.
+
+    Parameters
+    ----------
+    as_json : the result is printed by ``json`` alone, tables are left out.
+    quiet : neither progress nor notes.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self._out = Console(highlight=False, soft_wrap=True)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description:>10}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[faults]}"),
+            console=self._err,
+            disable=quiet or not self._err.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._log = _Messages(self)
+
+    def __enter__(self) -> Self:
+        logging.getLogger("fusion").addHandler(self._log)
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+        logging.getLogger("fusion").removeHandler(self._log)
+
+    def progress(self, stage: str, done: int, total: int, faults: int) -> None:
+        """Show how far a stage has come; it has the shape of ``extraction.Progress``."""
+        if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].total != total:
+            self._tasks[stage] = self._bars.add_task(stage, total=total, faults="")
+        word = f"[yellow]{faults} skipped" if faults else ""
+        self._bars.update(self._tasks[stage], completed=done, faults=word)
+
+    def note(self, text: str) -> None:
+        """A remark on standard error."""
+        if not self.quiet:
+            self._err.print(Text(text))
+
+    def warn(self, text: str) -> None:
+        """A remark that must not be missed: shown even when quiet."""
+        self._err.print(Text(text, style="yellow"))
+
+    def line(self, text: str = "") -> None:
+        """A line of the result."""
+        if not self.as_json:
+            self._out.print(Text(text))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+        """A table of the result; all columns but the first are numbers if they look so."""
+        if self.as_json:
+            return
+        body = [list(row) for row in rows]
+        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for at, name in enumerate(columns):
+            numbers = all(row[at][:1].isdigit() for row in body)
+            table.add_column(name, justify="right" if numbers and body else "left", no_wrap=not numbers)
+        for row in body:
+            table.add_row(*(Text(value) for value in row))
+        self._out.print(table, soft_wrap=False)
+
+    def json(self, value: Any) -> None:
+        """The result for a machine."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+    def faults(self, faults: Sequence[Fault]) -> None:
+        """The pictures that were skipped, counted and named."""
+        if not faults:
+            return
+        self.warn(f"{len(faults)} picture{'s' if len(faults) > 1 else ''} skipped:")
+        for fault in faults[:_SHOWN]:
+            self._err.print(Text(f"  {fault}"))
+        if len(faults) > _SHOWN:
+            self._err.print(Text(f"  and {len(faults) - _SHOWN} more; all of them with --json"))
+
+
+class _Rate(ProgressColumn):
+    """Cells a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s")
+
+
+class _Messages(logging.Handler):
+    """Warnings of the library, one line each, above the progress bar."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self._screen.warn if record.levelno >= logging.WARNING else self._screen.note
+        show(record.getMessage())

@@ -1,0 +1,205 @@
+"""Results: held-out scores of every cell, the figures computed from them, and the files that hold both."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import metrics
+from fusion.config import ConfigError
+from fusion.datasets import Fault, sample_name
+from fusion.files import write_atomically
+from fusion.table import FeatureTable
+
+#: The figures in the order in which tables show them.
+METRICS = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro", "accuracy")
+
+UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Held-out class probabilities of every cell for one feature set and one classifier.
+
+    ``proba`` is float64 (n, classes); ``fold`` intp (n,) numbers the test part a cell was scored in.
+    """
+
+    features: tuple[str, ...]
+    classifier: str
+    proba: NDArray[np.float64]
+    fold: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one command found out about one data set.
+
+    Attributes
+    ----------
+    command : "train", "evaluate" or "ablate".
+    cells : who the rows are; its feature columns are not used.
+    classes, positive : columns of the probabilities, and the class that sensitivity is about (None beyond two).
+    scores : one entry a feature set and classifier, all on the same cells.
+    figures : for each of ``scores``, what ``metrics.evaluate`` says.
+    stamps : what must be read with every figure ("leaky: ...").
+    notes, faults : what the user should know, and the pictures that were skipped.
+    facts : plain values about split, data and versions.
+    config : the configuration as YAML.
+    """
+
+    command: str
+    cells: FeatureTable
+    classes: tuple[str, ...]
+    positive: str | None
+    scores: tuple[Scores, ...]
+    figures: tuple[Mapping[str, Any], ...]
+    config: str
+    stamps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
+        """Positions in ``scores``, best first."""
+        return sorted(range(len(self.scores)), key=lambda at: -_or_worst(self.figures[at][level][metric]["value"]))
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """The content of ``result.json``; NaN becomes null."""
+        rows = [
+            {"features": list(scores.features), "classifier": scores.classifier, **figures}
+            for scores, figures in zip(self.scores, self.figures, strict=True)
+        ]
+        return without_nan(
+            {
+                "command": self.command,
+                "classes": list(self.classes),
+                "positive": self.positive,
+                "stamps": list(self.stamps),
+                "notes": list(self.notes),
+                "facts": {**self.facts, "versions": versions()},
+                "results": rows,
+                "faults": [fault_row(fault, root) for fault in self.faults],
+            }
+        )
+
+    def save(self, folder: Path, root: Path) -> None:
+        """Write ``scores.parquet``, ``table.csv``, ``config.yaml`` and, last, ``result.json``.
+
+        Parameters
+        ----------
+        folder : made if it is not there; see ``check_result_folder``.
+        root : pictures in faults are named relative to it.
+        """
+        sink = BytesIO()
+        self._score_frame().to_parquet(sink, index=False)
+        write_atomically(folder / "scores.parquet", sink.getvalue())
+        write_atomically(folder / "table.csv", self.table_frame().to_csv(index=False).encode())
+        write_atomically(folder / "config.yaml", self.config.encode())
+        write_atomically(folder / "result.json", json.dumps(self.to_json(root), indent=1).encode())
+
+    def table_frame(self) -> Any:
+        """DataFrame: one row a feature set and classifier, each figure with its interval, at both levels."""
+        import pandas as pd
+
+        rows = []
+        for at in self.ranked():
+            row: dict[str, Any] = {
+                "features": "+".join(self.scores[at].features),
+                "classifier": self.scores[at].classifier,
+            }
+            for level in ("image", "subject"):
+                for metric in METRICS:
+                    figure = self.figures[at][level][metric]
+                    row |= {f"{level}_{metric}{part}": figure[key] for part, key in _PARTS.items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _score_frame(self) -> Any:
+        import pandas as pd
+
+        frames = []
+        for scores in self.scores:
+            frame = pd.DataFrame(
+                {
+                    "features": "+".join(scores.features),
+                    "classifier": scores.classifier,
+                    "fold": scores.fold,
+                    "name": self.cells.names,
+                    "key": self.cells.keys,
+                    "subject": self.cells.subjects,
+                    "group": self.cells.groups,
+                    "label": self.cells.y,
+                    "predicted": np.array(self.classes, object)[scores.proba.argmax(axis=1)],
+                }
+            )
+            for at, label in enumerate(self.classes):
+                frame[f"p_{label}"] = scores.proba[:, at]
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+
+_PARTS = {"": "value", "_low": "low", "_high": "high"}
+
+
+def judge(
+    cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """The figures of one entry with their intervals; see ``metrics.evaluate``."""
+    y = np.array(cells.y, dtype=object)
+    return metrics.evaluate(
+        y, scores.proba, np.array(classes, object), cells.groups, positive=positive, n_boot=bootstrap, seed=seed
+    )
+
+
+def check_result_folder(folder: Path) -> None:
+    """Refuse to write a result among files that are something else; call it before the work is done.
+
+    Raises
+    ------
+    ConfigError : ``folder`` is a file, or is not empty and holds no ``result.json``.
+    """
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not (folder / "result.json").is_file():
+        raise ConfigError(f"{folder} exists and holds no result", do="Choose another folder with -o.")
+
+
+def fault_row(fault: Fault, root: Path) -> dict[str, str]:
+    """A fault as plain values: path, stage, reason."""
+    return {"path": sample_name(fault.path, root), "stage": fault.stage, "reason": fault.reason}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what could change a number."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("fusion-cells", "numpy", "opencv-python-headless", "scikit-image", "scikit-learn", "xgboost", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # another build of the same library, opencv-python for one
+            found[name] = "unknown"
+    return found
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` with None for every NaN and plain numbers for NumPy's, since JSON knows neither."""
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(part) for part in value]
+    if hasattr(value, "tolist"):
+        return without_nan(value.tolist())
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _or_worst(value: float) -> float:
+    return -1.0 if math.isnan(value) else value

@@ -1,0 +1,233 @@
+"""Fitting a model, after asking cells of held-out subjects what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins, splits
+from fusion.bundle import ModelBundle, check_writable, subject_hash
+from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
+from fusion.datasets import Dataset, load_dataset
+from fusion.errors import UsageError
+from fusion.extraction import Progress, extract
+from fusion.metrics import default_positive
+from fusion.model import FusedModel, fit_model
+from fusion.plugins import Extractor
+from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
+from fusion.splits import Split
+from fusion.store import FeatureStore
+from fusion.table import FeatureTable
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A fitted model and what it showed on subjects it had not seen."""
+
+    bundle: ModelBundle
+    result: Result
+    dataset: Dataset
+
+
+def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
+    """Cross-validate one classifier on one feature set by subject, fit it on all cells, and save the model.
+
+    Raises
+    ------
+    FusionError : wrong data, features, classifier or folder; see the message.
+    """
+    check_writable(config.output)
+    dataset = load_labelled(config, progress)
+    extractors = build_extractors(config)
+    plugins.build_classifier(config.classifier, config.classifiers.get(config.classifier))
+    plan_splits(dataset_view(dataset), config.splits, config.seed)
+    extraction = extract(dataset, extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
+    table = extraction.table
+    folds, notes = plan_splits(table, config.splits, config.seed)
+    scores = cross_validate(table, folds, config.classifier, config, progress)
+    model = fit(table, np.arange(len(table)), config.classifier, config)
+    positive = choose_positive(model.classes, config.positive)
+    figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
+    stamps = () if table.subjects_known else (UNKNOWN_SUBJECTS,)
+    result = Result(
+        command="train",
+        cells=table,
+        classes=tuple(model.classes),
+        positive=positive,
+        scores=(scores,),
+        figures=(figures,),
+        config=write_config(config),
+        stamps=stamps,
+        notes=(*dataset.notes, *notes),
+        faults=extraction.faults,
+        facts=facts(dataset, table, folds, "grouped"),
+    )
+    bundle = ModelBundle(
+        model=model,
+        classifier=config.classifier,
+        extractors=tuple(extractors),
+        columns=table.columns,
+        positive=positive,
+        image_keys=frozenset(table.image_keys),
+        subjects=frozenset(subject_hash(subject) for subject in table.subjects if subject is not None),
+        facts=result.to_json(dataset.root),
+    )
+    bundle.save(config.output)
+    return Trained(bundle, result, dataset)
+
+
+def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
+    """The labelled pictures that a configuration names."""
+    return read_dataset(config, progress).select(config.classes, config.folds).labelled()
+
+
+def read_dataset(config: DataSettings, progress: Progress | None = None) -> Dataset:
+    """Every picture of the data set that a configuration names, with the progress of reading it."""
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress("reading", done, total, 0)
+
+    return load_dataset(config.data, part=config.part, store=config.store, progress=tell)
+
+
+def build_extractors(config: FeatureSettings) -> list[Extractor]:
+    """The chosen extractors with their parameters.
+
+    Raises
+    ------
+    UsageError : an unknown block, or parameters for a block that is not chosen.
+    """
+    known = plugins.names(plugins.EXTRACTORS)
+    if unknown := [name for name in config.blocks if name not in known]:
+        raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(known))
+    if idle := sorted(set(config.extractors) - set(config.blocks)):
+        raise UsageError(
+            f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
+        )
+    return [plugins.build_extractor(name, config.extractors.get(name)) for name in config.blocks]
+
+
+def dataset_view(dataset: Dataset) -> FeatureTable:
+    """The data set as a table without columns: enough to plan splits before anything is measured."""
+    samples = dataset.samples
+    return FeatureTable(
+        X=np.empty((len(samples), 0), np.float32),
+        columns=(),
+        names=tuple(dataset.names),
+        keys=tuple(sample.key for sample in samples),
+        image_keys=tuple(sample.image_key for sample in samples),
+        y=tuple(sample.label for sample in samples),
+        subjects=tuple(sample.subject for sample in samples),
+        folds=tuple(sample.fold for sample in samples),
+        groups=dataset.groups(),
+        subjects_known=dataset.subjects_known,
+    )
+
+
+def plan_splits(table: FeatureTable, n_splits: int, seed: int, kind: str = "grouped") -> tuple[list[Split], list[str]]:
+    """Folds by subject (or, for ``kind`` "random", by picture), checked by the guard, and notes on what was changed.
+
+    Raises
+    ------
+    SplitError : these cells cannot be split by subject.
+    LeakageError : a subject or picture would be on both sides of a grouped split.
+    """
+    y = np.array(table.y, dtype=object)
+    affordable = splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
+    notes = []
+    if affordable < n_splits:
+        scarce = min(set(table.y), key=lambda label: len(np.unique(table.groups[y == label])))
+        notes.append(f"{affordable} folds instead of {n_splits}: '{scarce}' has no more subjects than that.")
+    if kind == "random":
+        return splits.random_folds(y, table.groups, affordable, seed), notes
+    folds = splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects)
+    for fold in folds:
+        splits.assert_disjoint(fold, subjects=table.subjects, keys=table.image_keys, paths=table.names)
+    return folds, notes
+
+
+def cross_validate(
+    table: FeatureTable,
+    folds: Sequence[Split],
+    classifier: str,
+    config: FitSettings,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every cell with a model that was fitted without its fold."""
+    classes = sorted(set(table.y), key=str)
+    proba = np.zeros((len(table), len(classes)))
+    number = np.zeros(len(table), np.intp)
+    for at, fold in enumerate(folds):
+        proba[fold.test] = score_fold(table, fold, classifier, config)
+        number[fold.test] = at
+        if progress is not None:
+            progress("fitting", at + 1, len(folds), 0)
+    return Scores(tuple(table.blocks), classifier, proba, number)
+
+
+def score_fold(table: FeatureTable, fold: Split, classifier: str, config: FitSettings) -> NDArray[np.float64]:
+    """float64 (test cells, classes): probabilities for the test part by a model fitted on the training part.
+
+    Runs on one thread, so that a sum is added up in the same order on any machine and beside any other fit.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return fit(table, fold.train, classifier, config).predict_proba(table.X[fold.test])
+
+
+def fit(table: FeatureTable, rows: NDArray[np.intp], classifier: str, config: FitSettings) -> FusedModel:
+    """Fit layer and classifier on these rows.
+
+    Raises
+    ------
+    UsageError : the classifier refuses its parameters or the data.
+    """
+    try:
+        return fit_model(
+            table.X[rows],
+            np.array(table.y)[rows],
+            table.groups[rows],
+            table.blocks,
+            classifier,
+            params=config.classifiers.get(classifier),
+            layer=config.layer,
+            seed=config.seed,
+        )
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"classifier '{classifier}' cannot be trained as asked", found=reason) from error
+
+
+def choose_positive(classes: Sequence[str], wanted: str | None) -> str | None:
+    """The class that sensitivity is about; None for more than two classes.
+
+    Raises
+    ------
+    UsageError : ``wanted`` is none of the classes.
+    """
+    if wanted is not None and wanted not in classes:
+        raise UsageError("--positive names no class", found=wanted, expected=", ".join(classes))
+    if len(classes) != 2:
+        return None
+    return wanted or default_positive(classes)
+
+
+def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: str) -> dict[str, Any]:
+    """Plain values about data and split, for ``result.json``."""
+    counts: Mapping[str, int] = {label: table.y.count(label) for label in dataset.classes}
+    return {
+        "data": str(dataset.root),
+        "layout": dataset.layout,
+        "images": len(table),
+        "groups": len(np.unique(table.groups)),
+        "subjects_known": table.subjects_known,
+        "classes": counts,
+        "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
+        "columns": {name: part.stop - part.start for name, part in table.blocks.items()},
+    }
