@@ -207,7 +207,7 @@ def synthesize(
     out : a folder that is empty or does not exist.
     design : which cells.
     progress : called with (cells done, cells in all) after each cell.
-    jobs : processes to paint in; -1 for one a core. The files do not depend on it.
+    jobs : processes to paint in; 0 takes one a core. The files do not depend on it.
 
     Returns
     -------
@@ -255,7 +255,8 @@ def _make_cells(out: Path, design: SyntheticDesign, subjects: list[Subject], job
         return (_make_cell(*task) for task in tasks)
     import joblib
 
-    return joblib.Parallel(n_jobs=jobs, return_as="generator")(joblib.delayed(_make_cell)(*task) for task in tasks)
+    workers = jobs or joblib.cpu_count()
+    return joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(_make_cell)(*task) for task in tasks)
 
 
 def _make_cell(out: Path, design: SyntheticDesign, subject: Subject, number: int) -> dict[str, object]:
