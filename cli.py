@@ -84,17 +84,20 @@ def command(*decorators: Callable[[Any], Any]) -> Callable[[Command], click.Comm
     def make(function: Command) -> click.Command:
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            common = {name: given.pop(name) for name in ("config", "settings", "as_json", "debug", "quiet", "verbose")}
+            common = {name: given.pop(name) for name in ("as_json", "debug", "quiet", "verbose")}
             _run(function, given, **common)
 
-        return fusion.command(name=function.__name__.rstrip("_"))(options(*decorators, *_COMMON)(run))
+        return fusion.command(name=function.__name__)(options(*decorators, *_COMMON)(run))
 
     return make
 
 
-_COMMON = (
-    click.option("--config", type=PATH, help="YAML file with settings."),
+#: For commands that have settings: all but those which only look at what is there.
+CONFIG = options(
+    click.option("--config", "file", type=PATH, help="YAML file with settings."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting, as in the YAML file."),
+)
+_COMMON = (
     click.option("--json", "as_json", is_flag=True, help="Machine-readable result on standard output."),
     click.option("--debug", is_flag=True, help="Show where an error comes from."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no notes."),
@@ -102,8 +105,9 @@ _COMMON = (
 )
 
 
-def _run(function: Callable[..., Any], given: dict[str, Any], *, config: Path | None, settings: tuple[str, ...],
-         as_json: bool, debug: bool, quiet: bool, verbose: bool) -> None:  # fmt: skip
+def _run(
+    function: Callable[..., Any], given: dict[str, Any], *, as_json: bool, debug: bool, quiet: bool, verbose: bool
+) -> None:
     from fusion.display import Screen
 
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
@@ -111,13 +115,13 @@ def _run(function: Callable[..., Any], given: dict[str, Any], *, config: Path | 
     screen = Screen(as_json=as_json, quiet=quiet)
     try:
         with screen:
-            faults = function(screen, config, settings, **given)
+            faults = function(screen, **given)
         screen.faults(faults or ())
         sys.stdout.flush()
     except FusionError as error:
         if debug:
             raise
-        click.echo(f"fusion {function.__name__.rstrip('_')}: {error}", err=True)
+        click.echo(f"fusion {function.__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted; what was measured is kept, the same command goes on from there", err=True)
@@ -130,7 +134,7 @@ def _run(function: Callable[..., Any], given: dict[str, Any], *, config: Path | 
         if debug or isinstance(error, click.ClickException):
             raise
         click.echo(
-            f"fusion {function.__name__.rstrip('_')}: {type(error).__name__}: {error}\n"
+            f"fusion {function.__name__}: {type(error).__name__}: {error}\n"
             "  This is a bug in Fusion. Run the command again with --debug and report what it prints.",
             err=True,
         )
@@ -154,9 +158,10 @@ def _cells(faults: int) -> str:
     click.option("--subject-effect", type=float, metavar="X", help="Multiplies the subjects' differences."),
     SEED,
     JOBS,
+    CONFIG,
 )
 def synthesize(screen: Screen, file: Path | None, settings: tuple[str, ...], *, out: Path | None, **given: Any) -> None:
-    """Make a C-NMC-shaped data set of synthetic cells with known truth in OUT."""
+    """Make a C-NMC-shaped data set with known truth in OUT."""
     from fusion.config import SynthesizeConfig, build_config
     from fusion.synthetic import SyntheticDesign, synthesize
 
@@ -175,9 +180,13 @@ def synthesize(screen: Screen, file: Path | None, settings: tuple[str, ...], *, 
     screen.json({"output": str(config.output), "cells": count, "subjects": config.subjects})
 
 
-@command(DATA, STORE)
+@command(DATA, STORE, CONFIG)
 def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **given: Any) -> tuple[Fault, ...]:
-    """Classes, subjects, folds, unreadable files, identical pictures, and what a random split would leak."""
+    """Count classes and subjects, find bad files and leaks.
+
+    Prints counts by class, subject and fold, unreadable files, identical pictures (also across subjects, folds and
+    labels), and what a random split would leak.
+    """
     from fusion.config import InspectConfig, build_config
     from fusion.inspection import inspect
 
@@ -206,7 +215,14 @@ def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **give
     return found.dataset.faults
 
 
-@command(DATA, FEATURES, JOBS, STORE, click.option("--export", type=PATH, help="Write the table (.parquet or .csv)."))
+@command(
+    DATA,
+    FEATURES,
+    click.option("--export", type=PATH, help="Write the table (.parquet or .csv)."),
+    JOBS,
+    STORE,
+    CONFIG,
+)
 def extract(
     screen: Screen, file: Path | None, settings: tuple[str, ...], *, weights: str | None, backbone: str | None,
     **given: Any,
@@ -262,19 +278,23 @@ def extract(
     JOBS,
     STORE,
     SEED,
+    CONFIG,
 )
 def train(
     screen: Screen, file: Path | None, settings: tuple[str, ...], *, weights: str | None, backbone: str | None,
     **given: Any,
 ) -> tuple[Fault, ...]:  # fmt: skip
-    """Judge a classifier on subjects it has not seen, then fit it on all cells and save it."""
+    """Judge a classifier on held-out subjects, fit it, save it.
+
+    The figures come from folds by subject; the model saved in OUTPUT is then fitted on all cells.
+    """
     from fusion.config import TrainConfig, build_config
     from fusion.training import train
 
     options = {**given, "extractors": _cnn(weights, backbone)}
     config = build_config(TrainConfig, file=file, settings=settings, options=options)
     trained = train(config, screen.progress)
-    _show_result(screen, trained.result, f"held-out cells, {trained.result.facts['split']['folds']} folds by subject")
+    screen.result(trained.result)
     screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} cells")
     screen.json({"model": str(config.output), **trained.result.to_json(trained.dataset.root)})
     return trained.result.faults
@@ -288,16 +308,20 @@ def train(
     JOBS,
     STORE,
     SEED,
+    CONFIG,
 )
 def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **given: Any) -> tuple[Fault, ...]:
-    """Score labelled cells of other subjects with a trained MODEL."""
+    """Score labelled cells of new subjects with a MODEL.
+
+    Refuses cells and subjects that the model was trained on.
+    """
     from fusion.config import EvaluateConfig, build_config
     from fusion.prediction import evaluate
 
     config = build_config(EvaluateConfig, file=file, settings=settings, options=given)
     result = evaluate(config, screen.progress)
-    _show_result(screen, result, f"{config.data}, cells the model has not seen")
-    screen.line(f"scores and figures in {config.output}")
+    screen.result(result)
+    screen.line(f"scores.parquet, table.csv and result.json in {config.output}")
     screen.json(result.to_json(Path(result.facts["data"])))
     return result.faults
 
@@ -308,12 +332,16 @@ def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **giv
     click.option("--csv", type=PATH, help="Write the predictions as CSV."),
     JOBS,
     STORE,
+    CONFIG,
 )
 def predict(
     screen: Screen, file: Path | None, settings: tuple[str, ...], *, model: Path, images: tuple[Path, ...],
     csv: Path | None, jobs: int | None, store: Path | None,
 ) -> tuple[Fault, ...]:  # fmt: skip
-    """Class and probability of every cell in IMAGES: pictures, folders or tables."""
+    """Class and probability of every cell in IMAGES.
+
+    IMAGES are pictures, folders of pictures, or tables.
+    """
     from fusion.config import PredictConfig, build_config
     from fusion.files import write_atomically
     from fusion.prediction import predict
@@ -358,41 +386,48 @@ def predict(
     JOBS,
     STORE,
     SEED,
+    CONFIG,
 )
 def ablate(
     screen: Screen, file: Path | None, settings: tuple[str, ...], *, weights: str | None, backbone: str | None,
     **given: Any,
 ) -> tuple[Fault, ...]:  # fmt: skip
-    """Compare every subset of the feature blocks under every classifier, on the same held-out cells."""
+    """Compare all subsets of feature blocks on held-out cells.
+
+    Every subset of the blocks with every classifier, on the same folds by subject.
+    """
     from fusion.ablation import ablate
     from fusion.config import AblateConfig, build_config
 
     options = {**given, "extractors": _cnn(weights, backbone)}
     config = build_config(AblateConfig, file=file, settings=settings, options=options)
     result = ablate(config, screen.progress)
-    _show_result(
-        screen, result, f"held-out cells, {result.facts['split']['folds']} {result.facts['split']['kind']} folds"
-    )
+    screen.result(result)
     screen.line(f"page {config.output / 'report.html'}, figure comparison.svg, table.csv, scores.parquet, result.json")
     screen.json(result.to_json(Path(result.facts["data"])))
     return result.faults
 
 
-@command(click.argument("out", type=PATH, default=Path("fusion-demo")), SEED, JOBS)
-def demo(screen: Screen, file: Path | None, settings: tuple[str, ...], *, out: Path, **given: Any) -> tuple[Fault, ...]:
-    """Synthesise cells, measure, compare, train and predict, in OUT; a few minutes, offline."""
+@command(click.argument("out", type=PATH, required=False), SEED, JOBS, CONFIG)
+def demo(screen: Screen, file: Path | None, settings: tuple[str, ...], *, out: Path | None, **given: Any) -> None:
+    """Run the whole way on synthetic cells, offline.
+
+    Synthesise, measure, compare, show a leak, train and predict in OUT  [default: fusion-demo]: two minutes on two
+    cores.
+    """
+    from fusion.config import DemoConfig, build_config
     from fusion.demo import run_demo
 
-    story = run_demo(out, seed=given["seed"] or 0, jobs=given["jobs"] or 0, progress=screen.progress)
+    config = build_config(DemoConfig, file=file, settings=settings, options={"output": out, **given})
+    story = run_demo(config, screen.progress)
     for line in story.lines:
         screen.line(line)
     screen.json({"lines": story.lines, **story.figures})
-    return ()
 
 
 @command()
-def plugins(screen: Screen, file: Path | None, settings: tuple[str, ...]) -> None:
-    """Extractors and classifiers that are installed, built-in and others."""
+def plugins(screen: Screen) -> None:
+    """List installed extractors and classifiers."""
     from fusion.plugins import CLASSIFIERS, EXTRACTORS, registered
 
     rows = [
@@ -405,8 +440,11 @@ def plugins(screen: Screen, file: Path | None, settings: tuple[str, ...]) -> Non
 
 
 @command(click.argument("action", type=click.Choice(["ls", "verify"])), STORE)
-def cache(screen: Screen, file: Path | None, settings: tuple[str, ...], *, action: str, store: Path | None) -> None:
-    """What the feature store holds (ls), and whether all of it is as it was written (verify)."""
+def cache(screen: Screen, *, action: str, store: Path | None) -> None:
+    """List (ls) or check (verify) the feature store.
+
+    verify reads every shard and finds those that are no longer as they were written.
+    """
     from fusion.store import FeatureStore, StoreError
 
     features = FeatureStore(store)
@@ -430,37 +468,6 @@ def cache(screen: Screen, file: Path | None, settings: tuple[str, ...], *, actio
 def _notes(screen: Screen, notes: tuple[str, ...]) -> None:
     for note in notes:
         screen.note(note)
-
-
-def _show_result(screen: Screen, result: Any, title: str) -> None:
-    """Stamps, notes, and the figures of every entry, best first."""
-    from fusion.report import interval
-
-    for stamp in result.stamps:
-        screen.warn(stamp)
-    _notes(screen, result.notes)
-    shown = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro")
-    if len(result.scores) == 1:
-        figures = result.figures[0]
-        rows = [
-            [metric.replace("_", " "), interval(figures["image"][metric]), interval(figures["subject"][metric])]
-            for metric in shown
-        ]
-        heading = f"{' + '.join(result.scores[0].features)}, {result.scores[0].classifier}: {title}"
-        screen.table(["95% interval by subject", "cell by cell", "subject by subject"], rows, heading)
-        return
-    rows = [
-        [
-            " + ".join(result.scores[at].features),
-            result.scores[at].classifier,
-            interval(result.figures[at]["image"]["balanced_accuracy"]),
-            interval(result.figures[at]["image"]["auroc"]),
-            interval(result.figures[at]["subject"]["balanced_accuracy"]),
-        ]
-        for at in result.ranked()
-    ]
-    columns = ["features", "classifier", "balanced accuracy", "AUROC", "balanced accuracy of subjects"]
-    screen.table(columns, rows, f"{title}; 95% intervals by subject")
 
 
 def main() -> None:

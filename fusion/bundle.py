@@ -98,17 +98,20 @@ class ModelBundle:
         check_writable(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        aside = work.with_name(f"{work.name}-old")
         try:
             self._write(work)
             work.chmod(0o755)
+            # Moved aside, not deleted: should the second renaming fail, the old model goes back to its place.
             if folder.exists():
-                # Moved aside, not deleted: between the two renames a crash leaves the old model under this name.
-                folder.rename(work.with_name(f"{work.name}-old"))
+                folder.rename(aside)
             work.rename(folder)
-            shutil.rmtree(work.with_name(f"{work.name}-old"), ignore_errors=True)
         except BaseException:
+            if aside.exists():
+                aside.rename(folder)
             shutil.rmtree(work, ignore_errors=True)
             raise
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _write(self, folder: Path) -> None:
         (folder / "classifier").mkdir()

@@ -133,6 +133,18 @@ class SynthesizeConfig(_Settings):
     seed: int = Field(0, ge=0, description="same seed, same bytes")
 
 
+class DemoConfig(_Settings):
+    """fusion demo"""
+
+    output: Path = Field(Path("fusion-demo"), description="folder to work in")
+    # Enough subjects for five folds with both classes in each, few enough cells to be done in two minutes.
+    subjects: int = Field(24, description="half of them leukaemic")
+    cells: int = Field(20, ge=1, description="cells of each subject")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    seed: int = Field(0, ge=0, description="of every random choice")
+
+
 Config = TypeVar("Config", bound=_Settings)
 
 

@@ -1,23 +1,23 @@
-"""The main job once, on synthetic cells with known truth: measure, compare, show the leak, train, predict."""
+"""The main job once, on synthetic cells with known truth: measure, compare, show a leak, train, predict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.ablation import ablate
-from fusion.config import HANDCRAFTED, AblateConfig, PredictConfig, TrainConfig
-from fusion.extraction import Progress
-from fusion.prediction import predict
-from fusion.report import interval
-from fusion.results import Result
-from fusion.synthetic import SyntheticDesign, synthesize
-from fusion.training import train
+import yaml
 
-#: Enough subjects for five folds with both classes in each, few enough cells to be done in two minutes.
-SUBJECTS, CELLS = 24, 20
+from fusion.ablation import ablate
+from fusion.config import HANDCRAFTED, AblateConfig, DemoConfig, PredictConfig, TrainConfig, read_yaml
+from fusion.errors import UsageError
+from fusion.extraction import Progress
+from fusion.files import write_atomically
+from fusion.prediction import Predictions, predict
+from fusion.results import Result, called, interval
+from fusion.synthetic import TRUTH_FILE, SyntheticDesign, synthesize
+from fusion.training import train
 
 
 @dataclass(frozen=True)
@@ -28,66 +28,84 @@ class Story:
     figures: Mapping[str, Any]
 
 
-def run_demo(out: Path, *, seed: int = 0, jobs: int = 0, progress: Progress | None = None) -> Story:
-    """Run the whole way in ``out``; run again, it reuses the cells and the features it finds there.
+def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
+    """Run the whole way in ``config.output``; run again, it reuses the cells and the features it finds there.
 
     Raises
     ------
-    UsageError : ``out`` holds something else than a demo.
+    UsageError : the folder holds something else, or cells of other settings, or too few subjects are asked for.
     """
-    cells, store = out / "cells", out / "store"
-    design = SyntheticDesign(subjects=SUBJECTS, cells_per_subject=CELLS, seed=seed)
-    if not (cells / "truth.csv").is_file():
-        synthesize(cells, design, _painting(progress), jobs=jobs)
-    chosen: dict[str, Any] = {"data": cells, "store": store, "seed": seed, "jobs": jobs, "features": list(HANDCRAFTED)}
-    honest = ablate(AblateConfig(output=out / "comparison", **chosen), progress)
+    out = config.output
+    cells = _cells(config, progress)
+    shared: dict[str, Any] = {"data": cells, "store": out / "store", "seed": config.seed, "jobs": config.jobs}
+    judged = {**shared, "features": list(HANDCRAFTED), "bootstrap": config.bootstrap}
+    honest = ablate(AblateConfig(output=out / "comparison", **judged), progress)
+    leaky = ablate(AblateConfig(output=out / "leaky", split="random", **judged), progress)
     best = honest.scores[honest.ranked()[0]]
-    again = {**chosen, "features": list(best.features)}
-    leaky = ablate(AblateConfig(output=out / "leaky", split="random", compare=[best.classifier], **again), progress)
-    train(TrainConfig(output=out / "model", classifier=best.classifier, **again), progress)
-    sample = sorted(cells.rglob("*.bmp"))[:: SUBJECTS * CELLS // 3][:3]
-    found = predict(PredictConfig(model=out / "model", images=sample, store=store, jobs=jobs), progress)
-    return _tell(out, honest, leaky, [f"{n} is {c}" for n, c in zip(found.table.names, found.predicted, strict=True)])
+    chosen = {**judged, "features": list(best.features), "classifier": best.classifier}
+    train(TrainConfig(output=out / "model", **chosen), progress)
+    pictures = sorted(cells.rglob("*.bmp"))
+    few = pictures[:: max(1, len(pictures) // 3)][:3]
+    found = predict(PredictConfig(model=out / "model", images=few, store=out / "store", jobs=config.jobs), progress)
+    return _tell(config, honest, leaky, found)
 
 
-def _tell(out: Path, honest: Result, leaky: Result, predictions: list[str]) -> Story:
-    top, leak = honest.ranked()[0], _of_same(honest, leaky)
-    figure = honest.figures[top]["image"]["balanced_accuracy"]
-    flattered = leaky.figures[leak]["image"]["balanced_accuracy"]
+def _cells(config: DemoConfig, progress: Progress | None) -> Path:
+    """The folder of synthetic cells, painted now unless an earlier run has left the same there."""
+    cells, note = config.output / "cells", config.output / "cells.yaml"
+    design = SyntheticDesign(subjects=config.subjects, cells_per_subject=config.cells, seed=config.seed)
+    if not (cells / TRUTH_FILE).is_file():
+        synthesize(cells, design, _painting(progress), jobs=config.jobs)
+        write_atomically(note, yaml.safe_dump(asdict(design), sort_keys=False).encode())
+    held = read_yaml(note)
+    if held != asdict(design):
+        raise UsageError(
+            f"{config.output} holds a demo of other cells",
+            found=", ".join(f"{key} {value}" for key, value in held.items() if value != asdict(design).get(key)),
+            expected=", ".join(f"{key} {value}" for key, value in asdict(design).items() if value != held.get(key)),
+            do="Choose another folder, or delete this one.",
+        )
+    return cells
+
+
+def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions) -> Story:
+    """Five lines: what was compared, what is best, what each block is worth, what a leak does, where to look."""
+    out = config.output
+    top = honest.ranked()[0]
+    best = honest.figures[top]["image"]["balanced_accuracy"]
+    values = [figures["image"]["balanced_accuracy"]["value"] for figures in honest.figures]
+    flattered = [figures["image"]["balanced_accuracy"]["value"] for figures in leaky.figures]
+    # Both results hold the same comparisons in the same order, and one split's winner may be another's loser.
+    crowned = leaky.ranked()[0]
+    optimism = sum(flattered) / len(flattered) - sum(values) / len(values)
     alone = {
         scores.features[0]: max(
-            honest.figures[at]["image"]["balanced_accuracy"]["value"]
-            for at, other in enumerate(honest.scores)
-            if other.features == scores.features
+            v for other, v in zip(honest.scores, values, strict=True) if other.features == scores.features
         )
         for scores in honest.scores
         if len(scores.features) == 1
     }
     ranking = ", ".join(f"{name} {value:.3f}" for name, value in sorted(alone.items(), key=lambda item: -item[1]))
-    best = honest.scores[top]
     lines = [
-        f"{len(honest.cells)} synthetic cells of {SUBJECTS} subjects; {len(honest.scores)} fair comparisons.",
-        f"Best on unseen subjects: {'+'.join(best.features)}, {best.classifier}: balanced accuracy {interval(figure)}.",
-        f"One block alone, best classifier each: {ranking}.",
-        f"The same by a random split of pictures: {interval(flattered)}: {flattered['value'] - figure['value']:+.3f}, "
-        "because it meets the same subjects again.",
-        f"Look at {out / 'comparison' / 'report.html'}; use the model with: fusion predict {out / 'model'} IMAGE",
+        f"{len(honest.cells)} synthetic cells of {config.subjects} subjects, {len(values)} comparisons of feature sets "
+        "and classifiers, judged on subjects they had not seen.",
+        f"Best: {called(honest.scores[top])}, balanced accuracy {interval(best)}.",
+        f"Each block alone, with its best classifier: {ranking}.",
+        f"A random split of the pictures is {optimism:+.3f} too kind on average; it would have crowned "
+        f"{called(leaky.scores[crowned])} with {flattered[crowned]:.3f}, which on unseen subjects has "
+        f"{values[crowned]:.3f}.",
+        f"Look at {out / 'comparison' / 'report.html'}, and ask the model: fusion predict {out / 'model'} IMAGE",
     ]
     figures = {
-        "grouped": dict(figure),
-        "random": dict(flattered),
-        "best": {"features": list(best.features), "classifier": best.classifier},
+        "best": {"features": list(honest.scores[top].features), "classifier": honest.scores[top].classifier, **best},
         "alone": alone,
-        "predictions": predictions,
+        "optimism": optimism,
+        "predictions": dict(zip(found.table.names, found.predicted, strict=True)),
         "report": str(out / "comparison" / "report.html"),
+        "model": str(out / "model"),
     }
     return Story(lines, figures)
 
 
-def _of_same(honest: Result, leaky: Result) -> int:
-    best = honest.scores[honest.ranked()[0]]
-    return next(at for at, scores in enumerate(leaky.scores) if scores.features == best.features)
-
-
-def _painting(progress: Progress | None) -> Any:
+def _painting(progress: Progress | None) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress("painting", done, total, 0)

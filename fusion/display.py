@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -15,9 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion.datasets import Fault
+from fusion.results import LABELS, METRICS, Result, called, describe_split, interval
 
-#: Faults shown one by one; the rest is counted. A screen holds about twice as many lines.
+#: Faults and comparisons shown one by one; the rest is counted. A screen holds about twice as many lines.
 _SHOWN = 20
+
+#: Columns of an output that has no width of its own: more than any table needs.
+_UNBOUNDED = 400
 
 
 class Screen:
@@ -31,7 +36,9 @@ class Screen:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
-        self._out = Console(highlight=False, soft_wrap=True)
+        # A file or a pipe has no width to fit into; 80 columns, which rich takes then, would tear figures apart.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
+        self._out = Console(highlight=False, soft_wrap=True, width=width)
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bars = Progress(
             TextColumn("{task.description:>10}"),
@@ -79,17 +86,47 @@ class Screen:
             self._out.print(Text(text))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-        """A table of the result; all columns but the first are numbers if they look so."""
+        """A table of the result. Columns of numbers are never broken or cut; words go on in the next line."""
         if self.as_json:
             return
         body = [list(row) for row in rows]
-        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        if title:
+            self.line(title)
+        table = Table(box=None, pad_edge=False, header_style="bold")
         for at, name in enumerate(columns):
-            numbers = all(row[at][:1].isdigit() for row in body)
-            table.add_column(name, justify="right" if numbers and body else "left", no_wrap=not numbers)
+            numbers = bool(body) and all(row[at][:1].isdigit() for row in body)
+            table.add_column(name, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
         for row in body:
             table.add_row(*(Text(value) for value in row))
         self._out.print(table, soft_wrap=False)
+
+    def result(self, result: Result) -> None:
+        """Stamps, notes, and the figures of every entry, best first; subjects only where they are known."""
+        for stamp in result.stamps:
+            self.warn(stamp)
+        for note in result.notes:
+            self.note(note)
+        title = f"Held-out cells, {describe_split(result.facts)}. 95% intervals by {result.unit}."
+        levels = {"image": "cell by cell", "subject": "subject by subject"}
+        if not result.cells.subjects_known:
+            del levels["subject"]  # the same figures again
+        if len(result.scores) == 1:
+            (scores,), (figures,) = result.scores, result.figures
+            rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]
+            self.table([f"{called(scores)}", *levels.values()], rows, title)
+            return
+        ranked = result.ranked()
+        rows = [
+            [
+                *called(result.scores[at]).rsplit(", ", 1),
+                interval(result.figures[at]["image"]["balanced_accuracy"]),
+                interval(result.figures[at]["image"]["auroc"]),
+            ]
+            for at in ranked[:_SHOWN]
+        ]
+        self.table(["features", "classifier", "balanced accuracy", "AUROC"], rows, title)
+        if len(ranked) > _SHOWN:
+            self.line(f"and {len(ranked) - _SHOWN} more in table.csv")
 
     def json(self, value: Any) -> None:
         """The result for a machine."""

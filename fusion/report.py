@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.files import write_atomically
-from fusion.results import METRICS, Result, fault_row, versions
+from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, interval, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,16 +15,6 @@ if TYPE_CHECKING:
 #: Okabe and Ito's palette, told apart by colour-blind readers; with the marker shapes also on a grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "D", "^", "v", "P")
-
-LABELS = {
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "f1_weighted": "weighted F1",
-    "f1_macro": "macro F1",
-    "accuracy": "accuracy",
-}
 
 
 def write_report(result: Result, folder: Path) -> None:
@@ -60,7 +49,7 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
                   color="0.4", fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(sets)), [" + ".join(features) for features in sets])
     axes.set_ylim(len(sets) - 0.5, -0.5)
-    axes.set_xlabel(f"{LABELS[metric]}, {level} level, 95% interval by subject")
+    axes.set_xlabel(f"{LABELS[metric]}, {level} level, 95% interval by {result.unit}")
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -84,18 +73,15 @@ def page(result: Result, figure_svg: str) -> str:
     svg = figure_svg[figure_svg.index("<svg") :]  # without the XML head, which has no place inside a page
     return environment.get_template("report.html").render(
         result=result,
+        split=describe_split(result.facts),
         rows=[_row(result, at) for at in result.ranked()],
         metrics=[(metric, LABELS[metric]) for metric in METRICS],
         best=_row(result, result.ranked()[0]),
+        interval=interval,
         figure=svg,
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
     )
-
-
-def interval(figure: Mapping[str, float]) -> str:
-    """``0.812 [0.771, 0.850]``."""
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def _row(result: Result, at: int) -> dict[str, Any]:

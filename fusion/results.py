@@ -23,6 +23,17 @@ from fusion.table import FeatureTable
 #: The figures in the order in which tables show them.
 METRICS = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro", "accuracy")
 
+#: How figures are called where people read them.
+LABELS = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "f1_weighted": "weighted F1",
+    "f1_macro": "macro F1",
+    "accuracy": "accuracy",
+}
+
 UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
 
 
@@ -67,6 +78,11 @@ class Result:
     notes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What is resampled for intervals: "subject", or "picture" where subjects are unknown."""
+        return "subject" if self.cells.subjects_known else "picture"
 
     def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
         """Positions in ``scores``, best first."""
@@ -158,6 +174,30 @@ def judge(
     return metrics.evaluate(
         y, scores.proba, np.array(classes, object), cells.groups, positive=positive, n_boot=bootstrap, seed=seed
     )
+
+
+def interval(figure: Mapping[str, float]) -> str:
+    """``0.812 [0.771, 0.850]``, ``0.812 (no interval)`` or ``undefined``."""
+    if math.isnan(figure["value"]):
+        return "undefined"
+    if math.isnan(figure["low"]):
+        return f"{figure['value']:.3f} (no interval)"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def called(scores: Scores) -> str:
+    """``morphology + texture, svm``."""
+    return f"{' + '.join(scores.features)}, {scores.classifier}"
+
+
+def describe_split(facts: Mapping[str, Any]) -> str:
+    """How the cells were held out, in words: "5 folds by subject"."""
+    kind, folds = facts["split"]["kind"], facts["split"]["folds"]
+    if kind == "external":
+        return "scored by a trained model"
+    if kind == "random":
+        return f"{folds} folds by picture at random"
+    return f"{folds} folds by subject" if facts["subjects_known"] else f"{folds} folds, identical pictures together"
 
 
 def check_result_folder(folder: Path) -> None:
