@@ -169,6 +169,10 @@ def load_dataset(
     for entry in listed:
         sample = _sample(entry, contents)
         (samples if isinstance(sample, Sample) else faults).append(sample)  # type: ignore[arg-type]
+    if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
+        notes.append(
+            f"{table} lists pictures too, and is not used: give it as DATA for its labels, subjects and masks."
+        )
     root = path if path.is_dir() else path.parent
     return Dataset(root, layout, tuple(samples), tuple(faults), tuple(notes))
 

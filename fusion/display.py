@@ -48,24 +48,33 @@ class Screen:
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[faults]}"),
             console=self._err,
-            disable=quiet or not self._err.is_terminal,
         )
+        self._shows_bars = not quiet and self._err.is_terminal
         self._tasks: dict[str, Any] = {}
         self._log = _Messages(self)
 
     def __enter__(self) -> Self:
         logging.getLogger("fusion").addHandler(self._log)
-        self._bars.start()
+        if self._shows_bars:
+            self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._end_bars()
         logging.getLogger("fusion").removeHandler(self._log)
+
+    def _end_bars(self) -> None:
+        """Leave the bars as they are; what is printed from now on stands below them."""
+        if self._shows_bars:
+            self._bars.stop()
+            self._shows_bars = False
 
     def progress(self, stage: str, done: int, total: int, faults: int) -> None:
         """Show how far a stage has come; it has the shape of ``extraction.Progress``."""
+        if not self._shows_bars:
+            return
         if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].total != total:
             self._tasks[stage] = self._bars.add_task(stage, total=total, faults="")
         word = f"[yellow]{faults} skipped" if faults else ""
@@ -83,12 +92,14 @@ class Screen:
     def line(self, text: str = "") -> None:
         """A line of the result."""
         if not self.as_json:
+            self._end_bars()
             self._out.print(Text(text))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
         """A table of the result. Columns of numbers are never broken or cut; words go on in the next line."""
         if self.as_json:
             return
+        self._end_bars()
         body = [list(row) for row in rows]
         if title:
             self.line(title)
@@ -131,6 +142,7 @@ class Screen:
     def json(self, value: Any) -> None:
         """The result for a machine."""
         if self.as_json:
+            self._end_bars()
             sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
     def faults(self, faults: Sequence[Fault]) -> None:

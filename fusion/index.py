@@ -6,6 +6,7 @@ one is made anew, and two processes writing it at once only lose each other's ne
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from fusion.cells import CellError, decode_mask, decode_picture, read_bytes
 from fusion.files import sha256, write_atomically
+
+_log = logging.getLogger("fusion")
 
 #: A file changed this shortly before it was read may change again within one tick of its clock: it is not remembered.
 _SETTLED_NS = 2_000_000_000
@@ -74,7 +77,11 @@ class FileIndex:
         }
         if settled:
             self._known |= settled
-            _write(self.path, self._known)
+            try:
+                _write(self.path, self._known)
+            except OSError as error:  # a read-only store serves well for reading features
+                reason = error.strerror or error
+                _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
 
 
 _Known = dict[Path, tuple[tuple[int, int], Content]]

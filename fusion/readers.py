@@ -138,9 +138,14 @@ def _cnmc_tables(root: Path) -> _Tables:
 
 
 def _has_cnmc_header(file: Path) -> bool:
+    return _header(file) >= _CNMC_CSV
+
+
+def _header(file: Path) -> set[str]:
+    """Column names in the first line of a CSV file."""
     with file.open("rb") as stream:
         header = stream.readline(1000).decode("utf-8-sig", "replace")
-    return {name.strip() for name in header.split(",")} >= _CNMC_CSV
+    return {name.strip() for name in header.split(",")}
 
 
 def _read_cnmc_csv(file: Path) -> dict[str, tuple[str, str]]:
@@ -202,6 +207,12 @@ def read_table(file: Path) -> list[Listed]:
     if not listed:
         raise DatasetError(f"no row in {file}", expected="one picture a row")
     return list(listed.values())
+
+
+def table_inside(folder: Path) -> Path | None:
+    """The first CSV file in ``folder`` that has a column ``path``, None where there is none."""
+    files = sorted(file for file in folder.glob("*.csv") if file.is_file())
+    return next((file for file in files if "path" in _header(file)), None)
 
 
 def _table_row(file: Path, number: int, row: dict[str, str]) -> Listed:

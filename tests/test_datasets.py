@@ -71,6 +71,13 @@ def test_subjects_that_share_a_picture_are_one_group(tmp_path):
     assert dataset.subjects_known
 
 
+def test_a_table_that_lies_beside_class_folders_is_pointed_out(class_folders, tmp_path):
+    (class_folders / "labels.csv").write_text("path,label\nblast/0.png,blast\n")
+    (note,) = load_dataset(class_folders, store=tmp_path / "store").notes
+    assert "labels.csv" in note
+    assert load_dataset(class_folders / "labels.csv", store=tmp_path / "store").notes == ()
+
+
 def test_where_no_subject_is_named_each_picture_stands_alone(class_folders):
     write_image(class_folders / "blast" / "copy.png", paint(0, radius=22))
     dataset = load_dataset(class_folders)
@@ -126,6 +133,13 @@ def test_a_file_that_may_still_change_is_not_remembered(class_folders, tmp_path)
     again = FileIndex(tmp_path / "index.arrow")
     again.look_up(pictures)
     assert again.files_read == 6
+
+
+def test_an_index_that_cannot_be_written_costs_time_only(class_folders, tmp_path, caplog):
+    settle(*class_folders.rglob("*.png"))
+    (tmp_path / "file").write_text("in the way")
+    assert len(load_dataset(class_folders, store=tmp_path / "file")) == 6
+    assert "cannot remember" in caplog.text
 
 
 def test_a_damaged_index_is_made_anew(class_folders, tmp_path):
