@@ -1,0 +1,68 @@
+"""Masks as shapes: the largest region, holes filled, a disc, a polygon."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+def radius_of(area: float) -> float:
+    """Of the disc of that area."""
+    return float(np.sqrt(area / np.pi))
+
+
+def disc(radius: int) -> Picture:
+    """uint8 (2 radius + 1, 2 radius + 1): the structuring element."""
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
+
+
+def centroid(mask: Mask) -> tuple[float, float]:
+    """(x, y) of a mask that is not empty."""
+    moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
+    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+
+
+def polygon(points: NDArray[np.float64], shape: tuple[int, ...]) -> Mask:
+    """bool ``shape``: the inside of a closed curve (n, 2) of x, y."""
+    mask = np.zeros(shape, np.uint8)
+    # Four binary digits behind the point: OpenCV takes whole numbers of sixteenths.
+    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], [1], shift=4)
+    return mask.view(bool)
+
+
+def solidity(points: NDArray[np.float64]) -> float:
+    """Area inside a closed curve over that of its convex hull, 0 to 1; 0 where the hull has none."""
+    curve = points.astype(np.float32)
+    hull = cv2.contourArea(cv2.convexHull(curve))
+    return cv2.contourArea(curve) / hull if hull > 0 else 0.0
+
+
+def regions(mask: Mask, share: float = 1.0) -> Mask:
+    """The largest region of ``mask`` and all of at least ``share`` of what the regions cover together, holes filled.
+
+    Regions are connected over edges and corners.
+    """
+    outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    kept = np.zeros(mask.shape, np.uint8)
+    if outlines:
+        # Pick's theorem: the pixels within a curve through pixel centres, those on it included.
+        areas = np.array([cv2.contourArea(outline) + len(outline) / 2 + 1 for outline in outlines])
+        keep = areas >= share * areas.sum()
+        keep[areas.argmax()] = True
+        cv2.drawContours(kept, [outlines[at] for at in np.flatnonzero(keep)], -1, [1], cv2.FILLED)
+    return kept.view(bool)
+
+
+def opened(mask: Mask, radius: float) -> Mask:
+    """Without what is narrower than two radii: as far as a disc of that radius reaches inside ``mask``.
+
+    By distances, whose cost does not grow with the disc. Outside the picture there is no mask.
+    """
+    padded = np.pad(mask, 1).view(np.uint8)
+    middles = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > radius
+    reached = cv2.distanceTransform((~middles).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+    return (reached & (padded > 0))[1:-1, 1:-1] if middles.any() else np.zeros_like(mask)

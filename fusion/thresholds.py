@@ -1,0 +1,73 @@
+"""Grey values as classes: Otsu's thresholds for two and for three, and how well two classes part."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Values = NDArray[np.float32]
+
+
+def to_bytes(values: Values, low: float, high: float) -> Picture:
+    """``low`` ... ``high`` stretched to 0 ... 255, the rest cut off."""
+    return np.clip((values - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
+
+
+def quantiles(picture: Picture, share: float, where: Picture | None = None) -> NDArray[np.float64]:
+    """(channels,) the lowest tone that at least this share of the pixels does not exceed, from histograms.
+
+    ``where``: uint8 (H, W), not 0 where pixels count; None counts all.
+    """
+    channels = 1 if picture.ndim == 2 else picture.shape[2]
+    counts = [cv2.calcHist([picture], [channel], where, [256], [0, 256]).ravel() for channel in range(channels)]
+    return np.array([np.searchsorted(count, share * count[-1]) for count in np.cumsum(counts, axis=1)], float)
+
+
+def two_classes(histogram: NDArray[np.float64]) -> tuple[int, float]:
+    """Otsu's threshold (the last dark level) and his separability, the share of variance between classes, 0 to 1.
+
+    ``histogram``: (n,) counts per level, not all 0.
+    Source: Otsu (1979), IEEE Trans. SMC 9(1):62-66.
+    """
+    share = np.cumsum(histogram) / histogram.sum()
+    levels = np.arange(len(histogram))
+    moment = np.cumsum(histogram * levels) / histogram.sum()
+    mean = moment[-1]
+    variance = float((histogram * (levels - mean) ** 2).sum() / histogram.sum())
+    if variance == 0:
+        return int(mean), 0.0
+    # Between-class variance w0 w1 (m0 - m1)**2 = (mean w0 - m0 w0)**2 / (w0 w1), of every split that leaves two.
+    between = (mean * share - moment)[:-1] ** 2 / np.maximum(share * (1 - share), 1e-12)[:-1]
+    split = int(between.argmax())
+    return split, float(between[split]) / variance
+
+
+def median_level(histogram: NDArray[np.float64]) -> int:
+    """The lowest level that half of the counts do not exceed."""
+    below = np.cumsum(histogram)
+    return int(np.searchsorted(below, below[-1] / 2))
+
+
+def counts(tones: Picture) -> NDArray[np.float64]:
+    """(256,) how often each tone occurs."""
+    return np.bincount(tones.ravel(), minlength=256).astype(float)
+
+
+def three_classes(tones: Picture) -> tuple[int, int]:
+    """Otsu's two thresholds for three classes, each the last tone of its class."""
+    # 128 levels are finer than any threshold needs to be, and a quarter of the work of 256.
+    histogram = cv2.calcHist([tones], [0], None, [128], [0, 256]).ravel().astype(float)
+    count = np.concatenate([[0.0], np.cumsum(histogram)])
+    total = np.concatenate([[0.0], np.cumsum(histogram * np.arange(128))])
+    # Squared sum over count of the class of levels first ... last - 1, for every first and last.
+    counts, totals = np.subtract.outer(count, count).T, np.subtract.outer(total, total).T
+    score = totals * totals / np.maximum(counts, 1)
+    score[_LAST_BEFORE_FIRST] = -np.inf
+    of_pair = score + score[0][:, None] + score[:, 128]
+    first, second = np.unravel_index(of_pair.argmax(), of_pair.shape)
+    return 2 * int(first) - 1, 2 * int(second) - 1
+
+
+_LAST_BEFORE_FIRST = np.tril_indices(129, -1)
