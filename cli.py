@@ -180,7 +180,13 @@ def synthesize(screen: Screen, file: Path | None, settings: tuple[str, ...], *, 
     screen.json({"output": str(config.output), "cells": count, "subjects": config.subjects})
 
 
-@command(DATA, STORE, CONFIG)
+@command(
+    DATA,
+    click.option("--overlays", type=PATH, help="Write contact sheets of the outlines found here."),
+    STORE,
+    SEED,
+    CONFIG,
+)
 def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **given: Any) -> tuple[Fault, ...]:
     """Count classes and subjects, find bad files and leaks.
 
@@ -211,8 +217,14 @@ def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **give
             f"  a random {found.leak['folds']}-fold split of pictures would test {found.leak['test_share']:.0%} of "
             f"them on a subject seen in training, and tear {found.leak['identical_pairs']:.0f} identical pairs apart"
         )
+    if found.overlays is not None:
+        drawn = found.overlays
+        screen.line(
+            f"  outlines of {drawn.drawn} of {drawn.pictures} cells on {len(drawn.sheets)} sheets in {drawn.folder}"
+            + ("" if drawn.drawn == drawn.pictures else "; all of them with --set overlay_cells=0")
+        )
     screen.json(found.to_json())
-    return found.dataset.faults
+    return found.faults
 
 
 @command(

@@ -104,12 +104,12 @@ def make_cell(
 
 
 def _found_cell(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    mask = segmentation.segment_cell(rgb)
+    if mask.any():
+        return mask
     if not rgb.any():
         raise CellError("the picture is fully black: there is no cell in it")
-    mask = segmentation.segment_cell(rgb)
-    if not mask.any():
-        raise CellError("no cell found in the picture", do="Give a mask for it, or leave it out.")
-    return mask
+    raise CellError("no cell found in the picture", do="Give a mask for it, or leave it out.")
 
 
 def _given_masks(

@@ -75,6 +75,10 @@ class InspectConfig(DataSettings):
     """fusion inspect"""
 
     splits: int = Field(5, ge=2, le=1000, description="folds of the random split whose leaks are counted")
+    overlays: Path | None = Field(None, description="folder for contact sheets of the outlines found")
+    # Four sheets of 24: as many as one looks at.
+    overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
+    seed: int = Field(0, ge=0, description="of the choice of cells on the contact sheets")
 
 
 class ExtractConfig(DataSettings, FeatureSettings):

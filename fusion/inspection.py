@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusion.config import InspectConfig
-from fusion.datasets import Dataset, Sample
+from fusion.datasets import Dataset, Fault, Sample
 from fusion.extraction import Progress
+from fusion.overlays import Overlays, draw_dataset
 from fusion.results import fault_row
 from fusion.splits import merged_subjects
 from fusion.training import read_dataset
@@ -26,6 +27,7 @@ class Inspection:
     across : how many of those groups span several "subjects", "folds" or "labels".
     merged_subjects : subject ids that share a picture, and are one group in every split.
     leak : what a random split into ``splits`` folds would do; see ``_leak``.
+    overlays : the contact sheets that were drawn, None where none were asked for.
     """
 
     dataset: Dataset
@@ -36,6 +38,12 @@ class Inspection:
     across: dict[str, int]
     merged_subjects: list[list[str]]
     leak: dict[str, Any]
+    overlays: Overlays | None = None
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Unreadable pictures, and those drawn in which there is no measurable cell."""
+        return self.dataset.faults + (self.overlays.faults if self.overlays else ())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``fusion inspect --json``."""
@@ -50,16 +58,25 @@ class Inspection:
             "merged_subjects": self.merged_subjects,
             "random_split": self.leak,
             "unreadable": [fault_row(fault, self.dataset.root) for fault in self.dataset.faults],
+            "overlays": self.overlays and self._overlays_to_json(self.overlays),
             "notes": list(self.dataset.notes),
+        }
+
+    def _overlays_to_json(self, overlays: Overlays) -> dict[str, Any]:
+        return {
+            "sheets": [str(path) for path in overlays.sheets],
+            "drawn": overlays.drawn,
+            "without_cell": [fault_row(fault, self.dataset.root) for fault in overlays.faults],
         }
 
 
 def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspection:
-    """Read every picture of a data set once and say what is in it.
+    """Read every picture of a data set once and say what is in it; draw contact sheets where they are asked for.
 
     Raises
     ------
     DatasetError : nothing that can be read.
+    OverlayError : the sheets cannot be written.
     """
     # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
     part = config.part or ("all" if config.data.is_dir() else None)
@@ -83,7 +100,19 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         },
         merged_subjects=merged_subjects([s.subject for s in samples], [s.image_key for s in samples]),
         leak=_leak(samples, dataset, config.splits),
+        overlays=_draw(config, dataset, progress),
     )
+
+
+def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Overlays | None:
+    if config.overlays is None:
+        return None
+
+    def tell(done: int, total: int, faults: int) -> None:
+        if progress is not None:
+            progress("drawing", done, total, faults)
+
+    return draw_dataset(dataset, config.overlays, limit=config.overlay_cells, seed=config.seed, progress=tell)
 
 
 def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str, Any]:

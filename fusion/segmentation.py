@@ -6,6 +6,10 @@ best closed curve around it (``segmentation_field``, ``segmentation_outline``). 
 purple part (``segmentation_nucleus``). Every threshold comes from the picture and every length from the nucleus or the
 cell found, so that neither the stain nor the magnification is assumed. Same input, same masks: nothing here is random,
 and nothing is learnt in advance.
+
+Cellpose is no extra of ours: version 4.2 installs, in 5.9 GB with its torch, but fetches its weights from a hub at run
+time, and offline it could not be shown to work. Masks it has made elsewhere can be given like any other: given masks
+win.
 """
 
 from __future__ import annotations

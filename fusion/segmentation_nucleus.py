@@ -99,12 +99,13 @@ class _Inside:
 
     def smoothed(self, channel: Values) -> Values:
         """A Gaussian mean of the pixels inside the cell only."""
-        return cv2.GaussianBlur(self._resized(channel * self.full), (0, 0), self.sigma) / self.share
+        blurred = cv2.GaussianBlur(self._resized(channel * self.full), (0, 0), self.sigma)
+        return np.asarray(blurred / self.share, np.float32)
 
     def two_tones(self, values: Values, rim: float) -> _Tones:
         """The tones of all pixels deeper inside than ``rim`` radii, of all where none is."""
-        core = cv2.compare(self.depth, max(1.0, rim * self.radius), cv2.CMP_GT)
-        core = core if core.any() else np.full_like(core, 255)
+        core = (self.depth > max(1, rim * self.radius)).view(np.uint8)
+        core = core if core.any() else np.ones_like(core)
         low, high, _, _ = cv2.minMaxLoc(values, core)
         step = (high - low) / LEVELS
         if step == 0:  # one tone

@@ -1,7 +1,8 @@
 """The best closed curve around a nucleus, between the colours of the cell and all others.
 
 The curve is a radius in each of 64 directions. What it encloses is judged by colour: how frequent it is inside and
-outside is learnt from the picture itself, and again after the first curve. The cheapest curve is found by dynamic programming.
+outside is learnt from the picture itself, and again after the first curve. The cheapest curve is found by dynamic
+programming.
 """
 
 from __future__ import annotations

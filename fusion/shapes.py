@@ -10,7 +10,7 @@ Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
-def radius_of(area: float) -> float:
+def radius_of(area: float | np.integer) -> float:
     """Of the disc of that area."""
     return float(np.sqrt(area / np.pi))
 
@@ -42,18 +42,19 @@ def solidity(points: NDArray[np.float64]) -> float:
 
 
 def regions(mask: Mask, share: float = 1.0) -> Mask:
-    """The largest region of ``mask`` and all of at least ``share`` of what the regions cover together, holes filled.
+    """The regions of at least ``share`` of what all of them cover, and the largest in any case; holes filled.
 
-    Regions are connected over edges and corners.
+    Regions are connected over edges and corners. A share of 1 leaves the largest alone.
     """
     outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     kept = np.zeros(mask.shape, np.uint8)
     if outlines:
         # Pick's theorem: the pixels within a curve through pixel centres, those on it included.
         areas = np.array([cv2.contourArea(outline) + len(outline) / 2 + 1 for outline in outlines])
-        keep = areas >= share * areas.sum()
-        keep[areas.argmax()] = True
-        cv2.drawContours(kept, [outlines[at] for at in np.flatnonzero(keep)], -1, [1], cv2.FILLED)
+        least = min(share * areas.sum(), areas.max())
+        large = [outline for outline, area in zip(outlines, areas, strict=True) if area >= least]
+        # Two that tie for the largest are not both it.
+        cv2.drawContours(kept, large if share < 1 else large[:1], -1, [1], cv2.FILLED)
     return kept.view(bool)
 
 
