@@ -134,14 +134,14 @@ def _most_central(blobs: NDArray) -> tuple[NDArray, int]:
 
 
 def _with_lobes(labels: NDArray, seed: int, tones: Picture, limit: int, slide: Mask) -> Mask:
-    """Blob ``seed`` and the lobes of the same nucleus: as dark, near, and with no slide between them.
+    """Blob ``seed`` and the lobes of the same nucleus: as dark, near, and with cytoplasm between them.
 
     ``limit``: the lightest tone of a blob.
     """
     nucleus = labels == seed
     areas = np.bincount(labels.ravel())
     dark = (float(np.median(tones[nucleus])) + limit) / 2  # overlapping red cells are lighter
-    reach = 1.5 * radius_of(areas[seed])  # lobes lie as far apart as they are wide, seldom farther
+    reach = 1.5 * radius_of(areas[seed])  # lobes are seldom parted by more than three quarters of their width
     # Crumbs below 3% are platelets and specks; what is larger than the seed by half is another cell's.
     candidates = {int(at) for at in np.flatnonzero((areas > 0.03 * areas[seed]) & (areas < 1.5 * areas[seed]))}
     candidates -= {0, seed}

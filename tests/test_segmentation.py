@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fusion.segmentation import has_black_background, segment_cell, segment_nucleus
+from fusion.synthetic_render import CellTraits, paint_cell
 
 REAL = Path(os.environ.get("FUSION_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "seg-wbc-1"
 
@@ -37,8 +38,13 @@ def field(side=160, centre=(80, 80), radius=36, nucleus_radius=22, red_cells=((3
         cv2.circle(rgb, (x, y), 20, RED_CELL, -1)
     cell, nucleus = (disc((side, side), centre, r) for r in (radius, nucleus_radius))
     rgb[cell], rgb[nucleus] = CYTOPLASM, NUCLEUS
+    return blurred(rgb), cell, nucleus
+
+
+def blurred(rgb):
+    """As a camera sees it."""
     noisy = cv2.GaussianBlur(rgb, (0, 0), 1) + np.random.default_rng(0).normal(0, 4, rgb.shape)
-    return noisy.clip(0, 255).astype(np.uint8), cell, nucleus
+    return noisy.clip(0, 255).astype(np.uint8)
 
 
 def cell_on_black(side=200, radius=60, nucleus_radius=45):
@@ -95,6 +101,45 @@ def test_a_cell_on_black_without_a_second_tone_is_all_nucleus():
     np.testing.assert_array_equal(segment_nucleus(rgb, cell), cell)
 
 
+@pytest.mark.parametrize("side", [80, 200, 600])
+def test_a_cell_on_black_of_any_size_has_its_nucleus_found(side):
+    rgb, cell, nucleus = cell_on_black(side, radius=int(0.4 * side), nucleus_radius=int(0.3 * side))
+    assert dice(segment_nucleus(rgb, cell), nucleus) > 0.98
+
+
+@pytest.mark.parametrize("ratio", [0.7, 0.82, 0.9])
+@pytest.mark.parametrize("area", [15_000, 45_000])
+def test_the_nucleus_of_a_synthetic_cell_has_its_true_area(ratio, area):
+    traits = CellTraits(
+        area_px=area,
+        elongation=1.1,
+        contour_irregularity=0.02,
+        nucleus_ratio=ratio,
+        texture_scale_px=6,
+        chromatin_contrast=0.08,
+        nucleoli=2,
+        stain_darkness=1,
+        stain_hue=0,
+    )
+    errors = []
+    for seed in range(5):
+        painted = paint_cell(traits, np.random.default_rng(seed))
+        cell = segment_cell(painted.rgb)
+        np.testing.assert_array_equal(cell, painted.mask)
+        errors.append(segment_nucleus(painted.rgb, cell).sum() / painted.nucleus.sum() - 1)
+    assert np.median(np.abs(errors)) < 0.02
+    assert np.abs(errors).max() < 0.04, "none is suddenly taken for all nucleus"
+
+
+def test_chromatin_alone_is_no_second_tone():
+    traits = CellTraits(30_000, 1.1, 0.02, 0.9, 6, 0.1, 3, 1, 0)
+    for seed in range(5):
+        painted = paint_cell(traits, np.random.default_rng(seed))
+        inner = cv2.erode(painted.nucleus.view(np.uint8), np.ones((7, 7))) > 0
+        alone = painted.rgb * inner[..., None]
+        np.testing.assert_array_equal(segment_nucleus(alone, inner), inner)
+
+
 # ---- in a field
 
 
@@ -135,6 +180,50 @@ def test_lobes_of_one_nucleus_stay_together():
     found = segment_cell(rgb)
     assert dice(found, cell) > 0.93
     assert dice(segment_nucleus(rgb, found), lobes) > 0.9
+
+
+def test_lobes_farther_apart_than_their_radius_are_one_nucleus_if_cytoplasm_lies_between():
+    rgb, cell, _ = field(nucleus_radius=1, red_cells=())
+    lobes = disc(cell.shape, (67, 80), 9) | disc(cell.shape, (92, 66), 9) | disc(cell.shape, (92, 94), 9)
+    rgb[lobes] = NUCLEUS
+    rgb = blurred(rgb)
+    found = segment_cell(rgb)
+    assert dice(found, cell) > 0.93
+    assert dice(segment_nucleus(rgb, found), lobes) > 0.9
+
+
+def test_of_two_touching_cells_without_cytoplasm_one_is_taken():
+    rgb = np.full((160, 160, 3), 245, np.uint8)
+    one, other = disc((160, 160), (75, 80), 20), disc((160, 160), (114, 80), 20)
+    rgb[one | other] = NUCLEUS
+    found = segment_cell(blurred(rgb))
+    assert dice(found, one) > 0.9
+    assert (found & other).sum() < 0.1 * other.sum()
+
+
+@pytest.mark.parametrize("stain", [(225, 165, 165), (200, 155, 195), (205, 165, 200)], ids=["red", "purple", "lilac"])
+def test_red_cells_of_any_stain_that_touch_all_around_are_not_cell(stain):
+    angles = np.arange(6) * np.pi / 3
+    around = [(round(150 + 106 * np.cos(a)), round(150 + 106 * np.sin(a))) for a in angles]
+    rgb = np.full((300, 300, 3), 245, np.uint8)
+    for centre in around:
+        cv2.circle(rgb, centre, 44, stain, -1)
+    cell, nucleus = disc((300, 300), (150, 150), 64), disc((300, 300), (155, 145), 42)
+    rgb[cell], rgb[nucleus] = CYTOPLASM, NUCLEUS
+    rgb = blurred(rgb)
+    found = segment_cell(rgb)
+    assert dice(found, cell) > 0.93
+    assert dice(segment_nucleus(rgb, found), nucleus) > 0.93
+
+
+def test_a_pale_nucleus_among_dark_red_cells_is_found():
+    rgb, cell, nucleus = field()
+    grey, pale = (150, 170, 190), (225, 165, 240)
+    rgb[(rgb == RED_CELL).all(axis=-1) | (np.abs(rgb.astype(int) - RED_CELL).sum(axis=-1) < 40)] = grey
+    rgb[nucleus] = pale
+    rgb[cell & ~nucleus] = (235, 225, 240)
+    found = segment_cell(blurred(rgb))
+    assert found[nucleus].mean() > 0.95
 
 
 def test_a_cell_at_the_border_is_found_as_far_as_it_is_seen():
