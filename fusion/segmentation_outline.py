@@ -51,7 +51,8 @@ class Beliefs(NamedTuple):
 
     near: float  # stained pixels within this many radii of the nucleus are cell
     rarity: float  # the other stained pixels count as if they were at least this many times the cytoplasm
-    dilution: float  # share of the nucleus that might have shown any colour and did not
+    dilution: float  # this many nuclei of cell might have shown a colour and did not: what little is stained beside a
+    # nucleus without cytoplasm does not make its colour that of the cell
     nearer: float  # odds of being cell before any slide lies between, and of not being cell behind it
 
 
@@ -59,7 +60,7 @@ class Beliefs(NamedTuple):
 # parts from the nucleus is cell, unless its colour is three times as frequent outside ...
 TRUSTING = Beliefs(near=1.6, rarity=1.0, dilution=0.0, nearer=3.0)
 # ... or red cells touch it all around: no slide lies before them, and a colour found far out too is not the cell's.
-DOUBTING = Beliefs(near=1.4, rarity=0.3, dilution=0.3, nearer=1.0)
+DOUBTING = Beliefs(near=1.4, rarity=0.3, dilution=1.0, nearer=1.0)
 
 
 class _Rays(NamedTuple):
@@ -193,10 +194,11 @@ _BEND = (0.004 * np.arange(-JUMP, JUMP + 1) ** 2.0)[:, None]
 def _best_ring(cost: NDArray[np.float64]) -> NDArray[np.intp]:
     """(ANGLES,) the radius index per angle of the cheapest closed curve, by dynamic programming.
 
-    Closed is what the middle of a turn and a half is: its ends lie far from where the path starts and stops.
+    Closed is what the middle of a turn and a quarter is: its ends lie eight corners from where the path starts and
+    stops, where only the picture decides how it runs.
     """
-    quarter = ANGLES // 4
-    turns = ANGLES + 2 * quarter
+    lead = ANGLES // 8
+    turns = ANGLES + 2 * lead
     # Row ``turn`` holds the cheapest way to each radius of that turn, between walls no way leads through.
     totals = np.full((turns, RADII + 2 * JUMP), np.inf)
     own = totals[:, JUMP:-JUMP]
@@ -211,4 +213,4 @@ def _best_ring(cost: NDArray[np.float64]) -> NDArray[np.intp]:
     for turn in range(turns - 1, 0, -1):
         at = path[turn]
         path[turn - 1] = at - JUMP + (totals[turn - 1, at : at + 2 * JUMP + 1] + _BEND[:, 0]).argmin()
-    return np.roll(path[quarter : quarter + ANGLES], quarter)
+    return np.roll(path[lead : lead + ANGLES], lead)

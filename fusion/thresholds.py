@@ -57,17 +57,17 @@ def counts(tones: Picture) -> NDArray[np.float64]:
 
 def three_classes(tones: Picture) -> tuple[int, int]:
     """Otsu's two thresholds for three classes, each the last tone of its class."""
-    # 128 levels are finer than any threshold needs to be, and a quarter of the work of 256.
-    histogram = cv2.calcHist([tones], [0], None, [128], [0, 256]).ravel().astype(float)
+    # 64 levels of four tones are finer than any threshold needs to be, and a sixteenth of the work of 256.
+    histogram = cv2.calcHist([tones], [0], None, [64], [0, 256]).ravel().astype(float)
     count = np.concatenate([[0.0], np.cumsum(histogram)])
-    total = np.concatenate([[0.0], np.cumsum(histogram * np.arange(128))])
+    total = np.concatenate([[0.0], np.cumsum(histogram * np.arange(64))])
     # Squared sum over count of the class of levels first ... last - 1, for every first and last.
     counts, totals = np.subtract.outer(count, count).T, np.subtract.outer(total, total).T
     score = totals * totals / np.maximum(counts, 1)
     score[_LAST_BEFORE_FIRST] = -np.inf
-    of_pair = score + score[0][:, None] + score[:, 128]
+    of_pair = score + score[0][:, None] + score[:, 64]
     first, second = np.unravel_index(of_pair.argmax(), of_pair.shape)
-    return 2 * int(first) - 1, 2 * int(second) - 1
+    return 4 * int(first) - 1, 4 * int(second) - 1
 
 
-_LAST_BEFORE_FIRST = np.tril_indices(129, -1)
+_LAST_BEFORE_FIRST = np.tril_indices(65, -1)
