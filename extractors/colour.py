@@ -73,7 +73,7 @@ class Colour:
             found += [_describe(region, channel, described(statistic)) for statistic in STATISTICS]
             for percent in self.percentiles:
                 general = described(percentile, f"percentile_{percent}")
-                found.append(_describe(region, channel, general, f"Percentile {percent}: {general.definition}"))
+                found.append(_describe(region, channel, general, general.definition.replace("so many", str(percent))))
         return found + [described(statistic, f"{region}_{statistic.__name__}") for statistic in HUE_STATISTICS]
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
