@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -61,20 +61,7 @@ class Colour:
 
     def describe(self) -> list[Description]:
         """What each feature is, in the order of ``feature_names``."""
-        found = [each for region in REGIONS for each in self._describe_region(region)]
-        found += [_describe_contrast(channel) for channel in CONTRASTED]
-        found += [described(feature, f"contrast_{feature.__name__}") for feature in CONTRASTS]
-        found += [described(feature, f"cytoplasm_{feature.__name__}") for feature in CYTOPLASM_FEATURES]
-        return found + [described(feature, f"cytoplasm_{feature.__name__}") for feature in VACUOLE_FEATURES]
-
-    def _describe_region(self, region: str) -> list[Description]:
-        found = []
-        for channel in CHANNELS:
-            found += [_describe(region, channel, described(statistic)) for statistic in STATISTICS]
-            for percent in self.percentiles:
-                general = described(percentile, f"percentile_{percent}")
-                found.append(_describe(region, channel, general, general.definition.replace("so many", str(percent))))
-        return found + [described(statistic, f"{region}_{statistic.__name__}") for statistic in HUE_STATISTICS]
+        return list(_describe_all(self.percentiles))
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined."""
@@ -333,6 +320,27 @@ VACUOLE_FEATURES = (vacuole_fraction,)
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)  # taking 400 docstrings apart takes longer than measuring a cell
+def _describe_all(percentiles: tuple[int, ...]) -> tuple[Description, ...]:
+    found = [each for region in REGIONS for each in _describe_region(region, percentiles)]
+    found += [_describe_contrast(channel) for channel in CONTRASTED]
+    found += [described(feature, f"contrast_{feature.__name__}") for feature in CONTRASTS]
+    found += [
+        described(feature, f"cytoplasm_{feature.__name__}") for feature in (*CYTOPLASM_FEATURES, *VACUOLE_FEATURES)
+    ]
+    return tuple(found)
+
+
+def _describe_region(region: str, percentiles: tuple[int, ...]) -> list[Description]:
+    found = []
+    for channel in CHANNELS:
+        found += [_describe(region, channel, described(statistic)) for statistic in STATISTICS]
+        for percent in percentiles:
+            general = described(percentile, f"percentile_{percent}")
+            found.append(_describe(region, channel, general, general.definition.replace("so many", str(percent))))
+    return found + [described(statistic, f"{region}_{statistic.__name__}") for statistic in HUE_STATISTICS]
 
 
 def _describe(region: str, channel: Channel, statistic: Description, definition: str = "") -> Description:

@@ -1,0 +1,206 @@
+"""One contestant of ``benchmarks/handcrafted.py``: measures the cells of a file and prints how long it took.
+
+    python contestants.py NAME CELLS.npz REPEATS
+
+Runs in a process of its own, and for most peers in an environment of their own: nothing but NumPy is imported before a
+contestant starts, so that its memory is its own. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A cropped cell: uint8 (H, W, 3), and bool (H, W) for the cell and its nucleus."""
+
+    rgb: np.ndarray
+    mask: np.ndarray
+    nucleus: np.ndarray
+
+    @property
+    def grey(self) -> np.ndarray:
+        """uint8 (H, W), the luma that all contestants without colour are given."""
+        return np.rint(self.rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+
+
+#: Of scikit-image's regionprops, those that are one number and no position.
+SHAPES = (
+    "area",
+    "area_bbox",
+    "area_convex",
+    "axis_major_length",
+    "axis_minor_length",
+    "eccentricity",
+    "equivalent_diameter_area",
+    "euler_number",
+    "extent",
+    "feret_diameter_max",
+    "orientation",
+    "perimeter",
+    "solidity",
+)
+
+#: Measures one cell and says how many values came out.
+Measure = Callable[[Picture], int]
+
+
+def fusion(*families: str) -> Measure:
+    """Our families, as ``fusion extract`` calls them."""
+    # A script's own folder is on the path, not that of the code it belongs to.
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import cv2
+
+    from fusion.cells import Cell
+    from fusion.plugins import build_extractor
+
+    cv2.setNumThreads(1)
+    extractors = [build_extractor(family) for family in families]
+
+    def measure(picture: Picture) -> int:
+        cell = Cell(picture.rgb, picture.mask, picture.nucleus)
+        return sum(extractor.extract([cell]).size for extractor in extractors)
+
+    return measure
+
+
+def scikit_image_loop() -> Measure:
+    """What a careful user of scikit-image and mahotas writes: the cell only, cropped, background kept out by hand."""
+    import mahotas
+    from scipy import stats
+    from skimage import color, feature, measure
+
+    def shape(mask: np.ndarray) -> Iterator[float]:
+        region = measure.regionprops(mask.astype(np.uint8))[0]
+        for name in SHAPES:
+            yield float(region[name])
+        perimeter = measure.perimeter_crofton(mask, 4)
+        yield perimeter
+        yield 4 * np.pi * region.area / perimeter**2
+        yield from region.moments_hu
+        yield from mahotas.features.zernike_moments(mask, region.axis_major_length / 2, degree=8)
+
+    def texture(grey: np.ndarray, mask: np.ndarray) -> Iterator[float]:
+        levels = np.where(mask, grey // 8 + 1, 0).astype(np.uint8)
+        for distance in (1, 2, 4):
+            yield from mahotas.features.haralick(levels, ignore_zeros=True, distance=distance, return_mean_ptp=True)
+        for points, radius in ((8, 1), (16, 2), (24, 3)):
+            patterns = feature.local_binary_pattern(grey, points, radius, method="uniform")[mask]
+            yield from np.histogram(patterns, bins=np.arange(points + 3), density=True)[0]
+        yield from mahotas.features.pftas(np.where(mask, grey, 0))
+
+    def colour(rgb: np.ndarray, mask: np.ndarray) -> Iterator[float]:
+        pixels = rgb[mask]
+        for values in np.concatenate([pixels, color.rgb2hsv(pixels), color.rgb2lab(pixels)], axis=1).T:
+            yield from (values.mean(), values.std(), stats.skew(values), stats.kurtosis(values))
+            yield from np.percentile(values, [5, 25, 50, 75, 95])
+
+    def measure_picture(picture: Picture) -> int:
+        return len(
+            [
+                *shape(picture.mask),
+                *texture(picture.grey, picture.mask),
+                *colour(picture.rgb, picture.mask),
+            ]
+        )
+
+    return measure_picture
+
+
+def nyxus() -> Measure:
+    """All features of nyxus, of the cell in grey, in one thread."""
+    from nyxus import Nyxus
+
+    everything = Nyxus(["*ALL*"], n_feature_calc_threads=1)
+
+    def measure(picture: Picture) -> int:
+        table = everything.featurize(picture.grey.astype(np.uint32), picture.mask.astype(np.uint32))
+        return len(table.columns) - 4  # two names of pictures, the label and the time
+
+    return measure
+
+
+def cp_measure() -> Measure:
+    """All of CellProfiler's measurements of one object in grey, by cp_measure."""
+    from cp_measure.bulk import get_core_measurements
+
+    measurements = get_core_measurements()
+
+    def measure(picture: Picture) -> int:
+        labels, grey = picture.mask.astype(np.int32), picture.grey / 255
+        return sum(len(measurement(labels, grey)) for measurement in measurements.values())
+
+    return measure
+
+
+def pyradiomics() -> Measure:
+    """Shape, first-order and the five texture families of pyradiomics, of the cell in grey, in 2-D."""
+    import logging
+
+    import SimpleITK as sitk
+    from radiomics import featureextractor, setVerbosity
+
+    setVerbosity(logging.ERROR)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    extractor = featureextractor.RadiomicsFeatureExtractor(binWidth=8, force2D=True, additionalInfo=False)
+    extractor.disableAllFeatures()
+    for family in ("shape2D", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm"):
+        extractor.enableFeatureClassByName(family)
+
+    def measure(picture: Picture) -> int:
+        image, mask = (sitk.GetImageFromArray(part[None].astype(np.int32)) for part in (picture.grey, picture.mask))
+        return len(extractor.execute(image, mask))
+
+    return measure
+
+
+CONTESTANTS: dict[str, Callable[[], Measure]] = {
+    "fusion": lambda: fusion("morphology", "texture", "colour"),
+    "fusion morphology": lambda: fusion("morphology"),
+    "fusion texture": lambda: fusion("texture"),
+    "fusion colour": lambda: fusion("colour"),
+    "scikit-image + mahotas": scikit_image_loop,
+    "nyxus": nyxus,
+    "cp_measure": cp_measure,
+    "pyradiomics": pyradiomics,
+}
+
+
+def load(path: Path) -> list[Picture]:
+    """The pictures that ``handcrafted.write_cells`` wrote."""
+    with np.load(path) as arrays:
+        return [
+            Picture(*(arrays[f"{part}_{at}"] for part in ("rgb", "mask", "nucleus"))) for at in range(len(arrays) // 3)
+        ]
+
+
+def main(name: str, path: str, repeats: str) -> None:
+    pictures = load(Path(path))
+    measure = CONTESTANTS[name]()
+    started = time.perf_counter()
+    values = measure(pictures[0])  # compiles, or loads what was compiled
+    first = time.perf_counter() - started
+    # Of each cell the fastest of several times: what else the machine does can only slow it down.
+    seconds = np.full((int(repeats), len(pictures)), np.inf)
+    for repeat in range(int(repeats)):
+        for at, picture in enumerate(pictures):
+            started = time.perf_counter()
+            measure(picture)
+            seconds[repeat, at] = time.perf_counter() - started
+    # On Linux in KiB, on macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    result = {"ms": float(seconds.min(axis=0).mean() * 1e3), "values": values, "first_s": first, "peak_mb": peak / 1e6}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,247 @@
+"""Our handcrafted families against their peers, on the same cells, in one run, one core each; prints Markdown.
+
+    python benchmarks/handcrafted.py                       everything, the better part of an hour
+    python benchmarks/handcrafted.py --quick               a few minutes
+    python benchmarks/handcrafted.py --parts peers --sizes 450 --peers nyxus
+    python benchmarks/handcrafted.py --parts growth --cells 100,1000
+
+Peers other than scikit-image and mahotas are installed by pip into environments of their own in a temporary folder; one
+that does not install or does not run is reported, and the rest goes on. Nothing here asserts how fast anything is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from fusion.cells import Cell, read_cell  # noqa: E402  # the code beside this script, not what is installed
+from fusion.synthetic import SyntheticDesign, synthesize  # noqa: E402
+
+#: Side of the picture; the cell in it fills about half of it, as in C-NMC.
+SIZES = (120, 300, 450, 1024)
+OURS = ("fusion", "fusion morphology", "fusion texture", "fusion colour")
+LOOP = "scikit-image + mahotas"
+#: Arguments of pip, one call each.
+PEERS = {
+    "nyxus": [["nyxus"]],
+    "cp_measure": [["cp-measure"]],
+    # Its setup needs NumPy and does not say so.
+    "pyradiomics": [["numpy", "setuptools", "wheel", "versioneer", "cython"], ["--no-build-isolation", "pyradiomics"]],
+}
+#: One thread, whatever a library would take.
+ONE_CORE = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")}
+#: A process between us and the command line tells how much memory its largest descendant took.
+WATCH = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+PARTS = ("peers", "growth", "workers")
+
+
+def main() -> None:
+    options = _options()
+    print("# Handcrafted features: speed\n")
+    print(
+        f"{platform.machine()}, {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}.\n",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory(prefix="fusion-benchmark-") as folder:
+        work = Path(folder)
+        if "peers" in options.parts:
+            compare_peers(work, options.sizes, options.peers, options.pictures, options.repeats)
+        if "growth" in options.parts:
+            show_growth(work, options.cells)
+        if "workers" in options.parts:
+            show_workers(work, options.workers_cells, options.jobs)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])  # type: ignore[union-attr]
+    parser.add_argument("--quick", action="store_true", help="fewer cells, sizes and repeats")
+    parser.add_argument("--parts", type=_names(PARTS), default=PARTS, help=f"of {','.join(PARTS)}")
+    parser.add_argument("--sizes", type=_numbers, help="sides of the pictures in pixels")
+    parser.add_argument("--peers", type=_names((*PEERS, "none")), default=tuple(PEERS), help=f"of {','.join(PEERS)}")
+    parser.add_argument("--pictures", type=int, help="cells per size for the peers")
+    parser.add_argument("--repeats", type=int, help="times each cell is measured; the fastest counts")
+    parser.add_argument("--cells", type=_numbers, help="sizes of the data sets for growth")
+    parser.add_argument("--workers-cells", type=int, help="size of the data set for workers")
+    parser.add_argument("--jobs", type=_numbers, help="numbers of workers")
+    options = parser.parse_args()
+    cores = os.cpu_count() or 1
+    every = {
+        "sizes": ((120, 450), SIZES),
+        "pictures": (2, 6),
+        "repeats": (2, 3),
+        "cells": ((50, 100), (100, 1000, 10_000)),
+        "workers_cells": (100, 1000),
+        "jobs": ((1, 2), tuple(jobs for jobs in (1, 2, 4, 8, 16) if jobs <= max(2, cores))),
+    }
+    for name, (quick, full) in every.items():
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else full)
+    return options
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        if unknown := set(text.split(",")) - set(known):
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+        return tuple(text.split(","))
+
+    return parse
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+# ---- against the peers ----------------------------------------------------------------------------------------------
+
+
+def compare_peers(work: Path, sizes: Sequence[int], peers: Sequence[str], pictures: int, repeats: int) -> None:
+    """One table a size: time, values, ratio to ours, memory."""
+    tree = synthesize(work / "cells", SyntheticDesign(subjects=4, cells_per_subject=-(-pictures // 4), folds=1))
+    sources = sorted(tree.rglob("*.bmp"))
+    sources = [sources[at * len(sources) // pictures] for at in range(pictures)]  # of both classes
+    interpreters = dict.fromkeys((*OURS, LOOP), sys.executable)
+    for peer in peers:
+        if peer in PEERS and (interpreter := _environment(work, peer)) is not None:
+            interpreters[peer] = interpreter
+    for size in sizes:
+        cells = [resized(read_cell(source), size) for source in sources]
+        path = write_cells(work / f"cells_{size}.npz", cells)
+        area = np.mean([np.count_nonzero(cell.mask) for cell in cells])
+        print(f"\n## Pictures of {size}x{size}: {len(cells)} cells of {area:,.0f} pixels on average\n")
+        print("| | ms per cell | values | ms, of ours | µs per value | peak MB | first call, s |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+        ours = None
+        for name, interpreter in interpreters.items():
+            found = _run_contestant(interpreter, name, path, repeats)
+            if isinstance(found, str):
+                print(f"| {name} | {found} | | | | | |", flush=True)
+                continue
+            ours = found["ms"] if name == OURS[0] else ours
+            ratio = f"{found['ms'] / ours:.2f}" if ours else ""
+            each = 1e3 * found["ms"] / found["values"]
+            row = f"| {name} | {found['ms']:.2f} | {found['values']} | {ratio} | {each:.1f} "
+            print(f"{row}| {found['peak_mb']:.0f} | {found['first_s']:.2f} |", flush=True)
+
+
+def resized(cell: Cell, side: int) -> Cell:
+    """The cell as it would be in a picture of ``side`` instead of 450 pixels."""
+    height, width = (max(1, round(length * side / 450)) for length in cell.mask.shape)
+    way = cv2.INTER_AREA if side < 450 else cv2.INTER_CUBIC
+    nearest = (
+        cv2.resize(part.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        for part in (cell.mask, cell.nucleus)
+    )
+    mask, nucleus = (part.astype(bool) for part in nearest)
+    rgb = cv2.resize(cell.rgb, (width, height), interpolation=way)
+    return Cell(np.where(mask[..., None], rgb, 0).astype(np.uint8), mask, nucleus)
+
+
+def write_cells(path: Path, cells: Sequence[Cell]) -> Path:
+    """For ``contestants.load``."""
+    parts = ("rgb", "mask", "nucleus")
+    np.savez(path, **{f"{part}_{at}": getattr(cell, part) for at, cell in enumerate(cells) for part in parts})
+    return path
+
+
+def _environment(work: Path, peer: str) -> str | None:
+    """The interpreter of a fresh environment with a peer in it; None, and a line saying why, where it fails."""
+    folder = work / f"environment_{peer}"
+    venv.create(folder, with_pip=True)
+    python = str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    for arguments in PEERS[peer]:
+        done = subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            print(f"{peer} does not install here: {_last_line(done.stderr)}\n", flush=True)
+            return None
+    return python
+
+
+def _run_contestant(interpreter: str, name: str, cells: Path, repeats: int) -> dict | str:
+    """What the contestant printed, or the last line of its complaint."""
+    command = [interpreter, str(HERE / "contestants.py"), name, str(cells), str(repeats)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ONE_CORE)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else _last_line(done.stderr)
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and "notice" not in line]
+    return lines[-1].strip().replace("|", "/") if lines else "no message"
+
+
+# ---- the command line, end to end -----------------------------------------------------------------------------------
+
+
+def show_growth(work: Path, numbers: Sequence[int]) -> None:
+    """``fusion extract`` with one worker on more and more cells."""
+    print("\n## Growth with the number of cells: `fusion extract`, 450x450, one worker\n")
+    print("| cells | s | cells per s | ms per cell | peak MB |\n| ---: | ---: | ---: | ---: | ---: |", flush=True)
+    for number in numbers:
+        seconds, peak, cells = _extract(work, number, 1)
+        print(
+            f"| {cells:,} | {seconds:.1f} | {cells / seconds:.1f} | {1e3 * seconds / cells:.1f} | {peak:.0f} |",
+            flush=True,
+        )
+
+
+def show_workers(work: Path, number: int, jobs: Sequence[int]) -> None:
+    """``fusion extract`` on the same cells with more and more workers."""
+    print(f"\n## Workers: `fusion extract --features morphology,texture,colour`, {number:,} cells of 450x450\n")
+    print("| workers | s | cells per s | cells per s and core | peak MB of the largest process |")
+    print("| ---: | ---: | ---: | ---: | ---: |", flush=True)
+    for workers in jobs:
+        seconds, peak, cells = _extract(work, number, workers)
+        rate = cells / seconds
+        used = min(workers, os.cpu_count() or 1)
+        print(f"| {workers} | {seconds:.1f} | {rate:.1f} | {rate / used:.1f} | {peak:.0f} |", flush=True)
+
+
+def _extract(work: Path, number: int, jobs: int) -> tuple[float, float, int]:
+    """Seconds, megabytes and cells of ``fusion extract`` into a fresh store."""
+    tree = work / f"tree_{number}"
+    if not tree.exists():
+        synthesize(tree, SyntheticDesign(subjects=4, cells_per_subject=max(1, number // 4)), jobs=0)
+    command = [sys.executable, "-m", "cli", "extract", str(tree), "--features", "morphology,texture,colour"]
+    command += ["--jobs", str(jobs), "--json", "--quiet"]
+    with tempfile.TemporaryDirectory(dir=work) as store:
+        environment = os.environ | ONE_CORE | {"FUSION_CACHE": store}
+        started = time.perf_counter()
+        watched = [sys.executable, "-c", WATCH, *command]
+        done = subprocess.run(watched, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"fusion extract failed: {_last_line(done.stderr)}")
+    peak = int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+    return seconds, peak / 1e6, 4 * max(1, number // 4)
+
+
+if __name__ == "__main__":
+    main()

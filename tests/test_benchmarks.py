@@ -1,0 +1,20 @@
+"""The benchmarks run and print their tables; how fast anything is stays a matter of the machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_handcrafted_features_prints_a_table_without_peers_to_install():
+    command = [sys.executable, ROOT / "benchmarks" / "handcrafted.py", "--quick", "--parts", "peers", "--peers", "none"]
+    done = subprocess.run([*command, "--sizes", "120"], capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in done.stdout.splitlines() if line[:1] == "|"}
+    for name in ("fusion", "fusion colour", "scikit-image + mahotas"):
+        milliseconds, values = rows[name][:2]
+        assert float(milliseconds) > 0
+        assert int(values) > 50
