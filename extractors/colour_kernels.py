@@ -254,19 +254,18 @@ def values_at_ranks(
                 high = column[i]
         # Subtracting and multiplying keep the order of values, rounding or not.
         scale = (BINS - 1) / (high - low) if high > low else 0.0
-        pixels[:] = 0
-        size[:] = 0
-        start[:] = -1
+        for b in range(BINS):
+            pixels[1, b] = pixels[2, b] = size[b] = 0
+            start[b] = -1
         for i in range(colours):
             bins[i] = np.uint16((column[i] - low) * scale)
             pixels[1 if i < split else 2, bins[i]] += counts[i]
             size[bins[i]] += 1
 
         number = 0
+        for b in range(BINS):
+            pixels[0, b] = pixels[1, b] + pixels[2, b]
         for region in range(3):
-            if region == 0:
-                for b in range(BINS):
-                    pixels[0, b] = pixels[1, b] + pixels[2, b]
             b, reached = 0, pixels[region, 0]
             for place in range(places):
                 if place > 0 and ranks[region, place] < ranks[region, place - 1]:
@@ -288,7 +287,7 @@ def values_at_ranks(
             if start[b] >= 0:
                 end = start[b]
                 start[b] -= size[b]
-                _sort(values[start[b] : end], weights[start[b] : end])
+                _sort(values, weights, start[b], end)
 
         for region in range(3):
             for place in range(places):
@@ -307,17 +306,18 @@ def values_at_ranks(
 
 
 @compiled
-def _sort(values: NDArray[np.float64], weights: NDArray[np.int64]) -> None:
-    """Sort values in place, and their weights with them: by insertion, from far apart to near (Shell, 1959).
+def _sort(values: NDArray[np.float64], weights: NDArray[np.int64], begin: int, end: int) -> None:
+    """Sort a part of the values in place, and their weights with them: by insertion, from far apart to near.
 
     Bins mostly hold a few colours, for which nothing is faster, and numba's own sort takes seconds to compile.
+    Source: Shell (1959), Comm. ACM 2(7):30-32, with the gaps of Gonnet and Baeza-Yates (1991).
     """
-    gap = len(values)
+    gap = end - begin
     while gap > 1:
-        gap = max(1, gap * 5 // 11)  # Gonnet and Baeza-Yates (1991)
-        for i in range(gap, len(values)):
+        gap = max(1, gap * 5 // 11)
+        for i in range(begin + gap, end):
             value, weight, at = values[i], weights[i], i
-            while at >= gap and values[at - gap] > value:
+            while at >= begin + gap and values[at - gap] > value:
                 values[at], weights[at] = values[at - gap], weights[at - gap]
                 at -= gap
             values[at], weights[at] = value, weight

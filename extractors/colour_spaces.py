@@ -111,7 +111,7 @@ _ROOTS = np.cbrt(np.arange(1025) / 1024)
 _ANGLES = np.radians(np.arange(-256, 5 * 256 + 1) * (60 / 256))
 _TURNS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _XYZ_OVER_WHITE = XYZ_FROM_RGB / WHITE[:, None]
-_STAINS = _stain_matrices()
+_STAINS = np.ascontiguousarray(_stain_matrices())
 _DENSITIES = np.stack(
     [
         np.log(np.maximum(np.arange(256) / 255, DARKEST)) / np.log(DARKEST),

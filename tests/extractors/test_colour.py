@@ -1,5 +1,6 @@
 """Colour: known for known colours, and of the pixels alone, wherever they lie."""
 
+import csv
 import math
 
 import cv2
@@ -12,8 +13,9 @@ from numpy.testing import assert_array_equal
 from extractors.colour import Colour
 from extractors.colour_spaces import AZURE, CHANNELS, EOSIN_Y
 from extractors.vacuoles import find_vacuoles
-from fusion.cells import Cell
+from fusion.cells import Cell, read_cell
 from fusion.plugins import Extractor, fingerprint
+from tests.conftest import real_data
 from tests.extractors.conftest import (
     TURNS,
     degenerate_cells,
@@ -159,6 +161,19 @@ def test_basophilia_is_undefined_without_dye_or_region():
     without_nucleus = measured(COLOUR, cell_of([(120, 90, 160)] * 3))
     assert np.isnan(without_nucleus["cytoplasm_basophilia"])
     assert without_nucleus["cytoplasm_azure_share"] > 0
+
+
+def test_lymphocytes_are_more_basophilic_than_neutrophils():
+    """As every atlas of blood cells says: blue cytoplasm against pinkish tan."""
+    folder = real_data("seg-wbc-1")
+    of = {"lymphocyte": [], "neutrophil": []}
+    with (folder / "labels.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["label"] in of and len(of[row["label"]]) < 20:
+                values = measured(COLOUR, read_cell(folder / row["path"], folder / row["mask"]))
+                of[row["label"]].append([values["cytoplasm_basophilia"], values["cytoplasm_azure_share"]])
+    blue, tan = (np.nanmedian(rows, axis=0) for rows in of.values())
+    assert (blue > 1.2 * tan).all()
 
 
 def painted(vacuoles, tone=(150, 120, 185), paleness=0.2, blur=0.8, noise=6, seed=0, side=220):
