@@ -134,7 +134,7 @@ def compare_peers(work: Path, sizes: Sequence[int], peers: Sequence[str], pictur
         cells = [resized(read_cell(source), size) for source in sources]
         path = write_cells(work / f"cells_{size}.npz", cells)
         area = np.mean([np.count_nonzero(cell.mask) for cell in cells])
-        print(f"\n## Pictures of {size}x{size}: {len(cells)} cells of {area:,.0f} pixels on average\n")
+        print(f"\n## Pictures of {size}x{size}: {len(cells)} cells of {area:,.0f} pixels on average, processor time\n")
         print("| | ms per cell | values | ms, of ours | µs per value | peak MB | first call, s |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
         ours = None
