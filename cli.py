@@ -199,30 +199,9 @@ def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **give
     config = build_config(InspectConfig, file=file, settings=settings, options=given)
     found = inspect(config, screen.progress)
     _notes(screen, found.dataset.notes)
-    screen.line(
-        f"{config.data}: {len(found.dataset)} pictures ({found.dataset.layout}), "
-        f"{len(found.subjects) or 'unknown'} subjects"
-    )
-    for title, counts in (("class", found.classes), ("fold", found.folds), ("subject", found.subjects)):
-        if counts:
-            screen.line(f"  by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    across = ", ".join(f"{count} across {word}" for word, count in found.across.items() if count)
-    screen.line(f"  identical pictures: {len(found.identical)} groups" + (f" ({across})" if across else ""))
-    for names in found.identical[:5]:
-        screen.line(f"    {' = '.join(names)}")
-    for subjects in found.merged_subjects:
-        screen.line(f"  subjects {', '.join(subjects)} share pictures: one group in every split")
-    if found.leak["subjects"]:
-        screen.line(
-            f"  a random {found.leak['folds']}-fold split of pictures would test {found.leak['test_share']:.0%} of "
-            f"them on a subject seen in training, and tear {found.leak['identical_pairs']:.0f} identical pairs apart"
-        )
-    if found.overlays is not None:
-        drawn = found.overlays
-        screen.line(
-            f"  outlines of {drawn.drawn} of {drawn.pictures} cells on {len(drawn.sheets)} sheets in {drawn.folder}"
-            + ("" if drawn.drawn == drawn.pictures else "; all of them with --set overlay_cells=0")
-        )
+    screen.line(f"{config.data}: {found.summary}")
+    for line in found.lines():
+        screen.line(f"  {line}")
     screen.json(found.to_json())
     return found.faults
 

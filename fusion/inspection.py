@@ -15,6 +15,9 @@ from fusion.results import fault_row
 from fusion.splits import merged_subjects
 from fusion.training import read_dataset
 
+#: Groups of identical pictures that are named one by one.
+_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -44,6 +47,48 @@ class Inspection:
     def faults(self) -> tuple[Fault, ...]:
         """Unreadable pictures, and those drawn in which there is no measurable cell."""
         return self.dataset.faults + (self.overlays.faults if self.overlays else ())
+
+    @property
+    def summary(self) -> str:
+        """``480 pictures (cnmc) of 24 subjects``."""
+        subjects = f"of {_many(len(self.subjects), 'subject')}" if self.subjects else "of unknown subjects"
+        return f"{_many(len(self.dataset), 'picture')} ({self.dataset.layout}) {subjects}"
+
+    def lines(self) -> list[str]:
+        """What a person should know: counts, identical pictures, subjects that share some, leaks, sheets."""
+        told = [
+            f"by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+            for title, counts in (("class", self.classes), ("fold", self.folds), ("subject", self.subjects))
+            if counts
+        ]
+        across = ", ".join(f"{count} across {word}" for word, count in self.across.items() if count)
+        groups = f"{_many(len(self.identical), 'group')} of identical pictures" if self.identical else ""
+        told.append((groups or "no identical pictures") + (f" ({across})" if across else ""))
+        told += [f"  {' = '.join(names)}" for names in self.identical[:_SHOWN]]
+        if len(self.identical) > _SHOWN:
+            told.append(f"  and {len(self.identical) - _SHOWN} more; all of them with --json")
+        told += [
+            f"subjects {', '.join(subjects)} share pictures: one group in every split"
+            for subjects in self.merged_subjects
+        ]
+        told += self._leak_lines()
+        if self.overlays is not None:
+            drawn = self.overlays
+            told.append(
+                f"outlines of {drawn.drawn} of {_many(drawn.pictures, 'picture')} on "
+                f"{_many(len(drawn.sheets), 'sheet')} in {drawn.folder}"
+                + ("" if drawn.drawn == drawn.pictures else "; all of them with --set overlay_cells=0")
+            )
+        return told
+
+    def _leak_lines(self) -> list[str]:
+        leaks = []
+        if self.subjects and self.leak["subjects"]:
+            leaks.append(f"test {self.leak['test_share']:.0%} of them on a subject seen in training")
+        if self.identical:
+            leaks.append(f"part {_many(round(self.leak['identical_pairs']), 'pair')} of identical pictures")
+        leak = " and ".join(leaks)
+        return [f"a random {self.leak['folds']}-fold split of pictures would {leak}"] if leak else []
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``fusion inspect --json``."""
@@ -135,6 +180,10 @@ def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str,
         "test_share": exposed / len(labelled) if labelled else 0.0,
         "identical_pairs": pairs * (1 - 1 / splits),
     }
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _count(values: Any) -> dict[str, int]:

@@ -176,7 +176,7 @@ def fusion(*words):
 def test_inspect_writes_sheets_and_says_where(class_folders, tmp_path):
     done = fusion("inspect", class_folders, "--overlays", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert f"outlines of 6 of 6 cells on 1 sheets in {tmp_path / 'out'}" in done.stdout
+    assert f"outlines of 6 of 6 pictures on 1 sheet in {tmp_path / 'out'}" in done.stdout
     assert (tmp_path / "out" / "overlays-001.png").exists()
     assert "overlays" in fusion("inspect", "--help").output
     bounded = fusion("inspect", class_folders, "--overlays", tmp_path / "few", "--set", "overlay_cells=2")
