@@ -1,7 +1,8 @@
-"""Morphology against scikit-image's region properties, with each difference of definition stated."""
+"""Morphology against scikit-image's region properties and mahotas, with each difference of definition stated."""
 
 import math
 
+import mahotas
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
@@ -9,6 +10,8 @@ from skimage.measure import moments_central, moments_hu, moments_normalized, per
 from skimage.morphology import convex_hull_image
 
 from extractors.morphology import Morphology
+from extractors.outline import Outline
+from extractors.zernike import ZERNIKE_ORDERS
 from tests.extractors.conftest import irregular_cell, measured, solid_cell
 
 
@@ -49,6 +52,7 @@ def test_what_is_defined_alike_is_equal(of, region, mask):
     assert of["extent"] == pytest.approx(region.extent, rel=1e-6)
     assert of["equivalent_diameter"] == pytest.approx(region.equivalent_diameter_area, rel=1e-6)
     assert of["perimeter"] == pytest.approx(perimeter_crofton(mask, directions=4), rel=1e-6)
+    assert of["euler_number"] == region.euler_number
 
 
 def test_axes_are_those_of_squares_instead_of_points(of, region):
@@ -85,3 +89,17 @@ def test_hu_moments(of, mask):
     for number, invariant in enumerate(expected, start=1):
         scaled = math.copysign(math.log10(1 + abs(invariant) / 1e-12), invariant)
         assert of[f"hu_{number}"] == pytest.approx(scaled, abs=1e-4)
+
+
+def test_zernike_magnitudes(of, mask):
+    orders = [(n, m) for n in range(9) for m in range(n % 2, n + 1, 2)]
+    # The same normalisation: about the centroid, in a circle out to the farthest pixel and half a pixel on.
+    away = np.hypot(*(np.argwhere(mask) - np.argwhere(mask).mean(axis=0)).T).max() + 0.5
+    assert Outline.of(mask).radius == pytest.approx(away, rel=1e-9)
+    expected = dict(zip(orders, mahotas.features.zernike_moments(mask.astype(float), away, degree=8), strict=True))
+    for n, m in ZERNIKE_ORDERS:
+        assert of[f"zernike_{n}_{m}"] == pytest.approx(expected[n, m], abs=1e-6)
+    # The two that are left out tell nothing.
+    assert set(orders) - set(ZERNIKE_ORDERS) == {(0, 0), (1, 1)}
+    assert expected[0, 0] == pytest.approx(1 / math.pi)
+    assert expected[1, 1] == pytest.approx(0, abs=1e-9)
