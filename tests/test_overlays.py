@@ -180,7 +180,7 @@ def test_inspect_writes_sheets_and_says_where(class_folders, tmp_path):
     assert (tmp_path / "out" / "overlays-001.png").exists()
     assert "overlays" in fusion("inspect", "--help").output
     bounded = fusion("inspect", class_folders, "--overlays", tmp_path / "few", "--set", "overlay_cells=2")
-    assert "2 of 6 cells" in bounded.stdout
+    assert "2 of 6 pictures" in bounded.stdout
     assert "all of them with --set overlay_cells=0" in bounded.stdout
 
 
