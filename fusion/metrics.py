@@ -10,33 +10,31 @@ Conventions, the same everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: In the order of the columns that ``_Rows.figures`` returns.
-_METRICS = ("accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "auroc", "sensitivity", "specificity")
+from fusion import rows as rows_module
+from fusion.intervals import can_be_drawn, draw_groups, percentile
+from fusion.rows import METRICS, Rows, default_positive, prepare
 
-#: Weights that a chunk of replicates may hold, rows by replicates: 4 million are 32 MB.
-_CHUNK = 4_000_000
+__all__ = [
+    "Judgement", "by_subject", "by_vote", "default_positive", "evaluate", "image_metrics", "judge_scores", "pooled",
+]  # fmt: skip
 
-#: Rounds of redrawing replicates that lost a class. A class in 2 of many groups is lost once in 7 draws, so that even
-#: ten such classes leave less than one replicate in a thousand after 30 rounds.
-_REDRAWS = 30
+#: Cell by cell; subject by subject by the mean of its cells' scores, and by the majority of its cells.
+LEVELS = ("image", "subject", "vote")
 
 _Floats = NDArray[np.float64]
 _Labels = Sequence[str] | NDArray[Any]
 
 
-def default_positive(classes: _Labels) -> str:
-    """The class of two that sensitivity is about: 'all' beside 'hem', else the second, as in scikit-learn."""
-    return "all" if {str(label) for label in classes} == {"all", "hem"} else str(classes[1])
-
-
-def image_metrics(y: ArrayLike, proba: ArrayLike, classes: _Labels, positive: str | None = None) -> dict[str, float]:
+def image_metrics(
+    y: ArrayLike, proba: ArrayLike, classes: _Labels, positive: str | None = None, prevalence: float = 0.5
+) -> dict[str, float]:
     """Metrics of n scored rows.
 
     Parameters
@@ -45,6 +43,7 @@ def image_metrics(y: ArrayLike, proba: ArrayLike, classes: _Labels, positive: st
     proba : float (n, K) scores, a column for each class.
     classes : K >= 2 labels.
     positive : for two classes, the one that sensitivity and AUROC are about; None takes ``default_positive``.
+    prevalence : share of positives for which PPV and NPV are told.
 
     Returns
     -------
@@ -55,15 +54,29 @@ def image_metrics(y: ArrayLike, proba: ArrayLike, classes: _Labels, positive: st
         1982, Radiology 143:29-36); for more than two classes, the mean over classes of each against the rest.
     sensitivity, specificity : share of positive rows called positive, and of the others called otherwise; for more
         than two classes, the mean over classes of each against the rest.
+    mcc : correlation of true and predicted class, -1 to 1 (Matthews 1975, Biochim. Biophys. Acta 405:442-451; for more
+        than two classes Gorodkin 2004, Comput. Biol. Chem. 28:367-374).
+    auprc : average precision, the area under the precision-recall curve as a staircase; for more than two classes the
+        mean over classes of each against the rest. Chance is the share of positives, not 0.5.
+    ppv, npv : share of the rows called positive that are, and of those called otherwise, had ``prevalence`` of the
+        rows been positive (Bayes' rule on sensitivity and specificity); for more than two classes, the mean over
+        classes of each against the rest.
+    brier : mean squared error of the scores, 0 to 1; for more than two classes summed over classes, 0 to 2 (Brier 1950,
+        Mon. Weather Rev. 78:1-3).
+    log_loss : mean of -ln(score of the true class), in nats, from 0.
+    ece : expected calibration error, the mean distance between confidence and share of hits over 15 bins of equally
+        many rows (Nguyen and O'Connor 2015, EMNLP, 1587-1598). Its bins are those of all rows in every replicate.
 
-    All without unit, 0 to 1, or NaN.
+    All without unit but ``log_loss``; 0 to 1 where nothing else is said; or NaN. Our classifiers weigh classes alike, so
+    that their scores mean "if classes were equally common": where they are not, ``brier``, ``log_loss`` and ``ece``
+    count that difference too.
 
     Raises
     ------
     ValueError : shapes that disagree, no rows, scores that are not finite, or an unknown label.
     """
-    rows = _rows(y, proba, classes, np.zeros(len(np.asarray(proba)), np.intp), positive)
-    return dict(zip(_METRICS, rows.figures(np.ones((1, 1)))[0].tolist(), strict=True))
+    rows = prepare(y, proba, classes, np.zeros(len(np.asarray(proba)), np.intp), positive, prevalence)
+    return dict(zip(METRICS, rows.figures(np.ones((1, 1)))[0].tolist(), strict=True))
 
 
 def by_subject(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
@@ -88,6 +101,33 @@ def by_subject(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArr
     return labels[label], sums / np.bincount(row)[:, None], numbers[group].astype(np.intp)
 
 
+def by_vote(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
+    """One row for each group and label, as ``by_subject``, scored by the share of its cells called each class.
+
+    Equal shares are told apart by the mean score: a billionth of it is added, less than any difference of shares.
+    """
+    scores = np.asarray(proba, np.float64)
+    labels, means, numbers = by_subject(y, scores, groups)
+    shares = by_subject(y, np.eye(scores.shape[1])[scores.argmax(axis=1)], groups)[1]
+    return labels, (shares + 1e-9 * means) / (1 + 1e-9 * means.sum(axis=1, keepdims=True)), numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What scores are worth.
+
+    Attributes
+    ----------
+    figures : what ``evaluate`` returns.
+    replicates : for each level float64 (n_boot, metrics), columns as in ``rows.METRICS``. The same seed on the same
+        cells draws the same subjects, so that differences between replicates of two results are replicates of the
+        difference. Empty (0 rows) where there is no interval.
+    """
+
+    figures: dict[str, Any]
+    replicates: dict[str, _Floats]
+
+
 def evaluate(
     y: ArrayLike,
     proba: ArrayLike,
@@ -95,258 +135,125 @@ def evaluate(
     groups: ArrayLike,
     *,
     positive: str | None = None,
+    prevalence: float = 0.5,
     n_boot: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Metrics of held-out scores at both levels, with 95% intervals by resampling groups.
+    """Metrics of held-out scores at all levels, with 95% intervals by resampling groups.
 
     Cells of one subject are alike, so a subject is drawn with all its cells or not at all: the cluster bootstrap of
     Field and Welsh (2007), J. R. Statist. Soc. B 69(3):369-390, with percentile intervals. Where every group has one
     label, groups are drawn within each label, as many as there are: how many leukaemic and healthy subjects were
     included is a choice, not chance (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.2).
-    Where groups hold several labels they are drawn from all, and a replicate that lost a class is drawn again. Both
+    Where groups hold several labels they are drawn from all, and a replicate that lost a class is drawn again. All
     levels use the same draws. With a group for every cell this is the ordinary bootstrap.
 
     Parameters
     ----------
-    y, proba, classes, positive : see ``image_metrics``.
+    y, classes, positive, prevalence : see ``image_metrics``.
+    proba : float (n, K), or (repeats, n, K) with NaN for cells that a repeat did not test. Repeats are pooled: a cell
+        scored in five repeats is five rows of one group.
     groups : n group numbers, the unit that is resampled.
     n_boot : replicates.
     seed : the same seed gives the same intervals.
 
     Returns
     -------
-    Plain values: "image" and "subject" hold {metric: {"value", "low", "high"}}; "n_images", "n_subjects" (groups);
-    "classes"; "positive" (None for more than two classes); "confusion", the counts of cells, a row for each true and a
-    column for each predicted class. "low" and "high" are NaN where a class that occurs has a single group: nothing is
-    known then of how its subjects differ.
+    Plain values: "image", "subject" (mean score of its cells) and "vote" (majority of its cells) hold
+    {metric: {"value", "low", "high"}}; "n_images", "n_subjects" (groups); "classes"; "positive" (None for more than two
+    classes); "prevalence"; "confusion", the counts of cells, a row for each true and a column for each predicted class,
+    summed over repeats. "low" and "high" are NaN where a class that occurs has a single group: nothing is known then of
+    how its subjects differ.
 
     Raises
     ------
     ValueError : see ``image_metrics``.
     """
-    images = _rows(y, proba, classes, groups, positive)
-    labels, means, numbers = by_subject(y, proba, groups)
-    subjects = _rows(labels, means, classes, numbers, positive)
-    bounds = _intervals([images, subjects], n_boot, np.random.default_rng(seed))
+    return judge_scores(
+        y, proba, classes, groups, positive=positive, prevalence=prevalence, n_boot=n_boot, seed=seed
+    ).figures
+
+
+def judge_scores(
+    y: ArrayLike,
+    proba: ArrayLike,
+    classes: _Labels,
+    groups: ArrayLike,
+    *,
+    positive: str | None = None,
+    prevalence: float = 0.5,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> Judgement:
+    """The figures of ``evaluate`` together with the replicates that their intervals come from."""
+    levels = _levels(y, proba, classes, groups, positive, prevalence)
+    images = levels["image"]
+    replicates = _replicates(levels, n_boot, np.random.default_rng(seed))
     everyone = np.ones((images.n_groups, 1))
-    result: dict[str, Any] = {
-        level: {
-            metric: {"value": value, "low": low, "high": high}
-            for metric, value, low, high in zip(_METRICS, rows.figures(everyone)[0].tolist(), *bound, strict=True)
+    result: dict[str, Any] = {}
+    for level, rows in levels.items():
+        values, (low, high) = rows.figures(everyone)[0], percentile(replicates[level])
+        result[level] = {
+            metric: {"value": value, "low": lower, "high": upper}
+            for metric, value, lower, upper in zip(METRICS, values.tolist(), low.tolist(), high.tolist(), strict=True)
         }
-        for level, rows, bound in zip(("image", "subject"), (images, subjects), bounds, strict=True)
-    }
     names = [str(label) for label in classes]
-    return result | {
-        "n_images": len(images.codes),
+    tested = _tested(np.asarray(proba, np.float64))
+    figures = result | {
+        "n_images": int(tested.any(axis=0).sum()),
         "n_subjects": images.n_groups,
         "classes": names,
         "positive": None if images.positive is None else names[images.positive],
+        "prevalence": prevalence,
         "confusion": images.confusions(everyone)[0].astype(int).tolist(),
     }
+    return Judgement(figures, replicates)
 
 
-# ---- many replicates at once ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Scored rows of one level, ready to be judged under any weights of their groups.
-
-    Attributes
-    ----------
-    codes : intp (n,), the true class.
-    scores : float64 (n, K).
-    groups : intp (n,), 0 to n_groups - 1.
-    positive : column of the positive class, None for more than two classes.
-    counts : float64 (n_groups, K * K), the confusion counts of each group.
-    pairs : what AUROC needs, of the positive class or, for more than two classes, of each.
-    """
-
-    codes: NDArray[np.intp]
-    scores: _Floats
-    groups: NDArray[np.intp]
-    n_groups: int
-    positive: int | None
-    counts: _Floats
-    pairs: tuple[_Pairs, ...]
-
-    def confusions(self, weights: _Floats) -> _Floats:
-        """float64 (B, K, K) weighted confusion counts for weights (n_groups, B); true classes along the rows."""
-        k = self.scores.shape[1]
-        return (weights.T @ self.counts).reshape(-1, k, k)
-
-    def figures(self, weights: _Floats) -> _Floats:
-        """float64 (B, metrics) for weights (n_groups, B) of whole numbers: how often each group was drawn."""
-        confusions = self.confusions(weights)
-        hits = np.diagonal(confusions, axis1=1, axis2=2)
-        true, called = confusions.sum(axis=2), confusions.sum(axis=1)
-        total = true.sum(axis=1, keepdims=True)
-        occurs = true > 0
-        recall = _ratio(hits, true)
-        others_right = _ratio(total - true - called + hits, total - true)
-        f1 = _ratio(2 * hits, true + called)
-        if self.positive is None:
-            auroc = _mean(np.stack([pairs.auroc(weights) for pairs in self.pairs], axis=1), occurs)
-            sensitivity, specificity = _mean(recall, occurs), _mean(others_right, occurs)
-        else:
-            auroc = self.pairs[0].auroc(weights)
-            sensitivity, specificity = recall[:, self.positive], others_right[:, self.positive]
-        return np.column_stack(
-            [
-                hits.sum(axis=1) / total[:, 0],
-                _mean(recall, occurs),
-                np.nansum(f1 * true, axis=1) / total[:, 0],
-                _mean(f1, true + called > 0),
-                auroc,
-                sensitivity,
-                specificity,
-            ]
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """Rows of one class and of the rest, sorted for the Mann-Whitney statistic under weights.
-
-    Attributes
-    ----------
-    positives, negatives : intp group of each row of the class, and of each other row in ascending order of score.
-    below, upto : intp, for each positive the number of negatives that score less, and no more.
-    wins : float64 (groups, groups) or None: how often a positive of the one group beats a negative of the other.
-    """
-
-    positives: NDArray[np.intp]
-    negatives: NDArray[np.intp]
-    below: NDArray[np.intp]
-    upto: NDArray[np.intp]
-    wins: _Floats | None
-
-    @classmethod
-    def of(cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int) -> _Pairs:
-        negatives = np.flatnonzero(~is_positive)
-        negatives = negatives[np.argsort(score[negatives], kind="stable")]
-        # In order of score too: the look-ups in ``_won`` then walk through memory instead of jumping.
-        positives = np.flatnonzero(is_positive)
-        positives = positives[np.argsort(score[positives], kind="stable")]
-        against = score[negatives]
-        below, upto = (np.searchsorted(against, score[positives], side) for side in ("left", "right"))
-        pairs = cls(groups[positives], groups[negatives], below, upto, None)
-        if n_groups * len(score) > _CHUNK:
-            return pairs
-        # Few groups: count the pairs between groups once, so that a replicate costs groups**2 instead of rows.
-        wins = np.zeros((n_groups, n_groups))
-        np.add.at(wins, pairs.positives, pairs._won(np.eye(n_groups)))
-        return cls(pairs.positives, pairs.negatives, below, upto, wins)
-
-    def auroc(self, weights: _Floats) -> _Floats:
-        """float64 (B,) for weights (n_groups, B); NaN without a positive or a negative."""
-        if self.wins is not None:
-            won = np.einsum("gb,gb->b", weights, self.wins @ weights)
-        else:
-            won = np.einsum("ib,ib->b", weights[self.positives], self._won(weights))
-        sizes = [np.bincount(part, minlength=len(weights)) @ weights for part in (self.positives, self.negatives)]
-        return _ratio(won, sizes[0] * sizes[1])
-
-    def _won(self, weights: _Floats) -> _Floats:
-        """float64 (positives, B): weight of the negatives that each positive beats, those it ties with by half."""
-        total = np.zeros((len(self.negatives) + 1, weights.shape[1]))
-        np.cumsum(weights[self.negatives], axis=0, out=total[1:])
-        return (total[self.below] + total[self.upto]) / 2
-
-
-def _rows(y: ArrayLike, proba: ArrayLike, classes: _Labels, groups: ArrayLike, positive: str | None) -> _Rows:
-    """Check everything once, and prepare it."""
-    names = [str(label) for label in classes]
-    labels = np.asarray(y, object).astype(str)
+def pooled(
+    y: ArrayLike, proba: ArrayLike, groups: ArrayLike
+) -> tuple[NDArray[Any], _Floats, NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """The tested (repeat, cell) pairs as rows: labels, scores (m, K), groups, repeat numbers, cell numbers."""
     scores = np.asarray(proba, np.float64)
-    ids = np.asarray(groups)
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"two or more different classes are needed, not {names}")
-    if scores.shape != (len(labels), len(names)) or ids.shape != labels.shape or not len(labels):
-        raise ValueError(
-            f"labels {labels.shape}, scores {scores.shape}, groups {ids.shape} and {len(names)} classes disagree"
-        )
-    if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite")
-    if unknown := sorted(set(labels.tolist()) - set(names)):
-        raise ValueError(f"labels {unknown} are none of the classes {names}")
-    if positive is not None and (len(names) > 2 or str(positive) not in names):
-        raise ValueError(f"'{positive}' cannot be the positive class of {names}")
-    codes = np.array([names.index(label) for label in labels.tolist()], np.intp)
-    numbers, rank = np.unique(ids, return_inverse=True)
-    k = len(names)
-    column = names.index(str(positive or default_positive(names))) if k == 2 else None
-    ranked = range(k) if column is None else [column]
-    cell = (rank * k + codes) * k + scores.argmax(axis=1)
-    return _Rows(
-        codes=codes,
-        scores=scores,
-        groups=rank,
-        n_groups=len(numbers),
-        positive=column,
-        counts=np.bincount(cell, minlength=len(numbers) * k * k).reshape(len(numbers), k * k).astype(np.float64),
-        pairs=tuple(_Pairs.of(scores[:, c], codes == c, rank, len(numbers)) for c in ranked),
-    )
+    scores = scores[None] if scores.ndim == 2 else scores
+    labels, ids = np.asarray(y, object).astype(str), np.asarray(groups)
+    if scores.shape[1] != len(labels) or ids.shape != labels.shape:
+        raise ValueError(f"labels {labels.shape}, scores {scores.shape} and groups {ids.shape} disagree")
+    repeat, cell = np.nonzero(_tested(scores))
+    return labels[cell], scores[repeat, cell], ids[cell], repeat, cell
 
 
-def _intervals(levels: Sequence[_Rows], n_boot: int, rng: np.random.Generator) -> list[tuple[list[float], list[float]]]:
-    """For each level, the lower and the upper bounds of all metrics from the same draws of groups."""
-    images = levels[0]
-    k = images.scores.shape[1]
-    holds = np.zeros((images.n_groups, k), bool)
+def _tested(scores: _Floats) -> NDArray[np.bool_]:
+    """bool (repeats, n): which cells have a score. Scores without repeats are of all cells, and NaN among them a fault."""
+    return np.ones((1, len(scores)), bool) if scores.ndim == 2 else ~np.isnan(scores).all(axis=2)
+
+
+def _levels(
+    y: ArrayLike, proba: ArrayLike, classes: _Labels, groups: ArrayLike, positive: str | None, prevalence: float
+) -> dict[str, Rows]:
+    labels, scores, ids, repeat, _ = pooled(y, proba, groups)
+    images = prepare(labels, scores, classes, ids, positive, prevalence)
+    # A subject is scored anew in each repeat: its row is that of one repeat, not the mean over all.
+    apart = repeat * images.n_groups + images.groups
+    levels = {"image": images}
+    for level, by in (("subject", by_subject), ("vote", by_vote)):
+        means = by(labels, scores, apart)
+        of = means[2] % images.n_groups
+        levels[level] = prepare(means[0], means[1], classes, of, positive, prevalence, np.arange(images.n_groups))
+    return levels
+
+
+def _replicates(levels: Mapping[str, Rows], n_boot: int, rng: np.random.Generator) -> dict[str, _Floats]:
+    """For each level float64 (n_boot, metrics) from the same draws of groups; no rows where none can be drawn."""
+    images = levels["image"]
+    holds = np.zeros((images.n_groups, images.scores.shape[1]), bool)
     holds[images.groups, images.codes] = True
-    per_class = holds.sum(axis=0)
-    if per_class[per_class > 0].min() < 2:
-        unknown = [float("nan")] * len(_METRICS)
-        return [(unknown, unknown) for _ in levels]
-    size = max(1, _CHUNK // len(images.codes))
-    parts: list[list[_Floats]] = [[] for _ in levels]
+    if not can_be_drawn(holds):
+        return {level: np.empty((0, len(METRICS))) for level in levels}
+    size = max(1, rows_module.CHUNK // len(images.codes))
+    parts: dict[str, list[_Floats]] = {level: [] for level in levels}
     for start in range(0, n_boot, size):
-        weights = _draw(holds, min(size, n_boot - start), rng)
-        for part, level in zip(parts, levels, strict=True):
-            part.append(level.figures(weights))
-    bounds = []
-    for part in parts:
-        replicates = np.concatenate(part)
-        defined = ~np.isnan(replicates).all(axis=0)
-        both = np.full((2, len(_METRICS)), np.nan)
-        both[:, defined] = np.nanquantile(replicates[:, defined], (0.025, 0.975), axis=0)
-        bounds.append((both[0].tolist(), both[1].tolist()))
-    return bounds
-
-
-def _draw(holds: NDArray[np.bool_], n_boot: int, rng: np.random.Generator) -> _Floats:
-    """float64 (groups, n_boot): how often each group is drawn; ``holds`` says which classes a group has."""
-    if (holds.sum(axis=1) == 1).all():
-        strata = [np.flatnonzero(column) for column in holds.T if column.any()]
-        return _draw_within(strata, len(holds), n_boot, rng)
-    everyone = [np.arange(len(holds))]
-    weights = _draw_within(everyone, len(holds), n_boot, rng)
-    needed = holds[:, holds.any(axis=0)].astype(np.float64)
-    for _ in range(_REDRAWS):
-        lost = np.flatnonzero((needed.T @ weights == 0).any(axis=0))
-        if not len(lost):
-            break
-        weights[:, lost] = _draw_within(everyone, len(holds), len(lost), rng)
-    return weights
-
-
-def _draw_within(strata: Sequence[NDArray[np.intp]], n_groups: int, n_boot: int, rng: np.random.Generator) -> _Floats:
-    """Draw from each stratum as many groups as it has, with replacement."""
-    weights = np.zeros((n_groups, n_boot))
-    for members in strata:
-        drawn = rng.integers(len(members), size=(len(members), n_boot)) * n_boot + np.arange(n_boot)
-        weights[members] = np.bincount(drawn.ravel(), minlength=len(members) * n_boot).reshape(-1, n_boot)
-    return weights
-
-
-def _ratio(part: _Floats, whole: _Floats) -> _Floats:
-    """``part / whole``, NaN where ``whole`` is 0."""
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
-
-
-def _mean(values: _Floats, where: NDArray[np.bool_]) -> _Floats:
-    """float64 (B,): mean of the chosen entries of each row of (B, K); NaN if one of them is, or there are none."""
-    return _ratio(np.where(where, values, 0).sum(axis=1), where.sum(axis=1).astype(np.float64))
+        weights = draw_groups(holds, min(size, n_boot - start), rng)
+        for level, rows in levels.items():
+            parts[level].append(rows.figures(weights))
+    return {level: np.concatenate(part) for level, part in parts.items()}

@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 from sklearn import metrics as oracle
 
-from fusion import metrics
-from fusion.metrics import by_subject, default_positive, evaluate, image_metrics
+from fusion import intervals, rows
+from fusion.metrics import by_subject, by_vote, default_positive, evaluate, image_metrics, judge_scores, pooled
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -34,7 +34,11 @@ def by_scikit_learn(y, proba, classes, positive=None):
         "balanced_accuracy": oracle.balanced_accuracy_score(y, predicted),
         "f1_weighted": oracle.f1_score(y, predicted, average="weighted"),
         "f1_macro": oracle.f1_score(y, predicted, average="macro"),
-    }
+        "mcc": oracle.matthews_corrcoef(y, predicted),
+        "brier": oracle.brier_score_loss(y, proba if len(classes) > 2 else proba[:, 1], labels=list(classes),
+                                         **({} if len(classes) > 2 else {"pos_label": classes[1]})),
+        "log_loss": oracle.log_loss(y, proba, labels=list(classes)),
+    }  # fmt: skip
     if positive is not None:
         (negative,) = set(classes) - {positive}
         score = proba[:, list(classes).index(positive)]
@@ -42,16 +46,22 @@ def by_scikit_learn(y, proba, classes, positive=None):
             "auroc": oracle.roc_auc_score(y == positive, score),
             "sensitivity": oracle.recall_score(y, predicted, pos_label=positive),
             "specificity": oracle.recall_score(y, predicted, pos_label=negative),
+            "auprc": oracle.average_precision_score(y == positive, score),
         }
     return found | {
         "auroc": oracle.roc_auc_score(y, proba, multi_class="ovr", labels=list(classes)),
         "sensitivity": oracle.recall_score(y, predicted, average="macro"),
         "specificity": np.mean([oracle.recall_score(y != c, predicted != c) for c in classes]),
+        "auprc": np.mean([oracle.average_precision_score(y == c, proba[:, at]) for at, c in enumerate(classes)]),
     }
 
 
+#: Figures that scikit-learn does not have; they are tested one by one.
+OWN = {"ppv", "npv", "ece"}
+
+
 def assert_same(found, expected):
-    assert set(found) == set(expected)
+    assert set(found) - OWN == set(expected)
     for metric, value in expected.items():
         assert_allclose(found[metric], value, err_msg=metric, **EXACT)
 
@@ -118,6 +128,41 @@ def test_a_class_that_does_not_occur_is_left_out_of_means_and_undefined_where_it
     assert np.isnan(only["specificity"])
 
 
+def test_predictive_values_are_bayes_rule_at_the_stated_prevalence():
+    y = np.array(["b"] * 10 + ["a"] * 20)
+    p = np.array([0.9] * 8 + [0.1] * 2 + [0.9] * 2 + [0.1] * 18)
+    scores = np.column_stack([1 - p, p])
+    found = image_metrics(y, scores, ["a", "b"], prevalence=1 / 3)
+    # At the sample's own prevalence they are the shares in the sample: 8 of 10 called 'b' are, 18 of 20 called 'a'.
+    assert found["ppv"] == pytest.approx(8 / 10)
+    assert found["npv"] == pytest.approx(18 / 20)
+    rare = image_metrics(y, scores, ["a", "b"], prevalence=0.01)
+    assert rare["ppv"] == pytest.approx(0.8 * 0.01 / (0.8 * 0.01 + 0.1 * 0.99))
+
+
+@pytest.mark.parametrize("n", [3, 57, 1000])
+def test_the_calibration_error_is_the_mean_gap_over_bins_of_equally_many_rows(n):
+    rng = np.random.default_rng(n)
+    p = rng.permutation((np.arange(n) + 0.5) / n)
+    y = np.where(rng.random(n) < p**2, "b", "a")
+    order = np.argsort(p)
+    bins = np.array_split(order, max(1, min(15, n // 10)))
+    gap = sum(len(b) * abs(p[b].mean() - (y[b] == "b").mean()) for b in bins) / n
+    found = image_metrics(y, np.column_stack([1 - p, p]), ["a", "b"])["ece"]
+    assert_allclose(found, gap, atol=2 * 15 / n if n > 3 else 1e-12)  # an edge may put a row into the next bin
+
+
+def test_a_calibrated_score_has_a_smaller_error_than_a_boastful_one():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=5000)
+    y = np.where(rng.random(5000) < p, "b", "a")
+    boastful = np.where(p > 0.5, 0.5 + 0.5 * np.sqrt(2 * p - 1, where=p > 0.5, out=np.zeros(5000)), p / 4)
+    fair, loud = (image_metrics(y, np.column_stack([1 - s, s]), ["a", "b"]) for s in (p, boastful))
+    assert fair["ece"] < 0.02 < 0.05 < loud["ece"]
+    assert fair["brier"] < loud["brier"]
+    assert fair["log_loss"] < loud["log_loss"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -166,6 +211,56 @@ def test_subject_figures_are_the_metrics_of_the_means(k, pure):
     )
 
 
+def test_a_subject_votes_by_the_class_of_most_of_its_cells():
+    y = ["all"] * 3 + ["hem"] * 4
+    proba = np.array([[0.6, 0.4], [0.6, 0.4], [0.0, 1.0], [0.9, 0.1], [0.4, 0.6], [0.9, 0.1], [0.4, 0.6]])
+    labels, shares, groups = by_vote(y, proba, [1, 1, 1, 2, 2, 2, 2])
+    assert_array_equal(labels, ["all", "hem"])
+    assert_array_equal(groups, [1, 2])
+    assert_allclose(shares, [[2 / 3, 1 / 3], [0.5, 0.5]], atol=1e-8)
+    # Subject 1 by its mean would be 'hem' (0.4 to 0.6); by vote it is 'all'. The tie of 2 goes to its mean.
+    assert shares[0].argmax() == 0
+    assert shares[1].argmax() == 0
+    found = evaluate(y, proba, ["all", "hem"], [1, 1, 1, 2, 2, 2, 2], n_boot=100)
+    assert found["vote"]["sensitivity"]["value"] == 1
+    assert found["subject"]["sensitivity"]["value"] == 0
+
+
+def test_repeats_are_pooled_and_a_cell_that_was_not_tested_plays_no_part():
+    y, proba, classes, groups = sample(6)
+    other = proba[:, ::-1]
+    once = evaluate(y, proba, classes, groups, n_boot=100)
+    assert evaluate(y, proba[None], classes, groups, n_boot=100) == once
+    again = evaluate(y, np.stack([proba, proba]), classes, groups, n_boot=100)
+    for level in ("image", "subject", "vote"):
+        for metric in set(again[level]) - {"ece"}:  # more rows make more bins
+            value = again[level][metric]["value"]
+            assert_allclose(value, once[level][metric]["value"], err_msg=f"{level} {metric}", atol=1e-6)
+    both = evaluate(y, np.stack([proba, other]), classes, groups, n_boot=100)
+    expected = (image_metrics(y, proba, classes)["accuracy"] + image_metrics(y, other, classes)["accuracy"]) / 2
+    assert_allclose(both["image"]["accuracy"]["value"], expected, **EXACT)
+    assert (both["n_images"], both["n_subjects"]) == (200, 12)
+    half = np.where(groups < 6, np.nan, proba.T).T
+    kept = groups >= 6
+    assert evaluate(y, half[None], classes, groups, n_boot=100) == evaluate(
+        y[kept], proba[kept], classes, groups[kept], n_boot=100
+    )
+    labels, scores, ids, repeat, cell = pooled(y, np.stack([half, proba]), groups)
+    assert len(labels) == kept.sum() + 200
+    assert_array_equal(scores[repeat == 1], proba)
+    assert_array_equal(ids, groups[cell])
+
+
+def test_the_intervals_are_the_percentiles_of_the_replicates():
+    y, proba, classes, groups = sample(7)
+    judged = judge_scores(y, proba, classes, groups, n_boot=200, seed=3)
+    for level, replicates in judged.replicates.items():
+        for at, metric in enumerate(rows.METRICS):
+            low, high = np.nanquantile(replicates[:, at], (0.025, 0.975))
+            assert judged.figures[level][metric]["low"] == pytest.approx(low)
+            assert judged.figures[level][metric]["high"] == pytest.approx(high)
+
+
 # ---- intervals ------------------------------------------------------------------------------------------------------
 
 
@@ -174,24 +269,25 @@ def test_subject_figures_are_the_metrics_of_the_means(k, pure):
 def test_the_bootstrap_is_the_slow_loop(k, pure, few_groups, monkeypatch):
     if not few_groups:
         # A chunk of 40 replicates exactly, but no table of pairs: the road for as many groups as cells.
-        monkeypatch.setattr(metrics, "_CHUNK", 200 * 40)
+        monkeypatch.setattr(rows, "CHUNK", 200 * 40)
         n_groups = 60
     else:
         n_groups = 12
     y, proba, classes, groups = sample(5, k, n=200, n_groups=n_groups, pure=pure)
-    assert (n_groups * 200 > metrics._CHUNK) is not few_groups
+    assert (n_groups * 200 > rows.CHUNK) is not few_groups
     positive = "all" if k == 2 else None
     found = evaluate(y, proba, classes, groups, positive=positive, n_boot=40, seed=11)
     numbers, rank = np.unique(groups, return_inverse=True)
     holds = np.array([[np.any(y[groups == number] == c) for c in classes] for number in numbers])
-    weights = metrics._draw(holds, 40, np.random.default_rng(11)).astype(int)
+    weights = intervals.draw_groups(holds, 40, np.random.default_rng(11)).astype(int)
     labels, means, group_of = by_subject(y, proba, groups)
-    for level, rows in (("image", (y, proba, rank)), ("subject", (labels, means, np.searchsorted(numbers, group_of)))):
+    for level, drawn in (("image", (y, proba, rank)), ("subject", (labels, means, np.searchsorted(numbers, group_of)))):
         replicates = []
         for weight in weights.T:
-            again = np.repeat(np.arange(len(rows[0])), weight[rows[2]])
-            replicates.append(by_scikit_learn(rows[0][again], rows[1][again], classes, positive))
-        for metric, figure in found[level].items():
+            again = np.repeat(np.arange(len(drawn[0])), weight[drawn[2]])
+            replicates.append(by_scikit_learn(drawn[0][again], drawn[1][again], classes, positive))
+        for metric in set(found[level]) - OWN:
+            figure = found[level][metric]
             low, high = np.quantile([replicate[metric] for replicate in replicates], (0.025, 0.975))
             assert_allclose([figure["low"], figure["high"]], [low, high], err_msg=f"{level} {metric}", **EXACT)
 
@@ -203,7 +299,7 @@ def test_whole_groups_are_drawn_and_no_class_is_lost(pure):
     holds[np.arange(30), np.where(np.arange(30) < 2, 2, np.arange(30) % 2)] = True
     holds[3, :2] = not pure
     holds[3, 1] = True
-    weights = metrics._draw(holds, 500, np.random.default_rng(0))
+    weights = intervals.draw_groups(holds, 500, np.random.default_rng(0))
     assert (weights.sum(axis=0) == 30).all()
     assert ((holds.T.astype(float) @ weights) > 0).all()
     assert_allclose(weights.mean(axis=1), 1, atol=0.35)
@@ -217,10 +313,11 @@ def test_intervals_hold_the_value_and_follow_the_seed(k, pure):
     first, again, other = (evaluate(y, proba, classes, groups, n_boot=500, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first["image"] != other["image"]
-    for figure in first["image"].values():
-        assert figure["low"] < figure["value"] < figure["high"]
-    for figure in first["subject"].values():
-        assert figure["low"] <= figure["value"] <= figure["high"]
+    for metric, figure in first["image"].items():
+        # Resampling makes a calibration error larger, never smaller on average: its interval may lie above its value.
+        assert figure["low"] < figure["value"] < figure["high"] or metric == "ece"
+    for metric, figure in first["subject"].items():
+        assert figure["low"] <= figure["value"] <= figure["high"] or metric in OWN
 
 
 def test_the_result_says_what_was_judged():
