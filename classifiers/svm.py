@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import load_sklearn, save_sklearn
+from fusion.gram import Distances
 
 
 class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
@@ -54,12 +55,30 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         ValueError : a single class, a class with a single sample, NaN or inf.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
+        return self._calibrate(SVC(C=self.C, gamma=self.gamma), X, y, groups)
+
+    def fit_distances(self, distances: Distances, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Fit on the training rows of ``distances`` and n labels, as ``fit`` does on the features they came from.
+
+        The same machine to the rounding of a sum: what is saved is computing the distances, which comparisons of many
+        feature sets share. Such a model predicts rows of these distances only, by ``predict_proba_distances``.
+        """
+        rows = np.arange(distances.n_train)[:, None]
+        return self._calibrate(_MachineOnDistances(self.C, self.gamma, distances), rows, np.asarray(y), groups)
+
+    def predict_proba_distances(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """float64 (n, classes) for these rows of the distances that were fitted."""
+        check_is_fitted(self)
+        return self.model_.predict_proba(np.asarray(rows)[:, None])
+
+    def _calibrate(
+        self, machine: SVC | _MachineOnDistances, X: NDArray, y: NDArray, groups: ArrayLike | None
+    ) -> Self:
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("a classifier needs at least two classes; the data hold one class only")
         folds = inner_folds(codes, groups, self.calibration_folds, self.random_state)
-        machine = SVC(C=self.C, gamma=self.gamma)
         self.model_ = CalibratedClassifierCV(machine, method="sigmoid", ensemble=False, cv=folds)
         self.model_.fit(X, codes, sample_weight=balanced_weights(codes))
         self.model_.cv = None  # the folds have served; they would only be stored
@@ -83,6 +102,29 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
     def load(cls, folder: Path) -> Self:
         """Read ``svm.skops``; raises BundleError on any type that is not on the list."""
         return load_sklearn(folder / "svm.skops", cls, also=_STORED_TYPES)
+
+
+class _MachineOnDistances(ClassifierMixin, BaseEstimator):
+    """An RBF machine whose samples are row numbers of shared distances, so that calibration can split them."""
+
+    def __init__(self, C: float, gamma: float | str, distances: Distances) -> None:
+        self.C = C
+        self.gamma = gamma
+        self.distances = distances
+
+    def fit(self, X: NDArray, y: NDArray, sample_weight: NDArray | None = None) -> Self:
+        self.rows_ = X[:, 0]
+        self.gamma_ = self.distances.gamma(self.gamma, self.rows_)
+        self.machine_ = SVC(C=self.C, kernel="precomputed")
+        self.machine_.fit(self.distances.kernel(self.gamma_, self.rows_, self.rows_), y, sample_weight=sample_weight)
+        self.classes_ = self.machine_.classes_
+        return self
+
+    def decision_function(self, X: NDArray) -> NDArray[np.float64]:
+        return self.machine_.decision_function(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
+
+    def predict(self, X: NDArray) -> NDArray:
+        return self.machine_.predict(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
 
 
 #: What a fitted SupportVectorClassifier is made of beyond what skops trusts by itself.

@@ -115,7 +115,7 @@ class FusionLayer(TransformerMixin, BaseEstimator):
             block, outcome = self._fit_block(name, columns, rows[:, columns])
             fitted.append(block)
             outcomes.append(outcome)
-        weights = self._block_weights(fitted, outcomes)
+        weights = block_weights(self.weights, [b.name for b in fitted], [outcome.var(axis=0) for outcome in outcomes])
         self._blocks = [replace(block, weight=weight) for block, weight in zip(fitted, weights, strict=True)]
         return self
 
@@ -293,18 +293,6 @@ class FusionLayer(TransformerMixin, BaseEstimator):
             Z = (Z - block.mean) @ block.components.T
         return Z * block.weight
 
-    def _block_weights(self, blocks: Sequence[_Block], outcomes: Sequence[NDArray[np.float64]]) -> list[float]:
-        if self.weights == "none":
-            return [1.0] * len(blocks)
-        variances = [outcome.var(axis=0) for outcome in outcomes]
-        varying = [int(np.count_nonzero(variance)) for variance in variances]
-        share = sum(varying) / max(1, int(np.count_nonzero(varying)))
-        factors = self.weights if isinstance(self.weights, Mapping) else {}
-        return [
-            float(factors.get(block.name, 1.0)) * (float(np.sqrt(share / variance.sum())) if variance.any() else 1.0)
-            for block, variance in zip(blocks, variances, strict=True)
-        ]
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_blocks")
 
@@ -312,6 +300,28 @@ class FusionLayer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def block_weights(
+    weights: str | Mapping[str, float], names: Sequence[str], variances: Sequence[NDArray[np.float64]]
+) -> list[float]:
+    """What each of these blocks is multiplied with when they are fused; see ``weights`` of ``FusionLayer``.
+
+    Parameters
+    ----------
+    weights : "equal", "none" or a mapping.
+    names : of the blocks that are fused.
+    variances : for each, float64 (d,), the variance of its outgoing columns in the training part.
+    """
+    if weights == "none":
+        return [1.0] * len(names)
+    varying = [int(np.count_nonzero(variance)) for variance in variances]
+    share = sum(varying) / max(1, int(np.count_nonzero(varying)))
+    factors = weights if isinstance(weights, Mapping) else {}
+    return [
+        float(factors.get(name, 1.0)) * (float(np.sqrt(share / variance.sum())) if variance.any() else 1.0)
+        for name, variance in zip(names, variances, strict=True)
+    ]
 
 
 #: What every block stores, a value a column.

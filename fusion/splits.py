@@ -219,6 +219,13 @@ def random_folds(y: ArrayLike, groups: ArrayLike, n_splits: int, seed: int) -> l
     return _splits(fold, n_splits, np.asarray(groups, np.intp))
 
 
+def leave_one_group_out(groups: ArrayLike) -> list[Split]:
+    """One split a group, which alone is tested; ascending by group number."""
+    ids = np.asarray(groups, np.intp)
+    number = np.unique(ids, return_inverse=True)[1]
+    return _splits(number, int(number.max()) + 1, ids)
+
+
 def official_folds(fold: Sequence[str | None], groups: ArrayLike) -> OfficialFolds:
     """The folds that came with a data set, mended where a group spans several of them.
 

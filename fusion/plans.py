@@ -1,0 +1,210 @@
+"""Every kind of split by its name, each one checked by the guard before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import splits
+from fusion.splits import Split, SplitError
+from fusion.table import FeatureTable
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is learnt from and what is judged, and what had to be changed to make it fair.
+
+    Attributes
+    ----------
+    kind : one of ``KINDS``, or "external".
+    rounds : splits by round; within a round no cell is tested twice.
+    notes : what the user should know, one line each.
+    """
+
+    kind: str
+    rounds: tuple[tuple[Split, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> list[tuple[int, Split]]:
+        """(round, split) in the order in which they are fitted."""
+        return [(at, split) for at, splits in enumerate(self.rounds) for split in splits]
+
+    def test_share(self) -> float:
+        """Mean share of the cells taking part that a split tests."""
+        shares = [len(split.test) / (len(split.test) + len(split.train)) for _, split in self.splits]
+        return float(np.mean(shares))
+
+
+def make_plan(table: FeatureTable, kind: str, n_splits: int, repeats: int, seed: int) -> Plan:
+    """Splits of one kind over all cells of the table.
+
+    Parameters
+    ----------
+    kind : "grouped": ``repeats`` times ``n_splits`` folds that keep groups whole. "monte-carlo": ``repeats`` times one
+        such fold of a fresh deal is tested. "leave-one-subject-out": each group is tested once. "official": the folds
+        of the data set, mended where a group spans several. "random": ``repeats`` times folds by picture, which leak
+        and are here to show by how much.
+    n_splits, repeats, seed : the first round of a seed is the same whatever ``repeats`` is.
+
+    Raises
+    ------
+    SplitError : these cells cannot be split so.
+    LeakageError : a subject or picture would be on both sides of a split that is not random.
+    """
+    y = np.array(table.y, dtype=object)
+    _refuse_twin_labels(sorted(set(table.y), key=str))
+    rounds, notes = KINDS[kind](table, y, n_splits, _seeds(seed, repeats))
+    plan = Plan(kind, tuple(tuple(part) for part in rounds), (*notes, *_listed_twice(table)))
+    if kind != "random":
+        check(plan, table)
+    return plan
+
+
+def external_plan(train: FeatureTable, test: FeatureTable) -> tuple[Plan, NDArray[np.intp]]:
+    """All of one table to learn from, all of the other to judge, as a plan over both, the training part first.
+
+    Returns
+    -------
+    the plan, and intp (n,) groups over both tables.
+
+    Raises
+    ------
+    SplitError : a class is tested that nothing is learnt of.
+    LeakageError : a subject or a picture is in both.
+    """
+    if unknown := sorted(set(map(str, test.y)) - set(map(str, train.y))):
+        raise SplitError("the external test has classes that nothing is learnt of", found=", ".join(unknown))
+    subjects = (*train.subjects, *test.subjects)
+    image_keys = (*train.image_keys, *test.image_keys)
+    # Groups of each table as they are, told apart by a letter: what joins them must be a subject or a picture.
+    own = [f"{letter}{g}" for letter, table in (("a", train), ("b", test)) for g in table.groups]
+    groups = splits.merge_groups(subjects, image_keys, own)
+    split = Split(np.arange(len(train)), np.arange(len(train), len(train) + len(test)), groups)
+    names = (*train.names, *test.names)
+    splits.assert_disjoint(split, subjects=subjects, keys=image_keys, paths=names)
+    return Plan("external", ((split,),)), groups
+
+
+def check(plan: Plan, table: FeatureTable) -> None:
+    """Ask the guard about every split."""
+    for _, split in plan.splits:
+        splits.assert_disjoint(split, subjects=table.subjects, keys=table.image_keys, paths=table.names)
+
+
+def leaking_subjects(plan: Plan) -> int:
+    """How many groups are on both sides of a split of the plan."""
+    return len({int(group) for _, split in plan.splits for group in splits.leaked_groups(split)})
+
+
+_Made = tuple[list[list[Split]], list[str]]
+_Maker = Callable[[FeatureTable, NDArray[np.object_], int, Sequence[int]], _Made]
+
+
+def _grouped(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    affordable, notes = _affordable(table, y, n_splits)
+    made = [splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects) for seed in seeds]
+    return made, notes
+
+
+def _random(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    affordable, notes = _affordable(table, y, n_splits)
+    return [splits.random_folds(y, table.groups, affordable, seed) for seed in seeds], notes
+
+
+def _monte_carlo(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    rounds, notes = _grouped(table, y, n_splits, seeds)
+    # Folds differ in size by what groups allow; the chosen one must not always be the largest.
+    chosen = [[folds[np.random.default_rng(seed).integers(len(folds))]] for folds, seed in zip(rounds, seeds, strict=True)]
+    tested = len(set().union(*(set(part[0].test.tolist()) for part in chosen)))
+    if tested < len(table):
+        notes.append(f"{len(table) - tested} of {len(table)} cells were drawn for no test in {len(seeds)} rounds.")
+    return chosen, notes
+
+
+def _leave_one_out(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    if not table.subjects_known:
+        raise SplitError("no subject can be left out", found="cells without subjects", expected="a subject each")
+    splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
+    return [splits.leave_one_group_out(table.groups)], []
+
+
+def _official(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    official = splits.official_folds(table.folds, table.groups)
+    for name, split in zip(official.names, official.splits, strict=True):
+        if missing := sorted(set(y) - set(y[split.train]), key=str):
+            raise SplitError(
+                f"fold '{name}' cannot be tested", found=f"no {', '.join(missing)} cell is in the other folds"
+            )
+    return [list(official.splits)], _moved(table, official)
+
+
+def _moved(table: FeatureTable, official: splits.OfficialFolds) -> list[str]:
+    """What had to be moved to keep groups whole, with the subjects concerned."""
+    if not len(official.moved):
+        return []
+    groups = set(table.groups[official.moved].tolist())
+    members: dict[int, dict[str, None]] = {}
+    for group, subject in zip(table.groups.tolist(), table.subjects, strict=True):
+        if group in groups and subject is not None:
+            members.setdefault(group, {})[subject] = None
+    named = [" and ".join(ids) if len(ids) <= 3 else f"{len(ids)} subjects" for ids in members.values() if ids]
+    who = f" (subjects {'; '.join(named[:3])}{f'; and {len(named) - 3} more' if len(named) > 3 else ''})" if named else ""
+    return [
+        f"{len(official.moved)} cells of {len(groups)} groups are tested in another fold than the data set puts them "
+        f"in, since a group that shares subjects or pictures must stay together{who}."
+    ]
+
+
+#: Names of the kinds that ``make_plan`` takes.
+KINDS: Mapping[str, _Maker] = {
+    "grouped": _grouped,
+    "monte-carlo": _monte_carlo,
+    "leave-one-subject-out": _leave_one_out,
+    "official": _official,
+    "random": _random,
+}
+
+
+def _affordable(table: FeatureTable, y: NDArray[np.object_], n_splits: int) -> tuple[int, list[str]]:
+    affordable = splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
+    if affordable == n_splits:
+        return affordable, []
+    scarce = min(sorted(set(table.y), key=str), key=lambda label: len(np.unique(table.groups[y == label])))
+    return affordable, [f"{affordable} folds instead of {n_splits}: '{scarce}' has no more subjects than that."]
+
+
+def _seeds(seed: int, repeats: int) -> list[int]:
+    """The seed itself, then others derived from it."""
+    more = np.random.SeedSequence(seed).generate_state(max(0, repeats - 1))
+    return [seed, *(int(state) for state in more)]
+
+
+def _refuse_twin_labels(labels: Sequence[str | None]) -> None:
+    """'HEM' and 'hem' are one class spelt twice, and on a disk that ignores case one folder read twice."""
+    spelt: dict[str, list[str]] = {}
+    for label in labels:
+        spelt.setdefault(str(label).casefold(), []).append(str(label))
+    if twins := [" and ".join(names) for names in spelt.values() if len(names) > 1]:
+        raise SplitError(
+            "classes that differ only in upper and lower case",
+            found="; ".join(twins),
+            do="Spell each class one way; a picture listed under both would be judged against itself.",
+        )
+
+
+def _listed_twice(table: FeatureTable) -> list[str]:
+    """Notes on pictures that are there several times: they stay in one group, and still count several times."""
+    labels: dict[str, set[str]] = {}
+    for key, label in zip(table.image_keys, table.y, strict=True):
+        labels.setdefault(key, set()).add(str(label))
+    extra, torn = len(table) - len(labels), sum(len(found) > 1 for found in labels.values())
+    notes = []
+    if extra:
+        notes.append(f"{extra} cells are copies of others: they stay on the same side of every split, and count twice.")
+    if torn:
+        notes.append(f"{torn} pictures have several labels: no classifier can be right about both.")
+    return notes
