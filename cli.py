@@ -371,8 +371,16 @@ def predict(
     click.option("--classifiers", "compare", metavar="A,B", help="Classifiers  [default: svm,xgb,logreg]."),
     FEATURES,
     click.option("-o", "--output", type=PATH, help="Folder of the result."),
-    click.option("--split", type=click.Choice(["grouped", "random"]), help="'random' leaks, and is stamped so."),
+    click.option(
+        "--split",
+        type=click.Choice(["grouped", "leave-one-subject-out", "official", "monte-carlo", "random"]),
+        help="'random' leaks, and is stamped so  [default: grouped].",
+    ),
     SPLITS,
+    click.option("--repeats", type=int, metavar="R", help="Deal the folds R times  [default: 1; monte-carlo: 20]."),
+    click.option("--show-leak", is_flag=True, default=None, help="Tell by how much a random split would flatter."),
+    click.option("--test", type=PATH, metavar="DATA", help="Learn from all of DATA, judge on this external test set."),
+    click.option("--test-part", type=click.Choice(["train", "preliminary", "final", "all"]), help="Part of the test."),
     POSITIVE,
     JOBS,
     STORE,
@@ -389,14 +397,46 @@ def ablate(
     """
     from fusion.ablation import ablate
     from fusion.config import AblateConfig, build_config
+    from fusion.differences import finding_lines
 
     options = {**given, "extractors": _cnn(weights, backbone)}
     config = build_config(AblateConfig, file=file, settings=settings, options=options)
     result = ablate(config, screen.progress)
     screen.result(result)
-    screen.line(f"page {config.output / 'report.html'}, figure comparison.svg, table.csv, scores.parquet, result.json")
+    for line in finding_lines(result):
+        screen.line(line)
+    screen.line(f"page {config.output / 'report.html'}, figures, table.csv, table.tex, scores.parquet, result.json")
     screen.json(result.to_json(Path(result.facts["data"])))
     return result.faults
+
+
+@command(
+    click.argument("results", type=PATH, nargs=-1),
+    click.option("-o", "--output", type=PATH, help="Write the comparison (.csv)."),
+    SEED,
+    CONFIG,
+)
+def compare(
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, results: tuple[Path, ...], **given: Any
+) -> None:
+    """Compare two or more RESULTS on the same cells.
+
+    Entries that every result has (same features, same classifier) are compared with those of the first; where there
+    are none, the best with the best. Differences are those of the first result minus another.
+    """
+    from fusion.comparison import compare_results
+    from fusion.config import CompareConfig, build_config
+    from fusion.files import write_atomically
+
+    options = {"results": list(results), **given}
+    config = build_config(CompareConfig, file=file, settings=settings, options=options)
+    found = compare_results(config)
+    _notes(screen, found.notes)
+    screen.table(found.columns, found.lines(), found.title)
+    if config.output is not None:
+        write_atomically(config.output, found.to_frame().to_csv(index=False).encode())
+        screen.line(f"written to {config.output}")
+    screen.json(found.to_json())
 
 
 @command(click.argument("out", type=PATH, required=False), SEED, JOBS, CONFIG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,9 +71,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.model_.predict_proba(np.asarray(rows)[:, None])
 
-    def _calibrate(
-        self, machine: SVC | _MachineOnDistances, X: NDArray, y: NDArray, groups: ArrayLike | None
-    ) -> Self:
+    def _calibrate(self, machine: SVC | _MachineOnDistances, X: Any, y: Any, groups: ArrayLike | None) -> Self:
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:

@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins, report, splits
+from fusion import plugins, report
+from fusion.checkpoint import Checkpoint, forget_unfinished
 from fusion.config import AblateConfig, write_config
-from fusion.datasets import Dataset
+from fusion.datasets import Dataset, Fault, load_dataset
+from fusion.differences import against_best, optimism, worth_of_blocks
+from fusion.duplicates import near_duplicates
 from fusion.errors import UsageError
-from fusion.extraction import Extraction, Progress, extract
-from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
-from fusion.splits import Split
+from fusion.extraction import Progress, extract
+from fusion.fitting import Fit, Workload, run_fits, without_room
+from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
+from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
-from fusion.training import (
-    build_extractors,
-    choose_positive,
-    dataset_view,
-    facts,
-    load_labelled,
-    plan_splits,
-    score_fold,
-)
+from fusion.training import build_extractors, choose_positive, dataset_view, facts, load_labelled
 
 #: Blocks of which all subsets are still worth looking at: 2**10 - 1 feature sets.
 _MAX_BLOCKS = 10
 
 
-#: Fits below which another worker process costs more to start than it saves.
-_WORTH_A_WORKER = 20
-
-
 @dataclass(frozen=True, eq=False)
-class _Fit:
-    """One model to fit: which classifier, which blocks, which fold."""
+class _Measured:
+    """Cells with their features and the plan to judge them by."""
 
-    classifier: str
-    blocks: tuple[str, ...]
-    fold: int
+    dataset: Dataset
+    table: FeatureTable
+    plan: Plan
+    notes: tuple[str, ...]
+    faults: tuple[Fault, ...]
 
 
 def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
-    """Compare all non-empty subsets of the blocks under all classifiers, and write table, figure, page and scores.
+    """Compare all non-empty subsets of the blocks under all classifiers, and write table, figures, page and scores.
+
+    A run that was stopped goes on where it was when it is started again with the same settings.
 
     Raises
     ------
@@ -59,51 +57,70 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
         plugins.build_classifier(name, config.classifiers.get(name))
     if not config.compare or len(extractors) > _MAX_BLOCKS:
         raise UsageError("nothing that can be compared", found=f"{len(extractors)} blocks, {config.compare}")
-    plan_splits(dataset_view(dataset), config.splits, config.seed, config.split)
-    extraction = extract(dataset, extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
-    result = compare(extraction, dataset, config, progress)
+    measured = _measure(config, dataset, extractors, progress)
+    result = compare(measured.table, measured.plan, dataset, config, progress)
+    result = replace(
+        result,
+        notes=(*dataset.notes, *measured.notes, *result.notes),
+        faults=measured.faults,
+    )
+    if config.show_leak:
+        result = _with_leak(result, measured, config, progress)
     result.save(config.output, dataset.root)
     report.write_report(result, config.output)
+    forget_unfinished(config.output)
     return result
 
 
-def compare(extraction: Extraction, dataset: Dataset, config: AblateConfig, progress: Progress | None = None) -> Result:
-    """Fit and judge everything; writes nothing."""
-    table = extraction.table
-    folds, notes = plan_splits(table, config.splits, config.seed, config.split)
-    subsets = block_subsets(list(table.blocks))
-    fits = [
-        _Fit(classifier, blocks, fold)
-        for blocks in subsets
-        for classifier in config.compare
-        for fold in range(len(folds))
-    ]
+def compare(
+    table: FeatureTable, plan: Plan, dataset: Dataset, config: AblateConfig, progress: Progress | None = None
+) -> Result:
+    """Fit and judge everything; writes nothing but what a run that is killed can go on from."""
     classes = sorted({str(label) for label in table.y})
-    proba = {(f.classifier, f.blocks): np.zeros((len(table), len(classes))) for f in fits}
-    for done, (f, part) in enumerate(zip(fits, _run(fits, table, folds, config), strict=True), start=1):
-        proba[f.classifier, f.blocks][folds[f.fold].test] = part
+    load = Workload(table, tuple(split for _, split in plan.splits), config, _checkpoint(table, plan, config))
+    entries = [(blocks, name) for blocks in block_subsets(list(table.blocks)) for name in config.compare]
+    fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(load.splits))]
+    memory = config.memory_gb * 1e9 if config.memory_gb is not None else _half_the_memory()
+    rounds = np.array([number for number, _ in plan.splits])
+    shape = (len(plan.rounds), len(table))
+    proba = {entry: np.full((*shape, len(classes)), np.nan) for entry in entries}
+    for done, (fit, part) in enumerate(run_fits(fits, load, jobs=config.jobs, memory=memory), start=1):
+        proba[fit.blocks, fit.classifier][rounds[fit.split], load.splits[fit.split].test] = part
         if progress is not None:
             progress("fitting", done, len(fits), 0)
-    number = np.zeros(len(table), np.intp)
-    for at, fold in enumerate(folds):
-        number[fold.test] = at
+    fold = np.full(shape, -1, np.intp)
+    for number, splits in enumerate(plan.rounds):
+        for at, split in enumerate(splits):
+            fold[number, split.test] = at
     positive = choose_positive(classes, config.positive)
-    scores = tuple(Scores(blocks, classifier, p, number) for (classifier, blocks), p in proba.items())
-    return Result(
+    scores = tuple(Scores(blocks, name, p, fold) for (blocks, name), p in proba.items())
+    judged = []
+    for at, entry in enumerate(scores, start=1):
+        judged.append(
+            judge_paired(
+                table, entry, classes, positive,
+                bootstrap=config.bootstrap, seed=config.seed, prevalence=config.prevalence,
+            )
+        )  # fmt: skip
+        if progress is not None:
+            progress("judging", at, len(scores), 0)
+    result = Result(
         command="ablate",
         cells=table,
         classes=tuple(classes),
         positive=positive,
         scores=scores,
-        figures=tuple(
-            judge(table, entry, classes, positive, bootstrap=config.bootstrap, seed=config.seed) for entry in scores
-        ),
+        figures=tuple(figures for figures, _ in judged),
         config=write_config(config),
-        stamps=tuple(_stamps(table, folds, config.split)),
-        notes=(*dataset.notes, *notes),
-        faults=extraction.faults,
-        facts=facts(dataset, table, folds, config.split),
+        stamps=tuple(_stamps(table, plan)),
+        notes=(*plan.notes, *without_room(config.compare, load, memory)),
+        facts=_facts(dataset, table, plan, config),
+        replicates=tuple(replicates for _, replicates in judged),
     )
+    findings: dict[str, Any] = {"worth": worth_of_blocks(result)}
+    if len(scores) > 1:
+        findings["paired"] = against_best(result, plan)
+    return replace(result, findings=findings)
 
 
 def block_subsets(blocks: Sequence[str]) -> list[tuple[str, ...]]:
@@ -111,24 +128,108 @@ def block_subsets(blocks: Sequence[str]) -> list[tuple[str, ...]]:
     return [subset for size in range(1, len(blocks) + 1) for subset in combinations(blocks, size)]
 
 
-def _run(
-    fits: Sequence[_Fit], table: FeatureTable, folds: Sequence[Split], config: AblateConfig
-) -> Iterable[NDArray[np.float64]]:
-    """Test-part probabilities of every fit, in order, whatever the number of workers."""
-    from joblib import Parallel, cpu_count, delayed
+def _measure(
+    config: AblateConfig, dataset: Dataset, extractors: Sequence[plugins.Extractor], progress: Progress | None
+) -> _Measured:
+    """Plan before anything is measured, so that what cannot be split is refused at once; then measure and plan."""
+    store = FeatureStore(config.store)
+    if config.test is not None:
+        other = load_dataset(config.test, part=config.test_part, store=config.store).select(config.classes).labelled()
+        external_plan(dataset_view(dataset), dataset_view(other))
+        parts = [extract(d, extractors, store, jobs=config.jobs, progress=progress) for d in (dataset, other)]
+        plan, groups = external_plan(parts[0].table, parts[1].table)
+        table = _stack(parts[0].table, parts[1].table, groups)
+        return _Measured(dataset, table, plan, other.notes, (*parts[0].faults, *parts[1].faults))
+    _plan(dataset_view(dataset), config)
+    joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
+    extraction = extract(dataset, extractors, store, jobs=config.jobs, progress=progress)
+    table = extraction.table
+    if joined:
+        table = replace(table, groups=_joined_groups(table, joined))
+    return _Measured(dataset, table, _plan(table, config), tuple(notes), extraction.faults)
 
-    workers = min(config.jobs or cpu_count(), max(1, len(fits) // _WORTH_A_WORKER))
-    calls = (delayed(_score)(table, folds[f.fold], f, config) for f in fits)
-    return Parallel(n_jobs=workers, return_as="generator")(calls)
+
+def _plan(table: FeatureTable, config: AblateConfig) -> Plan:
+    return make_plan(table, config.split, config.splits, config.rounds, config.seed)
 
 
-def _score(table: FeatureTable, fold: Split, f: _Fit, config: AblateConfig) -> NDArray[np.float64]:
-    return score_fold(table.select(f.blocks), fold, f.classifier, config)
+def _joined_groups(table: FeatureTable, joined: dict[str, int]) -> NDArray[np.intp]:
+    """Groups of the table, merged where near-duplicates (picture hash -> number of their set) join them."""
+    from fusion.splits import merge_groups
+
+    sets = [f"near {joined[key]}" if key in joined else None for key in table.image_keys]
+    return merge_groups([str(group) for group in table.groups], table.image_keys, sets)
 
 
-def _stamps(table: FeatureTable, folds: Sequence[Split], kind: str) -> list[str]:
+def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progress: Progress | None) -> Result:
+    """The result with what a random split of the same cells would have claimed."""
+    if measured.plan.kind != "grouped":
+        raise UsageError("--show-leak compares with folds by subject", found=f"--split {measured.plan.kind}")
+    plan = make_plan(measured.table, "random", config.splits, config.rounds, config.seed)
+    told = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
+    leaky = compare(measured.table, plan, measured.dataset, config, told)
+    leaky.save_scores(config.output / "scores-random.parquet")
+    return replace(result, findings={**result.findings, "leak": optimism(result, leaky)})
+
+
+def _checkpoint(table: FeatureTable, plan: Plan, config: AblateConfig) -> Checkpoint:
+    """Where finished fits are kept: a name that changes with everything that could change a probability."""
+    values = {
+        "columns": table.columns,
+        "y": table.y,
+        "classifiers": config.classifiers,
+        "layer": config.layer,
+        "seed": config.seed,
+        "versions": versions(),
+    }
+    parts = [part for _, split in plan.splits for part in (split.train, split.test)]
+    return Checkpoint.of(config.output, values, [table.X, table.groups, *parts])
+
+
+def _half_the_memory() -> float:
+    """Bytes: half of what the machine has, or 4 GB where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and some systems not these names
+        return 4e9
+
+
+def _stack(first: FeatureTable, second: FeatureTable, groups: NDArray[np.intp]) -> FeatureTable:
+    """Both tables' rows, one after the other."""
+    return FeatureTable(
+        X=np.vstack([first.X, second.X]),
+        columns=first.columns,
+        names=(*first.names, *second.names),
+        keys=(*first.keys, *second.keys),
+        image_keys=(*first.image_keys, *second.image_keys),
+        y=(*first.y, *second.y),
+        subjects=(*first.subjects, *second.subjects),
+        folds=(*first.folds, *second.folds),
+        groups=groups,
+        subjects_known=first.subjects_known and second.subjects_known,
+    )
+
+
+def _facts(dataset: Dataset, table: FeatureTable, plan: Plan, config: AblateConfig) -> dict[str, Any]:
+    splits = [split for _, split in plan.splits]
+    found = facts(dataset, table, splits, plan.kind)
+    found["split"] |= {"folds": len(plan.rounds[0]), "repeats": len(plan.rounds)}
+    found["prevalence"] = config.prevalence
+    if plan.kind == "external":
+        (split,) = splits
+        tested = table.take(split.test)
+        found["learnt_from"] = {"images": len(split.train), "groups": len(np.unique(table.groups[split.train]))}
+        found["split"]["kind"] = "external test"
+        found |= {
+            "images": len(tested),
+            "groups": len(np.unique(tested.groups)),
+            "classes": {label: tested.y.count(label) for label in dataset.classes},
+        }
+    return found
+
+
+def _stamps(table: FeatureTable, plan: Plan) -> list[str]:
     stamps = [] if table.subjects_known else [UNKNOWN_SUBJECTS]
-    if kind == "random":
-        leaked = {int(group) for fold in folds for group in splits.leaked_groups(fold)}
-        stamps.append(f"leaky: images of {len(leaked)} subjects on both sides")
+    if plan.kind == "random":
+        stamps.append(f"leaky: images of {leaking_subjects(plan)} subjects on both sides")
     return stamps

@@ -120,8 +120,33 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings):
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
     compare: Names = Field(["svm", "xgb", "logreg"], description="classifiers to compare")
-    split: Literal["grouped", "random"] = Field("grouped", description="random leaks, and is stamped so")
+    split: Literal["grouped", "leave-one-subject-out", "official", "monte-carlo", "random"] = Field(
+        "grouped", description="random leaks, and is stamped so"
+    )
+    repeats: int | None = Field(None, ge=1, le=1000, description="deals of folds; default 1, for monte-carlo 20")
+    show_leak: bool = Field(False, description="also report by how much a random split would flatter")
+    test: Path | None = Field(None, description="an external test set: learn from all of data, judge on this")
+    test_part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="its part")
+    near_duplicates: int = Field(
+        0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
+    )
+    prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
+    memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     output: Path = Field(description="folder of the result")
+
+    @property
+    def rounds(self) -> int:
+        """How often folds are dealt."""
+        return self.repeats or (20 if self.split == "monte-carlo" else 1)
+
+
+class CompareConfig(_Settings):
+    """fusion compare"""
+
+    results: list[Path] = Field(min_length=2, description="folders of results on the same cells")
+    output: Path | None = Field(None, description="write the comparison here as .csv")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    seed: int = Field(0, ge=0, description="of the bootstrap")
 
 
 class SynthesizeConfig(_Settings):

@@ -22,7 +22,8 @@ from fusion.intervals import can_be_drawn, draw_groups, percentile
 from fusion.rows import METRICS, Rows, default_positive, prepare
 
 __all__ = [
-    "Judgement", "by_subject", "by_vote", "default_positive", "evaluate", "image_metrics", "judge_scores", "pooled",
+    "LEVELS", "METRICS", "Judgement", "by_subject", "by_vote",
+    "default_positive", "evaluate", "image_metrics", "judge_scores", "pooled",
 ]  # fmt: skip
 
 #: Cell by cell; subject by subject by the mean of its cells' scores, and by the majority of its cells.
@@ -67,8 +68,8 @@ def image_metrics(
     ece : expected calibration error, the mean distance between confidence and share of hits over 15 bins of equally
         many rows (Nguyen and O'Connor 2015, EMNLP, 1587-1598). Its bins are those of all rows in every replicate.
 
-    All without unit but ``log_loss``; 0 to 1 where nothing else is said; or NaN. Our classifiers weigh classes alike, so
-    that their scores mean "if classes were equally common": where they are not, ``brier``, ``log_loss`` and ``ece``
+    All without unit but ``log_loss``; 0 to 1 where nothing else is said; or NaN. Our classifiers weigh classes alike,
+    so that their scores mean "if classes were equally common": where they are not, ``brier``, ``log_loss`` and ``ece``
     count that difference too.
 
     Raises
@@ -224,8 +225,10 @@ def pooled(
 
 
 def _tested(scores: _Floats) -> NDArray[np.bool_]:
-    """bool (repeats, n): which cells have a score. Scores without repeats are of all cells, and NaN among them a fault."""
-    return np.ones((1, len(scores)), bool) if scores.ndim == 2 else ~np.isnan(scores).all(axis=2)
+    """bool (repeats, n): which cells have a score. Without repeats all must have, and NaN among them is a fault."""
+    if scores.ndim == 2:
+        return np.ones((1, len(scores)), bool)
+    return np.asarray(~np.isnan(scores).all(axis=2))
 
 
 def _levels(

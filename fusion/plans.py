@@ -118,7 +118,9 @@ def _random(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: S
 def _monte_carlo(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     rounds, notes = _grouped(table, y, n_splits, seeds)
     # Folds differ in size by what groups allow; the chosen one must not always be the largest.
-    chosen = [[folds[np.random.default_rng(seed).integers(len(folds))]] for folds, seed in zip(rounds, seeds, strict=True)]
+    chosen = [
+        [folds[np.random.default_rng(seed).integers(len(folds))]] for folds, seed in zip(rounds, seeds, strict=True)
+    ]
     tested = len(set().union(*(set(part[0].test.tolist()) for part in chosen)))
     if tested < len(table):
         notes.append(f"{len(table) - tested} of {len(table)} cells were drawn for no test in {len(seeds)} rounds.")
@@ -152,7 +154,9 @@ def _moved(table: FeatureTable, official: splits.OfficialFolds) -> list[str]:
         if group in groups and subject is not None:
             members.setdefault(group, {})[subject] = None
     named = [" and ".join(ids) if len(ids) <= 3 else f"{len(ids)} subjects" for ids in members.values() if ids]
-    who = f" (subjects {'; '.join(named[:3])}{f'; and {len(named) - 3} more' if len(named) > 3 else ''})" if named else ""
+    who = (
+        f" (subjects {'; '.join(named[:3])}{f'; and {len(named) - 3} more' if len(named) > 3 else ''})" if named else ""
+    )
     return [
         f"{len(official.moved)} cells of {len(groups)} groups are tested in another fold than the data set puts them "
         f"in, since a group that shares subjects or pictures must stay together{who}."

@@ -15,13 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import metrics
+from fusion.checkpoint import UNFINISHED
 from fusion.config import ConfigError
 from fusion.datasets import Fault, sample_name
 from fusion.files import write_atomically
+from fusion.metrics import LEVELS
 from fusion.table import FeatureTable
 
 #: The figures in the order in which tables show them.
-METRICS = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro", "accuracy")
+METRICS = (
+    "balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro", "accuracy",
+    "mcc", "auprc", "ppv", "npv", "brier", "log_loss", "ece",
+)  # fmt: skip
 
 #: How figures are called where people read them.
 LABELS = {
@@ -32,22 +37,39 @@ LABELS = {
     "f1_weighted": "weighted F1",
     "f1_macro": "macro F1",
     "accuracy": "accuracy",
+    "mcc": "MCC",
+    "auprc": "AUPRC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "ece": "ECE",
 }
+
+#: Levels and metrics of which the replicates are kept, for questions about differences.
+KEPT = tuple((level, metric) for level in ("image", "subject") for metric in ("balanced_accuracy", "auroc"))
 
 UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Held-out class probabilities of every cell for one feature set and one classifier.
+    """Held-out class probabilities of the cells for one feature set and one classifier.
 
-    ``proba`` is float64 (n, classes); ``fold`` intp (n,) numbers the test part a cell was scored in.
+    ``proba`` is float64 (rounds, n, classes), NaN for cells that a round did not test; ``fold`` intp (rounds, n)
+    numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
+    one round.
     """
 
     features: tuple[str, ...]
     classifier: str
     proba: NDArray[np.float64]
     fold: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        if self.proba.ndim == 2:
+            object.__setattr__(self, "proba", self.proba[None])
+            object.__setattr__(self, "fold", self.fold[None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +87,9 @@ class Result:
     notes, faults : what the user should know, and the pictures that were skipped.
     facts : plain values about split, data and versions.
     config : the configuration as YAML.
+    findings : plain values about differences: "paired", "worth", "leak", where they were asked for.
+    replicates : for each of ``scores``, float64 (bootstrap,) by (level, metric) of ``KEPT``; the same draws of subjects
+        in each, so that they can be subtracted.
     """
 
     command: str
@@ -78,6 +103,8 @@ class Result:
     notes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    replicates: tuple[Mapping[tuple[str, str], NDArray[np.float64]], ...] = ()
 
     @property
     def unit(self) -> str:
@@ -103,6 +130,7 @@ class Result:
                 "notes": list(self.notes),
                 "facts": {**self.facts, "versions": versions()},
                 "results": rows,
+                **({"findings": self.findings} if self.findings else {}),
                 "faults": [fault_row(fault, root) for fault in self.faults],
             }
         )
@@ -115,12 +143,16 @@ class Result:
         folder : made if it is not there; see ``check_result_folder``.
         root : pictures in faults are named relative to it.
         """
-        sink = BytesIO()
-        self._score_frame().to_parquet(sink, index=False)
-        write_atomically(folder / "scores.parquet", sink.getvalue())
+        self.save_scores(folder / "scores.parquet")
         write_atomically(folder / "table.csv", self.table_frame().to_csv(index=False).encode())
         write_atomically(folder / "config.yaml", self.config.encode())
         write_atomically(folder / "result.json", json.dumps(self.to_json(root), indent=1).encode())
+
+    def save_scores(self, file: Path) -> None:
+        """Write every held-out score as Parquet; stamps travel in a column of their own."""
+        sink = BytesIO()
+        self._score_frame().to_parquet(sink, index=False)
+        write_atomically(file, sink.getvalue())
 
     def table_frame(self) -> Any:
         """DataFrame: one row a feature set and classifier, each figure with its interval, at both levels."""
@@ -132,7 +164,7 @@ class Result:
                 "features": "+".join(self.scores[at].features),
                 "classifier": self.scores[at].classifier,
             }
-            for level in ("image", "subject"):
+            for level in LEVELS:
                 for metric in METRICS:
                     figure = self.figures[at][level][metric]
                     row |= {f"{level}_{metric}{part}": figure[key] for part, key in _PARTS.items()}
@@ -142,25 +174,30 @@ class Result:
     def _score_frame(self) -> Any:
         import pandas as pd
 
+        cells = self.cells
         frames = []
         for scores in self.scores:
-            frame = pd.DataFrame(
-                {
-                    "features": "+".join(scores.features),
-                    "classifier": scores.classifier,
-                    "fold": scores.fold,
-                    "name": self.cells.names,
-                    "key": self.cells.keys,
-                    "subject": self.cells.subjects,
-                    "group": self.cells.groups,
-                    "label": self.cells.y,
-                    "predicted": np.array(self.classes, object)[scores.proba.argmax(axis=1)],
-                }
-            )
-            for at, label in enumerate(self.classes):
-                frame[f"p_{label}"] = scores.proba[:, at]
-            frames.append(frame)
-        return pd.concat(frames, ignore_index=True)
+            for at, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
+                tested = np.flatnonzero(fold >= 0)
+                frame = pd.DataFrame(
+                    {
+                        "features": "+".join(scores.features),
+                        "classifier": scores.classifier,
+                        "repeat": at,
+                        "fold": fold[tested],
+                        "name": np.array(cells.names, object)[tested],
+                        "key": np.array(cells.keys, object)[tested],
+                        "subject": np.array(cells.subjects, object)[tested],
+                        "group": cells.groups[tested],
+                        "label": np.array(cells.y, object)[tested],
+                        "predicted": np.array(self.classes, object)[proba[tested].argmax(axis=1)],
+                    }
+                )
+                for column, label in enumerate(self.classes):
+                    frame[f"p_{label}"] = proba[tested, column]
+                frames.append(frame)
+        every = pd.concat(frames, ignore_index=True)
+        return every.assign(stamp="; ".join(self.stamps)) if self.stamps else every
 
 
 _PARTS = {"": "value", "_low": "low", "_high": "high"}
@@ -170,10 +207,28 @@ def judge(
     cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, bootstrap: int, seed: int
 ) -> dict[str, Any]:
     """The figures of one entry with their intervals; see ``metrics.evaluate``."""
-    y = np.array(cells.y, dtype=object)
-    return metrics.evaluate(
-        y, scores.proba, np.array(classes, object), cells.groups, positive=positive, n_boot=bootstrap, seed=seed
-    )
+    return judge_paired(cells, scores, classes, positive, bootstrap=bootstrap, seed=seed)[0]
+
+
+def judge_paired(
+    cells: FeatureTable,
+    scores: Scores,
+    classes: Sequence[str],
+    positive: str | None,
+    *,
+    bootstrap: int,
+    seed: int,
+    prevalence: float = 0.5,
+) -> tuple[dict[str, Any], dict[tuple[str, str], NDArray[np.float64]]]:
+    """The figures of one entry, and the replicates that ``KEPT`` names."""
+    judged = metrics.judge_scores(
+        np.array(cells.y, object), scores.proba, classes, cells.groups,
+        positive=positive, prevalence=prevalence, n_boot=bootstrap, seed=seed,
+    )  # fmt: skip
+    kept = {
+        (level, metric): judged.replicates[level][:, metrics.METRICS.index(metric)].copy() for level, metric in KEPT
+    }
+    return judged.figures, kept
 
 
 def interval(figure: Mapping[str, float]) -> str:
@@ -191,13 +246,23 @@ def called(scores: Scores) -> str:
 
 
 def describe_split(facts: Mapping[str, Any]) -> str:
-    """How the cells were held out, in words: "5 folds by subject"."""
-    kind, folds = facts["split"]["kind"], facts["split"]["folds"]
+    """How the cells were held out, in words: "5 folds by subject, 3 times over"."""
+    kind, folds, repeats = facts["split"]["kind"], facts["split"]["folds"], facts["split"].get("repeats", 1)
+    over = f", {repeats} times over" if repeats > 1 else ""
     if kind == "external":
         return "scored by a trained model"
+    if kind == "external test":
+        return f"an external test set, learnt from {facts['learnt_from']['images']} other cells"
+    if kind == "official":
+        return f"the {folds} folds of the data set, whole subjects together"
+    if kind == "leave-one-subject-out":
+        return "each subject left out in turn"
     if kind == "random":
-        return f"{folds} folds by picture at random"
-    return f"{folds} folds by subject" if facts["subjects_known"] else f"{folds} folds, identical pictures together"
+        return f"{folds} folds by picture at random{over}"
+    who = "by subject" if facts["subjects_known"] else "identical pictures together"
+    if kind == "monte-carlo":
+        return f"{repeats} random test parts, {who}"
+    return f"{folds} folds{'' if facts['subjects_known'] else ','} {who}{over}"
 
 
 def check_result_folder(folder: Path) -> None:
@@ -205,9 +270,9 @@ def check_result_folder(folder: Path) -> None:
 
     Raises
     ------
-    ConfigError : ``folder`` is a file, or is not empty and holds no ``result.json``.
+    ConfigError : ``folder`` is a file, or is not empty and holds neither ``result.json`` nor an unfinished run.
     """
-    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    taken = folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir()))
     if taken and not (folder / "result.json").is_file():
         raise ConfigError(f"{folder} exists and holds no result", do="Choose another folder with -o.")
 

@@ -255,6 +255,7 @@ def _of_checked(
     confidence, hit = reliability_of(codes, scores, column)
     which = _bin(confidence)
     n_bins = int(which.max()) + 1
+    gaps: _Floats = np.bincount(rank * n_bins + which, confidence - hit, n_groups * n_bins).astype(np.float64)
     return Rows(
         codes=codes,
         scores=scores,
@@ -264,7 +265,7 @@ def _of_checked(
         prevalence=prevalence,
         counts=np.bincount(cell, minlength=n_groups * k * k).reshape(n_groups, k * k).astype(np.float64),
         losses=np.column_stack([np.bincount(rank, loss, n_groups) for loss in (squared, surprise)]),
-        bins=np.bincount(rank * n_bins + which, confidence - hit, n_groups * n_bins).reshape(n_groups, n_bins),
+        bins=gaps.reshape(n_groups, n_bins),
         pairs=tuple(_Pairs.of(scores[:, c], codes == c, rank, n_groups) for c in ranked),
         ladders=tuple(_Ladder.of(scores[:, c], codes == c, rank) for c in ranked),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins, splits
+from fusion import plugins
 from fusion.bundle import ModelBundle, check_writable, subject_hash
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
 from fusion.datasets import Dataset, load_dataset
@@ -17,6 +17,7 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model
+from fusion.plans import make_plan
 from fusion.plugins import Extractor
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
@@ -44,10 +45,11 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     plugins.build_classifier(config.classifier, config.classifiers.get(config.classifier))
-    plan_splits(dataset_view(dataset), config.splits, config.seed)
+    make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     extraction = extract(dataset, extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
     table = extraction.table
-    folds, notes = plan_splits(table, config.splits, config.seed)
+    plan = make_plan(table, "grouped", config.splits, 1, config.seed)
+    (folds,) = plan.rounds
     scores = cross_validate(table, folds, config.classifier, config, progress)
     model = fit(table, np.arange(len(table)), config.classifier, config)
     positive = choose_positive(model.classes, config.positive)
@@ -62,7 +64,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         figures=(figures,),
         config=write_config(config),
         stamps=stamps,
-        notes=(*dataset.notes, *notes),
+        notes=(*dataset.notes, *plan.notes),
         faults=extraction.faults,
         facts=facts(dataset, table, folds, "grouped"),
     )
@@ -127,28 +129,6 @@ def dataset_view(dataset: Dataset) -> FeatureTable:
         groups=dataset.groups(),
         subjects_known=dataset.subjects_known,
     )
-
-
-def plan_splits(table: FeatureTable, n_splits: int, seed: int, kind: str = "grouped") -> tuple[list[Split], list[str]]:
-    """Folds by subject (or, for ``kind`` "random", by picture), checked by the guard, and notes on what was changed.
-
-    Raises
-    ------
-    SplitError : these cells cannot be split by subject.
-    LeakageError : a subject or picture would be on both sides of a grouped split.
-    """
-    y = np.array(table.y, dtype=object)
-    affordable = splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
-    notes = []
-    if affordable < n_splits:
-        scarce = min(set(table.y), key=lambda label: len(np.unique(table.groups[y == label])))
-        notes.append(f"{affordable} folds instead of {n_splits}: '{scarce}' has no more subjects than that.")
-    if kind == "random":
-        return splits.random_folds(y, table.groups, affordable, seed), notes
-    folds = splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects)
-    for fold in folds:
-        splits.assert_disjoint(fold, subjects=table.subjects, keys=table.image_keys, paths=table.names)
-    return folds, notes
 
 
 def cross_validate(

@@ -32,7 +32,9 @@ def p_values(rng, n_boot=300, **design):
     right = [(score > 0) == positive for score in (a, b)]
     y = np.where(positive, "b", "a")
     drawn = [
-        judge_scores(y, np.column_stack([-s, s]) / 20 + 0.5, ["a", "b"], groups, n_boot=n_boot, seed=7).replicates["image"]
+        judge_scores(y, np.column_stack([-s, s]) / 20 + 0.5, ["a", "b"], groups, n_boot=n_boot, seed=7).replicates[
+            "image"
+        ]
         for s in (a, b)
     ]
     difference = drawn[0] - drawn[1]
@@ -217,13 +219,11 @@ def test_holm_by_hand():
 
 
 def cross_validated(rng):
-    """Differences a fold of two nearest-mean classifiers on two equally good features, 5 folds by subject, 2 repeats."""
+    """Differences, fold by fold, of nearest-mean classifiers on two equally good features: 5 folds, twice."""
     subjects, cells = 40, 8
     groups = np.repeat(np.arange(subjects), cells)
     sign = np.where(groups % 2, 1.0, -1.0)
-    features = [
-        0.7 * sign + rng.normal(0, 1.0, subjects)[groups] + rng.normal(0, 1.0, len(groups)) for _ in range(2)
-    ]
+    features = [0.7 * sign + rng.normal(0, 1.0, subjects)[groups] + rng.normal(0, 1.0, len(groups)) for _ in range(2)]
     differences = []
     for _ in range(2):
         fold = np.empty(subjects, int)

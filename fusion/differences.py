@@ -1,0 +1,186 @@
+"""Differences between the entries of results on the same cells, each with its interval and its paired tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import metrics, paired
+from fusion.intervals import bootstrap_p, percentile
+from fusion.plans import Plan
+from fusion.results import Result, Scores, called
+from fusion.shapley import block_worth
+from fusion.table import FeatureTable
+
+_Floats = NDArray[np.float64]
+Replicates = Mapping[tuple[str, str], _Floats]
+
+#: What none of the blocks achieves.
+_CHANCE_AUROC = 0.5
+
+
+def pairwise(
+    cells: FeatureTable,
+    classes: Sequence[str],
+    positive: str | None,
+    first: Scores,
+    second: Scores,
+    figures: tuple[Mapping[str, Any], Mapping[str, Any]],
+    replicates: tuple[Replicates, Replicates],
+    test_share: float | None = None,
+) -> dict[str, Any]:
+    """``first`` minus ``second``, with every paired test that applies.
+
+    Returns
+    -------
+    Plain values: "first", "second" (names); for "balanced_accuracy" and "auroc" {"value", "low", "high", "p"} cell by
+    cell, by cluster bootstrap; "permutation_p" (balanced accuracy, subjects change sides), "delong_p" (AUROC, two
+    classes only), "corrected_t_p" (balanced accuracy, fold by fold; with ``test_share`` only), "mcnemar_p" (by cell, a
+    reference). Where both were scored in rounds, permutation and McNemar take the first.
+    """
+    found: dict[str, Any] = {"first": called(first), "second": called(second)}
+    for metric in ("balanced_accuracy", "auroc"):
+        value = figures[0]["image"][metric]["value"] - figures[1]["image"][metric]["value"]
+        found[metric] = _difference(value, replicates[0]["image", metric] - replicates[1]["image", metric])
+    y = np.array(cells.y, object)
+    index = {str(label): at for at, label in enumerate(classes)}
+    one, other = (_first_round(scores.proba) for scores in (first, second))
+    tested = np.flatnonzero(~np.isnan(one).any(axis=1) & ~np.isnan(other).any(axis=1))
+    codes = np.array([index[str(y[row])] for row in tested], np.intp)
+    groups = cells.groups[tested]
+    right_one, right_other = (part[tested].argmax(axis=1) == codes for part in (one, other))
+    found["permutation_p"] = paired.permutation_p(right_one, right_other, codes, groups)
+    found["mcnemar_p"] = paired.mcnemar_p(right_one, right_other)
+    found["delong_p"] = float("nan")
+    if positive is not None:
+        column = index[positive]
+        a = metrics.pooled(y, first.proba, cells.groups)
+        b = metrics.pooled(y, second.proba, cells.groups)
+        if np.array_equal(a[3], b[3]) and np.array_equal(a[4], b[4]):
+            found["delong_p"] = paired.clustered_delong(
+                a[0] == positive, a[1][:, column], b[1][:, column], a[2]
+            ).p  # fmt: skip
+    found["corrected_t_p"] = float("nan")
+    if test_share is not None:
+        gaps = fold_values(y, first, index) - fold_values(y, second, index)
+        found["corrected_t_p"] = paired.corrected_t_p(gaps.tolist(), test_share)
+    return found
+
+
+def against_best(result: Result, plan: Plan | None) -> list[dict[str, Any]]:
+    """The best entry minus each other one, with Holm's adjustment of the permutation tests over all of them."""
+    best, *others = result.ranked()
+    share = plan.test_share() if plan is not None and len(plan.splits) > 1 else None
+    rows = [
+        pairwise(
+            result.cells, result.classes, result.positive, result.scores[best], result.scores[at],
+            (result.figures[best], result.figures[at]), (result.replicates[best], result.replicates[at]), share,
+        )
+        for at in others
+    ]  # fmt: skip
+    return with_holm(rows)
+
+
+def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with "holm_p", the permutation test's p adjusted over the table."""
+    adjusted = paired.holm([row["permutation_p"] for row in rows])
+    return [{**row, "holm_p": p} for row, p in zip(rows, adjusted, strict=True)]
+
+
+def worth_of_blocks(result: Result) -> list[dict[str, Any]]:
+    """What each block is worth to each classifier, where every subset of two or more blocks was compared."""
+    rows = []
+    for classifier in dict.fromkeys(scores.classifier for scores in result.scores):
+        held = {frozenset(s.features): at for at, s in enumerate(result.scores) if s.classifier == classifier}
+        blocks = list(dict.fromkeys(name for s in result.scores for name in s.features))
+        if len(blocks) < 2 or len(held) < 2 ** len(blocks) - 1:
+            continue
+        for metric in ("balanced_accuracy", "auroc"):
+            nothing = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
+            worth = {
+                subset: np.append(result.figures[at]["image"][metric]["value"], result.replicates[at]["image", metric])
+                for subset, at in held.items()
+            }
+            worth[frozenset()] = np.full_like(next(iter(worth.values())), nothing)
+            rows.append({"classifier": classifier, "metric": metric, **block_worth(blocks, worth)})
+    return rows
+
+
+def optimism(honest: Result, leaky: Result) -> dict[str, Any]:
+    """How much kinder a random split is than one by subject, entry by entry and on average, resampling subjects.
+
+    Both results hold the same entries on the same cells. The interval says how the difference would vary over other
+    subjects of the same kind.
+
+    Returns
+    -------
+    "rows" and "mean": {metric: {"value", "low", "high", "p"}} for balanced accuracy and AUROC, cell by cell; a row also
+    has "features", "classifier" and the figures "random" and "grouped" of each metric.
+    """
+    rows: list[dict[str, Any]] = []
+    gathered: dict[str, list[tuple[float, _Floats]]] = {"balanced_accuracy": [], "auroc": []}
+    for at, scores in enumerate(honest.scores):
+        row: dict[str, Any] = {"features": list(scores.features), "classifier": scores.classifier}
+        for metric, held in gathered.items():
+            random, grouped = (part.figures[at]["image"][metric]["value"] for part in (leaky, honest))
+            drawn = leaky.replicates[at]["image", metric] - honest.replicates[at]["image", metric]
+            held.append((random - grouped, drawn))
+            row[metric] = {**_difference(random - grouped, drawn), "random": random, "grouped": grouped}
+        rows.append(row)
+    mean = {
+        metric: _difference(float(np.mean([value for value, _ in held])), np.mean([drawn for _, drawn in held], axis=0))
+        for metric, held in gathered.items()
+    }
+    return {"rows": rows, "mean": mean, "stamp": leaky.stamps[-1]}
+
+
+def finding_lines(result: Result) -> list[str]:
+    """What a terminal shows of the findings: what each block is worth, and what a random split would have claimed."""
+    lines = []
+    for worth in result.findings.get("worth", ()):
+        if worth["metric"] == "balanced_accuracy":
+            shares = ", ".join(f"{row['block']} {signed(row['shapley'])}" for row in worth["blocks"])
+            lines.append(f"What each block adds to balanced accuracy with {worth['classifier']} (Shapley): {shares}.")
+    if leak := result.findings.get("leak"):
+        lines.append(
+            f"A random split of the pictures would be {signed(leak['mean']['balanced_accuracy'])} too kind in balanced "
+            f"accuracy, {signed(leak['mean']['auroc'])} in AUROC, on average over {len(leak['rows'])} comparisons."
+        )
+    return lines
+
+
+def signed(figure: Mapping[str, float]) -> str:
+    """``+0.031 [-0.004, +0.070]``, or ``+0.031 (no interval)``."""
+    if math.isnan(figure["value"]):
+        return "undefined"
+    if math.isnan(figure["low"]):
+        return f"{figure['value']:+.3f} (no interval)"
+    return f"{figure['value']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+
+
+def fold_values(y: NDArray[np.object_], scores: Scores, index: Mapping[str, int]) -> _Floats:
+    """float64 (folds over all rounds,): the balanced accuracy of each test part; NaN where a class is missing."""
+    codes = np.array([index[str(label)] for label in y], np.intp)
+    values = []
+    for proba, fold in zip(scores.proba, scores.fold, strict=True):
+        for at in range(fold.max() + 1):
+            rows = np.flatnonzero(fold == at)
+            right = proba[rows].argmax(axis=1) == codes[rows]
+            shares = [right[codes[rows] == code].mean() for code in np.unique(codes[rows])]
+            values.append(float(np.mean(shares)) if len(shares) == len(index) else float("nan"))
+    return np.array(values)
+
+
+def _first_round(proba: _Floats) -> _Floats:
+    """float64 (n, classes): of each cell the scores of the first round that tested it."""
+    first = (~np.isnan(proba).any(axis=2)).argmax(axis=0)
+    return proba[first, np.arange(proba.shape[1])]
+
+
+def _difference(value: float, replicates: _Floats) -> dict[str, float]:
+    low, high = percentile(replicates[:, None])
+    return {"value": value, "low": float(low[0]), "high": float(high[0]), "p": bootstrap_p(replicates)}

@@ -1,0 +1,170 @@
+"""Every fit of a comparison: which classifier on which blocks in which split, sharing what can be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import gram
+from fusion.checkpoint import Checkpoint
+from fusion.config import FitSettings
+from fusion.errors import UsageError
+from fusion.model import build_seeded
+from fusion.splits import Split
+from fusion.table import FeatureTable
+from fusion.training import score_fold
+
+#: Fits below which another worker process costs more to start than it saves.
+_WORTH_A_WORKER = 20
+
+#: Cells from which distances are worth sharing: below, a fit takes milliseconds whichever way.
+_WORTH_SHARING = 500
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model to fit: which classifier, which blocks, the split's number in the plan."""
+
+    classifier: str
+    blocks: tuple[str, ...]
+    split: int
+
+    @property
+    def name(self) -> str:
+        """What its probabilities are kept under."""
+        return f"{self.split:04d}/{self.classifier}/{'+'.join(self.blocks)}"
+
+
+_Fitted = tuple[Fit, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """What the fits have in common; it travels to every worker once."""
+
+    table: FeatureTable
+    splits: tuple[Split, ...]
+    config: FitSettings
+    checkpoint: Checkpoint
+
+
+def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -> Iterator[_Fitted]:
+    """Yield every fit with its float64 (test cells, classes) probabilities, in no particular order.
+
+    Fits that an earlier run has finished are read from the checkpoint; each new one is kept there at once.
+
+    Parameters
+    ----------
+    jobs : worker processes, 0 is one a core.
+    memory : bytes that shared distances may hold in all workers together; see ``shares_distances``.
+    """
+    waiting = []
+    for fit in fits:
+        if (kept := load.checkpoint.read(fit.name)) is not None:
+            yield fit, kept
+        else:
+            waiting.append(fit)
+    sharing = [fit for fit in waiting if shares_distances(fit.classifier, load, memory)]
+    together: dict[tuple[str, int], list[Fit]] = {}
+    for fit in sharing:
+        together.setdefault((fit.classifier, fit.split), []).append(fit)
+    at_once = max(1, int(memory // _bytes_a_worker(load)))
+    yield from _parallel(_on_shared_distances, list(together.values()), load, jobs, at_once)
+    shared = set(sharing)
+    alone = [[fit] for fit in waiting if fit not in shared]
+    yield from _parallel(_alone, alone, load, jobs, len(alone))
+
+
+def shares_distances(classifier: str, load: Workload, memory: float) -> bool:
+    """Whether fits of this classifier are made on shared distances: it can, it pays, and there is room.
+
+    A classifier can if it has ``fit_distances`` and ``predict_proba_distances``; see ``gram.SharedDistances``.
+    """
+    pays = len(load.table) >= _WORTH_SHARING and len(load.table.blocks) > 1
+    return pays and can_share(classifier, load.config) and _bytes_a_worker(load) <= memory
+
+
+def can_share(classifier: str, config: FitSettings) -> bool:
+    """Whether the classifier can be fitted on distances."""
+    return hasattr(build_seeded(classifier, config.classifiers.get(classifier, {}), config.seed), "fit_distances")
+
+
+def without_room(classifiers: Sequence[str], load: Workload, memory: float) -> list[str]:
+    """A note for each classifier that could share distances if there were more memory."""
+    return [
+        f"{name}: every feature set is fitted by itself, since shared distances need "
+        f"{_bytes_a_worker(load) / 1e9:.1f} GB a worker and memory_gb allows {memory / 1e9:.1f} GB."
+        for name in classifiers
+        if shares_distances(name, load, float("inf")) and not shares_distances(name, load, memory)
+    ]
+
+
+def _bytes_a_worker(load: Workload) -> int:
+    largest = max(
+        (gram.memory_needed(len(s.train), len(s.test), len(load.table.blocks)) for s in load.splits), default=1
+    )
+    return max(1, largest)
+
+
+def _parallel(
+    run: Callable[[Sequence[Fit], Workload], Iterator[_Fitted]],
+    batches: Sequence[list[Fit]],
+    load: Workload,
+    jobs: int,
+    at_once: int,
+) -> Iterator[_Fitted]:
+    from joblib import Parallel, cpu_count, delayed
+
+    count = sum(len(batch) for batch in batches)
+    if not count:
+        return
+    workers = min(jobs or cpu_count(), max(1, count // _WORTH_A_WORKER), max(1, at_once), len(batches))
+    if workers == 1:
+        for batch in batches:
+            yield from run(batch, load)
+        return
+    calls = (delayed(_collect)(run, batch, load) for batch in batches)
+    for done in Parallel(n_jobs=workers, return_as="generator_unordered")(calls):
+        yield from done
+
+
+def _collect(
+    run: Callable[[Sequence[Fit], Workload], Iterator[_Fitted]], batch: Sequence[Fit], load: Workload
+) -> list[_Fitted]:
+    return list(run(batch, load))
+
+
+def _alone(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
+    for fit in batch:
+        split = load.splits[fit.split]
+        yield fit, _kept(fit, load, score_fold(load.table.select(fit.blocks), split, fit.classifier, load.config))
+
+
+def _on_shared_distances(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
+    """Fit a batch of one classifier in one split."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # as in score_fold: the same sums on any machine
+        split, config = load.splits[batch[0].split], load.config
+        layer = {"random_state": config.seed, **config.layer}
+        needed = {name for fit in batch for name in fit.blocks}
+        blocks = {name: part for name, part in load.table.blocks.items() if name in needed}
+        labels, groups = np.array(load.table.y)[split.train], load.table.groups[split.train]
+        try:
+            shared = gram.SharedDistances(load.table.X, blocks, split.train, split.test, layer)
+            for fit in batch:
+                machine: Any = build_seeded(fit.classifier, config.classifiers.get(fit.classifier, {}), config.seed)
+                machine.fit_distances(shared.of(fit.blocks), labels, groups)
+                yield fit, _kept(fit, load, machine.predict_proba_distances(shared.test_rows))
+        except (ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"classifier '{batch[0].classifier}' cannot be trained as asked", found=reason) from error
+
+
+def _kept(fit: Fit, load: Workload, proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    load.checkpoint.keep(fit.name, proba)
+    return proba
