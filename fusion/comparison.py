@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fusion.config import CompareConfig
 from fusion.differences import pairwise, signed, with_holm
 from fusion.errors import UsageError
-from fusion.results import Scores, judge_paired, without_nan
+from fusion.results import Scores, judge_paired, p_text, without_nan
 from fusion.splits import merge_groups
 from fusion.table import FeatureTable
 
@@ -51,9 +51,9 @@ class Comparison:
                 f"{row['first_result']}: {row['first']}",
                 f"{row['second_result']}: {row['second']}",
                 signed(row["balanced_accuracy"]),
-                *(_p(row[key]) for key in ("permutation_p", "holm_p")),
+                *(p_text(row[key]) for key in ("permutation_p", "holm_p")),
                 signed(row["auroc"]),
-                *(_p(row[key]) for key in ("delong_p", "mcnemar_p")),
+                *(p_text(row[key]) for key in ("delong_p", "mcnemar_p")),
             ]
             for row in self.rows
         ]
@@ -220,10 +220,3 @@ def _scores(loaded: _Loaded, which: tuple[str, str], cells: FeatureTable) -> Sco
     proba[repeat, at] = frame[[f"p_{label}" for label in loaded.classes]].to_numpy()
     fold[repeat, at] = frame["fold"].to_numpy()
     return Scores(tuple(which[0].split("+")), which[1], proba, fold)
-
-
-def _p(value: float) -> str:
-    """``0.012``, ``<0.001``, or ``-`` where the test does not apply."""
-    if np.isnan(value):
-        return "-"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

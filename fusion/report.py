@@ -1,106 +1,126 @@
-"""Figures and the page: one self-contained HTML file that opens from disk and prints well."""
+"""The page: one self-contained HTML file that opens from disk and prints well, and the table for a paper."""
 
 from __future__ import annotations
 
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fusion import figures
+from fusion.differences import signed
 from fusion.files import write_atomically
-from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, interval, versions
+from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, interval, p_text, versions
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+#: Name of a figure's file -> what it shows, for readers who do not see it.
+DRAWN = {
+    "comparison": "Balanced accuracy of every feature set with its 95% interval",
+    "differences": "How far the best is ahead of each other entry, with 95% intervals",
+    "shapley": "Shapley value of every block with its 95% interval",
+    "roc": "ROC curves on held-out cells",
+    "reliability": "Reliability of the probabilities on held-out cells",
+}
 
-#: Okabe and Ito's palette, told apart by colour-blind readers; with the marker shapes also on a grey print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "D", "^", "v", "P")
+#: Metrics of the main table, and of the one on probabilities.
+_CALLS = METRICS[:11]
+_PROBABILITIES = METRICS[11:]
+
+#: Columns of the table for a paper.
+_PAPER = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "mcc")
+
+#: Rows of paired differences on the page; all of them are in result.json.
+_PAIRED_ROWS = 40
 
 
 def write_report(result: Result, folder: Path) -> None:
-    """Write ``comparison.png``, ``comparison.svg`` and ``report.html`` into the result's folder."""
-    figure = forest_plot(result)
-    vector = _render(figure, "svg")
-    write_atomically(folder / "comparison.png", _render(figure, "png"))
-    write_atomically(folder / "comparison.svg", vector)
-    write_atomically(folder / "report.html", page(result, vector.decode()).encode())
+    """Write ``report.html``, ``table.tex``, every figure as SVG and ``comparison.png`` into the result's folder."""
+    drawn = draw(result)
+    write_atomically(folder / "comparison.png", figures.render(figures.forest_plot(result), "png"))
+    for name, vector in drawn.items():
+        write_atomically(folder / f"{name}.svg", vector.encode())
+    write_atomically(folder / "table.tex", table_tex(result).encode())
+    write_atomically(folder / "report.html", page(result, drawn).encode())
 
 
-def forest_plot(result: Result, level: str = "image", metric: str = "balanced_accuracy") -> Figure:
-    """Feature sets from best to worst, a mark and an interval for each classifier, chance as a dashed line."""
-    from matplotlib.figure import Figure
-
-    ranked = result.ranked(level, metric)
-    sets = list(dict.fromkeys(result.scores[at].features for at in ranked))
-    classifiers = list(dict.fromkeys(scores.classifier for scores in result.scores))
-    figure = Figure(figsize=(7.5, 1.6 + 0.42 * len(sets)), layout="constrained")
-    axes = figure.subplots()
-    for at, scores in enumerate(result.scores):
-        which = classifiers.index(scores.classifier)
-        value = result.figures[at][level][metric]
-        # Classifiers of one feature set side by side, within three fifths of its line.
-        y = sets.index(scores.features) + 0.6 * ((which + 0.5) / len(classifiers) - 0.5)
-        colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
-        axes.plot([value["low"], value["high"]], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
-        axes.plot(value["value"], y, marker, color=colour, markersize=5, label=scores.classifier)
-    chance = 1 / len(result.classes)
-    axes.axvline(chance, color="0.5", linewidth=1, linestyle="--")
-    axes.annotate("chance", (chance, 0), (4, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                  color="0.4", fontsize=8)  # fmt: skip
-    axes.set_yticks(range(len(sets)), [" + ".join(features) for features in sets])
-    axes.set_ylim(len(sets) - 0.5, -0.5)
-    axes.set_xlabel(f"{LABELS[metric]}, {level} level, 95% interval by {result.unit}")
-    axes.grid(axis="x", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(left=False)
-    handles, names = axes.get_legend_handles_labels()
-    unique = dict(zip(names, handles, strict=True))
-    ordered = [name for name in classifiers if name in unique]
-    figure.legend(
-        [unique[name] for name in ordered], ordered, loc="outside upper left", ncols=len(ordered), frameon=False
-    )
-    return figure
+def draw(result: Result) -> dict[str, str]:
+    """Name -> SVG of every figure that this result has."""
+    made = {
+        "comparison": figures.forest_plot(result),
+        "differences": figures.difference_plot(result),
+        "shapley": figures.shapley_plot(result),
+        "roc": figures.roc_plot(result),
+        "reliability": figures.reliability_plot(result),
+    }
+    return {name: figures.render(figure, "svg").decode() for name, figure in made.items() if figure is not None}
 
 
-def page(result: Result, figure_svg: str) -> str:
+def page(result: Result, drawn: Mapping[str, str]) -> str:
     """The report as HTML text, with everything it shows inside it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("fusion"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    svg = figure_svg[figure_svg.index("<svg") :]  # without the XML head, which has no place inside a page
+    # Without the XML head, which has no place inside a page.
+    svg = {name: vector[vector.index("<svg") :] for name, vector in drawn.items()}
+    levels = {"image": "Cell by cell"}
+    if result.facts["subjects_known"]:
+        levels |= {
+            "subject": "Subject by subject (mean probability of a subject's cells)",
+            "vote": "Subject by subject (majority of a subject's cells)",
+        }
     return environment.get_template("report.html").render(
         result=result,
         split=describe_split(result.facts),
         rows=[_row(result, at) for at in result.ranked()],
-        metrics=[(metric, LABELS[metric]) for metric in METRICS],
+        levels=levels,
+        calls=[(metric, LABELS[metric]) for metric in _CALLS],
+        probabilities=[(metric, LABELS[metric]) for metric in _PROBABILITIES],
         best=_row(result, result.ranked()[0]),
         interval=interval,
+        signed=signed,
+        p_text=p_text,
         figure=svg,
+        drawn=DRAWN,
+        paired=result.findings.get("paired", []),
+        paired_rows=_PAIRED_ROWS,
+        worth=result.findings.get("worth", []),
+        leak=result.findings.get("leak"),
+        prevalence=result.figures[0].get("prevalence", 0.5),
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
     )
 
 
+def table_tex(result: Result) -> str:
+    """The table of a paper (booktabs): best first, cell by cell, each figure with its interval below it."""
+    columns = "ll" + "r" * len(_PAPER)
+    head = " & ".join(["features", "classifier", *(_escape(LABELS[metric]) for metric in _PAPER)])
+    stamps = [f"% {stamp}" for stamp in result.stamps]
+    lines = [*stamps, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+    for at in result.ranked():
+        row, figures_ = _row(result, at), result.figures[at]["image"]
+        values, bounds = [], []
+        for metric in _PAPER:
+            value, _, bound = interval(figures_[metric]).partition(" ")
+            values.append(value)
+            bounds.append(rf"{{\scriptsize {bound.replace(', ', '--')}}}" if bound else "")
+        lines.append(" & ".join([_escape(row["features"]), _escape(row["classifier"]), *values]) + r" \\")
+        lines.append(" & ".join(["", "", *bounds]) + r" \\")
+    note = f"Held-out cells, {describe_split(result.facts)}; 95\\% intervals by resampling {result.unit}s."
+    # A stamp must go wherever the figures go.
+    note = "; ".join([note.rstrip("."), *(_escape(stamp) for stamp in result.stamps)]) + "."
+    lines += [r"\bottomrule", r"\end{tabular}", "", rf"\par\footnotesize {note}"]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return "".join(rf"\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+
+
 def _row(result: Result, at: int) -> dict[str, Any]:
-    scores, figures = result.scores[at], result.figures[at]
+    scores, held = result.scores[at], result.figures[at]
     return {
         "features": " + ".join(scores.features),
         "classifier": scores.classifier,
-        "image": figures["image"],
-        "subject": figures["subject"],
+        **{level: held[level] for level in ("image", "subject", "vote")},
     }
-
-
-def _render(figure: Figure, kind: str) -> bytes:
-    from matplotlib import rc_context
-
-    sink = BytesIO()
-    # A fixed salt and no date: the same result gives the same bytes. Text stays text, to be searched and copied.
-    # Without format and type the whole block of metadata goes, which names nothing but namespaces.
-    bare = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else None
-    with rc_context({"svg.hashsalt": "fusion", "svg.fonttype": "none"}):
-        figure.savefig(sink, format=kind, dpi=160, metadata=bare)
-    return sink.getvalue()

@@ -240,6 +240,13 @@ def interval(figure: Mapping[str, float]) -> str:
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
+def p_text(value: float) -> str:
+    """``0.012``, ``<0.001``, or ``-`` where the test does not apply."""
+    if math.isnan(value):
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def called(scores: Scores) -> str:
     """``morphology + texture, svm``."""
     return f"{' + '.join(scores.features)}, {scores.classifier}"

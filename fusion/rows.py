@@ -253,7 +253,7 @@ def _of_checked(
     shares = scores / np.maximum(scores.sum(axis=1, keepdims=True), rounding)
     surprise = -np.log(np.clip(shares[np.arange(len(codes)), codes], rounding, 1))
     confidence, hit = reliability_of(codes, scores, column)
-    which = _bin(confidence)
+    which = reliability_rows(confidence)
     n_bins = int(which.max()) + 1
     gaps: _Floats = np.bincount(rank * n_bins + which, confidence - hit, n_groups * n_bins).astype(np.float64)
     return Rows(
@@ -279,17 +279,7 @@ def reliability_of(codes: NDArray[np.intp], scores: _Floats, positive: int | Non
     return scores.max(axis=1), (scores.argmax(axis=1) == codes).astype(np.float64)
 
 
-def reliability_bins(confidence: _Floats, hit: _Floats) -> tuple[_Floats, _Floats, NDArray[np.intp]]:
-    """Mean confidence, share of hits and rows of each bin of equally many rows, for the reliability diagram."""
-    which = _bin(confidence)
-    rows = np.bincount(which)
-    held = rows > 0
-    sums = (np.bincount(which, values) for values in (confidence, hit))
-    mean, share = (total[held] / rows[held] for total in sums)
-    return mean, share, rows[held]
-
-
-def _bin(confidence: _Floats) -> NDArray[np.intp]:
+def reliability_rows(confidence: _Floats) -> NDArray[np.intp]:
     """The bin of each row: as many rows in each as ties allow.
 
     Source: Nguyen and O'Connor (2015), EMNLP, 1587-1598 (adaptive binning).

@@ -35,7 +35,9 @@ def test_help_answers_without_the_heavy_libraries():
         assert "fusion" in done.stdout.lower()
 
 
-@pytest.mark.parametrize("command", ["synthesize", "inspect", "extract", "train", "evaluate", "predict", "ablate"])
+@pytest.mark.parametrize(
+    "command", ["synthesize", "inspect", "extract", "train", "evaluate", "predict", "ablate", "compare"]
+)
 def test_every_command_tells_its_options(command):
     shown = fusion(command, "--help")
     assert shown.exit_code == 0
@@ -90,7 +92,8 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     assert done.exit_code == 0, done.stderr
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {
-        "scores.parquet", "table.csv", "config.yaml", "result.json", "report.html", "comparison.png", "comparison.svg",
+        "scores.parquet", "table.csv", "table.tex", "config.yaml", "result.json", "report.html", "comparison.png",
+        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "reliability")),
     }  # fmt: skip
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     compared = {(tuple(row["features"]), row["classifier"]) for row in result["results"]}

@@ -1,62 +1,71 @@
 """The page and the figure: self-contained, stamped, and saying what the numbers say."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fusion import report
+from fusion import figures, report
+from fusion.curves import reliability_curve, roc_curve
 from fusion.datasets import Fault
-from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, describe_split, interval, judge
+from fusion.differences import against_best, signed, worth_of_blocks
+from fusion.metrics import image_metrics
+from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, describe_split, interval, judge_paired, p_text
 from fusion.table import FeatureTable
 
 
-def result(*, subjects_known=True, faults=(), notes=(), stamps=()):
-    """Two feature sets and two classifiers on 24 cells of 8 subjects; scores drawn so that they differ."""
+def result(
+    *, subjects_known=True, faults=(), notes=(), stamps=(), features=(("texture",), ("colour",), ("texture", "colour"))
+):
+    """Three feature sets and two classifiers on 48 cells of 16 subjects; scores drawn so that they differ."""
     rng = np.random.default_rng(0)
-    y = np.repeat(["all", "hem"], 12)
+    y = np.repeat(["all", "hem"], 24)
     names = tuple(f"fold_0/{label}/{at}.bmp" for at, label in enumerate(y))
     table = FeatureTable(
-        X=np.zeros((24, 2), np.float32),
+        X=np.zeros((48, 2), np.float32),
         columns=("texture.a", "colour.b"),
         names=names,
         keys=names,
         image_keys=names,
         y=tuple(y),
-        subjects=tuple(f"s{at // 3}" for at in range(24)),
-        folds=(None,) * 24,
-        groups=np.arange(24) // 3,
+        subjects=tuple(f"s{at // 3}" for at in range(48)),
+        folds=(None,) * 48,
+        groups=np.arange(48) // 3,
         subjects_known=subjects_known,
     )
     entries = []
-    for features in (("texture",), ("texture", "colour")):
+    for blocks in features:
         for classifier in ("svm", "a <b>"):
-            p = np.clip((y == "all") * 0.3 + rng.uniform(0.1, 0.7, 24), 0, 1)
-            entries.append(Scores(features, classifier, np.stack([p, 1 - p], axis=1), np.arange(24) % 4))
-    return Result(
+            p = np.clip((y == "all") * 0.3 + rng.uniform(0.1, 0.7, 48), 0, 1)
+            entries.append(Scores(blocks, classifier, np.stack([p, 1 - p], axis=1), np.arange(48) % 4))
+    judged = [judge_paired(table, entry, ["all", "hem"], "all", bootstrap=100, seed=0) for entry in entries]
+    found = Result(
         command="ablate",
         cells=table,
         classes=("all", "hem"),
         positive="all",
         scores=tuple(entries),
-        figures=tuple(judge(table, entry, ["all", "hem"], "all", bootstrap=100, seed=0) for entry in entries),
+        figures=tuple(figures for figures, _ in judged),
         config="seed: 0\n",
         stamps=stamps,
         notes=notes,
         faults=faults,
         facts={
             "data": "cells",
-            "images": 24,
-            "groups": 8,
+            "images": 48,
+            "groups": 16,
             "subjects_known": subjects_known,
-            "classes": {"all": 12, "hem": 12},
+            "classes": {"all": 24, "hem": 24},
             "split": {"kind": "grouped", "folds": 4},
         },
+        replicates=tuple(replicates for _, replicates in judged),
     )
+    return replace(found, findings={"paired": against_best(found, None), "worth": worth_of_blocks(found)})
 
 
 def page(shown):
-    return report.page(shown, report._render(report.forest_plot(shown), "svg").decode())
+    return report.page(shown, report.draw(shown))
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path):
@@ -65,23 +74,28 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", text)
     assert not re.search(r"@import|url\((?!#)", text)
-    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "comparison.svg", "comparison.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "report.html", "table.tex", "comparison.png",
+        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "reliability")),
+    }  # fmt: skip
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         report.write_report(result(), tmp_path / folder)
-    for name in ("report.html", "comparison.svg", "comparison.png"):
+    for name in sorted(path.name for path in (tmp_path / "a").iterdir()):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_every_figure_of_the_result_is_on_the_page():
     shown = result()
     text = page(shown)
-    for figures in shown.figures:
-        for level in ("image", "subject"):
-            for metric in ("balanced_accuracy", "auroc", "f1_macro"):
-                assert f"{figures[level][metric]['value']:.3f}" in text
+    for held in shown.figures:
+        for level in ("image", "subject", "vote"):
+            for metric in ("balanced_accuracy", "auroc", "f1_macro", "mcc", "auprc", "ppv"):
+                assert f"{held[level][metric]['value']:.3f}" in text
+        for metric in ("brier", "log_loss", "ece"):
+            assert f"{held['image'][metric]['value']:.3f}" in text
 
 
 def test_stamps_notes_and_faults_are_on_the_page_and_names_cannot_break_it(tmp_path):
@@ -112,7 +126,7 @@ def test_where_subjects_are_unknown_nothing_is_claimed_about_them():
 
 def test_the_forest_plot_has_a_line_for_each_feature_set_and_a_mark_for_each_classifier():
     shown = result()
-    axes = report.forest_plot(shown).axes[0]
+    axes = figures.forest_plot(shown).axes[0]
     ranked = [" + ".join(shown.scores[at].features) for at in shown.ranked()]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(dict.fromkeys(ranked))
     marked = {
@@ -139,5 +153,76 @@ def test_a_split_is_described_as_it_was():
         ("grouped", False, "4 folds, identical pictures together"),
         ("random", True, "4 folds by picture at random"),
         ("external", True, "scored by a trained model"),
+        ("official", True, "the 4 folds of the data set, whole subjects together"),
+        ("leave-one-subject-out", True, "each subject left out in turn"),
     ):
         assert describe_split({"split": {"kind": kind, "folds": 4}, "subjects_known": known}) == words
+
+
+def test_findings_are_on_the_page():
+    shown = result()
+    text = page(shown)
+    for row in shown.findings["paired"]:
+        assert signed(row["balanced_accuracy"]).partition(" ")[0] in text
+        assert p_text(row["holm_p"]) in text
+    for worth in shown.findings["worth"]:
+        if worth["metric"] == "balanced_accuracy":
+            for row in worth["blocks"]:
+                for part in ("shapley", "alone", "left_out"):
+                    assert signed(row[part]).partition(" ")[0] in text
+
+
+def test_what_was_not_found_out_is_not_on_the_page():
+    text = page(replace(result(features=(("texture",),)), findings={}))
+    for words in ("Shapley", "Is the best better", "random split"):
+        assert words not in text
+
+
+def test_the_difference_plot_fills_what_holds_after_holm_and_the_shapley_plot_has_a_bar_a_block_and_classifier():
+    shown = result()
+    marks = [line for line in figures.difference_plot(shown).axes[0].lines if line.get_marker() == "o"]
+    filled = [line.get_markerfacecolor() != "w" for line in marks]
+    assert filled == [row["holm_p"] < 0.05 for row in shown.findings["paired"]]
+    assert len(figures.shapley_plot(shown).axes[0].patches) == 2 * 2
+    assert figures.difference_plot(replace(shown, findings={})) is None
+    assert figures.shapley_plot(replace(shown, findings={})) is None
+
+
+def test_the_area_under_the_roc_curve_is_the_auroc_and_its_band_holds_it():
+    shown = result()
+    for at, held in enumerate(shown.figures):
+        curve = roc_curve(shown, at)
+        # The grid of 101 cuts corners of a staircase of 24 steps.
+        assert np.trapezoid(curve.y, curve.x) == pytest.approx(held["image"]["auroc"]["value"], abs=0.01)
+        assert (np.diff(curve.y) >= 0).all()
+        assert ((curve.low <= curve.y + 1e-9) & (curve.y <= curve.high + 1e-9)).all()
+    with pytest.raises(ValueError, match="two classes"):
+        roc_curve(replace(shown, positive=None), 0)
+
+
+def test_the_gaps_of_the_reliability_curve_are_the_calibration_error():
+    shown = result()
+    for at, scores in enumerate(shown.scores):
+        curve = reliability_curve(shown, at)
+        proba = scores.proba[0]
+        edges = np.quantile(proba[:, 0], np.arange(1, 4) / 4)  # 48 cells: 4 bins of 12
+        sizes = np.bincount(np.searchsorted(edges, proba[:, 0], side="right"))
+        gap = (sizes * np.abs(curve.x - curve.y)).sum() / 48
+        assert gap == pytest.approx(image_metrics(shown.cells.y, proba, ["all", "hem"])["ece"])
+
+
+def test_the_table_for_a_paper_has_every_entry_and_carries_the_stamps():
+    shown = result(stamps=("leaky: images of 3 subjects on both sides",))
+    text = report.table_tex(shown)
+    assert text.count("leaky: images of 3 subjects") == 2  # as a comment, and in the note that is printed
+    assert text.count(r"\\") == 1 + 2 * len(shown.scores)
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.count("&") for line in rows}) == 1
+    for held in shown.figures:
+        assert f"{held['image']['mcc']['value']:.3f}" in text
+    assert report._escape("50% of a_b & {c}") == r"50\% of a\_b \& \{c\}"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0004, "<0.001"), (0.05, "0.050"), (float("nan"), "-")])
+def test_a_p_value_is_told_to_three_places(value, text):
+    assert p_text(value) == text
