@@ -351,27 +351,41 @@ def test_cells_of_one_class_only_are_judged_as_far_as_they_go():
     assert np.isnan(list(found["auroc"].values())).all()
 
 
-def test_intervals_by_subject_cover_the_truth_and_intervals_by_cell_do_not():
-    # score = +-d + subject effect + noise; a cell is called positive above 0. The truth is known in closed form.
+def coverage(runs, by_cell):
+    """How many of ``runs`` simulated data sets have the truth inside their intervals for balanced accuracy and AUROC.
+
+    score = +-d + subject effect + noise; a cell is called positive above 0. The truth is known in closed form.
+    """
     d, between, within = 0.8, 1.0, 1.0
-    accuracy = norm.cdf(d / np.hypot(between, within))
-    auroc = norm.cdf(2 * d / np.sqrt(2 * (between**2 + within**2)))
-    subjects, cells, runs = 60, 12, 120
+    truths = norm.cdf(d / np.hypot(between, within)), norm.cdf(2 * d / np.sqrt(2 * (between**2 + within**2)))
+    subjects, cells = 60, 12
     groups = np.repeat(np.arange(subjects), cells)
     sign = np.where(groups % 2, 1, -1)
     y = np.where(sign > 0, "b", "a")
-    covered = {"by subject": np.zeros(2), "by cell": np.zeros(2)}
+    covered = np.zeros(2)
     for run in range(runs):
         rng = np.random.default_rng(run)
         score = sign * d + rng.normal(0, between, subjects)[groups] + rng.normal(0, within, len(groups))
         proba = np.column_stack([1 - norm.cdf(score), norm.cdf(score)])
-        for unit, ids in (("by subject", groups), ("by cell", np.arange(len(groups)))):
-            found = evaluate(y, proba, ["a", "b"], ids, n_boot=300, seed=run)["image"]
-            for at, (metric, truth) in enumerate((("balanced_accuracy", accuracy), ("auroc", auroc))):
-                covered[unit][at] += found[metric]["low"] <= truth <= found[metric]["high"]
-    assert (covered["by subject"] >= 0.90 * runs).all(), covered
-    assert (covered["by subject"] <= 0.99 * runs).all(), covered
-    assert (covered["by cell"] < 0.75 * runs).all(), covered
+        unit = np.arange(len(groups)) if by_cell else groups
+        found = evaluate(y, proba, ["a", "b"], unit, n_boot=300, seed=run)["image"]
+        for at, (metric, truth) in enumerate(zip(("balanced_accuracy", "auroc"), truths, strict=True)):
+            covered[at] += found[metric]["low"] <= truth <= found[metric]["high"]
+    return covered / runs
+
+
+def test_intervals_by_subject_cover_the_truth_and_intervals_by_cell_do_not():
+    by_subject_, by_cell = coverage(120, by_cell=False), coverage(25, by_cell=True)
+    assert (by_subject_ >= 0.90).all(), by_subject_
+    assert (by_subject_ <= 0.99).all(), by_subject_
+    assert (by_cell < 0.75).all(), by_cell
+
+
+@pytest.mark.slow
+def test_of_500_intervals_92_to_98_in_a_hundred_cover_the_truth():
+    covered = coverage(500, by_cell=False)
+    assert (covered >= 0.92).all(), covered
+    assert (covered <= 0.98).all(), covered
 
 
 @pytest.mark.slow
