@@ -40,7 +40,7 @@ def pairwise(
     Plain values: "first", "second" (names); for "balanced_accuracy" and "auroc" {"value", "low", "high", "p"} cell by
     cell, by cluster bootstrap; "permutation_p" (balanced accuracy, subjects change sides), "delong_p" (AUROC, two
     classes only), "corrected_t_p" (balanced accuracy, fold by fold; with ``test_share`` only), "mcnemar_p" (by cell, a
-    reference). Where both were scored in rounds, permutation and McNemar take the first.
+    reference). McNemar's takes the first round of each; so does the permutation where rounds are not the same.
     """
     found: dict[str, Any] = {"first": called(first), "second": called(second)}
     for metric in ("balanced_accuracy", "auroc"):
@@ -48,22 +48,24 @@ def pairwise(
         found[metric] = _difference(value, replicates[0]["image", metric] - replicates[1]["image", metric])
     y = np.array(cells.y, object)
     index = {str(label): at for at, label in enumerate(classes)}
-    one, other = (_first_round(scores.proba) for scores in (first, second))
-    tested = np.flatnonzero(~np.isnan(one).any(axis=1) & ~np.isnan(other).any(axis=1))
-    codes = np.array([index[str(y[row])] for row in tested], np.intp)
-    groups = cells.groups[tested]
-    right_one, right_other = (part[tested].argmax(axis=1) == codes for part in (one, other))
-    found["permutation_p"] = paired.permutation_p(right_one, right_other, codes, groups)
-    found["mcnemar_p"] = paired.mcnemar_p(right_one, right_other)
+    rows = [metrics.pooled(y, scores.proba, cells.groups) for scores in (first, second)]
+    right_one, right_other = (called_right(y, _first_round(scores.proba), index) for scores in (first, second))
+    tested = ~np.isnan(right_one) & ~np.isnan(right_other)
+    found["mcnemar_p"] = paired.mcnemar_p(right_one[tested] == 1, right_other[tested] == 1)
     found["delong_p"] = float("nan")
-    if positive is not None:
-        column = index[positive]
-        a = metrics.pooled(y, first.proba, cells.groups)
-        b = metrics.pooled(y, second.proba, cells.groups)
-        if np.array_equal(a[3], b[3]) and np.array_equal(a[4], b[4]):
-            found["delong_p"] = paired.clustered_delong(
-                a[0] == positive, a[1][:, column], b[1][:, column], a[2]
-            ).p  # fmt: skip
+    if all(np.array_equal(rows[0][part], rows[1][part]) for part in (3, 4)):  # the same cells in the same rounds
+        labels, groups = rows[0][0], rows[0][2]
+        codes = np.array([index[label] for label in labels.tolist()], np.intp)
+        right = [scores.argmax(axis=1) == codes for _, scores, *_ in rows]
+        found["permutation_p"] = paired.permutation_p(right[0], right[1], codes, groups)
+        if positive is not None:
+            a, b = (scores[:, index[positive]] for _, scores, *_ in rows)
+            found["delong_p"] = paired.clustered_delong(labels == positive, a, b, groups).p
+    else:
+        codes = np.array([index[str(label)] for label in y[tested]], np.intp)
+        found["permutation_p"] = paired.permutation_p(
+            right_one[tested], right_other[tested], codes, cells.groups[tested]
+        )
     found["corrected_t_p"] = float("nan")
     if test_share is not None:
         gaps = fold_values(y, first, index) - fold_values(y, second, index)
@@ -157,9 +159,9 @@ def signed(figure: Mapping[str, float]) -> str:
     """``+0.031 [-0.004, +0.070]``, or ``+0.031 (no interval)``."""
     if math.isnan(figure["value"]):
         return "undefined"
-    if math.isnan(figure["low"]):
-        return f"{figure['value']:+.3f} (no interval)"
-    return f"{figure['value']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+    # Adding 0 turns a rounded -0 into 0: there is no such sign to tell.
+    value, low, high = (round(figure[part], 3) + 0.0 for part in ("value", "low", "high"))
+    return f"{value:+.3f} (no interval)" if math.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def fold_values(y: NDArray[np.object_], scores: Scores, index: Mapping[str, int]) -> _Floats:
@@ -173,6 +175,14 @@ def fold_values(y: NDArray[np.object_], scores: Scores, index: Mapping[str, int]
             shares = [right[codes[rows] == code].mean() for code in np.unique(codes[rows])]
             values.append(float(np.mean(shares)) if len(shares) == len(index) else float("nan"))
     return np.array(values)
+
+
+def called_right(y: NDArray[np.object_], proba: _Floats, index: Mapping[str, int]) -> _Floats:
+    """float64 (n,): 1 where the cell's class has the highest score, 0 where not, NaN where it has none."""
+    codes = np.array([index[str(label)] for label in y], np.intp)
+    missing = np.asarray(np.isnan(proba).any(axis=1))
+    right = np.where(np.isnan(proba), 0, proba).argmax(axis=1) == codes
+    return np.where(missing, np.nan, right)
 
 
 def _first_round(proba: _Floats) -> _Floats:

@@ -21,6 +21,9 @@ METRICS = (
 #: Weights that a chunk of replicates may hold, rows by replicates: 4 million are 32 MB.
 CHUNK = 4_000_000
 
+#: Groups up to which a matrix product over them beats running sums over rows.
+_FEW_GROUPS = 100
+
 #: Bins of the calibration error, fewer where a bin would hold under 10 rows: a share of fewer says nothing.
 _BINS, _ROWS_A_BIN = 15, 10
 
@@ -170,32 +173,64 @@ class _Pairs:
 class _Ladder:
     """Rows in descending order of one score, for the average precision under weights.
 
+    A step is a set of rows of equal score with a positive among them; only there does recall grow.
+
     Attributes
     ----------
-    groups : intp (n,), the group of each row.
-    is_positive : bool (n,).
-    ends : intp, the last row of each set of equal scores.
+    positives, negatives : intp group of each row of either kind, by descending score.
+    found, missed : intp (steps,), how many positives and negatives score at least as much as each step.
+    tables : float64 (steps, groups) each or None: how many positives, and how many rows, of each group score at least
+        as much as each step, and how many positives belong to it.
     """
 
-    groups: NDArray[np.intp]
-    is_positive: NDArray[np.bool_]
-    ends: NDArray[np.intp]
+    positives: NDArray[np.intp]
+    negatives: NDArray[np.intp]
+    found: NDArray[np.intp]
+    missed: NDArray[np.intp]
+    tables: tuple[_Floats, _Floats, _Floats] | None
 
     @classmethod
-    def of(cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp]) -> _Ladder:
+    def of(cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int) -> _Ladder:
         order = np.argsort(-score, kind="stable")
+        kinds, ids = is_positive[order], groups[order]
         ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-        return cls(groups[order], is_positive[order], ends)
+        found: NDArray[np.intp] = np.cumsum(kinds)[ends].astype(np.intp)
+        missed: NDArray[np.intp] = ends + 1 - found
+        steps = np.diff(found, prepend=0) > 0
+        ladder = cls(ids[kinds], ids[~kinds], found[steps], missed[steps], None)
+        if n_groups > _FEW_GROUPS:
+            return ladder
+        # Count once, so that a replicate costs steps * groups in a matrix product.
+        positive, negative = (
+            _counts_up_to(part, upto, n_groups)
+            for part, upto in ((ladder.positives, ladder.found), (ladder.negatives, ladder.missed))
+        )
+        tables = positive, positive + negative, np.diff(positive, axis=0, prepend=0)
+        return cls(ladder.positives, ladder.negatives, ladder.found, ladder.missed, tables)
 
     def precision(self, weights: _Floats) -> _Floats:
         """float64 (B,) for weights (groups, B); NaN without a positive."""
-        drawn = weights[self.groups]
-        called = np.cumsum(drawn, axis=0)[self.ends]
-        drawn[~self.is_positive] = 0
-        found = np.cumsum(drawn, axis=0)[self.ends]
-        steps = np.diff(found, axis=0, prepend=0)
-        # Where nothing is drawn yet, the step is 0 too.
-        return _ratio((steps * found / np.maximum(called, 1)).sum(axis=0), found[-1])
+        total = np.bincount(self.positives, minlength=len(weights)) @ weights
+        if self.tables is not None:
+            positive, rows, steps = self.tables
+            # Where nothing is drawn so far, the step is 0 too.
+            share = positive @ weights
+            share /= np.maximum(rows @ weights, 1)
+            return _ratio(np.einsum("gb,gb->b", steps.T @ share, weights), total)
+        found = np.cumsum(weights[self.positives], axis=0)[self.found - 1]
+        called = np.zeros((len(self.negatives) + 1, weights.shape[1]))
+        np.cumsum(weights[self.negatives], axis=0, out=called[1:])
+        share = found / np.maximum(called[self.missed] + found, 1)
+        share *= np.diff(found, axis=0, prepend=0)
+        return _ratio(share.sum(axis=0), total)
+
+
+def _counts_up_to(groups: NDArray[np.intp], upto: NDArray[np.intp], n_groups: int) -> _Floats:
+    """float64 (len(upto), n_groups): how often each group is among the first ``upto`` entries of ``groups``."""
+    step = np.searchsorted(upto, np.arange(len(groups)), side="right")
+    counts = np.zeros((len(upto) + 1, n_groups))  # what comes after the last step counts nowhere
+    np.add.at(counts, (step, groups), 1)
+    return np.cumsum(counts[:-1], axis=0)
 
 
 def prepare(
@@ -267,7 +302,7 @@ def _of_checked(
         losses=np.column_stack([np.bincount(rank, loss, n_groups) for loss in (squared, surprise)]),
         bins=gaps.reshape(n_groups, n_bins),
         pairs=tuple(_Pairs.of(scores[:, c], codes == c, rank, n_groups) for c in ranked),
-        ladders=tuple(_Ladder.of(scores[:, c], codes == c, rank) for c in ranked),
+        ladders=tuple(_Ladder.of(scores[:, c], codes == c, rank, n_groups) for c in ranked),
     )
 
 

@@ -86,6 +86,7 @@ def test_without_room_for_shared_distances_it_says_so_and_fits_plainly(tmp_path,
     assert not any("by itself" in note for note in run(cells(), config(tmp_path / "b")).notes)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_WORTH_A_WORKER", 4)
     monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
@@ -145,14 +146,6 @@ def test_a_subjects_name_never_reaches_a_classifier(tmp_path):
     )
     for a, b in zip(told.scores, neutral.scores, strict=True):
         assert_array_equal(a.proba, b.proba)
-
-
-def test_a_column_fitted_on_all_labels_is_what_a_grouped_split_cannot_see_and_the_null_shows(tmp_path):
-    # No class effect: an honest comparison stays at chance, whatever the subject effect.
-    result = run(cells(subjects=40, class_effect=0.0, subject_effect=2.0), config(tmp_path, compare=["logreg"]))
-    for figures in result.figures:
-        accuracy = figures["image"]["balanced_accuracy"]
-        assert accuracy["low"] < 0.5 < accuracy["high"] or abs(accuracy["value"] - 0.5) < 0.1
 
 
 # ---- the optimism of a random split ---------------------------------------------------------------------------------

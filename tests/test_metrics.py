@@ -375,7 +375,7 @@ def coverage(runs, by_cell):
 
 
 def test_intervals_by_subject_cover_the_truth_and_intervals_by_cell_do_not():
-    by_subject_, by_cell = coverage(120, by_cell=False), coverage(25, by_cell=True)
+    by_subject_, by_cell = coverage(120, by_cell=False), coverage(120, by_cell=True)
     assert (by_subject_ >= 0.90).all(), by_subject_
     assert (by_subject_ <= 0.99).all(), by_subject_
     assert (by_cell < 0.75).all(), by_cell
@@ -394,6 +394,6 @@ def test_ten_thousand_cells_and_two_thousand_replicates_take_seconds(n_groups, s
     rng = np.random.default_rng(0)
     groups = np.arange(10_000) % n_groups
     y = np.where(groups % 2, "hem", "all")
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: what else the machine does is not the bootstrap's fault
     evaluate(y, rng.dirichlet([1, 1], 10_000), ["all", "hem"], groups)
-    assert time.perf_counter() - start < seconds
+    assert time.process_time() - start < seconds
