@@ -210,6 +210,8 @@ def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **give
     DATA,
     FEATURES,
     click.option("--export", type=PATH, help="Write the table (.parquet or .csv)."),
+    click.option("--faults", type=PATH, metavar="CSV", help="Write the skipped pictures: file, stage, reason."),
+    click.option("--log", type=PATH, metavar="JSONL", help="Add what happens to this file, one JSON object a line."),
     JOBS,
     STORE,
     CONFIG,
@@ -218,9 +220,14 @@ def extract(
     screen: Screen, file: Path | None, settings: tuple[str, ...], *, weights: str | None, backbone: str | None,
     **given: Any,
 ) -> tuple[Fault, ...]:  # fmt: skip
-    """Measure every cell once and keep the features in the store."""
+    """Measure every cell once and keep the features in the store.
+
+    Stopped by Ctrl-C, killed, or out of disk, it goes on where it was: run the same command again.
+    """
     from fusion.config import ExtractConfig, build_config
+    from fusion.datasets import write_faults
     from fusion.extraction import extract
+    from fusion.journal import Journal
     from fusion.results import fault_row
     from fusion.store import FeatureStore
     from fusion.table import check_export
@@ -230,24 +237,27 @@ def extract(
     config = build_config(ExtractConfig, file=file, settings=settings, options=options)
     if config.export is not None:
         check_export(config.export)
+    journal = Journal(config.log) if config.log is not None else None
     extractors = build_extractors(config)
     dataset = read_dataset(config, screen.progress).select(config.classes, config.folds)
     _notes(screen, dataset.notes)
     store = FeatureStore(config.store)
-    found = extract(dataset, extractors, store, jobs=config.jobs, progress=screen.progress)
+    found = extract(dataset, extractors, store, jobs=config.jobs, progress=screen.progress, journal=journal)
     if config.export is not None:
-        found.table.save(config.export)
-    blocks = {name: part.stop - part.start for name, part in found.table.blocks.items()}
+        found.save(config.export)
+    if config.faults is not None:
+        write_faults(config.faults, found.faults, dataset.root)
+    blocks = found.widths
     screen.table(
         ["block", "features", "measured now", "from the store"],
         [[name, str(width), str(found.computed[name]), str(found.reused[name])] for name, width in blocks.items()],
     )
-    screen.line(f"{len(found.table)} cells, {_cells(len(found.faults))}; store {store.root}")
+    screen.line(f"{len(found)} cells, {_cells(len(found.faults))}; store {store.root}")
     if config.export is not None:
         screen.line(f"table written to {config.export}")
     screen.json(
         {
-            "cells": len(found.table),
+            "cells": len(found),
             "blocks": blocks,
             "computed": found.computed,
             "reused": found.reused,
@@ -470,30 +480,53 @@ def plugins(screen: Screen) -> None:
     screen.json([dict(zip(("name", "kind", "class", "from"), row, strict=True)) for row in rows])
 
 
-@command(click.argument("action", type=click.Choice(["ls", "verify"])), STORE)
+@command(click.argument("action", type=click.Choice(["ls", "verify", "compact", "gc"])), STORE)
 def cache(screen: Screen, *, action: str, store: Path | None) -> None:
-    """List (ls) or check (verify) the feature store.
+    """List (ls), check (verify), merge (compact) or sweep out (gc) the feature store.
 
-    verify reads every shard and finds those that are no longer as they were written.
+    verify reads every shard and sets aside those that are no longer as they were written: the next extract measures
+    their cells again. compact merges small shards. gc deletes features of extractor versions that this Fusion no
+    longer computes, damaged shards, and what killed processes left behind.
     """
+    from fusion import upkeep
     from fusion.store import FeatureStore, StoreError
 
     features = FeatureStore(store)
-    held = [[h.extractor, h.fingerprint, str(h.shards), f"{h.size_bytes / 1e6:.1f} MB"] for h in features.held()]
     if action == "ls":
-        screen.table(["extractor", "fingerprint", "shards", "size"], held)
-        screen.line(f"{len(held)} extractor versions in {features.root}")
-        screen.json([dict(zip(("extractor", "fingerprint", "shards", "size"), row, strict=True)) for row in held])
-        return
-    damaged = [str(path) for path in features.damaged()]
-    screen.json({"shards": sum(int(row[2]) for row in held), "damaged": damaged})
-    if damaged:
-        raise StoreError(
-            f"{len(damaged)} damaged shards in {features.root}",
-            found=", ".join(damaged[:3]),
-            do="Delete them: the next extract measures their cells again.",
+        held = list(upkeep.held(features))
+        screen.table(
+            ["extractor", "version", "fingerprint", "cells", "no cell", "shards", "size"],
+            [
+                [h.extractor, h.version, h.fingerprint, str(h.cells), str(h.faults), str(h.shards), _size(h.size_bytes)]
+                for h in held
+            ],
         )
-    screen.line(f"{sum(int(row[2]) for row in held)} shards in {features.root}, all as they were written")
+        screen.line(f"{len(held)} extractor versions in {features.root}")
+        screen.json([{**vars(h), "version": h.version} for h in held])
+    elif action == "verify":
+        count, damaged = upkeep.verify(features)
+        screen.json({"shards": count, "damaged": [str(path) for path in damaged]})
+        if damaged:
+            raise StoreError(
+                f"{len(damaged)} of {count} shards in {features.root} were damaged",
+                found=", ".join(path.name for path in damaged[:3]),
+                do=f"They now lie in {damaged[0].parent}; the next extract measures their cells again.",
+            )
+        screen.line(f"{count} shards in {features.root}, all as they were written")
+    elif action == "compact":
+        before, after = upkeep.compact_all(features)
+        screen.line(f"{before} shards in {features.root} are now {after}")
+        screen.json({"before": before, "after": after})
+    else:
+        removed, freed = upkeep.collect_garbage(features)
+        for line in removed:
+            screen.line(line)
+        screen.line(f"{_size(freed)} freed in {features.root}")
+        screen.json({"removed": removed, "freed": freed})
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
 
 
 def _notes(screen: Screen, notes: tuple[str, ...]) -> None:

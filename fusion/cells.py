@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import segmentation
-from fusion.errors import FusionError
+from fusion.pictures import CellError, ImageError, decode_mask, decode_picture, read_bytes
+
+__all__ = [
+    "CYTOPLASM_VALUE", "MARGIN", "NUCLEUS_VALUE", "PREPARATION", "Cell", "CellError", "ImageError", "decode_mask",
+    "decode_picture", "make_cell", "read_bytes", "read_cell",
+]  # fmt: skip
 
 #: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
 PREPARATION = f"1+{segmentation.VERSION}"
@@ -24,10 +29,6 @@ MARGIN = 8
 
 #: Grey values of a two-level mask file: 0 background, 128 cytoplasm, 255 nucleus. Stray values go to the nearest.
 CYTOPLASM_VALUE, NUCLEUS_VALUE = 128, 255
-
-
-class CellError(FusionError):
-    """This picture holds no measurable cell. The picture is counted and skipped; the run goes on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +142,6 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     )
 
 
-# ---- from bytes to pixels -------------------------------------------------------------------------------------------
-
-
-class ImageError(CellError):
-    """These bytes are no picture that can be trusted: not one at all, or cut short."""
-
-
 def read_cell(path: Path, mask_path: Path | None = None, um_per_px: float | None = None) -> Cell:
     """Read a picture, and its mask if there is one, and crop to the cell.
 
@@ -158,53 +152,3 @@ def read_cell(path: Path, mask_path: Path | None = None, um_per_px: float | None
     rgb = decode_picture(read_bytes(path))
     mask_image = None if mask_path is None else decode_mask(read_bytes(mask_path))
     return make_cell(rgb, mask_image, um_per_px)
-
-
-def read_bytes(path: Path) -> bytes:
-    """The file's content. We read it ourselves because OpenCV crashes on names that are not UTF-8."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def decode_picture(data: bytes) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) in RGB order; 16-bit pictures are scaled to 8 bits, grey ones repeated, alpha dropped."""
-    return np.asarray(cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def decode_mask(data: bytes) -> NDArray[np.uint8]:
-    """uint8 (H, W), with the file's own values: of several channels the largest."""
-    mask = _decode(data, cv2.IMREAD_UNCHANGED)
-    mask = mask if mask.ndim == 2 else mask[..., :3].max(axis=2)
-    if mask.dtype != np.uint8 and mask.max() > 255:
-        raise ImageError("the mask has values above 255", found=str(mask.max()), expected="0, 128, 255 or 0, 1, 2")
-    return mask.astype(np.uint8, copy=False)
-
-
-def _decode(data: bytes, flags: int) -> NDArray:
-    if not data:
-        raise ImageError("the file is empty")
-    if _is_truncated(data):
-        raise ImageError("the picture is cut short")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(f"cannot be decoded: {error.err}") from error
-    if image is None:
-        raise ImageError("not a picture that can be decoded", found=f"content starting with {data[:8]!r}")
-    return image
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Whether a picture ends before its pixels do. OpenCV fills what is missing with grey and says nothing."""
-    if data.startswith(b"BM") and len(data) >= 34:
-        start, width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (10, 18, 22))
-        bits, compression = int.from_bytes(data[28:30], "little"), int.from_bytes(data[30:34], "little")
-        row_bytes = (abs(width) * bits + 31) // 32 * 4
-        return compression in (0, 3) and start + row_bytes * abs(height) > len(data)
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data
-    if data.startswith(b"\xff\xd8"):  # the end marker must follow the last scan; a thumbnail has its own before it
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return False

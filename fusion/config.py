@@ -85,6 +85,8 @@ class ExtractConfig(DataSettings, FeatureSettings):
     """fusion extract"""
 
     export: Path | None = Field(None, description="write the table as .parquet or .csv")
+    faults: Path | None = Field(None, description="write the skipped pictures as CSV: file, stage, reason")
+    log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
 
 
 class TrainConfig(DataSettings, FeatureSettings, FitSettings):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from fusion import readers
 from fusion.errors import UsageError
-from fusion.files import printable, sha256
+from fusion.files import printable, sha256, write_atomically
 from fusion.index import Content, FileIndex
 from fusion.readers import DatasetError, Listed
 from fusion.splits import merge_groups
@@ -20,7 +22,7 @@ from fusion.store import default_store
 __all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: a million of them are held at once
 class Sample:
     """One readable picture.
 
@@ -77,7 +79,11 @@ class Dataset:
     @property
     def names(self) -> list[str]:
         """Path of every sample relative to ``root``, as printable text."""
-        return [sample_name(sample.path, self.root) for sample in self.samples]
+        return [self.name_of(sample) for sample in self.samples]
+
+    def name_of(self, sample: Sample) -> str:
+        """Path of the sample relative to ``root``, as printable text."""
+        return sample_name(sample.path, self.root)
 
     @property
     def classes(self) -> list[str]:
@@ -185,6 +191,23 @@ def content_key(image_key: str, mask_key: str | None) -> str:
 def sample_name(path: Path, root: Path) -> str:
     """How a picture is called in tables and messages: relative to its data set where it lies inside."""
     return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path)
+
+
+def write_faults(path: Path, faults: Sequence[Fault], root: Path) -> None:
+    """Write the skipped pictures as CSV with the columns file, stage, reason; the header alone where there are none.
+
+    Raises
+    ------
+    UsageError : the file cannot be written.
+    """
+    lines = StringIO(newline="")
+    rows = csv.writer(lines)
+    rows.writerow(["file", "stage", "reason"])
+    rows.writerows([sample_name(fault.path, root), fault.stage, fault.reason] for fault in faults)
+    try:
+        write_atomically(path, lines.getvalue().encode())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
 
 
 def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[list[Listed], list[str]]:

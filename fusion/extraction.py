@@ -1,34 +1,51 @@
 """Which cells still need which extractor, and running them.
 
 Every picture is read, decoded and cropped once for all extractors that miss it. Handcrafted families run in worker
-processes; networks run in this one, on the cells the workers hand back. What is measured goes to the store every
-few hundred cells, so a run that is stopped goes on where it was.
+processes; networks run in this one, on the crops the workers hand back. What is measured goes to the store every
+few hundred cells or half a minute, and nothing but the store keeps it: memory does not grow with the number of cells,
+and a run that is stopped, or killed, goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins
-from fusion.cells import PREPARATION, Cell, CellError, ImageError, decode_mask, decode_picture, make_cell, read_bytes
-from fusion.datasets import Dataset, Fault, Sample, content_key
-from fusion.files import sha256
+from fusion import plugins, upkeep, workers
+from fusion.cells import PREPARATION
+from fusion.datasets import Dataset, Fault, Sample
+from fusion.files import printable
+from fusion.interrupts import Stop
+from fusion.journal import Journal
+from fusion.measuring import Measure, Measured, embed, lost
 from fusion.plugins import Extractor
-from fusion.store import FeatureStore
-from fusion.table import FeatureTable
+from fusion.store import Block, FeatureStore
+from fusion.table import FeatureTable, export
+
+_log = logging.getLogger("fusion")
 
 #: Cells handed to a worker at once: enough to hide the cost of a message, few enough for a lively progress bar.
 _TASK = 16
 
-#: Cells between two writes to the store: what a crash may cost, and the bound on crops held in memory.
-_FLUSH = 512
+#: Crops gathered for a network before it runs: four of its batches, and 40 MB of C-NMC crops.
+_BATCH = 64
+
+#: Cells, and seconds, between two writes to the store: what a kill may cost.
+_FLUSH, _FLUSH_SECONDS = 512, 30.0
 
 #: Below this many cells a worker process costs more to start than it saves.
 _WORTH_A_WORKER = 48
+
+#: Rows of a table that are in memory at once while it is exported.
+_EXPORTED = 8192
 
 #: Called with (stage, done, to do, faults so far); the stages are "reading", "measuring" and "fitting".
 Progress = Callable[[str, int, int, int], None]
@@ -36,30 +53,71 @@ Progress = Callable[[str, int, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Extraction:
-    """What an extraction brought.
+    """What an extraction brought. The features stay in the store until ``table`` is asked for.
 
     Attributes
     ----------
-    table : cells that have every block.
+    dataset, extractors : what was measured, with what.
+    blocks : what the store holds of each extractor.
+    complete : intp (n,), the samples that have every block.
+    rows : for each extractor intp (n,), where in its block they are.
     faults : pictures skipped, unreadable ones first.
     computed, reused : cells measured now, and found in the store, for each extractor.
     """
 
-    table: FeatureTable
+    dataset: Dataset
+    extractors: tuple[Extractor, ...]
+    blocks: tuple[Block, ...]
+    complete: NDArray[np.intp]
+    rows: tuple[NDArray[np.intp], ...]
     faults: tuple[Fault, ...]
     computed: dict[str, int]
     reused: dict[str, int]
 
+    def __len__(self) -> int:
+        return len(self.complete)
 
-@dataclass
-class _Measured:
-    """One sample's way through a worker."""
+    @property
+    def widths(self) -> dict[str, int]:
+        """Number of features of each block."""
+        return {extractor.name: len(extractor.feature_names()) for extractor in self.extractors}
 
-    sample: Sample
-    rows: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    faults: dict[str, Fault] = field(default_factory=dict)
-    permanent: bool = False
-    cell: Cell | None = None
+    @cached_property
+    def table(self) -> FeatureTable:
+        """The cells that have every block, in memory."""
+        return self._part(slice(None), self._groups)
+
+    def save(self, path: Path) -> None:
+        """``table`` as ``.parquet`` or ``.csv``, written piece by piece: it may be larger than the memory."""
+        groups = self._groups
+        starts = range(0, max(1, len(self)), _EXPORTED)
+        export(path, (self._part(slice(start, start + _EXPORTED), groups) for start in starts))
+
+    @property
+    def _groups(self) -> NDArray[np.intp]:
+        return self.dataset.groups()
+
+    def _part(self, part: slice, groups: NDArray[np.intp]) -> FeatureTable:
+        at = self.complete[part]
+        samples = [self.dataset.samples[i] for i in at]
+        widths = self.widths
+        X = np.empty((len(at), sum(widths.values())), np.float32)
+        start = 0
+        for block, rows, width in zip(self.blocks, self.rows, widths.values(), strict=True):
+            block.rows(rows[part], X[:, start : start + width])
+            start += width
+        return FeatureTable(
+            X=X,
+            columns=tuple(f"{e.name}.{feature}" for e in self.extractors for feature in e.feature_names()),
+            names=tuple(self.dataset.name_of(sample) for sample in samples),
+            keys=tuple(sample.key for sample in samples),
+            image_keys=tuple(sample.image_key for sample in samples),
+            y=tuple(sample.label for sample in samples),
+            subjects=tuple(sample.subject for sample in samples),
+            folds=tuple(sample.fold for sample in samples),
+            groups=groups[at],
+            subjects_known=self.dataset.subjects_known,
+        )
 
 
 def extract(
@@ -69,8 +127,11 @@ def extract(
     *,
     jobs: int = 0,
     progress: Progress | None = None,
+    journal: Journal | None = None,
 ) -> Extraction:
-    """Measure every cell that the store does not hold yet, and return the whole table.
+    """Measure every cell that the store does not hold yet.
+
+    The first SIGINT or SIGTERM finishes the cells at work and stores them; the second one stops at once.
 
     Parameters
     ----------
@@ -79,35 +140,107 @@ def extract(
     store : where features are kept.
     jobs : worker processes; 0 takes one a core.
     progress : called as cells are finished.
+    journal : told of every start, write, fault and end.
 
     Raises
     ------
     StoreError : the store cannot be written. What was written before stays.
     FusionError : an extractor cannot run at all, for want of weights for example.
+    KeyboardInterrupt : asked to stop; what was measured is in the store.
     """
-    prints = {extractor.name: plugins.fingerprint(extractor, PREPARATION) for extractor in extractors}
-    keys = list(dict.fromkeys(sample.key for sample in dataset.samples))
-    held = {e.name: store.read(e.name, prints[e.name], keys, e.feature_names()) for e in extractors}
-    wanted = {name: set(keys) - set(rows) - set(faults) for name, (rows, faults) in held.items()}
-    todo = list({s.key: s for s in dataset.samples if any(s.key in keys for keys in wanted.values())}.values())
-    passing: dict[str, list[Fault]] = {}
-    done = 0
-    for start in range(0, len(todo), _FLUSH):
-        batch: list[_Measured] = []
-        try:
-            for measured in _run(todo[start : start + _FLUSH], extractors, wanted, _workers(jobs, len(todo))):
-                batch += measured
-                done += len(measured)
-                passing |= {m.sample.key: list(m.faults.values()) for m in measured if m.faults}
-                if progress is not None:
-                    progress("measuring", done, len(todo), len(passing) + len(dataset.faults))
-        finally:  # also on an interrupt: what has been measured is kept
-            for extractor in extractors:
-                rows, faults = _outcome(batch, extractor.name)
-                store.write(extractor.name, prints[extractor.name], extractor.feature_names(), rows, faults)
-                held[extractor.name][0].update(rows)
-                held[extractor.name][1].update(faults)
-    return _gather(dataset, extractors, held, wanted, passing)
+    tell = journal or (lambda event, **facts: None)
+    versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
+    first: dict[str, int] = {}
+    for at, sample in enumerate(dataset.samples):
+        first.setdefault(sample.key, at)
+    keys, places = list(first), list(first.values())
+    lacks = np.stack([version.lacks(store, keys) for version in versions], axis=1)
+    todo = np.flatnonzero(lacks.any(axis=1))
+    tell(
+        "start",
+        pictures=len(dataset.samples),
+        to_measure={v.name: int(count) for v, count in zip(versions, lacks.sum(axis=0), strict=True)},
+    )
+    for fault in dataset.faults:
+        tell("fault", **_told(fault))
+    passing: dict[str, Fault] = {}
+    if len(todo):
+        needs = _needs(versions, lacks)
+        samples = ((dataset.samples[places[at]], needs[lacks[at].tobytes()]) for at in todo)
+        flush = _Flush(store, versions, tell)
+        with Stop() as stop:
+            done = 0
+            try:
+                for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop):
+                    flush.add(measured)
+                    done += len(measured)
+                    for m in measured:
+                        if m.faults:
+                            passing[m.sample.key] = next(iter(m.faults.values()))
+                            tell("fault", **_told(passing[m.sample.key]))
+                    if progress is not None:
+                        progress("measuring", done, len(todo), len(passing) + len(dataset.faults))
+            finally:  # also on an interrupt: what has been measured is kept
+                flush()
+            if stop and done < len(todo):
+                tell("stopped", done=done, left=len(todo) - done)
+                raise KeyboardInterrupt
+        for version in versions:
+            upkeep.tidy(store, version.name, version.fingerprint)
+    found = _gather(dataset, versions, store, keys, lacks, passing)
+    tell("end", cells=len(found), faults=len(found.faults), computed=found.computed, reused=found.reused)
+    return found
+
+
+@dataclass(frozen=True)
+class _Version:
+    """An extractor and the fingerprint of its numbers."""
+
+    extractor: Extractor
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        return self.extractor.name
+
+    @property
+    def about(self) -> dict[str, Any]:
+        extractor = self.extractor
+        return {"version": extractor.version, "preparation": PREPARATION, "params": plugins.identity(extractor)}
+
+    def open(self, store: FeatureStore) -> Block:
+        return store.open(self.name, self.fingerprint, self.extractor.feature_names())
+
+    def lacks(self, store: FeatureStore, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of these cells the store has neither features of nor a reason why there are none."""
+        block = self.open(store)
+        faulty = block.faults(keys)
+        return (block.find(keys) < 0) & ~np.fromiter((key in faulty for key in keys), bool, len(keys))
+
+
+class _Flush:
+    """Measured cells on their way to the store: written every so many cells or seconds, and when called."""
+
+    def __init__(self, store: FeatureStore, versions: Sequence[_Version], tell: Callable[..., None]) -> None:
+        self._store, self._versions, self._tell = store, versions, tell
+        self._batch: list[Measured] = []
+        self._last = time.monotonic()
+
+    def add(self, measured: Sequence[Measured]) -> None:
+        self._batch += measured
+        if len(self._batch) >= _FLUSH or time.monotonic() - self._last >= _FLUSH_SECONDS:
+            self()
+
+    def __call__(self) -> None:
+        batch, self._batch, self._last = self._batch, [], time.monotonic()
+        for version in self._versions:
+            name = version.name
+            rows = {m.sample.key: m.rows[name] for m in batch if name in m.rows}
+            faults = {m.sample.key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
+            names = version.extractor.feature_names()
+            self._store.write(name, version.fingerprint, names, rows, faults, version.about)
+            if rows or faults:
+                self._tell("written", extractor=name, cells=len(rows), faults=len(faults))
 
 
 def _workers(jobs: int, cells: int) -> int:
@@ -116,152 +249,91 @@ def _workers(jobs: int, cells: int) -> int:
     return max(1, min(jobs or cpu_count(), cells // _WORTH_A_WORKER))
 
 
+def _needs(versions: Sequence[_Version], lacks: NDArray[np.bool_]) -> dict[bytes, frozenset[str]]:
+    """A row of ``lacks`` -> the names it stands for; a million cells share a handful of them."""
+    names = [version.name for version in versions]
+    return {row.tobytes(): frozenset(np.array(names)[row].tolist()) for row in np.unique(lacks, axis=0)}
+
+
 def _run(
-    samples: Sequence[Sample], extractors: Sequence[Extractor], wanted: Mapping[str, set[str]], workers: int
-) -> Iterator[list[_Measured]]:
-    """Measured samples, a task at a time, in the order of ``samples`` whatever the number of workers."""
+    samples: Iterator[tuple[Sample, frozenset[str]]], extractors: Sequence[Extractor], count: int, stop: Stop
+) -> Iterator[list[Measured]]:
+    """Measured samples, some at a time, in the order of ``samples`` whatever the number of workers."""
     here = [extractor for extractor in extractors if extractor.in_main_process]
-    there = [extractor for extractor in extractors if not extractor.in_main_process]
-    tasks = [samples[at : at + _TASK] for at in range(0, len(samples), _TASK)]
-    missing = [[{name for name, keys in wanted.items() if sample.key in keys} for sample in task] for task in tasks]
-    for measured in _dispatch(tasks, missing, there, {extractor.name for extractor in here}, workers):
-        for extractor in here:
-            _embed(extractor, [m for m in measured if m.cell is not None and m.sample.key in wanted[extractor.name]])
-        for m in measured:
-            m.cell = None  # the crop has served; a batch of them would fill the memory
-        yield measured
+    there = tuple(extractor for extractor in extractors if not extractor.in_main_process)
+    measure = Measure(there, frozenset(extractor.name for extractor in here))
+    batch: list[Measured] = []
+    is_told = False
+    for measured in workers.run(measure, _tasks(samples), count, lost, stop.__bool__):
+        if stop and not is_told:
+            _log.warning("stopping as soon as the cells at work are stored; press Ctrl-C again to stop at once")
+            is_told = True
+        batch += measured
+        if not here or sum(m.cell is not None for m in batch) >= _BATCH:
+            yield _embedded(here, batch)
+            batch = []
+    if batch:
+        yield _embedded(here, batch)
 
 
-def _dispatch(
-    tasks: Sequence[Sequence[Sample]],
-    missing: Sequence[Sequence[set[str]]],
-    extractors: Sequence[Extractor],
-    cells_for: set[str],
-    workers: int,
-) -> Iterable[list[_Measured]]:
-    calls = [(task, need, extractors, cells_for) for task, need in zip(tasks, missing, strict=True)]
-    if workers == 1:
-        yield from (_measure_task(*call) for call in calls)
-        return
-    from joblib import Parallel, delayed
+def _tasks(samples: Iterator[tuple[Sample, frozenset[str]]]) -> Iterator[list[tuple[Sample, frozenset[str]]]]:
+    from itertools import islice
 
-    # The first task runs here: it leaves compiled kernels on disk, where every worker then finds them.
-    yield _measure_task(*calls[0])
-    with Parallel(n_jobs=workers, return_as="generator", inner_max_num_threads=1) as parallel:
-        yield from parallel(delayed(_measure_task)(*call) for call in calls[1:])
+    while task := list(islice(samples, _TASK)):
+        yield task
 
 
-def _measure_task(
-    samples: Sequence[Sample], missing: Sequence[set[str]], extractors: Sequence[Extractor], cells_for: set[str]
-) -> list[_Measured]:
-    return [_measure(sample, need, extractors, cells_for) for sample, need in zip(samples, missing, strict=True)]
-
-
-def _measure(sample: Sample, need: set[str], extractors: Sequence[Extractor], cells_for: set[str]) -> _Measured:
-    measured = _Measured(sample)
-    try:
-        cell = _read(sample)
-    except CellError as error:
-        reason = error.what + (f" ({error.found})" if error.found else "")
-        stage = "read" if isinstance(error, ImageError) else "cell"
-        measured.faults = {name: Fault(sample.path, stage, reason) for name in need}
-        # A picture without a cell stays one; a file that could not be read may be back tomorrow.
-        measured.permanent = not isinstance(error, ImageError)
-        return measured
+def _embedded(extractors: Sequence[Extractor], batch: list[Measured]) -> list[Measured]:
     for extractor in extractors:
-        if extractor.name in need:
-            try:
-                measured.rows[extractor.name] = check_rows(extractor, extractor.extract([cell]), 1)[0]
-            except Exception as error:  # one cell's trouble must not stop a million: it is counted and named
-                measured.faults[extractor.name] = _extractor_fault(sample, extractor, error)
-    measured.cell = cell if need & cells_for else None
-    return measured
-
-
-def _read(sample: Sample) -> Cell:
-    picture = read_bytes(sample.path)
-    mask = None if sample.mask_path is None else read_bytes(sample.mask_path)
-    if content_key(sha256(picture), None if mask is None else sha256(mask)) != sample.key:
-        raise ImageError("changed while the data set was being read")
-    return make_cell(decode_picture(picture), None if mask is None else decode_mask(mask), sample.um_per_px)
-
-
-def _embed(extractor: Extractor, measured: Sequence[_Measured]) -> None:
-    """Run a network over the cells of one task; if the batch fails, find the cell it fails on."""
-    cells = [m.cell for m in measured if m.cell is not None]
-    if not cells:
-        return
-    try:
-        rows = list(check_rows(extractor, extractor.extract(cells), len(cells)))
-    except (ValueError, ArithmeticError) as error:
-        if len(measured) > 1:
-            for m in measured:
-                _embed(extractor, [m])
-        else:
-            measured[0].faults[extractor.name] = _extractor_fault(measured[0].sample, extractor, error)
-        return
-    for m, row in zip(measured, rows, strict=True):
-        m.rows[extractor.name] = row
-
-
-def check_rows(extractor: Extractor, rows: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """``rows`` if they keep the protocol: float32 (n, d) without inf; ValueError otherwise."""
-    names = extractor.feature_names()
-    if rows.shape != (n, len(names)) or rows.dtype != np.float32:
-        raise ValueError(f"returned {rows.dtype} {rows.shape}, promised float32 {(n, len(names))}")
-    infinite = np.isinf(rows).any(axis=0)
-    if infinite.any():
-        raise ValueError(f"{names[int(infinite.argmax())]} is infinite")
-    return rows
-
-
-def _extractor_fault(sample: Sample, extractor: Extractor, error: Exception) -> Fault:
-    return Fault(sample.path, "extract", f"{extractor.name}: {type(error).__name__}: {error}")
-
-
-def _outcome(batch: Sequence[_Measured], name: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-    rows = {m.sample.key: m.rows[name] for m in batch if name in m.rows}
-    faults = {m.sample.key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
-    return rows, faults
+        embed(extractor, [m for m in batch if m.cell is not None and extractor.name in m.need])
+    for m in batch:
+        m.cell = None  # the crop has served; the cells of a flush would fill the memory
+    return batch
 
 
 def _gather(
     dataset: Dataset,
-    extractors: Sequence[Extractor],
-    held: Mapping[str, tuple[dict[str, NDArray[np.float32]], dict[str, str]]],
-    wanted: Mapping[str, set[str]],
-    passing: Mapping[str, list[Fault]],
+    versions: Sequence[_Version],
+    store: FeatureStore,
+    keys: Sequence[str],
+    lacked: NDArray[np.bool_],
+    passing: Mapping[str, Fault],
 ) -> Extraction:
-    """The table of all cells that have every block; a fault for each of the others."""
-    complete, faults = [], list(dataset.faults)
-    for at, sample in enumerate(dataset.samples):
-        lacking = [name for name, (rows, _) in held.items() if sample.key not in rows]
-        if not lacking:
-            complete.append(at)
-        elif sample.key in passing:
-            faults += [Fault(sample.path, fault.stage, fault.reason) for fault in passing[sample.key][:1]]
-        else:
-            faults.append(Fault(sample.path, "cell", held[lacking[0]][1][sample.key]))
-    rows = [dataset.samples[at] for at in complete]
-    names, groups = dataset.names, dataset.groups()
-    blocks = [
-        np.stack([held[e.name][0][sample.key] for sample in rows])
-        if rows
-        else np.empty((0, len(e.feature_names())), np.float32)
-        for e in extractors
-    ]
-    table = FeatureTable(
-        X=np.concatenate(blocks, axis=1),
-        columns=tuple(f"{e.name}.{feature}" for e in extractors for feature in e.feature_names()),
-        names=tuple(names[at] for at in complete),
-        keys=tuple(sample.key for sample in rows),
-        image_keys=tuple(sample.image_key for sample in rows),
-        y=tuple(sample.label for sample in rows),
-        subjects=tuple(sample.subject for sample in rows),
-        folds=tuple(sample.fold for sample in rows),
-        groups=groups[complete],
-        subjects_known=dataset.subjects_known,
+    """The samples that have every block, and a fault for each of the others."""
+    blocks = [version.open(store) for version in versions]
+    found = {version.name: block.find(keys) for version, block in zip(versions, blocks, strict=True)}
+    place = {key: at for at, key in enumerate(keys)}
+    unique = np.array([place[sample.key] for sample in dataset.samples], np.intp)
+    has = np.stack([at >= 0 for at in found.values()], axis=1)
+    is_complete = np.asarray(has.all(axis=1))[unique]
+    complete = np.flatnonzero(is_complete)
+    faults = list(dataset.faults)
+    if len(complete) < len(unique):
+        reasons = [block.faults(keys) for block in blocks]
+        for at in np.flatnonzero(~is_complete):
+            sample = dataset.samples[at]
+            fault = passing.get(sample.key)
+            if fault is None:
+                reason = next((r[sample.key] for r in reasons if sample.key in r), None)
+                fault = Fault(sample.path, "cell", reason) if reason else _vanished(sample)
+            faults.append(Fault(sample.path, fault.stage, fault.reason))
+    computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}
+    return Extraction(
+        dataset=dataset,
+        extractors=tuple(version.extractor for version in versions),
+        blocks=tuple(blocks),
+        complete=complete,
+        rows=tuple(at[unique[complete]] for at in found.values()),
+        faults=tuple(faults),
+        computed=computed,
+        reused={name: int(has[:, i].sum()) - computed[name] for i, name in enumerate(found)},
     )
-    computed = {name: len(wanted[name] & set(held[name][0])) for name in wanted}
-    reused = {name: len(held[name][0]) - computed[name] for name in wanted}
-    return Extraction(table, tuple(faults), computed, reused)
+
+
+def _vanished(sample: Sample) -> Fault:
+    """Someone emptied or harmed the store while we were at work."""
+    return Fault(sample.path, "store", "its features were taken out of the store meanwhile; extract again")
+
+
+def _told(fault: Fault) -> dict[str, str]:
+    return {"file": printable(fault.path), "stage": fault.stage, "reason": fault.reason}

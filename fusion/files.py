@@ -5,7 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+#: How a file is called until it is whole. Whoever lists a folder leaves these alone; what a kill left behind is
+#: swept away by ``fusion cache gc``.
+PARTIAL = ".partial-"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -15,12 +22,25 @@ def write_atomically(path: Path, content: bytes) -> None:
     ------
     OSError : the disk is full or the folder cannot be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    with replacing(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose content becomes ``path``, whole, when the block ends, and is dropped when the block raises.
+
+    Raises
+    ------
+    OSError : as for ``write_atomically``.
+    """
+    _make_folder(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
+            # Before the rename: a power cut must not leave the new name on bytes that never reached the disk.
             os.fsync(stream.fileno())
         Path(name).chmod(0o644)  # mkstemp makes files for the owner only; a store may be shared
         Path(name).replace(path)
@@ -28,6 +48,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it that are missing, each durable before anything is put into it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -45,7 +74,16 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """64 hex digits of the file's content, read piece by piece."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def printable(path: Path | str) -> str:
     """A path as text that any terminal or file takes: bytes that are not UTF-8 and line breaks are written out."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    # Almost every name is plain; a hundred thousand of them are looked at one character at a time only if not.
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -2,8 +2,11 @@
 
 Layout. ``<root>/features/<extractor>/<fingerprint>/<sha256>.arrow``: immutable Arrow IPC files ("shards"), each named
 by the hash of its own bytes, so that a damaged one is known when it is opened. There is no index that could be torn:
-the folder is the index. Writers never meet, since every shard is a new file; the same cell written twice holds the
-same numbers, and the first one read wins.
+the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the same
+cell written twice holds the same numbers, and the first one read wins.
+
+A shard has a row for each cell: its content key, its features (a fixed-size list of float32, memory-mapped when
+read), and why it has none (null where it has). Cells with features come first.
 """
 
 from __future__ import annotations
@@ -11,16 +14,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import FusionError
-from fusion.files import sha256, write_atomically
+from fusion.files import file_sha256, sha256, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,21 +32,204 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fusion")
 
 #: Written into every shard; a reader leaves shards of another format alone.
-FORMAT = "fusion-shard-1"
+FORMAT = "fusion-shard-2"
+
+#: Folder of the shards under the store's root, and of those found damaged.
+FEATURES, QUARANTINE = "features", "quarantine"
+
+#: Shards may be merged and taken away while they are listed; the folder is then listed again. Each time means that a
+#: whole merge was finished in between, so a few are enough.
+_LISTINGS = 8
+
+#: Hashing lets go of the interpreter lock; more threads than this gain nothing on one disk.
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 class StoreError(FusionError):
     """The store cannot be written or holds something that cannot be trusted."""
 
 
-@dataclass(frozen=True)
-class Held:
-    """What the store holds of one extractor version."""
+class ShardDamaged(Exception):
+    """The shard's bytes are not those it was named after. Caught where shards are opened, and never shown."""
 
-    extractor: str
-    fingerprint: str
-    shards: int
-    size_bytes: int
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """One opened and checked file of the store.
+
+    Attributes
+    ----------
+    names : the d feature names.
+    about : what the writer told of the extractor: version, parameters and the like.
+    keys, values : the n measured cells, Arrow strings and float32 (n, d), both mapped from the file.
+    fault_keys, reasons : the cells that cannot be measured.
+    """
+
+    path: Path
+    names: list[str]
+    about: dict[str, Any]
+    keys: pa.StringArray
+    values: NDArray[np.float32]
+    fault_keys: pa.StringArray
+    reasons: pa.StringArray
+
+
+class Block:
+    """What the store held of one extractor version when it was opened.
+
+    A fixed view: whatever is written, merged or deleted meanwhile, the rows stay those they were.
+    """
+
+    def __init__(self, shards: Sequence[Shard], width: int) -> None:
+        import pyarrow as pa
+
+        self._values = [shard.values for shard in shards]
+        self._starts = np.cumsum([0, *(len(values) for values in self._values)])
+        self._width = width
+        self._keys = pa.chunked_array([shard.keys for shard in shards], pa.string())
+        self._fault_keys = pa.chunked_array([shard.fault_keys for shard in shards], pa.string())
+        self._reasons = pa.chunked_array([shard.reasons for shard in shards], pa.string())
+
+    def find(self, keys: Sequence[str]) -> NDArray[np.intp]:
+        """Row number of every key, -1 for what has not been measured. The first of several rows counts."""
+        return _positions(keys, self._keys)
+
+    def faults(self, keys: Sequence[str]) -> dict[str, str]:
+        """Key -> why that cell cannot be measured. A cell that has been measured after all may be among them."""
+        at = _positions(keys, self._fault_keys)
+        return {keys[i]: self._reasons[int(at[i])].as_py() for i in np.flatnonzero(at >= 0).tolist()}
+
+    def rows(self, at: NDArray[np.intp], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """float32 (len(at), d): the rows of these numbers, all of them >= 0; written into ``out`` where it is given."""
+        out = np.empty((len(at), self._width), np.float32) if out is None else out
+        shard_of = np.searchsorted(self._starts, at, side="right") - 1
+        for shard in np.unique(shard_of):
+            if self._is_whole(at, shard):
+                out[:] = self._values[shard]
+            else:
+                here = np.flatnonzero(shard_of == shard)
+                out[here] = self._values[shard][at[here] - self._starts[shard]]
+        return out
+
+    def _is_whole(self, at: NDArray[np.intp], shard: int) -> bool:
+        """Whether ``at`` asks for one shard as it lies in its file, which is then copied in one stroke."""
+        start, stop = self._starts[shard], self._starts[shard + 1]
+        return len(at) == stop - start and bool((at == np.arange(start, stop)).all())
+
+
+class FeatureStore:
+    """Rows of features by content key, one folder for each extractor and fingerprint.
+
+    Parameters
+    ----------
+    root : the store's folder; made when first written to. None takes ``$FUSION_CACHE`` or the platform's cache folder.
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else default_store()
+        # Every shard is checked once, when this store first opens it; None marks one that is not to be used.
+        self._opened: dict[Path, Shard | None] = {}
+
+    def write(
+        self,
+        extractor: str,
+        fingerprint: str,
+        names: Sequence[str],
+        rows: Mapping[str, NDArray[np.float32]],
+        faults: Mapping[str, str] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add one shard.
+
+        Parameters
+        ----------
+        names : the d feature names, kept in the shard.
+        rows : content key -> float32 (d,).
+        faults : content key -> why that cell cannot be measured, so that it is not tried again.
+        about : plain values that describe the extractor, for whoever looks at the store later.
+
+        Raises
+        ------
+        StoreError : the folder cannot be written or the disk is full; nothing half-written is left.
+        """
+        faults = faults or {}
+        if not rows and not faults:
+            return
+        values = np.stack(list(rows.values())) if rows else np.empty((0, len(names)), np.float32)
+        self.write_shard(extractor, fingerprint, names, (list(rows), values), dict(faults), about or {})
+
+    def write_shard(
+        self,
+        extractor: str,
+        fingerprint: str,
+        names: Sequence[str],
+        measured: tuple[Sequence[str], NDArray[np.float32]],
+        faults: Mapping[str, str],
+        about: Mapping[str, Any],
+    ) -> Path:
+        """``write`` for n keys and their float32 (n, d) as they are; the shard's path, durable when this returns."""
+        facts = {"extractor": extractor, "fingerprint": fingerprint, "features": list(names), "about": dict(about)}
+        content = _to_arrow(facts, *measured, faults)
+        path = self.folder(extractor, fingerprint) / f"{sha256(content)}.arrow"
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the feature store {self.root}",
+                found=str(error.strerror or error).lower(),
+                do="Free some space, or choose another folder with --store or FUSION_CACHE.",
+            ) from error
+        return path
+
+    def open(self, extractor: str, fingerprint: str, names: Sequence[str]) -> Block:
+        """What is held now of one extractor version.
+
+        Damaged shards are left out with a warning, and so their cells are measured again.
+        """
+        wanted = list(names)
+        usable = [shard for shard in self._open_all(extractor, fingerprint) if shard.names == wanted]
+        return Block(usable, len(wanted))
+
+    def read(
+        self, extractor: str, fingerprint: str, keys: Sequence[str], names: Sequence[str]
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+        """The rows and the faults held for these keys; what is in neither has never been measured.
+
+        Returns
+        -------
+        rows : key -> float32 (d,) in the order of ``names``.
+        faults : key -> reason.
+        """
+        block = self.open(extractor, fingerprint, names)
+        at = block.find(keys)
+        known = np.flatnonzero(at >= 0)
+        rows = dict(zip((keys[i] for i in known.tolist()), block.rows(at[known]), strict=True))
+        return rows, {key: reason for key, reason in block.faults(keys).items() if key not in rows}
+
+    def shards(self, extractor: str, fingerprint: str) -> list[Path]:
+        """Shard files in a fixed order."""
+        return sorted(self.folder(extractor, fingerprint).glob("*.arrow"))
+
+    def folder(self, extractor: str, fingerprint: str) -> Path:
+        """Where the shards of one extractor version lie."""
+        return self.root / FEATURES / extractor / fingerprint
+
+    def _open_all(self, extractor: str, fingerprint: str) -> list[Shard]:
+        for _ in range(_LISTINGS):
+            paths = self.shards(extractor, fingerprint)
+            new = [path for path in paths if path not in self._opened]
+            with ThreadPoolExecutor(_THREADS) as pool:
+                opened = list(pool.map(_open_or_vanished, new))
+            gone = {path for path, (_, is_gone) in zip(new, opened, strict=True) if is_gone}
+            for path, (shard, is_gone) in zip(new, opened, strict=True):
+                if not is_gone:
+                    self._opened[path] = shard
+            if not gone:  # else another process has merged them into a new shard, which a second listing shows
+                break
+        folder, listed = self.folder(extractor, fingerprint), set(paths)
+        for path in [path for path in self._opened if path.parent == folder and path not in listed]:
+            del self._opened[path]  # merged away: lets go of the mapping
+        return [shard for path in paths if (shard := self._opened.get(path)) is not None]
 
 
 def default_store() -> Path:
@@ -54,129 +241,72 @@ def default_store() -> Path:
     return Path(user_cache_dir("fusion-cells", appauthor=False))
 
 
-class FeatureStore:
-    """Rows of features by content key, one folder for each extractor and fingerprint.
+def open_shard(path: Path) -> Shard | None:
+    """The shard, mapped into memory, or None where it is of another format or was written for another folder.
 
-    Parameters
-    ----------
-    root : the store's folder; made when first written to.
+    Raises
+    ------
+    ShardDamaged : its bytes are not those it was named after.
+    OSError : it cannot be read, or is no longer there.
     """
-
-    def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root) if root is not None else default_store()
-
-    def write(
-        self,
-        extractor: str,
-        fingerprint: str,
-        names: Sequence[str],
-        rows: Mapping[str, NDArray[np.float32]],
-        faults: Mapping[str, str] | None = None,
-    ) -> None:
-        """Add one shard.
-
-        Parameters
-        ----------
-        names : the d feature names, kept in the shard.
-        rows : content key -> float32 (d,).
-        faults : content key -> why that cell cannot be measured, so that it is not tried again.
-
-        Raises
-        ------
-        StoreError : the folder cannot be written or the disk is full; nothing half-written is left.
-        """
-        faults = faults or {}
-        if not rows and not faults:
-            return
-        content = _to_arrow(names, rows, faults)
-        try:
-            write_atomically(self._folder(extractor, fingerprint) / f"{sha256(content)}.arrow", content)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to the feature store {self.root}",
-                found=str(error.strerror or error).lower(),
-                do="Free some space, or choose another folder with --store or FUSION_CACHE.",
-            ) from error
-
-    def read(
-        self, extractor: str, fingerprint: str, keys: Sequence[str], names: Sequence[str]
-    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-        """The rows and the faults held for these keys; what is in neither has never been measured.
-
-        Damaged shards are left out, and so their cells are measured again.
-
-        Returns
-        -------
-        rows : key -> float32 (d,) in the order of ``names``.
-        faults : key -> reason.
-        """
-        wanted = set(keys)
-        rows: dict[str, NDArray[np.float32]] = {}
-        faults: dict[str, str] = {}
-        for path in self.shards(extractor, fingerprint):
-            table = _open(path)
-            if table is None:
-                _log.warning("%s is damaged: its cells are measured again", path)
-                continue
-            if json.loads(table.schema.metadata[b"features"]) != list(names):
-                continue
-            values = table["features"].combine_chunks().flatten().to_numpy().reshape(-1, len(names))
-            reasons = table["fault"].to_pylist()
-            for at, key in enumerate(table["key"].to_pylist()):
-                if key not in wanted:
-                    continue
-                if reasons[at]:
-                    faults.setdefault(key, reasons[at])
-                else:
-                    rows.setdefault(key, values[at])
-        return rows, {key: reason for key, reason in faults.items() if key not in rows}
-
-    def shards(self, extractor: str, fingerprint: str) -> list[Path]:
-        """Shard files in a fixed order."""
-        return sorted(self._folder(extractor, fingerprint).glob("*.arrow"))
-
-    def held(self) -> Iterator[Held]:
-        """Everything the store holds, by extractor and fingerprint."""
-        for folder in sorted((self.root / "features").glob("*/*")):
-            shards = list(folder.glob("*.arrow"))
-            size = sum(shard.stat().st_size for shard in shards)
-            yield Held(folder.parent.name, folder.name, len(shards), size)
-
-    def damaged(self) -> Iterator[Path]:
-        """Shards whose bytes are no longer what their name says."""
-        yield from (path for path in sorted((self.root / "features").glob("*/*/*.arrow")) if _open(path) is None)
-
-    def _folder(self, extractor: str, fingerprint: str) -> Path:
-        return self.root / "features" / extractor / fingerprint
-
-
-def _to_arrow(names: Sequence[str], rows: Mapping[str, NDArray[np.float32]], faults: Mapping[str, str]) -> bytes:
     import pyarrow as pa
 
-    values = np.full((len(rows) + len(faults), len(names)), np.nan, np.float32)
-    if rows:
-        values[: len(rows)] = np.stack(list(rows.values()))
+    if file_sha256(path) != path.stem:
+        raise ShardDamaged(path)
+    # From here on the bytes are those that were written, and shards are never changed: what follows can be relied on.
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    metadata = table.schema.metadata or {}
+    if metadata.get(b"format") != FORMAT.encode():
+        return None
+    facts = json.loads(metadata[b"facts"])
+    if (facts["extractor"], facts["fingerprint"]) != (path.parent.parent.name, path.parent.name):
+        return None  # copied here from elsewhere: numbers of another extractor
+    count, names = int(metadata[b"measured"]), facts["features"]
+    keys, features, reasons = (table[name].combine_chunks() for name in ("key", "features", "fault"))
+    values = features.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(names))
+    return Shard(path, names, facts["about"], keys[:count], values[:count], keys[count:], reasons[count:])
+
+
+def _open_or_vanished(path: Path) -> tuple[Shard | None, bool]:
+    """The shard, None where it is not to be used; and whether it has gone since it was listed."""
+    try:
+        return open_shard(path), False
+    except FileNotFoundError:
+        return None, True
+    except ShardDamaged:
+        _log.warning("%s is damaged: its cells are measured again; fusion cache verify sets it aside", path)
+    except OSError as error:
+        _log.warning("%s cannot be read (%s): its cells are measured again", path, error.strerror or error)
+    return None, False
+
+
+def _positions(keys: Sequence[str], among: pa.ChunkedArray) -> NDArray[np.intp]:
+    """Index of the first occurrence of every key, -1 where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not len(among) or not len(keys):
+        return np.full(len(keys), -1, np.intp)
+    found = pc.index_in(pa.array(keys, pa.string()), value_set=among)
+    return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.intp)
+
+
+def _to_arrow(
+    facts: Mapping[str, Any], keys: Sequence[str], values: NDArray[np.float32], faults: Mapping[str, str]
+) -> bytes:
+    import pyarrow as pa
+
+    width = len(facts["features"])
+    padded = np.concatenate([values, np.full((len(faults), width), np.nan, np.float32)])
     columns = {
-        "key": pa.array([*rows, *faults], pa.string()),
-        "features": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), len(names)),
-        "fault": pa.array([None] * len(rows) + list(faults.values()), pa.string()),
+        "key": pa.array([*keys, *faults], pa.string()),
+        "features": pa.FixedSizeListArray.from_arrays(pa.array(padded.ravel()), width),
+        "fault": pa.array([None] * len(keys) + list(faults.values()), pa.string()),
     }
-    table = pa.table(columns).replace_schema_metadata({"features": json.dumps(list(names)), "format": FORMAT})
+    metadata = {"facts": json.dumps(facts, sort_keys=True, default=list), "measured": str(len(keys)), "format": FORMAT}
+    table = pa.table(columns).replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+        writer.write_table(table)  # as one batch: its values then lie in one piece, and are mapped without a copy
     return sink.getvalue().to_pybytes()
-
-
-def _open(path: Path) -> pa.Table | None:
-    """The shard's table, or None where its bytes are not those it was named after."""
-    import pyarrow as pa
-
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:  # another process tidied it away since it was listed
-        return None
-    if sha256(content) != path.stem:
-        return None
-    table = pa.ipc.open_file(content).read_all()
-    return table if table.schema.metadata.get(b"format") == FORMAT.encode() else None

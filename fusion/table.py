@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import UsageError
-from fusion.files import write_atomically
+from fusion.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,13 +112,40 @@ class FeatureTable:
         ------
         UsageError : another ending.
         """
-        check_export(path)
-        sink = BytesIO()
+        export(path, [self])
+
+
+def export(path: Path, parts: Iterable[FeatureTable]) -> None:
+    """Write tables with the same columns below each other, whole or not at all, holding one at a time.
+
+    Raises
+    ------
+    UsageError : the name ends in neither .parquet nor .csv.
+    """
+    check_export(path)
+    with replacing(path) as stream:
         if path.suffix.lower() == ".parquet":
-            self.to_frame().to_parquet(sink, index=False)
+            _write_parquet(stream, parts)
         else:
-            self.to_frame().to_csv(sink, index=False)
-        write_atomically(path, sink.getvalue())
+            for at, part in enumerate(parts):
+                part.to_frame().to_csv(stream, index=False, header=at == 0)
+
+
+def _write_parquet(stream: BinaryIO, parts: Iterable[FeatureTable]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    for part in parts:
+        if writer is None:
+            # Said once for all parts: one that knows no subject would otherwise have a column of another type.
+            texts = [(name, pa.string()) for name in ("name", "key", "label", "subject")]
+            numbers = [(name, pa.float32()) for name in part.columns]
+            schema = pa.schema([*texts, ("group", pa.int64()), ("fold", pa.string()), *numbers])
+            writer = pq.ParquetWriter(stream, schema)
+        writer.write_table(pa.Table.from_pandas(part.to_frame(), writer.schema, preserve_index=False))
+    if writer is not None:
+        writer.close()
 
 
 def check_export(path: Path) -> None:

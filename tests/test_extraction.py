@@ -120,7 +120,7 @@ def test_a_black_picture_is_skipped_counted_and_not_tried_again(class_folders, s
         (fault,) = found.faults
         assert (fault.path.name, fault.stage) == ("black.png", "cell")
         assert "fully black" in fault.reason
-        monkeypatch.setattr("fusion.extraction.make_cell", lambda *_: pytest.fail("tried again"))
+        monkeypatch.setattr("fusion.measuring.make_cell", lambda *_: pytest.fail("tried again"))
 
 
 def test_an_extractor_that_trips_costs_the_cells_it_trips_on(class_folders, store):

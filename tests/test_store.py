@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from fusion.store import FeatureStore, StoreError
+from fusion.upkeep import held, verify
 
 NAMES = ["a", "b", "c"]
 
@@ -67,12 +68,14 @@ def test_any_flipped_bit_is_found(tmp_path_factory, at, bit):
     content = bytearray(shard.read_bytes())
     content[int(at * len(content))] ^= 1 << bit
     shard.write_bytes(content)
-    assert list(store.damaged()) == [shard]
     intact = store.read("texture", "f1", ["k1", "k2", "k3"], NAMES)[0]
     expected = rows("k1", "k2") | rows("k3", seed=1)
     assert len(intact) in {1, 2}
     for key, row in intact.items():
         assert_array_equal(row, expected[key])
+    (aside,) = verify(store)[1]
+    assert aside.read_bytes() == bytes(content)
+    assert verify(store) == (1, [])
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
@@ -94,4 +97,4 @@ def test_a_write_that_fails_leaves_nothing_behind(store, monkeypatch):
 def test_what_is_held_is_listed(store):
     store.write("texture", "f1", NAMES, rows("k1"))
     store.write("colour", "f2", NAMES, rows("k1"))
-    assert [(h.extractor, h.fingerprint, h.shards) for h in store.held()] == [("colour", "f2", 1), ("texture", "f1", 1)]
+    assert [(h.extractor, h.fingerprint, h.shards) for h in held(store)] == [("colour", "f2", 1), ("texture", "f1", 1)]

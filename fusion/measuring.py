@@ -1,0 +1,125 @@
+"""Measuring cells: a picture is read, decoded and cropped once for all extractors that miss it.
+
+What runs in worker processes is here, and nothing of it knows the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.cells import Cell, CellError, ImageError, decode_mask, decode_picture, make_cell, read_bytes
+from fusion.datasets import Fault, Sample, content_key
+from fusion.files import sha256
+from fusion.plugins import Extractor
+
+
+@dataclass
+class Measured:
+    """What became of one sample.
+
+    Attributes
+    ----------
+    need : names of the extractors that it lacked.
+    rows, faults : by extractor, what was measured and what went wrong.
+    permanent : whether the faults are the picture's own, and will be the same tomorrow.
+    cell : the crop, for extractors that run in the main process; None once it has served.
+    """
+
+    sample: Sample
+    need: frozenset[str]
+    rows: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    permanent: bool = False
+    cell: Cell | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measures tasks of (sample, names of the extractors it lacks); picklable, for it goes to the workers.
+
+    Attributes
+    ----------
+    extractors : those that run beside the decoding.
+    cells_for : names of those that run elsewhere, and get the crop.
+    """
+
+    extractors: tuple[Extractor, ...]
+    cells_for: frozenset[str]
+
+    def __call__(self, task: Sequence[tuple[Sample, frozenset[str]]]) -> list[Measured]:
+        return [self._measure(sample, need) for sample, need in task]
+
+    def _measure(self, sample: Sample, need: frozenset[str]) -> Measured:
+        measured = Measured(sample, need)
+        try:
+            cell = _read(sample)
+        except CellError as error:
+            reason = error.what + (f" ({error.found})" if error.found else "")
+            stage = "read" if isinstance(error, ImageError) else "cell"
+            measured.faults = {name: Fault(sample.path, stage, reason) for name in need}
+            # A picture without a cell stays one; a file that could not be read may be back tomorrow.
+            measured.permanent = not isinstance(error, ImageError)
+            return measured
+        except MemoryError:
+            measured.faults = {name: Fault(sample.path, "read", "needs more memory than there is") for name in need}
+            return measured
+        for extractor in self.extractors:
+            if extractor.name in need:
+                try:
+                    measured.rows[extractor.name] = check_rows(extractor, extractor.extract([cell]), 1)[0]
+                except Exception as error:  # one cell's trouble must not stop a million: it is counted and named
+                    measured.faults[extractor.name] = _extractor_fault(sample, extractor, error)
+        measured.cell = cell if need & self.cells_for else None
+        return measured
+
+
+def lost(item: tuple[Sample, frozenset[str]]) -> Measured:
+    """The outcome of a sample that its worker process did not survive."""
+    sample, need = item
+    reason = "the worker process died of it: out of memory, or a crash in a library"
+    return Measured(sample, need, faults={name: Fault(sample.path, "extract", reason) for name in need})
+
+
+def embed(extractor: Extractor, measured: Sequence[Measured]) -> None:
+    """Run a network over the crops of these samples; if the batch fails, find the cell it fails on."""
+    cells = [m.cell for m in measured if m.cell is not None]
+    if not cells:
+        return
+    try:
+        rows = list(check_rows(extractor, extractor.extract(cells), len(cells)))
+    except (ValueError, ArithmeticError) as error:
+        if len(measured) > 1:
+            for m in measured:
+                embed(extractor, [m])
+        else:
+            measured[0].faults[extractor.name] = _extractor_fault(measured[0].sample, extractor, error)
+        return
+    for m, row in zip(measured, rows, strict=True):
+        m.rows[extractor.name] = row
+
+
+def check_rows(extractor: Extractor, rows: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """``rows`` if they keep the protocol: float32 (n, d) without inf; ValueError otherwise."""
+    names = extractor.feature_names()
+    if rows.shape != (n, len(names)) or rows.dtype != np.float32:
+        raise ValueError(f"returned {rows.dtype} {rows.shape}, promised float32 {(n, len(names))}")
+    infinite = np.isinf(rows).any(axis=0)
+    if infinite.any():
+        raise ValueError(f"{names[int(infinite.argmax())]} is infinite")
+    return rows
+
+
+def _read(sample: Sample) -> Cell:
+    picture = read_bytes(sample.path)
+    mask = None if sample.mask_path is None else read_bytes(sample.mask_path)
+    if content_key(sha256(picture), None if mask is None else sha256(mask)) != sample.key:
+        raise ImageError("changed while the data set was being read")
+    return make_cell(decode_picture(picture), None if mask is None else decode_mask(mask), sample.um_per_px)
+
+
+def _extractor_fault(sample: Sample, extractor: Extractor, error: Exception) -> Fault:
+    return Fault(sample.path, "extract", f"{extractor.name}: {type(error).__name__}: {error}")
