@@ -1,7 +1,7 @@
 """What is in which file, remembered: (path, size, mtime) -> content hash and whether it decodes.
 
-Ten thousand unchanged pictures are then not read again. The index is a cache and nothing more: a damaged or missing
-one is made anew, and two processes writing it at once only lose each other's news.
+A hundred thousand unchanged pictures are then known again in seconds. The index is a cache and nothing more: a damaged
+or missing one is made anew, and two processes writing it at once only lose each other's news.
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fusion.cells import CellError, decode_mask, decode_picture, read_bytes
+import numpy as np
+from numpy.typing import NDArray
+
 from fusion.files import sha256, write_atomically
+from fusion.pictures import CellError, decode_mask, decode_picture, read_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _log = logging.getLogger("fusion")
 
@@ -25,8 +32,11 @@ _SETTLED_NS = 2_000_000_000
 #: Reading and hashing let go of the interpreter lock; beyond eight threads a disk gains nothing.
 _THREADS = min(8, 2 * (os.cpu_count() or 1))
 
+#: Files that are read between two looks at the clock, and seconds after which what is known so far is written down.
+_PORTION, _REMEMBER_SECONDS = 1024, 60.0
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used."""
 
@@ -52,31 +62,50 @@ class FileIndex:
 
         Raises nothing for a bad file: its ``fault`` says what is wrong with it.
         """
-        # Absolute names: the same file is known again from another working folder.
-        names = {path: path.absolute() for path in (*pictures, *masks)}
-        wanted = {names[path]: decode_picture for path in pictures}
-        wanted |= {names[path]: decode_mask for path in masks}
-        stamps = {path: _stamp(path) for path in wanted}
-        stale = [path for path in wanted if self._known.get(path, (None,))[0] != stamps[path] or stamps[path] is None]
-        fresh: dict[Path, Content] = {}
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for path, content in zip(stale, pool.map(lambda path: _inspect(path, wanted[path]), stale), strict=True):
-                fresh[path] = content
-                if progress is not None:
-                    progress(len(fresh), len(stale))
+        decoders: dict[Path, Callable] = dict.fromkeys(pictures, decode_picture)
+        decoders |= dict.fromkeys(masks, decode_mask)
+        paths = list(decoders)
+        names = _absolute(paths)
+        stamps = _stamps(names)
+        found, is_current = self._find(names, stamps)
+        contents = dict(zip(paths, found, strict=True))
+        stale = np.flatnonzero(~is_current)
         self.files_read += len(stale)
-        self._remember(fresh, stamps)
-        return {path: fresh[name] if name in fresh else self._known[name][1] for path, name in names.items()}
+        fresh: dict[int, Content] = {}
+        started = time.monotonic()
+        try:
+            for at, content in _inspect_all([paths[i] for i in stale], decoders):
+                contents[paths[stale[at]]] = fresh[int(stale[at])] = content
+                if progress is not None:
+                    progress(at + 1, len(stale))
+                if at % _PORTION == 0 and time.monotonic() - started > _REMEMBER_SECONDS:
+                    self._remember(names, stamps, fresh)
+                    started, fresh = time.monotonic(), {}
+        finally:  # also on an interrupt: what has been read is not read again
+            self._remember(names, stamps, fresh)
+        return contents
 
-    def _remember(self, fresh: dict[Path, Content], stamps: dict[Path, tuple[int, int] | None]) -> None:
+    def _find(self, names: Sequence[bytes], stamps: NDArray[np.int64]) -> tuple[list[Content], NDArray[np.bool_]]:
+        """What is remembered of every file, and whether the file is still the same."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        at = pc.index_in(pa.array(names, pa.binary()), value_set=self._known["path"])
+        rows = self._known.take(pc.fill_null(at, 0)) if len(self._known) else None
+        if rows is None:
+            return [Content("")] * len(names), np.zeros(len(names), bool)
+        remembered = np.stack([rows["size"].to_numpy(), rows["mtime_ns"].to_numpy()], axis=1)
+        is_known = at.is_valid().to_numpy(zero_copy_only=False)
+        contents = list(map(Content, rows["sha256"].to_pylist(), rows["fault"].to_pylist()))
+        return contents, is_known & (remembered == stamps).all(axis=1) & (stamps[:, 0] >= 0)
+
+    def _remember(self, names: Sequence[bytes], stamps: NDArray[np.int64], fresh: dict[int, Content]) -> None:
         now = time.time_ns()
         settled = {
-            path: (stamp, content)
-            for path, content in fresh.items()
-            if (stamp := stamps[path]) is not None and now - stamp[1] > _SETTLED_NS
+            i: content for i, content in fresh.items() if stamps[i, 0] >= 0 and now - stamps[i, 1] > _SETTLED_NS
         }
         if settled:
-            self._known |= settled
+            self._known = _updated(self._known, names, stamps, settled)
             try:
                 _write(self.path, self._known)
             except OSError as error:  # a read-only store serves well for reading features
@@ -84,15 +113,30 @@ class FileIndex:
                 _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
 
 
-_Known = dict[Path, tuple[tuple[int, int], Content]]
+def _absolute(paths: Sequence[Path]) -> list[bytes]:
+    """Absolute names, so that the same file is known again from another working folder. Bytes, as names are on most
+    systems: text would refuse some of them."""
+    here = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118  # pathlib takes ten times as long
+    return [os.fsencode(name if os.path.isabs(name) else here + name) for name in map(os.fspath, paths)]  # noqa: PTH117
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+def _stamps(names: Sequence[bytes]) -> NDArray[np.int64]:
+    """int64 (n, 2): size and time of change in ns of every file, -1 where it cannot be told."""
+    stamps = np.full((len(names), 2), -1, np.int64)
+    for at, name in enumerate(names):
+        try:
+            status = os.stat(name)  # noqa: PTH116
+        except (OSError, ValueError):  # not there, or a name that no file can have: reading it will tell
+            continue
+        stamps[at] = status.st_size, status.st_mtime_ns
+    return stamps
+
+
+def _inspect_all(paths: Sequence[Path], decoders: dict[Path, Callable]) -> Iterator[tuple[int, Content]]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(paths), _PORTION):  # a million tasks waiting in the pool would fill the memory
+            part = paths[start : start + _PORTION]
+            yield from enumerate(pool.map(lambda path: _inspect(path, decoders[path]), part), start)
 
 
 def _inspect(path: Path, decode: Callable) -> Content:
@@ -101,39 +145,64 @@ def _inspect(path: Path, decode: Callable) -> Content:
         decode(content)
     except CellError as error:
         return Content("", error.what + (f" ({error.found})" if error.found else ""))
+    except MemoryError:
+        return Content("", "needs more memory than there is")
     return Content(sha256(content))
 
 
-def _read(path: Path) -> _Known:
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("path", pa.binary()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+            ("sha256", pa.string()),
+            ("fault", pa.string()),
+        ]
+    )
+
+
+def _updated(
+    known: pa.Table, names: Sequence[bytes], stamps: NDArray[np.int64], fresh: dict[int, Content]
+) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    at = list(fresh)
+    new = pa.table(
+        [
+            pa.array([names[i] for i in at], pa.binary()),
+            pa.array(stamps[at, 0]),
+            pa.array(stamps[at, 1]),
+            pa.array([content.sha256 for content in fresh.values()], pa.string()),
+            pa.array([content.fault for content in fresh.values()], pa.string()),
+        ],
+        schema=_schema(),
+    )
+    kept = known.filter(pc.invert(pc.is_in(known["path"], value_set=new["path"])))
+    return pa.concat_tables([kept, new]).combine_chunks()
+
+
+def _read(path: Path) -> pa.Table:
     """The stored index, or an empty one where there is none or its checksum is off."""
     import pyarrow as pa
 
     try:
         stored = path.read_bytes()
     except OSError:
-        return {}
+        return _schema().empty_table()
     if sha256(stored[64:]).encode() != stored[:64]:
-        return {}
-    columns = pa.ipc.open_stream(stored[64:]).read_all().to_pydict()
-    rows = zip(*(columns[name] for name in ("path", "size", "mtime_ns", "sha256", "fault")), strict=True)
-    return {Path(os.fsdecode(name)): ((size, mtime), Content(sha, fault)) for name, size, mtime, sha, fault in rows}
+        return _schema().empty_table()
+    return pa.ipc.open_stream(pa.py_buffer(stored).slice(64)).read_all()
 
 
-def _write(path: Path, known: _Known) -> None:
+def _write(path: Path, known: pa.Table) -> None:
     import pyarrow as pa
 
-    table = pa.table(
-        {
-            # Names are bytes on most systems: text would refuse some of them.
-            "path": pa.array([os.fsencode(name) for name in known], pa.binary()),
-            "size": pa.array([stamp[0] for stamp, _ in known.values()], pa.int64()),
-            "mtime_ns": pa.array([stamp[1] for stamp, _ in known.values()], pa.int64()),
-            "sha256": pa.array([content.sha256 for _, content in known.values()], pa.string()),
-            "fault": pa.array([content.fault for _, content in known.values()], pa.string()),
-        }
-    )
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_stream(sink, known.schema) as writer:
+        writer.write_table(known)
     body = sink.getvalue().to_pybytes()
     write_atomically(path, sha256(body).encode() + body)

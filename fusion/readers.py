@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class DatasetError(UsageError):
     """The data set is not one that Fusion can read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """One picture as its data set lists it, before it is opened."""
 
@@ -59,7 +59,7 @@ def read_listing(path: Path) -> tuple[str, list[Listed]]:
         if path.suffix.lower() in SUFFIXES:
             return "folder", [Listed(path)]
         return "table", read_table(path)
-    pictures = sorted(_pictures(path))
+    pictures = _pictures(path)
     tables = _cnmc_tables(path)
     if not pictures:
         raise DatasetError(f"no picture in {path}", expected=f"files ending in {', '.join(SUFFIXES)}, at any depth")
@@ -68,19 +68,34 @@ def read_listing(path: Path) -> tuple[str, list[Listed]]:
     return _class_folders(path, pictures)
 
 
-def _pictures(root: Path) -> Iterator[Path]:
-    """Every picture below ``root``; links are followed, but no folder is entered twice."""
+def _pictures(root: Path) -> list[Path]:
+    """Every picture below ``root``, sorted; links are followed, but no folder is entered twice.
+
+    A folder that cannot be listed stands in for what may be in it: it becomes a fault when it is opened.
+    """
     seen: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
+    found: list[str] = []
+    unlisted: list[str] = []
+    for folder, subfolders, files in os.walk(
+        root, followlinks=True, onerror=lambda error: unlisted.append(str(error.filename))
+    ):
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+        except OSError:
+            unlisted.append(folder)
+            continue
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         # A leading dot marks what an operating system left behind (._UID_1.bmp), never a picture.
-        yield from (
-            Path(folder, name) for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        )
+        found += [
+            os.path.join(folder, name)  # noqa: PTH118  # as text: a Path costs ten times as much
+            for name in files
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    # By the parts of the path, as paths are ordered: no name has a zero byte in it.
+    return [Path(name) for name in sorted({*found, *unlisted}, key=lambda name: name.replace(os.sep, "\0"))]
 
 
 # ---- C-NMC 2019 -----------------------------------------------------------------------------------------------------
@@ -122,9 +137,10 @@ def _cnmc_tables(root: Path) -> _Tables:
     names, and must not borrow the preliminary test's labels.
     """
     found: _Tables = {}
-    inside = (Path(folder, name) for folder, _, files in os.walk(root) for name in files)
+    walk = os.walk(root)
+    inside = [Path(folder, name) for folder, _, files in walk for name in files if name.lower().endswith(".csv")]
     beside = root.resolve().parent.glob("*_labels.csv") if root.resolve().parent != root.resolve() else ()
-    for file in [f for f in inside if f.suffix.lower() == ".csv"] + list(beside):
+    for file in [*inside, *beside]:
         if not _has_cnmc_header(file):
             continue
         folder = file.parent / file.stem.removesuffix("_labels")
