@@ -101,9 +101,7 @@ class FileIndex:
 
     def _remember(self, names: Sequence[bytes], stamps: NDArray[np.int64], fresh: dict[int, Content]) -> None:
         now = time.time_ns()
-        settled = {
-            i: content for i, content in fresh.items() if stamps[i, 0] >= 0 and now - stamps[i, 1] > _SETTLED_NS
-        }
+        settled = {i: content for i, content in fresh.items() if stamps[i, 0] >= 0 and now - stamps[i, 1] > _SETTLED_NS}
         if settled:
             self._known = _updated(self._known, names, stamps, settled)
             try:
@@ -164,9 +162,7 @@ def _schema() -> pa.Schema:
     )
 
 
-def _updated(
-    known: pa.Table, names: Sequence[bytes], stamps: NDArray[np.int64], fresh: dict[int, Content]
-) -> pa.Table:
+def _updated(known: pa.Table, names: Sequence[bytes], stamps: NDArray[np.int64], fresh: dict[int, Content]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,0 +1,60 @@
+"""What the tests of faults share: a folder of small cells, and the extract that is to survive."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, paint, write_image
+
+#: The cheapest block: what is tested here is the engine, whatever it measures.
+FEATURES = ["colour"]
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory):
+    """64 small cells of two classes."""
+    root = tmp_path_factory.mktemp("faults") / "cells"
+    for at in range(64):
+        write_image(root / "ab"[at % 2] / f"{at:02}.png", paint(at, side=32, radius=11))
+    return root
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cells, tmp_path_factory):
+    """The exported table of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = extract(cells, folder / "store", "--export", folder / "calm.csv")
+    assert done.returncode == 0, done.stderr
+    return (folder / "calm.csv").read_bytes()
+
+
+def words(data: Path, store: Path, *more: object) -> list[str]:
+    """The command line of an extract in this process, without workers."""
+    return [str(word) for word in (data, "--features", *FEATURES, "--jobs", 1, "--store", store, *more)]
+
+
+def extract(data: Path, store: Path, *more: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `fusion extract` to its end in a process of its own."""
+    command = [sys.executable, "-m", "cli", "extract", *words(data, store, *more)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def forked(mode: str, log: Path, **plan: object) -> dict:
+    """What ``forked.py`` answers."""
+    full = {"mode": mode, "log": str(log), "features": FEATURES, "flush": 4, **plan}
+    full["picture"] = str(next(Path(plan["last"][0]).rglob("*.png")))
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("forked.py")), json.dumps(full)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,140 @@
+"""Killed, filled up, and run eight times at once, an extract ends with every cell's features once, exactly."""
+
+import collections
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from fusion.store import FeatureStore
+from fusion.upkeep import compact_all, held, verify
+from tests.conftest import ROOT
+from tests.faults.conftest import FEATURES, forked, words
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
+
+
+def keys_by_shard(store):
+    """How often each key lies in the store."""
+    from fusion.store import open_shard
+
+    shards = [open_shard(path) for path in sorted((store / "features").rglob("*.arrow"))]
+    return collections.Counter(key for shard in shards for key in shard.keys.to_pylist())
+
+
+@pytest.mark.parametrize("times", [20, pytest.param(300, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, undisturbed):
+    store, table = tmp_path / "store", tmp_path / "t.csv"
+    answer = forked(
+        "kill",
+        tmp_path / "log",
+        calm=words(cells, tmp_path / "calm"),
+        words=words(cells, store),
+        times=times,
+        seed=times,
+        last=words(cells, store, "--export", table),
+    )
+    assert answer["hit"] > times / 4
+    assert answer["last"] == 0, (tmp_path / "log").read_text()
+    assert table.read_bytes() == undisturbed
+    assert verify(FeatureStore(store))[1] == []
+
+
+def test_eight_at_once_over_overlapping_cells_give_one_table(cells, tmp_path, undisturbed):
+    store, table, pictures = tmp_path / "store", tmp_path / "t.csv", sorted(cells.rglob("*.png"))
+    runs = []
+    for part in range(8):
+        folder = tmp_path / f"part{part}"
+        for picture in pictures[part * 6 : part * 6 + 22]:
+            link = folder / picture.relative_to(cells)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(picture)
+        runs.append(words(folder, store))
+    last = words(cells, store, "--export", table)
+    answer = forked("together", tmp_path / "log", runs=runs, last=last)
+    assert (answer["codes"], answer["last"]) == ([0] * 8, 0), (tmp_path / "log").read_text()
+    assert table.read_bytes() == undisturbed
+    assert [h.cells for h in held(FeatureStore(store))] == [64]
+    before, after = compact_all(FeatureStore(store))
+    assert before > after == 1
+    assert set(keys_by_shard(store).values()) == {1}
+    assert verify(FeatureStore(store)) == (1, [])
+    found = main_process_table(cells, store, tmp_path / "merged.csv")
+    assert found == undisturbed
+
+
+def test_merging_while_eight_write_loses_nothing(cells, tmp_path, undisturbed):
+    store, table = tmp_path / "store", tmp_path / "t.csv"
+    command = [sys.executable, "-c", MERGE_FOR_EVER, str(store)]
+    merging = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        last = words(cells, store, "--export", table)
+        answer = forked("together", tmp_path / "log", runs=[words(cells, store)] * 8, last=last)
+    finally:
+        merging.send_signal(signal.SIGTERM)
+        _, complaints = merging.communicate(timeout=60)
+    assert (merging.returncode, complaints) == (-signal.SIGTERM, "")
+    assert (answer["codes"], answer["last"]) == ([0] * 8, 0), (tmp_path / "log").read_text()
+    assert table.read_bytes() == undisturbed
+    assert verify(FeatureStore(store))[1] == []
+
+
+def main_process_table(cells, store, path):
+    """The table as this process reads it out of the store."""
+    from fusion.datasets import load_dataset
+    from fusion.extraction import extract
+    from fusion.plugins import build_extractor
+
+    found = extract(load_dataset(cells), [build_extractor(name) for name in FEATURES], FeatureStore(store))
+    assert found.computed == dict.fromkeys(FEATURES, 0)
+    found.save(path)
+    return path.read_bytes()
+
+
+MERGE_FOR_EVER = """
+import sys
+from fusion.store import FeatureStore
+from fusion.upkeep import compact_all
+while True:
+    compact_all(FeatureStore(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("size", [1000, 4000])
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(size, cells, tmp_path, undisturbed):
+    store, table = tmp_path / "store", tmp_path / "t.csv"
+    last = words(cells, store, "--export", table)
+    answer = forked("full", tmp_path / "log", words=words(cells, store), bytes=size, last=last)
+    told = (tmp_path / "log").read_text()
+    assert (answer["code"], answer["last"]) == (1, 0)
+    assert "cannot write to the feature store" in told
+    assert "Traceback" not in told
+    assert list(tmp_path.rglob(".partial-*")) == []
+    assert verify(FeatureStore(store))[1] == []
+    assert table.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize(("signals", "code"), [(["SIGINT"], 130), (["SIGTERM"], 130), (["SIGINT", "SIGINT"], 130)])
+def test_asked_to_stop_it_keeps_what_it_measured_and_goes_on_from_there(signals, code, cells, tmp_path, undisturbed):
+    store, table, log = tmp_path / "store", tmp_path / "t.csv", tmp_path / "events.jsonl"
+    answer = forked(
+        "signal",
+        tmp_path / "log",
+        words=words(cells, store, "--log", log),
+        wait_for=str(store),
+        signals=signals,
+        last=words(cells, store, "--export", table),
+    )
+    told = (tmp_path / "log").read_text()
+    assert (answer["code"], answer["last"]) == (code, 0), told
+    assert "what was measured is kept" in told
+    assert table.read_bytes() == undisturbed
+    assert verify(FeatureStore(store)) == (len(list(store.rglob("*.arrow"))) - 1, [])  # one of them is the index
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    written = sum(event["cells"] for event in events if event["event"] == "written")
+    assert 0 < written < 64
+    if signals != ["SIGINT", "SIGINT"]:
+        assert (events[-1]["event"], events[-1]["done"]) == ("stopped", written)
