@@ -45,16 +45,26 @@ def extract(data: Path, store: Path, *more: object, **environment: str) -> subpr
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
 
 
-def forked(mode: str, log: Path, **plan: object) -> dict:
-    """What ``forked.py`` answers."""
-    full = {"mode": mode, "log": str(log), "features": FEATURES, "flush": 4, **plan}
-    full["picture"] = str(next(Path(plan["last"][0]).rglob("*.png")))
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("forked.py")), json.dumps(full)],
+@pytest.fixture(scope="session")
+def forked(cells):
+    """A function that has ``forked.py`` carry out a plan, and gives its answer and the last run's exit code."""
+    script = [sys.executable, str(Path(__file__).with_name("forked.py"))]
+    with subprocess.Popen(
+        [*script, str(next(cells.rglob("*.png"))), *FEATURES],
         cwd=ROOT,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    ) as server:
+
+        def carry_out(mode: str, log: Path, **plan: object) -> tuple[object, int]:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.write(json.dumps({"mode": mode, "log": str(log), **plan}) + "\n")
+            server.stdin.flush()
+            answer = json.loads(server.stdout.readline())
+            return answer["answer"], answer["last"]
+
+        yield carry_out
+        server.stdin.close()

@@ -1,7 +1,7 @@
-"""Runs `fusion extract` again and again in forked processes, and kills them. A script: see ``test_kills.py``.
+"""Runs `fusion extract` again and again in forked processes, and kills them. A script: see ``conftest.py``.
 
-One process imports everything and forks a child for each run, so that three hundred runs cost seconds, not an hour.
-Its arguments are a JSON object; its last line of output is one.
+One process imports and compiles everything and forks a child for each run, so that three hundred runs cost minutes,
+not hours. Every line of its input is a plan, every line of its output an answer, both JSON.
 """
 
 import json
@@ -13,18 +13,27 @@ import sys
 import time
 from pathlib import Path
 
+# Before the fork: what each child would otherwise import, and compile, anew.
+import joblib  # noqa: F401
+import pandas  # noqa: F401
+import pyarrow.compute
+import pyarrow.ipc  # noqa: F401
 
-def run(words, before=None):
+import cli
+import fusion.extraction
+import fusion.training
+from fusion import cells, plugins
+
+
+def run(words, log, before=None):
     """Fork a child that runs the command line; its process id."""
     child = os.fork()
     if child:
         return child
     try:
         os.setsid()
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        log = os.open(plan["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         if before is not None:
             before()
         sys.argv = ["fusion", "extract", *words]
@@ -40,57 +49,50 @@ def wait(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def killed(words, times, seed):
+def kill(log, calm, words, times, seed):
     """Kill a run at a random moment, ``times`` times; how many of them were killed before they were done."""
     rng = random.Random(seed)
     hit = 0
     started = time.monotonic()
-    wait(run(plan["calm"]))
+    wait(run(calm, log))
     seconds = time.monotonic() - started
     for _ in range(times):
-        child = run(words)
+        child = run(words, log)
         time.sleep(rng.uniform(0, seconds))
         os.kill(child, signal.SIGKILL)
         hit += wait(child) == -signal.SIGKILL
     return hit
 
 
-def small_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (plan["bytes"], plan["bytes"]))
+def together(log, runs):
+    """The exit codes of runs that begin at once."""
+    return [wait(child) for child in [run(words, log) for words in runs]]
 
 
-plan = json.loads(sys.argv[1])
-# Before the fork: what each child would otherwise import, and compile, anew.
-import joblib  # noqa: E402, F401
-import pandas  # noqa: E402, F401
-import pyarrow.compute  # noqa: E402
-import pyarrow.ipc  # noqa: E402
+def full(log, words, size):
+    """The exit code of a run that can write no file larger than ``size`` bytes."""
+    return wait(run(words, log, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))))
 
-import cli  # noqa: E402
-import fusion.extraction  # noqa: E402
-import fusion.training  # noqa: E402
-from fusion import cells, plugins  # noqa: E402
+
+def interrupt(log, words, store, signals):
+    """The exit code of a run that gets signals, the first of them when it has written its first shard."""
+    child = run(words, log)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(Path(store).glob("features/*/*/*.arrow")):
+        time.sleep(0.002)
+    for name in signals:
+        os.kill(child, getattr(signal, name))
+    return wait(child)
+
 
 # Many small shards, so that most kills meet a write.
-fusion.extraction._FLUSH = plan["flush"]
-one = cells.read_cell(Path(plan["picture"]))
-for name in plan["features"]:
+fusion.extraction._FLUSH = 4
+picture, *features = sys.argv[1:]
+one = cells.read_cell(Path(picture))
+for name in features:
     plugins.build_extractor(name).extract([one])
-answer: dict = {}
-if plan["mode"] == "kill":
-    answer["hit"] = killed(plan["words"], plan["times"], plan["seed"])
-elif plan["mode"] == "together":
-    answer["codes"] = [wait(child) for child in [run(words) for words in plan["runs"]]]
-elif plan["mode"] == "full":
-    answer["code"] = wait(run(plan["words"], small_files))
-elif plan["mode"] == "signal":
-    child = run(plan["words"])
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(Path(plan["wait_for"]).glob("features/*/*/*.arrow")):
-        time.sleep(0.002)
-    for name in plan["signals"]:
-        os.kill(child, getattr(signal, name))
-    answer["code"] = wait(child)
-# In the end a run that nothing happens to.
-answer["last"] = wait(run(plan["last"]))
-print(json.dumps(answer))
+for line in sys.stdin:
+    plan = json.loads(line)
+    act, last, log = globals()[plan.pop("mode")], plan.pop("last"), plan["log"]
+    # In the end always a run that nothing happens to.
+    print(json.dumps({"answer": act(**plan), "last": wait(run(last, log))}), flush=True)

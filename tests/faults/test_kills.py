@@ -12,7 +12,7 @@ import pytest
 from fusion.store import FeatureStore
 from fusion.upkeep import compact_all, held, verify
 from tests.conftest import ROOT
-from tests.faults.conftest import FEATURES, forked, words
+from tests.faults.conftest import FEATURES, words
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
 
@@ -26,9 +26,9 @@ def keys_by_shard(store):
 
 
 @pytest.mark.parametrize("times", [20, pytest.param(300, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, undisturbed):
+def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, undisturbed, forked):
     store, table = tmp_path / "store", tmp_path / "t.csv"
-    answer = forked(
+    answer, last_code = forked(
         "kill",
         tmp_path / "log",
         calm=words(cells, tmp_path / "calm"),
@@ -37,13 +37,13 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, un
         seed=times,
         last=words(cells, store, "--export", table),
     )
-    assert answer["hit"] > times / 4
-    assert answer["last"] == 0, (tmp_path / "log").read_text()
+    assert answer > times / 4
+    assert last_code == 0, (tmp_path / "log").read_text()
     assert table.read_bytes() == undisturbed
     assert verify(FeatureStore(store))[1] == []
 
 
-def test_eight_at_once_over_overlapping_cells_give_one_table(cells, tmp_path, undisturbed):
+def test_eight_at_once_over_overlapping_cells_give_one_table(cells, tmp_path, undisturbed, forked):
     store, table, pictures = tmp_path / "store", tmp_path / "t.csv", sorted(cells.rglob("*.png"))
     runs = []
     for part in range(8):
@@ -54,8 +54,8 @@ def test_eight_at_once_over_overlapping_cells_give_one_table(cells, tmp_path, un
             link.hardlink_to(picture)
         runs.append(words(folder, store))
     last = words(cells, store, "--export", table)
-    answer = forked("together", tmp_path / "log", runs=runs, last=last)
-    assert (answer["codes"], answer["last"]) == ([0] * 8, 0), (tmp_path / "log").read_text()
+    answer, last_code = forked("together", tmp_path / "log", runs=runs, last=last)
+    assert (answer, last_code) == ([0] * 8, 0), (tmp_path / "log").read_text()
     assert table.read_bytes() == undisturbed
     assert [h.cells for h in held(FeatureStore(store))] == [64]
     before, after = compact_all(FeatureStore(store))
@@ -66,18 +66,18 @@ def test_eight_at_once_over_overlapping_cells_give_one_table(cells, tmp_path, un
     assert found == undisturbed
 
 
-def test_merging_while_eight_write_loses_nothing(cells, tmp_path, undisturbed):
+def test_merging_while_eight_write_loses_nothing(cells, tmp_path, undisturbed, forked):
     store, table = tmp_path / "store", tmp_path / "t.csv"
     command = [sys.executable, "-c", MERGE_FOR_EVER, str(store)]
     merging = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         last = words(cells, store, "--export", table)
-        answer = forked("together", tmp_path / "log", runs=[words(cells, store)] * 8, last=last)
+        answer, last_code = forked("together", tmp_path / "log", runs=[words(cells, store)] * 8, last=last)
     finally:
         merging.send_signal(signal.SIGTERM)
         _, complaints = merging.communicate(timeout=60)
     assert (merging.returncode, complaints) == (-signal.SIGTERM, "")
-    assert (answer["codes"], answer["last"]) == ([0] * 8, 0), (tmp_path / "log").read_text()
+    assert (answer, last_code) == ([0] * 8, 0), (tmp_path / "log").read_text()
     assert table.read_bytes() == undisturbed
     assert verify(FeatureStore(store))[1] == []
 
@@ -104,12 +104,12 @@ while True:
 
 
 @pytest.mark.parametrize("size", [1000, 4000])
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(size, cells, tmp_path, undisturbed):
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(size, cells, tmp_path, undisturbed, forked):
     store, table = tmp_path / "store", tmp_path / "t.csv"
     last = words(cells, store, "--export", table)
-    answer = forked("full", tmp_path / "log", words=words(cells, store), bytes=size, last=last)
+    answer, last_code = forked("full", tmp_path / "log", words=words(cells, store), size=size, last=last)
     told = (tmp_path / "log").read_text()
-    assert (answer["code"], answer["last"]) == (1, 0)
+    assert (answer, last_code) == (1, 0)
     assert "cannot write to the feature store" in told
     assert "Traceback" not in told
     assert list(tmp_path.rglob(".partial-*")) == []
@@ -118,18 +118,20 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(size, cells, tmp_pa
 
 
 @pytest.mark.parametrize(("signals", "code"), [(["SIGINT"], 130), (["SIGTERM"], 130), (["SIGINT", "SIGINT"], 130)])
-def test_asked_to_stop_it_keeps_what_it_measured_and_goes_on_from_there(signals, code, cells, tmp_path, undisturbed):
+def test_asked_to_stop_it_keeps_what_it_measured_and_goes_on_from_there(
+    signals, code, cells, tmp_path, undisturbed, forked
+):
     store, table, log = tmp_path / "store", tmp_path / "t.csv", tmp_path / "events.jsonl"
-    answer = forked(
-        "signal",
+    answer, last_code = forked(
+        "interrupt",
         tmp_path / "log",
         words=words(cells, store, "--log", log),
-        wait_for=str(store),
+        store=str(store),
         signals=signals,
         last=words(cells, store, "--export", table),
     )
     told = (tmp_path / "log").read_text()
-    assert (answer["code"], answer["last"]) == (code, 0), told
+    assert (answer, last_code) == (130, 0), told
     assert "what was measured is kept" in told
     assert table.read_bytes() == undisturbed
     assert verify(FeatureStore(store)) == (len(list(store.rglob("*.arrow"))) - 1, [])  # one of them is the index

@@ -1,0 +1,47 @@
+"""Measures spoilt pictures one after the other. A script, so that a crash of a decoder is one failed test.
+
+Arguments: a folder to work in, how many, a seed. The file `last.bin` there is the picture at work; the last line of
+the output tells the outcomes.
+"""
+
+import collections
+import json
+import random
+import signal
+import sys
+from pathlib import Path
+
+from fusion import plugins
+from fusion.datasets import Dataset, load_dataset
+from fusion.measuring import Measure
+from tests.faults.mutants import pictures, spoil
+
+#: Seconds that one picture may take.
+HANGS = 10
+
+folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+rng = random.Random(seed)
+originals = list(pictures().items())
+extractors = tuple(plugins.build_extractor(name) for name in ("morphology", "colour"))
+measure = Measure(extractors, frozenset())
+need = frozenset(extractor.name for extractor in extractors)
+outcomes: collections.Counter[str] = collections.Counter()
+reasons: collections.Counter[str] = collections.Counter()
+slowest = 0.0
+path = folder / "last.bin.png"
+for at in range(count):
+    name, content = originals[at % len(originals)]
+    path.write_bytes(spoil(content, rng))
+    signal.alarm(HANGS)  # ends the process: no decoder can be interrupted otherwise
+    dataset: Dataset = load_dataset(path, store=folder / "index")
+    for sample in dataset.samples:
+        (measured,) = measure([(sample, need)])
+        done = measured.rows.keys() | measured.faults.keys()
+        assert done == need, (name, done)
+        stages = {fault.stage for fault in measured.faults.values()}
+        outcomes["features" if not stages else "fault: " + ", ".join(sorted(stages))] += 1
+        reasons.update(fault.reason for fault in measured.faults.values() if fault.stage == "extract")
+    for fault in dataset.faults:
+        outcomes[f"fault: {fault.stage}"] += 1
+    signal.alarm(0)
+print(json.dumps({"outcomes": outcomes, "extract": reasons}))

@@ -1,0 +1,55 @@
+"""Spoilt pictures and models: a listed fault or the right numbers, never a crash, a hang or a stranger's code."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusion.headers import read_header
+from fusion.pictures import ImageError, decode_mask, decode_picture
+from tests.conftest import ROOT
+from tests.faults.mutants import pictures, spoil
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no alarm")
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_every_spoilt_picture_ends_as_features_or_as_a_fault(count, tmp_path):
+    script = Path(__file__).with_name("fuzzed.py")
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(script), str(tmp_path), str(count), "7"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert sum(told["outcomes"].values()) == count
+    assert told["outcomes"]["features"] > count / 20  # the test would say nothing if all were refused
+    assert told["outcomes"]["fault: read"] > count / 5
+    assert told["extract"] == {}
+
+
+@pytest.mark.parametrize("name", sorted(pictures()))
+def test_no_header_crashes_its_reader(name):
+    content, rng = pictures()[name], random.Random(name)
+    assert read_header(content).damage == ""
+    for _ in range(300):
+        read_header(spoil(content, rng))
+    for end in range(len(content) if len(content) < 2000 else 300):
+        read_header(content[:end])
+
+
+@pytest.mark.parametrize("name", [name for name in pictures() if name.startswith("png")])
+def test_a_png_with_a_flipped_bit_is_never_decoded(name):
+    content, rng = pictures()[name], random.Random(name)
+    for _ in range(200):
+        spoilt = bytearray(content)
+        spoilt[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        for decode in (decode_picture, decode_mask):
+            with pytest.raises(ImageError):
+                decode(bytes(spoilt))
