@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.cells import PREPARATION
 from fusion.errors import FusionError
-from fusion.files import sha256, write_atomically
+from fusion.files import file_sha256, sha256, write_atomically
 from fusion.model import FusedModel
 from fusion.plugins import Extractor
 from fusion.table import FeatureTable
@@ -37,6 +38,10 @@ _MAX_MANIFEST = 1 << 28
 
 #: Unpacked size of a stored classifier; a support vector machine of 100,000 cells with 2,000 columns has 1.6 GB.
 _MAX_UNPACKED = 4 << 30
+
+
+#: The largest file that a model has: a network of a billion parameters in 32 bits.
+_MAX_FILE = 4 << 30
 
 
 class BundleError(FusionError):
@@ -167,13 +172,29 @@ class ModelBundle:
                 subjects=frozenset(manifest["subjects"]),
                 facts=manifest["facts"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(
-                f"{folder} is not a model that this version can read", found=f"{type(error).__name__}: {error}"
-            ) from error
-        if bundle.classes != manifest["classes"]:
-            raise BundleError(f"{folder}: manifest and classifier disagree about the classes")
+            bundle._check(manifest)
+        except FusionError:
+            raise
+        except Exception as error:  # a manifest or an array of a stranger's making can trip any line above
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise BundleError(f"{folder} is not a model that this version can read", found=reason) from error
         return bundle
+
+    def _check(self, manifest: Mapping[str, Any]) -> None:
+        """Whether the parts fit together: columns, classes, and a row that goes all the way through."""
+        if self.classes != manifest["classes"]:
+            raise BundleError("manifest and classifier of the model disagree about the classes")
+        given = tuple(f"{e.name}.{feature}" for e in self.extractors for feature in e.feature_names())
+        if given != self.columns:
+            missing = [name for name in self.columns if name not in given] or list(self.columns)
+            raise BundleError(
+                "the extractors do not give the features that the model was trained on",
+                found=f"{len(given)} features, without {', '.join(map(str, missing[:3]))}",
+                expected=f"{len(self.columns)} features",
+            )
+        proba = self.model.predict_proba(np.zeros((1, len(self.columns)), np.float32))
+        if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
+            raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
 
 
 def subject_hash(subject: str) -> str:
@@ -282,7 +303,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         version, files = manifest["format"], manifest["files"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged", found=str(error)) from error
     if version != FORMAT or not isinstance(files, dict):
         raise BundleError(f"{folder} has model format {version!r}", expected=str(FORMAT))
@@ -290,7 +311,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    for path in paths:  # before any is opened: a link leads elsewhere, and a pipe would be waited for for ever
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path} is a link or a device, not a file", do="Do not use it.")
+        if status.st_size > _MAX_FILE:
+            raise BundleError(f"{path} is too large for a part of a model", found=f"{status.st_size >> 20} MB")
+    present = {path.relative_to(folder).as_posix() for path in paths} - {MANIFEST}
     listed = {str(_inside(name)) for name in manifest["files"]}
     if present != listed:
         odd = sorted(present ^ listed)
@@ -299,7 +327,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             found=f"{'unlisted' if odd[0] in present else 'missing'}: {', '.join(odd[:3])}",
         )
     for name, digest in manifest["files"].items():
-        if sha256((folder / name).read_bytes()) != digest:
+        if file_sha256(folder / name) != digest:
             raise BundleError(f"{folder / name} was changed after the model was written", do="Copy the model again.")
 
 

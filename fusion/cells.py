@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
-PREPARATION = f"1+{segmentation.VERSION}"
+PREPARATION = f"2+{segmentation.VERSION}"
 
 #: Background kept around the cell's bounding box, so that gradients and dilations at the outline have room.
 MARGIN = 8

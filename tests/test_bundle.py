@@ -1,6 +1,7 @@
 """A model folder comes back the same, can be moved, and is refused as soon as one byte of it is another."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,32 @@ def test_a_manifest_cannot_lead_outside_its_folder(folder):
     manifest = json.loads((folder / "model.json").read_text())
     edit(folder, files={**manifest["files"], "../../secret": "0" * 64})
     with pytest.raises(BundleError, match="outside"):
+        ModelBundle.load(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no links and pipes")
+def test_links_and_pipes_in_a_model_are_refused_unopened(folder, tmp_path):
+    path = next(path for path in (folder / "classifier").iterdir())
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="a link or a device"):
+        ModelBundle.load(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleError, match="a link or a device"):
+        ModelBundle.load(folder)
+
+
+def test_a_model_whose_columns_its_extractors_do_not_give_is_refused(folder):
+    manifest = json.loads((folder / "model.json").read_text())
+    edit(folder, columns=["colour.of_magic", *manifest["columns"][1:]])
+    with pytest.raises(BundleError, match=r"without colour.of_magic"):
+        ModelBundle.load(folder)
+
+
+def test_a_manifest_nested_without_end_is_refused(folder):
+    (folder / "model.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="damaged"):
         ModelBundle.load(folder)
 
 

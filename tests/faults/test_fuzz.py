@@ -53,3 +53,22 @@ def test_a_png_with_a_flipped_bit_is_never_decoded(name):
         for decode in (decode_picture, decode_mask):
             with pytest.raises(ImageError):
                 decode(bytes(spoilt))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no alarm")
+@pytest.mark.parametrize("count", [90, pytest.param(1000, marks=pytest.mark.slow)])
+def test_no_spoilt_model_runs_code_or_ends_in_a_traceback(count, tmp_path):
+    script = Path(__file__).with_name("fuzzed_models.py")
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(script), str(tmp_path), str(count), "3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["forbidden"] == []
+    assert sum(told["outcomes"].values()) == count
+    assert told["outcomes"]["damaged: refused"] > count / 10
+    assert not {"damaged: the same", "damaged: another model"} & told["outcomes"].keys()
