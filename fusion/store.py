@@ -263,7 +263,7 @@ def open_shard(path: Path) -> Shard | None:
     if (facts["extractor"], facts["fingerprint"]) != (path.parent.parent.name, path.parent.name):
         return None  # copied here from elsewhere: numbers of another extractor
     count, names = int(metadata[b"measured"]), facts["features"]
-    keys, features, reasons = (table[name].combine_chunks() for name in ("key", "features", "fault"))
+    keys, features, reasons = (table[name].chunk(0) for name in ("key", "features", "fault"))
     values = features.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(names))
     return Shard(path, names, facts["about"], keys[:count], values[:count], keys[count:], reasons[count:])
 

@@ -89,9 +89,14 @@ def _run_in_processes(
                 if stop():  # whoever asks us to stop may have told the workers too
                     return
                 yield _alone(function, task, workers, lost)
+    except GeneratorExit:  # nobody takes the results any more
+        raise
     except BaseException:
         _executor(workers).shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]  # loky's own
         raise
+    finally:
+        for _, future in pending:
+            future.cancel()
 
 
 def _alone(

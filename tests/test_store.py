@@ -1,13 +1,19 @@
 """What is written is read back bit for bit, and what was damaged is never read."""
 
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from fusion.files import file_sha256
 from fusion.store import FeatureStore, StoreError
-from fusion.upkeep import held, verify
+from fusion.upkeep import collect_garbage, compact, held, tidy, verify
 
 NAMES = ["a", "b", "c"]
 
@@ -92,6 +98,183 @@ def test_a_write_that_fails_leaves_nothing_behind(store, monkeypatch):
     with pytest.raises(StoreError, match="no space left"):
         store.write("texture", "f1", NAMES, rows("k1"))
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
+
+
+def test_shards_lie_on_the_disk_before_they_have_their_name(store, monkeypatch):
+    """The order in which a power cut must find things: folders, then bytes, then the name, then the folder again."""
+    calls = []
+
+    def recorded(name, what):
+        original = getattr(what, name)
+
+        def call(*given, **more):
+            result = original(*given, **more)
+            subject = given[0]
+            if name == "fsync":
+                subject = Path(f"/proc/self/fd/{given[0]}").readlink()
+            calls.append((name, str(subject), str(given[1]) if name == "replace" else ""))
+            return result
+
+        monkeypatch.setattr(what, name, call)
+
+    for name, what in (("fsync", os), ("replace", Path), ("mkdir", Path)):
+        recorded(name, what)
+    store.write("texture", "f1", NAMES, rows("k1"))
+    monkeypatch.undo()
+    (shard,) = store.shards("texture", "f1")
+    order = {(name, subject): at for at, (name, subject, _) in enumerate(calls)}
+    (renaming,) = [at for at, (name, _, target) in enumerate(calls) if name == "replace" and target == str(shard)]
+    partial = calls[renaming][1]
+    assert order["fsync", partial] < renaming < order["fsync", str(shard.parent)]
+    made = [subject for name, subject, _ in calls if name == "mkdir"]
+    assert str(shard.parent) in made
+    for folder in made:
+        assert order["mkdir", folder] < order["fsync", str(Path(folder).parent)] < renaming
+
+
+@pytest.mark.parametrize("lost_after", range(6))
+def test_a_power_cut_at_any_step_of_a_write_leaves_a_whole_shard_or_none(lost_after, store, monkeypatch):
+    """What has not been synchronised may be empty after a power cut; here it is."""
+    store.write("texture", "f1", NAMES, rows("k1"))
+    step, fsync, replace = 0, os.fsync, Path.replace
+
+    def cut(handle_or_path, *target):
+        nonlocal step
+        step += 1
+        if step > lost_after:
+            raise OSError(5, "Input/output error")
+        return replace(handle_or_path, *target) if target else fsync(handle_or_path)
+
+    monkeypatch.setattr("os.fsync", cut)
+    monkeypatch.setattr("pathlib.Path.replace", cut)
+    with contextlib.suppress(StoreError):
+        store.write("texture", "f1", NAMES, rows("k2", seed=1))
+    monkeypatch.undo()
+    read, _ = FeatureStore(store.root).read("texture", "f1", ["k1", "k2"], NAMES)
+    assert_array_equal(read["k1"], rows("k1")["k1"])
+    if "k2" in read:
+        assert lost_after >= 2  # synchronised, then renamed
+        assert_array_equal(read["k2"], rows("k2", seed=1)["k2"])
+    assert verify(store)[1] == []
+
+
+def test_a_shard_copied_from_another_extractor_is_not_read(store):
+    store.write("texture", "f1", NAMES, rows("k1"))
+    (shard,) = store.shards("texture", "f1")
+    elsewhere = store.folder("texture", "f2")
+    elsewhere.mkdir()
+    shutil.copy(shard, elsewhere)
+    assert store.read("texture", "f2", ["k1"], NAMES) == ({}, {})
+    assert verify(store) == (2, [])
+
+
+def test_a_shard_of_a_later_format_is_left_alone(store, monkeypatch):
+    with monkeypatch.context() as later:
+        later.setattr("fusion.store.FORMAT", "fusion-shard-99")
+        store.write("texture", "f1", NAMES, rows("k1"))
+    assert store.read("texture", "f1", ["k1"], NAMES) == ({}, {})
+    assert verify(store) == (1, [])
+
+
+def test_rows_are_mapped_from_the_file_and_outlive_it(store):
+    store.write("texture", "f1", NAMES, rows("k1", "k2"))
+    block = FeatureStore(store.root).open("texture", "f1", NAMES)
+    (shard,) = store.shards("texture", "f1")
+    assert str(shard) in Path("/proc/self/maps").read_text()
+    shard.unlink()
+    assert_array_equal(block.rows(block.find(["k2", "k1"])), np.stack([rows("k1", "k2")[key] for key in ("k2", "k1")]))
+
+
+def test_a_shard_is_checked_once_and_new_ones_are_seen(store, monkeypatch):
+    checked = []
+    original = file_sha256
+    monkeypatch.setattr("fusion.store.file_sha256", lambda path: checked.append(path) or original(path))
+    reader = FeatureStore(store.root)
+    for at in range(3):
+        store.write("texture", "f1", NAMES, rows(f"k{at}", seed=at))
+        assert len(reader.read("texture", "f1", ["k0", "k1", "k2"], NAMES)[0]) == at + 1
+    assert len(checked) == len(set(checked)) == 3
+
+
+def test_merging_keeps_every_row_once_and_the_first_of_two(store):
+    for at in range(5):
+        store.write("texture", "f1", NAMES, rows("k0", f"k{at}", seed=at), {f"bad{at}": "no cell", "k1": "no cell"})
+    keys = ["k0", "k1", "k2", "k3", "k4", "bad0", "bad4"]
+    before = store.read("texture", "f1", keys, NAMES)
+    assert compact(store, "texture", "f1") == (5, 1)
+    after = FeatureStore(store.root).read("texture", "f1", keys, NAMES)
+    assert after[1] == before[1] == {"bad0": "no cell", "bad4": "no cell"}
+    assert after[0].keys() == before[0].keys()
+    for key, row in before[0].items():
+        assert_array_equal(after[0][key], row)
+    assert compact(store, "texture", "f1") == (1, 1)
+
+
+def test_a_merge_that_cannot_be_written_takes_nothing_away(store, monkeypatch):
+    for at in range(3):
+        store.write("texture", "f1", NAMES, rows(f"k{at}", seed=at))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", full)
+        with pytest.raises(StoreError, match="no space left"):
+            compact(store, "texture", "f1")
+    assert len(store.shards("texture", "f1")) == 3
+
+
+def test_a_damaged_shard_is_not_merged_away(store):
+    for at in range(3):
+        store.write("texture", "f1", NAMES, rows(f"k{at}", seed=at))
+    damaged = store.shards("texture", "f1")[1]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    compact(store, "texture", "f1")
+    assert damaged in store.shards("texture", "f1")
+    assert verify(store)[0] == 2
+
+
+def test_a_merge_between_listing_and_opening_goes_unnoticed(store, monkeypatch):
+    for at in range(3):
+        store.write("texture", "f1", NAMES, rows(f"k{at}", seed=at))
+    reader, listing = FeatureStore(store.root), FeatureStore.shards
+
+    def stale(self, *version):
+        paths = listing(self, *version)
+        if self is reader and len(paths) > 1:
+            compact(store, "texture", "f1")
+        return paths
+
+    monkeypatch.setattr(FeatureStore, "shards", stale)
+    assert set(reader.read("texture", "f1", ["k0", "k1", "k2"], NAMES)[0]) == {"k0", "k1", "k2"}
+
+
+def test_many_small_shards_are_merged_without_being_asked(store, monkeypatch):
+    monkeypatch.setattr("fusion.upkeep.MANY", 4)
+    for at in range(6):
+        store.write("texture", "f1", NAMES, rows(f"k{at}", seed=at))
+        tidy(store, "texture", "f1")
+    assert len(store.shards("texture", "f1")) == 2
+    assert len(store.read("texture", "f1", [f"k{at}" for at in range(6)], NAMES)[0]) == 6
+
+
+def test_sweeping_out_takes_what_nobody_can_use(store):
+    from fusion import plugins
+    from fusion.cells import PREPARATION
+
+    version = plugins.build_extractor("colour").version
+    now = {"version": version, "preparation": PREPARATION}
+    for fingerprint, about in (("now", now), ("old", {**now, "version": "0"}), ("cut", {**now, "preparation": "0"})):
+        store.write("colour", fingerprint, NAMES, rows("k1"), about=about)
+    store.write("strange", "f1", NAMES, rows("k1"), about={"version": "0"})
+    (store.root / "features" / ".partial-old").touch()
+    os.utime(store.root / "features" / ".partial-old", (0, 0))
+    (store.root / "features" / ".partial-new").touch()
+    removed, freed = collect_garbage(store)
+    assert len(removed) == 3
+    assert freed > 0
+    assert [(h.extractor, h.fingerprint) for h in held(store)] == [("colour", "now"), ("strange", "f1")]
+    assert [path.name for path in store.root.rglob(".partial-*")] == [".partial-new"]
 
 
 def test_what_is_held_is_listed(store):
