@@ -222,7 +222,7 @@ def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[li
     if part == "all" or len(counts) < 2:
         return listed, []
     chosen = part or (readers.TRAIN if readers.TRAIN in counts else readers.PRELIMINARY)
-    kept = [entry for entry in listed if entry.part == chosen]
+    kept = [entry for entry in listed if entry.part in (chosen, None)]  # None: a folder that cannot be listed
     rest = ", ".join(f"{name} ({count} pictures)" for name, count in counts.items() if name != chosen)
     return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
 

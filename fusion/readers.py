@@ -59,19 +59,26 @@ def read_listing(path: Path) -> tuple[str, list[Listed]]:
         if path.suffix.lower() in SUFFIXES:
             return "folder", [Listed(path)]
         return "table", read_table(path)
-    pictures = _pictures(path)
+    pictures, unlisted = _pictures(path)
     tables = _cnmc_tables(path)
     if not pictures:
-        raise DatasetError(f"no picture in {path}", expected=f"files ending in {', '.join(SUFFIXES)}, at any depth")
+        raise DatasetError(
+            f"no picture in {path}",
+            found=f"cannot list {', '.join(map(str, unlisted[:3]))}" if unlisted else "",
+            expected=f"files ending in {', '.join(SUFFIXES)}, at any depth",
+        )
     if tables or any(_UID.match(picture.stem) for picture in pictures):
-        return "cnmc", _cnmc(path, pictures, tables)
-    return _class_folders(path, pictures)
+        layout, listed = "cnmc", _cnmc(path, pictures, tables)
+    else:
+        layout, listed = _class_folders(path, pictures)
+    # They stand for what may be in them, and become faults when they are opened.
+    return layout, listed + [Listed(folder) for folder in unlisted]
 
 
-def _pictures(root: Path) -> list[Path]:
-    """Every picture below ``root``, sorted; links are followed, but no folder is entered twice.
+def _pictures(root: Path) -> tuple[list[Path], list[Path]]:
+    """Every picture below ``root``, sorted, and the folders that cannot be listed.
 
-    A folder that cannot be listed stands in for what may be in it: it becomes a fault when it is opened.
+    Links are followed, but no folder is entered twice.
     """
     seen: set[tuple[int, int]] = set()
     found: list[str] = []
@@ -95,7 +102,8 @@ def _pictures(root: Path) -> list[Path]:
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
     # By the parts of the path, as paths are ordered: no name has a zero byte in it.
-    return [Path(name) for name in sorted({*found, *unlisted}, key=lambda name: name.replace(os.sep, "\0"))]
+    found.sort(key=lambda name: name.replace(os.sep, "\0"))
+    return [Path(name) for name in found], [Path(name) for name in sorted(set(unlisted))]
 
 
 # ---- C-NMC 2019 -----------------------------------------------------------------------------------------------------

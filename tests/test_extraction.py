@@ -1,5 +1,8 @@
 """What is measured once stays measured; one bad cell costs one cell."""
 
+import json
+import os
+import signal
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -8,8 +11,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fusion.cells import CellError
-from fusion.datasets import load_dataset
+from fusion.datasets import load_dataset, write_faults
+from fusion.errors import UsageError
 from fusion.extraction import extract
+from fusion.journal import Journal
 from fusion.store import FeatureStore
 from tests.conftest import paint, write_image
 
@@ -183,6 +188,97 @@ def test_workers_give_the_same_bytes_in_the_same_order(synthetic, tmp_path):
     together = extract(dataset, extractors, FeatureStore(tmp_path / "together"), jobs=2)
     assert alone.table.names == together.table.names
     assert alone.table.X.tobytes() == together.table.X.tobytes()
+
+
+@dataclass(frozen=True)
+class Deadly(Brightness):
+    """Dies as a library does that runs into foreign memory, on cells that are small."""
+
+    name: ClassVar[str] = "deadly"
+
+    def extract(self, cells):
+        if any(cell.mask.sum() < 300 for cell in cells):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().extract(cells)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills with a signal")
+def test_a_picture_that_kills_its_worker_costs_that_picture_only(tmp_path, store):
+    for at in range(120):
+        write_image(tmp_path / "cells" / "ab"[at % 2] / f"{at:03}.png", paint(at, radius=20 if at != 61 else 8))
+    found = extract(load_dataset(tmp_path / "cells"), [Deadly(), Network()], store, jobs=2)
+    assert len(found) == 119
+    (fault,) = found.faults
+    assert (fault.path.name, fault.stage) == ("061.png", "extract")
+    assert "worker process died" in fault.reason
+
+
+def test_a_journal_tells_what_happened(class_folders, store, tmp_path):
+    write_image(class_folders / "blast" / "black.png", np.zeros((64, 64, 3), np.uint8))
+    (class_folders / "blast" / "empty.png").touch()
+    journal = Journal(tmp_path / "log" / "events.jsonl")
+    run(class_folders, store, Brightness(), journal=journal)
+    run(class_folders, store, Brightness(), journal=journal)
+    journal.close()
+    events = [json.loads(line) for line in (tmp_path / "log" / "events.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == [
+        "start",
+        "fault",
+        "fault",
+        "written",
+        "end",
+        "start",
+        "fault",
+        "end",
+    ]
+    first, empty, black, written, end = events[:5]
+    assert (first["pictures"], first["to_measure"]) == (7, {"brightness": 7})
+    assert (empty["stage"], black["stage"]) == ("read", "cell")
+    assert (written["cells"], written["faults"]) == (6, 1)
+    assert (end["cells"], end["faults"], end["computed"]) == (6, 2, {"brightness": 6})
+    assert events[-1]["computed"] == {"brightness": 0}
+    with pytest.raises(UsageError, match="cannot write the log"):
+        Journal(class_folders)
+
+
+def test_what_was_skipped_is_written_as_a_table(class_folders, store, tmp_path):
+    import pandas as pd
+
+    (class_folders / "blast" / 'a, "b"\n.png').touch()
+    found = run(class_folders, store, Brightness())
+    write_faults(tmp_path / "faults.csv", found.faults, class_folders)
+    (row,) = pd.read_csv(tmp_path / "faults.csv").to_dict("records")
+    assert row == {"file": 'blast/a, "b"\\n.png', "stage": "read", "reason": "the file is empty"}
+    write_faults(tmp_path / "faults.csv", (), class_folders)
+    assert (tmp_path / "faults.csv").read_text().split() == ["file,stage,reason"]
+
+
+def test_cells_are_written_every_so_many_and_every_so_often(class_folders, store, monkeypatch):
+    monkeypatch.setattr("fusion.extraction._TASK", 1)
+    monkeypatch.setattr("fusion.extraction._FLUSH", 4)
+    writes = []
+    original = FeatureStore.write
+    monkeypatch.setattr(FeatureStore, "write", lambda *given: writes.append(len(given[4])) or original(*given))
+    run(class_folders, store, Brightness())
+    assert writes == [4, 2]
+    writes.clear()
+    monkeypatch.setattr("fusion.extraction._FLUSH_SECONDS", 0.0)
+    run(class_folders, store, Brightness(gain=2.0))
+    assert writes[:6] == [1] * 6
+
+
+def test_a_table_written_piece_by_piece_is_the_table(class_folders, store, tmp_path, monkeypatch):
+    found = run(class_folders, store, Brightness(), Network())
+    for suffix in (".csv", ".parquet"):
+        found.table.save(tmp_path / f"whole{suffix}")
+        with monkeypatch.context() as small:
+            small.setattr("fusion.extraction._EXPORTED", 4)
+            found.save(tmp_path / f"pieces{suffix}")
+    import pandas as pd
+
+    assert (tmp_path / "pieces.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    whole, pieces = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "pieces"))
+    pd.testing.assert_frame_equal(whole, pieces)
 
 
 def test_progress_ends_at_the_total(class_folders, store):

@@ -1,8 +1,11 @@
 """Layouts are recognised, names are taken as written, and contradictions are told."""
 
+import os
+
 import pandas as pd
 import pytest
 
+from fusion.pictures import ImageError, read_bytes
 from fusion.readers import DatasetError, read_listing
 from tests.conftest import paint, write_image
 
@@ -93,6 +96,62 @@ def test_a_loop_of_links_ends(tmp_path):
     touch(tmp_path, "blast/a.png", "normal/b.png")
     (tmp_path / "normal" / "again").symlink_to(tmp_path)
     assert len(read_listing(tmp_path)[1]) == 2
+
+
+def test_a_folder_that_cannot_be_listed_is_listed_itself(tmp_path, monkeypatch):
+    touch(tmp_path, "blast/a.png", "normal/b.png", "normal/secret/c.png")
+    scandir = os.scandir
+
+    def guarded(folder):
+        if str(folder).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr("os.scandir", guarded)
+    listed = read_listing(tmp_path)[1]
+    assert [entry.path.name for entry in listed] == ["a.png", "b.png", "secret"]
+    (_, _, fault) = [entry.path for entry in listed]
+    with pytest.raises(ImageError, match="is a folder that cannot be listed"):
+        read_bytes(fault)
+
+
+def test_a_folder_that_vanishes_while_it_is_listed(tmp_path, monkeypatch):
+    touch(tmp_path, "blast/a.png", "normal/b.png")
+    stat = os.stat
+
+    def gone(path, *more, **options):
+        if str(path).endswith("normal"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return stat(path, *more, **options)
+
+    monkeypatch.setattr("fusion.readers.os.stat", gone)
+    names = [entry.path.name for entry in read_listing(tmp_path)[1]]
+    assert names == ["a.png", "normal"]
+    (tmp_path / "blast" / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"no picture.*\n.*cannot list .*normal"):
+        read_listing(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_every_name_that_a_file_can_have_is_listed(tmp_path):
+    names = ["a b.png", "line\nbreak.png", "\"quoted\" 'twice'.png", "\N{MICROSCOPE}.png", os.fsdecode(b"c\xe9ll.png"),
+             "a,b;c.png", "-rf.png", "%s$HOME`x`.png", "\x1b[31mred.png"]  # fmt: skip
+    touch(tmp_path, *(f"blast/{name}" for name in names), "normal/x.png")
+    listed = read_listing(tmp_path)[1]
+    assert {entry.path.name for entry in listed if entry.label == "blast"} == set(names)
+    assert [entry.path for entry in listed] == sorted(entry.path for entry in listed)
+
+
+def test_links_to_nothing_and_to_each_other_are_left_to_be_missed(tmp_path):
+    touch(tmp_path, "blast/a.png", "normal/b.png")
+    (tmp_path / "blast" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "blast" / "one.png").symlink_to(tmp_path / "blast" / "two.png")
+    (tmp_path / "blast" / "two.png").symlink_to(tmp_path / "blast" / "one.png")
+    listed = [entry.path for entry in read_listing(tmp_path)[1]]
+    assert [path.name for path in listed] == ["a.png", "gone.png", "one.png", "two.png", "b.png"]
+    for path in listed[1:4]:
+        with pytest.raises(ImageError, match=r"no such file|too many levels"):
+            read_bytes(path)
 
 
 def test_a_table_with_everything(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from fusion.files import file_sha256
-from fusion.store import FeatureStore, StoreError
+from fusion.store import FeatureStore, ShardDamaged, StoreError, open_shard
 from fusion.upkeep import collect_garbage, compact, held, tidy, verify
 
 NAMES = ["a", "b", "c"]
@@ -82,6 +82,18 @@ def test_any_flipped_bit_is_found(tmp_path_factory, at, bit):
     (aside,) = verify(store)[1]
     assert aside.read_bytes() == bytes(content)
     assert verify(store) == (1, [])
+
+
+def test_a_flipped_bit_in_any_byte_is_found(store):
+    store.write("texture", "f1", NAMES, rows("k1"), {"k2": "no cell"})
+    (shard,) = store.shards("texture", "f1")
+    content = shard.read_bytes()
+    for at in range(len(content)):
+        shard.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        with pytest.raises(ShardDamaged):
+            open_shard(shard)
+    shard.write_bytes(content)
+    assert open_shard(shard) is not None
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
