@@ -19,11 +19,11 @@ from fusion.errors import FusionError
 from fusion.files import PARTIAL
 from fusion.store import FEATURES, QUARANTINE, FeatureStore, Shard, ShardDamaged, StoreError, open_shard
 
-#: A merged shard stays below this: a flipped bit costs one such file, and opening hashes it in a tenth of a second.
-SHARD_BYTES = 128 << 20
+#: A merged shard stays below this: a flipped bit costs one such file, and several of them are checked side by side.
+SHARD_BYTES = 16 << 20
 
 #: Shards below this are worth merging.
-_SMALL_BYTES = 32 << 20
+_SMALL_BYTES = 8 << 20
 
 #: As many small shards as one extractor version may gather before an extraction merges them by itself: opening one
 #: costs about 0.2 ms, so that a run with nothing to do spends well under a second on them.
