@@ -15,6 +15,7 @@ from fusion import readers
 from fusion.errors import UsageError
 from fusion.files import printable, sha256, write_atomically
 from fusion.index import Content, FileIndex
+from fusion.pictures import decode_mask
 from fusion.readers import DatasetError, Listed
 from fusion.splits import merge_groups
 from fusion.store import default_store
@@ -168,12 +169,17 @@ def load_dataset(
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
     index = FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
-    masks = [entry.mask_path for entry in listed if entry.mask_path is not None]
-    contents = index.look_up([entry.path for entry in listed], masks, progress)
+    contents = index.look_up([entry.path for entry in listed], progress=progress)
+    with_mask = [at for at, entry in enumerate(listed) if entry.mask_path is not None]
+    masks = dict(
+        zip(
+            with_mask, index.look_up([entry.mask_path for entry in listed if entry.mask_path], decode_mask), strict=True
+        )
+    )
     samples: list[Sample] = []
     faults: list[Fault] = []
-    for entry in listed:
-        sample = _sample(entry, contents)
+    for at, (entry, picture) in enumerate(zip(listed, contents, strict=True)):
+        sample = _sample(entry, picture, masks.get(at))
         (samples if isinstance(sample, Sample) else faults).append(sample)  # type: ignore[arg-type]
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
         notes.append(
@@ -227,9 +233,7 @@ def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[li
     return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
 
 
-def _sample(entry: Listed, contents: dict[Path, Content]) -> Sample | Fault:
-    picture = contents[entry.path]
-    mask = None if entry.mask_path is None else contents[entry.mask_path]
+def _sample(entry: Listed, picture: Content, mask: Content | None) -> Sample | Fault:
     if picture.fault:
         return Fault(entry.path, "read", picture.fault)
     if mask is not None and mask.fault:

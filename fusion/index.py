@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.files import sha256, write_atomically
-from fusion.pictures import CellError, decode_mask, decode_picture, read_bytes
+from fusion.pictures import CellError, decode_picture, read_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,31 +54,27 @@ class FileIndex:
 
     def look_up(
         self,
-        pictures: Sequence[Path],
-        masks: Sequence[Path] = (),
+        paths: Sequence[Path],
+        decode: Callable[[bytes], object] = decode_picture,
         progress: Callable[[int, int], None] | None = None,
-    ) -> dict[Path, Content]:
+    ) -> list[Content]:
         """The content of every file; those unknown or changed are read, hashed and decoded once.
 
         Raises nothing for a bad file: its ``fault`` says what is wrong with it.
         """
-        decoders: dict[Path, Callable] = dict.fromkeys(pictures, decode_picture)
-        decoders |= dict.fromkeys(masks, decode_mask)
-        paths = list(decoders)
         names = _absolute(paths)
         stamps = _stamps(names)
-        found, is_current = self._find(names, stamps)
-        contents = dict(zip(paths, found, strict=True))
-        stale = np.flatnonzero(~is_current)
+        contents, is_current = self._find(names, stamps)
+        stale = np.flatnonzero(~is_current).tolist()
         self.files_read += len(stale)
         fresh: dict[int, Content] = {}
         started = time.monotonic()
         try:
-            for at, content in _inspect_all([paths[i] for i in stale], decoders):
-                contents[paths[stale[at]]] = fresh[int(stale[at])] = content
+            for done, at, content in _inspect_all(paths, stale, decode):
+                contents[at] = fresh[at] = content
                 if progress is not None:
-                    progress(at + 1, len(stale))
-                if at % _PORTION == 0 and time.monotonic() - started > _REMEMBER_SECONDS:
+                    progress(done, len(stale))
+                if done % _PORTION == 0 and time.monotonic() - started > _REMEMBER_SECONDS:
                     self._remember(names, stamps, fresh)
                     started, fresh = time.monotonic(), {}
         finally:  # also on an interrupt: what has been read is not read again
@@ -130,14 +126,19 @@ def _stamps(names: Sequence[bytes]) -> NDArray[np.int64]:
     return stamps
 
 
-def _inspect_all(paths: Sequence[Path], decoders: dict[Path, Callable]) -> Iterator[tuple[int, Content]]:
+def _inspect_all(
+    paths: Sequence[Path], stale: Sequence[int], decode: Callable[[bytes], object]
+) -> Iterator[tuple[int, int, Content]]:
+    """How many are done, which one this is, and what it holds."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(paths), _PORTION):  # a million tasks waiting in the pool would fill the memory
-            part = paths[start : start + _PORTION]
-            yield from enumerate(pool.map(lambda path: _inspect(path, decoders[path]), part), start)
+        for start in range(0, len(stale), _PORTION):  # a million tasks waiting in the pool would fill the memory
+            part = stale[start : start + _PORTION]
+            found = pool.map(lambda at: _inspect(paths[at], decode), part)
+            for done, (at, content) in enumerate(zip(part, found, strict=True), start + 1):
+                yield done, at, content
 
 
-def _inspect(path: Path, decode: Callable) -> Content:
+def _inspect(path: Path, decode: Callable[[bytes], object]) -> Content:
     try:
         content = read_bytes(path)
         decode(content)

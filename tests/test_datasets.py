@@ -123,7 +123,7 @@ def test_unchanged_files_are_not_read_again(class_folders, tmp_path):
     write_image(pictures[0], paint(99))
     settle(*pictures[1:])
     third = FileIndex(tmp_path / "index.arrow")
-    assert third.look_up(pictures)[pictures[0]].sha256 == sha256(pictures[0].read_bytes())
+    assert third.look_up(pictures)[0].sha256 == sha256(pictures[0].read_bytes())
     assert third.files_read == 1
 
 
