@@ -6,6 +6,7 @@ or missing one is made anew, and two processes writing it at once only lose each
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.files import sha256, write_atomically
+from fusion.files import replacing, sha256
 from fusion.pictures import CellError, decode_picture, read_bytes
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ class FileIndex:
         import pyarrow.compute as pc
 
         at = pc.index_in(pa.array(names, pa.binary()), value_set=self._known["path"])
-        rows = self._known.take(pc.fill_null(at, 0)) if len(self._known) else None
-        if rows is None:
+        if not len(self._known):
             return [Content("")] * len(names), np.zeros(len(names), bool)
+        rows = self._known.drop_columns(["path"]).take(pc.fill_null(at, 0))
         remembered = np.stack([rows["size"].to_numpy(), rows["mtime_ns"].to_numpy()], axis=1)
         is_known = at.is_valid().to_numpy(zero_copy_only=False)
         contents = list(map(Content, rows["sha256"].to_pylist(), rows["fault"].to_pylist()))
@@ -190,9 +191,10 @@ def _read(path: Path) -> pa.Table:
         stored = path.read_bytes()
     except OSError:
         return _schema().empty_table()
-    if sha256(stored[64:]).encode() != stored[:64]:
+    content = pa.py_buffer(stored).slice(64)
+    if hashlib.sha256(content).hexdigest().encode() != stored[:64]:
         return _schema().empty_table()
-    return pa.ipc.open_stream(pa.py_buffer(stored).slice(64)).read_all()
+    return pa.ipc.open_stream(content).read_all()
 
 
 def _write(path: Path, known: pa.Table) -> None:
@@ -201,5 +203,7 @@ def _write(path: Path, known: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, known.schema) as writer:
         writer.write_table(known)
-    body = sink.getvalue().to_pybytes()
-    write_atomically(path, sha256(body).encode() + body)
+    body = sink.getvalue()
+    with replacing(path) as stream:
+        stream.write(hashlib.sha256(body).hexdigest().encode())
+        stream.write(body)
