@@ -124,12 +124,10 @@ def _submit(
 
 
 def _executor(workers: int) -> Executor:
-    """The pool of this process, a new one where the last has broken."""
-    from joblib.externals.loky import get_reusable_executor
+    """The pool of this process, a new one where the last has broken. It is the one that joblib keeps for everybody."""
+    from joblib.executor import get_memmapping_executor
 
-    return get_reusable_executor(
-        max_workers=workers, timeout=60, initializer=_begin, initargs=(os.getpid(),), env=_ONE_THREAD
-    )
+    return get_memmapping_executor(workers, timeout=60, initializer=_begin, initargs=(os.getpid(),), env=_ONE_THREAD)
 
 
 def _begin(parent: int) -> None:

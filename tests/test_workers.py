@@ -48,6 +48,14 @@ def test_an_item_that_kills_its_worker_is_lost_alone():
     assert found == [2 * item if item != 7 else "lost 7" for item in range(40)]
 
 
+def test_joblib_works_beside_it():
+    from joblib import Parallel, delayed
+
+    list(workers.run(double, tasks(8), 2, lost, never))
+    assert Parallel(n_jobs=2)(delayed(double)([at]) for at in range(2)) == [[0], [2]]
+    assert list(workers.run(double, tasks(8), 2, lost, never)) == [double(task) for task in tasks(8)]
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_tasks_are_taken_no_faster_than_results(processes):
     taken = 0
