@@ -84,7 +84,11 @@ def perimeter(outline: Outline) -> float:
 
 
 def convex_area(outline: Outline) -> float:
-    """The number of pixels whose centre lies in or on the convex hull of all pixel centres.  Unit: pixels squared."""
+    """The number of pixels whose centre lies in or on the convex hull of all pixel centres.  Unit: pixels squared.
+
+    Counted exactly, without drawing the hull: inner and border points of a polygon with whole corners.
+    Source: Pick (1899), Sitzungsberichte Lotos Prag 19:311-319.
+    """
     return outline.hull_points
 
 

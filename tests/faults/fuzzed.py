@@ -29,6 +29,9 @@ outcomes: collections.Counter[str] = collections.Counter()
 reasons: collections.Counter[str] = collections.Counter()
 slowest = 0.0
 path = folder / "last.bin.png"
+# Compiling the loops for the first time takes longer than any picture may: a whole picture first, without a limit.
+path.write_bytes(originals[0][1])
+measure([(sample, need) for sample in load_dataset(path, store=folder / "index").samples])
 for at in range(count):
     name, content = originals[at % len(originals)]
     path.write_bytes(spoil(content, rng))
