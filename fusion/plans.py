@@ -208,7 +208,10 @@ def _listed_twice(table: FeatureTable) -> list[str]:
     extra, torn = len(table) - len(labels), sum(len(found) > 1 for found in labels.values())
     notes = []
     if extra:
-        notes.append(f"{extra} cells are copies of others: they stay on the same side of every split, and count twice.")
+        cells = (
+            "1 cell is a copy of another: it stays" if extra == 1 else f"{extra} cells are copies of others: they stay"
+        )
+        notes.append(f"{cells} on the same side of every split, and each is counted.")
     if torn:
         notes.append(f"{torn} pictures have several labels: no classifier can be right about both.")
     return notes
