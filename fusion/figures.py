@@ -76,7 +76,7 @@ def difference_plot(result: Result) -> Figure | None:
     axes.axvline(0, color="0.5", linewidth=1, linestyle="--")
     axes.set_yticks(range(len(rows)), [row["second"] for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(f"balanced accuracy of {rows[0]['first']} minus that of the other")
+    axes.set_xlabel("balanced accuracy: the best minus this one, with 95% interval")
     _plain(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
