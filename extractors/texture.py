@@ -1,42 +1,42 @@
-"""Texture of the cell and of its nucleus: co-occurrence statistics and local binary patterns.
+"""Texture of the cell and of its nucleus: co-occurrence, runs, zones, patterns, coarseness and chromatin.
 
 Only pixels inside the mask are ever looked at: a black background counted as texture would measure the cell's area.
+The nucleus lies inside the cell, so most counts are made once for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors import kernels
+from extractors import chromatin, cooccurrence, patterns, runs_and_zones, scales
+from extractors.descriptions import Description, described
 from fusion.cells import Cell
 
 Values = NDArray[np.float64]
 
 REGIONS = ("cell", "nucleus")
 
-#: Steps (rows, columns) at 0, 45, 90 and 135 degrees. A diagonal step of distance d is exactly (d, d) pixels: rounding
-#: it to the circle instead makes distance 2 at 45 degrees the same pairs as distance 1.
-STEPS = ((0, 1), (-1, 1), (-1, 0), (-1, -1))
-
 
 @dataclass(frozen=True)
 class Texture:
-    """Co-occurrence statistics and local binary patterns of grey values, over pixels of the mask only.
+    """Texture of grey values, and of the nucleus' chromatin, over pixels of the mask only.
 
     Grey is the luma of the picture, 0.299 R + 0.587 G + 0.114 B in whole numbers. Every value is without unit unless
     its function says otherwise.
 
     Parameters
     ----------
-    levels : grey levels that co-occurrences are counted over, 2 to 256, of fixed width over 0 .. 255. The width does
-        not follow the cell's own darkest and lightest pixel, so a pale and a dark nucleus stay different.
+    levels : grey levels that co-occurrences, runs and zones are counted over, 2 to 256.
+    binning : "fixed_width", levels of equal width over 0 .. 255, so that a pale and a dark nucleus stay different; or
+        "fixed_count", over the darkest to the brightest pixel of each region, so that neither stain nor exposure
+        matters, and noise in an even one counts as texture. The IBSI calls them fixed bin size and number.
     distances : of the pixel pairs, in pixels. Each gives mean and range over the four angles.
     circles : (points, radius in pixels) of each local binary pattern.
 
@@ -46,11 +46,12 @@ class Texture:
     """
 
     name: ClassVar[str] = "texture"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     in_main_process: ClassVar[bool] = False
 
     # Below 16 levels chromatin detail is lost, above 64 a 100-pixel nucleus fills under one count per bin.
     levels: int = 32
+    binning: Literal["fixed_width", "fixed_count"] = "fixed_width"
     # Fine, middle and coarse chromatin of a nucleus about 100 pixels wide; beyond 4 the pairs tell of shading.
     distances: tuple[int, ...] = (1, 2, 4)
     # The three scales of Ojala et al. (2002).
@@ -59,6 +60,8 @@ class Texture:
     def __post_init__(self) -> None:
         if not 2 <= self.levels <= 256:  # there are no more in an 8-bit picture
             raise ValueError(f"levels must be 2 to 256, not {self.levels}")
+        if self.binning not in ("fixed_width", "fixed_count"):
+            raise ValueError(f"binning must be fixed_width or fixed_count, not {self.binning}")
         if len(set(self.distances)) != len(self.distances) or any(distance < 1 for distance in self.distances):
             raise ValueError(f"distances must be different whole numbers from 1, not {self.distances}")
         if len(set(self.circles)) != len(self.circles):
@@ -69,34 +72,96 @@ class Texture:
 
     def feature_names(self) -> list[str]:
         """``cell_glcm_contrast_d1_mean``, ``nucleus_lbp_8_1_bin00``: region, method, statistic."""
-        names = []
-        for region in REGIONS:
-            for statistic in STATISTICS:
-                for distance in self.distances:
-                    stem = f"{region}_glcm_{statistic.__name__}_d{distance}"
-                    names += [f"{stem}_mean", f"{stem}_range"]
-            for points, radius in self.circles:
-                names += [f"{region}_lbp_{points}_{radius}_bin{pattern:02d}" for pattern in range(points + 2)]
-        return names
+        return [name for name, _, _ in _columns(self.distances, self.circles)]
+
+    def describe(self) -> list[Description]:
+        """What each feature is, in the order of ``feature_names``."""
+        found = []
+        for name, function, of in _columns(self.distances, self.circles):
+            words = described(function, name)
+            definition = f"{of} {words.definition}".strip()
+            found.append(Description(name, definition, words.unit, words.range, words.source))
+        return found
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell, NaN where a statistic is undefined, as all are for an empty nucleus."""
         rows = [self._measure(cell) for cell in cells]
-        return np.array(rows, np.float32).reshape(len(cells), len(self.feature_names()))
+        return np.array(rows, np.float32).reshape(len(cells), len(_columns(self.distances, self.circles)))
 
     def _measure(self, cell: Cell) -> Values:
         x, y, width, height = cv2.boundingRect(np.ascontiguousarray(cell.mask).view(np.uint8))
         window = slice(y, y + height), slice(x, x + width)
-        grey = to_grey(cell.rgb[window])
-        masks = [np.ascontiguousarray(mask[window]) for mask in (cell.mask, cell.nucleus)]
-        levels = quantise(grey, self.levels)
-        patterns = [local_binary_patterns(grey, *circle) for circle in self.circles]
-        parts = []
-        for mask in masks:
-            parts.append(cooccurrence_statistics(levels, mask, self.levels, self.distances).ravel())
-            for pattern, circle in zip(patterns, self.circles, strict=True):
-                parts.append(pattern_histogram(pattern, mask, *circle))
-        return np.concatenate(parts)
+        rgb, nucleus = cell.rgb[window], np.ascontiguousarray(cell.nucleus[window])
+        grey = to_grey(rgb)
+        depth = cell.mask[window].view(np.uint8) + nucleus.view(np.uint8)
+        parts = [
+            self._of_levels(grey, depth),
+            *(patterns.pattern_histogram(grey, depth, 2, *circle) for circle in self.circles),
+            patterns.threshold_adjacency(grey, depth, 2),
+            scales.tamura(grey, depth, 2),
+            scales.band_energy(grey, depth, 2),
+        ]
+        of_regions = np.concatenate([part.reshape(2, -1) for part in parts], axis=1)
+        return np.concatenate([of_regions.ravel(), chromatin.chromatin_statistics(rgb, nucleus)])
+
+    def _of_levels(self, grey: NDArray[np.uint8], depth: NDArray[np.uint8]) -> Values:
+        """float64 (2, d): co-occurrences, runs and zones of cell and nucleus."""
+        if self.binning == "fixed_width":
+            return self._of_binned(quantise(grey, self.levels), depth, 2)
+        insides = [(depth > region).view(np.uint8) for region in range(2)]
+        return np.concatenate([self._of_binned(stretch(grey, each, self.levels), each, 1) for each in insides])
+
+    def _of_binned(self, levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Values:
+        found = [
+            cooccurrence.cooccurrence_statistics(levels, depth, regions, self.levels, self.distances),
+            runs_and_zones.run_statistics(levels, depth, regions),
+            runs_and_zones.zone_statistics(levels, depth, regions),
+        ]
+        return np.concatenate([part.reshape(regions, -1) for part in found], axis=1)
+
+
+_OF_PAIRS = (
+    "Of pairs of pixels d apart, mean or range over four angles, p(i, j) being the share of grey levels i and j:"
+)
+_OF_RUNS = "Of runs of one grey level, mean or range over four directions:"
+_OF_ZONES = "Of zones of one grey level:"
+_OF_CIRCLES = (
+    "Of uniform local binary patterns, one bin for each number of circle points not darker than the middle, the last "
+    "for circles with more than two changes:"
+)
+_OF_BANDS = "Of bands of detail, s being the standard deviation of the wider Gaussian in pixels:"
+
+
+@lru_cache(maxsize=8)
+def _columns(distances: tuple[int, ...], circles: tuple[tuple[int, int], ...]) -> list[tuple[str, Callable, str]]:
+    """Name of each column, the function whose docstring defines it, and what that is applied to."""
+    columns: list[tuple[str, Callable, str]] = []
+    for region in REGIONS:
+        for pairs in cooccurrence.STATISTICS:
+            for distance in distances:
+                stem = f"{region}_glcm_{pairs.__name__}_d{distance}"
+                columns += [(f"{stem}_mean", pairs, _OF_PAIRS), (f"{stem}_range", pairs, _OF_PAIRS)]
+        for sizes in runs_and_zones.STATISTICS:
+            stem = f"{region}_glrlm_{sizes.__name__}"
+            columns += [(f"{stem}_mean", sizes, _OF_RUNS), (f"{stem}_range", sizes, _OF_RUNS)]
+        for sizes in runs_and_zones.STATISTICS:
+            columns.append((f"{region}_glszm_{sizes.__name__}", sizes, _OF_ZONES))
+        for points, radius in circles:
+            for pattern in range(points + 2):
+                name = f"{region}_lbp_{points}_{radius}_bin{pattern:02d}"
+                columns.append((name, patterns.pattern_histogram, _OF_CIRCLES))
+        for of in patterns.RANGES:
+            for place in ("in", "out"):
+                for neighbours in range(9):
+                    name = f"{region}_tas_{of}_{place}{neighbours}"
+                    columns.append((name, patterns.threshold_adjacency, ""))
+        for scale in scales.TAMURA:
+            columns.append((f"{region}_{scale.__name__}", scale, ""))
+        for band in scales.BANDS:
+            columns.append((f"{region}_band_energy_s{band}", scales.band_energy, _OF_BANDS))
+    for statistic in chromatin.STATISTICS:
+        columns.append((f"nucleus_chromatin_{statistic.__name__}", statistic, ""))
+    return columns
 
 
 def to_grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -106,304 +171,17 @@ def to_grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def quantise(grey: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
     """uint8 (H, W), 0 .. levels - 1: ``levels`` bins of equal width over 0 .. 255."""
-    return (np.arange(256) * levels // 256).astype(np.uint8)[grey]
+    return np.asarray(cv2.LUT(grey, (np.arange(256) * levels // 256).astype(np.uint8)), np.uint8)
 
 
-# ---- grey-level co-occurrence ---------------------------------------------------------------------------------------
+def stretch(grey: NDArray[np.uint8], inside: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
+    """uint8 (H, W), 0 .. levels - 1: bins of equal width over the darkest to the brightest pixel inside.
 
-
-def cooccurrence_statistics(
-    levels: NDArray[np.uint8], inside: NDArray[np.bool_], number: int, distances: Sequence[int]
-) -> Values:
-    """Every statistic at every distance, its mean and its range over the four angles.
-
-    Angles where a statistic is undefined, having no pair of pixels, are left out; NaN where all are.
-
-    Parameters
-    ----------
-    levels : uint8 (H, W), every value inside the mask below ``number``.
-    inside : bool (H, W), the mask.
-    number : of grey levels.
-    distances : in pixels.
-
-    Returns
-    -------
-    float64 (13, distances, 2) : statistics in the order of ``STATISTICS``, then mean and range.
+    The brightest one goes into the last bin, as the IBSI's fixed bin number has it; all are 0 where there is one value.
     """
-    offsets = np.array([(d * down, d * right) for d in distances for down, right in STEPS], np.int64).reshape(-1, 2)
-    glcm = Cooccurrence.of(kernels.count_pairs(levels, inside, offsets, number))
-    values = np.array([statistic(glcm) for statistic in STATISTICS])
-    values = values.reshape(len(STATISTICS), len(distances), len(STEPS))
-    known = ~np.isnan(values)
-    some = known.any(axis=-1)
-    mean = np.where(known, values, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
-    spread = np.where(known, values, -np.inf).max(axis=-1) - np.where(known, values, np.inf).min(axis=-1)
-    return np.stack([np.where(some, mean, np.nan), np.where(some, spread, np.nan)], axis=-1)
-
-
-@dataclass(frozen=True, eq=False)
-class Cooccurrence:
-    """Symmetric co-occurrence matrices, normalised, with the distributions that their statistics are made of.
-
-    Grey levels are counted from 1 as in Haralick's paper, which moves ``sum_average`` only.
-
-    Attributes
-    ----------
-    joint : float64 (k, n, n), p(i, j), summing to 1 for each of k matrices; NaN where no pair was counted.
-    marginal : float64 (k, n), p(i); the matrices are symmetric, so rows and columns share it.
-    sums : float64 (k, 2 n - 1), p(i + j = 2 .. 2 n).
-    differences : float64 (k, n), p(abs(i - j) = 0 .. n - 1).
-    """
-
-    joint: Values
-    marginal: Values
-    sums: Values
-    differences: Values
-
-    @classmethod
-    def of(cls, counts: NDArray[np.int64]) -> Cooccurrence:
-        """From symmetric counts, (k, n, n)."""
-        total = counts.sum(axis=(1, 2), keepdims=True).astype(float)
-        joint = counts / np.where(total > 0, total, np.nan)
-        return cls(joint, joint.sum(axis=2), *kernels.add_along_diagonals(joint))
-
-    @property
-    def level(self) -> Values:
-        """float64 (n,), i = 1 .. n."""
-        return np.arange(1.0, self.joint.shape[1] + 1)
-
-    @property
-    def sum_level(self) -> Values:
-        """float64 (2 n - 1,), i + j = 2 .. 2 n."""
-        return np.arange(2.0, self.sums.shape[1] + 2)
-
-    @property
-    def difference_level(self) -> Values:
-        """float64 (n,), abs(i - j) = 0 .. n - 1."""
-        return np.arange(float(self.differences.shape[1]))
-
-
-# Each statistic takes k matrices and gives float64 (k,). f1 .. f13 are the numbers in Haralick, Shanmugam and Dinstein
-# (1973), IEEE Trans. SMC 3(6):610-621; four letters are codes of the Image Biomarker Standardisation Initiative (IBSI),
-# Zwanenburg et al. (2020), Radiology 295(2):328-338. Entropies are in bits. All are NaN for a matrix without pairs.
-
-
-def angular_second_moment(glcm: Cooccurrence) -> Values:
-    """Sum of p(i, j)**2, 1 for a single grey level, towards 0 for many.  Range: (0, 1].
-
-    Source: Haralick f1; IBSI 8ZQL.
-    """
-    return (glcm.joint**2).sum(axis=(1, 2))
-
-
-def contrast(glcm: Cooccurrence) -> Values:
-    """Sum of (i - j)**2 p(i, j), the mean squared step.  Unit: levels squared.  Range: 0 to (n - 1)**2.
-
-    Source: Haralick f2; IBSI ACUI.
-    """
-    return glcm.differences @ glcm.difference_level**2
-
-
-def correlation(glcm: Cooccurrence) -> Values:
-    """Sum of (i - mean) (j - mean) p(i, j) / variance.  Range: -1 to 1.  NaN where there is one grey level only.
-
-    mahotas and scikit-image give 1 for a single grey level, which is 0 / 0.
-    Source: Haralick f3; IBSI NI2N.
-    """
-    variance = sum_of_squares(glcm)
-    deviation = glcm.level - _mean(glcm.marginal, glcm.level)[:, None]
-    covariance = np.einsum("ki,kij,kj->k", deviation, glcm.joint, deviation)
-    return _ratio(covariance, variance)
-
-
-def sum_of_squares(glcm: Cooccurrence) -> Values:
-    """Sum of (i - mean)**2 p(i, j), the variance of grey levels.  Unit: levels squared.
-
-    Source: Haralick f4; IBSI UR99, joint variance.
-    """
-    return _variance(glcm.marginal, glcm.level)
-
-
-def inverse_difference_moment(glcm: Cooccurrence) -> Values:
-    """Sum of p(i, j) / (1 + (i - j)**2), 1 where neighbours are always alike.  Range: (0, 1].
-
-    Source: Haralick f5; IBSI WF0Z.
-    """
-    return glcm.differences @ (1 / (1 + glcm.difference_level**2))
-
-
-def sum_average(glcm: Cooccurrence) -> Values:
-    """Sum of (i + j) p(i, j), twice the mean level.  Unit: levels.  Range: 2 to 2 n.
-
-    mahotas counts levels from 0, so its value is 2 lower.
-    Source: Haralick f6; IBSI ZGXS.
-    """
-    return _mean(glcm.sums, glcm.sum_level)
-
-
-def sum_variance(glcm: Cooccurrence) -> Values:
-    """Sum of (i + j - sum_average)**2 p(i, j).  Unit: levels squared.
-
-    Haralick prints the sum entropy where the sum average must stand, an acknowledged misprint.
-    Source: Haralick f7; IBSI OEEB.
-    """
-    return _variance(glcm.sums, glcm.sum_level)
-
-
-def sum_entropy(glcm: Cooccurrence) -> Values:
-    """Entropy of i + j.  Unit: bits.  Range: 0 to log2(2 n - 1).
-
-    Source: Haralick f8; IBSI P6QZ.
-    """
-    return _entropy(glcm.sums)
-
-
-def entropy(glcm: Cooccurrence) -> Values:
-    """Entropy of (i, j).  Unit: bits (scikit-image: nats).  Range: 0 to 2 log2(n).
-
-    Source: Haralick f9; IBSI TU9B, joint entropy.
-    """
-    matrices, number, _ = glcm.joint.shape
-    return _entropy(glcm.joint.reshape(matrices, number * number))
-
-
-def difference_variance(glcm: Cooccurrence) -> Values:
-    """Variance of abs(i - j).  Unit: levels squared.
-
-    mahotas gives by default the variance of the n probabilities themselves, which is not a variance of grey levels.
-    Source: Haralick f10; IBSI D3YU.
-    """
-    return _variance(glcm.differences, glcm.difference_level)
-
-
-def difference_entropy(glcm: Cooccurrence) -> Values:
-    """Entropy of abs(i - j).  Unit: bits.  Range: 0 to log2(n).
-
-    Source: Haralick f11; IBSI NTRS.
-    """
-    return _entropy(glcm.differences)
-
-
-def information_correlation_1(glcm: Cooccurrence) -> Values:
-    """(HXY - HXY1) / HX, 0 for independent neighbours, -1 where one tells the other.  Range: -1 to 0.
-
-    HXY is the joint entropy, HX the marginal one, HXY1 = -sum p(i, j) log2(p(i) p(j)). NaN for one grey level only.
-    Source: Haralick f12; IBSI R8DG.
-    """
-    # In a symmetric matrix -sum p(i, j) log2(p(i) p(j)) is twice the marginal entropy.
-    marginal = _entropy(glcm.marginal)
-    return _ratio(entropy(glcm) - 2 * marginal, marginal)
-
-
-def information_correlation_2(glcm: Cooccurrence) -> Values:
-    """sqrt(1 - exp(-2 (HXY2 - HXY))), 0 for independent neighbours.  Range: 0 to below 1.
-
-    HXY2 is the entropy of p(i) p(j), HXY the joint one, both in bits as IBSI and mahotas have it.
-    Source: Haralick f13; IBSI JN9H.
-    """
-    information = 2 * _entropy(glcm.marginal) - entropy(glcm)
-    return np.sqrt(1 - np.exp(-2 * np.maximum(information, 0)))  # rounding can take 0 below 0
-
-
-STATISTICS = (
-    angular_second_moment,
-    contrast,
-    correlation,
-    sum_of_squares,
-    inverse_difference_moment,
-    sum_average,
-    sum_variance,
-    sum_entropy,
-    entropy,
-    difference_variance,
-    difference_entropy,
-    information_correlation_1,
-    information_correlation_2,
-)
-
-
-def _mean(probability: Values, value: Values) -> Values:
-    return probability @ value
-
-
-def _variance(probability: Values, value: Values) -> Values:
-    return (probability * (value - _mean(probability, value)[:, None]) ** 2).sum(axis=1)
-
-
-def _entropy(probability: Values) -> Values:
-    """In bits along the last axis; 0 log 0 is 0."""
-    logarithm = np.zeros_like(probability)
-    np.log2(probability, out=logarithm, where=probability != 0)
-    return -(probability * logarithm).sum(axis=-1)
-
-
-def _ratio(above: Values, below: Values) -> Values:
-    """NaN where both are 0, which is where a region has one grey level."""
-    # A marginal's variance or entropy other than 0 is at least about 1 / pixels.
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 1e-12)
-
-
-# ---- local binary patterns ------------------------------------------------------------------------------------------
-
-#: Coordinates on a circle are rounded to this many parts of a pixel, as in scikit-image, so that weights of the
-#: interpolation are whole numbers.
-PARTS = 100_000
-
-
-@lru_cache(maxsize=32)
-def _circle(points: int, radius: int) -> tuple[NDArray[np.int64], Values, NDArray[np.uint8]]:
-    """Upper left corners and weights for ``kernels.circle_patterns``, and the pixels that they touch as a stamp."""
-    angle = 2 * np.pi * np.arange(points) / points
-    place = np.rint(np.stack([-np.sin(angle), np.cos(angle)], axis=1) * radius * PARTS).astype(np.int64)
-    corners, part = place // PARTS, place % PARTS
-    down, right = part.T
-    weights = [(PARTS - down) * (PARTS - right), (PARTS - down) * right, down * (PARTS - right), down * right]
-    stamp = np.zeros((2 * radius + 3, 2 * radius + 3), np.uint8)
-    stamp[radius + 1, radius + 1] = 1
-    for weight, (y, x) in zip(weights, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
-        touched = corners[weight > 0] + (radius + 1 + y, radius + 1 + x)
-        stamp[touched[:, 0], touched[:, 1]] = 1
-    return corners, np.stack(weights, axis=1).astype(np.float64), stamp
-
-
-def local_binary_patterns(grey: NDArray[np.uint8], points: int, radius: int) -> NDArray[np.uint8]:
-    """Uniform rotation-invariant local binary pattern of every pixel; meaningless where the circle leaves the picture.
-
-    Equal to scikit-image's ``method="uniform"``, except that a point as bright as the centre is always set; there,
-    rounding decides about one point in a thousand, and differently at different places of the picture.
-
-    Parameters
-    ----------
-    grey : uint8 (H, W).
-    points, radius : of the circle; radius in pixels.
-
-    Returns
-    -------
-    uint8 (H, W) : 0 .. points for uniform patterns, the number of points not darker than the centre; else points + 1.
-
-    Source: Ojala, Pietikainen and Maenpaa (2002), IEEE Trans. PAMI 24(7):971-987, equation 12.
-    """
-    corners, weights, _ = _circle(points, radius)
-    border = radius + 1
-    return kernels.circle_patterns(np.pad(grey, border).astype(np.float64), border, corners, weights)
-
-
-def pattern_histogram(
-    patterns: NDArray[np.uint8], inside: NDArray[np.bool_], points: int, radius: int
-) -> NDArray[np.float64]:
-    """Share of each pattern, summing to 1, over the pixels whose whole circle lies inside the mask.
-
-    Parameters
-    ----------
-    patterns : uint8 (H, W), from ``local_binary_patterns``.
-    inside : bool (H, W), the mask.
-    points, radius : of the circle.
-
-    Returns
-    -------
-    float64 (points + 2,) : NaN where no circle fits into the mask.
-    """
-    _, _, stamp = _circle(points, radius)
-    fits = cv2.erode(inside.view(np.uint8), stamp, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    counts = np.bincount(patterns[fits > 0], minlength=points + 2).astype(float)
-    return counts / counts.sum() if counts.any() else np.full(points + 2, np.nan)
+    darkest, brightest, _, _ = cv2.minMaxLoc(grey, inside)
+    if brightest <= darkest:
+        return np.zeros_like(grey)
+    above = np.clip(np.arange(256) - int(darkest), 0, int(brightest - darkest))
+    level_of = np.minimum(above * levels // int(brightest - darkest), levels - 1).astype(np.uint8)
+    return np.asarray(cv2.LUT(grey, level_of), np.uint8)
