@@ -259,7 +259,7 @@ def _rings() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], V
 
 
 @compiled
-def sum_of_products(a: NDArray[np.int16], b: NDArray[np.int16]) -> int:
+def sum_of_products(a: NDArray[np.int16], b: NDArray[np.int16]) -> np.int64:
     """Of the elements of ``a`` with as many of ``b``; no 1024 products may exceed 32 bits."""
     total = np.int64(0)
     for begin in range(0, len(a), 1024):
