@@ -12,9 +12,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,8 +55,8 @@ SHAPES = (
 Measure = Callable[[Picture], int]
 
 
-def fusion(*families: str) -> Measure:
-    """Our families, as ``fusion extract`` calls them."""
+def fusion(*families: str, **params: Mapping[str, Any]) -> Measure:
+    """Our families, as ``fusion extract`` calls them; parameters of a family by its name."""
     # A script's own folder is on the path, not that of the code it belongs to.
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import cv2
@@ -64,7 +65,7 @@ def fusion(*families: str) -> Measure:
     from fusion.plugins import build_extractor
 
     cv2.setNumThreads(1)
-    extractors = [build_extractor(family) for family in families]
+    extractors = [build_extractor(family, params.get(family)) for family in families]
 
     def measure(picture: Picture) -> int:
         cell = Cell(picture.rgb, picture.mask, picture.nucleus)
@@ -73,8 +74,11 @@ def fusion(*families: str) -> Measure:
     return measure
 
 
-def scikit_image_loop() -> Measure:
-    """What a careful user of scikit-image and mahotas writes: the cell only, cropped, background kept out by hand."""
+def scikit_image_loop(*, every_region: bool) -> Measure:
+    """What a careful user of scikit-image and mahotas writes: cropped, background kept out by hand.
+
+    Of the cell only, or of every region that our families measure: cell, nucleus, and the cytoplasm's colour.
+    """
     import mahotas
     from scipy import stats
     from skimage import color, feature, measure
@@ -105,22 +109,23 @@ def scikit_image_loop() -> Measure:
             yield from np.percentile(values, [5, 25, 50, 75, 95])
 
     def measure_picture(picture: Picture) -> int:
-        return len(
-            [
-                *shape(picture.mask),
-                *texture(picture.grey, picture.mask),
-                *colour(picture.rgb, picture.mask),
-            ]
-        )
+        solid = [picture.mask, picture.nucleus] if every_region else [picture.mask]
+        coloured = [*solid, picture.mask & ~picture.nucleus] if every_region else solid
+        values = [value for mask in solid for value in (*shape(mask), *texture(*cropped(picture.grey, mask)))]
+        return len(values) + sum(len(list(colour(picture.rgb, mask))) for mask in coloured)
+
+    def cropped(grey: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        box = measure.regionprops(mask.astype(np.uint8))[0].slice
+        return grey[box], mask[box]
 
     return measure_picture
 
 
-def nyxus() -> Measure:
-    """All features of nyxus, of the cell in grey, in one thread."""
+def nyxus(*groups: str) -> Measure:
+    """Groups of nyxus' features, of the cell in grey, in one thread."""
     from nyxus import Nyxus
 
-    everything = Nyxus(["*ALL*"], n_feature_calc_threads=1)
+    everything = Nyxus(list(groups), n_feature_calc_threads=1)
 
     def measure(picture: Picture) -> int:
         table = everything.featurize(picture.grey.astype(np.uint32), picture.mask.astype(np.uint32))
@@ -168,8 +173,15 @@ CONTESTANTS: dict[str, Callable[[], Measure]] = {
     "fusion morphology": lambda: fusion("morphology"),
     "fusion texture": lambda: fusion("texture"),
     "fusion colour": lambda: fusion("colour"),
-    "scikit-image + mahotas": scikit_image_loop,
-    "nyxus": nyxus,
+    # What the peers below it have, and of ours no more than that.
+    "fusion, families of the loop": lambda: fusion(
+        "morphology", "texture", "colour", texture={"methods": ("glcm", "lbp", "tas")}
+    ),
+    "scikit-image + mahotas": lambda: scikit_image_loop(every_region=True),
+    "scikit-image + mahotas, cell only": lambda: scikit_image_loop(every_region=False),
+    "fusion, shape, GLCM and colour": lambda: fusion("morphology", "texture", "colour", texture={"methods": ("glcm",)}),
+    "nyxus, shape, GLCM and intensity": lambda: nyxus("*BASIC_MORPHOLOGY*", "*ALL_GLCM*", "*ALL_INTENSITY*"),
+    "nyxus": lambda: nyxus("*ALL*"),
     "cp_measure": cp_measure,
     "pyradiomics": pyradiomics,
 }

@@ -34,8 +34,24 @@ from fusion.synthetic import SyntheticDesign, synthesize  # noqa: E402
 
 #: Side of the picture; the cell in it fills about half of it, as in C-NMC.
 SIZES = (120, 300, 450, 1024)
-OURS = ("fusion", "fusion morphology", "fusion texture", "fusion colour")
-LOOP = "scikit-image + mahotas"
+OURS = (
+    "fusion",
+    "fusion morphology",
+    "fusion texture",
+    "fusion colour",
+    "fusion, families of the loop",
+    "fusion, shape, GLCM and colour",
+)
+#: Each contestant of the peers, and what of ours has as much and more.
+LOOPS = {
+    "scikit-image + mahotas": "fusion, families of the loop",
+    "scikit-image + mahotas, cell only": "fusion, families of the loop",
+}
+CONTESTANTS = {
+    "nyxus": {"nyxus, shape, GLCM and intensity": "fusion, shape, GLCM and colour", "nyxus": "fusion"},
+    "cp_measure": {"cp_measure": "fusion"},
+    "pyradiomics": {"pyradiomics": "fusion"},
+}
 #: Arguments of pip, one call each.
 PEERS = {
     "nyxus": [["nyxus"]],
@@ -126,27 +142,30 @@ def compare_peers(work: Path, sizes: Sequence[int], peers: Sequence[str], pictur
     tree = synthesize(work / "cells", SyntheticDesign(subjects=4, cells_per_subject=-(-pictures // 4), folds=1))
     sources = sorted(tree.rglob("*.bmp"))
     sources = [sources[at * len(sources) // pictures] for at in range(pictures)]  # of both classes
-    interpreters = dict.fromkeys((*OURS, LOOP), sys.executable)
+    interpreters = dict.fromkeys((*OURS, *LOOPS), sys.executable)
+    compared = dict(LOOPS)
     for peer in peers:
         if peer in PEERS and (interpreter := _environment(work, peer)) is not None:
-            interpreters[peer] = interpreter
+            interpreters |= dict.fromkeys(CONTESTANTS[peer], interpreter)
+            compared |= CONTESTANTS[peer]
     for size in sizes:
         cells = [resized(read_cell(source), size) for source in sources]
         path = write_cells(work / f"cells_{size}.npz", cells)
         area = np.mean([np.count_nonzero(cell.mask) for cell in cells])
         print(f"\n## Pictures of {size}x{size}: {len(cells)} cells of {area:,.0f} pixels on average, processor time\n")
-        print("| | ms per cell | values | ms, of ours | µs per value | peak MB | first call, s |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
-        ours = None
+        print("| | ms per cell | values | µs per value | times as long | as | peak MB | first call, s |")
+        print("| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |", flush=True)
+        taken: dict[str, float] = {}
         for name, interpreter in interpreters.items():
             found = _run_contestant(interpreter, name, path, repeats)
             if isinstance(found, str):
-                print(f"| {name} | {found} | | | | | |", flush=True)
+                print(f"| {name} | {found} | | | | | | |", flush=True)
                 continue
-            ours = found["ms"] if name == OURS[0] else ours
-            ratio = f"{found['ms'] / ours:.2f}" if ours else ""
+            taken[name] = found["ms"]
+            ours = compared.get(name, "")
+            ratio = f"{found['ms'] / taken[ours]:.1f}" if ours in taken else ""
             each = 1e3 * found["ms"] / found["values"]
-            row = f"| {name} | {found['ms']:.2f} | {found['values']} | {ratio} | {each:.1f} "
+            row = f"| {name} | {found['ms']:.2f} | {found['values']} | {each:.1f} | {ratio} | {ours} "
             print(f"{row}| {found['peak_mb']:.0f} | {found['first_s']:.2f} |", flush=True)
 
 

@@ -6,10 +6,10 @@ The nucleus lies inside the cell, so most counts are made once for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import cv2
 import numpy as np
@@ -23,6 +23,10 @@ Values = NDArray[np.float64]
 
 REGIONS = ("cell", "nucleus")
 
+#: Ways of looking at texture, in the order of their columns: the second word of a column's name.
+Method = Literal["glcm", "glrlm", "glszm", "lbp", "tas", "tamura", "band_energy", "chromatin"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
 
 @dataclass(frozen=True)
 class Texture:
@@ -33,6 +37,7 @@ class Texture:
 
     Parameters
     ----------
+    methods : which of ``METHODS`` to compute; leaving some out saves their time.
     levels : grey levels that co-occurrences, runs and zones are counted over, 2 to 256.
     binning : "fixed_width", levels of equal width over 0 .. 255, so that a pale and a dark nucleus stay different; or
         "fixed_count", over the darkest to the brightest pixel of each region, so that neither stain nor exposure
@@ -49,6 +54,7 @@ class Texture:
     version: ClassVar[str] = "2"
     in_main_process: ClassVar[bool] = False
 
+    methods: tuple[Method, ...] = METHODS
     # Below 16 levels chromatin detail is lost, above 64 a 100-pixel nucleus fills under one count per bin.
     levels: int = 32
     binning: Literal["fixed_width", "fixed_count"] = "fixed_width"
@@ -58,6 +64,8 @@ class Texture:
     circles: tuple[tuple[int, int], ...] = ((8, 1), (16, 2), (24, 3))
 
     def __post_init__(self) -> None:
+        if not self.methods or len(set(self.methods)) != len(self.methods) or not set(self.methods) <= set(METHODS):
+            raise ValueError(f"methods must be different ones of {', '.join(METHODS)}, not {self.methods}")
         if not 2 <= self.levels <= 256:  # there are no more in an 8-bit picture
             raise ValueError(f"levels must be 2 to 256, not {self.levels}")
         if self.binning not in ("fixed_width", "fixed_count"):
@@ -70,14 +78,18 @@ class Texture:
             if not 3 <= points <= 64 or radius < 1:  # two points are no circle; a pattern is stored in a byte
                 raise ValueError(f"a circle has 3 to 64 points and a radius from 1, not {(points, radius)}")
 
+    @property
+    def _columns(self) -> list[Column]:
+        return _columns(frozenset(self.methods), self.distances, self.circles)
+
     def feature_names(self) -> list[str]:
         """``cell_glcm_contrast_d1_mean``, ``nucleus_lbp_8_1_bin00``: region, method, statistic."""
-        return [name for name, _, _ in _columns(self.distances, self.circles)]
+        return [name for name, _, _ in self._columns]
 
     def describe(self) -> list[Description]:
         """What each feature is, in the order of ``feature_names``."""
         found = []
-        for name, function, of in _columns(self.distances, self.circles):
+        for name, function, of in self._columns:
             words = described(function, name)
             definition = f"{of} {words.definition}".strip()
             found.append(Description(name, definition, words.unit, words.range, words.source))
@@ -86,7 +98,7 @@ class Texture:
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell, NaN where a statistic is undefined, as all are for an empty nucleus."""
         rows = [self._measure(cell) for cell in cells]
-        return np.array(rows, np.float32).reshape(len(cells), len(_columns(self.distances, self.circles)))
+        return np.array(rows, np.float32).reshape(len(cells), len(self._columns))
 
     def _measure(self, cell: Cell) -> Values:
         x, y, width, height = cv2.boundingRect(np.ascontiguousarray(cell.mask).view(np.uint8))
@@ -94,15 +106,19 @@ class Texture:
         rgb, nucleus = cell.rgb[window], np.ascontiguousarray(cell.nucleus[window])
         grey = to_grey(rgb)
         depth = cell.mask[window].view(np.uint8) + nucleus.view(np.uint8)
-        parts = [
-            self._of_levels(grey, depth),
-            *(patterns.pattern_histogram(grey, depth, 2, *circle) for circle in self.circles),
-            patterns.threshold_adjacency(grey, depth, 2),
-            scales.tamura(grey, depth, 2),
-            scales.band_energy(grey, depth, 2),
-        ]
-        of_regions = np.concatenate([part.reshape(2, -1) for part in parts], axis=1)
-        return np.concatenate([of_regions.ravel(), chromatin.chromatin_statistics(rgb, nucleus)])
+        parts = [self._of_levels(grey, depth)]
+        if "lbp" in self.methods:
+            parts += [patterns.pattern_histogram(grey, depth, 2, *circle) for circle in self.circles]
+        if "tas" in self.methods:
+            parts.append(patterns.threshold_adjacency(grey, depth, 2))
+        if "tamura" in self.methods:
+            parts.append(scales.tamura(grey, depth, 2))
+        if "band_energy" in self.methods:
+            parts.append(scales.band_energy(grey, depth, 2))
+        row = np.concatenate([part.reshape(2, -1) for part in parts], axis=1).ravel()
+        if "chromatin" in self.methods:
+            row = np.concatenate([row, chromatin.chromatin_statistics(rgb, nucleus)])
+        return row
 
     def _of_levels(self, grey: NDArray[np.uint8], depth: NDArray[np.uint8]) -> Values:
         """float64 (2, d): co-occurrences, runs and zones of cell and nucleus."""
@@ -112,13 +128,18 @@ class Texture:
         return np.concatenate([self._of_binned(stretch(grey, each, self.levels), each, 1) for each in insides])
 
     def _of_binned(self, levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Values:
-        found = [
-            cooccurrence.cooccurrence_statistics(levels, depth, regions, self.levels, self.distances),
-            runs_and_zones.run_statistics(levels, depth, regions),
-            runs_and_zones.zone_statistics(levels, depth, regions),
-        ]
+        found = [np.empty((regions, 0))]
+        if "glcm" in self.methods:
+            found.append(cooccurrence.cooccurrence_statistics(levels, depth, regions, self.levels, self.distances))
+        if "glrlm" in self.methods:
+            found.append(runs_and_zones.run_statistics(levels, depth, regions))
+        if "glszm" in self.methods:
+            found.append(runs_and_zones.zone_statistics(levels, depth, regions))
         return np.concatenate([part.reshape(regions, -1) for part in found], axis=1)
 
+
+#: Name of a column, the function whose docstring defines it, and what that is applied to.
+Column = tuple[str, Callable, str]
 
 _OF_PAIRS = (
     "Of pairs of pixels d apart, mean or range over four angles, p(i, j) being the share of grey levels i and j:"
@@ -133,35 +154,50 @@ _OF_BANDS = "Of bands of detail, s being the standard deviation of the wider Gau
 
 
 @lru_cache(maxsize=8)
-def _columns(distances: tuple[int, ...], circles: tuple[tuple[int, int], ...]) -> list[tuple[str, Callable, str]]:
-    """Name of each column, the function whose docstring defines it, and what that is applied to."""
-    columns: list[tuple[str, Callable, str]] = []
+def _columns(
+    methods: frozenset[Method], distances: tuple[int, ...], circles: tuple[tuple[int, int], ...]
+) -> list[Column]:
+    """In the order that ``Texture`` measures them in."""
+    columns: list[Column] = []
     for region in REGIONS:
+        for method in METHODS:
+            if method in methods and method != "chromatin":
+                of_either = _columns_of(method, distances, circles)
+                columns += [(f"{region}_{name}", function, of) for name, function, of in of_either]
+    if "chromatin" in methods:
+        columns += [(f"nucleus_chromatin_{each.__name__}", each, "") for each in chromatin.STATISTICS]
+    return columns
+
+
+def _columns_of(method: Method, distances: tuple[int, ...], circles: tuple[tuple[int, int], ...]) -> Iterator[Column]:
+    """Of either region."""
+    if method == "glcm":
         for pairs in cooccurrence.STATISTICS:
             for distance in distances:
-                stem = f"{region}_glcm_{pairs.__name__}_d{distance}"
-                columns += [(f"{stem}_mean", pairs, _OF_PAIRS), (f"{stem}_range", pairs, _OF_PAIRS)]
+                for over in ("mean", "range"):
+                    yield f"glcm_{pairs.__name__}_d{distance}_{over}", pairs, _OF_PAIRS
+    elif method == "glrlm":
         for sizes in runs_and_zones.STATISTICS:
-            stem = f"{region}_glrlm_{sizes.__name__}"
-            columns += [(f"{stem}_mean", sizes, _OF_RUNS), (f"{stem}_range", sizes, _OF_RUNS)]
+            for over in ("mean", "range"):
+                yield f"glrlm_{sizes.__name__}_{over}", sizes, _OF_RUNS
+    elif method == "glszm":
         for sizes in runs_and_zones.STATISTICS:
-            columns.append((f"{region}_glszm_{sizes.__name__}", sizes, _OF_ZONES))
+            yield f"glszm_{sizes.__name__}", sizes, _OF_ZONES
+    elif method == "lbp":
         for points, radius in circles:
             for pattern in range(points + 2):
-                name = f"{region}_lbp_{points}_{radius}_bin{pattern:02d}"
-                columns.append((name, patterns.pattern_histogram, _OF_CIRCLES))
+                yield f"lbp_{points}_{radius}_bin{pattern:02d}", patterns.pattern_histogram, _OF_CIRCLES
+    elif method == "tas":
         for of in patterns.RANGES:
             for place in ("in", "out"):
                 for neighbours in range(9):
-                    name = f"{region}_tas_{of}_{place}{neighbours}"
-                    columns.append((name, patterns.threshold_adjacency, ""))
+                    yield f"tas_{of}_{place}{neighbours}", patterns.threshold_adjacency, ""
+    elif method == "tamura":
         for scale in scales.TAMURA:
-            columns.append((f"{region}_{scale.__name__}", scale, ""))
+            yield scale.__name__, scale, ""
+    else:
         for band in scales.BANDS:
-            columns.append((f"{region}_band_energy_s{band}", scales.band_energy, _OF_BANDS))
-    for statistic in chromatin.STATISTICS:
-        columns.append((f"nucleus_chromatin_{statistic.__name__}", statistic, ""))
-    return columns
+            yield f"band_energy_s{band}", scales.band_energy, _OF_BANDS
 
 
 def to_grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from extractors import kernels
 from extractors.cooccurrence import count_pairs, offsets_of
 from extractors.patterns import local_binary_patterns, pattern_histogram
-from extractors.texture import Texture, quantise, stretch
+from extractors.texture import METHODS, Texture, quantise, stretch
 from fusion.cells import Cell
 from fusion.plugins import Extractor, fingerprint
 from tests.extractors.conftest import (
@@ -52,6 +52,9 @@ def test_keeps_the_protocol_and_names_every_column():
 @pytest.mark.parametrize(
     "params",
     [
+        {"methods": ()},
+        {"methods": ("glcm", "glcm")},
+        {"methods": ("wavelet",)},
         {"levels": 1},
         {"levels": 257},
         {"binning": "equal"},
@@ -75,6 +78,24 @@ def test_parameters_change_columns_and_fingerprint():
     assert Texture(distances=()).extract([irregular_cell()]).shape == (1, 2 * (10 + 18 + 26) + others)
     prints = {fingerprint(each, "1") for each in (TEXTURE, small, Texture(binning="fixed_count"))}
     assert len(prints) == 3
+
+
+@pytest.mark.parametrize("binning", ["fixed_width", "fixed_count"])
+def test_a_method_alone_gives_what_it_gives_among_all(binning):
+    cell = irregular_cell()
+    every = measured(Texture(binning=binning), cell)
+    alone = [measured(Texture(methods=(method,), binning=binning), cell) for method in METHODS]
+    for method, values in zip(METHODS, alone, strict=True):
+        assert values, method
+        assert all(name.split("_", 1)[1].startswith(method) for name in values)
+        assert {name: every[name] for name in values} == values
+    assert sum(map(len, alone)) == len(every)
+
+
+def test_the_order_in_which_methods_are_named_does_not_matter_to_columns():
+    forth, back = Texture(methods=("glcm", "lbp")), Texture(methods=("lbp", "glcm"))
+    assert forth.feature_names() == back.feature_names()
+    assert_array_equal(forth.extract([irregular_cell()]), back.extract([irregular_cell()]))
 
 
 def test_quantisation_has_bins_of_equal_width():
