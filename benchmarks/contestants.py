@@ -51,6 +51,8 @@ SHAPES = (
     "solidity",
 )
 
+NYXUS_BASIC = ("*BASIC_MORPHOLOGY*", "*ALL_GLCM*", "*ALL_INTENSITY*")
+
 #: Measures one cell and says how many values came out.
 Measure = Callable[[Picture], int]
 
@@ -121,15 +123,18 @@ def scikit_image_loop(*, every_region: bool) -> Measure:
     return measure_picture
 
 
-def nyxus(*groups: str) -> Measure:
-    """Groups of nyxus' features, of the cell in grey, in one thread."""
+def nyxus(*groups: str, every_region: bool = False) -> Measure:
+    """Groups of nyxus' features in grey, in one thread: of the cell only, or of the nucleus too."""
     from nyxus import Nyxus
 
     everything = Nyxus(list(groups), n_feature_calc_threads=1)
 
     def measure(picture: Picture) -> int:
-        table = everything.featurize(picture.grey.astype(np.uint32), picture.mask.astype(np.uint32))
-        return len(table.columns) - 4  # two names of pictures, the label and the time
+        grey, values = picture.grey.astype(np.uint32), 0
+        for mask in (picture.mask, picture.nucleus) if every_region else (picture.mask,):
+            table = everything.featurize(grey, mask.astype(np.uint32))
+            values += len(table.columns) - 4  # two names of pictures, the label and the time
+        return values
 
     return measure
 
@@ -180,8 +185,9 @@ CONTESTANTS: dict[str, Callable[[], Measure]] = {
     "scikit-image + mahotas": lambda: scikit_image_loop(every_region=True),
     "scikit-image + mahotas, cell only": lambda: scikit_image_loop(every_region=False),
     "fusion, shape, GLCM and colour": lambda: fusion("morphology", "texture", "colour", texture={"methods": ("glcm",)}),
-    "nyxus, shape, GLCM and intensity": lambda: nyxus("*BASIC_MORPHOLOGY*", "*ALL_GLCM*", "*ALL_INTENSITY*"),
-    "nyxus": lambda: nyxus("*ALL*"),
+    "nyxus, shape, GLCM and intensity": lambda: nyxus(*NYXUS_BASIC, every_region=True),
+    "nyxus, shape, GLCM and intensity, cell only": lambda: nyxus(*NYXUS_BASIC),
+    "nyxus, all, cell only": lambda: nyxus("*ALL*"),
     "cp_measure": cp_measure,
     "pyradiomics": pyradiomics,
 }

@@ -48,7 +48,11 @@ LOOPS = {
     "scikit-image + mahotas, cell only": "fusion, families of the loop",
 }
 CONTESTANTS = {
-    "nyxus": {"nyxus, shape, GLCM and intensity": "fusion, shape, GLCM and colour", "nyxus": "fusion"},
+    "nyxus": {
+        "nyxus, shape, GLCM and intensity": "fusion, shape, GLCM and colour",
+        "nyxus, shape, GLCM and intensity, cell only": "fusion, shape, GLCM and colour",
+        "nyxus, all, cell only": "fusion",
+    },
     "cp_measure": {"cp_measure": "fusion"},
     "pyradiomics": {"pyradiomics": "fusion"},
 }

@@ -293,10 +293,11 @@ def depth_correlation(chromatin: Chromatin) -> float:
     """
     depth = chromatin.depth[chromatin.inside].astype(float)
     depth -= depth.mean()
-    spread = math.sqrt(float(depth @ depth) / len(depth) * chromatin.variance)
+    # Not by the product of vectors: so long ones would wake the threads of a linear algebra library.
+    spread = math.sqrt(float(np.square(depth).mean()) * chromatin.variance)
     if spread < 1e-9:  # rounding leaves less where all are the same
         return math.nan
-    return float(depth @ (chromatin.density[chromatin.inside] - chromatin.mean)) / len(depth) / spread
+    return float((depth * (chromatin.density[chromatin.inside] - chromatin.mean)).mean()) / spread
 
 
 def displacement(chromatin: Chromatin) -> float:

@@ -237,7 +237,12 @@ def values_at_ranks(
     colours = len(counts)
     places = ranks.shape[1]
     result = np.zeros((3, places, channels))
-    column, bins = np.empty(colours), np.empty(colours, np.uint16)
+    # One channel after the other in memory, moved in pieces that stay in the processor's cache.
+    columns, bins = np.empty((channels, colours)), np.empty(colours, np.uint16)
+    for begin in range(0, colours, 64):
+        for c in range(channels):
+            for i in range(begin, min(begin + 64, colours)):
+                columns[c, i] = planes[i, c]
     # Pixels of every bin in the cell, the nucleus and the cytoplasm; its colours; and where they start among the
     # members, or -1 where no rank falls into the bin.
     pixels, size, start = np.empty((3, BINS), np.int64), np.empty(BINS, np.int64), np.empty(BINS, np.int64)
@@ -245,21 +250,20 @@ def values_at_ranks(
     # Members of such bins, bin after bin: their values and their pixels, negative for those of the cytoplasm.
     values, weights = np.empty(colours), np.empty(colours, np.int64)
     for c in range(channels):
-        low = high = planes[0, c]
-        for i in range(colours):
-            column[i] = planes[i, c]
-            if column[i] < low:
-                low = column[i]
-            elif column[i] > high:
-                high = column[i]
+        column = columns[c]
+        low, high = column.min(), column.max()
         # Subtracting and multiplying keep the order of values, rounding or not.
         scale = (BINS - 1) / (high - low) if high > low else 0.0
         for b in range(BINS):
             pixels[1, b] = pixels[2, b] = size[b] = 0
             start[b] = -1
         for i in range(colours):
-            bins[i] = np.uint16((column[i] - low) * scale)
-            pixels[1 if i < split else 2, bins[i]] += counts[i]
+            bins[i] = np.uint16(np.int32((column[i] - low) * scale))
+        for i in range(split):
+            pixels[1, bins[i]] += counts[i]
+            size[bins[i]] += 1
+        for i in range(split, colours):
+            pixels[2, bins[i]] += counts[i]
             size[bins[i]] += 1
 
         number = 0
