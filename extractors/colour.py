@@ -181,7 +181,7 @@ def skewness(of: Distributions) -> Values:
     """m3 / m2**1.5, 0 for a symmetric distribution, above it for a tail of high values.  Unit: none.
 
     NaN for a constant region.
-    Source: IBSI KE2M.
+    Source: IBSI KE2A.
     """
     return np.where(of.is_constant, np.nan, of.third / np.where(of.is_constant, 1, of.second) ** 1.5)
 

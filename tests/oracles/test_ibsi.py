@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from extractors import cooccurrence, runs_and_zones
+from extractors.colour import Colour
 from extractors.cooccurrence import Cooccurrence, count_pairs, offsets_of
 from extractors.runs_and_zones import Sizes, count_runs, count_zones
+from fusion.cells import Cell
+from tests.extractors.conftest import measured
 
 # Grey levels 1 .. 6 of the four slices, 0 where the phantom's mask is not set.
 PHANTOM = np.uint8(
@@ -97,6 +100,23 @@ GLSZM = {
     "BYLV": ("level_variance", (3.97, 3.92)),
     "3NSA": ("size_variance", (21.0, 17.3)),
     "GU8N": ("size_entropy", (1.93, 3.08)),
+}
+
+# Of the grey values themselves: what it is made of in the column of one channel.
+GREY_VALUES = {
+    "Q4LE": (lambda of: of["mean"], 2.15),
+    "ECT3": (lambda of: of["std"] ** 2, 3.05),
+    "KE2A": (lambda of: of["skewness"], 1.08),
+    "IPH6": (lambda of: of["kurtosis"], -0.355),
+    "Y12H": (lambda of: of["percentile_50"], 1),
+    "1GSF": (lambda of: of["percentile_0"], 1),
+    "QG58": (lambda of: of["percentile_10"], 1),
+    "8DWT": (lambda of: of["percentile_90"], 4),
+    "84IY": (lambda of: of["percentile_100"], 6),
+    "SALO": (lambda of: of["percentile_75"] - of["percentile_25"], 3),
+    "2OJQ": (lambda of: of["percentile_100"] - of["percentile_0"], 5),
+    "7TET": (lambda of: of["std"] / of["mean"], 0.812),
+    "5ZWQ": (lambda of: math.hypot(of["mean"], of["std"]), 2.77),
 }
 
 # What is the same but for a factor.
@@ -190,3 +210,13 @@ def test_every_statistic_of_these_families_is_held_against_the_ibsi():
         assert {name for name, _ in table.values()} == {statistic.__name__ for statistic in room.STATISTICS}
     assert [len(table) for table, _ in of.values()] == [25, 16, 16]
     assert sum(len(values) for table, _ in of.values() for _, values in table.values()) == 196
+
+
+@pytest.mark.parametrize("code", GREY_VALUES)
+def test_grey_values(code):
+    slices = PHANTOM.reshape(-1, PHANTOM.shape[-1])
+    cell = Cell(np.repeat(slices[..., None], 3, axis=2), slices > 0, np.zeros(slices.shape, bool))
+    of_cell = measured(Colour(percentiles=(0, 10, 25, 50, 75, 90, 100)), cell)
+    compute, value = GREY_VALUES[code]
+    of = {name.removeprefix("cell_red_"): each for name, each in of_cell.items() if name.startswith("cell_red_")}
+    assert compute(of) == three_digits(value)
