@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import math
 import re
@@ -33,6 +34,12 @@ DEFAULT_BACKBONE = "tf_efficientnetv2_b3"
 #: Words that stand where a weights file could.
 PRETRAINED, RANDOM = "pretrained", "random"
 
+#: What becomes of what lies around the cell.
+BACKGROUNDS = ("black", "kept")
+
+#: What a weights file says of its training, as hashes: of pictures, of subject ids, of other group ids.
+TRAINED_ON = frozenset({"images", "subjects", "groups"})
+
 #: Sides that are surely a slip of the pen: below, no network keeps a feature map; above, one cell fills the memory.
 _SMALLEST, _LARGEST = 16, 8192
 
@@ -49,9 +56,11 @@ class Embedding:
     weights : "pretrained" (through timm, fetched once), "random", or the path of a .safetensors file.
     attention : squeeze and excitation before the mean; untrained, it only halves every feature.
     size : side in pixels of the network's input; None is the size the weights were published with.
-    view : side in source pixels of the square that the network sees, centred on the cell; None is the square that just
-        holds the cell and its margin. A fixed view keeps the cell's size visible: 450 is a whole picture of C-NMC.
-    background : "black" sets what is outside the cell to 0, "kept" leaves it.
+    view : side in source pixels of the square that the network sees, centred on the cell. A fixed view keeps the cell's
+        size visible: 450 is a whole picture of C-NMC. None is what the weights file says it was trained with; where it
+        says nothing, the square that just holds the cell and its margin.
+    background : "black" sets what is outside the cell to 0, "kept" leaves it. None is as the weights file says, else
+        black.
     mean, std : of the weights' training pictures, scale 0 to 1, one number or one a channel; None is the weights' own.
     pad_type : "same", "valid" or "" where the convolutions pad otherwise than the backbone's default.
     seed : of random weights, and of nothing else.
@@ -73,7 +82,7 @@ class Embedding:
     attention: bool = True
     size: int | None = None
     view: int | None = None
-    background: str = "black"
+    background: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pad_type: str | None = None
@@ -89,7 +98,7 @@ class Embedding:
             side = getattr(self, name)
             if side is not None and not _SMALLEST <= side <= _LARGEST:
                 raise ValueError(f"{name} must be {_SMALLEST} to {_LARGEST} pixels, not {side}")
-        if self.background not in ("black", "kept"):
+        if self.background not in (None, *BACKGROUNDS):
             raise ValueError(f"background must be black or kept, not {self.background!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
@@ -123,9 +132,34 @@ class Embedding:
         return {
             **asdict(self.recipe),
             "weights": self._source,
-            "view": self.view,
-            "background": self.background,
+            "view": self.eye.view,
+            "background": self.eye.background,
         }
+
+    def provenance(self) -> dict[str, list[str]] | None:
+        """Hashes of the pictures, subjects and groups that a weights file was trained on, None where it says nothing.
+
+        Raises
+        ------
+        WeightsError : the file cannot be read, or what it says cannot be understood.
+        """
+        if self._file is None or "provenance" not in self._file.metadata:
+            return None
+        try:
+            said = json.loads(self._file.metadata["provenance"])
+            return {name: [str(value) for value in said[name]] for name in TRAINED_ON & said.keys()} or None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"{printable(self._file.path)} does not say clearly what it was trained on", found=str(error)
+            ) from error
+
+    @functools.cached_property
+    def eye(self) -> Eye:
+        """How a cell becomes the picture that the network sees."""
+        stated = {} if self._file is None else _parsed_metadata(self._file)
+        view = self.view if self.view is not None else stated.get("view")
+        background = self.background or stated.get("background", "black")
+        return Eye(self.recipe.size, view, background, self.recipe.interpolation)
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -192,9 +226,7 @@ class Embedding:
 
     def pictures(self, cells: Sequence[Cell]) -> NDArray[np.uint8]:
         """uint8 (n, size, size, 3): what the network sees."""
-        side, interpolation = self.recipe.size, self.recipe.interpolation
-        squares = [_resized(square(cell, self.view, self.background), side, interpolation) for cell in cells]
-        return np.stack(squares) if squares else np.empty((0, side, side, 3), np.uint8)
+        return self.eye(cells)
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one embedding a cell. On a CPU the same cells give the same bytes."""
@@ -202,6 +234,29 @@ class Embedding:
         if not batches:
             return np.empty((0, len(self.feature_names())), np.float32)
         return np.concatenate([self.trunk.embed(batch) for batch in batches])
+
+
+@dataclass(frozen=True)
+class Eye:
+    """How a cell becomes the square picture that a network sees; plain values, needs no torch.
+
+    Attributes
+    ----------
+    size : side in pixels of the picture.
+    view : side in source pixels of the square, centred on the cell; None is the square that just holds it.
+    background : "black" or "kept".
+    interpolation : "bicubic" or "bilinear", where the picture is enlarged.
+    """
+
+    size: int
+    view: int | None
+    background: str
+    interpolation: str
+
+    def __call__(self, cells: Sequence[Cell]) -> NDArray[np.uint8]:
+        """uint8 (n, size, size, 3)."""
+        squares = [_resized(square(cell, self.view, self.background), self.size, self.interpolation) for cell in cells]
+        return np.stack(squares) if squares else np.empty((0, self.size, self.size, 3), np.uint8)
 
 
 def square(cell: Cell, view: int | None, background: str) -> NDArray[np.uint8]:
@@ -321,6 +376,7 @@ def resolve_recipe(
     stated = {} if file is None else _parsed_metadata(file)
     given = {"backbone": backbone, "size": size, "mean": mean, "std": std, "pad_type": pad_type}
     stated |= {name: value for name, value in given.items() if value is not None}
+    stated = {name: value for name, value in stated.items() if name not in ("view", "background")}  # the eye's
     stated.setdefault("backbone", DEFAULT_BACKBONE)
     if not {"size", "mean", "std", "interpolation"} <= stated.keys():
         from extractors.trunk import published_config
@@ -366,6 +422,16 @@ def _parsed_size(text: str) -> int:
     return int(text)
 
 
+def _parsed_view(text: str) -> int | None:
+    return None if text == "cell" else _parsed_size(text)
+
+
+def _parsed_background(text: str) -> str:
+    if text not in BACKGROUNDS:
+        raise ValueError(" or ".join(BACKGROUNDS))
+    return text
+
+
 def _parsed_numbers(text: str, *, positive: bool = False) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(","))
@@ -390,6 +456,8 @@ _METADATA: dict[str, tuple[str, Callable[[str], Any]]] = {
     "std": ("std", functools.partial(_parsed_numbers, positive=True)),
     "interpolation": ("interpolation", _parsed_interpolation),
     "pad_type": ("pad_type", str),
+    "view": ("view", _parsed_view),
+    "background": ("background", _parsed_background),
 }
 
 

@@ -26,10 +26,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional
 
 from extractors.embedding import (
     PRETRAINED,
     RANDOM,
+    Eye,
     Recipe,
     WeightsError,
     read_weights_file,
@@ -83,6 +85,9 @@ class Trunk(nn.Module):
     ----------
     recipe : which network, and how pictures are prepared for it.
     source : where the weights come from: ``sha256:...``, ``random:seed`` or ``hub repository:file``.
+    dropout : share of the feature map's elements left out in training, before attention: what timm does with its
+        ``drop_rate`` where a feature map is asked for.
+    drop_path : largest share of cells whose residual branch is left out in training, rising with depth.
     width : number of channels of the embedding.
 
     Raises
@@ -94,7 +99,7 @@ class Trunk(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, recipe: Recipe, source: str = "") -> None:
+    def __init__(self, recipe: Recipe, source: str = "", *, dropout: float = 0.0, drop_path: float = 0.0) -> None:
         super().__init__()
         layout = _layout(recipe.backbone, recipe.size, recipe.pad_type)
         if recipe.attention and not layout.is_map:
@@ -104,7 +109,8 @@ class Trunk(nn.Module):
                 do="Turn it off (attention: false), or take a convolutional backbone.",
             )
         self.recipe, self.source, self.width, self._layout = recipe, source, layout.width, layout
-        self.backbone = _create(recipe.backbone, recipe.pad_type)
+        self.dropout = dropout
+        self.backbone = _create(recipe.backbone, recipe.pad_type, drop_path)
         self.attention: nn.Module = SqueezeExcitation(layout.width) if recipe.attention else nn.Identity()
         # Not part of the state: they are the recipe's, and move with the network from device to device.
         self.register_buffer("mean", torch.tensor(recipe.mean).view(1, 3, 1, 1), persistent=False)
@@ -121,8 +127,21 @@ class Trunk(nn.Module):
 
     def prepare(self, pictures: NDArray[np.uint8]) -> Tensor:
         """float32 (N, 3, S, S) on the network's device, from uint8 (N, S, S, 3)."""
+        return self.normalise(self.scale(pictures))
+
+    def scale(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """float32 (N, 3, S, S) in [0, 1] on the network's device, from uint8 (N, S, S, 3)."""
         raw = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.mean.device)
-        return (raw.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        return raw.permute(0, 3, 1, 2).float() / 255
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """What the backbone takes, from pictures in [0, 1]."""
+        return (x - self.mean) / self.std
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there is a feature map; a transformer has tokens instead."""
+        return self._layout.is_map
 
     def feature_map(self, x: Tensor) -> Tensor:
         """(N, C, H, W): the last feature map after attention, whose mean over H and W is the embedding.
@@ -133,7 +152,7 @@ class Trunk(nn.Module):
         """
         if not self._layout.is_map:
             raise UsageError(f"backbone '{self.recipe.backbone}' has no feature map", found="tokens")
-        features = self.backbone.forward_features(x)
+        features = functional.dropout(self.backbone.forward_features(x), self.dropout, self.training)
         return self.attention(features.permute(0, 3, 1, 2) if self._layout.channels_last else features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,6 +180,8 @@ def load_trunk(
     std: Sequence[float] | None = None,
     pad_type: str | None = None,
     seed: int = 0,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
 ) -> Trunk:
     """A trunk with its weights, on the CPU, in evaluation mode. The global random state is left as it was.
 
@@ -172,6 +193,7 @@ def load_trunk(
     attention : squeeze and excitation on the last feature map.
     size, mean, std, pad_type : say otherwise than the weights' own configuration.
     seed : of random weights.
+    dropout, drop_path : see ``Trunk``; they play no part until it is trained.
 
     Raises
     ------
@@ -182,14 +204,14 @@ def load_trunk(
     given |= {"mean": mean, "std": std, "pad_type": pad_type}
     if weights == RANDOM:
         warn_of_random_weights(seed)
-        return _untrained(resolve_recipe(None, **given), f"{RANDOM}:{seed}", seed)
+        return untrained_trunk(resolve_recipe(None, **given), seed, dropout=dropout, drop_path=drop_path)
     if weights == PRETRAINED:
         recipe = resolve_recipe(None, **given)
         path, source = _fetched(recipe.backbone), ":".join(published_weights(recipe.backbone))
     else:
         file = read_weights_file(Path(weights))
         recipe, path, source = resolve_recipe(file, **given), file.path, file.source
-    trunk = _untrained(recipe, source, seed)
+    trunk = untrained_trunk(recipe, seed, source=source, dropout=dropout, drop_path=drop_path)
     content = path.read_bytes()
     if source.startswith("sha256:") and f"sha256:{sha256(content)}" != source:
         raise WeightsError(f"{printable(path)} changed while it was being read", do="Start again.")
@@ -197,7 +219,17 @@ def load_trunk(
     return trunk
 
 
-def save_trunk(trunk: Trunk, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+def untrained_trunk(
+    recipe: Recipe, seed: int, *, source: str | None = None, dropout: float = 0.0, drop_path: float = 0.0
+) -> Trunk:
+    """A trunk with random weights, to be filled or trained, on the CPU, in evaluation mode."""
+    with _own_random_state(seed):
+        return Trunk(
+            recipe, f"{RANDOM}:{seed}" if source is None else source, dropout=dropout, drop_path=drop_path
+        ).eval()
+
+
+def save_trunk(trunk: Trunk, path: Path, provenance: Mapping[str, Any] | None = None, eye: Eye | None = None) -> None:
     """Write weights and recipe as safetensors, whole or not at all; the same trunk gives the same bytes.
 
     Parameters
@@ -205,6 +237,7 @@ def save_trunk(trunk: Trunk, path: Path, provenance: Mapping[str, Any] | None = 
     trunk : what to save.
     path : ends in ``.safetensors``.
     provenance : plain values that say what it was trained on; kept as JSON under the metadata key ``provenance``.
+    eye : how its pictures were taken, so that an embedding by these weights sees cells as the training did.
 
     Raises
     ------
@@ -220,6 +253,8 @@ def save_trunk(trunk: Trunk, path: Path, provenance: Mapping[str, Any] | None = 
         "interpolation": recipe.interpolation,
     }
     metadata |= {} if recipe.pad_type is None else {"pad_type": recipe.pad_type}
+    if eye is not None:
+        metadata |= {"view": "cell" if eye.view is None else str(eye.view), "background": eye.background}
     metadata |= {} if provenance is None else {"provenance": json.dumps(provenance, sort_keys=True)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trunk.state_dict().items()}
     write_atomically(path, _sorted_header(safetensors.torch.save(tensors, metadata)))
@@ -294,15 +329,19 @@ def _pretrained_cfg(backbone: str) -> Any:
         raise UsageError(f"unknown weights '{backbone}'", expected=", ".join(known[:5]) or "no tag") from error
 
 
-def _create(backbone: str, pad_type: str | None) -> Any:
+def _create(backbone: str, pad_type: str | None, drop_path: float = 0.0) -> Any:
     _pretrained_cfg(backbone)
     options: dict[str, Any] = {} if pad_type is None else {"pad_type": pad_type}
+    options |= {"drop_path_rate": drop_path} if drop_path else {}
     try:
         return timm.create_model(backbone, num_classes=0, **options)
     except TypeError as error:
-        if pad_type is None:
+        if not options:
             raise
-        raise UsageError(f"backbone '{backbone}' takes no pad_type", found=repr(pad_type)) from error
+        raise UsageError(
+            f"backbone '{backbone}' takes no {' or no '.join(options)}",
+            found=", ".join(repr(value) for value in options.values()),
+        ) from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -335,11 +374,6 @@ def _own_random_state(seed: int) -> Iterator[None]:
         yield
 
 
-def _untrained(recipe: Recipe, source: str, seed: int) -> Trunk:
-    with _own_random_state(seed):
-        return Trunk(recipe, source).eval()
-
-
 def _fill(trunk: Trunk, content: bytes, path: Path) -> None:
     """Load every tensor of the file, or none: timm itself would leave missing ones random without a word."""
     try:
@@ -356,7 +390,7 @@ def _fill(trunk: Trunk, content: bytes, path: Path) -> None:
         given = {name: tensor for name, tensor in given.items() if not name.startswith("attention.")}
     elif not any(name.startswith("attention.") for name in given):
         given |= {name: tensor for name, tensor in own.items() if name.startswith("attention.")}
-    faults = list(_misfits(given, own))
+    faults = list(misfits(given, own))
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise WeightsError(
@@ -367,7 +401,8 @@ def _fill(trunk: Trunk, content: bytes, path: Path) -> None:
     trunk.load_state_dict(given)
 
 
-def _misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:
+def misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:
+    """What keeps ``given`` from being loaded in place of ``own``: missing, unknown, of another shape or kind."""
     for name in [*own, *(name for name in given if name not in own)]:
         shown = printable(name.removeprefix("backbone."))
         if name not in given:
