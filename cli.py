@@ -271,10 +271,14 @@ def extract(
 
 @command(
     DATA,
-    click.option("--classifier", metavar="NAME", help="svm, xgb, logreg, or a plug-in  [default: svm]."),
+    click.option("--classifier", metavar="NAME", help="svm, xgb, logreg, neural, or a plug-in  [default: svm]."),
     FEATURES,
     click.option("-o", "--output", type=PATH, help="Folder of the model."),
     SPLITS,
+    click.option("--holdout", is_flag=True, default=None, help="Judge on one of the folds alone."),
+    click.option("--resume", is_flag=True, default=None, help="neural: go on with an interrupted training."),
+    click.option("--show-batch", type=PATH, metavar="PNG", help="neural: draw what the network sees, then train."),
+    click.option("--allow-leakage", is_flag=True, default=None, help="Take networks that know these cells; stamped."),
     POSITIVE,
     JOBS,
     STORE,
@@ -287,7 +291,8 @@ def train(
 ) -> tuple[Fault, ...]:  # fmt: skip
     """Judge a classifier on held-out subjects, fit it, save it.
 
-    The figures come from folds by subject; the model saved in OUTPUT is then fitted on all cells.
+    The figures come from folds by subject; the model saved in OUTPUT is then fitted on all cells. neural trains the
+    whole network on the pictures; --features none leaves the handcrafted blocks out.
     """
     from fusion.config import TrainConfig, build_config
     from fusion.training import train

@@ -93,7 +93,16 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings):
     """fusion train"""
 
     classifier: str = Field("svm", description="name of a classifier")
+    holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
+    resume: bool = Field(False, description="go on with a training of networks that was interrupted")
+    show_batch: Path | None = Field(None, description="draw what a network sees, as .png, before it is trained")
+    allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     output: Path = Field(description="folder of the model")
+
+    @property
+    def blocks(self) -> list[str]:
+        """The chosen blocks; none for "none", where a classifier looks at pictures alone."""
+        return [] if self.features == ["none"] else super().blocks
 
 
 class EvaluateConfig(DataSettings):

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
+from fusion.errors import UsageError
+from fusion.inputs import CellInputs
 from fusion.plugins import Classifier
 
 if TYPE_CHECKING:
@@ -28,8 +30,20 @@ class FusedModel:
         """Class labels in the order of the probabilities' columns."""
         return [str(label) for label in self.classifier.classes_]
 
-    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """float64 (n, classes) from raw features float32 (n, d), columns as fitted."""
+    def predict_proba(self, X: NDArray[np.float32] | CellInputs) -> NDArray[np.float64]:
+        """float64 (n, classes) from raw features float32 (n, d), columns as fitted; with pictures where it takes them.
+
+        Raises
+        ------
+        UsageError : a model that takes pictures is asked without.
+        """
+        if takes_pictures(self.classifier) and not isinstance(X, CellInputs):
+            raise UsageError(
+                "this model judges pictures, and was given features alone",
+                do="Load it by fusion.pictured.load_model, and ask it through fusion evaluate or fusion predict.",
+            )
+        if isinstance(X, CellInputs):
+            return self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
         return self.classifier.predict_proba(X if self.layer is None else self.layer.transform(X))
 
 
@@ -62,6 +76,11 @@ def fit_model(
     columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
     fitted_layer = FusionLayer(blocks=columns, **{"random_state": seed, **(layer or {})})
     return FusedModel(fitted_layer, predictor.fit(fitted_layer.fit_transform(X), y, groups))
+
+
+def takes_pictures(classifier: Classifier) -> bool:
+    """Whether a classifier is fitted on ``CellInputs`` with pictures, taken by its ``eye``."""
+    return bool(getattr(classifier, "takes_pictures", False))
 
 
 def build_seeded(name: str, params: Mapping[str, Any], seed: int) -> Classifier:

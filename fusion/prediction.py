@@ -14,7 +14,9 @@ from fusion.bundle import ModelBundle, subject_hash
 from fusion.config import EvaluateConfig, PredictConfig, write_config
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.errors import UsageError
-from fusion.extraction import Progress, extract
+from fusion.extraction import Progress
+from fusion.pictured import gather, load_model
+from fusion.provenance import check_unseen
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
 from fusion.splits import LeakageError, Split
 from fusion.store import FeatureStore
@@ -61,18 +63,21 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     BundleError, FusionError : the model or the data cannot be read.
     """
     check_result_folder(config.output)
-    bundle = ModelBundle.load(config.model)
+    bundle = load_model(config.model)
     dataset = _only_known_classes(load_labelled(config, progress), bundle)
     seen = _seen(dataset, bundle)
     if seen and not config.allow_leakage:
         raise _leakage(dataset, seen, config)
-    extraction = extract(dataset, bundle.extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
-    table = extraction.table
-    proba = bundle.predict_proba(table)
-    scores = Scores(tuple(table.blocks), bundle.classifier, proba, np.zeros(len(table), np.intp))
+    learners = [*bundle.extractors, bundle.model.classifier]
+    known = check_unseen(learners, dataset, allow=config.allow_leakage)
+    store = FeatureStore(config.store)
+    found = gather(dataset, bundle.extractors, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
+    table = found.table
+    proba = bundle.judge(found)
+    scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp))
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    stamps = [] if table.subjects_known else [UNKNOWN_SUBJECTS]
+    stamps = known if table.subjects_known else [*known, UNKNOWN_SUBJECTS]
     if seen:
         stamps.append(f"leaky: the model was trained on {len(seen)} of these pictures or on their subjects")
     result = Result(
@@ -85,7 +90,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         config=write_config(config),
         stamps=tuple(stamps),
         notes=dataset.notes,
-        faults=extraction.faults,
+        faults=found.faults,
         facts=facts(dataset, table, [everything], "external"),
     )
     result.save(config.output, dataset.root)
@@ -100,12 +105,12 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     BundleError : the model cannot be read.
     DatasetError : a path that is nothing Fusion can read.
     """
-    bundle = ModelBundle.load(config.model)
+    bundle = load_model(config.model)
     dataset = _collect(config.images, config.store, progress)
-    extraction = extract(dataset, bundle.extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
-    table = extraction.table
-    proba = bundle.predict_proba(table) if len(table) else np.empty((0, len(bundle.classes)))
-    return Predictions(table, tuple(bundle.classes), proba, extraction.faults, dataset.root)
+    store = FeatureStore(config.store)
+    found = gather(dataset, bundle.extractors, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
+    proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
+    return Predictions(found.table, tuple(bundle.classes), proba, found.faults, dataset.root)
 
 
 def _collect(images: Sequence[Path], store: Path | None, progress: Progress | None) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,13 @@ from fusion.bundle import ModelBundle, check_writable, subject_hash
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
 from fusion.datasets import Dataset, load_dataset
 from fusion.errors import UsageError
-from fusion.extraction import Progress, extract
+from fusion.extraction import Progress
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model
+from fusion.pictured import UNFINISHED, Training, build, dataset_view, gather, show_batch
 from fusion.plans import make_plan
 from fusion.plugins import Extractor
+from fusion.provenance import check_unseen, trained_on
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
 from fusion.store import FeatureStore
@@ -44,17 +46,38 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     check_writable(config.output)
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
-    plugins.build_classifier(config.classifier, config.classifiers.get(config.classifier))
+    classifier = build(config.classifier, config.classifiers.get(config.classifier))
+    stamps = check_unseen([*extractors, classifier], dataset, allow=config.allow_leakage)
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
-    extraction = extract(dataset, extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
-    table = extraction.table
+    store = FeatureStore(config.store)
+    found = gather(dataset, extractors, classifier, store, jobs=config.jobs, progress=progress)
+    table, inputs = found.table, found.inputs
+    if config.show_batch is not None:
+        show_batch(config.show_batch, classifier, found)
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
-    scores = cross_validate(table, folds, config.classifier, config, progress)
-    model = fit(table, np.arange(len(table)), config.classifier, config)
+    notes = [*dataset.notes, *plan.notes]
+    if config.holdout:
+        notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
+        folds = folds[:1]
+    training = None
+    if inputs is not None:
+        unfinished = config.output.with_name(config.output.name + UNFINISHED)
+        training = Training(inputs, unfinished, config.resume, progress)
+        training.begin()
+    elif config.resume:
+        raise UsageError(f"classifier '{config.classifier}' has no training to go on with", do="Leave --resume out.")
+    scores = cross_validate(table, folds, config.classifier, config, progress, training)
+    scores = replace(scores, features=found.features)
+    model = fit(table, np.arange(len(table)), config.classifier, config, training)
+    if training is not None:
+        network: Any = model.classifier
+        fitted = set(table.keys)
+        network.remember(trained_on([sample for sample in dataset.samples if sample.key in fitted]))
+        notes.append(network.describe())
     positive = choose_positive(model.classes, config.positive)
     figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
-    stamps = () if table.subjects_known else (UNKNOWN_SUBJECTS,)
+    stamps += [] if table.subjects_known else [UNKNOWN_SUBJECTS]
     result = Result(
         command="train",
         cells=table,
@@ -63,9 +86,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         scores=(scores,),
         figures=(figures,),
         config=write_config(config),
-        stamps=stamps,
-        notes=(*dataset.notes, *plan.notes),
-        faults=extraction.faults,
+        stamps=tuple(stamps),
+        notes=tuple(notes),
+        faults=found.faults,
         facts=facts(dataset, table, folds, "grouped"),
     )
     bundle = ModelBundle(
@@ -79,6 +102,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         facts=result.to_json(dataset.root),
     )
     bundle.save(config.output)
+    if training is not None:
+        training.end()
     return Trained(bundle, result, dataset)
 
 
@@ -114,36 +139,24 @@ def build_extractors(config: FeatureSettings) -> list[Extractor]:
     return [plugins.build_extractor(name, config.extractors.get(name)) for name in config.blocks]
 
 
-def dataset_view(dataset: Dataset) -> FeatureTable:
-    """The data set as a table without columns: enough to plan splits before anything is measured."""
-    samples = dataset.samples
-    return FeatureTable(
-        X=np.empty((len(samples), 0), np.float32),
-        columns=(),
-        names=tuple(dataset.names),
-        keys=tuple(sample.key for sample in samples),
-        image_keys=tuple(sample.image_key for sample in samples),
-        y=tuple(sample.label for sample in samples),
-        subjects=tuple(sample.subject for sample in samples),
-        folds=tuple(sample.fold for sample in samples),
-        groups=dataset.groups(),
-        subjects_known=dataset.subjects_known,
-    )
-
-
 def cross_validate(
     table: FeatureTable,
     folds: Sequence[Split],
     classifier: str,
     config: FitSettings,
     progress: Progress | None = None,
+    training: Training | None = None,
 ) -> Scores:
-    """Score every cell with a model that was fitted without its fold."""
+    """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks."""
     classes = sorted(set(table.y), key=str)
-    proba = np.zeros((len(table), len(classes)))
-    number = np.zeros(len(table), np.intp)
+    proba = np.full((len(table), len(classes)), np.nan)
+    number = np.full(len(table), -1, np.intp)
     for at, fold in enumerate(folds):
-        proba[fold.test] = score_fold(table, fold, classifier, config)
+        if training is None:
+            proba[fold.test] = score_fold(table, fold, classifier, config)
+        else:
+            model = fit(table, fold.train, classifier, config, training, f"fold {at + 1}")
+            proba[fold.test] = model.predict_proba(training.inputs.take(fold.test))
         number[fold.test] = at
         if progress is not None:
             progress("fitting", at + 1, len(folds), 0)
@@ -161,21 +174,31 @@ def score_fold(table: FeatureTable, fold: Split, classifier: str, config: FitSet
         return fit(table, fold.train, classifier, config).predict_proba(table.X[fold.test])
 
 
-def fit(table: FeatureTable, rows: NDArray[np.intp], classifier: str, config: FitSettings) -> FusedModel:
-    """Fit layer and classifier on these rows.
+def fit(
+    table: FeatureTable,
+    rows: NDArray[np.intp],
+    classifier: str,
+    config: FitSettings,
+    training: Training | None = None,
+    part: str = "all cells",
+) -> FusedModel:
+    """Fit layer and classifier on these rows; a classifier of pictures by ``training``, which calls this fit ``part``.
 
     Raises
     ------
     UsageError : the classifier refuses its parameters or the data.
     """
+    params = config.classifiers.get(classifier)
     try:
+        if training is not None:
+            return training.fit(table, rows, classifier, params or {}, config.seed, part)
         return fit_model(
             table.X[rows],
             np.array(table.y)[rows],
             table.groups[rows],
             table.blocks,
             classifier,
-            params=config.classifiers.get(classifier),
+            params=params,
             layer=config.layer,
             seed=config.seed,
         )

@@ -1,0 +1,370 @@
+"""The end-to-end network as a scikit-learn classifier, of pictures, of feature blocks, or of both."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from pydantic import TypeAdapter, ValidationError
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from classifiers.neural import storage
+from classifiers.neural.augmentation import Augmentation
+from classifiers.neural.blocks import block_sizes
+from classifiers.neural.network import Design, Network, describe
+from classifiers.neural.sampling import keep_back
+from classifiers.neural.trainer import Lesson, Trainer, Training, Watch, identity, predict, return_to_rest
+from extractors.embedding import RANDOM, TRAINED_ON, Eye
+from extractors.trunk import Trunk, load_trunk, save_trunk, untrained_trunk
+from fusion.bundle import BundleError
+from fusion.errors import FusionError, UsageError
+from fusion.inputs import CellInputs
+
+#: The one block of features that come as a plain matrix.
+_UNNAMED = "features"
+
+#: Files of a stored network: the trunk, which is a weights file for the extractor ``cnn`` too; all other tensors; plain
+#: values.
+TRUNK, LAYERS, FACTS = "trunk.safetensors", "layers.safetensors", "network.json"
+
+Settings = TypeVar("Settings", Design, Training, Augmentation)
+
+
+class NeuralClassifier(ClassifierMixin, BaseEstimator):
+    """A backbone with attention, a fusion layer for handcrafted blocks, and a head, trained together.
+
+    By default the published recipe: EfficientNetV2-B3 with squeeze and excitation, focal loss, one cycle of AdamW.
+
+    Parameters
+    ----------
+    network : settings of ``network.Design``.
+    training : settings of ``trainer.Training``.
+    augmentation : settings of ``augmentation.Augmentation``.
+    turns : rotations, equally far apart, that a prediction is the mean over.
+    device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+    random_state : seed of every random choice. On a CPU, and with as many threads, the same seed gives the same bits.
+
+    Attributes
+    ----------
+    classes_ : the labels.
+    network_ : the trained ``Network``.
+    history_ : loss and validation macro F1 of every epoch.
+    """
+
+    name: ClassVar[str] = "neural"
+    prepares: ClassVar[str] = "raw"
+    #: The spine gives such a classifier ``CellInputs`` with pictures, taken by its ``eye``.
+    takes_pictures: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        network: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+        augmentation: Mapping[str, Any] | None = None,
+        turns: int = 1,
+        device: str = "auto",
+        random_state: int | None = 0,
+    ) -> None:
+        self.network = network
+        self.training = training
+        self.augmentation = augmentation
+        self.turns = turns
+        self.device = device
+        self.random_state = random_state
+
+    # ---- scikit-learn ------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: ArrayLike | CellInputs,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        *,
+        watch: Watch | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Train on n cells and n labels; what is kept back to stop by is whole groups.
+
+        Parameters
+        ----------
+        X : ``CellInputs``; or uint8 (n, S, S, 3), pictures as ``eye`` takes them; or float (n, d), features alone, for
+            which there is no trunk. NaN marks what is undefined.
+        watch : told of every step.
+        checkpoint : folder in which every epoch is kept, so that a training that was interrupted can go on.
+        resume : go on from what is in ``checkpoint``, if there is anything.
+
+        Raises
+        ------
+        ValueError : a single class, settings that make no sense, or pictures of another size.
+        WeightsError, UsageError : weights that cannot be had, a backbone that cannot do what is asked.
+        CheckpointError : what is in ``checkpoint`` belongs to another training.
+        """
+        design, how, variation = self._settings()
+        inputs, labels = self._inputs(X, y)
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("a classifier needs at least two classes; the data hold one class only")
+        self.blocks_ = block_sizes(inputs.blocks)
+        self.eye_ = None if inputs.source is None else self.eye()
+        self._check_pictures(inputs)
+        seed = 0 if self.random_state is None else int(self.random_state)
+        train, held = keep_back(codes, groups, how.validation, seed)
+        trunk = None if inputs.source is None else self._trunk(design, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network_ = Network(design, trunk, self.blocks_, len(self.classes_))
+        self.network_.learn_scales(inputs.X[train])
+        self.network_.to(_device(self.device))
+        is_black = self.eye_ is None or self.eye_.background == "black"
+        lesson = Lesson(inputs, codes, len(self.classes_), train, held, is_black, self.turns)
+        trainer = Trainer(self.network_, lesson, how, variation, seed, design.auxiliary)
+        name = ""
+        if checkpoint is not None:
+            name = identity(
+                {"settings": (design, how, variation), "seed": seed, "turns": self.turns, "torch": torch.__version__},
+                lesson,
+            )
+            if resume:
+                storage.read_checkpoint(checkpoint, trainer, name)
+        keep = None if checkpoint is None else lambda t: storage.write_checkpoint(checkpoint, t, name)
+        self.history_ = trainer.run(watch, keep).history
+        self.provenance_ = {} if inputs.source is None else (design.extractor().provenance() or {})
+        return self
+
+    def predict_proba(self, X: ArrayLike | CellInputs) -> NDArray[np.float64]:
+        """float64 (n, classes); X as in ``fit``, with the same blocks."""
+        check_is_fitted(self)
+        inputs, _ = self._inputs(X, None)
+        if block_sizes(inputs.blocks) != self.blocks_ or (inputs.source is None) != (self.eye_ is None):
+            raise ValueError(
+                f"the network was fitted on {_told(self.blocks_, self.eye_)}, and is asked about "
+                f"{_told(block_sizes(inputs.blocks), inputs.source)}"
+            )
+        self._check_pictures(inputs)
+        batch = 4 * self._settings()[1].batch_size
+        is_black = self.eye_ is None or self.eye_.background == "black"
+        return predict(self.network_, inputs, batch, self.turns, is_black)
+
+    def predict(self, X: ArrayLike | CellInputs) -> NDArray:
+        """The most probable class of each row."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def gates(self, X: ArrayLike | CellInputs) -> dict[str, NDArray[np.float32]]:
+        """Part name -> float32 (n,) in [0, 1]: how far "picture" and every block were let through.
+
+        Raises
+        ------
+        ValueError : the network's fusion is not "gated", or has a single part.
+        """
+        from classifiers.neural.trainer import features
+
+        check_is_fitted(self)
+        inputs, _ = self._inputs(X, None)
+        self._check_pictures(inputs)
+        found: dict[str, list[NDArray[np.float32]]] = {}
+        with torch.inference_mode():
+            for start in range(0, len(inputs), 32):
+                rows = np.arange(start, min(start + 32, len(inputs)))
+                trunk = self.network_.trunk
+                pictures = None if trunk is None else trunk.prepare(inputs.pictures(rows))
+                for name, gate in self.network_(features(self.network_, inputs, rows), pictures).gates.items():
+                    found.setdefault(name, []).append(gate.float().cpu().numpy())
+        if not found:
+            raise ValueError("this network has no gates: its fusion is not 'gated', or it has one part only")
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    # ---- what the spine asks -----------------------------------------------------------------------------------------
+
+    def eye(self) -> Eye:
+        """How a cell becomes the picture that the network sees; checks all settings on the way.
+
+        Raises
+        ------
+        ValueError, FusionError : settings or weights that cannot be used.
+        """
+        if hasattr(self, "eye_") and self.eye_ is not None and hasattr(self, "network_"):
+            return self.eye_
+        design, _, _ = self._settings()
+        return design.extractor().eye
+
+    def provenance(self) -> dict[str, list[str]] | None:
+        """Hashes of what it, or before it is fitted its weights, have learnt from; None where nothing is known."""
+        if hasattr(self, "provenance_"):
+            return self.provenance_ or None
+        return self._settings()[0].extractor().provenance()
+
+    def remember(self, provenance: Mapping[str, Sequence[str]]) -> None:
+        """Keep hashes of what was trained on, beside those that the weights came with; they travel with the trunk."""
+        check_is_fitted(self)
+        both = {name: set(self.provenance_.get(name, ())) | set(provenance.get(name, ())) for name in TRAINED_ON}
+        self.provenance_ = {name: sorted(values) for name, values in sorted(both.items())}
+
+    def describe(self) -> str:
+        """The number of parameters, by part."""
+        check_is_fitted(self)
+        return describe(self.network_)
+
+    def show_batch(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
+        """uint8 RGB (height, width, 3): cells as the network sees them, and varied as in training; see ``sheet``."""
+        from classifiers.neural.sheet import batch_sheet
+
+        _, _, variation = self._settings()
+        seed = 0 if self.random_state is None else int(self.random_state)
+        return batch_sheet(inputs, labels, variation, seed, is_black=self.eye().background == "black")
+
+    def save(self, folder: Path) -> None:
+        """Write ``trunk.safetensors``, ``layers.safetensors`` and ``network.json``."""
+        check_is_fitted(self)
+        import safetensors.torch
+
+        trunk = self.network_.trunk
+        if trunk is not None:
+            save_trunk(trunk, folder / TRUNK, self.provenance_ or None, self.eye_)
+        layers = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.network_.state_dict().items()
+            if not name.startswith("trunk.")
+        }
+        (folder / LAYERS).write_bytes(safetensors.torch.save(layers))
+        facts = {
+            "classes": self.classes_.tolist(),
+            "blocks": self.blocks_,
+            "eye": None if self.eye_ is None else dataclasses.asdict(self.eye_),
+            "history": self.history_,
+            "provenance": self.provenance_,
+            "params": self.get_params(),
+        }
+        (folder / FACTS).write_text(json.dumps(facts, indent=1, default=list))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        BundleError : a file is missing, damaged, a pickle in disguise, or holds other tensors than this network has.
+        """
+        try:
+            facts = json.loads((folder / FACTS).read_bytes())
+            model = cls(**facts["params"])
+            design, _, _ = model._settings()
+            layers, _ = storage.read_tensors(folder / LAYERS)
+            model.classes_, model.blocks_ = np.asarray(facts["classes"]), dict(facts["blocks"])
+            for at, columns in enumerate(model.blocks_.values()):  # before anything as large as they say is made
+                if f"fuse.scales.{at}.centre" in layers and layers[f"fuse.scales.{at}.centre"].shape != (columns,):
+                    raise BundleError(f"{folder} names blocks of another width than its tensors have")
+            model.eye_ = None if facts["eye"] is None else Eye(**facts["eye"])
+            trunk = None
+            if model.eye_ is not None:
+                trunk = load_trunk(
+                    weights=str(folder / TRUNK),
+                    attention=design.attention,
+                    dropout=design.dropout,
+                    drop_path=design.drop_path,
+                ).on(model.device)
+            network = Network(design, trunk, model.blocks_, len(model.classes_))
+            own = {} if trunk is None else {f"trunk.{name}": tensor for name, tensor in trunk.state_dict().items()}
+            storage.fill(network, {**layers, **own}, folder / LAYERS)
+            return_to_rest(network)
+            model.network_ = network.to(_device(model.device))
+            model.history_, model.provenance_ = facts["history"], facts["provenance"]
+        except BundleError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, FusionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BundleError(f"{folder} holds no network that can be trusted", found=reason) from error
+        return model
+
+    # ---- the work ----------------------------------------------------------------------------------------------------
+
+    def _settings(self) -> tuple[Design, Training, Augmentation]:
+        """The three parts, checked; ValueError in one line."""
+        if not 1 <= self.turns <= 64:
+            raise ValueError(f"turns must be 1 to 64, not {self.turns}")
+        return (
+            _checked(Design, "network", self.network),
+            _checked(Training, "training", self.training),
+            _checked(Augmentation, "augmentation", self.augmentation),
+        )
+
+    def _inputs(self, X: ArrayLike | CellInputs, y: ArrayLike | None) -> tuple[CellInputs, NDArray[Any]]:
+        is_fit = y is not None
+        if isinstance(X, CellInputs):
+            if np.isinf(X.X).any():
+                raise ValueError("features must not be infinite")
+            return X, np.asarray(y)
+        if getattr(X, "ndim", 0) == 4:
+            pictures = np.asarray(X)
+            if pictures.dtype != np.uint8 or pictures.shape[1] != pictures.shape[2] or pictures.shape[3] != 3:
+                raise ValueError(f"pictures are uint8 (n, S, S, 3), not {pictures.dtype} {pictures.shape}")
+            return CellInputs(np.empty((len(pictures), 0), np.float32), {}, pictures), np.asarray(y)
+        table: NDArray[np.float32]
+        if is_fit:
+            table, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
+        else:
+            table = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
+        return CellInputs(table, {_UNNAMED: slice(0, table.shape[1])}), np.asarray(y)
+
+    def _check_pictures(self, inputs: CellInputs) -> None:
+        if self.eye_ is not None and inputs.source is not None and inputs.source.shape[1] != self.eye_.size:
+            side = inputs.source.shape[1]
+            raise ValueError(f"the network takes pictures of {self.eye_.size} pixels, not {side}: take them by its eye")
+
+    def _trunk(self, design: Design, seed: int) -> Trunk:
+        extractor = design.extractor()
+        recipe = extractor.recipe
+        if design.weights == RANDOM:
+            return untrained_trunk(recipe, seed, dropout=design.dropout, drop_path=design.drop_path).on(self.device)
+        return load_trunk(
+            recipe.backbone,
+            design.weights,
+            recipe.attention,
+            size=recipe.size,
+            mean=recipe.mean,
+            std=recipe.std,
+            pad_type=recipe.pad_type,
+            seed=seed,
+            dropout=design.dropout,
+            drop_path=design.drop_path,
+        ).on(self.device)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _checked(kind: type[Settings], word: str, given: Mapping[str, Any] | None) -> Settings:
+    values = dict(given or {})
+    known = [f.name for f in dataclasses.fields(kind)]
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"unknown setting of {word}: {', '.join(unknown)}; known are {', '.join(known)}")
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        where = ((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
+        raise ValueError("; ".join(f"{word}.{at}: {text}" if at else text for at, text in where)) from error
+
+
+def _device(name: str) -> str:
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{name}' cannot be used", found=str(error).splitlines()[0], do="Take cpu.") from error
+    return chosen
+
+
+def _told(blocks: Mapping[str, int], pictures: object) -> str:
+    parts = [*(["pictures"] if pictures is not None else []), *(f"{name} ({d})" for name, d in blocks.items())]
+    return ", ".join(parts) or "nothing"

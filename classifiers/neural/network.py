@@ -1,0 +1,176 @@
+"""The network as a whole: trunk, fusion layer, head; and how many parameters that makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from classifiers.neural.blocks import PICTURE, BlockFusion
+from extractors.embedding import DEFAULT_BACKBONE, Embedding
+from extractors.trunk import Trunk
+
+#: Parameters that the paper states for its network, in millions.
+PAPER_MILLIONS = 15.2
+
+#: Layers wider than this are a slip of the pen, or someone's attempt to fill the memory.
+WIDEST = 1 << 16
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which network; the defaults are the published one, with the picture's size left to the backbone's weights.
+
+    Attributes
+    ----------
+    backbone : any timm model.
+    weights : "pretrained", "random", or the path of a .safetensors file, as for the extractor ``cnn``.
+    attention : squeeze and excitation on the last feature map.
+    size : side in pixels of the network's input; None is the size the weights were published with.
+    view : side in source pixels of the square that is seen; None is the square that just holds the cell.
+    background : "black" or "kept"; None is what a weights file says, else black.
+    mean, std, pad_type : say otherwise than the weights' own configuration.
+    dropout, drop_path : of the trunk, see ``extractors.trunk.Trunk``. Backbones without stochastic depth (VGG,
+        Xception) take no drop_path above 0.
+    head : widths of the hidden layers, each with batch norm and ReLU.
+    head_dropout : share left out before every layer of the head, one more number than ``head`` has.
+    fusion : how blocks are joined to the picture: "concat", "gated", "film" or "attention".
+    block_width : of an encoded block.
+    block_dropout : share of (cell, block) pairs left out in training.
+    auxiliary : weight in the loss of heads that judge by one part alone; 0 makes none.
+
+    Raises
+    ------
+    ValueError : a value outside the above.
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    weights: str = "pretrained"
+    attention: bool = True
+    size: int | None = None
+    view: int | None = None
+    background: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    pad_type: str | None = None
+    dropout: float = 0.3
+    drop_path: float = 0.2
+    head: tuple[int, ...] = (512, 256)
+    head_dropout: tuple[float, ...] = (0.3, 0.2, 0.3)
+    fusion: str = "concat"
+    block_width: int = 64
+    block_dropout: float = 0.0
+    auxiliary: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.head_dropout) != len(self.head) + 1:
+            raise ValueError(
+                f"head_dropout needs {len(self.head) + 1} numbers for a head of {len(self.head)} hidden layers, "
+                f"not {len(self.head_dropout)}"
+            )
+        shares = (self.dropout, self.drop_path, self.block_dropout, *self.head_dropout)
+        if not all(0 <= share < 1 for share in shares):
+            raise ValueError("every dropout is a share from 0 to below 1")
+        if not all(1 <= width <= WIDEST for width in (self.block_width, *self.head)):
+            raise ValueError(f"widths of layers are 1 to {WIDEST}")
+        if self.auxiliary < 0:
+            raise ValueError(f"auxiliary is 0 or more, not {self.auxiliary}")
+        self.extractor()  # it checks what the two have in common
+
+    def extractor(self) -> Embedding:
+        """The extractor ``cnn`` that sees as this network does, and starts from the same weights."""
+        return Embedding(
+            backbone=self.backbone,
+            weights=self.weights,
+            attention=self.attention,
+            size=self.size,
+            view=self.view,
+            background=self.background,
+            mean=self.mean,
+            std=self.std,
+            pad_type=self.pad_type,
+        )
+
+
+class Output(NamedTuple):
+    """Logits (N, classes); those of each part alone where there are auxiliary heads; presence and gates by part."""
+
+    logits: Tensor
+    auxiliary: Mapping[str, Tensor]
+    present: Mapping[str, Tensor]
+    gates: Mapping[str, Tensor]
+
+
+class Network(nn.Module):
+    """Trunk (None for blocks alone), fusion layer and head.
+
+    Parameters
+    ----------
+    design : its shape.
+    trunk : with weights; becomes part of the network.
+    blocks : block name -> number of columns; may be empty where there is a trunk.
+    classes : how many.
+    """
+
+    def __init__(self, design: Design, trunk: Trunk | None, blocks: Mapping[str, int], classes: int) -> None:
+        super().__init__()
+        channels = 0 if trunk is None else trunk.width
+        if design.fusion == "attention" and trunk is not None and not trunk.has_map:
+            raise ValueError(f"backbone {design.backbone} has no feature map for blocks to attend to; take concat")
+        self.trunk = trunk
+        self.fuse = BlockFusion(design.fusion, blocks, channels, design.block_width, design.block_dropout)
+        self.head = _head(self.fuse.width, design.head, design.head_dropout, classes)
+        parts = {**({PICTURE: channels} if channels else {}), **dict.fromkeys(blocks, design.block_width)}
+        # With a single part its auxiliary head would only repeat the head.
+        judged = parts if design.auxiliary and len(parts) > 1 else {}
+        self.auxiliary = nn.ModuleDict({name: nn.Linear(width, classes) for name, width in judged.items()})
+
+    def learn_scales(self, X: NDArray[np.float32]) -> None:
+        """Take the blocks' means and spreads from the training part float (n, d)."""
+        self.fuse.learn(X)
+
+    def forward(self, X: Tensor, pictures: Tensor | None) -> Output:
+        """Judge float (N, d) with NaN where undefined, and normalised pictures (N, 3, S, S), None without a trunk."""
+        embedding = feature_map = None
+        if self.trunk is not None:
+            assert pictures is not None
+            if self.trunk.has_map:
+                feature_map = self.trunk.feature_map(pictures)
+                embedding = feature_map.mean((2, 3))
+            else:
+                embedding = self.trunk(pictures)
+        joined = self.fuse(X, embedding, feature_map)
+        auxiliary = {name: self.auxiliary[name](joined.parts[name]) for name in self.auxiliary}
+        return Output(self.head(joined.vector), auxiliary, joined.present, joined.gates)
+
+
+def _head(width: int, hidden: tuple[int, ...], dropout: tuple[float, ...], classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for share, following in zip(dropout, hidden, strict=False):  # the last share belongs to the last layer
+        layers += [nn.Dropout(share), nn.Linear(width, following), nn.BatchNorm1d(following), nn.ReLU()]
+        width = following
+    return nn.Sequential(*layers, nn.Dropout(dropout[-1]), nn.Linear(width, classes))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of values that training may change."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def describe(network: Network) -> str:
+    """One line: parameters by part, beside what the paper states where it is the paper's network.
+
+    The published description adds up to less than the paper says; we found no reading of it that gives 15.2 M.
+    """
+    parts = {"trunk": network.trunk, "fusion": network.fuse, "head": network.head, "auxiliary": network.auxiliary}
+    counts = {name: count_parameters(part) for name, part in parts.items() if part is not None}
+    shown = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if count)
+    text = f"{sum(counts.values()) / 1e6:.2f} M parameters ({shown})"
+    trunk = network.trunk
+    if trunk is not None and trunk.recipe.backbone == DEFAULT_BACKBONE and trunk.recipe.attention:
+        text += f"; the paper states {PAPER_MILLIONS} M for picture alone"
+    return text

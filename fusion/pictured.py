@@ -1,0 +1,233 @@
+"""Models that look at pictures: gathering what they are given, fitting them, and loading them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins
+from fusion.bundle import ModelBundle
+from fusion.datasets import Dataset, Fault
+from fusion.errors import UsageError
+from fusion.extraction import Progress, extract
+from fusion.files import write_atomically
+from fusion.inputs import CellInputs
+from fusion.model import FusedModel, build_seeded, takes_pictures
+from fusion.picture_map import look
+from fusion.plugins import Classifier, Extractor
+from fusion.store import FeatureStore
+from fusion.table import FeatureTable
+
+#: Ending of the folder beside a model in which unfinished trainings are kept.
+UNFINISHED = ".unfinished"
+
+#: The name of the pictures among the feature sets of a result.
+PICTURE = "picture"
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """All that a classifier is given about a data set.
+
+    Attributes
+    ----------
+    table : who the rows are, and their features.
+    inputs : pictures and features, None for a classifier that takes a matrix.
+    faults : pictures that were skipped.
+    """
+
+    table: FeatureTable
+    inputs: CellInputs | None
+    faults: tuple[Fault, ...]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What is learnt from, as results name it."""
+        return (*((PICTURE,) if self.inputs is not None else ()), *self.table.blocks)
+
+
+def gather(
+    dataset: Dataset,
+    extractors: Sequence[Extractor],
+    classifier: Classifier,
+    store: FeatureStore,
+    *,
+    jobs: int,
+    progress: Progress | None,
+) -> Gathered:
+    """Measure every cell and, for a classifier that takes pictures, look at it by the classifier's eye.
+
+    Raises
+    ------
+    UsageError : no features, and a classifier that needs some.
+    FusionError : as ``extract`` does.
+    """
+    if not takes_pictures(classifier):
+        if not extractors:
+            raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
+        extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
+        return Gathered(extraction.table, None, extraction.faults)
+    if extractors:
+        extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
+        table, at, faults = extraction.table, extraction.complete, extraction.faults
+    else:
+        table, at, faults = dataset_view(dataset), np.arange(len(dataset)), dataset.faults
+    seen = look(dataset, classifier.eye(), store.root, jobs=jobs, progress=progress)  # type: ignore[attr-defined]
+    has = np.flatnonzero(seen.places[at] >= 0)
+    told = {fault.path for fault in faults}
+    faults = (*faults, *(fault for fault in seen.faults.values() if fault.path not in told))
+    table = table.take(has)
+    return Gathered(table, CellInputs(table.X, table.blocks, seen.pictures, seen.places[at][has]), faults)
+
+
+def dataset_view(dataset: Dataset) -> FeatureTable:
+    """The data set as a table without columns: enough to plan splits before anything is measured."""
+    samples = dataset.samples
+    return FeatureTable(
+        X=np.empty((len(samples), 0), np.float32),
+        columns=(),
+        names=tuple(dataset.names),
+        keys=tuple(sample.key for sample in samples),
+        image_keys=tuple(sample.image_key for sample in samples),
+        y=tuple(sample.label for sample in samples),
+        subjects=tuple(sample.subject for sample in samples),
+        folds=tuple(sample.fold for sample in samples),
+        groups=dataset.groups(),
+        subjects_known=dataset.subjects_known,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How networks of one command are fitted: on what, and where their unfinished trainings are kept."""
+
+    inputs: CellInputs
+    folder: Path
+    resume: bool
+    progress: Progress | None
+
+    def fit(
+        self, table: FeatureTable, rows: NDArray[np.intp], name: str, params: Mapping[str, Any], seed: int, part: str
+    ) -> FusedModel:
+        """Fit the classifier ``name`` on these rows; ``part`` says which of the command's trainings this is."""
+        predictor: Any = build_seeded(name, params, seed)
+        predictor.fit(
+            self.inputs.take(rows),
+            np.array(table.y)[rows],
+            table.groups[rows],
+            watch=self._watch(part),
+            checkpoint=self.folder / part,
+            resume=self.resume,
+        )
+        return FusedModel(None, predictor)
+
+    def begin(self) -> None:
+        """Forget what an earlier run has left, unless it is to be gone on with."""
+        if not self.resume:
+            self.end()
+
+    def end(self) -> None:
+        """Delete the unfinished trainings: they are finished. Nothing but what ``fit`` wrote is touched."""
+        for part in self.folder.glob("*/checkpoint.safetensors"):
+            part.unlink()
+            if not any(part.parent.iterdir()):
+                part.parent.rmdir()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _watch(self, part: str) -> Callable[[int, int, int, int], None]:
+        def watch(epoch: int, epochs: int, step: int, steps: int) -> None:
+            if self.progress is not None:
+                self.progress(part, step, steps, 0)
+
+        return watch
+
+
+def show_batch(path: Path, classifier: Classifier, gathered: Gathered) -> None:
+    """Draw what the network sees as a PNG file.
+
+    Raises
+    ------
+    UsageError : a classifier that sees nothing, or a name with another ending.
+    """
+    import cv2
+
+    if gathered.inputs is None:
+        raise UsageError("--show-batch needs a classifier that takes pictures", do="Take --classifier neural.")
+    labels = [str(label) for label in gathered.table.y]
+    sheet = classifier.show_batch(gathered.inputs, labels)  # type: ignore[attr-defined]
+    done, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    assert done
+    write_atomically(path, content.tobytes())
+
+
+# ---- a stored model --------------------------------------------------------------------------------------------------
+
+
+class PicturedBundle(ModelBundle):
+    """A model folder whose classifier may take pictures."""
+
+    def judge(self, gathered: Gathered) -> NDArray[np.float64]:
+        """float64 (n, classes) for what was gathered; raises as ``predict_proba`` does."""
+        if gathered.inputs is None:
+            return self.predict_proba(gathered.table)
+        seeing = _Seeing(self.model, gathered.inputs.blocks, gathered.inputs.source, gathered.inputs.rows)
+        return replace(self, model=cast(FusedModel, seeing)).predict_proba(gathered.table)
+
+    def _check(self, manifest: Mapping[str, Any]) -> None:
+        if not takes_pictures(self.model.classifier):
+            super()._check(manifest)
+            return
+        side = self.model.classifier.eye().size  # type: ignore[attr-defined]
+        starts: dict[str, list[int]] = {}
+        for at, column in enumerate(self.columns):
+            starts.setdefault(column.partition(".")[0], []).append(at)
+        blocks = {name: slice(at[0], at[-1] + 1) for name, at in starts.items()}
+        black = np.zeros((1, side, side, 3), np.uint8)
+        ModelBundle._check(
+            replace(self, model=cast(FusedModel, _Seeing(self.model, blocks, black, np.zeros(1, np.intp)))), manifest
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seeing:
+    """A model beside the pictures of the rows that it is about to be asked for."""
+
+    model: FusedModel
+    blocks: Mapping[str, slice]
+    source: NDArray[np.uint8] | None
+    rows: NDArray[np.intp] | None
+
+    @property
+    def classes(self) -> list[str]:
+        return self.model.classes
+
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self.model.predict_proba(CellInputs(X, self.blocks, self.source, self.rows))
+
+
+def load_model(folder: Path | str) -> PicturedBundle:
+    """Any model folder; see ``ModelBundle.load`` for what is refused."""
+    return PicturedBundle.load(folder)
+
+
+def build(name: str, params: Mapping[str, Any] | None) -> Classifier:
+    """The classifier, its settings checked as far as they can be before there is any data.
+
+    Raises
+    ------
+    UsageError : settings that it refuses.
+    """
+    classifier = plugins.build_classifier(name, params)
+    if takes_pictures(classifier):
+        try:
+            classifier.eye()  # type: ignore[attr-defined]
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"wrong setting of classifier '{name}'", found=reason) from error
+    return classifier
