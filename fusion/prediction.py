@@ -68,7 +68,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     seen = _seen(dataset, bundle)
     if seen and not config.allow_leakage:
         raise _leakage(dataset, seen, config)
-    learners = [*bundle.extractors, bundle.model.classifier]
+    # What the classifier itself has seen is said by the bundle; but its weights may have learnt from more before.
+    learners = [*bundle.extractors, *([] if seen else [bundle.model.classifier])]
     known = check_unseen(learners, dataset, allow=config.allow_leakage)
     store = FeatureStore(config.store)
     found = gather(dataset, bundle.extractors, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
