@@ -89,7 +89,7 @@ class BlockFusion(nn.Module):
     read as how much the network relied on that part. "film" lets the blocks scale and shift the embedding channel by
     channel, after Perez et al. (2018), AAAI: the embedding is the mean of a feature map, and the mean of a map scaled
     and shifted by channel is the same as the mean scaled and shifted. "attention" lets every block ask the positions of
-    the feature map (Vaswani et al. 2017), and puts the answers beside the embedding.
+    the feature map (Vaswani et al. 2017), and puts block and answer, added up, beside the embedding.
 
     Parameters
     ----------
@@ -163,7 +163,8 @@ class BlockFusion(nn.Module):
             assert feature_map is not None
             places = self.places(feature_map.flatten(2).transpose(1, 2))
             answers, _ = self.ask(torch.stack(encoded, 1), places, places, need_weights=False)
-            answers = answers * torch.stack(there, 1)[:, :, None]
+            # What a block says itself goes on beside the answer: it would be heard in the weights alone otherwise.
+            answers = (torch.stack(encoded, 1) + answers) * torch.stack(there, 1)[:, :, None]
             vector = torch.cat([parts[PICTURE], answers.flatten(1)], 1)
         else:
             vector = torch.cat(list(parts.values()), 1)

@@ -108,6 +108,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         WeightsError, UsageError : weights that cannot be had, a backbone that cannot do what is asked.
         CheckpointError : what is in ``checkpoint`` belongs to another training.
         """
+        if y is None:
+            raise ValueError("a classifier requires y to be passed, but the target y is None")
         design, how, variation = self._settings()
         inputs, labels = self._inputs(X, y)
         check_classification_targets(labels)
@@ -157,7 +159,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike | CellInputs) -> NDArray:
         """The most probable class of each row."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
 
     def gates(self, X: ArrayLike | CellInputs) -> dict[str, NDArray[np.float32]]:
         """Part name -> float32 (n,) in [0, 1]: how far "picture" and every block were let through.
