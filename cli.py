@@ -278,6 +278,7 @@ def extract(
     click.option("--holdout", is_flag=True, default=None, help="Judge on one of the folds alone."),
     click.option("--resume", is_flag=True, default=None, help="neural: go on with an interrupted training."),
     click.option("--show-batch", type=PATH, metavar="PNG", help="neural: draw what the network sees, then train."),
+    click.option("--show-attention", type=PATH, metavar="PNG", help="neural: draw where the trained network looks."),
     click.option("--allow-leakage", is_flag=True, default=None, help="Take networks that know these cells; stamped."),
     POSITIVE,
     JOBS,

@@ -258,23 +258,42 @@ class Eye:
         squares = [_resized(square(cell, self.view, self.background), self.size, self.interpolation) for cell in cells]
         return np.stack(squares) if squares else np.empty((0, self.size, self.size, 3), np.uint8)
 
+    def laid_back(self, seen: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
+        """float32 (H, W) over ``cell.rgb`` from float (S, S) over the cell's picture; 0 where that does not reach."""
+        side, top, left = _window(cell, self.view)
+        whole = cv2.resize(np.asarray(seen, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+        laid = np.zeros(cell.rgb.shape[:2], np.float32)
+        rows, columns = _reach(top, side, cell.rgb.shape[0]), _reach(left, side, cell.rgb.shape[1])
+        laid[rows, columns] = whole[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        return laid
+
 
 def square(cell: Cell, view: int | None, background: str) -> NDArray[np.uint8]:
     """uint8 (side, side, 3): the cell's bounding box in the middle of a square of source pixels, black beyond the crop.
 
     Both side and middle follow the mask alone, so that background around the cell changes nothing.
     """
-    x, y, width, height = cv2.boundingRect(cell.mask.view(np.uint8))
-    side = view or max(width, height) + 2 * MARGIN
-    top, left = y + (height - side) // 2, x + (width - side) // 2
-    rows = slice(max(0, top), min(cell.rgb.shape[0], top + side))
-    columns = slice(max(0, left), min(cell.rgb.shape[1], left + side))
+    side, top, left = _window(cell, view)
+    rows, columns = _reach(top, side, cell.rgb.shape[0]), _reach(left, side, cell.rgb.shape[1])
     crop = cell.rgb[rows, columns]
     if background == "black":
         crop = crop * cell.mask[rows, columns, None]
     picture = np.zeros((side, side, 3), np.uint8)
     picture[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = crop
     return picture
+
+
+def _window(cell: Cell, view: int | None) -> tuple[int, int, int]:
+    """Side, top and left of the square in source pixels of the crop; it may reach beyond it."""
+    x, y, width, height = cv2.boundingRect(cell.mask.view(np.uint8))
+    side = view or max(width, height) + 2 * MARGIN
+    return side, y + (height - side) // 2, x + (width - side) // 2
+
+
+def _reach(start: int, side: int, length: int) -> slice:
+    """The part of 0 to ``length`` that the square covers; empty where a crop lies outside it."""
+    first = max(0, start)
+    return slice(first, max(first, min(length, start + side)))
 
 
 def _resized(picture: NDArray[np.uint8], side: int, interpolation: str) -> NDArray[np.uint8]:

@@ -96,6 +96,7 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings):
     holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
     resume: bool = Field(False, description="go on with a training of networks that was interrupted")
     show_batch: Path | None = Field(None, description="draw what a network sees, as .png, before it is trained")
+    show_attention: Path | None = Field(None, description="draw where the trained network looks, as .png")
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     output: Path = Field(description="folder of the model")
 

@@ -148,19 +148,10 @@ class Training:
         return watch
 
 
-def show_batch(path: Path, classifier: Classifier, gathered: Gathered) -> None:
-    """Draw what the network sees as a PNG file.
-
-    Raises
-    ------
-    UsageError : a classifier that sees nothing, or a name with another ending.
-    """
+def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
+    """Write uint8 RGB (height, width, 3) as a PNG file, whole or not at all."""
     import cv2
 
-    if gathered.inputs is None:
-        raise UsageError("--show-batch needs a classifier that takes pictures", do="Take --classifier neural.")
-    labels = [str(label) for label in gathered.table.y]
-    sheet = classifier.show_batch(gathered.inputs, labels)  # type: ignore[attr-defined]
     done, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert done
     write_atomically(path, content.tobytes())

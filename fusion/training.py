@@ -17,7 +17,7 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model
-from fusion.pictured import UNFINISHED, Training, build, dataset_view, gather, show_batch
+from fusion.pictured import UNFINISHED, Training, build, dataset_view, gather, write_sheet
 from fusion.plans import make_plan
 from fusion.plugins import Extractor
 from fusion.provenance import check_unseen, trained_on
@@ -51,9 +51,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     store = FeatureStore(config.store)
     found = gather(dataset, extractors, classifier, store, jobs=config.jobs, progress=progress)
-    table, inputs = found.table, found.inputs
-    if config.show_batch is not None:
-        show_batch(config.show_batch, classifier, found)
+    table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
+    if inputs is None and (config.show_batch or config.show_attention):
+        raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
+    if inputs is not None and config.show_batch is not None:
+        looker: Any = classifier
+        write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
     notes = [*dataset.notes, *plan.notes]
@@ -75,6 +78,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         fitted = set(table.keys)
         network.remember(trained_on([sample for sample in dataset.samples if sample.key in fitted]))
         notes.append(network.describe())
+        if config.show_attention is not None:
+            write_sheet(
+                config.show_attention, network.show_attention(training.inputs, [str(label) for label in table.y])
+            )
     positive = choose_positive(model.classes, config.positive)
     figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
     stamps += [] if table.subjects_known else [UNKNOWN_SUBJECTS]

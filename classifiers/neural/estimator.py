@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -25,6 +26,7 @@ from classifiers.neural.trainer import Lesson, Trainer, Training, Watch, identit
 from extractors.embedding import RANDOM, TRAINED_ON, Eye
 from extractors.trunk import Trunk, load_trunk, save_trunk, untrained_trunk
 from fusion.bundle import BundleError
+from fusion.cells import Cell
 from fusion.errors import FusionError, UsageError
 from fusion.inputs import CellInputs
 
@@ -186,6 +188,62 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("this network has no gates: its fusion is not 'gated', or it has one part only")
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
+    def attention_maps(
+        self, X: ArrayLike | CellInputs, method: str = "layer-cam", target: object = None
+    ) -> NDArray[np.float32]:
+        """float32 (n, S, S) in [0, 1] over the pictures: where the network looks; see ``attention.METHODS``.
+
+        ``target`` is the label whose evidence is shown, None the one that the network finds in each cell.
+
+        Raises
+        ------
+        ValueError : an unknown method or label, or a network without a feature map.
+        """
+        from classifiers.neural.attention import attention_maps
+        from classifiers.neural.trainer import features
+
+        check_is_fitted(self)
+        inputs, _ = self._inputs(X, None)
+        self._check_pictures(inputs)
+        if self.network_.trunk is None or not self.network_.trunk.has_map:
+            raise ValueError("there is no feature map to look at: no pictures, or a backbone of tokens")
+        known = list(self.classes_)
+        if target is not None and target not in known:
+            raise ValueError(f"the network knows no class {target!r}, only {', '.join(map(str, known))}")
+        number = None if target is None else known.index(target)
+        found = []
+        for start in range(0, len(inputs), 16):
+            rows = np.arange(start, min(start + 16, len(inputs)))
+            X_rows = features(self.network_, inputs, rows)
+            found.append(attention_maps(self.network_, inputs.pictures(rows), X_rows, method, number))
+        return np.concatenate(found)
+
+    def attention_map(
+        self, cell: Cell, target: object = None, method: str = "layer-cam", features: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """float32 (H, W) in [0, 1] over ``cell.rgb``: where the network looks for a class; 0 where it sees nothing.
+
+        Parameters
+        ----------
+        cell : what it is asked about; its eye takes the picture.
+        target : label whose evidence is shown; None is the one that the network finds.
+        method : one of ``attention.METHODS``.
+        features : float (d,) of this cell, the blocks side by side as in ``fit``; None leaves all of them missing.
+
+        Raises
+        ------
+        ValueError : as ``attention_maps`` does.
+        """
+        check_is_fitted(self)
+        stops = np.cumsum([0, *self.blocks_.values()]).tolist()
+        X = np.full((1, stops[-1]), np.nan, np.float32)
+        if features is not None:
+            X[0] = np.asarray(features, np.float32)
+        blocks = {name: slice(*ends) for name, ends in zip(self.blocks_, pairwise(stops), strict=True)}
+        eye = self.eye()
+        (seen,) = self.attention_maps(CellInputs(X, blocks, eye([cell])), method, target)
+        return eye.laid_back(seen, cell)
+
     # ---- what the spine asks -----------------------------------------------------------------------------------------
 
     def eye(self) -> Eye:
@@ -224,6 +282,17 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         _, _, variation = self._settings()
         seed = 0 if self.random_state is None else int(self.random_state)
         return batch_sheet(inputs, labels, variation, seed, is_black=self.eye().background == "black")
+
+    def show_attention(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
+        """uint8 RGB (height, width, 3): some cells, and by every method where the network looks in them."""
+        from classifiers.neural.attention import METHODS
+        from classifiers.neural.sheet import attention_sheet, spread
+
+        chosen = spread(labels, 0 if self.random_state is None else int(self.random_state))
+        some = inputs.take(chosen)
+        maps = {method: self.attention_maps(some, method) for method in METHODS}
+        told = [f"{labels[at]}, taken for {label}" for at, label in zip(chosen, self.predict(some), strict=True)]
+        return attention_sheet(some.pictures(np.arange(len(some))), maps, told)
 
     def save(self, folder: Path) -> None:
         """Write ``trunk.safetensors``, ``layers.safetensors`` and ``network.json``."""

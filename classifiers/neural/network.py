@@ -135,14 +135,18 @@ class Network(nn.Module):
 
     def forward(self, X: Tensor, pictures: Tensor | None) -> Output:
         """Judge float (N, d) with NaN where undefined, and normalised pictures (N, 3, S, S), None without a trunk."""
-        embedding = feature_map = None
-        if self.trunk is not None:
-            assert pictures is not None
-            if self.trunk.has_map:
-                feature_map = self.trunk.feature_map(pictures)
-                embedding = feature_map.mean((2, 3))
-            else:
-                embedding = self.trunk(pictures)
+        if self.trunk is None:
+            return self._judge(X, None, None)
+        assert pictures is not None
+        if self.trunk.has_map:
+            return self.judge_map(X, self.trunk.feature_map(pictures))
+        return self._judge(X, self.trunk(pictures), None)
+
+    def judge_map(self, X: Tensor, feature_map: Tensor) -> Output:
+        """Judge features and the feature map (N, C, H, W) after attention: all that comes after the trunk."""
+        return self._judge(X, feature_map.mean((2, 3)), feature_map)
+
+    def _judge(self, X: Tensor, embedding: Tensor | None, feature_map: Tensor | None) -> Output:
         joined = self.fuse(X, embedding, feature_map)
         auxiliary = {name: self.auxiliary[name](joined.parts[name]) for name in self.auxiliary}
         return Output(self.head(joined.vector), auxiliary, joined.present, joined.gates)

@@ -175,10 +175,12 @@ def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic,
 
 
 def test_what_the_network_sees_can_be_looked_at(synthetic, store, tmp_path):
-    train(config(synthetic, tmp_path / "m", store, show_batch=tmp_path / "batch.png", holdout=True))
-    sheet = cv2.imdecode(np.fromfile(tmp_path / "batch.png", np.uint8), cv2.IMREAD_COLOR)
-    assert sheet.shape[0] > 500
-    assert len(np.unique(sheet)) > 50
+    shown = {"show_batch": tmp_path / "batch.png", "show_attention": tmp_path / "attention.png"}
+    train(config(synthetic, tmp_path / "m", store, holdout=True, **shown))
+    for path in shown.values():
+        sheet = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        assert sheet.shape[0] > 500
+        assert len(np.unique(sheet)) > 50
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_what_the_network_sees_can_be_looked_at(synthetic, store, tmp_path):
     [
         (("--classifier", "svm", "--features", "none"), "learns from features"),
         (("--classifier", "svm", "--resume"), "no training to go on with"),
-        (("--classifier", "svm", "--features", "colour", "--show-batch", "b.png"), "takes pictures"),
+        (("--classifier", "svm", "--features", "colour", "--show-batch", "b.png"), "Take --classifier neural"),
         (("--classifier", "neural", "--set", "classifiers.neural.training.loss=hinge"), "focal or cross_entropy"),
         (("--classifier", "neural", "--set", "classifiers.neural.network.backbone=b3"), "unknown backbone"),
     ],
