@@ -23,6 +23,7 @@ import cli
 import fusion.extraction
 import fusion.training
 from fusion import cells, plugins
+from fusion.store import FeatureStore
 
 
 def run(words, log, before=None):
@@ -74,9 +75,20 @@ def full(log, words, size):
     return wait(run(words, log, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))))
 
 
+def dawdle():
+    """Rest a while after each shard: else a run on a busy machine is over before it is noticed that it wrote one."""
+    write = FeatureStore.write
+
+    def write_and_rest(*arguments, **options):
+        write(*arguments, **options)
+        time.sleep(0.5)
+
+    FeatureStore.write = write_and_rest
+
+
 def interrupt(log, words, store, signals):
     """The exit code of a run that gets signals, the first of them when it has written its first shard."""
-    child = run(words, log)
+    child = run(words, log, dawdle)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(Path(store).glob("features/*/*/*.arrow")):
         time.sleep(0.002)
