@@ -251,7 +251,9 @@ def values_at_ranks(
     values, weights = np.empty(colours), np.empty(colours, np.int64)
     for c in range(channels):
         column = columns[c]
-        low, high = column.min(), column.max()
+        low = high = column[0]
+        for i in range(colours):
+            low, high = min(low, column[i]), max(high, column[i])
         # Subtracting and multiplying keep the order of values, rounding or not.
         scale = (BINS - 1) / (high - low) if high > low else 0.0
         for b in range(BINS):

@@ -48,7 +48,7 @@ def cooccurrence_statistics(
     glcm = Cooccurrence.of(counts.reshape(-1, *counts.shape[2:]), first + 1, number)
     values = np.array([statistic(glcm) for statistic in STATISTICS])
     values = values.reshape(len(STATISTICS), regions, len(distances), len(STEPS)).swapaxes(0, 1)
-    return kernels.mean_and_range(np.ascontiguousarray(values))
+    return kernels.mean_and_range(values.reshape(-1, len(STEPS))).reshape(*values.shape[:-1], 2)
 
 
 def offsets_of(distances: Sequence[int]) -> NDArray[np.int64]:
@@ -100,8 +100,8 @@ def count_pairs(
     place = np.zeros(width, np.uint32)
     for k in range(len(offsets)):
         down, right = offsets[k, 0], offsets[k, 1]
-        even[:] = 0
-        odd[:] = 0
+        for at in range(len(even)):
+            even[at] = odd[at] = 0
         for y in range(height):
             size = end[y] - start[y]
             if size <= 0:

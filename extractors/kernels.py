@@ -48,24 +48,23 @@ def mean_and_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    values : float64 (a, b, c, k).
+    values : float64 (n, k).
 
     Returns
     -------
-    float64 (a, b, c, 2).
+    float64 (n, 2).
     """
-    rows = values.reshape(-1, values.shape[-1])
-    found = np.full((len(rows), 2), np.nan)
-    for row in range(len(rows)):
+    found = np.full((len(values), 2), np.nan)
+    for row in range(len(values)):
         known, total, least, most = 0, 0.0, np.inf, -np.inf
-        for value in rows[row]:
+        for value in values[row]:
             if not np.isnan(value):
                 known += 1
                 total += value
                 least, most = min(least, value), max(most, value)
         if known:
             found[row, 0], found[row, 1] = total / known, most - least
-    return found.reshape(values.shape[:-1] + (2,))  # noqa: RUF005  # numba unpacks no tuples
+    return found
 
 
 @compiled

@@ -40,7 +40,7 @@ def run_statistics(levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions:
     length = np.arange(1.0, counts.shape[-1] + 1)
     sizes = Sizes(counts.reshape(-1, *counts.shape[-2:]), length, first + 1, np.repeat(pixels, counts.shape[1]))
     values = statistics_of(sizes).reshape(len(STATISTICS), regions, 1, -1).swapaxes(0, 1)
-    return kernels.mean_and_range(np.ascontiguousarray(values))
+    return kernels.mean_and_range(values.reshape(-1, values.shape[-1])).reshape(*values.shape[:-1], 2)
 
 
 def zone_statistics(levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Values:
@@ -101,9 +101,11 @@ def count_runs(levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int
                 reached[region, 1, here, south_east] += 1
                 reached[region, 2, here, south] += 1
                 reached[region, 3, here, south_west] += 1
-    longest = most
-    while longest > 1 and not reached[0, :, :, longest].any():
-        longest -= 1
+    longest = 1
+    for direction in range(4):
+        for at in range(n):
+            while longest < most and reached[0, direction, at, longest + 1] > 0:
+                longest += 1
     counts = np.zeros((regions, 4, n, longest))
     for region in range(regions):
         for direction in range(4):

@@ -144,21 +144,20 @@ def mean_best_side(grey: NDArray[np.uint8], depth: NDArray[np.uint8], region: in
     # sums[y, x] is the sum of all above and left of the corner (y, x): whole numbers, so that ties are true ties.
     sums = np.zeros((height + 2 * reach + 1, width + 2 * reach + 1), np.int32)
     for y in range(reach + 1, sums.shape[0]):
-        if y > reach + height:
-            sums[y] = sums[y - 1]
-            continue
         row = np.int32(0)
-        for x in range(width):
-            if depth[y - 1 - reach, x] > region:
-                row += np.int32(grey[y - 1 - reach, x]) - np.int32(mean)
-            sums[y, x + reach + 1] = sums[y - 1, x + reach + 1] + row
-        sums[y, reach + width + 1 :] = sums[y, reach + width]
+        if y <= reach + height:
+            for x in range(width):
+                if depth[y - 1 - reach, x] > region:
+                    row += np.int32(grey[y - 1 - reach, x]) - np.int32(mean)
+                sums[y, x + reach + 1] = sums[y - 1, x + reach + 1] + row
+        for x in range(reach + 1 if y > reach + height else reach + width + 1, sums.shape[1]):
+            sums[y, x] = sums[y - 1, x] + row
     most, side = np.zeros(width + 1, np.int32), np.zeros(width + 1, np.int32)
     band, bend = np.zeros(sums.shape[1], np.int32), np.zeros(sums.shape[1], np.int32)
     total, corners = 0, 0
     for y in range(1, height):
-        most[:] = 0
-        side[:] = 0
+        for x in range(width + 1):
+            most[x] = side[x] = 0
         for power in range(5):
             half = 1 << power
             at = reach + y
