@@ -77,6 +77,13 @@ SEED = click.option("--seed", type=int, metavar="N", help="Seed of every random 
 SPLITS = click.option("--splits", type=int, metavar="K", help="Folds of the cross-validation  [default: 5].")
 POSITIVE = click.option("--positive", metavar="CLASS", help="Class that sensitivity is about  [default: all].")
 
+CROSSFIT = click.option(
+    "--cnn-crossfit", is_flag=True, default=None, help="Train cnn's network anew in every fold: classifiers.neural."
+)
+KNOWING = click.option(
+    "--allow-leakage", is_flag=True, default=None, help="Take networks that know these cells; stamped."
+)
+
 
 def command(*decorators: Callable[[Any], Any]) -> Callable[[Command], click.Command]:
     """A subcommand with the options every command takes, run so that errors end in one clear message."""
@@ -279,7 +286,8 @@ def extract(
     click.option("--resume", is_flag=True, default=None, help="neural: go on with an interrupted training."),
     click.option("--show-batch", type=PATH, metavar="PNG", help="neural: draw what the network sees, then train."),
     click.option("--show-attention", type=PATH, metavar="PNG", help="neural: draw where the trained network looks."),
-    click.option("--allow-leakage", is_flag=True, default=None, help="Take networks that know these cells; stamped."),
+    CROSSFIT,
+    KNOWING,
     POSITIVE,
     JOBS,
     STORE,
@@ -397,6 +405,8 @@ def predict(
     click.option("--show-leak", is_flag=True, default=None, help="Tell by how much a random split would flatter."),
     click.option("--test", type=PATH, metavar="DATA", help="Learn from all of DATA, judge on this external test set."),
     click.option("--test-part", type=click.Choice(["train", "preliminary", "final", "all"]), help="Part of the test."),
+    CROSSFIT,
+    KNOWING,
     POSITIVE,
     JOBS,
     STORE,

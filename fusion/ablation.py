@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from fusion import plugins, report
 from fusion.checkpoint import Checkpoint, forget_unfinished
 from fusion.config import AblateConfig, write_config
+from fusion.crossfit import CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.differences import against_best, optimism, worth_of_blocks
 from fusion.duplicates import near_duplicates
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.fitting import Fit, Workload, run_fits, without_room
+from fusion.inputs import CellInputs
+from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
+from fusion.provenance import check_unseen
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
@@ -39,6 +43,16 @@ class _Measured:
     plan: Plan
     notes: tuple[str, ...]
     faults: tuple[Fault, ...]
+    stamps: tuple[str, ...] = ()
+    sight: Sight | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """The networks of a block that is learnt anew in every split, and the pictures of the table's cells."""
+
+    crossfit: Crossfit
+    inputs: CellInputs
 
 
 def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
@@ -55,12 +69,14 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     extractors = build_extractors(config)
     for name in config.compare:
         plugins.build_classifier(name, config.classifiers.get(name))
+    crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
     if not config.compare or len(extractors) > _MAX_BLOCKS:
         raise UsageError("nothing that can be compared", found=f"{len(extractors)} blocks, {config.compare}")
-    measured = _measure(config, dataset, extractors, progress)
-    result = compare(measured.table, measured.plan, dataset, config, progress)
+    measured = _measure(config, dataset, extractors, crossfit, progress)
+    result = compare(measured.table, measured.plan, dataset, config, progress, measured.sight)
     result = replace(
         result,
+        stamps=(*measured.stamps, *result.stamps),
         notes=(*dataset.notes, *measured.notes, *result.notes),
         faults=measured.faults,
     )
@@ -73,11 +89,21 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
 
 
 def compare(
-    table: FeatureTable, plan: Plan, dataset: Dataset, config: AblateConfig, progress: Progress | None = None
+    table: FeatureTable,
+    plan: Plan,
+    dataset: Dataset,
+    config: AblateConfig,
+    progress: Progress | None = None,
+    sight: Sight | None = None,
 ) -> Result:
     """Fit and judge everything; writes nothing but what a run that is killed can go on from."""
     classes = sorted({str(label) for label in table.y})
-    load = Workload(table, tuple(split for _, split in plan.splits), config, _checkpoint(table, plan, config))
+    splits = tuple(split for _, split in plan.splits)
+    embedded: tuple[NDArray[np.float32], ...] = ()
+    if sight is not None:
+        embedded = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress)
+        table = with_block(table, np.zeros_like(embedded[0]))
+    load = Workload(table, splits, config, _checkpoint(table, plan, config, embedded), embedded)
     entries = [(blocks, name) for blocks in block_subsets(list(table.blocks)) for name in config.compare]
     fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(load.splits))]
     memory = config.memory_gb * 1e9 if config.memory_gb is not None else _half_the_memory()
@@ -113,7 +139,7 @@ def compare(
         figures=tuple(figures for figures, _ in judged),
         config=write_config(config),
         stamps=tuple(_stamps(table, plan)),
-        notes=(*plan.notes, *without_room(config.compare, load, memory)),
+        notes=(*plan.notes, *([CROSSFITTED] if embedded else []), *without_room(config.compare, load, memory)),
         facts=_facts(dataset, table, plan, config),
         replicates=tuple(replicates for _, replicates in judged),
     )
@@ -129,24 +155,47 @@ def block_subsets(blocks: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _measure(
-    config: AblateConfig, dataset: Dataset, extractors: Sequence[plugins.Extractor], progress: Progress | None
+    config: AblateConfig,
+    dataset: Dataset,
+    extractors: Sequence[plugins.Extractor],
+    crossfit: Crossfit | None,
+    progress: Progress | None,
 ) -> _Measured:
     """Plan before anything is measured, so that what cannot be split is refused at once; then measure and plan."""
     store = FeatureStore(config.store)
+    fixed = extractors if crossfit is None else others(extractors)
+    learners = [*fixed, *([] if crossfit is None else [crossfit.classifier])]
+
+    def gathered(which: Dataset) -> Gathered:
+        if crossfit is not None:
+            return gather(which, fixed, crossfit.classifier, store, jobs=config.jobs, progress=progress)
+        extraction = extract(which, fixed, store, jobs=config.jobs, progress=progress)
+        return Gathered(extraction.table, None, extraction.faults)
+
+    def sight(inputs: CellInputs | None) -> Sight | None:
+        return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
+
+    stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
     if config.test is not None:
         other = load_dataset(config.test, part=config.test_part, store=config.store).select(config.classes).labelled()
         external_plan(dataset_view(dataset), dataset_view(other))
-        parts = [extract(d, extractors, store, jobs=config.jobs, progress=progress) for d in (dataset, other)]
-        plan, groups = external_plan(parts[0].table, parts[1].table)
-        table = _stack(parts[0].table, parts[1].table, groups)
-        return _Measured(dataset, table, plan, other.notes, (*parts[0].faults, *parts[1].faults))
+        stamps = [*stamps, *(s for s in check_unseen(learners, other, allow=config.allow_leakage) if s not in stamps)]
+        one, two = gathered(dataset), gathered(other)
+        plan, groups = external_plan(one.table, two.table)
+        table = _stack(one.table, two.table, groups)
+        seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
+        return _Measured(
+            dataset, table, plan, other.notes, (*one.faults, *two.faults), tuple(stamps), sight(seen)
+        )  # fmt: skip
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
-    extraction = extract(dataset, extractors, store, jobs=config.jobs, progress=progress)
-    table = extraction.table
+    found = gathered(dataset)
+    table = found.table
     if joined:
         table = replace(table, groups=_joined_groups(table, joined))
-    return _Measured(dataset, table, _plan(table, config), tuple(notes), extraction.faults)
+    return _Measured(
+        dataset, table, _plan(table, config), tuple(notes), found.faults, tuple(stamps), sight(found.inputs)
+    )  # fmt: skip
 
 
 def _plan(table: FeatureTable, config: AblateConfig) -> Plan:
@@ -167,12 +216,14 @@ def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progre
         raise UsageError("--show-leak compares with folds by subject", found=f"--split {measured.plan.kind}")
     plan = make_plan(measured.table, "random", config.splits, config.rounds, config.seed)
     told = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
-    leaky = compare(measured.table, plan, measured.dataset, config, told)
+    leaky = compare(measured.table, plan, measured.dataset, config, told, measured.sight)
     leaky.save_scores(config.output / "scores-random.parquet")
     return replace(result, findings={**result.findings, "leak": optimism(result, leaky)})
 
 
-def _checkpoint(table: FeatureTable, plan: Plan, config: AblateConfig) -> Checkpoint:
+def _checkpoint(
+    table: FeatureTable, plan: Plan, config: AblateConfig, embedded: Sequence[NDArray[np.float32]]
+) -> Checkpoint:
     """Where finished fits are kept: a name that changes with everything that could change a probability."""
     values = {
         "columns": table.columns,
@@ -183,7 +234,7 @@ def _checkpoint(table: FeatureTable, plan: Plan, config: AblateConfig) -> Checkp
         "versions": versions(),
     }
     parts = [part for _, split in plan.splits for part in (split.train, split.test)]
-    return Checkpoint.of(config.output, values, [table.X, table.groups, *parts])
+    return Checkpoint.of(config.output, values, [table.X, table.groups, *parts, *embedded])
 
 
 def _half_the_memory() -> float:

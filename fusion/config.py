@@ -97,6 +97,7 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings):
     resume: bool = Field(False, description="go on with a training of networks that was interrupted")
     show_batch: Path | None = Field(None, description="draw what a network sees, as .png, before it is trained")
     show_attention: Path | None = Field(None, description="draw where the trained network looks, as .png")
+    cnn_crossfit: bool = Field(False, description="train the network behind cnn anew in every fold")
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     output: Path = Field(description="folder of the model")
 
@@ -142,6 +143,8 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings):
     near_duplicates: int = Field(
         0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
     )
+    cnn_crossfit: bool = Field(False, description="train the network behind cnn anew in every split")
+    allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     output: Path = Field(description="folder of the result")

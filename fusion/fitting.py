@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,25 @@ _Fitted = tuple[Fit, NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """What the fits have in common; it travels to every worker once."""
+    """What the fits have in common; it travels to every worker once.
+
+    ``embedded`` is empty, or has for every split the last columns of the table as the fits of that split have them.
+    """
 
     table: FeatureTable
     splits: tuple[Split, ...]
     config: FitSettings
     checkpoint: Checkpoint
+    embedded: tuple[NDArray[np.float32], ...] = ()
+
+    def table_of(self, split: int) -> FeatureTable:
+        """The table as the fits of this split have it."""
+        if not self.embedded:
+            return self.table
+        own = self.embedded[split]
+        X = self.table.X.copy()
+        X[:, X.shape[1] - own.shape[1] :] = own
+        return replace(self.table, X=X)
 
 
 def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -> Iterator[_Fitted]:
@@ -141,7 +154,12 @@ def _collect(
 def _alone(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
     for fit in batch:
         split = load.splits[fit.split]
-        yield fit, _kept(fit, load, score_fold(load.table.select(fit.blocks), split, fit.classifier, load.config))
+        yield (
+            fit,
+            _kept(
+                fit, load, score_fold(load.table_of(fit.split).select(fit.blocks), split, fit.classifier, load.config)
+            ),
+        )
 
 
 def _on_shared_distances(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
@@ -155,7 +173,7 @@ def _on_shared_distances(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitt
         blocks = {name: part for name, part in load.table.blocks.items() if name in needed}
         labels, groups = np.array(load.table.y)[split.train], load.table.groups[split.train]
         try:
-            shared = gram.SharedDistances(load.table.X, blocks, split.train, split.test, layer)
+            shared = gram.SharedDistances(load.table_of(batch[0].split).X, blocks, split.train, split.test, layer)
             for fit in batch:
                 machine: Any = build_seeded(fit.classifier, config.classifiers.get(fit.classifier, {}), config.seed)
                 machine.fit_distances(shared.of(fit.blocks), labels, groups)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fusion import plugins
 from fusion.bundle import ModelBundle
+from fusion.checkpoint import forget_unfinished
 from fusion.datasets import Dataset, Fault
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
@@ -132,10 +133,11 @@ class Training:
             self.end()
 
     def end(self) -> None:
-        """Delete the unfinished trainings: they are finished. Nothing but what ``fit`` wrote is touched."""
-        for part in self.folder.glob("*/checkpoint.safetensors"):
+        """Delete the unfinished trainings: they are finished. Nothing but what was written here is touched."""
+        forget_unfinished(self.folder)  # of networks behind a block
+        for part in (*self.folder.glob("*/checkpoint.safetensors"), *self.folder.glob("*.safetensors")):
             part.unlink()
-            if not any(part.parent.iterdir()):
+            if part.parent != self.folder and not any(part.parent.iterdir()):
                 part.parent.rmdir()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

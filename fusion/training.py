@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.bundle import ModelBundle, check_writable, subject_hash
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
+from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
 from fusion.datasets import Dataset, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import default_positive
-from fusion.model import FusedModel, fit_model
-from fusion.pictured import UNFINISHED, Training, build, dataset_view, gather, write_sheet
+from fusion.model import FusedModel, fit_model, takes_pictures
+from fusion.pictured import UNFINISHED, Training, build, dataset_view, gather, load_model, write_sheet
 from fusion.plans import make_plan
-from fusion.plugins import Extractor
+from fusion.plugins import Classifier, Extractor
 from fusion.provenance import check_unseen, trained_on
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
@@ -47,15 +48,20 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     classifier = build(config.classifier, config.classifiers.get(config.classifier))
-    stamps = check_unseen([*extractors, classifier], dataset, allow=config.allow_leakage)
+    crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
+    looker: Any = classifier if crossfit is None else crossfit.classifier
+    extractors = others(extractors) if crossfit is not None else extractors
+    learners = [*extractors, classifier, *([looker] if crossfit is not None else [])]
+    stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     store = FeatureStore(config.store)
-    found = gather(dataset, extractors, classifier, store, jobs=config.jobs, progress=progress)
+    found = gather(dataset, extractors, looker, store, jobs=config.jobs, progress=progress)
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
     if inputs is None and (config.show_batch or config.show_attention):
         raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
+    if inputs is None and config.resume:
+        raise UsageError(f"classifier '{config.classifier}' has no training to go on with", do="Leave --resume out.")
     if inputs is not None and config.show_batch is not None:
-        looker: Any = classifier
         write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
@@ -68,20 +74,26 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         unfinished = config.output.with_name(config.output.name + UNFINISHED)
         training = Training(inputs, unfinished, config.resume, progress)
         training.begin()
-    elif config.resume:
-        raise UsageError(f"classifier '{config.classifier}' has no training to go on with", do="Leave --resume out.")
-    scores = cross_validate(table, folds, config.classifier, config, progress, training)
-    scores = replace(scores, features=found.features)
-    model = fit(table, np.arange(len(table)), config.classifier, config, training)
-    if training is not None:
-        network: Any = model.classifier
-        fitted = set(table.keys)
-        network.remember(trained_on([sample for sample in dataset.samples if sample.key in fitted]))
-        notes.append(network.describe())
-        if config.show_attention is not None:
-            write_sheet(
-                config.show_attention, network.show_attention(training.inputs, [str(label) for label in table.y])
-            )
+    network: Any
+    learnt = set(table.keys)
+    known = trained_on([sample for sample in dataset.samples if sample.key in learnt])
+    if crossfit is not None and training is not None:
+        scores = replace(_cross_fitted(crossfit, table, folds, config, training), features=(*table.blocks, BLOCK))
+        network, extractor = _final_network(crossfit, table, training, known)
+        extractors = [*extractors, extractor]
+        table = with_block(table, network.embed(training.inputs))
+        model = fit(table, np.arange(len(table)), config.classifier, config)
+        notes += [CROSSFITTED, network.describe()]
+    else:
+        scores = cross_validate(table, folds, config.classifier, config, progress, training)
+        scores = replace(scores, features=found.features)
+        model = fit(table, np.arange(len(table)), config.classifier, config, training)
+        network = model.classifier
+        if training is not None:
+            network.remember(known)
+            notes.append(network.describe())
+    if training is not None and config.show_attention is not None:
+        write_sheet(config.show_attention, network.show_attention(training.inputs, labels))
     positive = choose_positive(model.classes, config.positive)
     figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
     stamps += [] if table.subjects_known else [UNKNOWN_SUBJECTS]
@@ -109,9 +121,45 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         facts=result.to_json(dataset.root),
     )
     bundle.save(config.output)
+    if crossfit is not None:
+        bundle = load_model(config.output)  # whose weights lie in the model, and no longer among the unfinished
     if training is not None:
         training.end()
     return Trained(bundle, result, dataset)
+
+
+def _crossfit(config: TrainConfig, classifier: Classifier) -> Crossfit:
+    if takes_pictures(classifier):
+        raise UsageError(
+            f"classifier '{config.classifier}' sees the pictures itself, and is trained in every fold as it is",
+            do="Leave --cnn-crossfit out, and cnn too.",
+        )
+    return crossfit_of(config, config)
+
+
+def _cross_fitted(
+    crossfit: Crossfit, table: FeatureTable, folds: Sequence[Split], config: TrainConfig, training: Training
+) -> Scores:
+    """Every cell judged on what a network sees in it that has learnt from the fold's training part alone."""
+    embedded = crossfit.embed(table, training.inputs, folds, training.folder, training.progress)
+    parts = [
+        cross_validate(with_block(table, rows), [fold], config.classifier, config)
+        for fold, rows in zip(folds, embedded, strict=True)
+    ]
+    proba, number = parts[0].proba.copy(), parts[0].fold.copy()
+    for at, (fold, part) in enumerate(zip(folds, parts, strict=True)):
+        proba[:, fold.test], number[:, fold.test] = part.proba[:, fold.test], at
+    return replace(parts[0], proba=proba, fold=number)
+
+
+def _final_network(
+    crossfit: Crossfit, table: FeatureTable, training: Training, known: Mapping[str, Sequence[str]]
+) -> tuple[Any, Extractor]:
+    """The network that the model keeps, fitted on all cells; and the extractor that sees by it."""
+    everything = np.arange(len(table))
+    network = crossfit.fit(table, training.inputs, everything, training.folder / "network", training.progress)
+    network.remember(known)
+    return network, extractor_of(network, training.folder / f"{BLOCK}.safetensors")
 
 
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:

@@ -23,7 +23,7 @@ from classifiers.neural.blocks import block_sizes
 from classifiers.neural.network import Design, Network, describe
 from classifiers.neural.sampling import keep_back
 from classifiers.neural.trainer import Lesson, Trainer, Training, Watch, identity, predict, return_to_rest
-from extractors.embedding import RANDOM, TRAINED_ON, Eye
+from extractors.embedding import RANDOM, TRAINED_ON, Embedding, Eye
 from extractors.trunk import Trunk, load_trunk, save_trunk, untrained_trunk
 from fusion.bundle import BundleError
 from fusion.cells import Cell
@@ -32,6 +32,9 @@ from fusion.inputs import CellInputs
 
 #: The one block of features that come as a plain matrix.
 _UNNAMED = "features"
+
+#: Pictures in one pass of ``embed``: the extractor's own number, so that both give the same bits.
+EMBEDDED = Embedding.batch_size
 
 #: Files of a stored network: the trunk, which is a weights file for the extractor ``cnn`` too; all other tensors; plain
 #: values.
@@ -244,7 +247,40 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         (seen,) = self.attention_maps(CellInputs(X, blocks, eye([cell])), method, target)
         return eye.laid_back(seen, cell)
 
+    def embed(self, inputs: CellInputs) -> NDArray[np.float32]:
+        """float32 (n, channels): what the trunk sees, as the extractor ``cnn`` gives it for these weights."""
+        check_is_fitted(self)
+        trunk = self.network_.trunk
+        if trunk is None:
+            raise ValueError("a network without pictures embeds none")
+        starts = range(0, len(inputs), EMBEDDED)
+        rows = [np.arange(start, min(start + EMBEDDED, len(inputs))) for start in starts]
+        return np.concatenate([trunk.embed(inputs.pictures(part)) for part in rows])
+
     # ---- what the spine asks -----------------------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that a training depends on beside its cells: settings, and what the weights to start from are.
+
+        Raises
+        ------
+        ValueError, FusionError : settings or weights that cannot be used.
+        """
+        design, how, variation = self._settings()
+        start = {"weights": RANDOM} if design.weights == RANDOM else design.extractor().identity()
+        network = {**dataclasses.asdict(design), "weights": ""}  # not where they lie: ``start`` says what they are
+        training, variations = dataclasses.asdict(how), dataclasses.asdict(variation)
+        return {"network": network, "training": training, "augmentation": variations, "start": start}
+
+    def write_trunk(self, path: Path) -> dict[str, Any]:
+        """Write the trunk as a weights file, and return the parameters of the extractor ``cnn`` that sees by it."""
+        check_is_fitted(self)
+        trunk = self.network_.trunk
+        if trunk is None:
+            raise ValueError("a network without pictures has no trunk to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_trunk(trunk, path, self.provenance_ or None, self.eye_)
+        return {"weights": str(path), "attention": trunk.recipe.attention}
 
     def eye(self) -> Eye:
         """How a cell becomes the picture that the network sees; checks all settings on the way.
