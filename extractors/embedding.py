@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.cells import MARGIN, Cell
-from fusion.errors import FusionError
+from fusion.errors import FusionError, UsageError
 from fusion.files import printable
+from fusion.store import default_store
 
 if TYPE_CHECKING:
     from extractors.trunk import Trunk
@@ -36,6 +37,9 @@ PRETRAINED, RANDOM = "pretrained", "random"
 
 #: What becomes of what lies around the cell.
 BACKGROUNDS = ("black", "kept")
+
+#: What may run the network on a CPU.
+ENGINES = ("auto", "onnx", "torch")
 
 #: What a weights file says of its training, as hashes: of pictures, of subject ids, of other group ids.
 TRAINED_ON = frozenset({"images", "subjects", "groups"})
@@ -66,6 +70,8 @@ class Embedding:
     seed : of random weights, and of nothing else.
     batch_size : pictures in one pass.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+    engine : what runs the network on a CPU: "onnx" (ONNX Runtime, within 1e-4 of torch or not at all), "torch", or
+        "auto", the former where the extra ``onnx`` is installed.
 
     Raises
     ------
@@ -90,6 +96,7 @@ class Embedding:
     # 16: past it a CPU gains nothing, and a batch of 300-pixel pictures through B3 stays under 1 GB.
     batch_size: int = field(default=16, metadata={"cosmetic": True})
     device: str = field(default="auto", metadata={"cosmetic": True})
+    engine: str = field(default="auto", metadata={"cosmetic": True})
 
     def __post_init__(self) -> None:
         if self.weights not in (PRETRAINED, RANDOM) and Path(self.weights).suffix != ".safetensors":
@@ -113,6 +120,8 @@ class Embedding:
             raise ValueError(f"batch_size must be 1 or more, not {self.batch_size}")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be {', '.join(ENGINES)}, not {self.engine!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         """The parameters alone: another process loads the network itself."""
@@ -228,12 +237,30 @@ class Embedding:
         """uint8 (n, size, size, 3): what the network sees."""
         return self.eye(cells)
 
+    @functools.cached_property
+    def embed(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """float32 (n, d) of uint8 (n, size, size, 3), by the engine that was chosen; raises as ``trunk`` does."""
+        from extractors import runtime
+
+        trunk = self.trunk
+        on_cpu = next(trunk.parameters()).device.type == "cpu"
+        if self.engine == "onnx" and not (on_cpu and runtime.is_installed()):
+            raise UsageError(
+                "the network cannot run by ONNX Runtime",
+                found="it is not installed" if on_cpu else f"device {self.device}",
+                do="pip install 'fusion-cells[onnx]', or take engine auto." if on_cpu else "Take device cpu.",
+            )
+        by_onnx = None
+        if self.engine != "torch" and on_cpu and runtime.is_installed():
+            by_onnx = runtime.embedder(trunk, default_store())
+        return by_onnx or trunk.embed
+
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
-        """float32 (n, d): one embedding a cell. On a CPU the same cells give the same bytes."""
+        """float32 (n, d): one embedding a cell. On a CPU the same cells give the same bytes by the same engine."""
         batches = [self.pictures(cells[at : at + self.batch_size]) for at in range(0, len(cells), self.batch_size)]
         if not batches:
             return np.empty((0, len(self.feature_names())), np.float32)
-        return np.concatenate([self.trunk.embed(batch) for batch in batches])
+        return np.concatenate([self.embed(batch) for batch in batches])
 
 
 @dataclass(frozen=True)
