@@ -22,6 +22,7 @@ import time
 import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -65,11 +66,13 @@ PEERS = {
 }
 #: One thread, whatever a library would take.
 ONE_CORE = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")}
-#: A process between us and the command line tells how much memory its largest descendant took.
+#: A process between us and the command line tells how much memory its largest descendant took, and what processor time
+#: all took together.
 WATCH = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 sys.exit(code)
 """
 PARTS = ("peers", "growth", "workers")
@@ -226,29 +229,38 @@ def _last_line(text: str) -> str:
 def show_growth(work: Path, numbers: Sequence[int]) -> None:
     """``fusion extract`` with one worker on more and more cells."""
     print("\n## Growth with the number of cells: `fusion extract`, 450x450, one worker\n")
-    print("| cells | s | cells per s | ms per cell | peak MB |\n| ---: | ---: | ---: | ---: | ---: |", flush=True)
+    print("| cells | s | cells per s | of processor | ms per cell | of processor | peak MB |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     for number in numbers:
-        seconds, peak, cells = _extract(work, number, 1)
-        print(
-            f"| {cells:,} | {seconds:.1f} | {cells / seconds:.1f} | {1e3 * seconds / cells:.1f} | {peak:.0f} |",
-            flush=True,
-        )
+        run = _extract(work, number, 1)
+        rates = f"{run.cells / run.seconds:.1f} | {run.cells / run.processor:.1f}"
+        times = f"{1e3 * run.seconds / run.cells:.1f} | {1e3 * run.processor / run.cells:.1f}"
+        print(f"| {run.cells:,} | {run.seconds:.1f} | {rates} | {times} | {run.peak_mb:.0f} |", flush=True)
 
 
 def show_workers(work: Path, number: int, jobs: Sequence[int]) -> None:
     """``fusion extract`` on the same cells with more and more workers."""
     print(f"\n## Workers: `fusion extract --features morphology,texture,colour`, {number:,} cells of 450x450\n")
-    print("| workers | s | cells per s | cells per s and core | peak MB of the largest process |")
-    print("| ---: | ---: | ---: | ---: | ---: |", flush=True)
+    print("| workers | s | cells per s | per core | per s of processor | peak MB of the largest process |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     for workers in jobs:
-        seconds, peak, cells = _extract(work, number, workers)
-        rate = cells / seconds
-        used = min(workers, os.cpu_count() or 1)
-        print(f"| {workers} | {seconds:.1f} | {rate:.1f} | {rate / used:.1f} | {peak:.0f} |", flush=True)
+        run = _extract(work, number, workers)
+        rate = run.cells / run.seconds
+        rates = f"{rate:.1f} | {rate / min(workers, os.cpu_count() or 1):.1f} | {run.cells / run.processor:.1f}"
+        print(f"| {workers} | {run.seconds:.1f} | {rates} | {run.peak_mb:.0f} |", flush=True)
 
 
-def _extract(work: Path, number: int, jobs: int) -> tuple[float, float, int]:
-    """Seconds, megabytes and cells of ``fusion extract`` into a fresh store."""
+class Run(NamedTuple):
+    """One ``fusion extract``: seconds by the clock and of processor, megabytes of the largest process, cells."""
+
+    seconds: float
+    processor: float
+    peak_mb: float
+    cells: int
+
+
+def _extract(work: Path, number: int, jobs: int) -> Run:
+    """``fusion extract`` into a fresh store."""
     tree = work / f"tree_{number}"
     if not tree.exists():
         synthesize(tree, SyntheticDesign(subjects=4, cells_per_subject=max(1, number // 4)), jobs=0)
@@ -256,14 +268,17 @@ def _extract(work: Path, number: int, jobs: int) -> tuple[float, float, int]:
     command += ["--jobs", str(jobs), "--json", "--quiet"]
     with tempfile.TemporaryDirectory(dir=work) as store:
         environment = os.environ | ONE_CORE | {"FUSION_CACHE": store}
+        # Where it is set, each start compiles every module anew, which says nothing of ours.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         started = time.perf_counter()
         watched = [sys.executable, "-c", WATCH, *command]
         done = subprocess.run(watched, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(f"fusion extract failed: {_last_line(done.stderr)}")
-    peak = int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
-    return seconds, peak / 1e6, 4 * max(1, number // 4)
+    peak, processor = done.stdout.split()[-2:]
+    megabytes = int(peak) * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return Run(seconds, float(processor), megabytes, 4 * max(1, number // 4))
 
 
 if __name__ == "__main__":
