@@ -52,6 +52,7 @@ class Header:
     frames : pictures in the file, thumbnails not counted.
     damage : what is wrong with the file, "" where nothing was found. BMP, JPEG and TIFF carry no checksum: their
         pixels may have changed all the same.
+    is_bare : whether the pixels lie in the file as they are, all of them: whatever their values, it decodes.
     """
 
     format: str
@@ -59,6 +60,7 @@ class Header:
     height: int = 0
     frames: int = 1
     damage: str = ""
+    is_bare: bool = False
 
 
 def read_header(data: bytes) -> Header:
@@ -82,10 +84,13 @@ def _bmp(data: bytes) -> Header:
     else:
         width, height = struct.unpack_from("<ii", data, 18)
         bits, compression = struct.unpack_from("<HI", data, 28)
+    # The plainest kind, C-NMC's: 24 bits a pixel right behind a header of 40 bytes.
+    is_plain = (start, header_bytes, bits, compression) == (54, 40, 24, 0) and width > 0 and height != 0
     width, height = abs(width), abs(height)  # a negative height only says that the first row is the top one
     row_bytes = (width * bits + 31) // 32 * 4
     is_short = compression in (0, 3) and start + row_bytes * height > len(data)
-    return Header("BMP", width, height, damage="the picture is cut short" if is_short else "")
+    damage = "the picture is cut short" if is_short else ""
+    return Header("BMP", width, height, damage=damage, is_bare=is_plain and not is_short)
 
 
 def _png(data: bytes) -> Header:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.files import replacing, sha256
-from fusion.pictures import CellError, decode_picture, read_bytes
+from fusion.pictures import CellError, check_picture, read_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,10 +56,10 @@ class FileIndex:
     def look_up(
         self,
         paths: Sequence[Path],
-        decode: Callable[[bytes], object] = decode_picture,
+        check: Callable[[bytes], object] = check_picture,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Content]:
-        """The content of every file; those unknown or changed are read, hashed and decoded once.
+        """The content of every file; those unknown or changed are read, hashed and checked once.
 
         Raises nothing for a bad file: its ``fault`` says what is wrong with it.
         """
@@ -71,7 +71,7 @@ class FileIndex:
         fresh: dict[int, Content] = {}
         started = time.monotonic()
         try:
-            for done, at, content in _inspect_all(paths, stale, decode):
+            for done, at, content in _inspect_all(paths, stale, check):
                 contents[at] = fresh[at] = content
                 if progress is not None:
                     progress(done, len(stale))
@@ -128,21 +128,21 @@ def _stamps(names: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def _inspect_all(
-    paths: Sequence[Path], stale: Sequence[int], decode: Callable[[bytes], object]
+    paths: Sequence[Path], stale: Sequence[int], check: Callable[[bytes], object]
 ) -> Iterator[tuple[int, int, Content]]:
     """How many are done, which one this is, and what it holds."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(stale), _PORTION):  # a million tasks waiting in the pool would fill the memory
             part = stale[start : start + _PORTION]
-            found = pool.map(lambda at: _inspect(paths[at], decode), part)
+            found = pool.map(lambda at: _inspect(paths[at], check), part)
             for done, (at, content) in enumerate(zip(part, found, strict=True), start + 1):
                 yield done, at, content
 
 
-def _inspect(path: Path, decode: Callable[[bytes], object]) -> Content:
+def _inspect(path: Path, check: Callable[[bytes], object]) -> Content:
     try:
         content = read_bytes(path)
-        decode(content)
+        check(content)
     except CellError as error:
         return Content("", error.what + (f" ({error.found})" if error.found else ""))
     except MemoryError:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import FusionError
-from fusion.headers import READ, read_header
+from fusion.headers import READ, Header, read_header
 
 #: Pixels of the largest picture that is decoded: 8192 x 8192, 100 times a C-NMC picture and 200 MB in memory. A
 #: header asks for 30,000 x 30,000 in a file of a few kilobytes.
@@ -82,6 +82,17 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def check_picture(data: bytes) -> None:
+    """Raise what ``decode_picture`` would, without decoding where a look at the header is enough to know.
+
+    Raises
+    ------
+    ImageError : see ``docs/input.md``.
+    """
+    if not _check(data).is_bare:
+        decode_picture(data)
+
+
 def decode_mask(data: bytes) -> NDArray[np.uint8]:
     """uint8 (H, W), with the file's own values, turned upright as its EXIF tells: of several channels the largest.
 
@@ -109,8 +120,8 @@ def _decode(data: bytes, flags: int) -> NDArray:
     return image
 
 
-def _check(data: bytes) -> None:
-    """Refuse what a decoder would take without a word, or with all of the memory."""
+def _check(data: bytes) -> Header:
+    """The header; refuses what a decoder would take without a word, or with all of the memory."""
     if not data:
         raise ImageError("the file is empty")
     header = read_header(data)
@@ -130,6 +141,7 @@ def _check(data: bytes) -> None:
         raise ImageError(header.damage)
     if header.frames > 1:
         raise ImageError("holds several pictures", found=f"{header.frames} frames or pages", expected="one")
+    return header
 
 
 @functools.cache

@@ -9,11 +9,13 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageOps
 
 from fusion.headers import read_header
-from fusion.pictures import MAX_PIXELS, ImageError, decode_mask, decode_picture, read_bytes
+from fusion.pictures import MAX_PIXELS, ImageError, check_picture, decode_mask, decode_picture, read_bytes
 from tests.conftest import ROOT, paint, write_image
 from tests.faults.mutants import encoded, pictures
 
@@ -201,6 +203,32 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="not a regular file"):
         read_bytes(tmp_path / "pipe.png")
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_what_is_let_through_undecoded_decodes(data):
+    """A BMP's header with any of its bytes changed, and the file cut or longer."""
+    bare = bytearray(encoded(IMAGE, "BMP"))
+    assert read_header(bytes(bare)).is_bare
+    for at in data.draw(st.lists(st.integers(2, 53), max_size=3)):
+        bare[at] = data.draw(st.one_of(st.integers(0, 255), st.sampled_from([0, 1, 24, 40, 255])))
+    content = bytes(bare) + bytes(data.draw(st.integers(0, 8)))
+    content = content[: len(content) - data.draw(st.integers(0, 12))]
+    if content and read_header(content).is_bare and read_header(content).width * read_header(content).height < 1e6:
+        assert decode_picture(content).shape[:2] == (read_header(content).height, read_header(content).width)
+
+
+def test_a_check_finds_what_decoding_finds():
+    good, short = encoded(IMAGE, "BMP"), encoded(IMAGE, "BMP")[:-1]
+    check_picture(good)
+    check_picture(encoded(IMAGE, "PNG"))
+    for bad in (b"", short, encoded(IMAGE, "JPEG")[:300], encoded(IMAGE, "PNG")[:-1]):
+        with pytest.raises(ImageError) as told:
+            check_picture(bad)
+        with pytest.raises(ImageError) as decoded:
+            decode_picture(bad)
+        assert str(told.value) == str(decoded.value)
 
 
 def reasons_in_the_code():
