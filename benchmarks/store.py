@@ -4,7 +4,7 @@
 
 All hold the same float32 numbers, are read in turns in this one process with the files in the operating system's
 cache, and must end with the same array in memory. What is not installed is left out (`pip install h5py zarr`). Ours
-also finds the rows by content key, and checks a sha256 of every byte when it is opened, which the others do not; a
+also finds the rows by content key, and checks the sum of every byte when it is opened, which the others do not; a
 store that is open already has done so.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fusion.files import file_sha256, sha256
+from fusion.files import file_checksum, sha256
 from fusion.store import FeatureStore
 from fusion.upkeep import compact
 
@@ -56,12 +56,12 @@ def numpy_memmap(folder: Path, X: np.ndarray) -> Read:
     return lambda: np.array(np.memmap(folder / "raw", np.float32, "r", shape=X.shape))
 
 
-def checksum(folder: Path, X: np.ndarray) -> Read:
-    """A check of the raw file and the copy: what no reader that checks a sha256 on one core can be faster than."""
+def checked(folder: Path, X: np.ndarray) -> Read:
+    """A check of the raw file and the copy: what no reader that checks every byte can be faster than."""
     read = numpy_memmap(folder, X)
 
     def check_and_read() -> np.ndarray:
-        file_sha256(folder / "raw")
+        file_checksum(folder / "raw")
         return read()
 
     return check_and_read
@@ -115,7 +115,7 @@ def contestants(root: Path, keys: list[str], names: list[str], X: np.ndarray) ->
         "fusion, checked": lambda folder: ours(folder, keys, names, X, is_merged=False, is_open=False),
         "fusion, merged, checked": lambda folder: ours(folder, keys, names, X, is_merged=True, is_open=False),
         "fusion, open": lambda folder: ours(folder, keys, names, X, is_merged=False, is_open=True),
-        "numpy memmap, sha256": lambda folder: checksum(folder, X),
+        "numpy memmap, checked": lambda folder: checked(folder, X),
         "joblib.Memory": lambda folder: joblib_memory(folder, X),
         "HDF5": lambda folder: hdf5(folder, X),
         "zarr": lambda folder: zarr_array(folder, X),

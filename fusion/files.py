@@ -80,6 +80,28 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def checksum(content: bytes) -> str:
+    """32 hex digits that tell damage, ten times as fast as ``sha256``; an enemy could make two contents alike.
+
+    XXH3 in 128 bits: Collet, github.com/Cyan4973/xxHash.
+    """
+    import xxhash
+
+    return str(xxhash.xxh3_128_hexdigest(content))
+
+
+def file_checksum(path: Path) -> str:
+    """``checksum`` of the file's content, read piece by piece."""
+    import xxhash
+
+    found = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as stream:
+        piece = memoryview(bytearray(1 << 18))  # stays in the processor's cache between reading and summing
+        while count := stream.readinto(piece):
+            found.update(piece[:count])
+    return str(found.hexdigest())
+
+
 def printable(path: Path | str) -> str:
     """A path as text that any terminal or file takes: bytes that are not UTF-8 and line breaks are written out."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")

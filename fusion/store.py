@@ -1,7 +1,7 @@
 """The feature store: what was measured once is never measured again.
 
-Layout. ``<root>/features/<extractor>/<fingerprint>/<sha256>.arrow``: immutable Arrow IPC files ("shards"), each named
-by the hash of its own bytes, so that a damaged one is known when it is opened. There is no index that could be torn:
+Layout. ``<root>/features/<extractor>/<fingerprint>/<checksum>.arrow``: immutable Arrow IPC files ("shards"), each named
+by the checksum of its own bytes, so that a damaged one is known when it is opened. There is no index that could be torn:
 the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the same
 cell written twice holds the same numbers, and the first one read wins.
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import FusionError
-from fusion.files import file_sha256, sha256, write_atomically
+from fusion.files import checksum, file_checksum, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -170,7 +170,7 @@ class FeatureStore:
         """``write`` for n keys and their float32 (n, d) as they are; the shard's path, durable when this returns."""
         facts = {"extractor": extractor, "fingerprint": fingerprint, "features": list(names), "about": dict(about)}
         content = _to_arrow(facts, *measured, faults)
-        path = self.folder(extractor, fingerprint) / f"{sha256(content)}.arrow"
+        path = self.folder(extractor, fingerprint) / f"{checksum(content)}.arrow"
         try:
             write_atomically(path, content)
         except OSError as error:
@@ -251,7 +251,7 @@ def open_shard(path: Path) -> Shard | None:
     """
     import pyarrow as pa
 
-    if file_sha256(path) != path.stem:
+    if file_checksum(path) != path.stem:
         raise ShardDamaged(path)
     # From here on the bytes are those that were written, and shards are never changed: what follows can be relied on.
     with pa.memory_map(str(path)) as source:

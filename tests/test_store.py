@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fusion.files import file_sha256
+from fusion.files import file_checksum
 from fusion.store import FeatureStore, ShardDamaged, StoreError, open_shard
 from fusion.upkeep import collect_garbage, compact, held, tidy, verify
 
@@ -199,8 +199,8 @@ def test_rows_are_mapped_from_the_file_and_outlive_it(store):
 
 def test_a_shard_is_checked_once_and_new_ones_are_seen(store, monkeypatch):
     checked = []
-    original = file_sha256
-    monkeypatch.setattr("fusion.store.file_sha256", lambda path: checked.append(path) or original(path))
+    original = file_checksum
+    monkeypatch.setattr("fusion.store.file_checksum", lambda path: checked.append(path) or original(path))
     reader = FeatureStore(store.root)
     for at in range(3):
         store.write("texture", "f1", NAMES, rows(f"k{at}", seed=at))
