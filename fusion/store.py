@@ -1,9 +1,9 @@
 """The feature store: what was measured once is never measured again.
 
 Layout. ``<root>/features/<extractor>/<fingerprint>/<checksum>.arrow``: immutable Arrow IPC files ("shards"), each named
-by the checksum of its own bytes, so that a damaged one is known when it is opened. There is no index that could be torn:
-the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the same
-cell written twice holds the same numbers, and the first one read wins.
+by the checksum of its own bytes, so that a damaged one is known when it is opened. There is no index that could be
+torn: the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the
+same cell written twice holds the same numbers, and the first one read wins.
 
 A shard has a row for each cell: its content key, its features (a fixed-size list of float32, memory-mapped when
 read), and why it has none (null where it has). Cells with features come first.
