@@ -11,6 +11,7 @@ import yaml
 
 from fusion.ablation import ablate
 from fusion.config import HANDCRAFTED, AblateConfig, DemoConfig, PredictConfig, TrainConfig, read_yaml
+from fusion.crossfit import BLOCK
 from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.files import write_atomically
@@ -18,6 +19,30 @@ from fusion.prediction import Predictions, predict
 from fusion.results import Result, called, interval
 from fusion.synthetic import TRUTH_FILE, SyntheticDesign, synthesize
 from fusion.training import train
+
+#: The network behind block cnn: 0.1 M parameters on 32 pixels learn what they can from 400 cells in three seconds.
+NETWORK: dict[str, Any] = {
+    "threads": 1,
+    "network": {
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "view": 450,
+        "dropout": 0.1,
+        "drop_path": 0.0,
+        "head": [],
+        "head_dropout": [0.0],
+    },
+    "training": {
+        "epochs": 5,
+        "batch_size": 32,
+        "learning_rate": 5e-3,
+        "loss": "cross_entropy",
+        "validation": 0.0,
+        "patience": 0,
+    },
+    "augmentation": {"flip_vertical": True, "quarter_turns": True, "rotation": 0.0},
+}
 
 
 @dataclass(frozen=True)
@@ -39,10 +64,13 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     cells = _cells(config, progress)
     shared: dict[str, Any] = {"data": cells, "store": out / "store", "seed": config.seed, "jobs": config.jobs}
     judged = {**shared, "features": list(HANDCRAFTED), "bootstrap": config.bootstrap}
-    honest = ablate(AblateConfig(output=out / "comparison", **judged), progress)
+    learnt = {"features": [*HANDCRAFTED, BLOCK], "cnn_crossfit": True, "classifiers": {"neural": NETWORK}}
+    honest = ablate(AblateConfig(output=out / "comparison", **{**judged, **learnt}), progress)
     leaky = ablate(AblateConfig(output=out / "leaky", split="random", **judged), progress)
     best = honest.scores[honest.ranked()[0]]
     chosen = {**judged, "features": list(best.features), "classifier": best.classifier}
+    if BLOCK in best.features:  # one fold is judged again, not all five: each costs a network
+        chosen = {**chosen, **learnt, "features": list(best.features), "holdout": True}
     train(TrainConfig(output=out / "model", **chosen), progress)
     pictures = sorted(cells.rglob("*.bmp"))
     few = pictures[:: max(1, len(pictures) // 3)][:3]
@@ -75,9 +103,11 @@ def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions)
     best = honest.figures[top]["image"]["balanced_accuracy"]
     values = [figures["image"]["balanced_accuracy"]["value"] for figures in honest.figures]
     flattered = [figures["image"]["balanced_accuracy"]["value"] for figures in leaky.figures]
-    # Both results hold the same comparisons in the same order, and one split's winner may be another's loser.
+    # What a leak does is shown by the handcrafted blocks alone, and one split's winner may be another's loser.
+    by_entry = {(s.features, s.classifier): value for s, value in zip(honest.scores, values, strict=True)}
+    fair = [by_entry[s.features, s.classifier] for s in leaky.scores]
     crowned = leaky.ranked()[0]
-    optimism = sum(flattered) / len(flattered) - sum(values) / len(values)
+    optimism = sum(flattered) / len(flattered) - sum(fair) / len(fair)
     alone = {
         scores.features[0]: max(
             v for other, v in zip(honest.scores, values, strict=True) if other.features == scores.features
@@ -93,7 +123,7 @@ def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions)
         f"Each block alone, with its best classifier: {ranking}.",
         f"A random split of the pictures is {optimism:+.3f} too kind on average; it would have crowned "
         f"{called(leaky.scores[crowned])} with {flattered[crowned]:.3f}, which on unseen subjects has "
-        f"{values[crowned]:.3f}.",
+        f"{fair[crowned]:.3f}.",
         f"Look at {out / 'comparison' / 'report.html'}, and ask the model: fusion predict {out / 'model'} IMAGE",
     ]
     figures = {
