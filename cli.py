@@ -216,7 +216,7 @@ def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **give
 @command(
     DATA,
     FEATURES,
-    click.option("--export", type=PATH, help="Write the table (.parquet or .csv)."),
+    click.option("--export", type=PATH, help="Write the table (.parquet, .csv or .h5ad)."),
     click.option("--faults", type=PATH, metavar="CSV", help="Write the skipped pictures: file, stage, reason."),
     click.option("--log", type=PATH, metavar="JSONL", help="Add what happens to this file, one JSON object a line."),
     JOBS,

@@ -1,7 +1,7 @@
 """Every handcrafted feature in words, as a page: ``python -m extractors.catalogue > docs/features.md``.
 
-A family says what its features are in a method ``describe() -> list[Description]``, in the order of its names. One that
-has none is described by the docstrings of its functions: a feature is named after the function that computes it.
+A family says what its features are in its method ``describe``. Where features are named after the functions that
+compute them, ``by_docstrings`` says it for the family.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from types import ModuleType
 
-from extractors.descriptions import Description, described
-from fusion.plugins import Extractor, build_extractor
+from extractors.descriptions import described
+from fusion.plugins import Describing, Description, Extractor, build_extractor
 
 FAMILIES = ("morphology", "texture", "colour")
 
@@ -33,19 +33,17 @@ This page is made from the code: `python -m extractors.catalogue > docs/features
 
 def page() -> str:
     """The text of ``docs/features.md``: of every family with its default parameters."""
-    return "\n".join([_TITLE, *(_section(build_extractor(family)) for family in FAMILIES)])
+    families = (build_extractor(family) for family in FAMILIES)
+    return "\n".join([_TITLE, *(_section(family) for family in families if isinstance(family, Describing))])
 
 
-def describe(extractor: Extractor) -> list[Description]:
+def by_docstrings(extractor: Extractor) -> list[Description]:
     """What each feature of an extractor is, in the order of ``feature_names``.
 
     Raises
     ------
-    LookupError : an extractor without ``describe`` has a feature whose name holds no function's, or that of two.
+    LookupError : a feature whose name holds no function's, or that of two.
     """
-    own = getattr(extractor, "describe", None)
-    if own is not None:
-        return list(own())
     functions = list(_functions(inspect.getmodule(type(extractor))))
     return [described(_function_of(name, functions), name) for name in extractor.feature_names()]
 
@@ -79,8 +77,8 @@ def _functions(module: ModuleType | None, seen: set[str] | None = None) -> Itera
             yield from _functions(sys.modules.get(value.__module__), seen)
 
 
-def _section(extractor: Extractor) -> str:
-    descriptions = describe(extractor)
+def _section(extractor: Describing) -> str:
+    descriptions = extractor.describe()
     if [each.name for each in descriptions] != extractor.feature_names():
         raise LookupError(f"{extractor.name} describes other features than it names")
     rows = ["| feature | definition | unit | range | source |", "| --- | --- | --- | --- | --- |"]

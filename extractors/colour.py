@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from extractors import colour_kernels
 from extractors.colour_spaces import CHANNELS, PLANES, Channel, convert
-from extractors.descriptions import Description, described
+from extractors.descriptions import described
 from extractors.vacuoles import find_vacuoles
 from fusion.cells import Cell
+from fusion.plugins import Description
 
 Values = NDArray[np.float64]
 

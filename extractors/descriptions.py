@@ -5,27 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from fusion.plugins import Description
 
 _MARK = re.compile(r"\b(Unit|Range|Source): ")
-
-
-@dataclass(frozen=True)
-class Description:
-    """One feature, as ``docs/features.md`` shows it.
-
-    Attributes
-    ----------
-    name : without the block's name.
-    definition : sentences.
-    unit, range, source : "" where the docstring says none; no unit means a pure number, no source our own definition.
-    """
-
-    name: str
-    definition: str
-    unit: str = ""
-    range: str = ""
-    source: str = ""
 
 
 def described(function: Callable, name: str = "") -> Description:

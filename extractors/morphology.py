@@ -20,6 +20,7 @@ from extractors.fractal import fractal_dimension
 from extractors.outline import Outline
 from extractors.zernike import ZERNIKE_ORDERS, zernike
 from fusion.cells import Cell
+from fusion.plugins import Description
 
 Values = NDArray[np.float64]
 
@@ -44,6 +45,12 @@ class Morphology:
         names += [f"zernike_{degree}_{repetition}" for degree, repetition in ZERNIKE_ORDERS]
         of_regions = [f"{region}_{name}" for region in ("cell", "nucleus") for name in names]
         return of_regions + [feature.__name__ for feature in PAIR_FEATURES]
+
+    def describe(self) -> list[Description]:
+        """What each feature is, in the order of ``feature_names``."""
+        from extractors.catalogue import by_docstrings  # imports what makes extractors, so it cannot be imported above
+
+        return by_docstrings(self)
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined."""

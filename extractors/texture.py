@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors import chromatin, cooccurrence, patterns, runs_and_zones, scales
-from extractors.descriptions import Description, described
+from extractors.descriptions import described
 from fusion.cells import Cell
+from fusion.plugins import Description
 
 Values = NDArray[np.float64]
 

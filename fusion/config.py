@@ -84,7 +84,7 @@ class InspectConfig(DataSettings):
 class ExtractConfig(DataSettings, FeatureSettings):
     """fusion extract"""
 
-    export: Path | None = Field(None, description="write the table as .parquet or .csv")
+    export: Path | None = Field(None, description="write the table as .parquet, .csv or .h5ad")
     faults: Path | None = Field(None, description="write the skipped pictures as CSV: file, stage, reason")
     log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
 

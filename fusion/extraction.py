@@ -88,10 +88,16 @@ class Extraction:
         return self._part(slice(None), self._groups)
 
     def save(self, path: Path) -> None:
-        """``table`` as ``.parquet`` or ``.csv``, written piece by piece: it may be larger than the memory."""
+        """``table`` as a file; ``.parquet`` and ``.csv`` piece by piece: they may be larger than the memory."""
         groups = self._groups
         starts = range(0, max(1, len(self)), _EXPORTED)
-        export(path, (self._part(slice(start, start + _EXPORTED), groups) for start in starts))
+        export(path, (self._part(slice(start, start + _EXPORTED), groups) for start in starts), self.units)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Column -> unit, "" for a pure number, of every feature whose extractor says so in ``describe()``."""
+        known = [extractor for extractor in self.extractors if isinstance(extractor, plugins.Describing)]
+        return {f"{extractor.name}.{each.name}": each.unit for extractor in known for each in extractor.describe()}
 
     @property
     def _groups(self) -> NDArray[np.intp]:

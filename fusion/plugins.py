@@ -50,6 +50,40 @@ class Extractor(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """One feature in words.
+
+    Attributes
+    ----------
+    name : without the block's name.
+    definition : sentences.
+    unit, range, source : "" where there is none; no unit means a pure number, no source our own definition.
+    """
+
+    name: str
+    definition: str
+    unit: str = ""
+    range: str = ""
+    source: str = ""
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """An extractor that says what its features are. Optional: exports and explanations are the richer for it."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    def feature_names(self) -> list[str]:
+        """As ``Extractor`` has them."""
+        ...
+
+    def describe(self) -> list[Description]:
+        """One for each feature, in the order of ``feature_names``."""
+        ...
+
+
 @runtime_checkable
 class Classifier(Protocol):
     """A scikit-learn classifier that also knows its groups and can be stored without pickle."""

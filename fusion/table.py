@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -115,17 +118,31 @@ class FeatureTable:
         export(path, [self])
 
 
-def export(path: Path, parts: Iterable[FeatureTable]) -> None:
-    """Write tables with the same columns below each other, whole or not at all, holding one at a time.
+#: Endings of the files that a table can be written to.
+ENDINGS = (".parquet", ".csv", ".h5ad")
+
+
+def export(path: Path, parts: Iterable[FeatureTable], units: Mapping[str, str] | None = None) -> None:
+    """Write tables with the same columns below each other, whole or not at all.
+
+    Parquet and CSV hold one part at a time in memory. AnnData's ``.h5ad`` holds all: its ``X`` are the features, its
+    ``obs`` what a cell is (key, label, subject, group, fold, by name), its ``var`` what a feature is (block, unit).
+
+    Parameters
+    ----------
+    units : column -> unit, for ``.h5ad``.
 
     Raises
     ------
-    UsageError : the name ends in neither .parquet nor .csv.
+    UsageError : the name has none of these endings, or the package that ``.h5ad`` needs is missing.
     """
     check_export(path)
+    ending = path.suffix.lower()
     with replacing(path) as stream:
-        if path.suffix.lower() == ".parquet":
+        if ending == ".parquet":
             _write_parquet(stream, parts)
+        elif ending == ".h5ad":
+            _write_h5ad(stream, parts, units or {})
         else:
             for at, part in enumerate(parts):
                 part.to_frame().to_csv(stream, index=False, header=at == 0)
@@ -148,7 +165,50 @@ def _write_parquet(stream: BinaryIO, parts: Iterable[FeatureTable]) -> None:
         writer.close()
 
 
+#: Names of text columns, and the table's attributes that fill them.
+_TEXTS = (("key", "keys"), ("label", "y"), ("subject", "subjects"), ("fold", "folds"))
+
+
+def _write_h5ad(stream: BinaryIO, parts: Iterable[FeatureTable], units: Mapping[str, str]) -> None:
+    import anndata
+    import pandas as pd
+
+    tables = list(parts)
+    columns = list(tables[0].columns)
+
+    # Plain objects: the Arrow strings that pandas makes of text cannot be written by every AnnData.
+    def plain(values: Iterable[str | None]) -> pd.Categorical:
+        texts = list(values)
+        known = pd.Index(sorted({text for text in texts if text is not None}), dtype=object)
+        return pd.Categorical(texts, categories=known)
+
+    cells = anndata.AnnData(
+        np.concatenate([part.X for part in tables]),
+        obs=pd.DataFrame(
+            {name: plain(value for part in tables for value in getattr(part, of)) for name, of in _TEXTS}
+            | {"group": np.concatenate([part.groups for part in tables])},
+            index=pd.Index([name for part in tables for name in part.names], dtype=object),
+        ),
+        var=pd.DataFrame(
+            {
+                "block": plain(column.partition(".")[0] for column in columns),
+                "unit": plain(units.get(column, "") for column in columns),
+            },
+            index=pd.Index(columns, dtype=object),
+        ),
+    )
+    with tempfile.TemporaryDirectory() as folder:  # HDF5 wants a file of its own
+        cells.write_h5ad(Path(folder) / "table.h5ad")
+        with (Path(folder) / "table.h5ad").open("rb") as written:
+            shutil.copyfileobj(written, stream)
+
+
 def check_export(path: Path) -> None:
     """Refuse an export file that could not be written, before any work is done."""
-    if path.suffix.lower() not in {".parquet", ".csv"}:
-        raise UsageError(f"cannot export to {path}", expected="a name ending in .parquet or .csv")
+    if path.suffix.lower() not in ENDINGS:
+        *others, last = ENDINGS
+        raise UsageError(f"cannot export to {path}", expected=f"a name ending in {', '.join(others)} or {last}")
+    if path.suffix.lower() == ".h5ad" and importlib.util.find_spec("anndata") is None:
+        raise UsageError(
+            f"cannot export to {path}", found="no package anndata", do="pip install 'fusion-cells[anndata]'"
+        )

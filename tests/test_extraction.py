@@ -294,6 +294,31 @@ def test_a_fault_crosses_from_a_worker_with_its_words():
     assert str(error) == "what\n  found: this\n  Do that."
 
 
+def test_anndata_says_of_every_cell_who_it_is_and_of_every_feature_its_block_and_unit(class_folders, store, tmp_path):
+    from extractors.morphology import Morphology
+
+    found = run(class_folders, store, Morphology(), Network())
+    found.save(tmp_path / "cells.h5ad")
+    import anndata
+
+    cells = anndata.read_h5ad(tmp_path / "cells.h5ad")
+    assert_array_equal(cells.X, found.table.X)
+    assert cells.X.dtype == np.float32
+    assert tuple(cells.obs_names) == found.table.names
+    assert tuple(cells.obs["label"]) == found.table.y
+    assert tuple(cells.obs["key"]) == found.table.keys
+    assert tuple(cells.var_names) == found.table.columns
+    assert list(cells.var["block"].unique()) == ["morphology", "network"]
+    assert cells.var["unit"]["morphology.cell_area"] == "pixels squared"
+    assert cells.var["unit"][found.table.columns[-1]] == ""
+
+
+def test_without_anndata_it_says_what_to_install(class_folders, store, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"fusion-cells\[anndata\]"):
+        run(class_folders, store, Brightness()).save(tmp_path / "cells.h5ad")
+
+
 def test_a_table_keeps_rows_and_columns_together(class_folders, store, tmp_path):
     table = run(class_folders, store, Brightness(), Network()).table
     part = table.select(["network"]).take(np.array([4, 0]))

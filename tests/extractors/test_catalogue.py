@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.catalogue import FAMILIES, describe, page
+from extractors.catalogue import FAMILIES, page
 from extractors.colour import Colour
 from extractors.descriptions import Description, described
 from extractors.morphology import Morphology
@@ -21,7 +21,7 @@ def test_the_page_is_what_the_code_says():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_feature_is_defined_in_the_order_of_its_name(family):
     extractor = build_extractor(family)
-    descriptions = describe(extractor)
+    descriptions = extractor.describe()
     assert [each.name for each in descriptions] == extractor.feature_names()
     for each in descriptions:
         assert len(each.definition.split()) >= 3, each
@@ -29,7 +29,7 @@ def test_every_feature_is_defined_in_the_order_of_its_name(family):
 
 
 def test_every_feature_of_colour_names_its_unit_and_source():
-    for each in describe(Colour()):
+    for each in Colour().describe():
         assert each.unit, each.name
         assert each.source, each.name
 
@@ -52,7 +52,7 @@ def test_a_docstring_is_taken_apart():
 
 
 def test_features_without_words_of_their_own_are_described_by_the_function_in_their_name():
-    of = {each.name: each for extractor in (Morphology(), Texture()) for each in describe(extractor)}
+    of = {each.name: each for extractor in (Morphology(), Texture()) for each in extractor.describe()}
     assert of["nucleus_convex_area"].source.startswith("Pick (1899)")  # not that of area
     assert of["cell_glcm_sum_entropy_d1_mean"].source == "Haralick f8; IBSI P6QZ"  # not that of entropy
     assert of["cell_glcm_sum_entropy_d1_mean"].unit == "bits"
@@ -65,4 +65,4 @@ def test_a_feature_that_no_function_is_named_after_is_an_error():
 
     Nameless.__module__ = Morphology.__module__
     with pytest.raises(LookupError, match="cell_wit"):
-        describe(Nameless())
+        Nameless().describe()
