@@ -286,6 +286,7 @@ def extract(
     click.option("--resume", is_flag=True, default=None, help="neural: go on with an interrupted training."),
     click.option("--show-batch", type=PATH, metavar="PNG", help="neural: draw what the network sees, then train."),
     click.option("--show-attention", type=PATH, metavar="PNG", help="neural: draw where the trained network looks."),
+    click.option("--tensorboard", type=PATH, metavar="DIR", help="neural: write loss and score of every epoch."),
     CROSSFIT,
     KNOWING,
     POSITIVE,

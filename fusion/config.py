@@ -97,6 +97,7 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings):
     resume: bool = Field(False, description="go on with a training of networks that was interrupted")
     show_batch: Path | None = Field(None, description="draw what a network sees, as .png, before it is trained")
     show_attention: Path | None = Field(None, description="draw where the trained network looks, as .png")
+    tensorboard: Path | None = Field(None, description="folder for the curves of a network's training")
     cnn_crossfit: bool = Field(False, description="train the network behind cnn anew in every fold")
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     output: Path = Field(description="folder of the model")

@@ -105,12 +105,13 @@ def dataset_view(dataset: Dataset) -> FeatureTable:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """How networks of one command are fitted: on what, and where their unfinished trainings are kept."""
+    """How networks of one command are fitted: on what, where unfinished trainings are kept, and where curves go."""
 
     inputs: CellInputs
     folder: Path
     resume: bool
     progress: Progress | None
+    board: Path | None = None
 
     def fit(
         self, table: FeatureTable, rows: NDArray[np.intp], name: str, params: Mapping[str, Any], seed: int, part: str
@@ -124,6 +125,7 @@ class Training:
             watch=self._watch(part),
             checkpoint=self.folder / part,
             resume=self.resume,
+            log=None if self.board is None else curves(self.board / part),
         )
         return FusedModel(None, predictor)
 
@@ -148,6 +150,26 @@ class Training:
                 self.progress(part, step, steps, 0)
 
         return watch
+
+
+def check_board() -> None:
+    """UsageError where TensorBoard's files cannot be written."""
+    import importlib.util
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs TensorBoard", do="pip install 'fusion-cells[tensorboard]'.")
+
+
+def curves(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
+    """Writes loss, validation score and learning rate of every epoch as TensorBoard reads them."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    def log(epoch: int, values: Mapping[str, float]) -> None:
+        with SummaryWriter(str(folder), purge_step=epoch) as writer:
+            for name, value in values.items():
+                writer.add_scalar(name, value, epoch)
+
+    return log
 
 
 def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:

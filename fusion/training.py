@@ -18,7 +18,7 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
-from fusion.pictured import UNFINISHED, Training, build, dataset_view, gather, load_model, write_sheet
+from fusion.pictured import UNFINISHED, Training, build, check_board, dataset_view, gather, load_model, write_sheet
 from fusion.plans import make_plan
 from fusion.plugins import Classifier, Extractor
 from fusion.provenance import check_unseen, trained_on
@@ -48,6 +48,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     classifier = build(config.classifier, config.classifiers.get(config.classifier))
+    if config.tensorboard is not None:
+        check_board()
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
     extractors = others(extractors) if crossfit is not None else extractors
@@ -72,7 +74,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     training = None
     if inputs is not None:
         unfinished = config.output.with_name(config.output.name + UNFINISHED)
-        training = Training(inputs, unfinished, config.resume, progress)
+        training = Training(inputs, unfinished, config.resume, progress, config.tensorboard)
         training.begin()
     network: Any
     learnt = set(table.keys)

@@ -23,7 +23,7 @@ from classifiers.neural.augmentation import Augmentation
 from classifiers.neural.blocks import block_sizes
 from classifiers.neural.network import Design, Network, describe
 from classifiers.neural.sampling import keep_back
-from classifiers.neural.trainer import Lesson, Trainer, Training, Watch, identity, predict, return_to_rest
+from classifiers.neural.trainer import Lesson, Log, Trainer, Training, Watch, identity, predict, return_to_rest
 from extractors.embedding import RANDOM, TRAINED_ON, Embedding, Eye
 from extractors.trunk import Trunk, load_trunk, save_trunk, untrained_trunk
 from fusion.bundle import BundleError
@@ -101,6 +101,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         watch: Watch | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
+        log: Log | None = None,
     ) -> Self:
         """Train on n cells and n labels; what is kept back to stop by is whole groups.
 
@@ -111,6 +112,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         watch : told of every step.
         checkpoint : folder in which every epoch is kept, so that a training that was interrupted can go on.
         resume : go on from what is in ``checkpoint``, if there is anything.
+        log : told of every epoch, by number and values.
 
         Raises
         ------
@@ -150,7 +152,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 storage.read_checkpoint(checkpoint, trainer, name)
         keep = None if checkpoint is None else lambda t: storage.write_checkpoint(checkpoint, t, name)
         with _threads(self.threads):
-            self.history_ = trainer.run(watch, keep).history
+            self.history_ = trainer.run(watch, keep, log).history
         self.provenance_ = {} if inputs.source is None else (design.extractor().provenance() or {})
         return self
 

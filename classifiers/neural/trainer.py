@@ -7,8 +7,9 @@ an epoch gives, on a CPU, the bits that an uninterrupted training gives. Plain t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,11 @@ from classifiers.neural.network import Network, Output
 from classifiers.neural.sampling import SAMPLINGS, batches, count_batches, epoch_order
 from classifiers.neural.schedule import SCHEDULES, depth_of_parameters, first_momentum, peak_rates, rate
 from fusion.inputs import CellInputs
+
+PRECISIONS = ("float32", "bfloat16")
+
+#: Called after every epoch with its number, from 1, and what there is to say of it: loss, score, learning_rate.
+Log = Callable[[int, Mapping[str, float]], None]
 
 #: Called after every step with (epoch, epochs, steps done in all, steps in all).
 Watch = Callable[[int, int, int, int], None]
@@ -50,6 +56,9 @@ class Training:
     patience, min_delta : stop after so many epochs without a better macro F1 on them by so much; patience 0 never
         stops. The best epoch's network is the outcome either way.
     ema : decay of the running mean of the weights that is judged and kept in their place; 0 keeps the weights.
+    precision : "float32", or "bfloat16" for what a GPU may compute so (torch's autocast); weights stay float32.
+    tf32 : whether a GPU may round the factors of products to 10 bits, several times as fast; never while it embeds.
+    compile : train through torch.compile. It takes a minute to begin with, and pays on a GPU.
 
     Raises
     ------
@@ -75,9 +84,13 @@ class Training:
     patience: int = 10
     min_delta: float = 0.002
     ema: float = 0.0
+    precision: str = "float32"
+    tf32: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (("schedule", SCHEDULES), ("loss", losses.LOSSES), ("sampling", SAMPLINGS)):
+        choices = {"schedule": SCHEDULES, "loss": losses.LOSSES, "sampling": SAMPLINGS, "precision": PRECISIONS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
         for name in ("epochs", "accumulate"):
@@ -150,6 +163,10 @@ class Trainer:
         self.network, self.lesson, self.how, self.augmentation = network, lesson, how, augmentation
         self.seed, self.auxiliary = seed, auxiliary
         self.state = State()
+        self._device = next(network.parameters()).device
+        if how.precision != "float32" and self._device.type == "cpu":
+            raise ValueError(f"precision {how.precision} is for a GPU; a CPU trains in float32")
+        self._forward: Callable[..., Output] = torch.compile(network) if how.compile else network
         depths = depth_of_parameters(network)
         # One parameter a group: its name finds its memory again in a checkpoint, and its depth has its rate.
         groups = [
@@ -161,19 +178,25 @@ class Trainer:
         self._batches = count_batches(sampled, how.batch_size)
         self._per_epoch = -(-self._batches // how.accumulate)
 
-    def run(self, watch: Watch | None = None, keep: Callable[[Trainer], None] | None = None) -> State:
+    def run(
+        self, watch: Watch | None = None, keep: Callable[[Trainer], None] | None = None, log: Log | None = None
+    ) -> State:
         """Train until it is time to stop; the network then is the best epoch's, in evaluation mode.
 
         Parameters
         ----------
         watch : told of every step.
         keep : called after every epoch, to write a checkpoint.
+        log : told of every epoch.
         """
         while self.state.epoch < self.how.epochs and not self._is_spent():
             self._set_mode()
             mean_loss = self._epoch(watch)
             self.state.epoch += 1
             self._judge(mean_loss)
+            if log is not None:
+                said = {**self.state.history[-1], "learning_rate": self.optimiser.param_groups[-1]["lr"]}
+                log(self.state.epoch, {name: value for name, value in said.items() if value is not None})
             if keep is not None:
                 keep(self)
         self.network.load_state_dict(self.state.best or self._judged())
@@ -227,7 +250,26 @@ class Trainer:
                 x, shares, partner, own = mix(x, shares, self.augmentation, draw)
                 X = own * X + (1 - own) * X[partner]  # a block that one of the two lacks is lacking in the mixture
             pictures = None if x is None or self.network.trunk is None else self.network.trunk.normalise(x)
-            return self._weighed(self.network(X, pictures), shares)
+            with self._arithmetic():
+                return self._weighed(self._forward(X, pictures), shares)
+
+    @contextlib.contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """The precision that was asked for; a CPU has but one."""
+        if self._device.type != "cuda":
+            yield
+            return
+        is_low = self.how.precision == "bfloat16"
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = self.how.tf32
+        try:
+            with (
+                torch.backends.cudnn.flags(enabled=True, allow_tf32=self.how.tf32),
+                torch.autocast("cuda", torch.bfloat16, enabled=is_low),
+            ):
+                yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
 
     def _seen(self, batch: NDArray[np.intp], draw: torch.Generator) -> tuple[Tensor | None, Tensor]:
         """Augmented pictures in [0, 1] and features."""

@@ -1,7 +1,12 @@
 """The network on the road of every classifier: train, predict, evaluate, and never judged on what it has learnt."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from importlib.metadata import EntryPoint
 
 import cv2
@@ -172,6 +177,40 @@ def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic,
         whole, mended = (folder / "classifier" / name for folder in (trained["alone"][1], tmp_path / "m"))
         assert whole.read_bytes() == mended.read_bytes()
     assert not (tmp_path / "m.unfinished").exists()
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_outright_goes_on_to_the_same_bits(trained, synthetic, store, tmp_path):
+    """A process of its own, ended by SIGKILL as soon as it has kept an epoch; the same command goes on by --resume."""
+    (tmp_path / "settings.yaml").write_text(json.dumps({"classifiers": {"neural": SETTINGS}, "bootstrap": 100}))
+    words = [sys.executable, "-m", "cli", "train", synthetic, "--classifier", "neural", "--features", "none"]
+    words += ["--splits", "2", "--jobs", "1", "--store", store, "--config", tmp_path / "settings.yaml", "-q"]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen([*words, "-o", tmp_path / "m"], cwd=ROOT, env=alone)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "m.unfinished").glob("*/checkpoint.safetensors")):
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert not (tmp_path / "m").exists()
+    subprocess.run([*words, "-o", tmp_path / "m", "--resume"], cwd=ROOT, env=alone, check=True)
+    for name in ("trunk.safetensors", "layers.safetensors"):
+        whole, mended = (folder / "classifier" / name for folder in (trained["alone"][1], tmp_path / "m"))
+        assert whole.read_bytes() == mended.read_bytes()
+
+
+def test_curves_of_every_training_are_there_for_tensorboard(synthetic, store, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(config(synthetic, tmp_path / "m", store, holdout=True, tensorboard=tmp_path / "curves"))
+    assert {path.name for path in (tmp_path / "curves").iterdir()} == {"fold 1", "all cells"}
+    curves = EventAccumulator(str(tmp_path / "curves" / "all cells"))
+    curves.Reload()
+    losses = curves.Scalars("loss")
+    assert [event.step for event in losses] == [1, 2]
+    assert all(np.isfinite(event.value) for event in losses)
 
 
 def test_what_the_network_sees_can_be_looked_at(synthetic, store, tmp_path):

@@ -311,6 +311,37 @@ def test_accumulated_batches_make_the_gradient_of_a_large_one(cells):
         torch.testing.assert_close(weights(other)[name], tensor, atol=1e-6, rtol=1e-4)
 
 
+def test_every_epoch_is_told_with_its_loss_score_and_rate(cells):
+    told = []
+    model = classifier({"validation": 0.25, "schedule": "constant"})
+    model.fit(*cells, log=lambda epoch, values: told.append((epoch, values)))
+    assert [epoch for epoch, _ in told] == [1, 2, 3]
+    for (_, values), kept in zip(told, model.history_, strict=True):
+        assert values == {**kept, "learning_rate": 3e-3}
+
+
+def test_a_compiled_training_is_the_same_training(cells, monkeypatch):
+    """torch.compile is asked for the network, and what it gives is what is trained; here it gives the network back."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda network: asked.append(network) or network)
+    compiled = classifier({"compile": True}).fit(*cells)
+    assert asked == [compiled.network_]
+    assert_same_weights(compiled, classifier().fit(*cells))
+
+
+def test_half_precision_is_for_a_gpu(cells):
+    with pytest.raises(ValueError, match="for a GPU"):
+        classifier({"precision": "bfloat16"}).fit(*cells)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("how", [{"precision": "bfloat16"}, {"tf32": True}])
+def test_a_gpu_trains_in_the_precision_that_was_asked_for(cells, how):
+    model = classifier(how, device="cuda").fit(*cells)
+    assert all(tensor.isfinite().all() for tensor in weights(model).values())
+    assert all(t.dtype == torch.float32 for t in weights(model).values() if t.is_floating_point())
+
+
 def test_predictions_are_the_mean_over_rotations(cells):
     inputs, y, groups = cells
     model = classifier().fit(inputs, y, groups)
