@@ -395,6 +395,12 @@ def predict(
     DATA,
     click.option("--classifiers", "compare", metavar="A,B", help="Classifiers  [default: svm,xgb,logreg]."),
     FEATURES,
+    click.option(
+        "--subsets",
+        metavar="RULE",
+        help="Sets of blocks: all, alone, leave-one-out, sampled, or named ones: a+b,c  [default: all, above 6 blocks "
+        "sampled].",
+    ),
     click.option("-o", "--output", type=PATH, help="Folder of the result."),
     click.option(
         "--split",

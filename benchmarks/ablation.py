@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-from fusion.ablation import block_subsets
+from fusion.feature_sets import block_subsets
 from fusion.gram import SharedDistances
 from fusion.layer import FusionLayer
 from fusion.splits import grouped_folds

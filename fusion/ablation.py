@@ -1,11 +1,10 @@
-"""Ablation: every subset of the chosen blocks with every classifier, on the same cells and the same folds."""
+"""Ablation: sets of the chosen blocks with every classifier, on the same cells and the same folds."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,16 @@ from numpy.typing import NDArray
 from fusion import plugins, report
 from fusion.checkpoint import Checkpoint, forget_unfinished
 from fusion.config import AblateConfig, write_config
-from fusion.crossfit import CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
+from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.differences import against_best, optimism, worth_of_blocks
 from fusion.duplicates import near_duplicates
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
+from fusion.feature_sets import feature_sets, sampled_orders
 from fusion.fitting import Fit, Workload, run_fits, without_room
 from fusion.inputs import CellInputs
+from fusion.parts import regrouped
 from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
 from fusion.provenance import check_unseen
@@ -29,9 +30,6 @@ from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
 from fusion.training import build_extractors, choose_positive, dataset_view, facts, load_labelled
-
-#: Blocks of which all subsets are still worth looking at: 2**10 - 1 feature sets.
-_MAX_BLOCKS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +54,7 @@ class Sight:
 
 
 def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
-    """Compare all non-empty subsets of the blocks under all classifiers, and write table, figures, page and scores.
+    """Compare sets of blocks under all classifiers, and write table, figures, page and scores.
 
     A run that was stopped goes on where it was when it is started again with the same settings.
 
@@ -65,13 +63,14 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     FusionError : wrong data, features, classifier or folder; see the message.
     """
     check_result_folder(config.output)
+    feature_sets(config.blocks, config.subsets, config.seed)  # what cannot be asked is refused before anything is read
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     for name in config.compare:
         plugins.build_classifier(name, config.classifiers.get(name))
     crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
-    if not config.compare or len(extractors) > _MAX_BLOCKS:
-        raise UsageError("nothing that can be compared", found=f"{len(extractors)} blocks, {config.compare}")
+    if not config.compare:
+        raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
     measured = _measure(config, dataset, extractors, crossfit, progress)
     result = compare(measured.table, measured.plan, dataset, config, progress, measured.sight)
     result = replace(
@@ -104,7 +103,8 @@ def compare(
         embedded = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress)
         table = with_block(table, np.zeros_like(embedded[0]))
     load = Workload(table, splits, config, _checkpoint(table, plan, config, embedded), embedded)
-    entries = [(blocks, name) for blocks in block_subsets(list(table.blocks)) for name in config.compare]
+    sets = feature_sets(list(table.blocks), config.subsets, config.seed)
+    entries = [(blocks, name) for blocks in sets for name in config.compare]
     fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(load.splits))]
     memory = config.memory_gb * 1e9 if config.memory_gb is not None else _half_the_memory()
     rounds = np.array([number for number, _ in plan.splits])
@@ -143,15 +143,10 @@ def compare(
         facts=_facts(dataset, table, plan, config),
         replicates=tuple(replicates for _, replicates in judged),
     )
-    findings: dict[str, Any] = {"worth": worth_of_blocks(result)}
+    findings: dict[str, Any] = {"worth": worth_of_blocks(result, sampled_orders(list(table.blocks), config.seed))}
     if len(scores) > 1:
         findings["paired"] = against_best(result, plan)
     return replace(result, findings=findings)
-
-
-def block_subsets(blocks: Sequence[str]) -> list[tuple[str, ...]]:
-    """All non-empty subsets, the single blocks first, each in the order of ``blocks``."""
-    return [subset for size in range(1, len(blocks) + 1) for subset in combinations(blocks, size)]
 
 
 def _measure(
@@ -168,9 +163,10 @@ def _measure(
 
     def gathered(which: Dataset) -> Gathered:
         if crossfit is not None:
-            return gather(which, fixed, crossfit.classifier, store, jobs=config.jobs, progress=progress)
+            blocks = [block for block in config.blocks if block != BLOCK]
+            return gather(which, fixed, crossfit.classifier, store, jobs=config.jobs, progress=progress, blocks=blocks)
         extraction = extract(which, fixed, store, jobs=config.jobs, progress=progress)
-        return Gathered(extraction.table, None, extraction.faults)
+        return Gathered(regrouped(extraction.table, config.blocks), None, extraction.faults)
 
     def sight(inputs: CellInputs | None) -> Sight | None:
         return None if crossfit is None or inputs is None else Sight(crossfit, inputs)

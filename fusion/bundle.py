@@ -25,6 +25,7 @@ from fusion.cells import PREPARATION
 from fusion.errors import FusionError
 from fusion.files import file_sha256, sha256, write_atomically
 from fusion.model import FusedModel
+from fusion.parts import columns_of, source
 from fusion.plugins import Extractor
 from fusion.table import FeatureTable
 
@@ -76,6 +77,11 @@ class ModelBundle:
     def classes(self) -> list[str]:
         """Class labels in the order of the probabilities' columns."""
         return self.model.classes
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the feature blocks, in the order of the columns."""
+        return list(dict.fromkeys(column.rpartition(".")[0] for column in self.columns))
 
     def predict_proba(self, table: FeatureTable) -> NDArray[np.float64]:
         """float64 (n, classes) for a table with this model's columns.
@@ -185,8 +191,9 @@ class ModelBundle:
         if self.classes != manifest["classes"]:
             raise BundleError("manifest and classifier of the model disagree about the classes")
         given = tuple(f"{e.name}.{feature}" for e in self.extractors for feature in e.feature_names())
-        if given != self.columns:
-            missing = [name for name in self.columns if name not in given] or list(self.columns)
+        chosen = [column for block in self.blocks for column in columns_of(block, given)]
+        if chosen != [source(column) for column in self.columns]:
+            missing = [name for name in self.columns if source(name) not in given] or list(self.columns)
             raise BundleError(
                 "the extractors do not give the features that the model was trained on",
                 found=f"{len(given)} features, without {', '.join(map(str, missing[:3]))}",

@@ -137,6 +137,9 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings):
     split: Literal["grouped", "leave-one-subject-out", "official", "monte-carlo", "random"] = Field(
         "grouped", description="random leaks, and is stamped so"
     )
+    subsets: Names = Field(
+        [], description="all, sampled, alone, leave-one-out, a+b; default all of up to 6 blocks, else sampled"
+    )
     repeats: int | None = Field(None, ge=1, le=1000, description="deals of folds; default 1, for monte-carlo 20")
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
     test: Path | None = Field(None, description="an external test set: learn from all of data, judge on this")

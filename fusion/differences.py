@@ -13,7 +13,7 @@ from fusion import metrics, paired
 from fusion.intervals import bootstrap_p, percentile
 from fusion.plans import Plan
 from fusion.results import Result, Scores, called
-from fusion.shapley import block_worth
+from fusion.shapley import block_worth, sampled_worth
 from fusion.table import FeatureTable
 
 _Floats = NDArray[np.float64]
@@ -93,13 +93,19 @@ def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "holm_p": p} for row, p in zip(rows, adjusted, strict=True)]
 
 
-def worth_of_blocks(result: Result) -> list[dict[str, Any]]:
-    """What each block is worth to each classifier, where every subset of two or more blocks was compared."""
+def worth_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
+    """What each block is worth to each classifier, where every subset of two or more blocks was compared.
+
+    ``orders`` were sampled; they serve where only the sets that begin them were compared.
+    """
     rows = []
     for classifier in dict.fromkeys(scores.classifier for scores in result.scores):
         held = {frozenset(s.features): at for at, s in enumerate(result.scores) if s.classifier == classifier}
         blocks = list(dict.fromkeys(name for s in result.scores for name in s.features))
-        if len(blocks) < 2 or len(held) < 2 ** len(blocks) - 1:
+        is_whole = len(held) == 2 ** len(blocks) - 1
+        begun = {frozenset(order[:length]) for order in orders for length in range(1, len(order) + 1)}
+        begun |= {frozenset(blocks) - {block} for block in blocks} | {frozenset([block]) for block in blocks}
+        if len(blocks) < 2 or not (is_whole or (orders and begun <= set(held))):
             continue
         for metric in ("balanced_accuracy", "auroc"):
             nothing = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
@@ -108,7 +114,8 @@ def worth_of_blocks(result: Result) -> list[dict[str, Any]]:
                 for subset, at in held.items()
             }
             worth[frozenset()] = np.full_like(next(iter(worth.values())), nothing)
-            rows.append({"classifier": classifier, "metric": metric, **block_worth(blocks, worth)})
+            judged = block_worth(blocks, worth) if is_whole else sampled_worth(blocks, worth, orders)
+            rows.append({"classifier": classifier, "metric": metric, **judged})
     return rows
 
 

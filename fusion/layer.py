@@ -62,7 +62,7 @@ class FusionLayer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     blocks : block name -> its columns by number; columns in no block are left out. None takes the part of the column
-        names before the first "."; columns without such a name are one block, "features".
+        names before the last "."; columns without such a name are one block, "features".
     scale : "standard" (mean and standard deviation), "robust" (median and interquartile range; the standard deviation
         where that range is 0), or "none".
     pca : principal components of each block. A number of 1 or more: that many at most; between 0 and 1: as many as
@@ -229,7 +229,7 @@ class FusionLayer(TransformerMixin, BaseEstimator):
         if self.blocks is None:
             starts: dict[str, list[int]] = {}
             for at, column in enumerate(getattr(self, "feature_names_in_", [""] * d)):
-                block, dot, _ = str(column).partition(".")
+                block, dot, _ = str(column).rpartition(".")
                 starts.setdefault(block if dot else _UNNAMED, []).append(at)
             return {name: np.array(columns, np.intp) for name, columns in starts.items()}
         blocks = {str(name): np.array(columns, np.intp) for name, columns in self.blocks.items()}

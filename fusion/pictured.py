@@ -19,6 +19,7 @@ from fusion.extraction import Progress, extract
 from fusion.files import write_atomically
 from fusion.inputs import CellInputs
 from fusion.model import FusedModel, build_seeded, takes_pictures
+from fusion.parts import regrouped
 from fusion.picture_map import look
 from fusion.plugins import Classifier, Extractor
 from fusion.store import FeatureStore
@@ -60,22 +61,27 @@ def gather(
     *,
     jobs: int,
     progress: Progress | None,
+    blocks: Sequence[str] = (),
 ) -> Gathered:
     """Measure every cell and, for a classifier that takes pictures, look at it by the classifier's eye.
 
+    Parameters
+    ----------
+    blocks : how the table's columns are grouped, see ``parts``; by default each extractor is a block.
+
     Raises
     ------
-    UsageError : no features, and a classifier that needs some.
+    UsageError : no features, and a classifier that needs some; or blocks that the extractors do not have.
     FusionError : as ``extract`` does.
     """
     if not takes_pictures(classifier):
         if not extractors:
             raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
         extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
-        return Gathered(extraction.table, None, extraction.faults)
+        return Gathered(regrouped(extraction.table, blocks), None, extraction.faults)
     if extractors:
         extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
-        table, at, faults = extraction.table, extraction.complete, extraction.faults
+        table, at, faults = regrouped(extraction.table, blocks), extraction.complete, extraction.faults
     else:
         table, at, faults = dataset_view(dataset), np.arange(len(dataset)), dataset.faults
     seen = look(dataset, classifier.eye(), store.root, jobs=jobs, progress=progress)  # type: ignore[attr-defined]
@@ -201,7 +207,7 @@ class PicturedBundle(ModelBundle):
         side = self.model.classifier.eye().size  # type: ignore[attr-defined]
         starts: dict[str, list[int]] = {}
         for at, column in enumerate(self.columns):
-            starts.setdefault(column.partition(".")[0], []).append(at)
+            starts.setdefault(column.rpartition(".")[0], []).append(at)
         blocks = {name: slice(at[0], at[-1] + 1) for name, at in starts.items()}
         black = np.zeros((1, side, side, 3), np.uint8)
         ModelBundle._check(

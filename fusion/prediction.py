@@ -72,7 +72,10 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     learners = [*bundle.extractors, *([] if seen else [bundle.model.classifier])]
     known = check_unseen(learners, dataset, allow=config.allow_leakage)
     store = FeatureStore(config.store)
-    found = gather(dataset, bundle.extractors, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
+    found = gather(
+        dataset, bundle.extractors, bundle.model.classifier, store,
+        jobs=config.jobs, progress=progress, blocks=bundle.blocks,
+    )  # fmt: skip
     table = found.table
     proba = bundle.judge(found)
     scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp))
@@ -109,7 +112,10 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     bundle = load_model(config.model)
     dataset = _collect(config.images, config.store, progress)
     store = FeatureStore(config.store)
-    found = gather(dataset, bundle.extractors, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
+    found = gather(
+        dataset, bundle.extractors, bundle.model.classifier, store,
+        jobs=config.jobs, progress=progress, blocks=bundle.blocks,
+    )  # fmt: skip
     proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
     return Predictions(found.table, tuple(bundle.classes), proba, found.faults, dataset.root)
 

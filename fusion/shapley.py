@@ -84,6 +84,41 @@ def block_worth(blocks: Sequence[str], worth: Mapping[frozenset[str], _Floats]) 
     return {"blocks": rows, "interactions": pairs}
 
 
+def sampled_worth(
+    blocks: Sequence[str], worth: Mapping[frozenset[str], _Floats], orders: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """``block_worth`` where there are too many blocks for all their subsets: the mean gain over sampled orders.
+
+    Parameters
+    ----------
+    worth : as for ``block_worth``, of the empty set, the sets that begin the orders, each block, and all but each.
+    orders : in pairs, one of each the reverse of the other.
+
+    Returns
+    -------
+    As ``block_worth``, without interactions; each Shapley value also has "error", the standard error that comes from
+    sampling orders, by the spread over the pairs. Its interval is over resampled data, and leaves that error out.
+    """
+    gains: dict[str, list[_Floats]] = {block: [] for block in blocks}
+    for order in orders:
+        for length, block in enumerate(order):
+            gains[block].append(worth[frozenset(order[: length + 1])] - worth[frozenset(order[:length])])
+    everything, nothing = worth[frozenset(blocks)], worth[frozenset()]
+    rows = []
+    for block in blocks:
+        of_pairs = (np.array(gains[block][::2]) + np.array(gains[block][1::2])) / 2
+        error = float(of_pairs[:, 0].std(ddof=1) / np.sqrt(len(of_pairs)))
+        rows.append(
+            {
+                "block": block,
+                "shapley": {**_figure(of_pairs.mean(axis=0)), "error": error},
+                "alone": _figure(worth[frozenset([block])] - nothing),
+                "left_out": _figure(everything - worth[frozenset(blocks) - {block}]),
+            }
+        )
+    return {"blocks": rows, "interactions": []}
+
+
 def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [subset for size in range(len(names) + 1) for subset in combinations(names, size)]
 

@@ -59,7 +59,7 @@ class FeatureTable:
         """Block name -> its columns."""
         starts: dict[str, list[int]] = {}
         for at, column in enumerate(self.columns):
-            starts.setdefault(column.partition(".")[0], []).append(at)
+            starts.setdefault(column.rpartition(".")[0], []).append(at)
         return {name: slice(at[0], at[-1] + 1) for name, at in starts.items()}
 
     def select(self, blocks: Sequence[str]) -> FeatureTable:
@@ -191,7 +191,7 @@ def _write_h5ad(stream: BinaryIO, parts: Iterable[FeatureTable], units: Mapping[
         ),
         var=pd.DataFrame(
             {
-                "block": plain(column.partition(".")[0] for column in columns),
+                "block": plain(column.rpartition(".")[0] for column in columns),
                 "unit": plain(units.get(column, "") for column in columns),
             },
             index=pd.Index(columns, dtype=object),

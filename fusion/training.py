@@ -18,6 +18,7 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
+from fusion.parts import families
 from fusion.pictured import UNFINISHED, Training, build, check_board, dataset_view, gather, load_model, write_sheet
 from fusion.plans import make_plan
 from fusion.plugins import Classifier, Extractor
@@ -57,7 +58,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     store = FeatureStore(config.store)
-    found = gather(dataset, extractors, looker, store, jobs=config.jobs, progress=progress)
+    blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
+    found = gather(dataset, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks)
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
     if inputs is None and (config.show_batch or config.show_attention):
         raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
@@ -187,13 +189,14 @@ def build_extractors(config: FeatureSettings) -> list[Extractor]:
     UsageError : an unknown block, or parameters for a block that is not chosen.
     """
     known = plugins.names(plugins.EXTRACTORS)
-    if unknown := [name for name in config.blocks if name not in known]:
+    wanted = families(config.blocks)
+    if unknown := [name for name in wanted if name not in known]:
         raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(known))
-    if idle := sorted(set(config.extractors) - set(config.blocks)):
+    if idle := sorted(set(config.extractors) - set(wanted)):
         raise UsageError(
             f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
         )
-    return [plugins.build_extractor(name, config.extractors.get(name)) for name in config.blocks]
+    return [plugins.build_extractor(name, config.extractors.get(name)) for name in wanted]
 
 
 def cross_validate(

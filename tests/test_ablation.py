@@ -15,7 +15,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion import ablation, fitting
-from fusion.ablation import block_subsets, compare
+from fusion.ablation import compare
 from fusion.checkpoint import UNFINISHED, Checkpoint
 from fusion.config import AblateConfig
 from fusion.datasets import Dataset
@@ -279,12 +279,6 @@ def test_a_killed_command_started_again_finishes_with_the_same_numbers(synthetic
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
-
-
-def test_subsets_are_all_and_the_single_blocks_come_first():
-    assert block_subsets(["a", "b", "c"]) == [
-        ("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c"),
-    ]  # fmt: skip
 
 
 def command(*words):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from fusion.shapley import block_worth, interactions, shapley_values
+from fusion.feature_sets import sampled_orders
+from fusion.shapley import block_worth, interactions, sampled_worth, shapley_values
 
 
 def subsets(blocks):
@@ -43,6 +44,25 @@ def test_a_block_that_adds_nothing_is_worth_nothing_and_twins_share():
     # Together the twins bring 0.3 less than each by itself added up; noise changes nothing for anyone.
     pairs = interactions(list("abc"), worth)
     assert_allclose([pairs["a", "b"][0], pairs["a", "c"][0], pairs["b", "c"][0]], [-0.3, 0, 0], atol=1e-12)
+
+
+def test_sampled_orders_come_near_the_value_and_say_how_near():
+    blocks = [f"b{at}" for at in range(7)]
+    rng = np.random.default_rng(1)
+    # What sets of blocks achieve levels off, as balanced accuracy does.
+    size = rng.uniform(0.2, 1, 7)
+    worth = {s: np.array([1 - np.exp(-sum(size[int(name[1])] for name in s))] * 3) for s in subsets(blocks)}
+    exact = shapley_values(blocks, worth)
+    off = []
+    for seed in range(30):
+        found = sampled_worth(blocks, worth, sampled_orders(blocks, seed))
+        assert found["interactions"] == []
+        total = sum(row["shapley"]["value"] for row in found["blocks"])
+        assert total == pytest.approx(worth[frozenset(blocks)][0])  # every order adds up to the whole
+        off += [(row["shapley"]["value"] - exact[row["block"]][0]) / row["shapley"]["error"] for row in found["blocks"]]
+    # Student's t with 11 degrees of freedom has a standard deviation of 1.1.
+    assert 0.8 < np.std(off) < 1.4
+    assert abs(np.mean(off)) < 0.2
 
 
 def test_with_two_blocks_by_hand_and_with_intervals():

@@ -1,0 +1,75 @@
+"""Parts of a family as blocks of their own: ``texture.glcm`` are texture's columns about co-occurrences.
+
+A family is measured whole, and kept whole in the store; a part is a choice of its columns. The columns of a part carry
+its name in front, ``texture.glcm.cell_glcm_contrast_d1_mean``, so that block and column are told from each other by the
+last dot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fusion.errors import UsageError
+from fusion.table import FeatureTable
+
+
+def families(blocks: Sequence[str]) -> list[str]:
+    """The extractors that these blocks come from, each once."""
+    return list(dict.fromkeys(block.partition(".")[0] for block in blocks))
+
+
+def source(column: str) -> str:
+    """The column of a whole family that a column of a part is."""
+    block, _, feature = column.rpartition(".")
+    return f"{block.partition('.')[0]}.{feature}"
+
+
+def columns_of(block: str, columns: Sequence[str]) -> list[str]:
+    """The columns of whole families that a block is made of.
+
+    A part is named by the words that its features' names begin with, or go on with after the first word, which is a
+    region: ``texture.glcm``, ``texture.nucleus``, ``morphology.zernike``, ``colour.cell_red``, ``colour.lab_l``.
+    """
+    family, _, part = block.partition(".")
+    of_family = [column for column in columns if column.startswith(f"{family}.")]
+    if not part:
+        return of_family
+    found = []
+    for column in of_family:
+        feature = column.rpartition(".")[2]
+        if any(f"{words}_".startswith(f"{part}_") for words in (feature, feature.partition("_")[2])):
+            found.append(column)
+    return found
+
+
+def regrouped(table: FeatureTable, blocks: Sequence[str]) -> FeatureTable:
+    """The table with these blocks, parts of families among them, out of one with whole families.
+
+    Raises
+    ------
+    UsageError : a block that has no columns, or two that share some.
+    """
+    if not blocks or list(table.blocks) == list(blocks):
+        return table
+    at = {column: number for number, column in enumerate(table.columns)}
+    rows: list[int] = []
+    names: list[str] = []
+    owner: dict[str, str] = {}
+    for block in blocks:
+        chosen = columns_of(block, table.columns)
+        if not chosen:
+            raise UsageError(
+                f"block '{block}' has no features",
+                found=f"no feature of {block.partition('.')[0]} whose name begins or goes on with "
+                f"'{block.partition('.')[2]}'",
+                do="See docs/features.md for the names.",
+            )
+        if shared := [column for column in chosen if column in owner]:
+            raise UsageError(f"blocks '{owner[shared[0]]}' and '{block}' share {len(shared)} features", found=shared[0])
+        owner |= dict.fromkeys(chosen, block)
+        rows += [at[column] for column in chosen]
+        names += [f"{block}.{column.rpartition('.')[2]}" for column in chosen]
+    return replace(table, X=np.ascontiguousarray(table.X[:, rows]), columns=tuple(names))
