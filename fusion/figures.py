@@ -21,17 +21,24 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 #: Entries shown in the figure of differences, the best ones; a page holds no more lines that can be read.
 _SHOWN = 20
 
+#: Feature sets in the forest plot, the best ones, and letters on a line of a name: longer ones take several lines.
+_FOREST, _LETTERS = 40, 46
+
 
 def forest_plot(result: Result, level: str = "image", metric: str = "balanced_accuracy") -> Figure:
     """Feature sets from best to worst, a mark and an interval for each classifier, chance as a dashed line."""
     from matplotlib.figure import Figure
 
     ranked = result.ranked(level, metric)
-    sets = list(dict.fromkeys(result.scores[at].features for at in ranked))
+    every = list(dict.fromkeys(result.scores[at].features for at in ranked))
+    sets = every[:_FOREST]
+    names = [_in_lines(" + ".join(features)) for features in sets]
     classifiers = list(dict.fromkeys(scores.classifier for scores in result.scores))
-    figure = Figure(figsize=(7.5, 1.6 + 0.42 * len(sets)), layout="constrained")
+    figure = Figure(figsize=(7.5, 1.6 + len(sets) * max(0.42, _height(names))), layout="constrained")
     axes = figure.subplots()
     for at, scores in enumerate(result.scores):
+        if scores.features not in sets:
+            continue
         which = classifiers.index(scores.classifier)
         value = result.figures[at][level][metric]
         # Classifiers of one feature set side by side, within three fifths of its line.
@@ -43,15 +50,16 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     axes.axvline(chance, color="0.5", linewidth=1, linestyle="--")
     axes.annotate("chance", (chance, 0), (4, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
                   color="0.4", fontsize=8)  # fmt: skip
-    axes.set_yticks(range(len(sets)), [" + ".join(features) for features in sets])
+    axes.set_yticks(range(len(sets)), names)
     axes.set_ylim(len(sets) - 0.5, -0.5)
-    axes.set_xlabel(f"{LABELS[metric]}, {level} level, 95% interval by {result.unit}")
+    some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
+    axes.set_xlabel(f"{LABELS[metric]}, {level} level, 95% interval by {result.unit}{some}")
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
-    handles, names = axes.get_legend_handles_labels()
-    unique = dict(zip(names, handles, strict=True))
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
     ordered = [name for name in classifiers if name in unique]
     figure.legend(
         [unique[name] for name in ordered], ordered, loc="outside upper left", ncols=len(ordered), frameon=False
@@ -66,7 +74,8 @@ def difference_plot(result: Result) -> Figure | None:
     rows = result.findings.get("paired", [])[:_SHOWN]
     if not rows:
         return None
-    figure = Figure(figsize=(7.5, 1.2 + 0.3 * len(rows)), layout="constrained")
+    names = [_in_lines(row["second"]) for row in rows]
+    figure = Figure(figsize=(7.5, 1.2 + len(rows) * max(0.3, _height(names))), layout="constrained")
     axes = figure.subplots()
     for at, row in enumerate(rows):
         value = row["balanced_accuracy"]
@@ -74,9 +83,9 @@ def difference_plot(result: Result) -> Figure | None:
         axes.plot([value["low"], value["high"]], [at, at], color=COLOURS[0], linewidth=1.6, solid_capstyle="butt")
         axes.plot(value["value"], at, "o", color=COLOURS[0], markersize=5, markerfacecolor=COLOURS[0] if sure else "w")
     axes.axvline(0, color="0.5", linewidth=1, linestyle="--")
-    axes.set_yticks(range(len(rows)), [row["second"] for row in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("balanced accuracy: the best minus this one, with 95% interval")
+    axes.set_xlabel("balanced accuracy: the best minus this one,\nwith 95% interval")
     _plain(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
@@ -137,6 +146,21 @@ def render(figure: Figure, kind: str) -> bytes:
     with rc_context({"svg.hashsalt": "fusion", "svg.fonttype": "none"}):
         figure.savefig(sink, format=kind, dpi=160, metadata=bare)
     return sink.getvalue()
+
+
+def _in_lines(name: str) -> str:
+    """A name broken before a "+" wherever a line would be too long."""
+    lines = [""]
+    for part in name.split(" + "):
+        if lines[-1] and len(lines[-1]) + len(part) > _LETTERS:
+            lines.append("")
+        lines[-1] += f" + {part}" if lines[-1] or len(lines) > 1 else part
+    return "\n".join(line.strip() for line in lines)
+
+
+def _height(names: list[str]) -> float:
+    """Inches that the tallest name takes, and a little air."""
+    return 0.08 + 0.15 * max(1 + name.count("\n") for name in names)
 
 
 def _best_of_each(result: Result) -> list[int]:
