@@ -284,6 +284,11 @@ def embedding_width(recipe: Recipe) -> int:
     return _layout(recipe.backbone, recipe.size, recipe.pad_type).width
 
 
+def gives_map(recipe: Recipe) -> bool:
+    """Whether the backbone has a feature map; a transformer has tokens instead. Needs no weights."""
+    return _layout(recipe.backbone, recipe.size, recipe.pad_type).is_map
+
+
 def published_config(backbone: str) -> dict[str, Any]:
     """``size, mean, std, interpolation`` that timm evaluates a backbone's published weights with."""
     config = timm.data.resolve_data_config(pretrained_cfg=_pretrained_cfg(backbone).to_dict(), use_test_size=True)

@@ -145,7 +145,8 @@ def crossfit_of(config: FeatureSettings, fitting: FitSettings) -> Crossfit:
     given = {key: value for key, value in config.extractors.get(BLOCK, {}).items() if value is not None}
     if "device" in given:
         params["device"] = given.pop("device")
-    given.pop("batch_size", None)  # of embedding alone; training has its own
+    for name in ("batch_size", "engine"):  # of embedding alone
+        given.pop(name, None)
     params["network"] = {**params.get("network", {}), **given}
     return Crossfit(build(NETWORK, params), params, fitting.seed)
 

@@ -63,6 +63,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
     if inputs is None and (config.show_batch or config.show_attention):
         raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
+    if config.show_attention is not None and not looker.has_map():
+        raise UsageError("--show-attention needs a feature map", found="a backbone of tokens, as transformers are")
     if inputs is None and config.resume:
         raise UsageError(f"classifier '{config.classifier}' has no training to go on with", do="Leave --resume out.")
     if inputs is not None and config.show_batch is not None:

@@ -25,7 +25,7 @@ from classifiers.neural.network import Design, Network, describe
 from classifiers.neural.sampling import keep_back
 from classifiers.neural.trainer import Lesson, Log, Trainer, Training, Watch, identity, predict, return_to_rest
 from extractors.embedding import RANDOM, TRAINED_ON, Embedding, Eye
-from extractors.trunk import Trunk, load_trunk, save_trunk, untrained_trunk
+from extractors.trunk import Trunk, gives_map, load_trunk, save_trunk, untrained_trunk
 from fusion.bundle import BundleError
 from fusion.cells import Cell
 from fusion.errors import FusionError, UsageError
@@ -301,6 +301,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             return self.eye_
         design, _, _ = self._settings()
         return design.extractor().eye
+
+    def has_map(self) -> bool:
+        """Whether there will be a feature map whose attention can be shown; needs no weights."""
+        return gives_map(self._settings()[0].extractor().recipe)
 
     def provenance(self) -> dict[str, list[str]] | None:
         """Hashes of what it, or before it is fitted its weights, have learnt from; None where nothing is known."""
