@@ -49,10 +49,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     classifier = build(config.classifier, config.classifiers.get(config.classifier))
-    if config.tensorboard is not None:
-        check_board()
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
+    _check_wishes(config, looker)
     extractors = others(extractors) if crossfit is not None else extractors
     learners = [*extractors, classifier, *([looker] if crossfit is not None else [])]
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
@@ -61,12 +60,6 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
     found = gather(dataset, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks)
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
-    if inputs is None and (config.show_batch or config.show_attention):
-        raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
-    if config.show_attention is not None and not looker.has_map():
-        raise UsageError("--show-attention needs a feature map", found="a backbone of tokens, as transformers are")
-    if inputs is None and config.resume:
-        raise UsageError(f"classifier '{config.classifier}' has no training to go on with", do="Leave --resume out.")
     if inputs is not None and config.show_batch is not None:
         write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
@@ -132,6 +125,19 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     if training is not None:
         training.end()
     return Trained(bundle, result, dataset)
+
+
+def _check_wishes(config: TrainConfig, looker: Any) -> None:
+    """UsageError for what is asked of a network, where there is none or it cannot; before anything is measured."""
+    sees = takes_pictures(looker)
+    if not sees and (config.show_batch or config.show_attention or config.tensorboard):
+        raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
+    if not sees and config.resume:
+        raise UsageError(f"classifier '{config.classifier}' has no training to go on with", do="Leave --resume out.")
+    if config.show_attention is not None and not looker.has_map():
+        raise UsageError("--show-attention needs a feature map", found="a backbone of tokens, as transformers are")
+    if config.tensorboard is not None:
+        check_board()
 
 
 def _crossfit(config: TrainConfig, classifier: Classifier) -> Crossfit:
