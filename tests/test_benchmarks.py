@@ -25,5 +25,12 @@ def test_the_benchmark_of_the_network_prints_a_table_a_part():
     command = [sys.executable, ROOT / "benchmarks" / "neural.py", "--backbone", "test_efficientnet", "--size", "32"]
     done = subprocess.run([*command, "--turns", "1"], capture_output=True, text=True, check=True, cwd=ROOT)
     rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in done.stdout.splitlines() if line[:1] == "|"}
-    for name in ("fusion", "timm in a plain loop", "the picture map", "forward pass alone", "torch", "onnx"):
+    for name in (
+        "fusion",
+        "timm in a plain loop",
+        "the picture map",
+        "forward pass alone",
+        "fusion, torch",
+        "fusion, onnx",
+    ):
         assert float(rows[name][0]) > 0
