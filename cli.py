@@ -75,6 +75,17 @@ JOBS = click.option("--jobs", type=int, metavar="N", help="Worker processes  [de
 STORE = click.option("--store", type=PATH, help="Feature store  [default: $FUSION_CACHE, else the cache folder].")
 SEED = click.option("--seed", type=int, metavar="N", help="Seed of every random choice  [default: 0].")
 SPLITS = click.option("--splits", type=int, metavar="K", help="Folds of the cross-validation  [default: 5].")
+CALIBRATE = click.option(
+    "--calibrate",
+    type=click.Choice(["none", "temperature", "isotonic"]),
+    help="Make probabilities mean what they say, by held-out scores of the training part  [default: none].",
+)
+THRESHOLD = click.option(
+    "--threshold",
+    metavar="RULE",
+    help="From which probability a cell is positive, chosen inside the training part: balanced-accuracy, "
+    "sensitivity:SHARE, or a number  [default: the most probable class].",
+)
 POSITIVE = click.option("--positive", metavar="CLASS", help="Class that sensitivity is about  [default: all].")
 
 CROSSFIT = click.option(
@@ -289,6 +300,8 @@ def extract(
     click.option("--tensorboard", type=PATH, metavar="DIR", help="neural: write loss and score of every epoch."),
     CROSSFIT,
     KNOWING,
+    CALIBRATE,
+    THRESHOLD,
     POSITIVE,
     JOBS,
     STORE,
@@ -409,6 +422,8 @@ def predict(
     ),
     SPLITS,
     click.option("--repeats", type=int, metavar="R", help="Deal the folds R times  [default: 1; monte-carlo: 20]."),
+    CALIBRATE,
+    THRESHOLD,
     click.option("--show-leak", is_flag=True, default=None, help="Tell by how much a random split would flatter."),
     click.option("--test", type=PATH, metavar="DATA", help="Learn from all of DATA, judge on this external test set."),
     click.option("--test-part", type=click.Choice(["train", "preliminary", "final", "all"]), help="Part of the test."),

@@ -31,6 +31,8 @@ from fusion.store import FeatureStore
 from fusion.table import FeatureTable
 from fusion.training import build_extractors, choose_positive, dataset_view, facts, load_labelled
 
+_CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
+
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
@@ -63,7 +65,9 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     FusionError : wrong data, features, classifier or folder; see the message.
     """
     check_result_folder(config.output)
-    feature_sets(config.blocks, config.subsets, config.seed)  # what cannot be asked is refused before anything is read
+    # What cannot be asked is refused before anything is read.
+    feature_sets(config.blocks, config.subsets, config.seed)
+    config.finish  # noqa: B018
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     for name in config.compare:
@@ -110,8 +114,10 @@ def compare(
     rounds = np.array([number for number, _ in plan.splits])
     shape = (len(plan.rounds), len(table))
     proba = {entry: np.full((*shape, len(classes)), np.nan) for entry in entries}
-    for done, (fit, part) in enumerate(run_fits(fits, load, jobs=config.jobs, memory=memory), start=1):
-        proba[fit.blocks, fit.classifier][rounds[fit.split], load.splits[fit.split].test] = part
+    cuts = {entry: np.full(shape, np.nan) for entry in entries}
+    for done, (fit, part, cut) in enumerate(run_fits(fits, load, jobs=config.jobs, memory=memory), start=1):
+        entry, tested = (fit.blocks, fit.classifier), (rounds[fit.split], load.splits[fit.split].test)
+        proba[entry][tested], cuts[entry][tested] = part, cut
         if progress is not None:
             progress("fitting", done, len(fits), 0)
     fold = np.full(shape, -1, np.intp)
@@ -119,12 +125,13 @@ def compare(
         for at, split in enumerate(splits):
             fold[number, split.test] = at
     positive = choose_positive(classes, config.positive)
-    scores = tuple(Scores(blocks, name, p, fold) for (blocks, name), p in proba.items())
+    chose = config.threshold is not None
+    scores = tuple(Scores(*entry, p, fold, cuts[entry] if chose else None) for entry, p in proba.items())
     judged = []
-    for at, entry in enumerate(scores, start=1):
+    for at, scored in enumerate(scores, start=1):
         judged.append(
             judge_paired(
-                table, entry, classes, positive,
+                table, scored, classes, positive,
                 bootstrap=config.bootstrap, seed=config.seed, prevalence=config.prevalence,
             )
         )  # fmt: skip
@@ -139,7 +146,12 @@ def compare(
         figures=tuple(figures for figures, _ in judged),
         config=write_config(config),
         stamps=tuple(_stamps(table, plan)),
-        notes=(*plan.notes, *([CROSSFITTED] if embedded else []), *without_room(config.compare, load, memory)),
+        notes=(
+            *plan.notes,
+            *([CROSSFITTED] if embedded else []),
+            *([_CHOSEN] if chose else []),
+            *without_room(config.compare, load, memory),
+        ),
         facts=_facts(dataset, table, plan, config),
         replicates=tuple(replicates for _, replicates in judged),
     )
@@ -226,6 +238,7 @@ def _checkpoint(
         "y": table.y,
         "classifiers": config.classifiers,
         "layer": config.layer,
+        "finish": [config.calibrate, config.threshold, config.positive],
         "seed": config.seed,
         "versions": versions(),
     }

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
+from fusion.calibration import Calibration
 from fusion.cells import PREPARATION
 from fusion.errors import FusionError
 from fusion.files import file_sha256, sha256, write_atomically
@@ -30,7 +31,7 @@ from fusion.plugins import Extractor
 from fusion.table import FeatureTable
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 1
+FORMAT = 2
 
 MANIFEST = "model.json"
 
@@ -141,6 +142,8 @@ class ModelBundle:
             "columns": list(self.columns),
             "classifier": self.classifier,
             "layer": layer,
+            "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
+            "threshold": self.model.cut,
             "extractors": [_describe(extractor, folder) for extractor in self.extractors],
             "image_keys": sorted(self.image_keys),
             "subjects": sorted(self.subjects),
@@ -167,7 +170,13 @@ class ModelBundle:
         try:
             extractors = tuple(_rebuild(entry, folder) for entry in manifest["extractors"])
             classifier = plugins.classifier_class(manifest["classifier"]).load(folder / "classifier")
-            model = FusedModel(_load_layer(folder, manifest["layer"]), classifier)
+            calibration = manifest["calibration"]
+            model = FusedModel(
+                _load_layer(folder, manifest["layer"]),
+                classifier,
+                None if calibration is None else Calibration.from_json(calibration),
+                None if manifest["threshold"] is None else float(manifest["threshold"]),
+            )
             bundle = cls(
                 model=model,
                 classifier=manifest["classifier"],

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from fusion.calibration import Finish
 from fusion.errors import UsageError
 
 
@@ -67,8 +68,19 @@ class FitSettings(_Settings):
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
+    calibrate: Literal["none", "temperature", "isotonic"] = Field(
+        "none", description="make probabilities mean what they say, by held-out scores of the training part"
+    )
+    threshold: str | None = Field(
+        None, description="from which probability a cell is positive: balanced-accuracy, sensitivity:SHARE, a number"
+    )
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     seed: int = Field(0, ge=0, description="of every random choice")
+
+    @property
+    def finish(self) -> Finish:
+        """What is put on top of every fitted model."""
+        return Finish(self.calibrate, self.threshold)
 
 
 class InspectConfig(DataSettings):

@@ -49,14 +49,18 @@ def pairwise(
     y = np.array(cells.y, object)
     index = {str(label): at for at, label in enumerate(classes)}
     rows = [metrics.pooled(y, scores.proba, cells.groups) for scores in (first, second)]
-    right_one, right_other = (called_right(y, _first_round(scores.proba), index) for scores in (first, second))
+    column = None if positive is None else index[positive]
+    right_one, right_other = (called_right(y, scores, index, column) for scores in (first, second))
     tested = ~np.isnan(right_one) & ~np.isnan(right_other)
     found["mcnemar_p"] = paired.mcnemar_p(right_one[tested] == 1, right_other[tested] == 1)
     found["delong_p"] = float("nan")
     if all(np.array_equal(rows[0][part], rows[1][part]) for part in (3, 4)):  # the same cells in the same rounds
         labels, groups = rows[0][0], rows[0][2]
         codes = np.array([index[label] for label in labels.tolist()], np.intp)
-        right = [scores.argmax(axis=1) == codes for _, scores, *_ in rows]
+        right = [
+            metrics.called(row[1], None if scores.cut is None else scores.cut[row[3], row[4]], column) == codes
+            for row, scores in zip(rows, (first, second), strict=True)
+        ]
         found["permutation_p"] = paired.permutation_p(right[0], right[1], codes, groups)
         if positive is not None:
             a, b = (scores[:, index[positive]] for _, scores, *_ in rows)
@@ -68,7 +72,7 @@ def pairwise(
         )
     found["corrected_t_p"] = float("nan")
     if test_share is not None:
-        gaps = fold_values(y, first, index) - fold_values(y, second, index)
+        gaps = fold_values(y, first, index, column) - fold_values(y, second, index, column)
         found["corrected_t_p"] = paired.corrected_t_p(gaps.tolist(), test_share)
     return found
 
@@ -171,31 +175,33 @@ def signed(figure: Mapping[str, float]) -> str:
     return f"{value:+.3f} (no interval)" if math.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def fold_values(y: NDArray[np.object_], scores: Scores, index: Mapping[str, int]) -> _Floats:
+def fold_values(
+    y: NDArray[np.object_], scores: Scores, index: Mapping[str, int], positive: int | None = None
+) -> _Floats:
     """float64 (folds over all rounds,): the balanced accuracy of each test part; NaN where a class is missing."""
     codes = np.array([index[str(label)] for label in y], np.intp)
     values = []
-    for proba, fold in zip(scores.proba, scores.fold, strict=True):
+    for number, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
         for at in range(fold.max() + 1):
             rows = np.flatnonzero(fold == at)
-            right = proba[rows].argmax(axis=1) == codes[rows]
+            cut = None if scores.cut is None else scores.cut[number, rows]
+            right = metrics.called(proba[rows], cut, positive) == codes[rows]
             shares = [right[codes[rows] == code].mean() for code in np.unique(codes[rows])]
             values.append(float(np.mean(shares)) if len(shares) == len(index) else float("nan"))
     return np.array(values)
 
 
-def called_right(y: NDArray[np.object_], proba: _Floats, index: Mapping[str, int]) -> _Floats:
-    """float64 (n,): 1 where the cell's class has the highest score, 0 where not, NaN where it has none."""
+def called_right(
+    y: NDArray[np.object_], scores: Scores, index: Mapping[str, int], positive: int | None = None
+) -> _Floats:
+    """float64 (n,): 1 where the first round that tested the cell called its class, 0 where not, NaN where none did."""
     codes = np.array([index[str(label)] for label in y], np.intp)
-    missing = np.asarray(np.isnan(proba).any(axis=1))
-    right = np.where(np.isnan(proba), 0, proba).argmax(axis=1) == codes
-    return np.where(missing, np.nan, right)
-
-
-def _first_round(proba: _Floats) -> _Floats:
-    """float64 (n, classes): of each cell the scores of the first round that tested it."""
-    first = (~np.isnan(proba).any(axis=2)).argmax(axis=0)
-    return proba[first, np.arange(proba.shape[1])]
+    tested = ~np.isnan(scores.proba).any(axis=2)
+    first, cells = tested.argmax(axis=0), np.arange(len(codes))
+    proba = scores.proba[first, cells]
+    cut = None if scores.cut is None else scores.cut[first, cells]
+    right = metrics.called(np.where(np.isnan(proba), 0, proba), cut, positive) == codes
+    return np.where(tested.any(axis=0), right, np.nan)
 
 
 def _difference(value: float, replicates: _Floats) -> dict[str, float]:

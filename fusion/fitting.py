@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,7 +40,8 @@ class Fit:
         return f"{self.split:04d}/{self.classifier}/{'+'.join(self.blocks)}"
 
 
-_Fitted = tuple[Fit, NDArray[np.float64]]
+#: A fit, float64 (test cells, classes) probabilities, and the threshold that it chose, NaN for none.
+_Fitted = tuple[Fit, NDArray[np.float64], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class Workload:
 
 
 def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -> Iterator[_Fitted]:
-    """Yield every fit with its float64 (test cells, classes) probabilities, in no particular order.
+    """Yield every fit with its float64 (test cells, classes) probabilities and threshold, in no particular order.
 
     Fits that an earlier run has finished are read from the checkpoint; each new one is kept there at once.
 
@@ -78,7 +80,7 @@ def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -
     waiting = []
     for fit in fits:
         if (kept := load.checkpoint.read(fit.name)) is not None:
-            yield fit, kept
+            yield fit, kept[:, :-1], float(kept[0, -1])
         else:
             waiting.append(fit)
     sharing = [fit for fit in waiting if shares_distances(fit.classifier, load, memory)]
@@ -97,7 +99,8 @@ def shares_distances(classifier: str, load: Workload, memory: float) -> bool:
 
     A classifier can if it has ``fit_distances`` and ``predict_proba_distances``; see ``gram.SharedDistances``.
     """
-    pays = len(load.table) >= _WORTH_SHARING and len(load.table.blocks) > 1
+    # What is put on top of a model needs models of parts of the training part, which have scalers of their own.
+    pays = len(load.table) >= _WORTH_SHARING and len(load.table.blocks) > 1 and load.config.finish.is_nothing
     return pays and can_share(classifier, load.config) and _bytes_a_worker(load) <= memory
 
 
@@ -153,13 +156,8 @@ def _collect(
 
 def _alone(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
     for fit in batch:
-        split = load.splits[fit.split]
-        yield (
-            fit,
-            _kept(
-                fit, load, score_fold(load.table_of(fit.split).select(fit.blocks), split, fit.classifier, load.config)
-            ),
-        )
+        table, split = load.table_of(fit.split).select(fit.blocks), load.splits[fit.split]
+        yield _kept(fit, load, *score_fold(table, split, fit.classifier, load.config))
 
 
 def _on_shared_distances(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
@@ -177,12 +175,13 @@ def _on_shared_distances(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitt
             for fit in batch:
                 machine: Any = build_seeded(fit.classifier, config.classifiers.get(fit.classifier, {}), config.seed)
                 machine.fit_distances(shared.of(fit.blocks), labels, groups)
-                yield fit, _kept(fit, load, machine.predict_proba_distances(shared.test_rows))
+                yield _kept(fit, load, machine.predict_proba_distances(shared.test_rows), math.nan)
         except (ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"classifier '{batch[0].classifier}' cannot be trained as asked", found=reason) from error
 
 
-def _kept(fit: Fit, load: Workload, proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    load.checkpoint.keep(fit.name, proba)
-    return proba
+def _kept(fit: Fit, load: Workload, proba: NDArray[np.float64], cut: float) -> _Fitted:
+    # The threshold stands beside the probabilities of every cell: one array is kept whole or not at all.
+    load.checkpoint.keep(fit.name, np.column_stack([proba, np.full(len(proba), cut)]))
+    return fit, proba, cut

@@ -2,7 +2,8 @@
 
 Conventions, the same everywhere:
 
-- the predicted class of a row is the one with the highest score, of equals the first in ``classes``;
+- the predicted class of a row is the one with the highest score, of equals the first in ``classes``; where there is a
+  threshold, the positive class from there on (a subject's mean score is held against its cells' mean threshold);
 - a mean over classes goes over the classes that occur among the true labels (for ``f1_macro``: among true or predicted
   labels), as in scikit-learn;
 - what is undefined (AUROC without a negative, say) is NaN.
@@ -102,15 +103,33 @@ def by_subject(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArr
     return labels[label], sums / np.bincount(row)[:, None], numbers[group].astype(np.intp)
 
 
-def by_vote(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
+def by_vote(
+    y: ArrayLike, proba: ArrayLike, groups: ArrayLike, predicted: NDArray[np.intp] | None = None
+) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
     """One row for each group and label, as ``by_subject``, scored by the share of its cells called each class.
 
     Equal shares are told apart by the mean score: a billionth of it is added, less than any difference of shares.
+    ``predicted`` are the columns of the classes that the cells are called; None takes the highest scores.
     """
     scores = np.asarray(proba, np.float64)
     labels, means, numbers = by_subject(y, scores, groups)
-    shares = by_subject(y, np.eye(scores.shape[1])[scores.argmax(axis=1)], groups)[1]
+    calls = scores.argmax(axis=1) if predicted is None else predicted
+    shares = by_subject(y, np.eye(scores.shape[1])[calls], groups)[1]
     return labels, (shares + 1e-9 * means) / (1 + 1e-9 * means.sum(axis=1, keepdims=True)), numbers
+
+
+def called(scores: _Floats, cut: _Floats | None, positive: int | None) -> NDArray[np.intp]:
+    """intp (n,), the column of each row's predicted class.
+
+    Parameters
+    ----------
+    scores : float64 (n, K).
+    cut : float64 (n,), from which score of column ``positive`` on a row of two classes is called that; None takes the
+        highest score.
+    """
+    if cut is None or positive is None:
+        return scores.argmax(axis=1)
+    return np.where(scores[:, positive] >= cut, positive, 1 - positive)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,9 +204,13 @@ def judge_scores(
     prevalence: float = 0.5,
     n_boot: int = 2000,
     seed: int = 0,
+    cut: _Floats | None = None,
 ) -> Judgement:
-    """The figures of ``evaluate`` together with the replicates that their intervals come from."""
-    levels = _levels(y, proba, classes, groups, positive, prevalence)
+    """The figures of ``evaluate`` together with the replicates that their intervals come from.
+
+    ``cut`` is float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``called``.
+    """
+    levels = _levels(y, proba, classes, groups, positive, prevalence, cut)
     images = levels["image"]
     replicates = _replicates(levels, n_boot, np.random.default_rng(seed))
     everyone = np.ones((images.n_groups, 1))
@@ -232,17 +255,32 @@ def _tested(scores: _Floats) -> NDArray[np.bool_]:
 
 
 def _levels(
-    y: ArrayLike, proba: ArrayLike, classes: _Labels, groups: ArrayLike, positive: str | None, prevalence: float
+    y: ArrayLike,
+    proba: ArrayLike,
+    classes: _Labels,
+    groups: ArrayLike,
+    positive: str | None,
+    prevalence: float,
+    cut: _Floats | None,
 ) -> dict[str, Rows]:
-    labels, scores, ids, repeat, _ = pooled(y, proba, groups)
-    images = prepare(labels, scores, classes, ids, positive, prevalence)
+    labels, scores, ids, repeat, cell = pooled(y, proba, groups)
+    names = [str(label) for label in classes]
+    column = names.index(str(positive)) if positive is not None else None
+    cuts = None if cut is None else np.atleast_2d(cut)[repeat, cell]
+    predicted = called(scores, cuts, column)
+    images = prepare(labels, scores, classes, ids, positive, prevalence, predicted=predicted)
     # A subject is scored anew in each repeat: its row is that of one repeat, not the mean over all.
     apart = repeat * images.n_groups + images.groups
     levels = {"image": images}
-    for level, by in (("subject", by_subject), ("vote", by_vote)):
-        means = by(labels, scores, apart)
+    everyone = np.arange(images.n_groups)
+    mean_cut = None if cuts is None else by_subject(labels, cuts[:, None], apart)[1][:, 0]
+    for level, means, limit in (
+        ("subject", by_subject(labels, scores, apart), mean_cut),
+        ("vote", by_vote(labels, scores, apart, predicted), None),
+    ):
         of = means[2] % images.n_groups
-        levels[level] = prepare(means[0], means[1], classes, of, positive, prevalence, np.arange(images.n_groups))
+        calls = called(means[1], limit, column)
+        levels[level] = prepare(means[0], means[1], classes, of, positive, prevalence, everyone, predicted=calls)
     return levels
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
+from fusion.calibration import Calibration, Finish, fit_calibration, held_out
 from fusion.errors import UsageError
 from fusion.inputs import CellInputs
 from fusion.plugins import Classifier
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FusedModel:
-    """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier."""
+    """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier.
+
+    ``calibration`` maps its probabilities; from ``cut`` on, the positive class's probability calls a cell positive.
+    """
 
     layer: FusionLayer | None
     classifier: Classifier
+    calibration: Calibration | None = None
+    cut: float | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -43,8 +49,10 @@ class FusedModel:
                 do="Load it by fusion.pictured.load_model, and ask it through fusion evaluate or fusion predict.",
             )
         if isinstance(X, CellInputs):
-            return self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
-        return self.classifier.predict_proba(X if self.layer is None else self.layer.transform(X))
+            proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
+        else:
+            proba = self.classifier.predict_proba(X if self.layer is None else self.layer.transform(X))
+        return proba if self.calibration is None else self.calibration.apply(proba)
 
 
 def fit_model(
@@ -57,6 +65,8 @@ def fit_model(
     params: Mapping[str, Any] | None = None,
     layer: Mapping[str, Any] | None = None,
     seed: int = 0,
+    finish: Finish | None = None,
+    positive: str | None = None,
 ) -> FusedModel:
     """Fit layer and classifier on these rows and no others.
 
@@ -67,7 +77,14 @@ def fit_model(
     blocks : block name -> its columns in ``X``.
     classifier : name of a registered classifier; ``params`` are its parameters, ``layer`` those of the fusion layer.
     seed : for whatever is random in either, unless ``params`` say otherwise.
+    finish : calibration and threshold, learnt from these rows too; ``positive`` is the class that the threshold is of.
+
+    Raises
+    ------
+    UsageError : a threshold for more than two classes, or too few groups to learn ``finish`` from.
     """
+    if finish is not None and not finish.is_nothing:
+        return _finished(X, y, groups, blocks, classifier, params or {}, layer or {}, seed, finish, positive)
     predictor = build_seeded(classifier, params or {}, seed)
     if predictor.prepares == "raw":
         return FusedModel(None, predictor.fit(X, y, groups))
@@ -76,6 +93,37 @@ def fit_model(
     columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
     fitted_layer = FusionLayer(blocks=columns, **{"random_state": seed, **(layer or {})})
     return FusedModel(fitted_layer, predictor.fit(fitted_layer.fit_transform(X), y, groups))
+
+
+def _finished(
+    X: NDArray[np.float32],
+    y: NDArray[Any],
+    groups: NDArray[np.intp],
+    blocks: Mapping[str, slice],
+    classifier: str,
+    params: Mapping[str, Any],
+    layer: Mapping[str, Any],
+    seed: int,
+    finish: Finish,
+    positive: str | None,
+) -> FusedModel:
+    def fitted(rows: NDArray[np.intp]) -> FusedModel:
+        return fit_model(X[rows], y[rows], groups[rows], blocks, classifier, params=params, layer=layer, seed=seed)
+
+    model = fitted(np.arange(len(y)))
+    if finish.threshold is not None and (positive is None or len(model.classes) != 2):
+        raise UsageError("--threshold is for two classes", found=f"{len(model.classes)}: {', '.join(model.classes)}")
+    if not finish.learns:
+        return replace(model, cut=finish.cut(np.empty(0), np.empty(0, bool)))
+    proba = held_out(lambda train, test: fitted(train).predict_proba(X[test]), y, groups, seed)
+    labels = np.asarray(y, object).astype(str)
+    codes = np.searchsorted(model.classes, labels)
+    calibration = fit_calibration(finish.calibrate, proba, codes)
+    proba = proba if calibration is None else calibration.apply(proba)
+    cut = None
+    if positive is not None and finish.threshold is not None:
+        cut = finish.cut(proba[:, model.classes.index(positive)], labels == positive)
+    return replace(model, calibration=calibration, cut=cut)
 
 
 def takes_pictures(classifier: Classifier) -> bool:

@@ -15,6 +15,7 @@ from fusion.config import EvaluateConfig, PredictConfig, write_config
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress
+from fusion.metrics import called
 from fusion.pictured import gather, load_model
 from fusion.provenance import check_unseen
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class Predictions:
     """Class probabilities of n cells.
 
-    ``proba`` is float64 (n, classes); ``table`` says who the rows are; ``faults`` are the pictures skipped.
+    ``proba`` is float64 (n, classes); ``table`` says who the rows are; ``faults`` are the pictures skipped; from a
+    probability ``cut`` on of the class ``positive``, a cell is called that.
     """
 
     table: FeatureTable
@@ -39,11 +41,15 @@ class Predictions:
     proba: NDArray[np.float64]
     faults: tuple[Fault, ...]
     root: Path
+    positive: str | None = None
+    cut: float | None = None
 
     @property
     def predicted(self) -> list[str]:
-        """The most probable class of each cell."""
-        return [self.classes[at] for at in self.proba.argmax(axis=1)]
+        """The class that each cell is called: the most probable one, or by the model's threshold."""
+        cuts = None if self.cut is None else np.full(len(self.proba), self.cut)
+        column = None if self.positive is None else self.classes.index(self.positive)
+        return [self.classes[at] for at in called(self.proba, cuts, column)]
 
     def to_frame(self) -> pd.DataFrame:
         """DataFrame: name, key, class, and p_<class> for every class."""
@@ -78,7 +84,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     )  # fmt: skip
     table = found.table
     proba = bundle.judge(found)
-    scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp))
+    cut = None if bundle.model.cut is None else np.full(len(table), bundle.model.cut)
+    scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp), cut)
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     stamps = known if table.subjects_known else [*known, UNKNOWN_SUBJECTS]
@@ -117,7 +124,9 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
         jobs=config.jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
     proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
-    return Predictions(found.table, tuple(bundle.classes), proba, found.faults, dataset.root)
+    return Predictions(
+        found.table, tuple(bundle.classes), proba, found.faults, dataset.root, bundle.positive, bundle.model.cut
+    )
 
 
 def _collect(images: Sequence[Path], store: Path | None, progress: Progress | None) -> Dataset:

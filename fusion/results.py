@@ -58,18 +58,21 @@ class Scores:
 
     ``proba`` is float64 (rounds, n, classes), NaN for cells that a round did not test; ``fold`` intp (rounds, n)
     numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
-    one round.
+    one round. ``cut`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is called
+    positive, as the cell's training part chose it; None calls the most probable class.
     """
 
     features: tuple[str, ...]
     classifier: str
     proba: NDArray[np.float64]
     fold: NDArray[np.intp]
+    cut: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.proba.ndim == 2:
             object.__setattr__(self, "proba", self.proba[None])
             object.__setattr__(self, "fold", self.fold[None])
+            object.__setattr__(self, "cut", None if self.cut is None else self.cut[None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,9 +178,11 @@ class Result:
         import pandas as pd
 
         cells = self.cells
+        column_of_positive = None if self.positive is None else self.classes.index(self.positive)
         frames = []
         for scores in self.scores:
-            for at, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
+            cuts = [None] * len(scores.fold) if scores.cut is None else list(scores.cut)
+            for at, (proba, fold, cut) in enumerate(zip(scores.proba, scores.fold, cuts, strict=True)):
                 tested = np.flatnonzero(fold >= 0)
                 frame = pd.DataFrame(
                     {
@@ -190,11 +195,15 @@ class Result:
                         "subject": np.array(cells.subjects, object)[tested],
                         "group": cells.groups[tested],
                         "label": np.array(cells.y, object)[tested],
-                        "predicted": np.array(self.classes, object)[proba[tested].argmax(axis=1)],
+                        "predicted": np.array(self.classes, object)[
+                            metrics.called(proba[tested], None if cut is None else cut[tested], column_of_positive)
+                        ],
                     }
                 )
                 for column, label in enumerate(self.classes):
                     frame[f"p_{label}"] = proba[tested, column]
+                if cut is not None:
+                    frame["threshold"] = cut[tested]
                 frames.append(frame)
         every = pd.concat(frames, ignore_index=True)
         return every.assign(stamp="; ".join(self.stamps)) if self.stamps else every
@@ -223,7 +232,7 @@ def judge_paired(
     """The figures of one entry, and the replicates that ``KEPT`` names."""
     judged = metrics.judge_scores(
         np.array(cells.y, object), scores.proba, classes, cells.groups,
-        positive=positive, prevalence=prevalence, n_boot=bootstrap, seed=seed,
+        positive=positive, prevalence=prevalence, n_boot=bootstrap, seed=seed, cut=scores.cut,
     )  # fmt: skip
     kept = {
         (level, metric): judged.replicates[level][:, metrics.METRICS.index(metric)].copy() for level, metric in KEPT

@@ -241,12 +241,14 @@ def prepare(
     positive: str | None,
     prevalence: float = 0.5,
     numbers: NDArray[Any] | None = None,
+    predicted: NDArray[np.intp] | None = None,
 ) -> Rows:
     """Check everything once, and prepare it.
 
     Parameters
     ----------
     numbers : the group numbers that weights will be given for, ascending; None takes those that occur.
+    predicted : intp (n,), the column of each row's predicted class; None takes the highest score.
     """
     names = [str(label) for label in classes]
     labels = np.asarray(y, object).astype(str)
@@ -267,7 +269,8 @@ def prepare(
     codes = np.array([names.index(label) for label in labels.tolist()], np.intp)
     known = np.unique(ids) if numbers is None else numbers
     column = names.index(str(positive or default_positive(names))) if len(names) == 2 else None
-    return _of_checked(codes, scores, np.searchsorted(known, ids), len(known), column, prevalence)
+    calls = scores.argmax(axis=1) if predicted is None else predicted
+    return _of_checked(codes, scores, np.searchsorted(known, ids), len(known), column, prevalence, calls)
 
 
 def _of_checked(
@@ -277,10 +280,10 @@ def _of_checked(
     n_groups: int,
     column: int | None,
     prevalence: float,
+    predicted: NDArray[np.intp],
 ) -> Rows:
     k = scores.shape[1]
     ranked = range(k) if column is None else [column]
-    predicted = scores.argmax(axis=1)
     cell = (rank * k + codes) * k + predicted
     # Two classes count the squared error of one of them, as in Brier (1950) halved; more count that of all.
     squared = ((scores - np.eye(k)[codes]) ** 2).sum(axis=1) / (2 if k == 2 else 1)

@@ -174,8 +174,12 @@ def _edges(colours: Values, stain: Values, in_nucleus: Mask, stained: Mask) -> N
     at_nucleus = cv2.dilate(in_nucleus.view(np.uint8), np.ones((3, 7), np.uint8)) > 0
     at_nucleus[:, :-6] &= stained[:, 6:]
     change[0][at_nucleus] = 0
-    # Every other ray is enough to know what is strong.
-    strong = np.percentile(np.abs(change[:, ::2][:, ~at_nucleus[::2]]), 95, axis=1).astype(np.float32)[:, None, None]
+    if at_nucleus.all():  # a nucleus that fills the picture: there is no other edge
+        return np.zeros(stain.shape, np.float32)
+    # Every other ray is enough to know what is strong, unless all of them lie at the nucleus.
+    elsewhere = ~at_nucleus[::2]
+    seen = change[:, ::2][:, elsewhere] if elsewhere.any() else change[:, ~at_nucleus]
+    strong = np.percentile(np.abs(seen), 95, axis=1).astype(np.float32)[:, None, None]
     any_change, fall = np.clip(change / np.maximum(strong, 1e-6), -1, 1)
     return np.float32(0.7) * any_change + np.float32(0.3) * fall
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,10 +66,16 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
     notes = [*dataset.notes, *plan.notes]
+    config.finish  # noqa: B018  # refuses a threshold that is none before anything is fitted
     if config.holdout:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]
     training = None
+    if inputs is not None and takes_pictures(classifier) and not config.finish.is_nothing:
+        raise UsageError(
+            f"--calibrate and --threshold would train classifier '{config.classifier}' six times over",
+            do="Leave them out, or train a network by --cnn-crossfit under another classifier.",
+        )
     if inputs is not None:
         unfinished = config.output.with_name(config.output.name + UNFINISHED)
         training = Training(inputs, unfinished, config.resume, progress, config.tensorboard)
@@ -94,6 +101,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     if training is not None and config.show_attention is not None:
         write_sheet(config.show_attention, network.show_attention(training.inputs, labels))
     positive = choose_positive(model.classes, config.positive)
+    if cuts := describe_cuts(scores, positive):
+        notes.append(cuts)
     figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
     stamps += [] if table.subjects_known else [UNKNOWN_SUBJECTS]
     result = Result(
@@ -219,27 +228,32 @@ def cross_validate(
     classes = sorted(set(table.y), key=str)
     proba = np.full((len(table), len(classes)), np.nan)
     number = np.full(len(table), -1, np.intp)
+    cut = np.full(len(table), np.nan)
     for at, fold in enumerate(folds):
         if training is None:
-            proba[fold.test] = score_fold(table, fold, classifier, config)
+            proba[fold.test], cut[fold.test] = score_fold(table, fold, classifier, config)
         else:
             model = fit(table, fold.train, classifier, config, training, f"fold {at + 1}")
             proba[fold.test] = model.predict_proba(training.inputs.take(fold.test))
         number[fold.test] = at
         if progress is not None:
             progress("fitting", at + 1, len(folds), 0)
-    return Scores(tuple(table.blocks), classifier, proba, number)
+    return Scores(tuple(table.blocks), classifier, proba, number, cut if config.threshold is not None else None)
 
 
-def score_fold(table: FeatureTable, fold: Split, classifier: str, config: FitSettings) -> NDArray[np.float64]:
-    """float64 (test cells, classes): probabilities for the test part by a model fitted on the training part.
+def score_fold(
+    table: FeatureTable, fold: Split, classifier: str, config: FitSettings
+) -> tuple[NDArray[np.float64], float]:
+    """Probabilities for the test part by a model fitted on the training part, float64 (test cells, classes); and the
+    threshold that the training part chose, NaN for none.
 
     Runs on one thread, so that a sum is added up in the same order on any machine and beside any other fit.
     """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        return fit(table, fold.train, classifier, config).predict_proba(table.X[fold.test])
+        model = fit(table, fold.train, classifier, config)
+        return model.predict_proba(table.X[fold.test]), math.nan if model.cut is None else model.cut
 
 
 def fit(
@@ -269,10 +283,21 @@ def fit(
             params=params,
             layer=config.layer,
             seed=config.seed,
+            finish=config.finish,
+            positive=choose_positive(sorted({str(label) for label in table.y}), config.positive),
         )
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"classifier '{classifier}' cannot be trained as asked", found=reason) from error
+
+
+def describe_cuts(scores: Scores, positive: str | None) -> str:
+    """Which thresholds the training parts chose, in words; "" where none were asked for."""
+    if scores.cut is None or positive is None:
+        return ""
+    chosen = np.unique(scores.cut[scores.fold >= 0])
+    between = f"{chosen[0]:.3f}" if len(chosen) == 1 else f"{chosen[0]:.3f} to {chosen[-1]:.3f}"
+    return f"A cell is called '{positive}' from a probability of {between}, chosen inside each training part."
 
 
 def choose_positive(classes: Sequence[str], wanted: str | None) -> str | None:

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_array_equal
 
 from fusion.segmentation import has_black_background, segment_cell, segment_nucleus
+from fusion.segmentation_outline import ANGLES, RADII, _edges
 from fusion.synthetic_render import CellTraits, paint_cell
 
 REAL = Path(os.environ.get("FUSION_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "seg-wbc-1"
@@ -288,6 +290,16 @@ def test_a_tiny_cell_is_found():
 def test_an_empty_mask_has_an_empty_nucleus():
     rgb, cell, _ = field()
     assert not segment_nucleus(rgb, np.zeros_like(cell)).any()
+
+
+def test_a_nucleus_that_fills_the_picture_has_no_other_edge():
+    polar = np.zeros((ANGLES, RADII, 3), np.float32), np.zeros((ANGLES, RADII), np.float32)
+    everywhere = np.ones(polar[1].shape, bool)
+    assert_array_equal(_edges(*polar, everywhere, everywhere), np.zeros(polar[1].shape))
+    # One ray that the others are not looked at for: it counts all the same.
+    but_one = everywhere.copy()
+    but_one[3:6] = False
+    assert np.isfinite(_edges(*polar, but_one, everywhere)).all()
 
 
 @settings(max_examples=60, deadline=None)
