@@ -31,11 +31,11 @@ def two_classes(histogram: NDArray[np.float64]) -> tuple[int, float]:
     ``histogram``: (n,) counts per level, not all 0.
     Source: Otsu (1979), IEEE Trans. SMC 9(1):62-66.
     """
-    share = np.cumsum(histogram) / histogram.sum()
     levels = np.arange(len(histogram))
-    moment = np.cumsum(histogram * levels) / histogram.sum()
+    below = np.cumsum(histogram)
+    share, moment = below / below[-1], np.cumsum(histogram * levels) / below[-1]
     mean = moment[-1]
-    variance = float((histogram * (levels - mean) ** 2).sum() / histogram.sum())
+    variance = float(histogram @ (levels - mean) ** 2 / below[-1])
     if variance == 0:
         return int(mean), 0.0
     # Between-class variance w0 w1 (m0 - m1)**2 = (mean w0 - m0 w0)**2 / (w0 w1), of every split that leaves two.
