@@ -36,7 +36,7 @@ _CHOSEN = "Each training part chose its own threshold (--threshold): they are in
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """Cells with their features and the plan to judge them by."""
+    """Cells with their features and the plan to judge them by; ``tested`` is an external test set."""
 
     dataset: Dataset
     table: FeatureTable
@@ -45,6 +45,7 @@ class _Measured:
     faults: tuple[Fault, ...]
     stamps: tuple[str, ...] = ()
     sight: Sight | None = None
+    tested: Dataset | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,9 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     if config.show_leak:
         result = _with_leak(result, measured, config, progress)
     result.save(config.output, dataset.root)
-    report.write_report(result, config.output)
+    judged = measured.tested or dataset
+    places = {judged.name_of(sample): (sample.path, sample.mask_path) for sample in judged.samples}
+    report.write_report(result, config.output, places)
     forget_unfinished(config.output)
     return result
 
@@ -193,7 +196,7 @@ def _measure(
         table = _stack(one.table, two.table, groups)
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
         return _Measured(
-            dataset, table, plan, other.notes, (*one.faults, *two.faults), tuple(stamps), sight(seen)
+            dataset, table, plan, other.notes, (*one.faults, *two.faults), tuple(stamps), sight(seen), other
         )  # fmt: skip
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])

@@ -57,6 +57,35 @@ def roc_curve(result: Result, at: int, seed: int = 0) -> Curve:
     return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1], seed)
 
 
+def precision_curve(result: Result, at: int, seed: int = 0) -> Curve:
+    """Precision over sensitivity of one entry, on a grid of 100 from 0.01; the band is pointwise.
+
+    At each sensitivity the precision of the highest threshold that reaches it: a staircase, since precision between two
+    thresholds lies on no straight line (Davis and Goadrich 2006, ICML, 233-240).
+
+    Raises
+    ------
+    ValueError : a result of more than two classes.
+    """
+    if result.positive is None:
+        raise ValueError("a precision-recall curve needs two classes")
+    y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)
+    score, is_positive = scores[:, result.classes.index(result.positive)], y == result.positive
+    rank = np.unique(ids, return_inverse=True)[1]
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    grid = np.linspace(0.01, 1, 100)
+
+    def at_grid(weights: _Floats) -> _Floats:
+        drawn = weights[rank[order]]
+        found, called = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn)[ends]
+        recall = found / max(found[-1], 1)
+        first = np.minimum(np.searchsorted(recall, grid - 1e-12), len(recall) - 1)
+        return found[first] / np.maximum(called[first], 1)
+
+    return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1], seed)
+
+
 def reliability_curve(result: Result, at: int, seed: int = 0) -> Curve:
     """Share of hits over mean confidence, a point a bin of equally many cells; see ``rows.reliability_of``."""
     y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion.curves import Curve, reliability_curve, roc_curve
+from fusion.curves import Curve, precision_curve, reliability_curve, roc_curve
 from fusion.results import LABELS, Result, called
 
 if TYPE_CHECKING:
@@ -127,6 +127,16 @@ def roc_plot(result: Result) -> Figure | None:
     return _squares(curves, "1 - specificity", f"sensitivity ('{result.positive}')", diagonal="chance")
 
 
+def precision_plot(result: Result) -> Figure | None:
+    """Precision and recall of each classifier's best entry, the best with its band; None for more than two classes."""
+    if result.positive is None:
+        return None
+    curves = {called(result.scores[at]): precision_curve(result, at) for at in _best_of_each(result)}
+    labels = [label for label in result.cells.y if label is not None]
+    chance = labels.count(result.positive) / len(labels)
+    return _squares(curves, f"sensitivity, recall of '{result.positive}'", "precision", diagonal="chance", level=chance)
+
+
 def reliability_plot(result: Result) -> Figure:
     """How often a probability holds what it says, for each classifier's best entry, the best of all with its band."""
     curves = {called(result.scores[at]): reliability_curve(result, at) for at in _best_of_each(result)}
@@ -171,13 +181,20 @@ def _best_of_each(result: Result) -> list[int]:
     return list(first.values())[: len(COLOURS)]
 
 
-def _squares(curves: dict[str, Curve], across: str, up: str, *, diagonal: str, marked: bool = False) -> Figure:
+def _squares(
+    curves: dict[str, Curve], across: str, up: str, *, diagonal: str, marked: bool = False, level: float | None = None
+) -> Figure:
+    """Curves in a square; the dashed line called ``diagonal`` lies at ``level`` where there is one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 4.6 + 0.22 * len(curves)), layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
-    axes.annotate(diagonal, (0.97, 0.95), ha="right", va="top", rotation=45, color="0.4", fontsize=8)
+    if level is None:
+        axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
+        axes.annotate(diagonal, (0.97, 0.95), ha="right", va="top", rotation=45, color="0.4", fontsize=8)
+    else:
+        axes.axhline(level, color="0.5", linewidth=1, linestyle="--")
+        axes.annotate(diagonal, (0.02, level), ha="left", va="bottom", color="0.4", fontsize=8)
     for at, (name, curve) in enumerate(curves.items()):
         colour: dict[str, Any] = {"color": COLOURS[at]}
         if at == 0:

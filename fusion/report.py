@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fusion import figures
 from fusion.differences import signed
 from fusion.files import write_atomically
+from fusion.hardest import SUBJECTS, Places, Seen, by_subject, hardest, judged_cells, pictured
 from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, interval, p_text, versions
 
 #: Name of a figure's file -> what it shows, for readers who do not see it.
@@ -17,6 +20,7 @@ DRAWN = {
     "differences": "How far the best is ahead of each other entry, with 95% intervals",
     "shapley": "Shapley value of every block with its 95% interval",
     "roc": "ROC curves on held-out cells",
+    "precision": "Precision-recall curves on held-out cells",
     "reliability": "Reliability of the probabilities on held-out cells",
 }
 
@@ -31,14 +35,17 @@ _PAPER = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weight
 _PAIRED_ROWS = 40
 
 
-def write_report(result: Result, folder: Path) -> None:
-    """Write ``report.html``, ``table.tex``, every figure as SVG and ``comparison.png`` into the result's folder."""
+def write_report(result: Result, folder: Path, places: Places | None = None) -> None:
+    """Write ``report.html``, ``table.tex``, every figure as SVG and ``comparison.png`` into the result's folder.
+
+    ``places`` are picture and mask by name, for the pictures of cells on the page.
+    """
     drawn = draw(result)
     write_atomically(folder / "comparison.png", figures.render(figures.forest_plot(result), "png"))
     for name, vector in drawn.items():
         write_atomically(folder / f"{name}.svg", vector.encode())
     write_atomically(folder / "table.tex", table_tex(result).encode())
-    write_atomically(folder / "report.html", page(result, drawn).encode())
+    write_atomically(folder / "report.html", page(result, drawn, places).encode())
 
 
 def draw(result: Result) -> dict[str, str]:
@@ -48,12 +55,13 @@ def draw(result: Result) -> dict[str, str]:
         "differences": figures.difference_plot(result),
         "shapley": figures.shapley_plot(result),
         "roc": figures.roc_plot(result),
+        "precision": figures.precision_plot(result),
         "reliability": figures.reliability_plot(result),
     }
     return {name: figures.render(figure, "svg").decode() for name, figure in made.items() if figure is not None}
 
 
-def page(result: Result, drawn: Mapping[str, str]) -> str:
+def page(result: Result, drawn: Mapping[str, str], places: Places | None = None) -> str:
     """The report as HTML text, with everything it shows inside it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -68,11 +76,17 @@ def page(result: Result, drawn: Mapping[str, str]) -> str:
             "subject": "Subject by subject (mean probability of a subject's cells)",
             "vote": "Subject by subject (majority of a subject's cells)",
         }
+    judged = judged_cells(result)
     return environment.get_template("report.html").render(
         result=result,
         split=describe_split(result.facts),
         rows=[_row(result, at) for at in result.ranked()],
         levels=levels,
+        confusions=_confusions(result, judged),
+        subjects=[row for row in by_subject(judged) if row["wrong"]],
+        subjects_shown=SUBJECTS,
+        wrong=sum(cell.called != cell.label for cell in judged),
+        hardest=pictured(hardest(judged), places or {}),
         calls=[(metric, LABELS[metric]) for metric in _CALLS],
         probabilities=[(metric, LABELS[metric]) for metric in _PROBABILITIES],
         best=_row(result, result.ranked()[0]),
@@ -89,6 +103,28 @@ def page(result: Result, drawn: Mapping[str, str]) -> str:
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
     )
+
+
+def _confusions(result: Result, judged: Sequence[Seen]) -> list[tuple[str, list[list[int]]]]:
+    """Title and counts, a row for each true and a column for each called class, of cells and of whole subjects."""
+    classes = list(result.classes)
+
+    def counts(pairs: Iterable[tuple[str, str]]) -> list[list[int]]:
+        found = np.zeros((len(classes), len(classes)), int)
+        for label, called in pairs:
+            found[classes.index(label), classes.index(called)] += 1
+        return found.tolist()
+
+    tables = [("cells", counts((cell.label, cell.called) for cell in judged))]
+    if result.facts["subjects_known"]:
+        # The class that most of a subject's cells are called; of equals the first.
+        rows = by_subject(judged)
+        called = []
+        for row in rows:
+            calls = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
+            called.append((row["label"], max(classes, key=lambda label: calls.get(label, 0))))
+        tables.append(("subjects, by the majority of their cells", counts(called)))
+    return tables
 
 
 def table_tex(result: Result) -> str:

@@ -76,7 +76,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert not re.search(r"@import|url\((?!#)", text)
     assert {path.name for path in tmp_path.iterdir()} == {
         "report.html", "table.tex", "comparison.png",
-        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "reliability")),
+        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "precision", "reliability")),
     }  # fmt: skip
 
 
