@@ -75,6 +75,9 @@ JOBS = click.option("--jobs", type=int, metavar="N", help="Worker processes  [de
 STORE = click.option("--store", type=PATH, help="Feature store  [default: $FUSION_CACHE, else the cache folder].")
 SEED = click.option("--seed", type=int, metavar="N", help="Seed of every random choice  [default: 0].")
 SPLITS = click.option("--splits", type=int, metavar="K", help="Folds of the cross-validation  [default: 5].")
+SEARCH = click.option(
+    "--search", is_flag=True, default=None, help="Choose the classifiers' parameters inside each training part."
+)
 CALIBRATE = click.option(
     "--calibrate",
     type=click.Choice(["none", "temperature", "isotonic"]),
@@ -300,6 +303,7 @@ def extract(
     click.option("--tensorboard", type=PATH, metavar="DIR", help="neural: write loss and score of every epoch."),
     CROSSFIT,
     KNOWING,
+    SEARCH,
     CALIBRATE,
     THRESHOLD,
     POSITIVE,
@@ -422,6 +426,7 @@ def predict(
     ),
     SPLITS,
     click.option("--repeats", type=int, metavar="R", help="Deal the folds R times  [default: 1; monte-carlo: 20]."),
+    SEARCH,
     CALIBRATE,
     THRESHOLD,
     click.option("--show-leak", is_flag=True, default=None, help="Tell by how much a random split would flatter."),

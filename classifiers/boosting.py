@@ -13,8 +13,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.trees import check_trees
-from classifiers.weights import balanced_weights
+from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import BundleError
+
+#: Of the search: folds, trees at most, and trees without a better log loss after which no more are grown.
+_SEARCH_FOLDS, _MOST_TREES, _PATIENCE = 3, 1000, 30
 
 
 class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
@@ -30,6 +33,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     min_child_weight : smallest sum of weights in a leaf.
     reg_lambda : L2 penalty on leaf values.
     max_bin : histogram bins a column; 64 lose nothing on measurements this noisy and halve the time of 256.
+    search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as stop to help (early
+        stopping), by log loss on folds of whole groups; what was chosen is ``chosen_``. The three given play no part.
     n_jobs : threads; 1, since comparisons run side by side.
     random_state : seed of the samples of rows and columns.
     """
@@ -46,6 +51,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         min_child_weight: float = 1.0,
         reg_lambda: float = 1.0,
         max_bin: int = 64,
+        search: bool = False,
         n_jobs: int = 1,
         random_state: int | None = 0,
     ) -> None:
@@ -57,11 +63,12 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.min_child_weight = min_child_weight
         self.reg_lambda = reg_lambda
         self.max_bin = max_bin
+        self.search = search
         self.n_jobs = n_jobs
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Fit on float (n, d), NaN allowed, and n labels; nothing is held out, so ``groups`` play no part.
+        """Fit on float (n, d), NaN allowed, and n labels; ``groups`` matter to ``search`` alone.
 
         Raises
         ------
@@ -77,8 +84,29 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         data = xgboost.QuantileDMatrix(
             X, label=codes, weight=balanced_weights(codes), max_bin=self.max_bin, nthread=self.n_jobs
         )
-        self.booster_ = xgboost.train(self._settings(), data, num_boost_round=self.n_estimators)
+        self.chosen_ = self._searched(X, codes, groups) if self.search else {}
+        settings = {**self._settings(), **self.chosen_}
+        trees = int(settings.pop("n_estimators", self.n_estimators))
+        self.booster_ = xgboost.train(settings, data, num_boost_round=trees)
         return self
+
+    def _searched(self, X: Any, codes: NDArray[np.intp], groups: ArrayLike | None) -> dict[str, Any]:
+        import xgboost
+
+        folds = inner_folds(codes, groups, _SEARCH_FOLDS, self.random_state)
+        data = xgboost.DMatrix(X, label=codes, weight=balanced_weights(codes), nthread=self.n_jobs)
+        metric = "logloss" if len(self.classes_) == 2 else "mlogloss"
+        tried = []
+        for depth in (2, 4, 6):
+            for rate in (0.05, 0.15):
+                settings = {**self._settings(), "max_depth": depth, "learning_rate": rate, "eval_metric": metric}
+                history: Any = xgboost.cv(
+                    settings, data, num_boost_round=_MOST_TREES, folds=folds,
+                    early_stopping_rounds=_PATIENCE, as_pandas=False,
+                )  # fmt: skip
+                losses = history[f"test-{metric}-mean"]
+                tried.append((losses[-1], {"max_depth": depth, "learning_rate": rate, "n_estimators": len(losses)}))
+        return min(tried, key=lambda one: one[0])[1]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """float64 (n, classes), at equal class shares."""

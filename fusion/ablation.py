@@ -29,7 +29,7 @@ from fusion.provenance import check_unseen
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
-from fusion.training import build_extractors, choose_positive, dataset_view, facts, load_labelled
+from fusion.training import build_extractors, choose_positive, chosen_rows, dataset_view, facts, load_labelled
 
 _CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
 
@@ -72,7 +72,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     for name in config.compare:
-        plugins.build_classifier(name, config.classifiers.get(name))
+        plugins.build_classifier(name, config.params(name))
     crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
@@ -118,9 +118,11 @@ def compare(
     shape = (len(plan.rounds), len(table))
     proba = {entry: np.full((*shape, len(classes)), np.nan) for entry in entries}
     cuts = {entry: np.full(shape, np.nan) for entry in entries}
-    for done, (fit, part, cut) in enumerate(run_fits(fits, load, jobs=config.jobs, memory=memory), start=1):
+    chosen: dict[tuple[tuple[str, ...], str], list[dict[str, float]]] = {entry: [] for entry in entries}
+    for done, (fit, part, cut, values) in enumerate(run_fits(fits, load, jobs=config.jobs, memory=memory), start=1):
         entry, tested = (fit.blocks, fit.classifier), (rounds[fit.split], load.splits[fit.split].test)
         proba[entry][tested], cuts[entry][tested] = part, cut
+        chosen[entry] += [{"split": fit.split, **values}] if values else []
         if progress is not None:
             progress("fitting", done, len(fits), 0)
     fold = np.full(shape, -1, np.intp)
@@ -129,7 +131,12 @@ def compare(
             fold[number, split.test] = at
     positive = choose_positive(classes, config.positive)
     chose = config.threshold is not None
-    scores = tuple(Scores(*entry, p, fold, cuts[entry] if chose else None) for entry, p in proba.items())
+    scores = tuple(
+        Scores(
+            *entry, p, fold, cuts[entry] if chose else None, tuple(sorted(chosen[entry], key=lambda one: one["split"]))
+        )
+        for entry, p in proba.items()
+    )
     judged = []
     for at, scored in enumerate(scores, start=1):
         judged.append(
@@ -159,6 +166,8 @@ def compare(
         replicates=tuple(replicates for _, replicates in judged),
     )
     findings: dict[str, Any] = {"worth": worth_of_blocks(result, sampled_orders(list(table.blocks), config.seed))}
+    if config.search:
+        findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:
         findings["paired"] = against_best(result, plan)
     return replace(result, findings=findings)
@@ -241,6 +250,7 @@ def _checkpoint(
         "y": table.y,
         "classifiers": config.classifiers,
         "layer": config.layer,
+        "search": config.search,
         "finish": [config.calibrate, config.threshold, config.positive],
         "seed": config.seed,
         "versions": versions(),

@@ -48,6 +48,18 @@ class Checkpoint:
             return None
         return np.load(BytesIO(content[64:]), allow_pickle=False)
 
+    def read_values(self, name: str) -> dict[str, float]:
+        """The plain values kept under this name; none where there are none."""
+        try:
+            values = json.loads((self.folder / f"{name}.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        return {str(key): float(value) for key, value in values.items()}
+
+    def keep_values(self, name: str, values: Mapping[str, float]) -> None:
+        """Write plain values so that they are there whole or not at all."""
+        write_atomically(self.folder / f"{name}.json", json.dumps(dict(values)).encode())
+
     def keep(self, name: str, array: NDArray[np.float64]) -> None:
         """Write the array so that it is there whole or not at all."""
         sink = BytesIO()

@@ -68,6 +68,7 @@ class FitSettings(_Settings):
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
+    search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
     calibrate: Literal["none", "temperature", "isotonic"] = Field(
         "none", description="make probabilities mean what they say, by held-out scores of the training part"
     )
@@ -76,6 +77,10 @@ class FitSettings(_Settings):
     )
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     seed: int = Field(0, ge=0, description="of every random choice")
+
+    def params(self, classifier: str) -> dict[str, Any]:
+        """The parameters of a classifier by name."""
+        return {**({"search": True} if self.search else {}), **self.classifiers.get(classifier, {})}
 
     @property
     def finish(self) -> Finish:

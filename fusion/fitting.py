@@ -40,8 +40,8 @@ class Fit:
         return f"{self.split:04d}/{self.classifier}/{'+'.join(self.blocks)}"
 
 
-#: A fit, float64 (test cells, classes) probabilities, and the threshold that it chose, NaN for none.
-_Fitted = tuple[Fit, NDArray[np.float64], float]
+#: A fit, float64 (test cells, classes) probabilities, the threshold that it chose, NaN for none, and the parameters.
+_Fitted = tuple[Fit, NDArray[np.float64], float, dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Workload:
 
 
 def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -> Iterator[_Fitted]:
-    """Yield every fit with its float64 (test cells, classes) probabilities and threshold, in no particular order.
+    """Yield every fit with its probabilities, threshold and chosen parameters, in no particular order.
 
     Fits that an earlier run has finished are read from the checkpoint; each new one is kept there at once.
 
@@ -80,7 +80,7 @@ def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -
     waiting = []
     for fit in fits:
         if (kept := load.checkpoint.read(fit.name)) is not None:
-            yield fit, kept[:, :-1], float(kept[0, -1])
+            yield fit, kept[:, :-1], float(kept[0, -1]), load.checkpoint.read_values(fit.name)
         else:
             waiting.append(fit)
     sharing = [fit for fit in waiting if shares_distances(fit.classifier, load, memory)]
@@ -106,7 +106,7 @@ def shares_distances(classifier: str, load: Workload, memory: float) -> bool:
 
 def can_share(classifier: str, config: FitSettings) -> bool:
     """Whether the classifier can be fitted on distances."""
-    return hasattr(build_seeded(classifier, config.classifiers.get(classifier, {}), config.seed), "fit_distances")
+    return hasattr(build_seeded(classifier, config.params(classifier), config.seed), "fit_distances")
 
 
 def without_room(classifiers: Sequence[str], load: Workload, memory: float) -> list[str]:
@@ -173,15 +173,18 @@ def _on_shared_distances(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitt
         try:
             shared = gram.SharedDistances(load.table_of(batch[0].split).X, blocks, split.train, split.test, layer)
             for fit in batch:
-                machine: Any = build_seeded(fit.classifier, config.classifiers.get(fit.classifier, {}), config.seed)
+                machine: Any = build_seeded(fit.classifier, config.params(fit.classifier), config.seed)
                 machine.fit_distances(shared.of(fit.blocks), labels, groups)
-                yield _kept(fit, load, machine.predict_proba_distances(shared.test_rows), math.nan)
+                proba = machine.predict_proba_distances(shared.test_rows)
+                yield _kept(fit, load, proba, math.nan, dict(getattr(machine, "chosen_", {})))
         except (ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"classifier '{batch[0].classifier}' cannot be trained as asked", found=reason) from error
 
 
-def _kept(fit: Fit, load: Workload, proba: NDArray[np.float64], cut: float) -> _Fitted:
-    # The threshold stands beside the probabilities of every cell: one array is kept whole or not at all.
+def _kept(fit: Fit, load: Workload, proba: NDArray[np.float64], cut: float, chosen: dict[str, float]) -> _Fitted:
+    # The threshold stands beside the probabilities of every cell: one array is kept whole or not at all, and last.
+    if chosen:
+        load.checkpoint.keep_values(fit.name, chosen)
     load.checkpoint.keep(fit.name, np.column_stack([proba, np.full(len(proba), cut)]))
-    return fit, proba, cut
+    return fit, proba, cut, chosen

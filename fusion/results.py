@@ -59,7 +59,8 @@ class Scores:
     ``proba`` is float64 (rounds, n, classes), NaN for cells that a round did not test; ``fold`` intp (rounds, n)
     numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
     one round. ``cut`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is called
-    positive, as the cell's training part chose it; None calls the most probable class.
+    positive, as the cell's training part chose it; None calls the most probable class. ``chosen`` are the classifier's
+    parameters that training parts chose, with the fold that each was for.
     """
 
     features: tuple[str, ...]
@@ -67,6 +68,7 @@ class Scores:
     proba: NDArray[np.float64]
     fold: NDArray[np.intp]
     cut: NDArray[np.float64] | None = None
+    chosen: tuple[Mapping[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.proba.ndim == 2:
@@ -90,7 +92,7 @@ class Result:
     notes, faults : what the user should know, and the pictures that were skipped.
     facts : plain values about split, data and versions.
     config : the configuration as YAML.
-    findings : plain values about differences: "paired", "worth", "leak", where they were asked for.
+    findings : plain values about differences: "paired", "worth", "leak", and "chosen", where they were asked for.
     replicates : for each of ``scores``, float64 (bootstrap,) by (level, metric) of ``KEPT``; the same draws of subjects
         in each, so that they can be subtracted.
     """

@@ -49,7 +49,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     check_writable(config.output)
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
-    classifier = build(config.classifier, config.classifiers.get(config.classifier))
+    classifier = build(config.classifier, config.params(config.classifier))
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
     _check_wishes(config, looker)
@@ -103,6 +103,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     positive = choose_positive(model.classes, config.positive)
     if cuts := describe_cuts(scores, positive):
         notes.append(cuts)
+    if chosen := getattr(model.classifier, "chosen_", {}):
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in chosen.items())
+        notes.append(f"For all cells, folds inside them chose {listed}; for each fold see result.json.")
     figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
     stamps += [] if table.subjects_known else [UNKNOWN_SUBJECTS]
     result = Result(
@@ -113,6 +116,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         scores=(scores,),
         figures=(figures,),
         config=write_config(config),
+        findings={"chosen": chosen_rows([scores])} if scores.chosen else {},
         stamps=tuple(stamps),
         notes=tuple(notes),
         faults=found.faults,
@@ -229,23 +233,26 @@ def cross_validate(
     proba = np.full((len(table), len(classes)), np.nan)
     number = np.full(len(table), -1, np.intp)
     cut = np.full(len(table), np.nan)
+    chosen: list[dict[str, float]] = []
     for at, fold in enumerate(folds):
         if training is None:
-            proba[fold.test], cut[fold.test] = score_fold(table, fold, classifier, config)
+            proba[fold.test], cut[fold.test], found = score_fold(table, fold, classifier, config)
+            chosen += [{"fold": at + 1, **found}] if found else []
         else:
             model = fit(table, fold.train, classifier, config, training, f"fold {at + 1}")
             proba[fold.test] = model.predict_proba(training.inputs.take(fold.test))
         number[fold.test] = at
         if progress is not None:
             progress("fitting", at + 1, len(folds), 0)
-    return Scores(tuple(table.blocks), classifier, proba, number, cut if config.threshold is not None else None)
+    cuts = cut if config.threshold is not None else None
+    return Scores(tuple(table.blocks), classifier, proba, number, cuts, tuple(chosen))
 
 
 def score_fold(
     table: FeatureTable, fold: Split, classifier: str, config: FitSettings
-) -> tuple[NDArray[np.float64], float]:
-    """Probabilities for the test part by a model fitted on the training part, float64 (test cells, classes); and the
-    threshold that the training part chose, NaN for none.
+) -> tuple[NDArray[np.float64], float, dict[str, float]]:
+    """Probabilities for the test part by a model fitted on the training part, float64 (test cells, classes); what the
+    training part chose: the threshold, NaN for none, and the classifier's parameters, empty without a search.
 
     Runs on one thread, so that a sum is added up in the same order on any machine and beside any other fit.
     """
@@ -253,7 +260,8 @@ def score_fold(
 
     with threadpool_limits(1):
         model = fit(table, fold.train, classifier, config)
-        return model.predict_proba(table.X[fold.test]), math.nan if model.cut is None else model.cut
+        cut = math.nan if model.cut is None else model.cut
+        return model.predict_proba(table.X[fold.test]), cut, dict(getattr(model.classifier, "chosen_", {}))
 
 
 def fit(
@@ -270,10 +278,10 @@ def fit(
     ------
     UsageError : the classifier refuses its parameters or the data.
     """
-    params = config.classifiers.get(classifier)
+    params = config.params(classifier)
     try:
         if training is not None:
-            return training.fit(table, rows, classifier, params or {}, config.seed, part)
+            return training.fit(table, rows, classifier, params, config.seed, part)
         return fit_model(
             table.X[rows],
             np.array(table.y)[rows],
@@ -289,6 +297,15 @@ def fit(
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"classifier '{classifier}' cannot be trained as asked", found=reason) from error
+
+
+def chosen_rows(entries: Sequence[Scores]) -> list[dict[str, Any]]:
+    """Plain values: what every training part chose for its classifier."""
+    return [
+        {"features": list(scores.features), "classifier": scores.classifier, **chosen}
+        for scores in entries
+        for chosen in scores.chosen
+    ]
 
 
 def describe_cuts(scores: Scores, positive: str | None) -> str:

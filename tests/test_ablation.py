@@ -134,7 +134,7 @@ def test_no_label_and_no_cell_of_the_test_part_changes_a_model(tmp_path, monkeyp
     for at, each in enumerate((table, scrambled)):
         load = fitting.Workload(each, (split,), settings, Checkpoint(tmp_path / str(at)))
         done = fitting.run_fits(fits, load, jobs=1, memory=1e9)
-        found.append({fit.classifier: proba for fit, proba, _ in done})
+        found.append({fit.classifier: proba for fit, proba, *_ in done})
     for name in settings.compare:
         assert_array_equal(found[0][name], found[1][name], err_msg=name)
 

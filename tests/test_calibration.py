@@ -117,7 +117,7 @@ def test_labels_of_test_cells_change_nothing(calibrate, threshold, classifier):
     test = np.flatnonzero(table.groups < 6)
     split = Split(np.flatnonzero(table.groups >= 6), test, table.groups)
     config = FitSettings(calibrate=calibrate, threshold=threshold, classifiers={"xgb": {"n_estimators": 20}})
-    proba, cut = score_fold(table, split, classifier, config)
+    proba, cut, _ = score_fold(table, split, classifier, config)
     turned = np.array(table.y, object)
     turned[test] = np.where(turned[test] == "all", "hem", "all")
     from dataclasses import replace
