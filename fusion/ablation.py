@@ -26,10 +26,14 @@ from fusion.parts import regrouped
 from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
 from fusion.provenance import check_unseen
+from fusion.redundancy import redundancy
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
 from fusion.training import build_extractors, choose_positive, chosen_rows, dataset_view, facts, load_labelled
+
+#: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
+_MOST_ALIGNED = 12_000
 
 _CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
 
@@ -166,6 +170,8 @@ def compare(
         replicates=tuple(replicates for _, replicates in judged),
     )
     findings: dict[str, Any] = {"worth": worth_of_blocks(result, sampled_orders(list(table.blocks), config.seed))}
+    if len(table.blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
+        findings["redundancy"] = redundancy(table)
     if config.search:
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:
