@@ -247,6 +247,7 @@ def extract(
     """
     from fusion.config import ExtractConfig, build_config
     from fusion.datasets import write_faults
+    from fusion.errors import UsageError
     from fusion.extraction import extract
     from fusion.journal import Journal
     from fusion.results import fault_row
@@ -258,6 +259,8 @@ def extract(
     config = build_config(ExtractConfig, file=file, settings=settings, options=options)
     if config.export is not None:
         check_export(config.export)
+    if parts := [block for block in config.blocks if "." in block]:
+        raise UsageError("families are measured and kept whole", found=", ".join(parts), do="Name the family alone.")
     journal = Journal(config.log) if config.log is not None else None
     extractors = build_extractors(config)
     dataset = read_dataset(config, screen.progress).select(config.classes, config.folds)

@@ -45,6 +45,31 @@ def columns_of(block: str, columns: Sequence[str]) -> list[str]:
     return found
 
 
+def choose(blocks: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:
+    """Block -> its columns, out of those of whole families.
+
+    Raises
+    ------
+    UsageError : a block that has no columns, or two that share some.
+    """
+    found: dict[str, list[str]] = {}
+    owner: dict[str, str] = {}
+    for block in blocks:
+        family, _, part = block.partition(".")
+        chosen = columns_of(block, columns)
+        if not chosen:
+            raise UsageError(
+                f"block '{block}' has no features",
+                found=f"no feature of {family} whose name begins or goes on with '{part}'",
+                do="See docs/features.md for the names.",
+            )
+        if shared := [column for column in chosen if column in owner]:
+            raise UsageError(f"blocks '{owner[shared[0]]}' and '{block}' share {len(shared)} features", found=shared[0])
+        owner |= dict.fromkeys(chosen, block)
+        found[block] = chosen
+    return found
+
+
 def regrouped(table: FeatureTable, blocks: Sequence[str]) -> FeatureTable:
     """The table with these blocks, parts of families among them, out of one with whole families.
 
@@ -55,21 +80,7 @@ def regrouped(table: FeatureTable, blocks: Sequence[str]) -> FeatureTable:
     if not blocks or list(table.blocks) == list(blocks):
         return table
     at = {column: number for number, column in enumerate(table.columns)}
-    rows: list[int] = []
-    names: list[str] = []
-    owner: dict[str, str] = {}
-    for block in blocks:
-        chosen = columns_of(block, table.columns)
-        if not chosen:
-            raise UsageError(
-                f"block '{block}' has no features",
-                found=f"no feature of {block.partition('.')[0]} whose name begins or goes on with "
-                f"'{block.partition('.')[2]}'",
-                do="See docs/features.md for the names.",
-            )
-        if shared := [column for column in chosen if column in owner]:
-            raise UsageError(f"blocks '{owner[shared[0]]}' and '{block}' share {len(shared)} features", found=shared[0])
-        owner |= dict.fromkeys(chosen, block)
-        rows += [at[column] for column in chosen]
-        names += [f"{block}.{column.rpartition('.')[2]}" for column in chosen]
+    chosen = choose(blocks, table.columns)
+    rows = [at[column] for columns in chosen.values() for column in columns]
+    names = [f"{block}.{column.rpartition('.')[2]}" for block, columns in chosen.items() for column in columns]
     return replace(table, X=np.ascontiguousarray(table.X[:, rows]), columns=tuple(names))

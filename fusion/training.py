@@ -19,7 +19,7 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
-from fusion.parts import families
+from fusion.parts import choose, families
 from fusion.pictured import UNFINISHED, Training, build, check_board, dataset_view, gather, load_model, write_sheet
 from fusion.plans import make_plan
 from fusion.plugins import Classifier, Extractor
@@ -217,7 +217,13 @@ def build_extractors(config: FeatureSettings) -> list[Extractor]:
         raise UsageError(
             f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
         )
-    return [plugins.build_extractor(name, config.extractors.get(name)) for name in wanted]
+    extractors = [plugins.build_extractor(name, config.extractors.get(name)) for name in wanted]
+    # Parts that are none are refused before anything is measured.
+    for extractor in extractors:
+        blocks = [block for block in config.blocks if block.partition(".")[0] == extractor.name]
+        if blocks != [extractor.name]:
+            choose(blocks, [f"{extractor.name}.{feature}" for feature in extractor.feature_names()])
+    return extractors
 
 
 def cross_validate(

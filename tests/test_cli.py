@@ -93,7 +93,7 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {
         "scores.parquet", "table.csv", "table.tex", "config.yaml", "result.json", "report.html", "comparison.png",
-        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "reliability")),
+        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "precision", "reliability")),
     }  # fmt: skip
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     compared = {(tuple(row["features"]), row["classifier"]) for row in result["results"]}

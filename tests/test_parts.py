@@ -98,6 +98,10 @@ def test_parts_are_compared(synthetic, tmp_path):
     }  # fmt: skip
 
 
+def test_parts_are_not_extracted_by_themselves(synthetic):
+    assert_refused(fusion("extract", synthetic, "--features", "texture.glcm"), 2, "texture.glcm", "whole")
+
+
 def test_a_part_that_is_none_is_wrong_use(synthetic, tmp_path):
     words = ("--features", "texture.wavelet", "-o", tmp_path / "r")
     assert_refused(fusion("ablate", synthetic, *words), 2, "texture.wavelet")
