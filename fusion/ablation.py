@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins, report
+from fusion.calibration import Finish
 from fusion.checkpoint import Checkpoint, forget_unfinished
 from fusion.config import AblateConfig, write_config
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
@@ -72,7 +73,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     check_result_folder(config.output)
     # What cannot be asked is refused before anything is read.
     feature_sets(config.blocks, config.subsets, config.seed)
-    config.finish  # noqa: B018
+    Finish(config.calibrate, config.threshold)
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     for name in config.compare:

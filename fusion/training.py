@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fusion import plugins
 from fusion.bundle import ModelBundle, check_writable, subject_hash
+from fusion.calibration import Finish
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
 from fusion.datasets import Dataset, load_dataset
@@ -47,6 +48,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     FusionError : wrong data, features, classifier or folder; see the message.
     """
     check_writable(config.output)
+    Finish(config.calibrate, config.threshold)  # refuses a threshold that is none before anything is read
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     classifier = build(config.classifier, config.params(config.classifier))
@@ -66,7 +68,6 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
     notes = [*dataset.notes, *plan.notes]
-    config.finish  # noqa: B018  # refuses a threshold that is none before anything is fitted
     if config.holdout:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]
