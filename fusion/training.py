@@ -173,9 +173,14 @@ def _cross_fitted(
         for fold, rows in zip(folds, embedded, strict=True)
     ]
     proba, number = parts[0].proba.copy(), parts[0].fold.copy()
+    cut = None if parts[0].cut is None else parts[0].cut.copy()
+    chosen: list[dict[str, float]] = []
     for at, (fold, part) in enumerate(zip(folds, parts, strict=True)):
         proba[:, fold.test], number[:, fold.test] = part.proba[:, fold.test], at
-    return replace(parts[0], proba=proba, fold=number)
+        if cut is not None and part.cut is not None:
+            cut[:, fold.test] = part.cut[:, fold.test]
+        chosen += [{**values, "fold": at + 1} for values in part.chosen]
+    return replace(parts[0], proba=proba, fold=number, cut=cut, chosen=tuple(chosen))
 
 
 def _final_network(

@@ -161,6 +161,15 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     assert json.loads((tmp_path / "r" / "result.json").read_text())["stamps"]
 
 
+def test_every_fold_chooses_its_own_threshold_and_parameters(synthetic, store, tmp_path):
+    given = settings(synthetic, tmp_path / "m", store, classifier="logreg", threshold="balanced-accuracy", search=True)
+    (scores,) = train(TrainConfig(**given)).result.scores
+    cuts = [np.unique(scores.cut[scores.fold == at]) for at in range(scores.fold.max() + 1)]
+    assert all(len(of_fold) == 1 and 0 < of_fold[0] < 1 for of_fold in cuts)
+    assert len({float(of_fold[0]) for of_fold in cuts}) > 1
+    assert [values["fold"] for values in scores.chosen] == [at + 1 for at in range(len(cuts))]
+
+
 def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, tmp_path):
     """An embedding that was fine-tuned on the same cells would be judged on what it has learnt by heart."""
     model = train(TrainConfig(**settings(synthetic, tmp_path / "m", store, classifier="logreg"))).bundle
