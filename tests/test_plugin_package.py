@@ -71,7 +71,7 @@ def test_its_parameters_are_settings_and_are_checked(installed, class_folders, t
 
 
 def test_a_model_that_learnt_from_it_predicts(installed, class_folders, tmp_path):
-    words = ("--features", "brightness", "--classifier", "logreg", "--splits", 2, "--jobs", 1)
+    words = ("--features", "brightness", "--classifier", "xgb", "--splits", 2, "--jobs", 1)
     trained = fusion(installed, "train", class_folders, *words, "-o", tmp_path / "model")
     assert trained.returncode == 0, trained.stderr
     picture = next(class_folders.rglob("*.png"))
