@@ -495,6 +495,38 @@ def compare(
     screen.json(found.to_json())
 
 
+@command(
+    click.argument("model", type=PATH),
+    click.option("--onnx", type=PATH, metavar="F", help="File to write."),
+    click.option("--check", type=PATH, metavar="DATA", help="Compare file and model on these cells too."),
+    JOBS,
+    STORE,
+    CONFIG,
+)
+def export(screen: Screen, file: Path | None, settings: tuple[str, ...], **given: Any) -> tuple[Fault, ...]:
+    """Write MODEL as one ONNX file.
+
+    From the feature table to the probability; for neural, from the picture that the network sees. The file is run
+    beside the model and is not written where their probabilities differ. docs/export.md tells inputs and outputs.
+    """
+    from fusion.config import ExportConfig, build_config
+    from fusion.export import export_onnx
+
+    config = build_config(ExportConfig, file=file, settings=settings, options=given)
+    found = export_onnx(config, screen.progress)
+    for check in found.differences:
+        screen.line(
+            f"{check.rows} cells of {check.on}: probabilities differ by up to {check.probability:.1e}, "
+            f"{check.labels} called otherwise"
+        )
+    for way, values in (("in", found.inputs), ("out", found.outputs)):
+        for name, kind in values.items():
+            screen.line(f"  {way}  {name}: {kind}")
+    screen.line(f"{_size(found.size_bytes)} written to {found.path}")
+    screen.json(found.to_json())
+    return found.faults
+
+
 @command(click.argument("out", type=PATH, required=False), SEED, JOBS, CONFIG)
 def demo(screen: Screen, file: Path | None, settings: tuple[str, ...], *, out: Path | None, **given: Any) -> None:
     """Run the whole way on synthetic cells, offline.

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from classifiers.trees import check_trees
 from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import BundleError
+from fusion.onnx_graph import Graph
 
 #: Of the search: folds, trees at most, and trees without a better log loss after which no more are grown.
 _SEARCH_FOLDS, _MOST_TREES, _PATIENCE = 3, 1000, 30
@@ -121,6 +122,34 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         """The most probable class of each row."""
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+    def to_onnx(self, graph: Graph, rows: str) -> str:
+        """Add the trees to a graph; the name of float64 (n, classes) for float32 (n, d) ``rows``."""
+        from classifiers.onnx_forms import ensemble
+
+        check_is_fitted(self)
+        return ensemble(graph, rows, self._model())
+
+    def trial_rows(self, n: int, draw: np.random.Generator) -> NDArray[np.float32]:
+        """float32 (n, d) that fall on every side of the splits, and on the splits themselves."""
+        check_is_fitted(self)
+        splits: list[set[float]] = [{0.0} for _ in range(self.n_features_in_)]
+        for tree in self._model()["learner"]["gradient_booster"]["model"]["trees"]:
+            for left, column, value in zip(
+                tree["left_children"], tree["split_indices"], tree["split_conditions"], strict=True
+            ):
+                if left != -1:
+                    splits[column].add(value)
+        columns = []
+        for values in splits:
+            chosen = draw.choice(np.array(sorted(values), np.float32), n)
+            side = draw.integers(-1, 2, n)
+            below, above = (np.nextafter(chosen, np.float32(end)) for end in (-np.inf, np.inf))
+            columns.append(np.select([side < 0, side > 0], [below, above], chosen))
+        return np.stack(columns, axis=1)
+
+    def _model(self) -> dict[str, Any]:
+        return json.loads(bytes(self.booster_.save_raw("json")))
 
     def save(self, folder: Path) -> None:
         """Write ``xgboost.json`` (XGBoost's own text format) and ``classes.json``."""

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import load_sklearn, save_sklearn
+from fusion.onnx_graph import Graph
 
 #: Folds of the search for C.
 _SEARCH_FOLDS = 5
@@ -78,6 +79,13 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
         """The most probable class of each row."""
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+    def to_onnx(self, graph: Graph, rows: str) -> str:
+        """Add the regression to a graph; the name of float64 (n, classes) for float64 (n, d) ``rows``."""
+        from classifiers.onnx_forms import logistic
+
+        check_is_fitted(self)
+        return logistic(graph, rows, self.model_)
 
     def save(self, folder: Path) -> None:
         """Write ``logreg.skops``, without pickle."""

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import load_sklearn, save_sklearn
 from fusion.gram import Distances
+from fusion.onnx_graph import Graph
 
 
 class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
@@ -109,6 +110,13 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         """The most probable class of each row."""
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+    def to_onnx(self, graph: Graph, rows: str) -> str:
+        """Add the machine to a graph; the name of float64 (n, classes) for float64 (n, d) ``rows``."""
+        from classifiers.onnx_forms import machine
+
+        check_is_fitted(self)
+        return machine(graph, rows, self.model_)
 
     def save(self, folder: Path) -> None:
         """Write ``svm.skops``: scikit-learn's own objects, without pickle."""

@@ -185,6 +185,16 @@ class CompareConfig(_Settings):
     seed: int = Field(0, ge=0, description="of the bootstrap")
 
 
+class ExportConfig(_Settings):
+    """fusion export"""
+
+    model: Path = Field(description="folder of a model")
+    onnx: Path = Field(description="file to write, as .onnx")
+    check: Path | None = Field(None, description="pictures, a folder or a table on which both are compared")
+    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+
 class SynthesizeConfig(_Settings):
     """fusion synthesize"""
 

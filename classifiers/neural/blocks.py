@@ -149,7 +149,8 @@ class BlockFusion(nn.Module):
         present = dict(zip(self.names, there, strict=True))
         if embedding is not None:
             parts = {PICTURE: embedding, **parts}
-            present = {PICTURE: torch.ones(len(embedding), dtype=torch.bool, device=embedding.device), **present}
+            # Its shape, not its length: the one is traced into an export, the other would be fixed in it.
+            present = {PICTURE: embedding.new_ones(embedding.shape[0], dtype=torch.bool), **present}
         gates: dict[str, Tensor] = {}
         if not self.names:
             vector = parts[PICTURE]

@@ -342,6 +342,13 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         told = [f"{labels[at]}, taken for {label}" for at, label in zip(chosen, self.predict(some), strict=True)]
         return attention_sheet(some.pictures(np.arange(len(some))), maps, told)
 
+    def to_onnx_network(self, columns: int) -> tuple[bytes, CellInputs]:
+        """The network as an ONNX file, and made-up cells to try it on; see ``exporting``."""
+        from classifiers.neural.exporting import network_to_onnx
+
+        check_is_fitted(self)
+        return network_to_onnx(self.network_, self.turns, columns, None if self.eye_ is None else self.eye_.size)
+
     def save(self, folder: Path) -> None:
         """Write ``trunk.safetensors``, ``layers.safetensors`` and ``network.json``."""
         check_is_fitted(self)
