@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: demo test lint soak constraints clean
+.PHONY: demo test docs-test lint soak constraints clean
 .DELETE_ON_ERROR:
 
 # Synthesise cells, measure, compare, train, predict: see fusion-demo/comparison/report.html afterwards.
@@ -13,6 +13,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+# Every command in README and docs, as a reader would type it, on small synthetic data.
+docs-test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/test_documentation.py -n auto
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
