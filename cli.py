@@ -90,6 +90,7 @@ THRESHOLD = click.option(
     "sensitivity:SHARE, or a number  [default: the most probable class].",
 )
 POSITIVE = click.option("--positive", metavar="CLASS", help="Class that sensitivity is about  [default: all].")
+MLFLOW = click.option("--mlflow", metavar="URI", help="Log settings, figures and files to MLflow as well.")
 
 CROSSFIT = click.option(
     "--cnn-crossfit", is_flag=True, default=None, help="Train cnn's network anew in every fold: classifiers.neural."
@@ -310,6 +311,7 @@ def extract(
     CALIBRATE,
     THRESHOLD,
     POSITIVE,
+    MLFLOW,
     JOBS,
     STORE,
     SEED,
@@ -438,6 +440,7 @@ def predict(
     CROSSFIT,
     KNOWING,
     POSITIVE,
+    MLFLOW,
     JOBS,
     STORE,
     SEED,

@@ -31,6 +31,7 @@ from fusion.redundancy import redundancy
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
+from fusion.tracking import open_tracker
 from fusion.training import build_extractors, choose_positive, chosen_rows, dataset_view, facts, load_labelled
 
 #: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
@@ -74,6 +75,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     # What cannot be asked is refused before anything is read.
     feature_sets(config.blocks, config.subsets, config.seed)
     Finish(config.calibrate, config.threshold)
+    tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     for name in config.compare:
@@ -96,6 +98,8 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     places = {judged.name_of(sample): (sample.path, sample.mask_path) for sample in judged.samples}
     report.write_report(result, config.output, places)
     forget_unfinished(config.output)
+    if tracker is not None:
+        tracker.log(result, config, config.output)
     return result
 
 

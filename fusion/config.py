@@ -37,6 +37,13 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+class TrackedSettings(_Settings):
+    """Where a result is told of, beside its files."""
+
+    # Not written back: it is not part of what makes the result, and a server's address may hold a password.
+    mlflow: str | None = Field(None, exclude=True, description="MLflow's tracking URI")
+
+
 class DataSettings(_Settings):
     """Which cells."""
 
@@ -106,7 +113,7 @@ class ExtractConfig(DataSettings, FeatureSettings):
     log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
 
 
-class TrainConfig(DataSettings, FeatureSettings, FitSettings):
+class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """fusion train"""
 
     classifier: str = Field("svm", description="name of a classifier")
@@ -146,7 +153,7 @@ class PredictConfig(_Settings):
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
-class AblateConfig(DataSettings, FeatureSettings, FitSettings):
+class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """fusion ablate"""
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.

@@ -29,6 +29,7 @@ from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
+from fusion.tracking import open_tracker
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     """
     check_writable(config.output)
     Finish(config.calibrate, config.threshold)  # refuses a threshold that is none before anything is read
+    tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
     classifier = build(config.classifier, config.params(config.classifier))
@@ -138,6 +140,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         bundle = load_model(config.output)  # whose weights lie in the model, and no longer among the unfinished
     if training is not None:
         training.end()
+    if tracker is not None:
+        tracker.log(result, config, config.output)
     return Trained(bundle, result, dataset)
 
 
