@@ -136,6 +136,8 @@ def run(todo: list[Step], folder: Path) -> list[str]:
         "PATH": os.pathsep.join([str(binaries), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(packages)]),
         "FUSION_CACHE": str(store),
+        # Pages run side by side: threads of one would wait for those of the other.
+        "OMP_NUM_THREADS": "1",
         # What a page installs goes into a folder of the test, offline.
         "PIP_TARGET": str(packages), "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
