@@ -366,48 +366,26 @@ def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **giv
     click.argument("model", type=PATH),
     click.argument("images", type=PATH, nargs=-1, required=True),
     click.option("--csv", type=PATH, help="Write the predictions as CSV."),
+    click.option("--parquet", type=PATH, help="Write the predictions as Parquet."),
     JOBS,
     STORE,
     CONFIG,
 )
 def predict(
-    screen: Screen, file: Path | None, settings: tuple[str, ...], *, model: Path, images: tuple[Path, ...],
-    csv: Path | None, jobs: int | None, store: Path | None,
-) -> tuple[Fault, ...]:  # fmt: skip
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, images: tuple[Path, ...], **given: Any
+) -> tuple[Fault, ...]:
     """Class and probability of every cell in IMAGES.
 
-    IMAGES are pictures, folders of pictures, or tables.
+    IMAGES are pictures, folders of pictures, C-NMC trees or tables, in any number. Where subjects are known, each is
+    also called as a whole: by the mean probability of its cells, and by their majority.
     """
     from fusion.config import PredictConfig, build_config
-    from fusion.files import write_atomically
     from fusion.prediction import predict
-    from fusion.results import fault_row
 
-    options = {"model": model, "images": list(images), "csv": csv, "jobs": jobs, "store": store}
+    options = {"images": list(images), **given}
     config = build_config(PredictConfig, file=file, settings=settings, options=options)
     found = predict(config, screen.progress)
-    rows = found.to_frame()
-    if config.csv is not None:
-        write_atomically(config.csv, rows.to_csv(index=False).encode())
-        screen.line(f"{len(rows)} predictions written to {config.csv}")
-    else:
-        screen.table(
-            ["picture", "class", *found.classes],
-            [
-                [name, label, *(f"{p:.3f}" for p in proba)]
-                for name, label, proba in zip(found.table.names, found.predicted, found.proba, strict=True)
-            ],
-        )
-    screen.json(
-        {
-            "classes": list(found.classes),
-            "predictions": [
-                {"name": name, "class": label, "probability": dict(zip(found.classes, proba.tolist(), strict=True))}
-                for name, label, proba in zip(found.table.names, found.predicted, found.proba, strict=True)
-            ],
-            "faults": [fault_row(fault, found.root) for fault in found.faults],
-        }
-    )
+    screen.predictions(found, {"csv": config.csv, "parquet": config.parquet})
     return found.faults
 
 
