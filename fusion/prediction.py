@@ -114,6 +114,7 @@ def judge_gathered(bundle: PicturedBundle, found: Gathered, root: Path, remarks:
         cut=bundle.model.cut,
         calibrated=bundle.model.calibration is not None,
         trained_on=np.array([key in bundle.image_keys for key in found.table.image_keys], bool),
+        distance=None if bundle.novelty is None else bundle.novelty.distance(found.table.X),
         remarks=tuple(remarks),
     )
 

@@ -15,6 +15,7 @@ from fusion.datasets import Fault
 from fusion.errors import FusionError, UsageError
 from fusion.files import write_atomically
 from fusion.metrics import called
+from fusion.novelty import RATE
 from fusion.results import fault_row
 from fusion.table import FeatureTable
 
@@ -38,6 +39,7 @@ class SubjectCall:
     called : the class by that mean.
     votes : how many cells are called each class.
     majority : the class that most cells are called; of equals the one with the higher mean probability.
+    unlike : how many cells are unlike the training cells; they are among the judged ones.
     """
 
     subject: str
@@ -46,6 +48,7 @@ class SubjectCall:
     called: str
     votes: tuple[int, ...]
     majority: str
+    unlike: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,8 @@ class Predictions:
     positive, cut : from a probability ``cut`` on of the class ``positive``, a cell is called that.
     calibrated : whether the model's probabilities were calibrated when it was trained.
     trained_on : bool (n,), the pictures that the model has learnt from: it knows their class.
+    distance : float64 (n,), from the training cells in units of what is usual, see ``fusion.novelty``: above 1 a cell
+        is unlike them. None for a model that cannot tell.
     remarks : of whoever read the data, one line each.
     """
 
@@ -74,6 +79,7 @@ class Predictions:
     cut: float | None
     calibrated: bool
     trained_on: NDArray[np.bool_]
+    distance: NDArray[np.float64] | None = None
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -90,6 +96,11 @@ class Predictions:
         return [self.classes[at] for at in called(proba, cuts, column)]
 
     @property
+    def unlike(self) -> list[bool | None]:
+        """Whether each cell is unlike the training cells; None where the model cannot tell."""
+        return [None] * len(self) if self.distance is None else (self.distance > 1).tolist()
+
+    @property
     def by_subject(self) -> tuple[SubjectCall, ...]:
         """The subjects in the order of their first cells; cells without a subject are left out."""
         rows: dict[str, list[int]] = {}
@@ -97,14 +108,17 @@ class Predictions:
             if subject is not None:
                 rows.setdefault(subject, []).append(at)
         found = []
-        predicted = np.array(self.predicted, object)
+        predicted, unlike = np.array(self.predicted, object), self.unlike
         for subject, own in rows.items():
             mean = self.proba[own].mean(axis=0)
             votes = np.array([np.count_nonzero(predicted[own] == label) for label in self.classes])
             # A share of a vote decides between equals, and never outweighs one.
             majority = self.classes[int((votes + 0.5 * mean).argmax())]
             (label,) = self._called(mean[None])
-            found.append(SubjectCall(subject, len(own), tuple(mean.tolist()), label, tuple(votes.tolist()), majority))
+            strange = sum(bool(unlike[at]) for at in own)
+            found.append(
+                SubjectCall(subject, len(own), tuple(mean.tolist()), label, tuple(votes.tolist()), majority, strange)
+            )
         return tuple(found)
 
     @property
@@ -117,6 +131,15 @@ class Predictions:
             lines[-1] += f" A cell is called '{self.positive}' from a probability of {self.cut:.3f}."
         if not self.calibrated:
             lines.append("Probabilities are as the classifier gives them; fusion train --calibrate calibrates them.")
+        strange = sum(map(bool, self.unlike))
+        if strange:
+            lines.append(
+                f"{strange} {'is' if strange == 1 else 'are'} unlike the training cells, further from them than "
+                f"{1 - RATE:.0%} of such cells of other subjects: another stain, another scale, or no cell. "
+                "Their class means little."
+            )
+        if self.distance is None:
+            lines.append("This model has no features to tell cells by that are unlike its training cells.")
         if self.trained_on.any():
             lines.append(
                 f"{int(self.trained_on.sum())} of these pictures are among those the model learnt from: its answers "
@@ -125,7 +148,7 @@ class Predictions:
         return lines
 
     def to_frame(self) -> pd.DataFrame:
-        """DataFrame: name, key, label, subject, class, p_<class> for every class, in_training."""
+        """DataFrame: name, key, label, subject, class, p_<class> for every class, unlike, distance, in_training."""
         import pandas as pd
 
         table = self.table
@@ -137,13 +160,17 @@ class Predictions:
             "class": self.predicted,
         }
         proba = {f"p_{label}": self.proba[:, at] for at, label in enumerate(self.classes)}
-        return pd.DataFrame(head | proba | {"in_training": self.trained_on})
+        strange = {
+            "unlike": pd.Series(self.unlike, dtype="boolean"),
+            "distance": np.full(len(self), np.nan) if self.distance is None else self.distance,
+        }
+        return pd.DataFrame(head | proba | strange | {"in_training": self.trained_on})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: everything that the tables show, and the faults."""
         rows = zip(
             self.table.names, self.table.y, self.table.subjects, self.predicted, self.proba.tolist(),
-            self.trained_on.tolist(), strict=True,
+            self.trained_on.tolist(), self.unlike, self._distances, strict=True,
         )  # fmt: skip
         return {
             "classes": list(self.classes),
@@ -152,20 +179,26 @@ class Predictions:
             "predictions": [
                 {
                     "name": name, "label": label, "subject": subject, "class": predicted,
-                    "probability": dict(zip(self.classes, proba, strict=True)), "in_training": known,
+                    "probability": dict(zip(self.classes, proba, strict=True)),
+                    "unlike": unlike, "distance": distance, "in_training": known,
                 }
-                for name, label, subject, predicted, proba, known in rows
+                for name, label, subject, predicted, proba, known, unlike, distance in rows
             ],
             "subjects": [
                 {
                     "subject": each.subject, "cells": each.cells, "class": each.called,
                     "probability": dict(zip(self.classes, each.probability, strict=True)),
                     "majority": each.majority, "votes": dict(zip(self.classes, each.votes, strict=True)),
+                    "unlike": each.unlike,
                 }
                 for each in self.by_subject
             ],
             "faults": [fault_row(fault, self.root) for fault in self.faults],
         }  # fmt: skip
+
+    @property
+    def _distances(self) -> list[float | None]:
+        return [None] * len(self) if self.distance is None else self.distance.tolist()
 
     def save(self, path: Path, kind: str) -> None:
         """Write ``to_frame()`` as "csv" or "parquet", whole or not at all.
@@ -198,11 +231,11 @@ class Predictions:
 
 def cell_rows(found: Predictions) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of text, one a cell, for a terminal."""
-    rows = [
-        [name, label, *(f"{p:.3f}" for p in proba)]
-        for name, label, proba in zip(found.table.names, found.predicted, found.proba, strict=True)
-    ]
-    return ["picture", "class", *found.classes], rows
+    rows = []
+    for at, (name, label) in enumerate(zip(found.table.names, found.predicted, strict=True)):
+        strange = f"yes, {found.distance[at]:.1f} times the usual" if found.distance is not None else "unknown"
+        rows.append([name, label, *(f"{p:.3f}" for p in found.proba[at]), "" if found.unlike[at] is False else strange])
+    return ["picture", "class", *found.classes, "unlike training"], rows
 
 
 def subject_rows(found: Predictions, calls: Sequence[SubjectCall]) -> tuple[list[str], list[list[str]]]:
@@ -213,7 +246,8 @@ def subject_rows(found: Predictions, calls: Sequence[SubjectCall]) -> tuple[list
             each.called,
             *(f"{p:.3f}" for p in each.probability),
             f"{each.majority} {max(each.votes)}/{each.cells}",
+            f"{each.unlike}/{each.cells}" if found.distance is not None else "unknown",
         ]
         for each in calls
     ]
-    return ["subject", "by mean probability", *found.classes, "by majority"], rows
+    return ["subject", "by mean probability", *found.classes, "by majority", "unlike training"], rows
