@@ -29,6 +29,7 @@ from fusion.model import FusedModel
 from fusion.novelty import Novelty
 from fusion.parts import columns_of, source
 from fusion.plugins import Extractor
+from fusion.reference import Reference
 from fusion.table import FeatureTable
 
 #: Raised whenever an older Fusion could not read the folder.
@@ -65,6 +66,7 @@ class ModelBundle:
     image_keys, subjects : content hashes of the pictures trained on, and hashed subject ids (see ``subject_hash``).
     facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
     novelty : tells cells that are unlike the training cells; None for a model without features.
+    reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
     """
 
     model: FusedModel
@@ -76,6 +78,7 @@ class ModelBundle:
     subjects: frozenset[str]
     facts: Mapping[str, Any]
     novelty: Novelty | None = None
+    reference: Reference | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -139,6 +142,8 @@ class ModelBundle:
         if self.novelty is not None:
             novelty, arrays = self.novelty.state()
             _write_arrays(folder / "novelty.safetensors", arrays)
+        if self.reference is not None:
+            _write_arrays(folder / "reference.safetensors", self.reference.state())
         manifest = {
             "format": FORMAT,
             "classes": self.classes,
@@ -149,6 +154,7 @@ class ModelBundle:
             "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
             "threshold": self.model.cut,
             "novelty": None if novelty is None else _plain(novelty),
+            "reference": self.reference is not None,
             "extractors": [_describe(extractor, folder) for extractor in self.extractors],
             "image_keys": sorted(self.image_keys),
             "subjects": sorted(self.subjects),
@@ -192,6 +198,7 @@ class ModelBundle:
                 subjects=frozenset(manifest["subjects"]),
                 facts=manifest["facts"],
                 novelty=_load_novelty(folder, manifest["novelty"]),
+                reference=_load_reference(folder) if manifest["reference"] else None,
             )
             bundle._check(manifest)
         except FusionError:
@@ -217,6 +224,9 @@ class ModelBundle:
         row = np.zeros((1, len(self.columns)), np.float32)
         if self.novelty is not None and not np.isfinite(self.novelty.distance(row)).all():
             raise BundleError("the model gives no distance from its training cells")
+        known = self.reference
+        if known is not None and (len(known.counts), len(known.typical)) != (len(self.classes), len(self.columns)):
+            raise BundleError("the model's training cells had other classes or features")
         proba = self.model.predict_proba(row)
         if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
             raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
@@ -325,6 +335,12 @@ def _load_novelty(folder: Path, values: Mapping[str, Any] | None) -> Novelty | N
     from safetensors.numpy import load
 
     return Novelty.from_state(values, load((folder / "novelty.safetensors").read_bytes()))
+
+
+def _load_reference(folder: Path) -> Reference:
+    from safetensors.numpy import load
+
+    return Reference.from_state(load((folder / "reference.safetensors").read_bytes()))
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

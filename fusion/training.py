@@ -26,6 +26,7 @@ from fusion.pictured import UNFINISHED, Training, build, check_board, dataset_vi
 from fusion.plans import make_plan
 from fusion.plugins import Classifier, Extractor
 from fusion.provenance import check_unseen, trained_on
+from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
 from fusion.store import FeatureStore
@@ -141,6 +142,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
             {name: part for name, part in table.blocks.items() if crossfit is None or name != BLOCK},
             seed=config.seed,
         ),
+        reference=learn_reference(table.X, table.y, model.classes) if table.columns else None,
     )
     bundle.save(config.output)
     if crossfit is not None:
