@@ -390,6 +390,39 @@ def predict(
 
 
 @command(
+    click.argument("model", type=PATH),
+    click.argument("images", type=PATH, nargs=-1, required=True),
+    click.option("-o", "--output", type=PATH, help="Folder for the figures and the page."),
+    click.option("--data", type=PATH, help="The training data, to show the cells most like each."),
+    click.option("--top", type=int, metavar="N", help="Features shown for a class, and as many against  [default: 6]."),
+    JOBS,
+    STORE,
+    CONFIG,
+)
+def explain(
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, images: tuple[Path, ...], **given: Any
+) -> tuple[Fault, ...]:
+    """Show why a MODEL calls each cell in IMAGES what it does.
+
+    A figure a cell (SVG and PNG), and one page: outlines, where a network looks, the features that speak for and
+    against, with the training cells' values, and what each block adds.
+    """
+    from fusion.config import ExplainConfig, build_config
+    from fusion.explaining import explain
+
+    options = {"images": list(images), **given}
+    config = build_config(ExplainConfig, file=file, settings=settings, options=options)
+    explained = explain(config, screen.progress)
+    for note in explained.predictions.notes:
+        screen.note(note)
+    for each in explained.shown:
+        screen.line(f"{each.found.name}: {each.found.verdict}")
+    screen.line(f"page {explained.page}, and a figure a cell beside it")
+    screen.json({"page": str(explained.page), "explanations": [each.to_json() for each in explained.shown]})
+    return explained.faults
+
+
+@command(
     DATA,
     click.option("--classifiers", "compare", metavar="A,B", help="Classifiers  [default: svm,xgb,logreg]."),
     FEATURES,

@@ -135,7 +135,7 @@ def _by_asking(
     scores = score(variants)
     base, parts = _block_values(score, blocks, features, typical)
     return Attribution(
-        target, float(scores[-1]), base, scores[-1] - scores[:-1], parts, False, "one feature at a time",
+        target, float(scores[-1]), base, scores[-1] - scores[:-1], parts, False, "asking about one feature at a time",
         "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
         "that say the same stand in for each other, so each seems to matter less than they do together, and the bars "
         "do not add up. Blocks do (Shapley values, from a cell of training medians"

@@ -83,14 +83,19 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     BundleError : the model cannot be read.
     DatasetError : a path that is nothing Fusion can read.
     """
-    bundle = load_model(config.model)
-    dataset = collect(config.images, config.store, progress)
-    store = FeatureStore(config.store)
+    return ask(load_model(config.model), config.images, config.store, config.jobs, progress)[1]
+
+
+def ask(
+    bundle: PicturedBundle, images: Sequence[Path], store: Path | None, jobs: int, progress: Progress | None = None
+) -> tuple[Dataset, Predictions]:
+    """What ``images`` hold, and what a model says of it; see ``predict``."""
+    dataset = collect(images, store, progress)
     found = gather(
-        dataset, bundle.extractors, bundle.model.classifier, store,
-        jobs=config.jobs, progress=progress, blocks=bundle.blocks,
+        dataset, bundle.extractors, bundle.model.classifier, FeatureStore(store),
+        jobs=jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
-    return judge_gathered(bundle, found, dataset.root, dataset.notes)
+    return dataset, judge_gathered(bundle, found, dataset.root, dataset.notes)
 
 
 def predict_cells(bundle: PicturedBundle, cells: Sequence[Cell], names: Sequence[str]) -> Predictions:
