@@ -41,7 +41,12 @@ def explanation_figure(found: Explanation) -> Figure:
     figure = Figure(figsize=(10.5, high))
     top = 1 - 0.62 / high
     figure.text(
-        0.02, 1 - 0.28 / high, _plain(f"{found.name}: {found.verdict}"), fontsize=13, weight="bold", va="center"
+        0.02,
+        1 - 0.28 / high,
+        _plain(f"{_ending(found.name)}: {found.verdict}"),
+        fontsize=13,
+        weight="bold",
+        va="center",
     )
     figure.text(0.02, 1 - 0.52 / high, _plain(found.warning or _others(found)), fontsize=9, va="center",
                 color=AGAINST if found.warning else "0.35")  # fmt: skip
@@ -139,7 +144,7 @@ def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
 def _bars(axes: Axes, values: Sequence[float]) -> None:
     axes.barh(range(len(values)), values, height=0.62, color=[FOR if value > 0 else AGAINST for value in values])
     axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(values)) - 0.5, -0.5)
     # Symmetric, so that for and against can be set side by side.
     reach = 1.1 * max((abs(value) for value in values), default=1.0) or 1.0
     axes.set_xlim(-reach, reach)
@@ -152,6 +157,11 @@ def _others(found: Explanation) -> str:
     others = [f"{label} {p:.3f}" for label, p in zip(found.classes, found.proba, strict=True) if label != found.called]
     like = "" if found.distance is None else f"; like the training cells ({found.distance:.2f} of the usual distance)"
     return f"{', '.join(others)}{like}. For research: not a diagnosis."
+
+
+def _ending(name: str) -> str:
+    """The end of a name that is too long: it is told from others by that."""
+    return name if len(name) <= _TITLE else f"...{name[3 - _TITLE :]}"
 
 
 def _fitting(text: str) -> str:

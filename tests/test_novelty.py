@@ -11,29 +11,11 @@ from sklearn.covariance import LedoitWolf
 
 import cli
 from fusion.cells import decode_picture, make_cell, read_bytes
-from fusion.config import PredictConfig, TrainConfig
+from fusion.config import PredictConfig
 from fusion.novelty import RATE, learn_novelty, spread_of
 from fusion.pictured import load_model
 from fusion.prediction import predict, predict_cells
-from fusion.synthetic import SyntheticDesign, synthesize
-from fusion.training import train
 from tests.conftest import write_image
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Boosted trees on the three handcrafted blocks of 160 cells of 20 subjects."""
-    root = tmp_path_factory.mktemp("novelty")
-    cells = synthesize(root / "cells", SyntheticDesign(subjects=20, cells_per_subject=8, seed=1))
-    train(TrainConfig(data=cells, output=root / "m", classifier="xgb", store=root / "store", splits=2))
-    return root / "m"
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """100 cells of 25 other subjects out of the same population."""
-    design = SyntheticDesign(subjects=25, cells_per_subject=4, seed=2)
-    return synthesize(tmp_path_factory.mktemp("fresh") / "cells", design)
 
 
 def changed(fresh, change, count=12):
@@ -75,17 +57,17 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_what_is_unlike_the_training_cells_is_flagged(model, fresh, kind):
+def test_what_is_unlike_the_training_cells_is_flagged(trees, fresh, kind):
     cells = changed(fresh, STRANGE[kind])
-    found = predict_cells(load_model(model), cells, [str(at) for at in range(len(cells))])
+    found = predict_cells(load_model(trees), cells, [str(at) for at in range(len(cells))])
     assert sum(found.unlike) >= 0.9 * len(cells)
     assert "unlike the training cells" in " ".join(found.notes)
 
 
-def test_fresh_cells_of_the_same_population_are_flagged_about_as_often_as_said(model, fresh):
-    found = predict(PredictConfig(model=model, images=[fresh]))
-    assert len(found) == 100
-    # 1 in 100 is expected; with 160 cells to set the threshold by, up to 5 of 100 are no surprise.
+def test_fresh_cells_of_the_same_population_are_flagged_about_as_often_as_said(trees, fresh, synthetic_store):
+    found = predict(PredictConfig(model=trees, images=[fresh], store=synthetic_store))
+    assert len(found) == 200
+    # 1 in 100 is expected; with 240 cells to set the threshold by, up to 4 more are no surprise.
     assert sum(found.unlike) / len(found) <= RATE + 0.04
 
 
@@ -126,20 +108,20 @@ def test_missing_and_absurd_values_give_a_distance_all_the_same():
     assert missing < 1 < absurd < np.inf
 
 
-def test_the_distance_survives_saving_to_the_bit(model, fresh):
-    first, again = load_model(model), load_model(model)
-    X = predict(PredictConfig(model=model, images=[next(fresh.rglob("*.bmp"))])).table.X
+def test_the_distance_survives_saving_to_the_bit(trees, fresh):
+    first, again = load_model(trees), load_model(trees)
+    X = predict(PredictConfig(model=trees, images=[next(fresh.rglob("*.bmp"))])).table.X
     assert_array_equal(first.novelty.distance(X), again.novelty.distance(X))
-    assert {path.name for path in model.iterdir()} >= {"novelty.safetensors", "model.json"}
+    assert {path.name for path in trees.iterdir()} >= {"novelty.safetensors", "model.json"}
 
 
-def test_every_output_tells_the_strange_cell(model, fresh, tmp_path):
+def test_every_output_tells_the_strange_cell(trees, fresh, tmp_path):
     import pandas as pd
 
     usual = sorted(fresh.rglob("*.bmp"))[0]
     rgb = decode_picture(read_bytes(usual))
     strange = write_image(tmp_path / "strange.png", debris(rgb))
-    words = ["predict", str(model), str(usual), str(strange)]
+    words = ["predict", str(trees), str(usual), str(strange)]
     shown = CliRunner().invoke(cli.fusion, words)
     assert shown.exit_code == 0, shown.stderr
     lines = [line for line in shown.stdout.splitlines() if "times the usual" in line]
