@@ -367,6 +367,7 @@ def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **giv
     click.argument("images", type=PATH, nargs=-1, required=True),
     click.option("--csv", type=PATH, help="Write the predictions as CSV."),
     click.option("--parquet", type=PATH, help="Write the predictions as Parquet."),
+    click.option("--explain", type=PATH, metavar="DIR", help="Explain every cell there, as fusion explain does."),
     JOBS,
     STORE,
     CONFIG,
@@ -386,6 +387,8 @@ def predict(
     config = build_config(PredictConfig, file=file, settings=settings, options=options)
     found = predict(config, screen.progress)
     screen.predictions(found, {"csv": config.csv, "parquet": config.parquet})
+    if config.explain is not None:
+        screen.note(f"page {config.explain / 'explanations.html'}, and a figure a cell beside it")
     return found.faults
 
 

@@ -35,6 +35,11 @@ _MEANING = (
     "They tell what the model used, not what makes a cell what it is; features that say the same share the credit."
 )
 
+_MAP = (
+    "The map is layer CAM (Jiang et al. 2021, IEEE Trans. Image Processing 30:5875-5888): coarse, it tells where in "
+    "the last feature map evidence for the class lies, not what that evidence is."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
@@ -130,6 +135,9 @@ def _by_asking(
     sees: bool,
 ) -> Attribution:
     d = len(features)
+    if not d:
+        score_alone = float(score(features[None])[0])
+        return Attribution(target, score_alone, score_alone, np.empty(0), {}, True, "the picture alone", _MAP)
     variants = np.repeat(features[None], d + 1, axis=0)
     variants[np.arange(d), np.arange(d)] = typical
     scores = score(variants)
@@ -139,7 +147,7 @@ def _by_asking(
         "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
         "that say the same stand in for each other, so each seems to matter less than they do together, and the bars "
         "do not add up. Blocks do (Shapley values, from a cell of training medians"
-        + (" in the same picture, which has no bar: see the map)." if sees else ")."),
+        + (f" in the same picture, which has no bar). {_MAP}" if sees else ")."),
     )  # fmt: skip
 
 
@@ -148,8 +156,6 @@ def _block_values(
 ) -> tuple[float, dict[str, float]]:
     """The score of the typical cell, and each block's Shapley value on the way from it to this cell."""
     names = list(blocks)
-    if not names:
-        return float(score(features[None])[0]), {}
 
     def worth(sets: Sequence[frozenset[str]]) -> dict[frozenset[str], _Floats]:
         rows = np.repeat(typical[None], len(sets), axis=0)

@@ -143,6 +143,7 @@ class PredictConfig(_Settings):
     images: list[Path] = Field(min_length=1, description="pictures, folders or tables")
     csv: Path | None = Field(None, description="write the predictions here")
     parquet: Path | None = Field(None, description="write the predictions here")
+    explain: Path | None = Field(None, description="explain every cell in this folder")
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 

@@ -18,7 +18,7 @@ from fusion.cells import Cell, CellError, read_cell
 from fusion.config import ExplainConfig
 from fusion.datasets import Dataset, Fault
 from fusion.errors import UsageError
-from fusion.explain import Explanation, explain_measured
+from fusion.explain import TOP, Explanation, explain_measured
 from fusion.explanation_figures import attention_overlay, explanation_figure, picture_with_outlines
 from fusion.extraction import Progress
 from fusion.files import write_atomically
@@ -95,7 +95,7 @@ def write_explanations(
     predictions: Predictions,
     folder: Path,
     *,
-    top: int,
+    top: int = TOP,
     gallery: Gallery | None = None,
     progress: Progress | None = None,
 ) -> Explained:

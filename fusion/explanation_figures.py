@@ -39,33 +39,27 @@ def explanation_figure(found: Explanation) -> Figure:
     limits = textwrap.wrap(f"By {found.attribution.method}. {found.attribution.limits}", _LINE)
     high = 1.5 + 0.46 * rows + 0.16 * len(limits)
     figure = Figure(figsize=(10.5, high))
-    top = 1 - 0.62 / high
-    figure.text(
-        0.02,
-        1 - 0.28 / high,
-        _plain(f"{_ending(found.name)}: {found.verdict}"),
-        fontsize=13,
-        weight="bold",
-        va="center",
-    )
+    top, foot = 1 - 0.62 / high, (0.65 + 0.16 * len(limits)) / high
+    heading = _plain(f"{_ending(found.name)}: {found.verdict}")
+    figure.text(0.02, 1 - 0.28 / high, heading, fontsize=13, weight="bold", va="center")
     figure.text(0.02, 1 - 0.52 / high, _plain(found.warning or _others(found)), fontsize=9, va="center",
                 color=AGAINST if found.warning else "0.35")  # fmt: skip
-    foot = (0.2 + 0.16 * len(limits)) / high
     figure.text(0.02, 0.08 / high, "\n".join(limits), fontsize=7.5, color="0.35", va="bottom", linespacing=1.2)
-    left = figure.add_gridspec(
-        2 if found.attention is None else 3, 1, left=0.02, right=0.26, top=top, bottom=foot + 0.45 / high,
+    if not found.attribution.blocks:  # pictures alone, side by side
+        places = figure.add_gridspec(1, 2, left=0.02, right=0.8, top=top - 0.1 / high, bottom=foot, wspace=0.1)
+        _picture(figure.add_subplot(places[0]), found)
+        if found.attention is not None:
+            _attention(figure.add_subplot(places[1]), found)
+        return figure
+    places = figure.add_gridspec(
+        2 if found.attention is None else 3, 1, left=0.02, right=0.26, top=top, bottom=foot,
         height_ratios=[3, 1.6] if found.attention is None else [3, 3, 1.6], hspace=0.3,
     )  # fmt: skip
-    _picture(figure.add_subplot(left[0]), found)
+    _picture(figure.add_subplot(places[0]), found)
     if found.attention is not None:
-        _attention(figure.add_subplot(left[1]), found)
-    blocks = figure.add_subplot(left[-1])
-    if found.attribution.blocks:
-        _blocks(blocks, found)
-    else:
-        blocks.axis("off")
-    right = figure.add_axes((0.74, foot + 0.45 / high, 0.24, top - foot - 0.45 / high))
-    _reasons(right, found, rows)
+        _attention(figure.add_subplot(places[1]), found)
+    _blocks(figure.add_subplot(places[-1]), found)
+    _reasons(figure.add_axes((0.74, foot, 0.24, top - foot)), found, rows)
     return figure
 
 
@@ -91,7 +85,7 @@ def _picture(axes: Axes, found: Explanation) -> None:
     axes.set_anchor("NW")
     axes.axis("off")
     for at, (word, colour) in enumerate((("cell", CELL_COLOUR), ("nucleus", NUCLEUS_COLOUR))):
-        axes.text(0.28 * at, -0.02, f"\u2014 {word}", transform=axes.transAxes, fontsize=8, va="top",
+        axes.text(0.35 * at, -0.02, f"\u2014 {word}", transform=axes.transAxes, fontsize=8, va="top",
                   color=[part / 255 for part in colour], weight="bold")  # fmt: skip
 
 
@@ -106,11 +100,11 @@ def _attention(axes: Axes, found: Explanation) -> None:
 def _blocks(axes: Axes, found: Explanation) -> None:
     parts = sorted(found.attribution.blocks.items(), key=lambda part: -abs(part[1]))
     _bars(axes, [value for _, value in parts])
-    axes.set_yticks(range(len(parts)), [_plain(name) for name, _ in parts], fontsize=8)
-    axes.tick_params(axis="y", length=0, pad=-2)
-    # Names inside, over the bars: outside there is no room for them.
-    for label in axes.get_yticklabels():
-        label.set(horizontalalignment="left", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
+    axes.set_yticks([])
+    # Names on the side that a bar leaves free.
+    for at, (name, value) in enumerate(parts):
+        axes.text(0.48 if value > 0 else 0.52, at, _plain(name), transform=axes.get_yaxis_transform(), fontsize=8,
+                  va="center", ha="right" if value > 0 else "left")  # fmt: skip
     score, base = found.attribution.score, found.attribution.base
     axes.set_title(f"blocks: from {base:.2f} to {score:.2f}", fontsize=9, loc="left", pad=3)
     axes.tick_params(axis="x", labelsize=7)
@@ -132,11 +126,6 @@ def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
     unit = "log-odds" if len(found.classes) == 2 else "score"
     axes.set_xlabel(_plain(f"{unit} for {found.called}"), fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
-    if not shown:
-        axes.axis("off")
-        axes.text(-0.04, 0, "no features: this model sees the picture alone", transform=axes.get_yaxis_transform(),
-                  ha="right", fontsize=9, color="0.35")  # fmt: skip
-        return
     axes.set_title(_plain(f"against {found.called}"), fontsize=9, loc="left", color=AGAINST, pad=3)
     axes.set_title(_plain(f"for {found.called}"), fontsize=9, loc="right", color=FOR, pad=3)
 
@@ -144,7 +133,7 @@ def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
 def _bars(axes: Axes, values: Sequence[float]) -> None:
     axes.barh(range(len(values)), values, height=0.62, color=[FOR if value > 0 else AGAINST for value in values])
     axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_ylim(max(1, len(values)) - 0.5, -0.5)
+    axes.set_ylim(len(values) - 0.5, -0.5)
     # Symmetric, so that for and against can be set side by side.
     reach = 1.1 * max((abs(value) for value in values), default=1.0) or 1.0
     axes.set_xlim(-reach, reach)

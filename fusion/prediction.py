@@ -82,8 +82,18 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     ------
     BundleError : the model cannot be read.
     DatasetError : a path that is nothing Fusion can read.
+    UsageError : ``explain`` is a folder that cannot be written.
     """
-    return ask(load_model(config.model), config.images, config.store, config.jobs, progress)[1]
+    bundle = load_model(config.model)
+    if config.explain is not None:
+        from fusion.explaining import check_folder, write_explanations  # draws; predicting alone does not
+
+        check_folder(config.explain)
+    dataset, found = ask(bundle, config.images, config.store, config.jobs, progress)
+    if config.explain is not None and len(found):
+        explained = write_explanations(bundle, dataset, found, config.explain, progress=progress)
+        return replace(found, faults=explained.faults)
+    return found
 
 
 def ask(

@@ -189,6 +189,16 @@ def test_figures_and_page_are_written_for_every_cell(models, fresh, tmp_path):
     assert page.count('alt="The cell') == 2
 
 
+def test_predict_explains_on_the_way(models, picture, tmp_path):
+    told = fusion("predict", models("xgb"), picture, "--explain", tmp_path / "one", "--json")
+    assert told.exit_code == 0, told.stderr
+    assert len(json.loads(told.stdout)["predictions"]) == 1
+    fusion("explain", models("xgb"), picture, "-o", tmp_path / "two")
+    first, second = ({path.name: path.read_bytes() for path in (tmp_path / at).iterdir()} for at in ("one", "two"))
+    assert first == second
+    assert len(first) == 3
+
+
 def test_a_strange_cell_is_warned_of_on_figure_and_page(models, tmp_path):
     strange = write_image(tmp_path / "disc.png", paint(1))
     done = fusion("explain", models("xgb"), strange, "-o", tmp_path / "why")
@@ -252,6 +262,22 @@ def test_a_network_shows_where_it_looks_and_what_its_blocks_add(models, picture)
     assert found.attribution.score == pytest.approx(np.log(p / (1 - p)), abs=1e-4)
     assert found.attribution.base + sum(found.attribution.blocks.values()) == pytest.approx(found.attribution.score)
     assert render(explanation_figure(found), "png")[:4] == b"\x89PNG"
+    assert "coarse" in found.attribution.limits
+
+
+def test_a_network_of_pictures_alone_shows_its_map(synthetic, synthetic_store, picture, tmp_path):
+    settings = {"neural": NETWORK}
+    given = {"data": synthetic, "store": synthetic_store, "splits": 2, "bootstrap": 100, "jobs": 1, "holdout": True}
+    train(TrainConfig(output=tmp_path / "m", classifier="neural", features=["none"], classifiers=settings, **given))
+    found = explain_cell(load_model(tmp_path / "m"), read_cell(picture), "cell")
+    assert found.reasons == ()
+    assert found.distance is None
+    assert found.attribution.blocks == {}
+    assert found.attention.max() <= 1
+    assert "where the network looks" in render(explanation_figure(found), "svg").decode()
+    told = fusion("predict", tmp_path / "m", picture)
+    assert told.exit_code == 0, told.stderr
+    assert "unknown" in told.stdout
 
 
 def test_asking_a_network_about_variants_of_one_cell_is_asking_it_about_so_many_cells(models, picture):
