@@ -368,49 +368,63 @@ def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **giv
     click.argument("model", type=PATH),
     click.argument("images", type=PATH, nargs=-1, required=True),
     click.option("--csv", type=PATH, help="Write the predictions as CSV."),
+    click.option("--parquet", type=PATH, help="Write the predictions as Parquet."),
+    click.option("--explain", type=PATH, metavar="DIR", help="Explain every cell there, as fusion explain does."),
     JOBS,
     STORE,
     CONFIG,
 )
 def predict(
-    screen: Screen, file: Path | None, settings: tuple[str, ...], *, model: Path, images: tuple[Path, ...],
-    csv: Path | None, jobs: int | None, store: Path | None,
-) -> tuple[Fault, ...]:  # fmt: skip
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, images: tuple[Path, ...], **given: Any
+) -> tuple[Fault, ...]:
     """Class and probability of every cell in IMAGES.
 
-    IMAGES are pictures, folders of pictures, or tables.
+    IMAGES are pictures, folders of pictures, C-NMC trees or tables, in any number. Where subjects are known, each is
+    also called as a whole: by the mean probability of its cells, and by their majority.
     """
     from fusion.config import PredictConfig, build_config
-    from fusion.files import write_atomically
     from fusion.prediction import predict
-    from fusion.results import fault_row
 
-    options = {"model": model, "images": list(images), "csv": csv, "jobs": jobs, "store": store}
+    options = {"images": list(images), **given}
     config = build_config(PredictConfig, file=file, settings=settings, options=options)
     found = predict(config, screen.progress)
-    rows = found.to_frame()
-    if config.csv is not None:
-        write_atomically(config.csv, rows.to_csv(index=False).encode())
-        screen.line(f"{len(rows)} predictions written to {config.csv}")
-    else:
-        screen.table(
-            ["picture", "class", *found.classes],
-            [
-                [name, label, *(f"{p:.3f}" for p in proba)]
-                for name, label, proba in zip(found.table.names, found.predicted, found.proba, strict=True)
-            ],
-        )
-    screen.json(
-        {
-            "classes": list(found.classes),
-            "predictions": [
-                {"name": name, "class": label, "probability": dict(zip(found.classes, proba.tolist(), strict=True))}
-                for name, label, proba in zip(found.table.names, found.predicted, found.proba, strict=True)
-            ],
-            "faults": [fault_row(fault, found.root) for fault in found.faults],
-        }
-    )
+    screen.predictions(found, {"csv": config.csv, "parquet": config.parquet})
+    if config.explain is not None:
+        screen.note(f"page {config.explain / 'explanations.html'}, and a figure a cell beside it")
     return found.faults
+
+
+@command(
+    click.argument("model", type=PATH),
+    click.argument("images", type=PATH, nargs=-1, required=True),
+    click.option("-o", "--output", type=PATH, help="Folder for the figures and the page."),
+    click.option("--data", type=PATH, help="The training data, to show the cells most like each."),
+    click.option("--top", type=int, metavar="N", help="Features shown for a class, and as many against  [default: 6]."),
+    JOBS,
+    STORE,
+    CONFIG,
+)
+def explain(
+    screen: Screen, file: Path | None, settings: tuple[str, ...], *, images: tuple[Path, ...], **given: Any
+) -> tuple[Fault, ...]:
+    """Show why a MODEL calls each cell in IMAGES what it does.
+
+    A figure a cell (SVG and PNG), and one page: outlines, where a network looks, the features that speak for and
+    against, with the training cells' values, and what each block adds.
+    """
+    from fusion.config import ExplainConfig, build_config
+    from fusion.explaining import explain
+
+    options = {"images": list(images), **given}
+    config = build_config(ExplainConfig, file=file, settings=settings, options=options)
+    explained = explain(config, screen.progress)
+    for note in explained.predictions.notes:
+        screen.note(note)
+    for each in explained.shown:
+        screen.line(f"{each.found.name}: {each.found.verdict}")
+    screen.line(f"page {explained.page}, and a figure a cell beside it")
+    screen.json({"page": str(explained.page), "explanations": [each.to_json() for each in explained.shown]})
+    return explained.faults
 
 
 @command(

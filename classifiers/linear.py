@@ -87,6 +87,14 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return logistic(graph, rows, self.model_)
 
+    def linear_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """float64 (classes, d) and (classes,): each class's margin is ``weights @ x + intercept``."""
+        check_is_fitted(self)
+        weights, intercept = self.model_.coef_, self.model_.intercept_
+        if len(weights) == 1:
+            return np.concatenate([-weights, weights]), np.concatenate([-intercept, intercept])
+        return weights, intercept
+
     def save(self, folder: Path) -> None:
         """Write ``logreg.skops``, without pickle."""
         save_sklearn(self, folder / "logreg.skops")

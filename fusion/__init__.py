@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fusion.datasets import Dataset as Dataset
     from fusion.datasets import load_dataset as load
     from fusion.errors import FusionError as FusionError
+    from fusion.explain import explain_cell as explain_cell
     from fusion.extraction import extract as extract
     from fusion.layer import FusionLayer as FusionLayer
     from fusion.model import fit_model as fuse
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fusion.plugins import build_extractor as extractor
     from fusion.prediction import evaluate as evaluate
     from fusion.prediction import predict as predict
+    from fusion.prediction import predict_cells as predict_cells
     from fusion.results import Result as Result
     from fusion.store import FeatureStore as FeatureStore
     from fusion.synthetic import synthesize as synthesize
@@ -54,11 +56,13 @@ _PUBLIC = {
     "ablate": ("fusion.ablation", "ablate"),
     "classifier": ("fusion.plugins", "build_classifier"),
     "evaluate": ("fusion.prediction", "evaluate"),
+    "explain_cell": ("fusion.explain", "explain_cell"),
     "extract": ("fusion.extraction", "extract"),
     "extractor": ("fusion.plugins", "build_extractor"),
     "fuse": ("fusion.model", "fit_model"),
     "load": ("fusion.datasets", "load_dataset"),
     "predict": ("fusion.prediction", "predict"),
+    "predict_cells": ("fusion.prediction", "predict_cells"),
     "synthesize": ("fusion.synthetic", "synthesize"),
     "train": ("fusion.training", "train"),
 }

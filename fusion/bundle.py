@@ -26,12 +26,14 @@ from fusion.cells import PREPARATION
 from fusion.errors import FusionError
 from fusion.files import file_sha256, sha256, write_atomically
 from fusion.model import FusedModel
+from fusion.novelty import Novelty
 from fusion.parts import columns_of, source
 from fusion.plugins import Extractor
+from fusion.reference import Reference
 from fusion.table import FeatureTable
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 2
+FORMAT = 3
 
 MANIFEST = "model.json"
 
@@ -63,6 +65,8 @@ class ModelBundle:
     positive : the class that sensitivity is about, None for more than two classes.
     image_keys, subjects : content hashes of the pictures trained on, and hashed subject ids (see ``subject_hash``).
     facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
+    novelty : tells cells that are unlike the training cells; None for a model without features.
+    reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
     """
 
     model: FusedModel
@@ -73,6 +77,8 @@ class ModelBundle:
     image_keys: frozenset[str]
     subjects: frozenset[str]
     facts: Mapping[str, Any]
+    novelty: Novelty | None = None
+    reference: Reference | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -130,11 +136,14 @@ class ModelBundle:
         self.model.classifier.save(folder / "classifier")
         layer = None
         if self.model.layer is not None:
-            from safetensors.numpy import save
-
-            arrays = {name: np.ascontiguousarray(array) for name, array in self.model.layer.state().items()}
-            write_atomically(folder / "layer.safetensors", save(arrays))
+            _write_arrays(folder / "layer.safetensors", self.model.layer.state())
             layer = _plain(self.model.layer.get_params())
+        novelty = None
+        if self.novelty is not None:
+            novelty, arrays = self.novelty.state()
+            _write_arrays(folder / "novelty.safetensors", arrays)
+        if self.reference is not None:
+            _write_arrays(folder / "reference.safetensors", self.reference.state())
         manifest = {
             "format": FORMAT,
             "classes": self.classes,
@@ -144,6 +153,8 @@ class ModelBundle:
             "layer": layer,
             "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
             "threshold": self.model.cut,
+            "novelty": None if novelty is None else _plain(novelty),
+            "reference": self.reference is not None,
             "extractors": [_describe(extractor, folder) for extractor in self.extractors],
             "image_keys": sorted(self.image_keys),
             "subjects": sorted(self.subjects),
@@ -186,6 +197,8 @@ class ModelBundle:
                 image_keys=frozenset(manifest["image_keys"]),
                 subjects=frozenset(manifest["subjects"]),
                 facts=manifest["facts"],
+                novelty=_load_novelty(folder, manifest["novelty"]),
+                reference=_load_reference(folder) if manifest["reference"] else None,
             )
             bundle._check(manifest)
         except FusionError:
@@ -208,7 +221,13 @@ class ModelBundle:
                 found=f"{len(given)} features, without {', '.join(map(str, missing[:3]))}",
                 expected=f"{len(self.columns)} features",
             )
-        proba = self.model.predict_proba(np.zeros((1, len(self.columns)), np.float32))
+        row = np.zeros((1, len(self.columns)), np.float32)
+        if self.novelty is not None and not np.isfinite(self.novelty.distance(row)).all():
+            raise BundleError("the model gives no distance from its training cells")
+        known = self.reference
+        if known is not None and (len(known.counts), len(known.typical)) != (len(self.classes), len(self.columns)):
+            raise BundleError("the model's training cells had other classes or features")
+        proba = self.model.predict_proba(row)
         if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
             raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
 
@@ -310,6 +329,26 @@ def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> Any:
     return FusionLayer.from_state(params, load((folder / "layer.safetensors").read_bytes()))
 
 
+def _load_novelty(folder: Path, values: Mapping[str, Any] | None) -> Novelty | None:
+    if values is None:
+        return None
+    from safetensors.numpy import load
+
+    return Novelty.from_state(values, load((folder / "novelty.safetensors").read_bytes()))
+
+
+def _load_reference(folder: Path) -> Reference:
+    from safetensors.numpy import load
+
+    return Reference.from_state(load((folder / "reference.safetensors").read_bytes()))
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    from safetensors.numpy import save
+
+    write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
@@ -322,7 +361,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged", found=str(error)) from error
     if version != FORMAT or not isinstance(files, dict):
-        raise BundleError(f"{folder} has model format {version!r}", expected=str(FORMAT))
+        raise BundleError(
+            f"{folder} has model format {version!r}",
+            expected=str(FORMAT),
+            do="Train it again with this version of Fusion.",
+        )
     return manifest
 
 

@@ -149,6 +149,20 @@ class PredictConfig(_Settings):
     model: Path = Field(description="folder of a model")
     images: list[Path] = Field(min_length=1, description="pictures, folders or tables")
     csv: Path | None = Field(None, description="write the predictions here")
+    parquet: Path | None = Field(None, description="write the predictions here")
+    explain: Path | None = Field(None, description="explain every cell in this folder")
+    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+
+class ExplainConfig(_Settings):
+    """fusion explain"""
+
+    model: Path = Field(description="folder of a model")
+    images: list[Path] = Field(min_length=1, description="pictures, folders or tables")
+    output: Path = Field(description="folder for the figures and the page")
+    top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
+    data: Path | None = Field(None, description="the training data, to show the cells most like each")
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 

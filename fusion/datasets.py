@@ -20,7 +20,7 @@ from fusion.readers import DatasetError, Listed
 from fusion.splits import merge_groups
 from fusion.store import default_store
 
-__all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset"]
+__all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset", "load_pictures"]
 
 
 @dataclass(frozen=True, slots=True)  # slots: a million of them are held at once
@@ -168,7 +168,7 @@ def load_dataset(
     path = Path(path)
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
-    index = FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
+    index = _index_of(path, store)
     contents = index.look_up([entry.path for entry in listed], progress=progress)
     with_mask = [at for at, entry in enumerate(listed) if entry.mask_path is not None]
     masks = dict(
@@ -187,6 +187,42 @@ def load_dataset(
         )
     root = path if path.is_dir() else path.parent
     return Dataset(root, layout, tuple(samples), tuple(faults), tuple(notes))
+
+
+def load_pictures(
+    paths: Sequence[Path], *, store: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Pictures that are named one by one, in this order; names of C-NMC's tell label and subject.
+
+    ``store`` and ``progress`` are those of ``load_dataset``. What the pictures of a folder hold is remembered where
+    ``load_dataset`` remembers it for that folder.
+
+    Raises
+    ------
+    DatasetError : a file that is not there.
+    """
+    listed = [entry for path in paths for entry in readers.read_listing(path)[1]]
+    contents: dict[Path, Content] = {}
+    for folder in dict.fromkeys(path.parent for path in paths):
+        inside = [path for path in paths if path.parent == folder]
+        before = len(contents)
+
+        def tell(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, len(paths))
+
+        contents |= zip(inside, _index_of(folder, store).look_up(inside, progress=tell), strict=True)
+    read = [_sample(entry, contents[entry.path], None) for entry in listed]
+    return Dataset(
+        root=paths[0].parent if len(paths) == 1 else Path(),
+        layout="folder",
+        samples=tuple(each for each in read if isinstance(each, Sample)),
+        faults=tuple(each for each in read if isinstance(each, Fault)),
+    )
+
+
+def _index_of(path: Path, store: Path | None) -> FileIndex:
+    return FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
 
 
 def content_key(image_key: str, mask_key: str | None) -> str:

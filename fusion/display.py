@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -17,6 +18,9 @@ from rich.text import Text
 
 from fusion.datasets import Fault
 from fusion.results import LABELS, METRICS, Result, called, describe_split, interval
+
+if TYPE_CHECKING:
+    from fusion.predictions import Predictions
 
 #: Faults and comparisons shown one by one; the rest is counted. A screen holds about twice as many lines.
 _SHOWN = 20
@@ -138,6 +142,32 @@ class Screen:
         self.table(["features", "classifier", "balanced accuracy", "AUROC"], rows, title)
         if len(ranked) > _SHOWN:
             self.line(f"and {len(ranked) - _SHOWN} more in table.csv")
+
+    def predictions(self, found: Predictions, files: Mapping[str, Path | None]) -> None:
+        """Every cell, in a table or in these files by kind; every subject; and what has to be known about them.
+
+        Raises
+        ------
+        PredictionError : there is none; faults have been shown.
+        UsageError : a file cannot be written.
+        """
+        from fusion.predictions import cell_rows, subject_rows
+
+        for kind, path in files.items():
+            if path is not None:
+                found.save(path, kind)
+                self.line(f"{len(found)} predictions written to {path}")
+        if len(found) and not any(files.values()):
+            self.table(*cell_rows(found))
+        if calls := found.by_subject:
+            self.line()
+            self.table(*subject_rows(found, calls))
+        self.json(found.to_json())
+        if not len(found):
+            self.faults(found.faults)
+        found.check()
+        for note in found.notes:
+            self.note(note)
 
     def json(self, value: Any) -> None:
         """The result for a machine."""

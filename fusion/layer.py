@@ -130,6 +130,24 @@ class FusionLayer(TransformerMixin, BaseEstimator):
         rows: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         return np.hstack([self._apply(block, rows[:, block.columns]) for block in self._blocks])
 
+    def shares(self, X: ArrayLike, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64 (n, d): what each incoming column adds to ``transform(X) @ weights``, which is the sum over columns.
+
+        Exact through a PCA too, since it is linear in the scaled columns. Columns in no block add 0.
+        """
+        check_is_fitted(self)
+        rows: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        found, start = np.zeros(rows.shape), 0
+        for block in self._blocks:
+            width = len(block.columns) if block.components is None else len(block.components)
+            own = weights[start : start + width] * block.weight
+            scaled = self._apply(replace(block, components=None, weight=1.0), rows[:, block.columns])
+            if block.components is not None:
+                scaled, own = scaled - block.mean, block.components.T @ own
+            found[:, block.columns] = scaled * own
+            start += width
+        return found
+
     def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> NDArray[np.object_]:
         """object (d_out,): ``block.feature``, or ``block.pc0``, ``block.pc1`` and so on where a PCA was asked for."""
         check_is_fitted(self)

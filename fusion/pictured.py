@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from fusion import plugins
 from fusion.bundle import ModelBundle
+from fusion.cells import Cell
 from fusion.checkpoint import forget_unfinished
 from fusion.datasets import Dataset, Fault
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.files import write_atomically
 from fusion.inputs import CellInputs
+from fusion.measuring import check_rows
 from fusion.model import FusedModel, build_seeded, takes_pictures
 from fusion.parts import regrouped
 from fusion.picture_map import look
@@ -252,3 +254,35 @@ def build(name: str, params: Mapping[str, Any] | None) -> Classifier:
             reason = " ".join(str(error).split())
             raise UsageError(f"wrong setting of classifier '{name}'", found=reason) from error
     return classifier
+
+
+# ---- cells in memory -------------------------------------------------------------------------------------------------
+
+
+def gather_cells(bundle: ModelBundle, cells: Sequence[Cell], names: Sequence[str]) -> Gathered:
+    """Measure and look at cells in memory, as ``gather`` does with those of a data set; nothing is kept.
+
+    ``names`` stand for the cells in table and faults, and for their subjects' groups: each is its own.
+    """
+    rows: list[list[NDArray[np.float32]]] = []
+    kept: list[int] = []
+    faults: list[Fault] = []
+    for at, (cell, name) in enumerate(zip(cells, names, strict=True)):
+        try:
+            # By themselves, so that one that cannot be measured stops no other.
+            rows.append([check_rows(extractor, extractor.extract([cell]), 1)[0] for extractor in bundle.extractors])
+        except Exception as error:  # any trouble of a measurement is the cell's, as in fusion.measuring
+            faults.append(Fault(Path(name), "extract", f"{type(error).__name__}: {error}"))
+        else:
+            kept.append(at)
+    columns = [f"{e.name}.{feature}" for e in bundle.extractors for feature in e.feature_names()]
+    X = np.array([np.concatenate(row) if row else [] for row in rows], np.float32).reshape(len(kept), len(columns))
+    unknown = (None,) * len(kept)
+    own = tuple(names[at] for at in kept)
+    table = FeatureTable(X, tuple(columns), own, own, own, unknown, unknown, unknown, np.arange(len(kept)), False)
+    table = regrouped(table, bundle.blocks)
+    classifier = bundle.model.classifier
+    if not takes_pictures(classifier):
+        return Gathered(table, None, tuple(faults))
+    seen = classifier.eye()([cells[at] for at in kept])  # type: ignore[attr-defined]
+    return Gathered(table, CellInputs(table.X, table.blocks, seen), tuple(faults))

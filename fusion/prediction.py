@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.bundle import ModelBundle, subject_hash
+from fusion.cells import Cell
 from fusion.config import EvaluateConfig, PredictConfig, write_config
-from fusion.datasets import Dataset, Fault, load_dataset
+from fusion.datasets import Dataset, load_dataset, load_pictures
 from fusion.errors import UsageError
 from fusion.extraction import Progress
-from fusion.metrics import called
-from fusion.pictured import gather, load_model
+from fusion.files import printable
+from fusion.pictured import Gathered, PicturedBundle, gather, gather_cells, load_model
+from fusion.predictions import Predictions
 from fusion.provenance import check_unseen
+from fusion.readers import is_picture
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
 from fusion.splits import LeakageError, Split
 from fusion.store import FeatureStore
-from fusion.table import FeatureTable
 from fusion.training import facts, load_labelled
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Class probabilities of n cells.
-
-    ``proba`` is float64 (n, classes); ``table`` says who the rows are; ``faults`` are the pictures skipped; from a
-    probability ``cut`` on of the class ``positive``, a cell is called that.
-    """
-
-    table: FeatureTable
-    classes: tuple[str, ...]
-    proba: NDArray[np.float64]
-    faults: tuple[Fault, ...]
-    root: Path
-    positive: str | None = None
-    cut: float | None = None
-
-    @property
-    def predicted(self) -> list[str]:
-        """The class that each cell is called: the most probable one, or by the model's threshold."""
-        cuts = None if self.cut is None else np.full(len(self.proba), self.cut)
-        column = None if self.positive is None else self.classes.index(self.positive)
-        return [self.classes[at] for at in called(self.proba, cuts, column)]
-
-    def to_frame(self) -> pd.DataFrame:
-        """DataFrame: name, key, class, and p_<class> for every class."""
-        import pandas as pd
-
-        head = {"name": self.table.names, "key": self.table.keys, "class": self.predicted}
-        return pd.DataFrame(head | {f"p_{label}": self.proba[:, at] for at, label in enumerate(self.classes)})
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result:
@@ -115,34 +82,103 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     ------
     BundleError : the model cannot be read.
     DatasetError : a path that is nothing Fusion can read.
+    UsageError : ``explain`` is a folder that cannot be written.
     """
     bundle = load_model(config.model)
-    dataset = _collect(config.images, config.store, progress)
-    store = FeatureStore(config.store)
+    if config.explain is not None:
+        from fusion.explaining import check_folder, write_explanations  # draws; predicting alone does not
+
+        check_folder(config.explain)
+    dataset, found = ask(bundle, config.images, config.store, config.jobs, progress)
+    if config.explain is not None and len(found):
+        explained = write_explanations(bundle, dataset, found, config.explain, progress=progress)
+        return replace(found, faults=explained.faults)
+    return found
+
+
+def ask(
+    bundle: PicturedBundle, images: Sequence[Path], store: Path | None, jobs: int, progress: Progress | None = None
+) -> tuple[Dataset, Predictions]:
+    """What ``images`` hold, and what a model says of it; see ``predict``."""
+    dataset = collect(images, store, progress)
     found = gather(
-        dataset, bundle.extractors, bundle.model.classifier, store,
-        jobs=config.jobs, progress=progress, blocks=bundle.blocks,
+        dataset, bundle.extractors, bundle.model.classifier, FeatureStore(store),
+        jobs=jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
+    return dataset, judge_gathered(bundle, found, dataset.root, dataset.notes)
+
+
+def predict_cells(bundle: PicturedBundle, cells: Sequence[Cell], names: Sequence[str]) -> Predictions:
+    """Class probabilities for cells in memory, called by these names; nothing is read, stored or remembered.
+
+    A cell that an extractor cannot measure becomes a fault, as it does in ``predict``.
+    """
+    return judge_gathered(bundle, gather_cells(bundle, cells, names), Path())
+
+
+def judge_gathered(bundle: PicturedBundle, found: Gathered, root: Path, remarks: Sequence[str] = ()) -> Predictions:
+    """What the model says of measured cells."""
     proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
     return Predictions(
-        found.table, tuple(bundle.classes), proba, found.faults, dataset.root, bundle.positive, bundle.model.cut
+        table=found.table,
+        classes=tuple(bundle.classes),
+        proba=proba,
+        faults=found.faults,
+        root=root,
+        positive=bundle.positive,
+        cut=bundle.model.cut,
+        calibrated=bundle.model.calibration is not None,
+        trained_on=np.array([key in bundle.image_keys for key in found.table.image_keys], bool),
+        distance=None if bundle.novelty is None else bundle.novelty.distance(found.table.X),
+        remarks=tuple(remarks),
     )
 
 
-def _collect(images: Sequence[Path], store: Path | None, progress: Progress | None) -> Dataset:
-    """One data set of all the paths; names stay as the user typed them."""
+def collect(images: Sequence[Path], store: Path | None = None, progress: Progress | None = None) -> Dataset:
+    """One data set of all the paths, in their order; names stay as the user typed them.
+
+    Pictures that are named one by one are of one source, and so are those of each folder or table. Subjects of several
+    sources that are called alike need not be the same person: they get the source's name in front.
+
+    Raises
+    ------
+    DatasetError : a path that is nothing Fusion can read.
+    """
 
     def tell(done: int, total: int) -> None:
         if progress is not None:
             progress("reading", done, total, 0)
 
-    parts = [load_dataset(path, part="all" if path.is_dir() else None, store=store, progress=tell) for path in images]
+    parts: list[tuple[str, Dataset]] = []
+    for loose, paths in groupby(images, key=lambda path: is_picture(path) and not path.is_dir()):
+        if loose:
+            parts.append(("", load_pictures(list(paths), store=store, progress=tell)))
+            continue
+        for path in paths:
+            part = "all" if path.is_dir() else None
+            parts.append((printable(path), load_dataset(path, part=part, store=store, progress=tell)))
+    if len(parts) == 1:
+        return parts[0][1]
+    sources: dict[str | None, set[str]] = {}
+    for source, dataset in parts:
+        for sample in dataset.samples:
+            sources.setdefault(sample.subject, set()).add(source)
+    shared = {subject for subject, known in sources.items() if subject is not None and len(known) > 1}
+    notes = [note for _, dataset in parts for note in dataset.notes]
+    if shared:
+        notes.append(f"{len(shared)} subjects are called alike in several inputs, and are kept apart.")
     return Dataset(
-        root=parts[0].root if len(parts) == 1 else Path(),
-        layout=parts[0].layout,
-        samples=tuple(sample for part in parts for sample in part.samples),
-        faults=tuple(fault for part in parts for fault in part.faults),
-        notes=tuple(note for part in parts for note in part.notes),
+        root=Path(),
+        layout=parts[0][1].layout,
+        samples=tuple(
+            replace(sample, subject=f"{source}: {sample.subject}" if source else sample.subject)
+            if sample.subject in shared
+            else sample
+            for source, dataset in parts
+            for sample in dataset.samples
+        ),
+        faults=tuple(fault for _, dataset in parts for fault in dataset.faults),
+        notes=tuple(notes),
     )
 
 

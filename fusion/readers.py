@@ -56,8 +56,8 @@ def read_listing(path: Path) -> tuple[str, list[Listed]]:
     if not path.exists():
         raise DatasetError(f"no such file or folder: {path}", expected="a folder of pictures, or a .csv/.parquet table")
     if path.is_file():
-        if path.suffix.lower() in SUFFIXES:
-            return "folder", [Listed(path)]
+        if is_picture(path):
+            return "folder", [read_name(path)]
         return "table", read_table(path)
     pictures, unlisted = _pictures(path)
     tables = _cnmc_tables(path)
@@ -73,6 +73,17 @@ def read_listing(path: Path) -> tuple[str, list[Listed]]:
         layout, listed = _class_folders(path, pictures)
     # They stand for what may be in them, and become faults when they are opened.
     return layout, listed + [Listed(folder) for folder in unlisted]
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is taken for a picture, by its name."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_name(path: Path) -> Listed:
+    """One picture by itself, with the label and subject that a name of C-NMC's tells."""
+    match = _UID.match(path.stem)
+    return Listed(path, match["label"], match["subject"]) if match else Listed(path)
 
 
 def _pictures(root: Path) -> tuple[list[Path], list[Path]]:

@@ -20,11 +20,13 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
+from fusion.novelty import learn_novelty
 from fusion.parts import choose, families
 from fusion.pictured import UNFINISHED, Training, build, check_board, dataset_view, gather, load_model, write_sheet
 from fusion.plans import make_plan
 from fusion.plugins import Classifier, Extractor
 from fusion.provenance import check_unseen, trained_on
+from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
 from fusion.store import FeatureStore
@@ -134,6 +136,15 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         image_keys=frozenset(table.image_keys),
         subjects=frozenset(subject_hash(subject) for subject in table.subjects if subject is not None),
         facts=result.to_json(dataset.root),
+        # Not by what a network sees in cells that it has learnt from: it sees new ones otherwise.
+        novelty=learn_novelty(
+            table.X,
+            np.array(table.y),
+            table.groups,
+            {name: part for name, part in table.blocks.items() if crossfit is None or name != BLOCK},
+            seed=config.seed,
+        ),
+        reference=learn_reference(table.X, table.y, model.classes) if table.columns else None,
     )
     bundle.save(config.output)
     if crossfit is not None:

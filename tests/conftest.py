@@ -63,6 +63,35 @@ def synthetic_store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
+@pytest.fixture(scope="session")
+def population(tmp_path_factory):
+    """240 synthetic cells of 24 subjects: enough to learn what is usual, and what tells the classes apart."""
+    from fusion.synthetic import SyntheticDesign, synthesize
+
+    design = SyntheticDesign(subjects=24, cells_per_subject=10, seed=11)
+    return synthesize(tmp_path_factory.mktemp("population") / "cells", design)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """200 cells of 25 other subjects out of the same population."""
+    from fusion.synthetic import SyntheticDesign, synthesize
+
+    design = SyntheticDesign(subjects=25, cells_per_subject=8, seed=12)
+    return synthesize(tmp_path_factory.mktemp("fresh") / "cells", design)
+
+
+@pytest.fixture(scope="session")
+def trees(population, synthetic_store, tmp_path_factory):
+    """Boosted trees on the three handcrafted blocks of ``population``, in a folder."""
+    from fusion.config import TrainConfig
+    from fusion.training import train
+
+    folder = tmp_path_factory.mktemp("trees") / "m"
+    train(TrainConfig(data=population, output=folder, classifier="xgb", store=synthetic_store, splits=2, bootstrap=100))
+    return folder
+
+
 def real_data(folder: str) -> Path:
     """A folder of real pictures, or the test is skipped with the reason."""
     where = Path(os.environ.get("FUSION_REAL_DATA", ROOT.parent / "shared" / "data")) / folder

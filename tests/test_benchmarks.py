@@ -34,3 +34,14 @@ def test_the_benchmark_of_the_network_prints_a_table_a_part():
         "fusion, onnx",
     ):
         assert float(rows[name][0]) > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_prediction_tells_each_stages_share():
+    command = [sys.executable, ROOT / "benchmarks" / "prediction.py", "--cells", "40"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = [[part.strip() for part in line.split("|")[1:]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    stages = {row[0]: float(row[1]) for row in rows[2:-1]}
+    assert {"extractor texture", "decoding and segmentation", "fusion layer and classifier"} <= stages.keys()
+    assert rows[-1][3].startswith("inside extractors")
+    assert sum(stages.values()) == pytest.approx(float(rows[-1][1]), abs=0.1)

@@ -127,6 +127,8 @@ def test_a_manifest_nested_without_end_is_refused(folder):
     ("changes", "message"),
     [
         ({"format": 99}, "format 99"),
+        ({"format": 2}, "Train it again with this version"),
+        ({"novelty": {}}, "not a model that this version can read"),
         ({"files": None}, "format"),
         ({"classes": ["hem", "all"]}, "disagree"),
         ({"extractors": [{"name": "colour"}]}, "KeyError"),

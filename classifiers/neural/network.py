@@ -138,9 +138,17 @@ class Network(nn.Module):
         if self.trunk is None:
             return self._judge(X, None, None)
         assert pictures is not None
-        if self.trunk.has_map:
-            return self.judge_map(X, self.trunk.feature_map(pictures))
-        return self._judge(X, self.trunk(pictures), None)
+        return self.judge_seen(X, self.see(pictures))
+
+    def see(self, pictures: Tensor) -> Tensor:
+        """What the trunk makes of normalised pictures: a feature map, or an embedding where it has none."""
+        assert self.trunk is not None
+        return self.trunk.feature_map(pictures) if self.trunk.has_map else self.trunk(pictures)
+
+    def judge_seen(self, X: Tensor, seen: Tensor) -> Output:
+        """Judge features and what ``see`` gave."""
+        assert self.trunk is not None
+        return self.judge_map(X, seen) if self.trunk.has_map else self._judge(X, seen, None)
 
     def judge_map(self, X: Tensor, feature_map: Tensor) -> Output:
         """Judge features and the feature map (N, C, H, W) after attention: all that comes after the trunk."""

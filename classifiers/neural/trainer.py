@@ -366,6 +366,27 @@ def predict(network: Network, inputs: CellInputs, batch_size: int, turns: int, i
     return torch.cat(found).cpu().numpy()
 
 
+def predict_variants(
+    network: Network, picture: NDArray[np.uint8], X: NDArray[np.float32], batch_size: int, turns: int, is_black: bool
+) -> NDArray[np.float64]:
+    """float64 (n, classes): what ``predict`` gives for rows that share one picture, which is looked at once."""
+    assert network.trunk is not None
+    every = CellInputs(X, {})
+    with torch.inference_mode():
+        x = network.trunk.scale(picture[None])
+        views = [network.trunk.normalise(turn(x, 360 * at / turns, is_black=is_black)) for at in range(turns)]
+        seen = [network.see(view) for view in views]
+        found = []
+        for start in range(0, len(X), batch_size):
+            rows = features(network, every, np.arange(start, min(start + batch_size, len(X))))
+            proba = [
+                network.judge_seen(rows, one.expand(len(rows), *one.shape[1:])).logits.double().softmax(1)
+                for one in seen
+            ]
+            found.append(torch.stack(proba).mean(0))
+    return torch.cat(found).cpu().numpy()
+
+
 def identity(how: Mapping[str, Any], lesson: Lesson) -> str:
     """64 hex digits of what a training is: its settings, labels, parts and cells. A checkpoint serves no other."""
     digest = hashlib.sha256(repr(sorted(how.items())).encode())

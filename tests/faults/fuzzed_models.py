@@ -17,6 +17,7 @@ from fusion.bundle import ModelBundle
 from fusion.errors import FusionError
 from fusion.files import sha256
 from fusion.model import fit_model
+from fusion.novelty import learn_novelty
 from fusion.plugins import build_extractor
 from tests.faults.mutants import spoil
 
@@ -34,7 +35,10 @@ X[y == "all"] += 0.3
 expected = {}
 for name in ("svm", "xgb", "logreg"):
     model = fit_model(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))}, name)
-    bundle = ModelBundle(model, name, (extractor,), columns, "all", frozenset("ab"), frozenset("cd"), {"note": "a"})
+    novelty = learn_novelty(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))})
+    bundle = ModelBundle(
+        model, name, (extractor,), columns, "all", frozenset("ab"), frozenset("cd"), {"note": "a"}, novelty
+    )
     bundle.save(folder / name)
     expected[name] = ModelBundle.load(folder / name).model.predict_proba(X)
 
@@ -62,7 +66,9 @@ for at in range(count):
     signal.alarm(20)
     is_watching = True
     try:
-        proba = ModelBundle.load(work).model.predict_proba(X)
+        loaded = ModelBundle.load(work)
+        proba = loaded.model.predict_proba(X)
+        assert loaded.novelty is None or loaded.novelty.distance(X).shape == (60,)
         outcome = "the same" if np.array_equal(proba, expected[name]) else "another model"
     except FusionError:
         outcome = "refused"

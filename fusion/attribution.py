@@ -1,0 +1,180 @@
+"""What each feature and each block adds to a model's verdict on one cell.
+
+A classifier whose margin is a sum says so itself: ``contributions`` (trees) or ``linear_weights``. Any other is asked
+about variants of the cell, in which features are put to their training median; what that cannot tell is said with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.model import FusedModel, takes_pictures
+from fusion.shapley import shapley_values
+
+_Floats = NDArray[np.float64]
+
+#: A score of rows of features: float32 (n, d) to float64 (n,).
+Score = Callable[[NDArray[np.float32]], _Floats]
+
+#: Blocks up to which every subset is asked about; of more, orders are sampled.
+_ALL_SUBSETS = 8
+
+#: Sampled orders of blocks, each also taken backwards.
+_ORDERS = 32
+
+#: Probabilities are taken no closer to 0 or 1 than this before logarithms.
+_LEAST = 1e-12
+
+_MEANING = (
+    "They tell what the model used, not what makes a cell what it is; features that say the same share the credit."
+)
+
+_MAP = (
+    "The map is layer CAM (Jiang et al. 2021, IEEE Trans. Image Processing 30:5875-5888): coarse, it tells where in "
+    "the last feature map evidence for the class lies, not what that evidence is."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What speaks for a class in one cell, and what against it, by one model.
+
+    Attributes
+    ----------
+    target : the class.
+    score : the model's margin for it before calibration: of two classes the log-odds.
+    base : the margin that contributions start from.
+    columns : float64 (d,), above 0 where a feature speaks for the class. Where ``is_additive``, they and ``base`` sum
+        to ``score``.
+    blocks : the same for each block; they and ``base`` sum to ``score`` always.
+    method, limits : how they were found and what they cannot tell, in words.
+    """
+
+    target: str
+    score: float
+    base: float
+    columns: _Floats
+    blocks: Mapping[str, float]
+    is_additive: bool
+    method: str
+    limits: str
+
+
+def attribute(
+    model: FusedModel,
+    blocks: Mapping[str, slice],
+    features: NDArray[np.float32],
+    typical: NDArray[np.float32],
+    target: str,
+    picture: NDArray[np.uint8] | None = None,
+) -> Attribution:
+    """What the features of one cell add to the margin of class ``target``.
+
+    Parameters
+    ----------
+    blocks : block name -> its columns.
+    features : float32 (d,).
+    typical : float32 (d,), the training medians.
+    picture : uint8 (S, S, 3), as the classifier's eye takes it, for one that takes pictures.
+    """
+    at = model.classes.index(target)
+    classifier: Any = model.classifier
+    if hasattr(classifier, "contributions") and model.layer is None:
+        found = classifier.contributions(features[None])[0, at]
+        return _additive(
+            target, blocks, found[:-1], float(found[-1]), "exact tree SHAP",
+            f"Exact: all {len(features)} bars add up to the score, from that of the average training cell. {_MEANING}",
+        )  # fmt: skip
+    if hasattr(classifier, "linear_weights") and model.layer is not None:
+        weights, intercept = classifier.linear_weights()
+        usual, own = model.layer.shares(np.stack([typical, features]), weights[at])
+        return _additive(
+            target, blocks, own - usual, float(intercept[at] + usual.sum()), "exact linear contributions",
+            f"Exact: all {len(features)} bars add up to the score, from that of a cell of training medians. {_MEANING}",
+        )  # fmt: skip
+    return _by_asking(_score(model, blocks, at, picture), target, blocks, features, typical, picture is not None)
+
+
+def _additive(
+    target: str, blocks: Mapping[str, slice], columns: _Floats, base: float, method: str, limits: str
+) -> Attribution:
+    parts = {name: float(columns[part].sum()) for name, part in blocks.items()}
+    return Attribution(target, base + float(columns.sum()), base, columns, parts, True, method, limits)
+
+
+# ---- any other model ------------------------------------------------------------------------------------------------
+
+
+def _score(model: FusedModel, blocks: Mapping[str, slice], at: int, picture: NDArray[np.uint8] | None) -> Score:
+    plain = replace(model, calibration=None)
+    classifier: Any = model.classifier
+
+    def score(rows: NDArray[np.float32]) -> _Floats:
+        if picture is not None and takes_pictures(classifier):
+            proba = classifier.predict_proba_variants(picture, rows)
+        else:
+            proba = plain.predict_proba(rows)
+        share = np.clip(proba[:, at], _LEAST, 1 - _LEAST)
+        return np.log(share / (1 - share))
+
+    return score
+
+
+def _by_asking(
+    score: Score,
+    target: str,
+    blocks: Mapping[str, slice],
+    features: NDArray[np.float32],
+    typical: NDArray[np.float32],
+    sees: bool,
+) -> Attribution:
+    d = len(features)
+    if not d:
+        score_alone = float(score(features[None])[0])
+        return Attribution(target, score_alone, score_alone, np.empty(0), {}, True, "the picture alone", _MAP)
+    variants = np.repeat(features[None], d + 1, axis=0)
+    variants[np.arange(d), np.arange(d)] = typical
+    scores = score(variants)
+    base, parts = _block_values(score, blocks, features, typical)
+    return Attribution(
+        target, float(scores[-1]), base, scores[-1] - scores[:-1], parts, False, "asking about one feature at a time",
+        "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
+        "that say the same stand in for each other, so each seems to matter less than they do together, and the bars "
+        "do not add up. Blocks do (Shapley values, from a cell of training medians"
+        + (f" in the same picture, which has no bar). {_MAP}" if sees else ")."),
+    )  # fmt: skip
+
+
+def _block_values(
+    score: Score, blocks: Mapping[str, slice], features: NDArray[np.float32], typical: NDArray[np.float32]
+) -> tuple[float, dict[str, float]]:
+    """The score of the typical cell, and each block's Shapley value on the way from it to this cell."""
+    names = list(blocks)
+
+    def worth(sets: Sequence[frozenset[str]]) -> dict[frozenset[str], _Floats]:
+        rows = np.repeat(typical[None], len(sets), axis=0)
+        for row, chosen in zip(rows, sets, strict=True):
+            for name in chosen:
+                row[blocks[name]] = features[blocks[name]]
+        return dict(zip(sets, score(rows), strict=True))
+
+    if len(names) <= _ALL_SUBSETS:
+        every = [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
+        found = worth(every)
+        return float(found[frozenset()]), {name: float(v) for name, v in shapley_values(names, found).items()}
+    draw = np.random.default_rng(0)
+    forward = [list(draw.permutation(names)) for _ in range(_ORDERS)]
+    orders = [*forward, *(order[::-1] for order in forward)]
+    walks = [[frozenset(order[:count]) for count in range(len(names) + 1)] for order in orders]
+    found = worth(list(dict.fromkeys(step for walk in walks for step in walk)))
+    values = dict.fromkeys(names, 0.0)
+    for order, walk in zip(orders, walks, strict=True):
+        for name, before, after in zip(order, walk, walk[1:], strict=False):
+            values[str(name)] += float(found[after] - found[before]) / len(orders)
+    return float(found[frozenset()]), values
