@@ -41,7 +41,7 @@ def fusion() -> None:
     """What tells a leukaemic cell from a healthy one, compared under splits that cannot leak.
 
     DATA is a C-NMC 2019 tree, a folder of class folders, or a CSV/Parquet table with a column 'path' and any of
-    label, subject, group, fold, mask, um_per_px.
+    label, subject, source, group, fold, mask, um_per_px.
 
     Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but some pictures were skipped.
     """
@@ -263,7 +263,7 @@ def extract(
         raise UsageError("families are measured and kept whole", found=", ".join(parts), do="Name the family alone.")
     journal = Journal(config.log) if config.log is not None else None
     extractors = build_extractors(config)
-    dataset = read_dataset(config, screen.progress).select(config.classes, config.folds)
+    dataset = read_dataset(config, screen.progress).select(config.classes, config.folds, config.sources)
     _notes(screen, dataset.notes)
     store = FeatureStore(config.store)
     found = extract(dataset, extractors, store, jobs=config.jobs, progress=screen.progress, journal=journal)
@@ -424,7 +424,17 @@ def predict(
     click.option("-o", "--output", type=PATH, help="Folder of the result."),
     click.option(
         "--split",
-        type=click.Choice(["grouped", "leave-one-subject-out", "official", "monte-carlo", "random"]),
+        type=click.Choice(
+            [
+                "grouped",
+                "source-stratified",
+                "leave-one-source-out",
+                "leave-one-subject-out",
+                "official",
+                "monte-carlo",
+                "random",
+            ]
+        ),
         help="'random' leaks, and is stamped so  [default: grouped].",
     ),
     SPLITS,

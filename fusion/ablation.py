@@ -287,6 +287,7 @@ def _stack(first: FeatureTable, second: FeatureTable, groups: NDArray[np.intp]) 
         folds=(*first.folds, *second.folds),
         groups=groups,
         subjects_known=first.subjects_known and second.subjects_known,
+        sources=(*first.sources, *second.sources),
     )
 
 

@@ -61,7 +61,8 @@ class ModelBundle:
     extractors : one for each block, in the order of the columns.
     columns : ``block.feature`` of every input column.
     positive : the class that sensitivity is about, None for more than two classes.
-    image_keys, subjects : content hashes of the pictures trained on, and hashed subject ids (see ``subject_hash``).
+    image_keys, subjects : content hashes of the pictures trained on, and hashed subjects (see
+        ``subjects.remembered``).
     facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
     """
 
@@ -211,11 +212,6 @@ class ModelBundle:
         proba = self.model.predict_proba(np.zeros((1, len(self.columns)), np.float32))
         if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
             raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
-
-
-def subject_hash(subject: str) -> str:
-    """16 hex digits for a subject id: enough to recognise it again, without writing patient ids into a model."""
-    return sha256(f"fusion subject {subject}".encode())[:16]
 
 
 def check_writable(folder: Path) -> None:

@@ -44,6 +44,8 @@ class DataSettings(_Settings):
     part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="part of a C-NMC release")
     classes: Names = Field([], description="only these classes")
     folds: Names = Field([], description="only these folds")
+    sources: Names = Field([], description="only these sources")
+    source: str | None = Field(None, description="source of all cells whose data set names none")
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
 
 
@@ -151,9 +153,10 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings):
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
     compare: Names = Field(["svm", "xgb", "logreg"], description="classifiers to compare")
-    split: Literal["grouped", "leave-one-subject-out", "official", "monte-carlo", "random"] = Field(
-        "grouped", description="random leaks, and is stamped so"
-    )
+    split: Literal[
+        "grouped", "source-stratified", "leave-one-source-out", "leave-one-subject-out", "official", "monte-carlo",
+        "random",
+    ] = Field("grouped", description="random leaks, and is stamped so")  # fmt: skip
     subsets: Names = Field(
         [], description="all, sampled, alone, leave-one-out, a+b; default all of up to 6 blocks, else sampled"
     )

@@ -123,6 +123,7 @@ class Extraction:
             folds=tuple(sample.fold for sample in samples),
             groups=groups[at],
             subjects_known=self.dataset.subjects_known,
+            sources=tuple(sample.source for sample in samples),
         )
 
 

@@ -13,6 +13,7 @@ from fusion.extraction import Progress
 from fusion.overlays import Overlays, draw_dataset
 from fusion.results import fault_row
 from fusion.splits import merged_subjects
+from fusion.subjects import identities, spoken
 from fusion.training import read_dataset
 
 #: Groups of identical pictures that are named one by one.
@@ -25,7 +26,7 @@ class Inspection:
 
     Attributes
     ----------
-    classes, subjects, folds : name -> number of pictures; unknown ones are not counted.
+    classes, subjects, folds, sources : name -> number of pictures; unknown ones are not counted.
     identical : groups of two or more pictures with the same content, each a list of names.
     across : how many of those groups span several "subjects", "folds" or "labels".
     merged_subjects : subject ids that share a picture, and are one group in every split.
@@ -37,6 +38,7 @@ class Inspection:
     classes: dict[str, int]
     subjects: dict[str, int]
     folds: dict[str, int]
+    sources: dict[str, int]
     identical: list[list[str]]
     across: dict[str, int]
     merged_subjects: list[list[str]]
@@ -58,7 +60,12 @@ class Inspection:
         """What a person should know: counts, identical pictures, subjects that share some, leaks, sheets."""
         told = [
             f"by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
-            for title, counts in (("class", self.classes), ("fold", self.folds), ("subject", self.subjects))
+            for title, counts in (
+                ("class", self.classes),
+                ("source", self.sources),
+                ("fold", self.folds),
+                ("subject", self.subjects),
+            )
             if counts
         ]
         across = ", ".join(f"{count} across {word}" for word, count in self.across.items() if count)
@@ -98,6 +105,7 @@ class Inspection:
             "classes": self.classes,
             "subjects": self.subjects,
             "folds": self.folds,
+            "sources": self.sources,
             "identical": self.identical,
             "identical_across": self.across,
             "merged_subjects": self.merged_subjects,
@@ -126,7 +134,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
     part = config.part or ("all" if config.data.is_dir() else None)
     dataset = read_dataset(config.model_copy(update={"part": part}), progress)
-    dataset = dataset.select(config.classes, config.folds)
+    dataset = dataset.select(config.classes, config.folds, config.sources)
     samples = dataset.samples
     by_content: dict[str, list[int]] = {}
     for at, sample in enumerate(samples):
@@ -136,14 +144,22 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     return Inspection(
         dataset=dataset,
         classes=_count(sample.label for sample in samples),
-        subjects=_count(sample.subject for sample in samples),
+        subjects=_count(None if (who := sample.identity) is None else spoken(who) for sample in samples),
         folds=_count(sample.fold for sample in samples),
+        sources=_count(sample.source for sample in samples),
         identical=[[names[at] for at in members] for members in same],
         across={
             word: sum(len({getattr(samples[at], attribute) for at in members}) > 1 for members in same)
-            for word, attribute in (("subjects", "subject"), ("folds", "fold"), ("labels", "label"))
+            for word, attribute in (
+                ("subjects", "identity"),
+                ("sources", "source"),
+                ("folds", "fold"),
+                ("labels", "label"),
+            )
         },
-        merged_subjects=merged_subjects([s.subject for s in samples], [s.image_key for s in samples]),
+        merged_subjects=merged_subjects(
+            identities([s.subject for s in samples], [s.source for s in samples]), [s.image_key for s in samples]
+        ),
         leak=_leak(samples, dataset, config.splits),
         overlays=_draw(config, dataset, progress),
     )

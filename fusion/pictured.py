@@ -106,6 +106,7 @@ def dataset_view(dataset: Dataset) -> FeatureTable:
         folds=tuple(sample.fold for sample in samples),
         groups=dataset.groups(),
         subjects_known=dataset.subjects_known,
+        sources=tuple(sample.source for sample in samples),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.bundle import ModelBundle, subject_hash
+from fusion.bundle import ModelBundle
 from fusion.config import EvaluateConfig, PredictConfig, write_config
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.errors import UsageError
@@ -21,6 +21,7 @@ from fusion.provenance import check_unseen
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
 from fusion.splits import LeakageError, Split
 from fusion.store import FeatureStore
+from fusion.subjects import recognises
 from fusion.table import FeatureTable
 from fusion.training import facts, load_labelled
 
@@ -164,8 +165,7 @@ def _seen(dataset: Dataset, bundle: ModelBundle) -> list[int]:
     tainted = {
         group
         for group, sample in zip(groups, dataset.samples, strict=True)
-        if sample.image_key in bundle.image_keys
-        or (sample.subject is not None and subject_hash(sample.subject) in bundle.subjects)
+        if sample.image_key in bundle.image_keys or recognises(bundle.subjects, sample.subject, sample.source)
     }
     return [at for at, group in enumerate(groups) if group in tainted]
 

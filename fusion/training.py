@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
-from fusion.bundle import ModelBundle, check_writable, subject_hash
+from fusion.bundle import ModelBundle, check_writable
 from fusion.calibration import Finish
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
@@ -28,6 +29,7 @@ from fusion.provenance import check_unseen, trained_on
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
 from fusion.store import FeatureStore
+from fusion.subjects import remembered
 from fusion.table import FeatureTable
 
 
@@ -130,7 +132,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         columns=table.columns,
         positive=positive,
         image_keys=frozenset(table.image_keys),
-        subjects=frozenset(subject_hash(subject) for subject in table.subjects if subject is not None),
+        subjects=frozenset(
+            one
+            for subject, source in zip(table.subjects, table.sources, strict=True)
+            if subject is not None
+            for one in remembered(subject, source)
+        ),
         facts=result.to_json(dataset.root),
     )
     bundle.save(config.output)
@@ -195,7 +202,7 @@ def _final_network(
 
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
     """The labelled pictures that a configuration names."""
-    return read_dataset(config, progress).select(config.classes, config.folds).labelled()
+    return read_dataset(config, progress).select(config.classes, config.folds, config.sources).labelled()
 
 
 def read_dataset(config: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -205,7 +212,8 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
         if progress is not None:
             progress("reading", done, total, 0)
 
-    return load_dataset(config.data, part=config.part, store=config.store, progress=tell)
+    dataset = load_dataset(config.data, part=config.part, store=config.store, progress=tell)
+    return dataset.with_source(config.source)
 
 
 def build_extractors(config: FeatureSettings) -> list[Extractor]:
@@ -355,4 +363,10 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
         "classes": counts,
         "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
         "columns": {name: part.stop - part.start for name, part in table.blocks.items()},
+        **({"sources": counts_of(table.sources)} if any(table.sources) else {}),
     }
+
+
+def counts_of(names: Sequence[str | None]) -> dict[str, int]:
+    """How often each name occurs, by name; "" stands for what has none."""
+    return dict(sorted(Counter("" if name is None else name for name in names).items()))
