@@ -175,6 +175,7 @@ def _cells(faults: int) -> str:
     click.argument("out", type=PATH, required=False),
     click.option("--subjects", type=int, metavar="N", help="Half of them leukaemic  [default: 24]."),
     click.option("--cells", type=int, metavar="N", help="Cells of each subject  [default: 20]."),
+    click.option("--laboratories", type=int, metavar="K", help="K laboratories, each with other stain and camera."),
     click.option("--class-effect", type=float, metavar="X", help="Multiplies the classes' differences  [default: 1]."),
     click.option("--subject-effect", type=float, metavar="X", help="Multiplies the subjects' differences."),
     SEED,
@@ -194,10 +195,12 @@ def synthesize(screen: Screen, file: Path | None, settings: tuple[str, ...], *, 
         class_effect=config.class_effect,
         subject_effect=config.subject_effect,
         folds=config.folds,
+        laboratories=config.laboratories,
     )
     synthesize(config.output, design, lambda done, total: screen.progress("painting", done, total, 0), jobs=config.jobs)
-    count = config.subjects * config.cells
-    screen.line(f"{count} cells of {config.subjects} subjects in {config.output}, truth in truth.csv")
+    count = config.subjects * config.cells * max(1, config.laboratories)
+    each = f" in each of {config.laboratories} laboratories" if config.laboratories else ""
+    screen.line(f"{count} cells of {config.subjects} subjects{each} in {config.output}, truth in truth.csv")
     screen.json({"output": str(config.output), "cells": count, "subjects": config.subjects})
 
 

@@ -197,6 +197,9 @@ class SynthesizeConfig(_Settings):
     class_effect: float = Field(1.0, ge=0, description="multiplies the difference between the classes")
     subject_effect: float = Field(1.0, ge=0, description="multiplies the difference between subjects")
     folds: int = Field(3, ge=1, description="folds of whole subjects")
+    laboratories: int = Field(
+        0, ge=0, description="laboratories with other stains and cameras, each with these subjects"
+    )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     seed: int = Field(0, ge=0, description="same seed, same bytes")
 
