@@ -389,6 +389,7 @@ def predict(
     options = {"model": model, "images": list(images), "csv": csv, "jobs": jobs, "store": store}
     config = build_config(PredictConfig, file=file, settings=settings, options=options)
     found = predict(config, screen.progress)
+    _notes(screen, found.notes)
     rows = found.to_frame()
     if config.csv is not None:
         write_atomically(config.csv, rows.to_csv(index=False).encode())

@@ -26,12 +26,18 @@ from fusion.cells import PREPARATION
 from fusion.errors import FusionError
 from fusion.files import file_sha256, sha256, write_atomically
 from fusion.model import FusedModel
+from fusion.normalisation import Normaliser
 from fusion.parts import columns_of, source
 from fusion.plugins import Extractor
 from fusion.table import FeatureTable
 
 #: Raised whenever an older Fusion could not read the folder.
 FORMAT = 2
+
+#: Of models that normalise pixels or harmonise features, which a Fusion that does not know of them must not use.
+FORMAT_WITH_STEPS = 3
+
+HARMONISER = "harmoniser.safetensors"
 
 MANIFEST = "model.json"
 
@@ -63,6 +69,7 @@ class ModelBundle:
     positive : the class that sensitivity is about, None for more than two classes.
     image_keys, subjects : content hashes of the pictures trained on, and hashed subjects (see
         ``subjects.remembered``).
+    normaliser : what pixels are changed by before they are measured, None for nothing.
     facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
     """
 
@@ -74,6 +81,7 @@ class ModelBundle:
     image_keys: frozenset[str]
     subjects: frozenset[str]
     facts: Mapping[str, Any]
+    normaliser: Normaliser | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -99,7 +107,7 @@ class ModelBundle:
                 found=f"{len(table.columns)} columns" + (f" without {', '.join(missing[:3])}" if missing else ""),
                 expected=f"{len(self.columns)} columns from {', '.join(e.name for e in self.extractors)}",
             )
-        return self.model.predict_proba(table.X)
+        return self.model.predict_proba(table.X, table.sources)
 
     def save(self, folder: Path) -> None:
         """Write the folder whole or not at all; an older model of the same name is replaced.
@@ -136,8 +144,19 @@ class ModelBundle:
             arrays = {name: np.ascontiguousarray(array) for name, array in self.model.layer.state().items()}
             write_atomically(folder / "layer.safetensors", save(arrays))
             layer = _plain(self.model.layer.get_params())
+        # Named only where they are there: without them, any Fusion that reads FORMAT can use the model.
+        steps: dict[str, Any] = {}
+        if self.normaliser is not None:
+            steps["normalise"] = self.normaliser.to_json()
+        if self.model.harmoniser is not None:
+            from safetensors.numpy import save
+
+            about, arrays = self.model.harmoniser.state()
+            write_atomically(folder / HARMONISER, save(arrays))
+            steps["harmonise"] = about
         manifest = {
-            "format": FORMAT,
+            "format": FORMAT_WITH_STEPS if steps else FORMAT,
+            **steps,
             "classes": self.classes,
             "positive": self.positive,
             "columns": list(self.columns),
@@ -177,7 +196,9 @@ class ModelBundle:
                 classifier,
                 None if calibration is None else Calibration.from_json(calibration),
                 None if manifest["threshold"] is None else float(manifest["threshold"]),
+                _load_harmoniser(folder, manifest.get("harmonise")),
             )
+            normalise = manifest.get("normalise")
             bundle = cls(
                 model=model,
                 classifier=manifest["classifier"],
@@ -187,6 +208,7 @@ class ModelBundle:
                 image_keys=frozenset(manifest["image_keys"]),
                 subjects=frozenset(manifest["subjects"]),
                 facts=manifest["facts"],
+                normaliser=None if normalise is None else Normaliser.from_json(normalise),
             )
             bundle._check(manifest)
         except FusionError:
@@ -296,6 +318,16 @@ def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
     return extractor
 
 
+def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Any:
+    if about is None:
+        return None
+    from safetensors.numpy import load
+
+    from fusion.harmonisation import Harmoniser
+
+    return Harmoniser.from_state(about, load((folder / HARMONISER).read_bytes()))
+
+
 def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> Any:
     if params is None:
         return None
@@ -317,7 +349,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         version, files = manifest["format"], manifest["files"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged", found=str(error)) from error
-    if version != FORMAT or not isinstance(files, dict):
+    if version not in (FORMAT, FORMAT_WITH_STEPS) or not isinstance(files, dict):
         raise BundleError(f"{folder} has model format {version!r}", expected=str(FORMAT))
     return manifest
 

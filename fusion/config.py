@@ -63,11 +63,49 @@ class FeatureSettings(_Settings):
         return list(dict.fromkeys(chosen))
 
 
+class NormaliseSettings(_Settings):
+    """What pixels are changed by before they are measured; see ``fusion.normalisation``. By default nothing."""
+
+    colour: Literal["none", "reinhard", "macenko"] = Field("none", description="bring stains to that of training cells")
+    of: Literal["source", "cell"] = Field("source", description="whose stain is taken: the source's, or each cell's")
+    white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
+    scale: Literal["none", "um_per_px", "median-size"] = Field(
+        "none", description="the same length of a pixel for all, or the same median cell for all sources"
+    )
+    diameter: float | None = Field(
+        None, ge=8, le=512, description="median diameter in pixels that training cells are brought to; default theirs"
+    )
+    background: Literal["keep", "black", "grey"] = Field("keep", description="what is around the cell")
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no pixel is changed."""
+        plain = self.colour == "none" and self.scale == "none" and self.background == "keep"
+        return plain and not self.white_balance
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """Plain values for ``Normaliser.fit``."""
+        return self.model_dump()
+
+
+class HarmoniseSettings(_Settings):
+    """What features are changed by before they are fused; see ``fusion.harmonisation``. By default nothing."""
+
+    method: Literal["none", "standard", "quantile", "combat", "coral"] = Field(
+        "none", description="take out of features what only tells the source"
+    )
+    transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
+    protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
+
+
 class FitSettings(_Settings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
+    normalise: NormaliseSettings = Field(NormaliseSettings(), description="how pixels are changed before measuring")
+    harmonise: HarmoniseSettings = Field(HarmoniseSettings(), description="how features are changed before fusing")
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")

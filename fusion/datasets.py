@@ -15,6 +15,7 @@ from fusion import readers
 from fusion.errors import UsageError
 from fusion.files import printable, sha256, write_atomically
 from fusion.index import Content, FileIndex
+from fusion.normalisation import Adjustment
 from fusion.pictures import decode_mask
 from fusion.readers import DatasetError, Listed
 from fusion.splits import merge_groups
@@ -31,7 +32,7 @@ class Sample:
     ``image_key`` is the sha256 of the picture file: two samples that share it show the same cell, whatever their
     names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
     too: it says which measurements can be reused. ``source`` is the laboratory, scanner or batch of slides, as the data
-    set names it; it is never guessed.
+    set names it; it is never guessed. ``adjustment`` is what the cell is changed by before it is measured.
     """
 
     path: Path
@@ -44,6 +45,12 @@ class Sample:
     mask_path: Path | None = None
     um_per_px: float | None = None
     source: str | None = None
+    adjustment: Adjustment | None = None
+
+    @property
+    def measured_key(self) -> str:
+        """Which measurements can be reused: ``key``, and what the cell is changed by before it is measured."""
+        return self.key if self.adjustment is None else sha256(f"{self.key}+{self.adjustment.fingerprint}".encode())
 
     @property
     def identity(self) -> Identity | None:

@@ -152,7 +152,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
             word: sum(len({getattr(samples[at], attribute) for at in members}) > 1 for members in same)
             for word, attribute in (
                 ("subjects", "identity"),
-                ("sources", "source"),
+                *([("sources", "source")] if any(sample.source for sample in samples) else []),
                 ("folds", "fold"),
                 ("labels", "label"),
             )

@@ -229,7 +229,7 @@ class _Seeing:
     def classes(self) -> list[str]:
         return self.model.classes
 
-    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    def predict_proba(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> NDArray[np.float64]:
         return self.model.predict_proba(CellInputs(X, self.blocks, self.source, self.rows))
 
 

@@ -16,6 +16,7 @@ from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import called
+from fusion.normalising import describe, told
 from fusion.pictured import gather, load_model
 from fusion.provenance import check_unseen
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
@@ -34,7 +35,7 @@ class Predictions:
     """Class probabilities of n cells.
 
     ``proba`` is float64 (n, classes); ``table`` says who the rows are; ``faults`` are the pictures skipped; from a
-    probability ``cut`` on of the class ``positive``, a cell is called that.
+    probability ``cut`` on of the class ``positive``, a cell is called that; ``notes`` are for the user.
     """
 
     table: FeatureTable
@@ -44,6 +45,7 @@ class Predictions:
     root: Path
     positive: str | None = None
     cut: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def predicted(self) -> list[str]:
@@ -79,17 +81,19 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     learners = [*bundle.extractors, *([] if seen else [bundle.model.classifier])]
     known = check_unseen(learners, dataset, allow=config.allow_leakage)
     store = FeatureStore(config.store)
+    seen_as, adapted = _as_trained(bundle, dataset, store, config.jobs, progress)
     found = gather(
-        dataset, bundle.extractors, bundle.model.classifier, store,
+        seen_as, bundle.extractors, bundle.model.classifier, store,
         jobs=config.jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
     table = found.table
     proba = bundle.judge(found)
+    adapted += [] if bundle.model.harmoniser is None else bundle.model.harmoniser.told(table.sources)
     cut = None if bundle.model.cut is None else np.full(len(table), bundle.model.cut)
     scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp), cut)
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    stamps = known if table.subjects_known else [*known, UNKNOWN_SUBJECTS]
+    stamps = [*known, *adapted] if table.subjects_known else [*known, *adapted, UNKNOWN_SUBJECTS]
     if seen:
         stamps.append(f"leaky: the model was trained on {len(seen)} of these pictures or on their subjects")
     result = Result(
@@ -120,14 +124,27 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     bundle = load_model(config.model)
     dataset = _collect(config.images, config.store, progress)
     store = FeatureStore(config.store)
+    seen_as, adapted = _as_trained(bundle, dataset, store, config.jobs, progress)
     found = gather(
-        dataset, bundle.extractors, bundle.model.classifier, store,
+        seen_as, bundle.extractors, bundle.model.classifier, store,
         jobs=config.jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
     proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
+    adapted += [] if bundle.model.harmoniser is None else bundle.model.harmoniser.told(found.table.sources)
     return Predictions(
-        found.table, tuple(bundle.classes), proba, found.faults, dataset.root, bundle.positive, bundle.model.cut
-    )
+        found.table, tuple(bundle.classes), proba, found.faults, dataset.root, bundle.positive, bundle.model.cut,
+        tuple(adapted),
+    )  # fmt: skip
+
+
+def _as_trained(
+    bundle: ModelBundle, dataset: Dataset, store: FeatureStore, jobs: int, progress: Progress | None
+) -> tuple[Dataset, list[str]]:
+    """The data set with its pixels normalised as the model's training cells were, and stamps."""
+    if bundle.normaliser is None:
+        return dataset, []
+    described = describe(dataset, store, jobs=jobs, progress=progress)
+    return described.adjusted(bundle.normaliser), told(bundle.normaliser, described.looks)
 
 
 def _collect(images: Sequence[Path], store: Path | None, progress: Progress | None) -> Dataset:
