@@ -101,17 +101,16 @@ def _zoomed(mask: NDArray[np.bool_], size: Sequence[int], how: int, least: int) 
 
 @dataclass(frozen=True)
 class Looks:
-    """How a set of cells looks: median diameter in pixels, in micrometres (NaN unknown), its glass, its stain."""
+    """How a set of cells looks: median diameter in pixels, in micrometres (None unknown), its glass, its stain."""
 
     diameter: float
-    diameter_um: float
+    diameter_um: float | None
     stain: Stain | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        um = None if math.isnan(self.diameter_um) else self.diameter_um
         stain = None if self.stain is None else dataclasses.asdict(self.stain)
-        return {"diameter": self.diameter, "diameter_um": um, "stain": stain}
+        return {"diameter": self.diameter, "diameter_um": self.diameter_um, "stain": stain}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], colour: str) -> Self:
@@ -120,7 +119,7 @@ class Looks:
         if stain is not None:
             stain = STAINS[colour](**{name: tuple(map(float, part)) for name, part in stain.items()})
         um = values["diameter_um"]
-        return cls(float(values["diameter"]), math.nan if um is None else float(um), stain)
+        return cls(float(values["diameter"]), None if um is None else float(um), stain)
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class Normaliser:
         wanted = dict(settings)
         diameter = wanted.pop("diameter")
         target = _looks(cells, wanted["colour"], wanted["white_balance"])
-        if wanted["scale"] == "um_per_px" and math.isnan(target.diameter_um):
+        if wanted["scale"] == "um_per_px" and target.diameter_um is None:
             raise UsageError("normalising by um_per_px needs the size of a pixel", found="training cells without one")
         if diameter is not None:
             target = dataclasses.replace(target, diameter=float(diameter))
@@ -197,7 +196,7 @@ class Normaliser:
     def _adjustment(self, row: NDArray[np.float32], source: Looks) -> Adjustment:
         zoom = 1.0
         if self.scale == "um_per_px":
-            if math.isnan(row[1]):
+            if math.isnan(row[1]) or self.target.diameter_um is None:
                 raise UsageError(
                     "normalising by um_per_px needs the size of a pixel",
                     found="a cell without one",
@@ -245,7 +244,8 @@ def _looks(cells: FeatureTable, colour: str, white_balance: bool) -> Looks:
     diameters = cells.X[:, 0].astype(np.float64)
     um = cells.X[:, 1].astype(np.float64) * diameters
     stain = None if colour == "none" else STAINS[colour].fit(_pixels(cells.X, white_balance))
-    return Looks(float(np.median(diameters)), float(np.median(um)), stain)
+    middle = float(np.median(um))
+    return Looks(float(np.median(diameters)), None if math.isnan(middle) else middle, stain)
 
 
 def _pixels(rows: NDArray[np.float32], white_balance: bool) -> NDArray[np.float64]:
