@@ -53,6 +53,9 @@ class FeatureSettings(_Settings):
     """Which measurements."""
 
     features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
+    tags: Names = Field(
+        [], description="of handcrafted blocks only features with all of these: scale_free, stain_free, rotation_free"
+    )
     extractors: dict[str, dict[str, Any]] = Field({}, description="parameters of extractors by name")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -60,7 +63,10 @@ class FeatureSettings(_Settings):
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
         chosen = self.features or [*HANDCRAFTED, *(["cnn"] if "cnn" in self.extractors else [])]
-        return list(dict.fromkeys(chosen))
+        tagged = [
+            ".".join([block, *self.tags]) if block.partition(".")[0] in HANDCRAFTED else block for block in chosen
+        ]
+        return list(dict.fromkeys(tagged))
 
 
 class NormaliseSettings(_Settings):

@@ -129,7 +129,7 @@ def photograph(cell: StainedCell, laboratory: Laboratory, rng: np.random.Generat
     stain = np.array([laboratory.stain_red, laboratory.stain_green, laboratory.stain_blue], np.float32)
     od = cell.od * stain
     if laboratory.is_field:
-        od = np.maximum(od, _red_cells(cell.mask, rng) * stain**0.5)  # they take the stain up less
+        od = np.maximum(od, red_cells(cell.mask, UM_PER_PX, rng) * stain**0.5)  # they take the stain up less
     mixed = od + np.float32(laboratory.crosstalk) * (np.roll(od, 1, axis=2) - od)
     size = tuple(round(side * laboratory.scale) for side in cell.mask.shape[::-1])
     light = np.exp(-mixed)
@@ -154,7 +154,7 @@ def photograph(cell: StainedCell, laboratory: Laboratory, rng: np.random.Generat
     )
 
 
-def _red_cells(mask: Mask, rng: np.random.Generator) -> Values:
+def red_cells(mask: Mask, um_per_px: float, rng: np.random.Generator) -> Values:
     """OD (H, W, 3) of red cells around a cell: pale in their middle, clear of it, hardly overlapping each other."""
     height, width = mask.shape
     free = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
@@ -162,7 +162,7 @@ def _red_cells(mask: Mask, rng: np.random.Generator) -> Values:
     od = np.zeros((height, width, 3), np.float32)
     placed: list[tuple[float, float, float]] = []
     for _ in range(60):  # tries: a field that is full takes no more
-        radius = _RED_CELL_UM / UM_PER_PX * rng.uniform(0.85, 1.15)
+        radius = _RED_CELL_UM / um_per_px * rng.uniform(0.85, 1.15)
         middle_y, middle_x = rng.uniform(-_REACH, height + _REACH), rng.uniform(-_REACH, width + _REACH)
         inside = free[int(np.clip(middle_y, 0, height - 1)), int(np.clip(middle_x, 0, width - 1))]
         beyond = math.hypot(
