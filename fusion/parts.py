@@ -38,14 +38,19 @@ def columns_of(block: str, columns: Sequence[str]) -> list[str]:
     family, *parts = block.split(".")
     found = [column for column in columns if column.startswith(f"{family}.")]
     for part in parts:
-        found = [column for column in found if _is_of(part, family, column.rpartition(".")[2])]
+        found = [column for column in found if _begins(part, column)] or _free(part, family, found)
     return found
 
 
-def _is_of(part: str, family: str, feature: str) -> bool:
-    if any(f"{words}_".startswith(f"{part}_") for words in (feature, feature.partition("_")[2])):
-        return True
-    return part in plugins.tags(family).get(feature, ())
+def _begins(part: str, column: str) -> bool:
+    feature = column.rpartition(".")[2]
+    return any(f"{words}_".startswith(f"{part}_") for words in (feature, feature.partition("_")[2]))
+
+
+def _free(part: str, family: str, columns: Sequence[str]) -> list[str]:
+    """The columns whose features have this tag."""
+    tags = plugins.tags(family)
+    return [column for column in columns if part in tags.get(column.rpartition(".")[2], ())]
 
 
 def choose(blocks: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:
