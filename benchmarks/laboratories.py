@@ -299,7 +299,8 @@ def perturbed(data: Path, work: Path, wanted: Mapping[str, dict[str, Any]], with
         looks = [original, *others.values()]
         _write(paths[1], columns, [row for of in looks for at, row in enumerate(of) if not half[at]])
         pairs.append(paths)
-    _table(pairs, list(LOOKS), work, wanted, **common)
+    # One held-out part is enough for train: the other half, as it is, is judged by evaluate.
+    _table(pairs, list(LOOKS), work, wanted, holdout=True, **common)
 
 
 def main() -> None:
