@@ -207,6 +207,8 @@ def synthesize(screen: Screen, file: Path | None, settings: tuple[str, ...], *, 
 @command(
     DATA,
     click.option("--overlays", type=PATH, help="Write contact sheets of the outlines found here."),
+    click.option("--shift", is_flag=True, default=None, help="Tell how far each source lies from the others."),
+    JOBS,
     STORE,
     SEED,
     CONFIG,

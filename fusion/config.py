@@ -141,6 +141,8 @@ class InspectConfig(DataSettings):
     overlays: Path | None = Field(None, description="folder for contact sheets of the outlines found")
     # Four sheets of 24: as many as one looks at.
     overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
+    shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
+    jobs: int = Field(0, ge=0, description="worker processes for that; 0 is one a core")
     seed: int = Field(0, ge=0, description="of the choice of cells on the contact sheets")
 
 

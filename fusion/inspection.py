@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusion.config import InspectConfig
+from fusion.config import HANDCRAFTED, InspectConfig
 from fusion.datasets import Dataset, Fault, Sample
-from fusion.extraction import Progress
+from fusion.extraction import Progress, extract
 from fusion.overlays import Overlays, draw_dataset
-from fusion.results import fault_row
+from fusion.plugins import build_extractor
+from fusion.results import fault_row, without_nan
+from fusion.shift import Shift, shifts
+from fusion.shift import lines as shift_lines
 from fusion.splits import merged_subjects
+from fusion.store import FeatureStore
 from fusion.subjects import identities, spoken
 from fusion.training import read_dataset
 
@@ -31,6 +35,7 @@ class Inspection:
     across : how many of those groups span several "subjects", "folds" or "labels".
     merged_subjects : subject ids that share a picture, and are one group in every split.
     leak : what a random split into ``splits`` folds would do; see ``_leak``.
+    shifts : how far each source lies from the others, where that was asked for.
     overlays : the contact sheets that were drawn, None where none were asked for.
     """
 
@@ -44,6 +49,7 @@ class Inspection:
     merged_subjects: list[list[str]]
     leak: dict[str, Any]
     overlays: Overlays | None = None
+    shifts: tuple[Shift, ...] = ()
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -79,6 +85,7 @@ class Inspection:
             for subjects in self.merged_subjects
         ]
         told += self._leak_lines()
+        told += shift_lines(self.shifts)
         if self.overlays is not None:
             drawn = self.overlays
             told.append(
@@ -113,6 +120,7 @@ class Inspection:
             "unreadable": [fault_row(fault, self.dataset.root) for fault in self.dataset.faults],
             "overlays": self.overlays and self._overlays_to_json(self.overlays),
             "notes": list(self.dataset.notes),
+            **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
         }
 
     def _overlays_to_json(self, overlays: Overlays) -> dict[str, Any]:
@@ -162,7 +170,16 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         ),
         leak=_leak(samples, dataset, config.splits),
         overlays=_draw(config, dataset, progress),
+        shifts=_shifts(config, dataset, progress),
     )
+
+
+def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> tuple[Shift, ...]:
+    if not config.shift:
+        return ()
+    extractors = [build_extractor(name) for name in HANDCRAFTED]
+    found = extract(dataset, extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
+    return tuple(shifts(found.table, config.seed))
 
 
 def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Overlays | None:
