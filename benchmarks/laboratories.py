@@ -41,31 +41,26 @@ Picture = NDArray[np.uint8]
 
 
 def recipes() -> dict[str, dict[str, Any]]:
-    """The plain pipeline, each step of ``configs/robust.yaml`` alone, all of them, and all but one."""
-    robust = {key: value for key, value in read_yaml(ROBUST).items() if key in STEPS}
-    robust.setdefault("normalise", {})
-    pixels = robust["normalise"]
-    parts: dict[str, dict[str, Any]] = {
-        "scale": {"normalise": {name: pixels[name] for name in ("scale", "diameter") if name in pixels}},
-        "stain and light": {
-            "normalise": {
-                name: pixels[name] for name in ("colour", "of", "white_balance", "background") if name in pixels
-            }
-        },
-        "harmonisation": {"harmonise": robust.get("harmonise", {})},
-        "feature tags": {"tags": robust.get("tags", [])},
+    """The plain pipeline, each step of ``configs/robust.yaml`` alone, all of them, and what was tried beside them."""
+    robust = {key: value for key, value in read_yaml(ROBUST).items() if key in ("normalise", "harmonise")}
+    scale = {"normalise": robust["normalise"]}
+    light = {"white_balance": True, "colour": "reinhard"}
+    found: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "plain + scale": scale,
+        "plain + stain and light (Reinhard)": {"normalise": light},
+        "plain + harmonisation (standard)": {"harmonise": robust["harmonise"]},
+        "plain + rotation-free features": {"tags": ["rotation_free"]},
+        "robust: scale + harmonisation": robust,
+        "robust + stain and light (Reinhard)": _together([robust, {"normalise": light}]),
+        "robust + stain and light (Macenko)": _together([robust, {"normalise": {**light, "colour": "macenko"}}]),
+        "robust + rotation-free features": {**robust, "tags": ["rotation_free"]},
+        "scale + stain and light, no harmonisation": _together([scale, {"normalise": light}]),
     }
-    found: dict[str, dict[str, Any]] = {"plain": {}}
-    found |= {f"plain + {name}": part for name, part in parts.items()}
-    found["robust (all steps)"] = robust
-    for name in parts:
-        rest = [part for other, part in parts.items() if other != name]
-        found[f"robust - {name}"] = _together(rest)
-    return found
-
-
-#: Settings of ``configs/robust.yaml`` that make up the recipe.
-STEPS = ("normalise", "harmonise", "tags")
+    for method in ("quantile", "combat", "coral"):
+        found[f"robust, {method} instead"] = _together([robust, {"harmonise": {"method": method}}])
+    inductive = _together([robust, {"harmonise": {"transductive": False}}])
+    return found | {"robust, inductive harmonisation": inductive}
 
 
 def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -311,12 +306,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--without-masks", action="store_true")
     parser.add_argument("--classifier", default="svm")
-    parser.add_argument("--recipes", default="", help="comma-separated names; default all")
+    parser.add_argument("--recipes", default="", help="names with ; between them; default all")
     parser.add_argument("--work", type=Path, help="keep pictures and features here")
     parser.add_argument("--jobs", type=int, default=0)
     asked = parser.parse_args()
     known = recipes()
-    wanted = {name: known[name] for name in asked.recipes.split(",")} if asked.recipes else known
+    wanted = {name: known[name] for name in asked.recipes.split(";")} if asked.recipes else known
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
