@@ -1,5 +1,7 @@
 """The shift between sources: none where there is none, and where there is one, found and named."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
@@ -7,6 +9,7 @@ from scipy.stats import ks_2samp
 from fusion.errors import UsageError
 from fusion.shift import NAMED, lines, shifts
 from fusion.table import FeatureTable
+from tests.test_cli import fusion
 
 
 def table(seed=0, moved=(), by=2.0, sources=("east", "west"), subjects=12, cells=6):
@@ -68,3 +71,14 @@ def test_a_source_of_one_group_has_no_auroc_and_still_a_distance():
 def test_a_single_source_has_nothing_to_be_shifted_from():
     with pytest.raises(UsageError, match="no shift"):
         shifts(table(sources=("east",)))
+
+
+def test_inspect_tells_the_shift_of_synthetic_laboratories(tmp_path):
+    """From the command line: laboratories that stain differently are told apart by colour, and the JSON says so."""
+    out = tmp_path / "laboratories"
+    fusion("synthesize", out, "--laboratories", 2, "--subjects", 4, "--cells", 3, "--jobs", 1)
+    said = fusion("inspect", out / "truth.csv", "--shift", "--jobs", 1, "--store", tmp_path / "store", "--json")
+    found = {(shift["source"], shift["block"]): shift for shift in json.loads(said.stdout)["shifts"]}
+    assert set(found) == {(lab, block) for lab in ("lab_1", "lab_2") for block in ("morphology", "texture", "colour")}
+    assert found["lab_2", "colour"]["auroc"] > 0.95
+    assert found["lab_2", "colour"]["features"][0][1] > 0.9
