@@ -190,6 +190,7 @@ class PredictConfig(_Settings):
     model: Path = Field(description="folder of a model")
     images: list[Path] = Field(min_length=1, description="pictures, folders or tables")
     csv: Path | None = Field(None, description="write the predictions here")
+    source: str | None = Field(None, description="source of all cells for which none is named")
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 

@@ -88,7 +88,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     )  # fmt: skip
     table = found.table
     proba = bundle.judge(found)
-    adapted += [] if bundle.model.harmoniser is None else bundle.model.harmoniser.told(table.sources)
+    adapted += _harmonised(bundle, table)
     cut = None if bundle.model.cut is None else np.full(len(table), bundle.model.cut)
     scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp), cut)
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
@@ -122,7 +122,7 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     DatasetError : a path that is nothing Fusion can read.
     """
     bundle = load_model(config.model)
-    dataset = _collect(config.images, config.store, progress)
+    dataset = _collect(config.images, config.store, progress).with_source(config.source)
     store = FeatureStore(config.store)
     seen_as, adapted = _as_trained(bundle, dataset, store, config.jobs, progress)
     found = gather(
@@ -130,7 +130,7 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
         jobs=config.jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
     proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
-    adapted += [] if bundle.model.harmoniser is None else bundle.model.harmoniser.told(found.table.sources)
+    adapted += _harmonised(bundle, found.table)
     return Predictions(
         found.table, tuple(bundle.classes), proba, found.faults, dataset.root, bundle.positive, bundle.model.cut,
         tuple(adapted),
@@ -145,6 +145,19 @@ def _as_trained(
         return dataset, []
     described = describe(dataset, store, jobs=jobs, progress=progress)
     return described.adjusted(bundle.normaliser), told(bundle.normaliser, described.looks)
+
+
+def _harmonised(bundle: ModelBundle, table: FeatureTable) -> list[str]:
+    """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
+    harmoniser = bundle.model.harmoniser
+    stamps = [] if harmoniser is None else harmoniser.told(table.sources)
+    known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
+    if "" in known and None in table.sources:
+        stamps.append(
+            "no source named: taken for the laboratory that the model was trained in; if it is another one, "
+            "say --set source=NAME"
+        )
+    return stamps
 
 
 def _collect(images: Sequence[Path], store: Path | None, progress: Progress | None) -> Dataset:

@@ -137,6 +137,28 @@ def test_a_comparison_leaves_each_source_out_and_is_stamped(tree, common, tmp_pa
     assert set(scores["source"]) == {"lab_1", "lab_2", "lab_3"}
 
 
+def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tree, common, tmp_path):
+    nameless = pd.read_csv(tree / "truth.csv", dtype=str)
+    nameless[nameless["source"] == "lab_1"].drop(columns="source").to_csv(tree / "first.csv", index=False)
+    second = nameless[nameless["source"] == "lab_2"].drop(columns="source")
+    second.assign(subject="other " + second["subject"]).to_csv(tree / "second.csv", index=False)
+    train(
+        TrainConfig(
+            data=tree / "first.csv", output=tmp_path / "m", features=["colour"], classifier="logreg", splits=2,
+            bootstrap=100, **STEPS, **common,
+        )
+    )  # fmt: skip
+    silent = judged(tree, common, tmp_path / "m", tmp_path / "a", data="second.csv")
+    named = judged(tree, common, tmp_path / "m", tmp_path / "b", data="second.csv", source="north")
+    assert any("no source named" in stamp for stamp in silent.stamps)
+    assert not any("transductive" in stamp for stamp in silent.stamps)
+    assert sum("transductive" in stamp for stamp in named.stamps) == 2
+    images = [tree / "second.csv"]
+    told = predict(PredictConfig(model=tmp_path / "m", images=images, source="north", **common))
+    np.testing.assert_array_equal(told.proba, named.scores[0].proba[0])
+    assert any("transductive" in note for note in told.notes)
+
+
 def test_networks_that_learn_from_pictures_refuse_steps_for_features(tree, common, tmp_path):
     with pytest.raises(UsageError, match="normalise and harmonise"):
         train(
