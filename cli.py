@@ -41,7 +41,7 @@ def fusion() -> None:
     """What tells a leukaemic cell from a healthy one, compared under splits that cannot leak.
 
     DATA is a C-NMC 2019 tree, a folder of class folders, or a CSV/Parquet table with a column 'path' and any of
-    label, subject, group, fold, mask, um_per_px.
+    label, subject, source, group, fold, mask, um_per_px.
 
     Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but some pictures were skipped.
     """
@@ -176,6 +176,7 @@ def _cells(faults: int) -> str:
     click.argument("out", type=PATH, required=False),
     click.option("--subjects", type=int, metavar="N", help="Half of them leukaemic  [default: 24]."),
     click.option("--cells", type=int, metavar="N", help="Cells of each subject  [default: 20]."),
+    click.option("--laboratories", type=int, metavar="K", help="K laboratories, each with other stain and camera."),
     click.option("--class-effect", type=float, metavar="X", help="Multiplies the classes' differences  [default: 1]."),
     click.option("--subject-effect", type=float, metavar="X", help="Multiplies the subjects' differences."),
     SEED,
@@ -195,16 +196,20 @@ def synthesize(screen: Screen, file: Path | None, settings: tuple[str, ...], *, 
         class_effect=config.class_effect,
         subject_effect=config.subject_effect,
         folds=config.folds,
+        laboratories=config.laboratories,
     )
     synthesize(config.output, design, lambda done, total: screen.progress("painting", done, total, 0), jobs=config.jobs)
-    count = config.subjects * config.cells
-    screen.line(f"{count} cells of {config.subjects} subjects in {config.output}, truth in truth.csv")
+    count = config.subjects * config.cells * max(1, config.laboratories)
+    each = f" in each of {config.laboratories} laboratories" if config.laboratories else ""
+    screen.line(f"{count} cells of {config.subjects} subjects{each} in {config.output}, truth in truth.csv")
     screen.json({"output": str(config.output), "cells": count, "subjects": config.subjects})
 
 
 @command(
     DATA,
     click.option("--overlays", type=PATH, help="Write contact sheets of the outlines found here."),
+    click.option("--shift", is_flag=True, default=None, help="Tell how far each source lies from the others."),
+    JOBS,
     STORE,
     SEED,
     CONFIG,
@@ -264,7 +269,7 @@ def extract(
         raise UsageError("families are measured and kept whole", found=", ".join(parts), do="Name the family alone.")
     journal = Journal(config.log) if config.log is not None else None
     extractors = build_extractors(config)
-    dataset = read_dataset(config, screen.progress).select(config.classes, config.folds)
+    dataset = read_dataset(config, screen.progress).select(config.classes, config.folds, config.sources)
     _notes(screen, dataset.notes)
     store = FeatureStore(config.store)
     found = extract(dataset, extractors, store, jobs=config.jobs, progress=screen.progress, journal=journal)
@@ -440,7 +445,17 @@ def explain(
     click.option("-o", "--output", type=PATH, help="Folder of the result."),
     click.option(
         "--split",
-        type=click.Choice(["grouped", "leave-one-subject-out", "official", "monte-carlo", "random"]),
+        type=click.Choice(
+            [
+                "grouped",
+                "source-stratified",
+                "leave-one-source-out",
+                "leave-one-subject-out",
+                "official",
+                "monte-carlo",
+                "random",
+            ]
+        ),
         help="'random' leaks, and is stamped so  [default: grouped].",
     ),
     SPLITS,

@@ -7,7 +7,7 @@ and a column of pixels have defined sizes too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from extractors import contour
 from extractors.contour import WAVES, fourier
 from extractors.fractal import fractal_dimension
 from extractors.outline import Outline
+from extractors.tag_list import tags_of
 from extractors.zernike import ZERNIKE_ORDERS, zernike
 from fusion.cells import Cell
 from fusion.plugins import Description
@@ -45,6 +46,11 @@ class Morphology:
         names += [f"zernike_{degree}_{repetition}" for degree, repetition in ZERNIKE_ORDERS]
         of_regions = [f"{region}_{name}" for region in ("cell", "nucleus") for name in names]
         return of_regions + [feature.__name__ for feature in PAIR_FEATURES]
+
+    @classmethod
+    def tags(cls) -> Mapping[str, frozenset[str]]:
+        """What each feature is free of, as measured for the default parameters: see ``extractors.tags``."""
+        return tags_of(cls.name)
 
     def describe(self) -> list[Description]:
         """What each feature is, in the order of ``feature_names``."""

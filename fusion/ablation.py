@@ -23,6 +23,7 @@ from fusion.extraction import Progress, extract
 from fusion.feature_sets import feature_sets, sampled_orders
 from fusion.fitting import Fit, Workload, run_fits, without_room
 from fusion.inputs import CellInputs
+from fusion.normalising import Described, describe, split_by_split, told
 from fusion.parts import regrouped
 from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
@@ -32,7 +33,16 @@ from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
 from fusion.tracking import open_tracker
-from fusion.training import build_extractors, choose_positive, chosen_rows, dataset_view, facts, load_labelled
+from fusion.training import (
+    adapted_stamps,
+    build_extractors,
+    choose_positive,
+    chosen_rows,
+    dataset_view,
+    facts,
+    load_labelled,
+    refuse_steps,
+)
 
 #: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
@@ -42,7 +52,10 @@ _CHOSEN = "Each training part chose its own threshold (--threshold): they are in
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """Cells with their features and the plan to judge them by; ``tested`` is an external test set."""
+    """Cells with their features and the plan to judge them by; ``tested`` is an external test set.
+
+    ``normalised`` has for every split the table's rows as its training part normalises them, or is empty.
+    """
 
     dataset: Dataset
     table: FeatureTable
@@ -52,6 +65,7 @@ class _Measured:
     stamps: tuple[str, ...] = ()
     sight: Sight | None = None
     tested: Dataset | None = None
+    normalised: tuple[NDArray[np.float32], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +95,12 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     for name in config.compare:
         plugins.build_classifier(name, config.params(name))
     crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
+    if crossfit is not None:
+        refuse_steps(config, crossfit.classifier)
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
     measured = _measure(config, dataset, extractors, crossfit, progress)
-    result = compare(measured.table, measured.plan, dataset, config, progress, measured.sight)
+    result = compare(measured.table, measured.plan, dataset, config, progress, measured.sight, measured.normalised)
     result = replace(
         result,
         stamps=(*measured.stamps, *result.stamps),
@@ -110,11 +126,12 @@ def compare(
     config: AblateConfig,
     progress: Progress | None = None,
     sight: Sight | None = None,
+    normalised: Sequence[NDArray[np.float32]] = (),
 ) -> Result:
     """Fit and judge everything; writes nothing but what a run that is killed can go on from."""
     classes = sorted({str(label) for label in table.y})
     splits = tuple(split for _, split in plan.splits)
-    embedded: tuple[NDArray[np.float32], ...] = ()
+    embedded: tuple[NDArray[np.float32], ...] = tuple(normalised)
     if sight is not None:
         embedded = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress)
         table = with_block(table, np.zeros_like(embedded[0]))
@@ -164,10 +181,10 @@ def compare(
         scores=scores,
         figures=tuple(figures for figures, _ in judged),
         config=write_config(config),
-        stamps=tuple(_stamps(table, plan)),
+        stamps=tuple(_stamps(table, plan, config)),
         notes=(
             *plan.notes,
-            *([CROSSFITTED] if embedded else []),
+            *([CROSSFITTED] if sight is not None else []),
             *([_CHOSEN] if chose else []),
             *without_room(config.compare, load, memory),
         ),
@@ -206,12 +223,22 @@ def _measure(
     def sight(inputs: CellInputs | None) -> Sight | None:
         return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
 
+    def seen_as(which: Dataset) -> Described:
+        return describe(which, store, jobs=config.jobs, progress=progress)
+
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
+    steps = config.normalise
     if config.test is not None:
         other = load_dataset(config.test, part=config.test_part, store=config.store).select(config.classes).labelled()
         external_plan(dataset_view(dataset), dataset_view(other))
         stamps = [*stamps, *(s for s in check_unseen(learners, other, allow=config.allow_leakage) if s not in stamps)]
-        one, two = gathered(dataset), gathered(other)
+        if steps.is_nothing:
+            one, two = gathered(dataset), gathered(other)
+        else:
+            first, second = seen_as(dataset), seen_as(other)
+            normaliser = first.fit(steps)
+            one, two = gathered(first.adjusted(normaliser)), gathered(second.adjusted(normaliser))
+            stamps += told(normaliser, second.looks)
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
@@ -220,12 +247,20 @@ def _measure(
         )  # fmt: skip
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
-    found = gathered(dataset)
+    described = None if steps.is_nothing else seen_as(dataset)
+    found = gathered(dataset if described is None else described.adjusted(described.fit(steps)))
     table = found.table
     if joined:
         table = replace(table, groups=_joined_groups(table, joined))
+    plan = _plan(table, config)
+    normalised: tuple[NDArray[np.float32], ...] = ()
+    if described is not None:
+        normalised, said = split_by_split(
+            described, steps, table, [split for _, split in plan.splits], lambda which: gathered(which).table
+        )
+        stamps += said
     return _Measured(
-        dataset, table, _plan(table, config), tuple(notes), found.faults, tuple(stamps), sight(found.inputs)
+        dataset, table, plan, tuple(notes), found.faults, tuple(stamps), sight(found.inputs), None, normalised
     )  # fmt: skip
 
 
@@ -245,6 +280,8 @@ def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progre
     """The result with what a random split of the same cells would have claimed."""
     if measured.plan.kind != "grouped":
         raise UsageError("--show-leak compares with folds by subject", found=f"--split {measured.plan.kind}")
+    if measured.normalised:
+        raise UsageError("--show-leak takes cells as they are", found="normalise", do="Leave one of them out.")
     plan = make_plan(measured.table, "random", config.splits, config.rounds, config.seed)
     told = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
     leaky = compare(measured.table, plan, measured.dataset, config, told, measured.sight)
@@ -263,6 +300,7 @@ def _checkpoint(
         "layer": config.layer,
         "search": config.search,
         "finish": [config.calibrate, config.threshold, config.positive],
+        **({} if config.harmonise.method == "none" else {"harmonise": [config.harmonise.model_dump(), table.sources]}),
         "seed": config.seed,
         "versions": versions(),
     }
@@ -291,6 +329,7 @@ def _stack(first: FeatureTable, second: FeatureTable, groups: NDArray[np.intp]) 
         folds=(*first.folds, *second.folds),
         groups=groups,
         subjects_known=first.subjects_known and second.subjects_known,
+        sources=(*first.sources, *second.sources),
     )
 
 
@@ -312,8 +351,9 @@ def _facts(dataset: Dataset, table: FeatureTable, plan: Plan, config: AblateConf
     return found
 
 
-def _stamps(table: FeatureTable, plan: Plan) -> list[str]:
+def _stamps(table: FeatureTable, plan: Plan, config: AblateConfig) -> list[str]:
     stamps = [] if table.subjects_known else [UNKNOWN_SUBJECTS]
+    stamps += adapted_stamps(table, [split for _, split in plan.splits], config)
     if plan.kind == "random":
         stamps.append(f"leaky: images of {leaking_subjects(plan)} subjects on both sides")
     return stamps

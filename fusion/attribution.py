@@ -79,7 +79,7 @@ def attribute(
     Parameters
     ----------
     blocks : block name -> its columns.
-    features : float32 (d,).
+    features : float32 (d,), harmonised where the model does that.
     typical : float32 (d,), the training medians.
     picture : uint8 (S, S, 3), as the classifier's eye takes it, for one that takes pictures.
     """
@@ -112,7 +112,7 @@ def _additive(
 
 
 def _score(model: FusedModel, blocks: Mapping[str, slice], at: int, picture: NDArray[np.uint8] | None) -> Score:
-    plain = replace(model, calibration=None)
+    plain = replace(model, calibration=None, harmoniser=None)
     classifier: Any = model.classifier
 
     def score(rows: NDArray[np.float32]) -> _Floats:

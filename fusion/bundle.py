@@ -26,6 +26,7 @@ from fusion.cells import PREPARATION
 from fusion.errors import FusionError
 from fusion.files import file_sha256, sha256, write_atomically
 from fusion.model import FusedModel
+from fusion.normalisation import Normaliser
 from fusion.novelty import Novelty
 from fusion.parts import columns_of, source
 from fusion.plugins import Extractor
@@ -63,10 +64,12 @@ class ModelBundle:
     extractors : one for each block, in the order of the columns.
     columns : ``block.feature`` of every input column.
     positive : the class that sensitivity is about, None for more than two classes.
-    image_keys, subjects : content hashes of the pictures trained on, and hashed subject ids (see ``subject_hash``).
+    image_keys, subjects : content hashes of the pictures trained on, and hashed subjects (see
+        ``subjects.remembered``).
     facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
     novelty : tells cells that are unlike the training cells; None for a model without features.
     reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
+    normaliser : what pixels are changed by before they are measured, None for nothing.
     """
 
     model: FusedModel
@@ -79,6 +82,7 @@ class ModelBundle:
     facts: Mapping[str, Any]
     novelty: Novelty | None = None
     reference: Reference | None = None
+    normaliser: Normaliser | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -104,7 +108,7 @@ class ModelBundle:
                 found=f"{len(table.columns)} columns" + (f" without {', '.join(missing[:3])}" if missing else ""),
                 expected=f"{len(self.columns)} columns from {', '.join(e.name for e in self.extractors)}",
             )
-        return self.model.predict_proba(table.X)
+        return self.model.predict_proba(table.X, table.sources)
 
     def save(self, folder: Path) -> None:
         """Write the folder whole or not at all; an older model of the same name is replaced.
@@ -138,6 +142,10 @@ class ModelBundle:
         if self.model.layer is not None:
             _write_arrays(folder / "layer.safetensors", self.model.layer.state())
             layer = _plain(self.model.layer.get_params())
+        harmonise = None
+        if self.model.harmoniser is not None:
+            harmonise, arrays = self.model.harmoniser.state()
+            _write_arrays(folder / "harmoniser.safetensors", arrays)
         novelty = None
         if self.novelty is not None:
             novelty, arrays = self.novelty.state()
@@ -153,6 +161,8 @@ class ModelBundle:
             "layer": layer,
             "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
             "threshold": self.model.cut,
+            "normalise": None if self.normaliser is None else self.normaliser.to_json(),
+            "harmonise": harmonise,
             "novelty": None if novelty is None else _plain(novelty),
             "reference": self.reference is not None,
             "extractors": [_describe(extractor, folder) for extractor in self.extractors],
@@ -187,7 +197,9 @@ class ModelBundle:
                 classifier,
                 None if calibration is None else Calibration.from_json(calibration),
                 None if manifest["threshold"] is None else float(manifest["threshold"]),
+                _load_harmoniser(folder, manifest["harmonise"]),
             )
+            normalise = manifest["normalise"]
             bundle = cls(
                 model=model,
                 classifier=manifest["classifier"],
@@ -199,6 +211,7 @@ class ModelBundle:
                 facts=manifest["facts"],
                 novelty=_load_novelty(folder, manifest["novelty"]),
                 reference=_load_reference(folder) if manifest["reference"] else None,
+                normaliser=None if normalise is None else Normaliser.from_json(normalise),
             )
             bundle._check(manifest)
         except FusionError:
@@ -230,11 +243,6 @@ class ModelBundle:
         proba = self.model.predict_proba(row)
         if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
             raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
-
-
-def subject_hash(subject: str) -> str:
-    """16 hex digits for a subject id: enough to recognise it again, without writing patient ids into a model."""
-    return sha256(f"fusion subject {subject}".encode())[:16]
 
 
 def check_writable(folder: Path) -> None:
@@ -317,6 +325,16 @@ def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
             do="Train the model again with this version of Fusion, or install the version it was trained with.",
         )
     return extractor
+
+
+def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Any:
+    if about is None:
+        return None
+    from safetensors.numpy import load
+
+    from fusion.harmonisation import Harmoniser
+
+    return Harmoniser.from_state(about, load((folder / "harmoniser.safetensors").read_bytes()))
 
 
 def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> Any:

@@ -51,6 +51,8 @@ class DataSettings(_Settings):
     part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="part of a C-NMC release")
     classes: Names = Field([], description="only these classes")
     folds: Names = Field([], description="only these folds")
+    sources: Names = Field([], description="only these sources")
+    source: str | None = Field(None, description="source of all cells whose data set names none")
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
 
 
@@ -58,6 +60,9 @@ class FeatureSettings(_Settings):
     """Which measurements."""
 
     features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
+    tags: Names = Field(
+        [], description="of handcrafted blocks only features with all of these: scale_free, stain_free, rotation_free"
+    )
     extractors: dict[str, dict[str, Any]] = Field({}, description="parameters of extractors by name")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -65,7 +70,46 @@ class FeatureSettings(_Settings):
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
         chosen = self.features or [*HANDCRAFTED, *(["cnn"] if "cnn" in self.extractors else [])]
-        return list(dict.fromkeys(chosen))
+        tagged = [
+            ".".join([block, *self.tags]) if block.partition(".")[0] in HANDCRAFTED else block for block in chosen
+        ]
+        return list(dict.fromkeys(tagged))
+
+
+class NormaliseSettings(_Settings):
+    """What pixels are changed by before they are measured; see ``fusion.normalisation``. By default nothing."""
+
+    colour: Literal["none", "reinhard", "macenko"] = Field("none", description="bring stains to that of training cells")
+    of: Literal["source", "cell"] = Field("source", description="whose stain is taken: the source's, or each cell's")
+    white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
+    scale: Literal["none", "um_per_px", "median-size"] = Field(
+        "none", description="the same length of a pixel for all, or the same median cell for all sources"
+    )
+    diameter: float | None = Field(
+        None, ge=8, le=512, description="median diameter in pixels that training cells are brought to; default theirs"
+    )
+    background: Literal["keep", "black", "grey"] = Field("keep", description="what is around the cell")
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no pixel is changed."""
+        plain = self.colour == "none" and self.scale == "none" and self.background == "keep"
+        return plain and not self.white_balance
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """Plain values for ``Normaliser.fit``."""
+        return self.model_dump()
+
+
+class HarmoniseSettings(_Settings):
+    """What features are changed by before they are fused; see ``fusion.harmonisation``. By default nothing."""
+
+    method: Literal["none", "standard", "quantile", "combat", "coral"] = Field(
+        "none", description="take out of features what only tells the source"
+    )
+    transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
+    protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
 
 
 class FitSettings(_Settings):
@@ -73,6 +117,8 @@ class FitSettings(_Settings):
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
+    normalise: NormaliseSettings = Field(NormaliseSettings(), description="how pixels are changed before measuring")
+    harmonise: HarmoniseSettings = Field(HarmoniseSettings(), description="how features are changed before fusing")
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
@@ -102,6 +148,8 @@ class InspectConfig(DataSettings):
     overlays: Path | None = Field(None, description="folder for contact sheets of the outlines found")
     # Four sheets of 24: as many as one looks at.
     overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
+    shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
+    jobs: int = Field(0, ge=0, description="worker processes for that; 0 is one a core")
     seed: int = Field(0, ge=0, description="of the choice of cells on the contact sheets")
 
 
@@ -151,6 +199,7 @@ class PredictConfig(_Settings):
     csv: Path | None = Field(None, description="write the predictions here")
     parquet: Path | None = Field(None, description="write the predictions here")
     explain: Path | None = Field(None, description="explain every cell in this folder")
+    source: str | None = Field(None, description="source of all cells for which none is named")
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -163,6 +212,7 @@ class ExplainConfig(_Settings):
     output: Path = Field(description="folder for the figures and the page")
     top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
     data: Path | None = Field(None, description="the training data, to show the cells most like each")
+    source: str | None = Field(None, description="source of all cells for which none is named")
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -172,9 +222,10 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
     compare: Names = Field(["svm", "xgb", "logreg"], description="classifiers to compare")
-    split: Literal["grouped", "leave-one-subject-out", "official", "monte-carlo", "random"] = Field(
-        "grouped", description="random leaks, and is stamped so"
-    )
+    split: Literal[
+        "grouped", "source-stratified", "leave-one-source-out", "leave-one-subject-out", "official", "monte-carlo",
+        "random",
+    ] = Field("grouped", description="random leaks, and is stamped so")  # fmt: skip
     subsets: Names = Field(
         [], description="all, sampled, alone, leave-one-out, a+b; default all of up to 6 blocks, else sampled"
     )
@@ -225,6 +276,9 @@ class SynthesizeConfig(_Settings):
     class_effect: float = Field(1.0, ge=0, description="multiplies the difference between the classes")
     subject_effect: float = Field(1.0, ge=0, description="multiplies the difference between subjects")
     folds: int = Field(3, ge=1, description="folds of whole subjects")
+    laboratories: int = Field(
+        0, ge=0, description="laboratories with other stains and cameras, each with these subjects"
+    )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     seed: int = Field(0, ge=0, description="same seed, same bytes")
 

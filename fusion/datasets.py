@@ -15,10 +15,12 @@ from fusion import readers
 from fusion.errors import UsageError
 from fusion.files import printable, sha256, write_atomically
 from fusion.index import Content, FileIndex
+from fusion.normalisation import Adjustment
 from fusion.pictures import decode_mask
 from fusion.readers import DatasetError, Listed
 from fusion.splits import merge_groups
 from fusion.store import default_store
+from fusion.subjects import Identity, identities
 
 __all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset", "load_pictures"]
 
@@ -29,7 +31,8 @@ class Sample:
 
     ``image_key`` is the sha256 of the picture file: two samples that share it show the same cell, whatever their
     names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
-    too: it says which measurements can be reused.
+    too: it says which measurements can be reused. ``source`` is the laboratory, scanner or batch of slides, as the data
+    set names it; it is never guessed. ``adjustment`` is what the cell is changed by before it is measured.
     """
 
     path: Path
@@ -41,6 +44,18 @@ class Sample:
     fold: str | None = None
     mask_path: Path | None = None
     um_per_px: float | None = None
+    source: str | None = None
+    adjustment: Adjustment | None = None
+
+    @property
+    def measured_key(self) -> str:
+        """Which measurements can be reused: ``key``, and what the cell is changed by before it is measured."""
+        return self.key if self.adjustment is None else sha256(f"{self.key}+{self.adjustment.fingerprint}".encode())
+
+    @property
+    def identity(self) -> Identity | None:
+        """The subject as this sample alone tells it: id, or (source, id); None where it is unknown."""
+        return identities([self.subject], [self.source])[0]
 
 
 @dataclass(frozen=True)
@@ -99,20 +114,31 @@ class Dataset:
     def groups(self) -> NDArray[np.intp]:
         """Group number of every sample: subjects and groups, merged wherever they share a picture."""
         return merge_groups(
-            [sample.subject for sample in self.samples],
+            identities([sample.subject for sample in self.samples], [sample.source for sample in self.samples]),
             [sample.image_key for sample in self.samples],
             [sample.group for sample in self.samples],
         )
 
-    def select(self, classes: Sequence[str] = (), folds: Sequence[str] = ()) -> Dataset:
-        """The samples of these classes and folds; an empty selection keeps all.
+    def with_source(self, source: str | None) -> Dataset:
+        """The same data set, with this source for every sample that has none; None leaves all as it is."""
+        if source is None:
+            return self
+        named = tuple(sample if sample.source else replace(sample, source=source) for sample in self.samples)
+        return replace(self, samples=named)
+
+    def select(self, classes: Sequence[str] = (), folds: Sequence[str] = (), sources: Sequence[str] = ()) -> Dataset:
+        """The samples of these classes, folds and sources; an empty selection keeps all.
 
         Raises
         ------
-        UsageError : a class or fold that does not occur.
+        UsageError : a class, fold or source that does not occur.
         """
         kept = self.samples
-        for option, attribute, wanted in (("--classes", "label", classes), ("--folds", "fold", folds)):
+        for option, attribute, wanted in (
+            ("--classes", "label", classes),
+            ("--folds", "fold", folds),
+            ("--sources", "source", sources),
+        ):
             known = {getattr(sample, attribute) for sample in self.samples} - {None}
             if unknown := sorted(set(wanted) - known):
                 raise UsageError(
@@ -284,4 +310,5 @@ def _sample(entry: Listed, picture: Content, mask: Content | None) -> Sample | F
         fold=entry.fold,
         mask_path=entry.mask_path,
         um_per_px=entry.um_per_px,
+        source=entry.source,
     )

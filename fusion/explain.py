@@ -19,7 +19,8 @@ from fusion.bundle import ModelBundle
 from fusion.cells import Cell, CellError
 from fusion.files import printable
 from fusion.model import takes_pictures
-from fusion.parts import source
+from fusion.normalising import cells_as_trained
+from fusion.parts import source as whole
 from fusion.pictured import PicturedBundle, gather_cells
 from fusion.plugins import Describing, Description
 from fusion.prediction import judge_gathered
@@ -165,20 +166,26 @@ class Explanation:
         }  # fmt: skip
 
 
-def explain_cell(bundle: PicturedBundle, cell: Cell, name: str, *, top: int = TOP) -> Explanation:
+def explain_cell(
+    bundle: PicturedBundle, cell: Cell, name: str, source: str | None = None, *, top: int = TOP
+) -> Explanation:
     """Measure a cell in memory and explain what the model makes of it.
+
+    ``source`` is the laboratory it is from; a model that normalises or harmonises by laboratory cannot learn what a new
+    one is like from one cell (see ``predict_cells`` for many).
 
     Raises
     ------
     CellError : an extractor cannot measure it.
     """
-    found = gather_cells(bundle, [cell], [name])
+    (cell,), _ = cells_as_trained(bundle.normaliser, [cell], source)
+    found = gather_cells(bundle, [cell], [name], source)
     if found.faults:
         raise CellError(found.faults[0].reason)
     judged = judge_gathered(bundle, found, Path())
     distance = None if judged.distance is None else float(judged.distance[0])
     return explain_measured(
-        bundle, cell, name, found.table.X[0], judged.proba[0], judged.predicted[0], distance, top=top
+        bundle, cell, name, judged.table.X[0], judged.proba[0], judged.predicted[0], distance, top=top
     )
 
 
@@ -197,7 +204,8 @@ def explain_measured(
 
     Parameters
     ----------
-    features : float32 (d,), as measured for this model.
+    cell : as the model measured it, normalised where it does that.
+    features : float32 (d,), harmonised where the model does that: see ``Predictions.table``.
     proba, called, distance : what it said, see ``fusion.predictions``.
     top : features shown for, and as many against.
     """
@@ -222,7 +230,7 @@ def explain_measured(
     reasons = []
     for at in map(int, chosen):
         column, value = bundle.columns[at], float(features[at])
-        about = told.get(source(column), Description(column.rpartition(".")[2], ""))
+        about = told.get(whole(column), Description(column.rpartition(".")[2], ""))
         reasons.append(
             Reason(
                 column,

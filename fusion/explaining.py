@@ -71,7 +71,7 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     """
     check_folder(config.output)
     bundle = load_model(config.model)
-    dataset, predictions = ask(bundle, config.images, config.store, config.jobs, progress)
+    dataset, predictions = ask(bundle, config, progress)
     predictions.check()
     gallery = None
     if config.data is not None:
@@ -114,6 +114,8 @@ def write_explanations(
         except CellError as error:
             faults.append(Fault(sample.path, "read", error.what))
             continue
+        if sample.adjustment is not None:
+            cell = sample.adjustment.apply(cell)
         distance = None if predictions.distance is None else float(predictions.distance[at])
         found = explain_measured(
             bundle, cell, name, table.X[at], predictions.proba[at], called[at], distance, top=top

@@ -27,6 +27,7 @@ from fusion.files import write_atomically
 from fusion.inputs import CellInputs
 from fusion.metrics import called
 from fusion.model import takes_pictures
+from fusion.normalising import as_trained
 from fusion.onnx_graph import FEATURES, NETWORK_OUTPUT, PICTURES, Graph
 from fusion.pictured import PicturedBundle, gather, load_model
 from fusion.results import fault_row
@@ -125,8 +126,10 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
         # The way that predict goes: whatever is there, labelled or not.
         dataset = load_dataset(config.check, part="all" if config.check.is_dir() else None, store=config.store)
         root = dataset.root
+        store = FeatureStore(config.store)
+        dataset, _ = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
         found = gather(
-            dataset, bundle.extractors, bundle.model.classifier, FeatureStore(config.store),
+            dataset, bundle.extractors, bundle.model.classifier, store,
             jobs=config.jobs, progress=progress, blocks=bundle.blocks,
         )  # fmt: skip
         faults = found.faults
@@ -159,12 +162,19 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
 
     Raises
     ------
-    ExportError : the classifier has no ONNX form.
+    ExportError : the classifier has no ONNX form, or the model harmonises features.
     """
     import onnx
 
     fused, columns = bundle.model, len(bundle.columns)
     classifier: Any = fused.classifier
+    if fused.harmoniser is not None:
+        raise ExportError(
+            "a model that harmonises features has no ONNX form",
+            found=f"harmonise: method: {fused.harmoniser.method}",
+            expected="features that are taken as they are, whatever laboratory they are from",
+            do="Train without harmonise.",
+        )
     about = {"columns": json.dumps(list(bundle.columns)), "classes": json.dumps(bundle.classes)}
     if takes_pictures(classifier) and hasattr(classifier, "to_onnx_network"):
         content, trial = classifier.to_onnx_network(columns)

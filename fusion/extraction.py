@@ -123,6 +123,7 @@ class Extraction:
             folds=tuple(sample.fold for sample in samples),
             groups=groups[at],
             subjects_known=self.dataset.subjects_known,
+            sources=tuple(sample.source for sample in samples),
         )
 
 
@@ -158,7 +159,7 @@ def extract(
     versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
     first: dict[str, int] = {}
     for at, sample in enumerate(dataset.samples):
-        first.setdefault(sample.key, at)
+        first.setdefault(sample.measured_key, at)
     keys, places = list(first), list(first.values())
     lacks = np.stack([version.lacks(store, keys) for version in versions], axis=1)
     todo = np.flatnonzero(lacks.any(axis=1))
@@ -182,8 +183,8 @@ def extract(
                     done += len(measured)
                     for m in measured:
                         if m.faults:
-                            passing[m.sample.key] = next(iter(m.faults.values()))
-                            tell("fault", **_told(passing[m.sample.key]))
+                            passing[m.sample.measured_key] = next(iter(m.faults.values()))
+                            tell("fault", **_told(passing[m.sample.measured_key]))
                     if progress is not None:
                         progress("measuring", done, len(todo), len(passing) + len(dataset.faults))
             finally:  # also on an interrupt: what has been measured is kept
@@ -241,8 +242,8 @@ class _Flush:
         batch, self._batch, self._last = self._batch, [], time.monotonic()
         for version in self._versions:
             name = version.name
-            rows = {m.sample.key: m.rows[name] for m in batch if name in m.rows}
-            faults = {m.sample.key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
+            rows = {m.sample.measured_key: m.rows[name] for m in batch if name in m.rows}
+            faults = {m.sample.measured_key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
             names = version.extractor.feature_names()
             self._store.write(name, version.fingerprint, names, rows, faults, version.about)
             if rows or faults:
@@ -309,7 +310,7 @@ def _gather(
     blocks = [version.open(store) for version in versions]
     found = {version.name: block.find(keys) for version, block in zip(versions, blocks, strict=True)}
     place = {key: at for at, key in enumerate(keys)}
-    unique = np.array([place[sample.key] for sample in dataset.samples], np.intp)
+    unique = np.array([place[sample.measured_key] for sample in dataset.samples], np.intp)
     has = np.stack([at >= 0 for at in found.values()], axis=1)
     is_complete = np.asarray(has.all(axis=1))[unique]
     complete = np.flatnonzero(is_complete)
@@ -318,9 +319,9 @@ def _gather(
         reasons = [block.faults(keys) for block in blocks]
         for at in np.flatnonzero(~is_complete):
             sample = dataset.samples[at]
-            fault = passing.get(sample.key)
+            fault = passing.get(sample.measured_key)
             if fault is None:
-                reason = next((r[sample.key] for r in reasons if sample.key in r), None)
+                reason = next((r[sample.measured_key] for r in reasons if sample.measured_key in r), None)
                 fault = Fault(sample.path, "cell", reason) if reason else _vanished(sample)
             faults.append(Fault(sample.path, fault.stage, fault.reason))
     computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}

@@ -101,6 +101,7 @@ def shares_distances(classifier: str, load: Workload, memory: float) -> bool:
     """
     # What is put on top of a model needs models of parts of the training part, which have scalers of their own.
     pays = len(load.table) >= _WORTH_SHARING and len(load.table.blocks) > 1 and load.config.finish.is_nothing
+    pays &= load.config.harmonise.method == "none"  # nor has a source a say in distances
     return pays and can_share(classifier, load.config) and _bytes_a_worker(load) <= memory
 
 

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusion.config import InspectConfig
+from fusion.config import HANDCRAFTED, InspectConfig
 from fusion.datasets import Dataset, Fault, Sample
-from fusion.extraction import Progress
+from fusion.extraction import Progress, extract
 from fusion.overlays import Overlays, draw_dataset
-from fusion.results import fault_row
+from fusion.plugins import build_extractor
+from fusion.results import fault_row, without_nan
+from fusion.shift import Shift, shifts
+from fusion.shift import lines as shift_lines
 from fusion.splits import merged_subjects
+from fusion.store import FeatureStore
+from fusion.subjects import identities, spoken
 from fusion.training import read_dataset
 
 #: Groups of identical pictures that are named one by one.
@@ -25,11 +30,12 @@ class Inspection:
 
     Attributes
     ----------
-    classes, subjects, folds : name -> number of pictures; unknown ones are not counted.
+    classes, subjects, folds, sources : name -> number of pictures; unknown ones are not counted.
     identical : groups of two or more pictures with the same content, each a list of names.
     across : how many of those groups span several "subjects", "folds" or "labels".
     merged_subjects : subject ids that share a picture, and are one group in every split.
     leak : what a random split into ``splits`` folds would do; see ``_leak``.
+    shifts : how far each source lies from the others, where that was asked for.
     overlays : the contact sheets that were drawn, None where none were asked for.
     """
 
@@ -37,11 +43,13 @@ class Inspection:
     classes: dict[str, int]
     subjects: dict[str, int]
     folds: dict[str, int]
+    sources: dict[str, int]
     identical: list[list[str]]
     across: dict[str, int]
     merged_subjects: list[list[str]]
     leak: dict[str, Any]
     overlays: Overlays | None = None
+    shifts: tuple[Shift, ...] = ()
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -58,7 +66,12 @@ class Inspection:
         """What a person should know: counts, identical pictures, subjects that share some, leaks, sheets."""
         told = [
             f"by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
-            for title, counts in (("class", self.classes), ("fold", self.folds), ("subject", self.subjects))
+            for title, counts in (
+                ("class", self.classes),
+                ("source", self.sources),
+                ("fold", self.folds),
+                ("subject", self.subjects),
+            )
             if counts
         ]
         across = ", ".join(f"{count} across {word}" for word, count in self.across.items() if count)
@@ -72,6 +85,7 @@ class Inspection:
             for subjects in self.merged_subjects
         ]
         told += self._leak_lines()
+        told += shift_lines(self.shifts)
         if self.overlays is not None:
             drawn = self.overlays
             told.append(
@@ -98,6 +112,7 @@ class Inspection:
             "classes": self.classes,
             "subjects": self.subjects,
             "folds": self.folds,
+            "sources": self.sources,
             "identical": self.identical,
             "identical_across": self.across,
             "merged_subjects": self.merged_subjects,
@@ -105,6 +120,7 @@ class Inspection:
             "unreadable": [fault_row(fault, self.dataset.root) for fault in self.dataset.faults],
             "overlays": self.overlays and self._overlays_to_json(self.overlays),
             "notes": list(self.dataset.notes),
+            **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
         }
 
     def _overlays_to_json(self, overlays: Overlays) -> dict[str, Any]:
@@ -126,7 +142,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
     part = config.part or ("all" if config.data.is_dir() else None)
     dataset = read_dataset(config.model_copy(update={"part": part}), progress)
-    dataset = dataset.select(config.classes, config.folds)
+    dataset = dataset.select(config.classes, config.folds, config.sources)
     samples = dataset.samples
     by_content: dict[str, list[int]] = {}
     for at, sample in enumerate(samples):
@@ -136,17 +152,34 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     return Inspection(
         dataset=dataset,
         classes=_count(sample.label for sample in samples),
-        subjects=_count(sample.subject for sample in samples),
+        subjects=_count(None if (who := sample.identity) is None else spoken(who) for sample in samples),
         folds=_count(sample.fold for sample in samples),
+        sources=_count(sample.source for sample in samples),
         identical=[[names[at] for at in members] for members in same],
         across={
             word: sum(len({getattr(samples[at], attribute) for at in members}) > 1 for members in same)
-            for word, attribute in (("subjects", "subject"), ("folds", "fold"), ("labels", "label"))
+            for word, attribute in (
+                ("subjects", "identity"),
+                *([("sources", "source")] if any(sample.source for sample in samples) else []),
+                ("folds", "fold"),
+                ("labels", "label"),
+            )
         },
-        merged_subjects=merged_subjects([s.subject for s in samples], [s.image_key for s in samples]),
+        merged_subjects=merged_subjects(
+            identities([s.subject for s in samples], [s.source for s in samples]), [s.image_key for s in samples]
+        ),
         leak=_leak(samples, dataset, config.splits),
         overlays=_draw(config, dataset, progress),
+        shifts=_shifts(config, dataset, progress),
     )
+
+
+def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> tuple[Shift, ...]:
+    if not config.shift:
+        return ()
+    extractors = [build_extractor(name) for name in HANDCRAFTED]
+    found = extract(dataset, extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
+    return tuple(shifts(found.table, config.seed))
 
 
 def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Overlays | None:

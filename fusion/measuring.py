@@ -118,7 +118,8 @@ def _read(sample: Sample) -> Cell:
     mask = None if sample.mask_path is None else read_bytes(sample.mask_path)
     if content_key(sha256(picture), None if mask is None else sha256(mask)) != sample.key:
         raise ImageError("changed while the data set was being read")
-    return make_cell(decode_picture(picture), None if mask is None else decode_mask(mask), sample.um_per_px)
+    cell = make_cell(decode_picture(picture), None if mask is None else decode_mask(mask), sample.um_per_px)
+    return cell if sample.adjustment is None else sample.adjustment.apply(cell)
 
 
 def _extractor_fault(sample: Sample, extractor: Extractor, error: Exception) -> Fault:

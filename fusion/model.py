@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from fusion.inputs import CellInputs
 from fusion.plugins import Classifier
 
 if TYPE_CHECKING:
+    from fusion.config import HarmoniseSettings
+    from fusion.harmonisation import Harmoniser
     from fusion.layer import FusionLayer
 
 
@@ -23,21 +25,27 @@ if TYPE_CHECKING:
 class FusedModel:
     """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier.
 
-    ``calibration`` maps its probabilities; from ``cut`` on, the positive class's probability calls a cell positive.
+    ``harmoniser`` changes features by their source first; ``calibration`` maps probabilities; from ``cut`` on, the
+    positive class's probability calls a cell positive.
     """
 
     layer: FusionLayer | None
     classifier: Classifier
     calibration: Calibration | None = None
     cut: float | None = None
+    harmoniser: Harmoniser | None = None
 
     @property
     def classes(self) -> list[str]:
         """Class labels in the order of the probabilities' columns."""
         return [str(label) for label in self.classifier.classes_]
 
-    def predict_proba(self, X: NDArray[np.float32] | CellInputs) -> NDArray[np.float64]:
+    def predict_proba(
+        self, X: NDArray[np.float32] | CellInputs, sources: Sequence[str | None] = ()
+    ) -> NDArray[np.float64]:
         """float64 (n, classes) from raw features float32 (n, d), columns as fitted; with pictures where it takes them.
+
+        ``sources`` names the source of each row, for a model that harmonises; () is n times unknown.
 
         Raises
         ------
@@ -51,12 +59,17 @@ class FusedModel:
         if isinstance(X, CellInputs):
             proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
         else:
-            proba = self.classifier.predict_proba(X if self.layer is None else self.layer.transform(X))
+            rows: Any = self.harmonised(X, sources)
+            proba = self.classifier.predict_proba(rows if self.layer is None else self.layer.transform(rows))
         return proba if self.calibration is None else self.calibration.apply(proba)
+
+    def harmonised(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> NDArray[Any]:
+        """(n, d) as the fusion layer gets it: float64 from a harmoniser, else ``X`` itself."""
+        return X if self.harmoniser is None else self.harmoniser.transform(X, sources or [None] * len(X))
 
 
 def fit_model(
-    X: NDArray[np.float32],
+    X: NDArray[Any],
     y: NDArray[Any],
     groups: NDArray[np.intp],
     blocks: Mapping[str, slice],
@@ -67,24 +80,44 @@ def fit_model(
     seed: int = 0,
     finish: Finish | None = None,
     positive: str | None = None,
+    sources: Sequence[str | None] = (),
+    harmonise: HarmoniseSettings | None = None,
 ) -> FusedModel:
     """Fit layer and classifier on these rows and no others.
 
     Parameters
     ----------
-    X : float32 (n, d), the training part only.
+    X : float (n, d), the training part only.
     y, groups : n labels and group numbers.
     blocks : block name -> its columns in ``X``.
     classifier : name of a registered classifier; ``params`` are its parameters, ``layer`` those of the fusion layer.
     seed : for whatever is random in either, unless ``params`` say otherwise.
     finish : calibration and threshold, learnt from these rows too; ``positive`` is the class that the threshold is of.
+    sources : n names, None where unknown; () is n times None.
+    harmonise : what features are changed by before the layer; learnt from these rows too.
 
     Raises
     ------
     UsageError : a threshold for more than two classes, or too few groups to learn ``finish`` from.
     """
+    sources = sources or [None] * len(y)
     if finish is not None and not finish.is_nothing:
-        return _finished(X, y, groups, blocks, classifier, params or {}, layer or {}, seed, finish, positive)
+
+        def fitted(rows: NDArray[np.intp]) -> FusedModel:
+            return fit_model(
+                X[rows], y[rows], groups[rows], blocks, classifier, params=params, layer=layer, seed=seed,
+                sources=[sources[row] for row in rows], harmonise=harmonise,
+            )  # fmt: skip
+
+        return _finished(fitted, X, y, groups, sources, seed, finish, positive)
+    if harmonise is not None and harmonise.method != "none":
+        from fusion.harmonisation import Harmoniser
+
+        harmoniser = Harmoniser.fit(X, sources, y, **harmonise.model_dump())
+        model = fit_model(
+            harmoniser.transform(X, sources), y, groups, blocks, classifier, params=params, layer=layer, seed=seed
+        )
+        return replace(model, harmoniser=harmoniser)
     predictor = build_seeded(classifier, params or {}, seed)
     if predictor.prepares == "raw":
         return FusedModel(None, predictor.fit(X, y, groups))
@@ -96,26 +129,24 @@ def fit_model(
 
 
 def _finished(
-    X: NDArray[np.float32],
+    fitted: Callable[[NDArray[np.intp]], FusedModel],
+    X: NDArray[Any],
     y: NDArray[Any],
     groups: NDArray[np.intp],
-    blocks: Mapping[str, slice],
-    classifier: str,
-    params: Mapping[str, Any],
-    layer: Mapping[str, Any],
+    sources: Sequence[str | None],
     seed: int,
     finish: Finish,
     positive: str | None,
 ) -> FusedModel:
-    def fitted(rows: NDArray[np.intp]) -> FusedModel:
-        return fit_model(X[rows], y[rows], groups[rows], blocks, classifier, params=params, layer=layer, seed=seed)
-
+    """A model of all rows, with calibration and threshold by models of parts; ``fitted`` fits one on some rows."""
     model = fitted(np.arange(len(y)))
     if finish.threshold is not None and (positive is None or len(model.classes) != 2):
         raise UsageError("--threshold is for two classes", found=f"{len(model.classes)}: {', '.join(model.classes)}")
     if not finish.learns:
         return replace(model, cut=finish.cut(np.empty(0), np.empty(0, bool)))
-    proba = held_out(lambda train, test: fitted(train).predict_proba(X[test]), y, groups, seed)
+    proba = held_out(
+        lambda train, test: fitted(train).predict_proba(X[test], [sources[row] for row in test]), y, groups, seed
+    )
     labels = np.asarray(y, object).astype(str)
     codes = np.searchsorted(model.classes, labels)
     calibration = fit_calibration(finish.calibrate, proba, codes)

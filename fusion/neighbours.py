@@ -13,6 +13,7 @@ from fusion.cells import Cell, CellError, read_cell
 from fusion.datasets import Sample, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
+from fusion.normalising import as_trained
 from fusion.novelty import Novelty
 from fusion.parts import regrouped
 from fusion.store import FeatureStore
@@ -80,9 +81,12 @@ def open_gallery(
             found=f"{len(known)} other pictures",
             do="Give the data set of its training, or leave --data out.",
         )
-    found = extract(dataset, bundle.extractors, FeatureStore(store), jobs=jobs, progress=progress)
+    kept = FeatureStore(store)
+    shown, _ = as_trained(bundle.normaliser, dataset, kept, jobs=jobs, progress=progress)
+    found = extract(shown, bundle.extractors, kept, jobs=jobs, progress=progress)
     table = regrouped(found.table, bundle.blocks)
     rows = np.flatnonzero([key in bundle.image_keys for key in table.image_keys])
+    features = bundle.model.harmonised(table.X, table.sources)
     samples = [dataset.samples[at] for at in found.complete[rows]]
     names = tuple(table.names[at] for at in rows)
-    return Gallery(bundle.novelty, bundle.novelty.layer.transform(table.X[rows]), names, tuple(samples))
+    return Gallery(bundle.novelty, bundle.novelty.layer.transform(features[rows]), names, tuple(samples))

@@ -81,7 +81,7 @@ def look(dataset: Dataset, eye: Eye, root: Path, *, jobs: int = 0, progress: Pro
     """
     first: dict[str, int] = {}
     for at, sample in enumerate(dataset.samples):
-        first.setdefault(sample.key, at)
+        first.setdefault(sample.measured_key, at)
     keys = list(first)
     path = root / PICTURES / f"{_name(eye, keys)}.npy"
     reasons = _remembered(path)
@@ -90,11 +90,11 @@ def look(dataset: Dataset, eye: Eye, root: Path, *, jobs: int = 0, progress: Pro
     pictures = np.load(path, mmap_mode="r")
     place = {key: -1 if key in reasons else at for at, key in enumerate(keys)}
     faults = {
-        at: Fault(sample.path, *reasons[sample.key])
+        at: Fault(sample.path, *reasons[sample.measured_key])
         for at, sample in enumerate(dataset.samples)
-        if sample.key in reasons
+        if sample.measured_key in reasons
     }
-    return PictureMap(pictures, np.array([place[sample.key] for sample in dataset.samples], np.intp), faults)
+    return PictureMap(pictures, np.array([place[sample.measured_key] for sample in dataset.samples], np.intp), faults)
 
 
 def _name(eye: Eye, keys: Sequence[str]) -> str:
@@ -137,7 +137,7 @@ def _take(
                 stream.write(_seen(m, eye).tobytes())
                 if m.faults:
                     fault = m.faults["picture"]
-                    reasons[m.sample.key] = (fault.stage, fault.reason)
+                    reasons[m.sample.measured_key] = (fault.stage, fault.reason)
                     is_settled &= m.permanent
             done += len(measured)
             if progress is not None:

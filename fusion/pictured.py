@@ -108,6 +108,7 @@ def dataset_view(dataset: Dataset) -> FeatureTable:
         folds=tuple(sample.fold for sample in samples),
         groups=dataset.groups(),
         subjects_known=dataset.subjects_known,
+        sources=tuple(sample.source for sample in samples),
     )
 
 
@@ -230,7 +231,7 @@ class _Seeing:
     def classes(self) -> list[str]:
         return self.model.classes
 
-    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    def predict_proba(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> NDArray[np.float64]:
         return self.model.predict_proba(CellInputs(X, self.blocks, self.source, self.rows))
 
 
@@ -259,10 +260,13 @@ def build(name: str, params: Mapping[str, Any] | None) -> Classifier:
 # ---- cells in memory -------------------------------------------------------------------------------------------------
 
 
-def gather_cells(bundle: ModelBundle, cells: Sequence[Cell], names: Sequence[str]) -> Gathered:
+def gather_cells(
+    bundle: ModelBundle, cells: Sequence[Cell], names: Sequence[str], source: str | None = None
+) -> Gathered:
     """Measure and look at cells in memory, as ``gather`` does with those of a data set; nothing is kept.
 
-    ``names`` stand for the cells in table and faults, and for their subjects' groups: each is its own.
+    ``names`` stand for the cells in table and faults, and for their subjects' groups: each is its own. ``source`` is
+    the laboratory they are from.
     """
     rows: list[list[NDArray[np.float32]]] = []
     kept: list[int] = []
@@ -279,7 +283,10 @@ def gather_cells(bundle: ModelBundle, cells: Sequence[Cell], names: Sequence[str
     X = np.array([np.concatenate(row) if row else [] for row in rows], np.float32).reshape(len(kept), len(columns))
     unknown = (None,) * len(kept)
     own = tuple(names[at] for at in kept)
-    table = FeatureTable(X, tuple(columns), own, own, own, unknown, unknown, unknown, np.arange(len(kept)), False)
+    table = FeatureTable(
+        X, tuple(columns), own, own, own, unknown, unknown, unknown, np.arange(len(kept)),
+        subjects_known=False, sources=(source,) * len(kept),
+    )  # fmt: skip
     table = regrouped(table, bundle.blocks)
     classifier = bundle.model.classifier
     if not takes_pictures(classifier):

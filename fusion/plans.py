@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusion import splits
 from fusion.splits import Split, SplitError
+from fusion.subjects import identities
 from fusion.table import FeatureTable
 
 
@@ -46,8 +47,9 @@ def make_plan(table: FeatureTable, kind: str, n_splits: int, repeats: int, seed:
     ----------
     kind : "grouped": ``repeats`` times ``n_splits`` folds that keep groups whole. "monte-carlo": ``repeats`` times one
         such fold of a fresh deal is tested. "leave-one-subject-out": each group is tested once. "official": the folds
-        of the data set, mended where a group spans several. "random": ``repeats`` times folds by picture, which leak
-        and are here to show by how much.
+        of the data set, mended where a group spans several. "leave-one-source-out": each source is tested once.
+        "source-stratified": as "grouped", with every source in every fold as far as whole groups allow. "random":
+        ``repeats`` times folds by picture, which leak and are here to show by how much.
     n_splits, repeats, seed : the first round of a seed is the same whatever ``repeats`` is.
 
     Raises
@@ -78,7 +80,7 @@ def external_plan(train: FeatureTable, test: FeatureTable) -> tuple[Plan, NDArra
     """
     if unknown := sorted(set(map(str, test.y)) - set(map(str, train.y))):
         raise SplitError("the external test has classes that nothing is learnt of", found=", ".join(unknown))
-    subjects = (*train.subjects, *test.subjects)
+    subjects = identities((*train.subjects, *test.subjects), (*train.sources, *test.sources))
     image_keys = (*train.image_keys, *test.image_keys)
     # Groups of each table as they are, told apart by a letter: what joins them must be a subject or a picture.
     own = [f"{letter}{g}" for letter, table in (("a", train), ("b", test)) for g in table.groups]
@@ -92,7 +94,7 @@ def external_plan(train: FeatureTable, test: FeatureTable) -> tuple[Plan, NDArra
 def check(plan: Plan, table: FeatureTable) -> None:
     """Ask the guard about every split."""
     for _, split in plan.splits:
-        splits.assert_disjoint(split, subjects=table.subjects, keys=table.image_keys, paths=table.names)
+        splits.assert_disjoint(split, subjects=table.identities, keys=table.image_keys, paths=table.names)
 
 
 def leaking_subjects(plan: Plan) -> int:
@@ -134,6 +136,35 @@ def _leave_one_out(table: FeatureTable, y: NDArray[np.object_], n_splits: int, s
     return [splits.leave_one_group_out(table.groups)], []
 
 
+def _source_stratified(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    if None in table.sources:
+        raise SplitError(
+            "sources cannot be spread over folds", found="cells without a source", expected="a source each"
+        )
+    affordable, notes = _affordable(table, y, n_splits)
+    made = [
+        splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects, strata=table.sources)
+        for seed in seeds
+    ]
+    return made, notes
+
+
+def _leave_one_source_out(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    made = splits.leave_one_source_out(table.sources, table.groups)
+    notes = []
+    for source, split in made:
+        if missing := sorted(set(y[split.test]) - set(y[split.train]), key=str):
+            raise SplitError(
+                f"source '{source}' cannot be tested", found=f"no {', '.join(missing)} cell is in the other sources"
+            )
+        if left_out := len(table) - len(split.train) - len(split.test):
+            notes.append(
+                f"{left_out} cells are not learnt from where source '{source}' is tested: it shares their subjects, "
+                "pictures or groups."
+            )
+    return [[split for _, split in made]], notes
+
+
 def _official(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     official = splits.official_folds(table.folds, table.groups)
     for name, split in zip(official.names, official.splits, strict=True):
@@ -168,6 +199,8 @@ KINDS: Mapping[str, _Maker] = {
     "grouped": _grouped,
     "monte-carlo": _monte_carlo,
     "leave-one-subject-out": _leave_one_out,
+    "leave-one-source-out": _leave_one_source_out,
+    "source-stratified": _source_stratified,
     "official": _official,
     "random": _random,
 }

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion.bundle import ModelBundle, subject_hash
+from fusion.bundle import ModelBundle
 from fusion.cells import Cell
-from fusion.config import EvaluateConfig, PredictConfig, write_config
+from fusion.config import EvaluateConfig, ExplainConfig, PredictConfig, write_config
 from fusion.datasets import Dataset, load_dataset, load_pictures
 from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.files import printable
+from fusion.normalising import as_trained, cells_as_trained
 from fusion.pictured import Gathered, PicturedBundle, gather, gather_cells, load_model
 from fusion.predictions import Predictions
 from fusion.provenance import check_unseen
@@ -23,6 +24,8 @@ from fusion.readers import is_picture
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
 from fusion.splits import LeakageError, Split
 from fusion.store import FeatureStore
+from fusion.subjects import Identity, recognises
+from fusion.table import FeatureTable
 from fusion.training import facts, load_labelled
 
 
@@ -45,17 +48,19 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     learners = [*bundle.extractors, *([] if seen else [bundle.model.classifier])]
     known = check_unseen(learners, dataset, allow=config.allow_leakage)
     store = FeatureStore(config.store)
+    shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
     found = gather(
-        dataset, bundle.extractors, bundle.model.classifier, store,
+        shown, bundle.extractors, bundle.model.classifier, store,
         jobs=config.jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
     table = found.table
     proba = bundle.judge(found)
+    adapted += _harmonised(bundle, table)
     cut = None if bundle.model.cut is None else np.full(len(table), bundle.model.cut)
     scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp), cut)
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    stamps = known if table.subjects_known else [*known, UNKNOWN_SUBJECTS]
+    stamps = [*known, *adapted] if table.subjects_known else [*known, *adapted, UNKNOWN_SUBJECTS]
     if seen:
         stamps.append(f"leaky: the model was trained on {len(seen)} of these pictures or on their subjects")
     result = Result(
@@ -89,7 +94,7 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
         from fusion.explaining import check_folder, write_explanations  # draws; predicting alone does not
 
         check_folder(config.explain)
-    dataset, found = ask(bundle, config.images, config.store, config.jobs, progress)
+    dataset, found = ask(bundle, config, progress)
     if config.explain is not None and len(found):
         explained = write_explanations(bundle, dataset, found, config.explain, progress=progress)
         return replace(found, faults=explained.faults)
@@ -97,30 +102,37 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
 
 
 def ask(
-    bundle: PicturedBundle, images: Sequence[Path], store: Path | None, jobs: int, progress: Progress | None = None
+    bundle: PicturedBundle, config: PredictConfig | ExplainConfig, progress: Progress | None = None
 ) -> tuple[Dataset, Predictions]:
-    """What ``images`` hold, and what a model says of it; see ``predict``."""
-    dataset = collect(images, store, progress)
+    """What the images hold, normalised as the model's training cells were, and what the model says of it."""
+    store = FeatureStore(config.store)
+    dataset = collect(config.images, config.store, progress).with_source(config.source)
+    dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
     found = gather(
-        dataset, bundle.extractors, bundle.model.classifier, FeatureStore(store),
-        jobs=jobs, progress=progress, blocks=bundle.blocks,
+        dataset, bundle.extractors, bundle.model.classifier, store,
+        jobs=config.jobs, progress=progress, blocks=bundle.blocks,
     )  # fmt: skip
-    return dataset, judge_gathered(bundle, found, dataset.root, dataset.notes)
+    return dataset, judge_gathered(bundle, found, dataset.root, (*dataset.notes, *adapted))
 
 
-def predict_cells(bundle: PicturedBundle, cells: Sequence[Cell], names: Sequence[str]) -> Predictions:
+def predict_cells(
+    bundle: PicturedBundle, cells: Sequence[Cell], names: Sequence[str], source: str | None = None
+) -> Predictions:
     """Class probabilities for cells in memory, called by these names; nothing is read, stored or remembered.
 
-    A cell that an extractor cannot measure becomes a fault, as it does in ``predict``.
+    ``source`` is the laboratory that all of them are from, None where it is unknown. A cell that an extractor cannot
+    measure becomes a fault, as it does in ``predict``.
     """
-    return judge_gathered(bundle, gather_cells(bundle, cells, names), Path())
+    shown, adapted = cells_as_trained(bundle.normaliser, cells, source)
+    return judge_gathered(bundle, gather_cells(bundle, shown, names, source), Path(), adapted)
 
 
 def judge_gathered(bundle: PicturedBundle, found: Gathered, root: Path, remarks: Sequence[str] = ()) -> Predictions:
     """What the model says of measured cells."""
     proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
+    features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
     return Predictions(
-        table=found.table,
+        table=replace(found.table, X=features),
         classes=tuple(bundle.classes),
         proba=proba,
         faults=found.faults,
@@ -129,16 +141,30 @@ def judge_gathered(bundle: PicturedBundle, found: Gathered, root: Path, remarks:
         cut=bundle.model.cut,
         calibrated=bundle.model.calibration is not None,
         trained_on=np.array([key in bundle.image_keys for key in found.table.image_keys], bool),
-        distance=None if bundle.novelty is None else bundle.novelty.distance(found.table.X),
-        remarks=tuple(remarks),
+        distance=None if bundle.novelty is None else bundle.novelty.distance(features),
+        remarks=(*remarks, *_harmonised(bundle, found.table)),
     )
+
+
+def _harmonised(bundle: ModelBundle, table: FeatureTable) -> list[str]:
+    """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
+    harmoniser = bundle.model.harmoniser
+    stamps = [] if harmoniser is None else harmoniser.told(table.sources)
+    known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
+    if "" in known and None in table.sources:
+        stamps.append(
+            "no source named: taken for the laboratory that the model was trained in; if it is another one, "
+            "say --set source=NAME"
+        )
+    return stamps
 
 
 def collect(images: Sequence[Path], store: Path | None = None, progress: Progress | None = None) -> Dataset:
     """One data set of all the paths, in their order; names stay as the user typed them.
 
-    Pictures that are named one by one are of one source, and so are those of each folder or table. Subjects of several
-    sources that are called alike need not be the same person: they get the source's name in front.
+    Pictures that are named one by one are one input, and so is each folder or table. Subjects of several inputs
+    that are called alike, and whose source no input names, need not be the same person: they get the input's name in
+    front.
 
     Raises
     ------
@@ -159,11 +185,11 @@ def collect(images: Sequence[Path], store: Path | None = None, progress: Progres
             parts.append((printable(path), load_dataset(path, part=part, store=store, progress=tell)))
     if len(parts) == 1:
         return parts[0][1]
-    sources: dict[str | None, set[str]] = {}
-    for source, dataset in parts:
+    inputs: dict[Identity | None, set[str]] = {}
+    for given, dataset in parts:
         for sample in dataset.samples:
-            sources.setdefault(sample.subject, set()).add(source)
-    shared = {subject for subject, known in sources.items() if subject is not None and len(known) > 1}
+            inputs.setdefault(sample.identity, set()).add(given)
+    shared = {subject for subject, among in inputs.items() if isinstance(subject, str) and len(among) > 1}
     notes = [note for _, dataset in parts for note in dataset.notes]
     if shared:
         notes.append(f"{len(shared)} subjects are called alike in several inputs, and are kept apart.")
@@ -171,10 +197,10 @@ def collect(images: Sequence[Path], store: Path | None = None, progress: Progres
         root=Path(),
         layout=parts[0][1].layout,
         samples=tuple(
-            replace(sample, subject=f"{source}: {sample.subject}" if source else sample.subject)
-            if sample.subject in shared
+            replace(sample, subject=f"{given}: {sample.subject}" if given else sample.subject)
+            if sample.identity in shared
             else sample
-            for source, dataset in parts
+            for given, dataset in parts
             for sample in dataset.samples
         ),
         faults=tuple(fault for _, dataset in parts for fault in dataset.faults),
@@ -200,8 +226,7 @@ def _seen(dataset: Dataset, bundle: ModelBundle) -> list[int]:
     tainted = {
         group
         for group, sample in zip(groups, dataset.samples, strict=True)
-        if sample.image_key in bundle.image_keys
-        or (sample.subject is not None and subject_hash(sample.subject) in bundle.subjects)
+        if sample.image_key in bundle.image_keys or recognises(bundle.subjects, sample.subject, sample.source)
     }
     return [at for at, group in enumerate(groups) if group in tainted]
 

@@ -17,6 +17,7 @@ from fusion.files import write_atomically
 from fusion.metrics import called
 from fusion.novelty import RATE
 from fusion.results import fault_row
+from fusion.subjects import spoken
 from fusion.table import FeatureTable
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Predictions:
 
     Attributes
     ----------
-    table : who the rows are, and their features.
+    table : who the rows are, and their features, harmonised where the model does that.
     classes : in the order of the probabilities' columns.
     proba : float64 (n, classes), calibrated where the model is.
     faults : the pictures that were skipped.
@@ -104,9 +105,9 @@ class Predictions:
     def by_subject(self) -> tuple[SubjectCall, ...]:
         """The subjects in the order of their first cells; cells without a subject are left out."""
         rows: dict[str, list[int]] = {}
-        for at, subject in enumerate(self.table.subjects):
+        for at, subject in enumerate(self.table.identities):
             if subject is not None:
-                rows.setdefault(subject, []).append(at)
+                rows.setdefault(spoken(subject), []).append(at)
         found = []
         predicted, unlike = np.array(self.predicted, object), self.unlike
         for subject, own in rows.items():
@@ -148,7 +149,7 @@ class Predictions:
         return lines
 
     def to_frame(self) -> pd.DataFrame:
-        """DataFrame: name, key, label, subject, class, p_<class> for every class, unlike, distance, in_training."""
+        """DataFrame: name, key, label, subject, source, class, p_<class>s, unlike, distance, in_training."""
         import pandas as pd
 
         table = self.table
@@ -157,6 +158,7 @@ class Predictions:
             "key": table.keys,
             "label": pd.Series(table.y, dtype=object),
             "subject": pd.Series(table.subjects, dtype=object),
+            "source": pd.Series(table.sources, dtype=object),
             "class": self.predicted,
         }
         proba = {f"p_{label}": self.proba[:, at] for at, label in enumerate(self.classes)}
@@ -169,8 +171,8 @@ class Predictions:
     def to_json(self) -> dict[str, Any]:
         """Plain values: everything that the tables show, and the faults."""
         rows = zip(
-            self.table.names, self.table.y, self.table.subjects, self.predicted, self.proba.tolist(),
-            self.trained_on.tolist(), self.unlike, self._distances, strict=True,
+            self.table.names, self.table.y, self.table.subjects, self.table.sources, self.predicted,
+            self.proba.tolist(), self.trained_on.tolist(), self.unlike, self._distances, strict=True,
         )  # fmt: skip
         return {
             "classes": list(self.classes),
@@ -178,11 +180,11 @@ class Predictions:
             "threshold": None if self.cut is None else {"class": self.positive, "probability": self.cut},
             "predictions": [
                 {
-                    "name": name, "label": label, "subject": subject, "class": predicted,
+                    "name": name, "label": label, "subject": subject, "source": origin, "class": predicted,
                     "probability": dict(zip(self.classes, proba, strict=True)),
                     "unlike": unlike, "distance": distance, "in_training": known,
                 }
-                for name, label, subject, predicted, proba, known, unlike, distance in rows
+                for name, label, subject, origin, predicted, proba, known, unlike, distance in rows
             ],
             "subjects": [
                 {
@@ -212,7 +214,7 @@ class Predictions:
         if kind == "csv":
             frame.to_csv(content, index=False)
         else:
-            texts = ["label", "subject"]  # without a value anywhere they would have no type
+            texts = ["label", "subject", "source"]  # without a value anywhere they would have no type
             frame.astype(dict.fromkeys(texts, "string")).to_parquet(content, index=False)
         try:
             write_atomically(path, content.getvalue())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fusion.bundle import subject_hash
 from fusion.datasets import Dataset, Sample
 from fusion.files import sha256
 from fusion.splits import LeakageError
+from fusion.subjects import recognises, remembered
 
 #: Hexadecimal digits of a picture's hash that are kept: no two pictures of the world will meet in 128 bits.
 _DIGITS = 32
@@ -18,7 +18,14 @@ def trained_on(samples: Sequence[Sample]) -> dict[str, list[str]]:
     """Hashes of the pictures, subjects and other groups of these samples, sorted; no id of a subject is kept."""
     return {
         "images": sorted({sample.image_key[:_DIGITS] for sample in samples}),
-        "subjects": sorted({subject_hash(sample.subject) for sample in samples if sample.subject is not None}),
+        "subjects": sorted(
+            {
+                one
+                for sample in samples
+                if sample.subject is not None
+                for one in remembered(sample.subject, sample.source)
+            }
+        ),
         "groups": sorted({_group_hash(sample.group) for sample in samples if sample.group is not None}),
     }
 
@@ -34,7 +41,7 @@ def seen_by(provenance: Mapping[str, Sequence[str]], dataset: Dataset) -> list[i
         number
         for number, sample in zip(numbers, dataset.samples, strict=True)
         if sample.image_key[:_DIGITS] in images
-        or (sample.subject is not None and subject_hash(sample.subject) in subjects)
+        or recognises(subjects, sample.subject, sample.source)
         or (sample.group is not None and _group_hash(sample.group) in groups)
     }
     return [at for at, number in enumerate(numbers) if number in tainted]

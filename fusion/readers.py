@@ -25,7 +25,7 @@ _FOLD = re.compile(r"^fold_(?P<fold>\w+)$")
 _CNMC_CSV = {"Patient_ID", "new_names", "labels"}
 #: Folder -> {file name: (subject, label)}, from the preliminary test's CSV.
 _Tables = dict[Path, dict[str, tuple[str, str]]]
-_TABLE_COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px")
+_TABLE_COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px", "source")
 
 
 class DatasetError(UsageError):
@@ -43,6 +43,7 @@ class Listed:
     fold: str | None = None
     mask_path: Path | None = None
     um_per_px: float | None = None
+    source: str | None = None
     part: str | None = None
 
 
@@ -218,7 +219,8 @@ def _class_folders(root: Path, pictures: Sequence[Path]) -> tuple[str, list[List
 
 
 def read_table(file: Path) -> list[Listed]:
-    """Rows of a CSV or Parquet table with a ``path`` and, if known, label, subject, group, fold, mask, um_per_px.
+    """Rows of a CSV or Parquet table with a ``path`` and, if known, label, subject, group, fold, mask, um_per_px,
+    source.
 
     Relative paths start at the table's folder. An empty field is an unknown one.
     """
@@ -268,6 +270,7 @@ def _table_row(file: Path, number: int, row: dict[str, str]) -> Listed:
         fold=values["fold"],
         mask_path=file.parent / values["mask"] if values["mask"] else None,
         um_per_px=um_per_px,
+        source=values["source"],
     )
 
 

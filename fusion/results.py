@@ -195,6 +195,7 @@ class Result:
                         "name": np.array(cells.names, object)[tested],
                         "key": np.array(cells.keys, object)[tested],
                         "subject": np.array(cells.subjects, object)[tested],
+                        **({"source": np.array(cells.sources, object)[tested]} if any(cells.sources) else {}),
                         "group": cells.groups[tested],
                         "label": np.array(cells.y, object)[tested],
                         "predicted": np.array(self.classes, object)[
@@ -273,6 +274,8 @@ def describe_split(facts: Mapping[str, Any]) -> str:
         return f"an external test set, learnt from {facts['learnt_from']['images']} other cells"
     if kind == "official":
         return f"the {folds} folds of the data set, whole subjects together"
+    if kind == "leave-one-source-out":
+        return "each source left out in turn"
     if kind == "leave-one-subject-out":
         return "each subject left out in turn"
     if kind == "random":
@@ -280,6 +283,7 @@ def describe_split(facts: Mapping[str, Any]) -> str:
     who = "by subject" if facts["subjects_known"] else "identical pictures together"
     if kind == "monte-carlo":
         return f"{repeats} random test parts, {who}"
+    who += ", every source in each as far as it goes" if kind == "source-stratified" else ""
     return f"{folds} folds{'' if facts['subjects_known'] else ','} {who}{over}"
 
 

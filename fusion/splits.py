@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import FusionError, UsageError
+from fusion.subjects import Identity, spoken
 
 #: scikit-learn's shuffle only reorders groups whose class counts spread alike, so a few tries show all it can do.
 _SHUFFLES = 5
@@ -62,7 +64,7 @@ class OfficialFolds:
 
 
 def merge_groups(
-    subjects: Sequence[str | None] | None,
+    subjects: Sequence[Identity | None] | None,
     keys: Sequence[str],
     groups: Sequence[str | None] | None = None,
 ) -> NDArray[np.intp]:
@@ -70,8 +72,8 @@ def merge_groups(
 
     Parameters
     ----------
-    subjects : n subject ids, compared letter by letter ("h3" is not "H3"); None where unknown. An unknown subject
-        joins nothing.
+    subjects : n subjects (see ``fusion.subjects.identities``), compared letter by letter ("h3" is not "H3"); None
+        where unknown. An unknown subject joins nothing.
     keys : n content hashes of the pictures.
     groups : n ids of anything else that must stay together, None where there is none.
 
@@ -85,12 +87,12 @@ def merge_groups(
     return _connected(len(keys), subjects, keys, groups)
 
 
-def merged_subjects(subjects: Sequence[str | None], keys: Sequence[str]) -> list[list[str]]:
-    """Subject ids that share a picture, directly or through others: sets of two or more, in order of appearance."""
+def merged_subjects(subjects: Sequence[Identity | None], keys: Sequence[str]) -> list[list[str]]:
+    """Subjects that share a picture, directly or through others: sets of two or more, in order of appearance."""
     members: dict[int, dict[str, None]] = {}
     for group, subject in zip(merge_groups(subjects, keys), subjects, strict=True):
         if subject is not None:
-            members.setdefault(int(group), {})[subject] = None
+            members.setdefault(int(group), {})[spoken(subject)] = None
     return [list(ids) for ids in members.values() if len(ids) > 1]
 
 
@@ -155,6 +157,7 @@ def grouped_folds(
     seed: int = 0,
     *,
     names: Sequence[str | None] | None = None,
+    strata: Sequence[str | None] | None = None,
 ) -> list[Split]:
     """Cross-validation folds that keep every group whole, class shares alike, every class on both sides of each.
 
@@ -164,6 +167,7 @@ def grouped_folds(
     n_splits : folds; see ``affordable_splits`` for how many the data can bear.
     seed : the same seed gives the same folds.
     names : n subject ids, for the message of an error.
+    strata : n names of what else should be spread over the folds as far as whole groups allow, sources for one.
 
     Returns
     -------
@@ -184,7 +188,10 @@ def grouped_folds(
         )
     holds = np.zeros((ids.max() + 1, len(labels)), bool)
     holds[ids, codes] = True
-    for fold in _candidates(codes, ids, holds, n_splits, seed):
+    spread = codes
+    if strata is not None:
+        spread = _codes([f"{stratum}\0{code}" for stratum, code in zip(strata, codes.tolist(), strict=True)])[0]
+    for fold in _candidates(spread, ids, n_splits, seed):
         in_every_fold = [np.bincount(fold[column], minlength=n_splits).all() for column in holds.T]
         if all(in_every_fold):
             return _splits(fold[ids], n_splits, np.asarray(groups, np.intp))
@@ -226,6 +233,33 @@ def leave_one_group_out(groups: ArrayLike) -> list[Split]:
     return _splits(number, int(number.max()) + 1, ids)
 
 
+def leave_one_source_out(sources: Sequence[str | None], groups: ArrayLike) -> list[tuple[str, Split]]:
+    """(source, split) by name: each source is tested once, by what is learnt from the others.
+
+    Cells of other sources whose group the tested source shares (a picture that two laboratories have) are left out of
+    the training part, so that the split is disjoint by group too.
+
+    Raises
+    ------
+    SplitError : a cell without a source, or a single source.
+    """
+    missing = sum(source is None for source in sources)
+    known = sorted({source for source in sources if source is not None})
+    if missing or len(known) < 2:
+        raise SplitError(
+            "no source can be left out",
+            found=f"{missing} of {len(sources)} cells without a source" if missing else f"{len(known)} sources",
+            expected="a source for every cell, and two of them",
+            do="Give the table a column 'source'.",
+        )
+    ids, where = np.asarray(groups, np.intp), np.array(sources, object)
+    made = []
+    for source in known:
+        test = np.flatnonzero(where == source)
+        made.append((source, Split(np.flatnonzero((where != source) & ~np.isin(ids, ids[test])), test, ids)))
+    return made
+
+
 def official_folds(fold: Sequence[str | None], groups: ArrayLike) -> OfficialFolds:
     """The folds that came with a data set, mended where a group spans several of them.
 
@@ -263,20 +297,23 @@ def official_folds(fold: Sequence[str | None], groups: ArrayLike) -> OfficialFol
     )
 
 
-def _candidates(
-    codes: NDArray[np.intp], ids: NDArray[np.intp], holds: NDArray[np.bool_], n_splits: int, seed: int
-) -> Iterator[NDArray[np.intp]]:
+def _candidates(codes: NDArray[np.intp], ids: NDArray[np.intp], n_splits: int, seed: int) -> Iterator[NDArray[np.intp]]:
     """Yield intp (groups,) fold numbers: first those with the most even class shares, then any that cover classes."""
     from sklearn.model_selection import StratifiedGroupKFold
 
+    holds = np.zeros((ids.max() + 1, codes.max() + 1), bool)
+    holds[ids, codes] = True
     rng = np.random.default_rng(seed)
-    for attempt in range(_SHUFFLES):
+    # scikit-learn refuses where no class has a cell a fold, and warns where one has not; strata may be that small.
+    for attempt in range(_SHUFFLES if np.bincount(codes).max() >= n_splits else 0):
         # The first shuffle is that of the seed itself: the folds anyone gets from scikit-learn.
         state = seed if attempt == 0 else int(rng.integers(2**31))
         fold = np.empty(len(holds), np.intp)
         splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=state)
-        for number, (_, test) in enumerate(splitter.split(codes, codes, ids)):
-            fold[ids[test]] = number
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+            for number, (_, test) in enumerate(splitter.split(codes, codes, ids)):
+                fold[ids[test]] = number
         yield fold
     for _ in range(_DEALS):
         yield _deal(holds, n_splits, rng)
@@ -328,13 +365,13 @@ def leaked_groups(split: Split) -> NDArray[np.intp]:
 
 
 def assert_disjoint(
-    split: Split, *, subjects: Sequence[str | None], keys: Sequence[str], paths: Sequence[str | Path]
+    split: Split, *, subjects: Sequence[Identity | None], keys: Sequence[str], paths: Sequence[str | Path]
 ) -> None:
     """Refuse a split that has a subject, a picture or a group on both sides; ask this before every fit.
 
     Parameters
     ----------
-    subjects, keys : n subject ids (None where unknown) and n content hashes.
+    subjects, keys : n subjects (``fusion.subjects.identities``, None where unknown) and n content hashes.
     paths : n names of pictures, for the message.
 
     Raises
@@ -354,7 +391,7 @@ def assert_disjoint(
         if subjects[row] in both["subjects"] or keys[row] in both["pictures"] or split.groups[row] in both["groups"]
     ]
     found = [f"{len(ids)} {word} on both sides" for word, ids in both.items() if ids]
-    found += [f"subjects {_few(sorted(both['subjects']))}"] if both["subjects"] else []
+    found += [f"subjects {_few(sorted(map(spoken, both['subjects'])))}"] if both["subjects"] else []
     found += [f"files {_few([str(paths[row]) for row in leaked])}"]
     raise LeakageError(
         f"{len(leaked)} of {len(split.test)} test pictures are no test at all",

@@ -12,15 +12,17 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from fusion.errors import FusionError, UsageError
 from fusion.files import write_atomically
-from fusion.synthetic_render import CellTraits, Mask, PaintedCell, paint_cell
+from fusion.synthetic_laboratories import FACTS, UM_PER_PX, Laboratory, draw_laboratories, photograph
+from fusion.synthetic_render import CellTraits, Mask, PaintedCell, paint_cell, stain_cell
 
 #: The two classes of C-NMC: acute lymphoblastic leukaemia, and healthy ("hem").
 MALIGNANT, HEALTHY = "all", "hem"
@@ -44,6 +46,8 @@ class SyntheticDesign:
     seed : any whole number from 0.
     class_effect : factor on all differences between the class means; 0 makes the labels meaningless.
     subject_effect : factor on all differences between subjects of a class; 0 makes them interchangeable.
+    laboratories : 0 for cells as C-NMC shows them; else so many laboratories (see ``fusion.synthetic_laboratories``),
+        each with subjects of its own, who go by the same ids everywhere.
     folds : how many folders ``fold_0``, ``fold_1``, ..., at least 1. There are no more of them than the smaller class
         has subjects, so that each holds both classes.
 
@@ -58,10 +62,11 @@ class SyntheticDesign:
     class_effect: float = 1.0
     subject_effect: float = 1.0
     folds: int = 3
+    laboratories: int = 0
 
     def __post_init__(self) -> None:
         # 2 subjects a class: with one, no split by subject has the class on both sides.
-        for name, least in (("subjects", 4), ("cells_per_subject", 1), ("folds", 1), ("seed", 0)):
+        for name, least in (("subjects", 4), ("cells_per_subject", 1), ("folds", 1), ("seed", 0), ("laboratories", 0)):
             if (value := getattr(self, name)) < least:
                 reason = ", 2 of each class" if name == "subjects" else ""
                 raise UsageError(
@@ -194,13 +199,23 @@ TRUTH_COLUMNS: Mapping[str, str] = {
 }
 
 
+#: Columns that ``truth.csv`` has beside these where there are laboratories.
+LABORATORY_COLUMNS: Mapping[str, str] = {
+    "source": "the laboratory",
+    "mask": "of the mask, relative to this file: 0 background, 128 cytoplasm, 255 nucleus",
+    "um_per_px": "micrometres on the side of a pixel",
+    **{f"laboratory_{name}": what for name, what in FACTS.items()},
+}
+
+
 def synthesize(
     out: Path, design: SyntheticDesign, progress: Callable[[int, int], None] | None = None, jobs: int = 1
 ) -> Path:
     """Write a C-NMC-shaped tree of synthetic cells, and the truth about each.
 
     ``OUT/fold_0/all/UID_1_1_1_all.bmp`` is cell 1 of picture 1 of subject 1; subjects never span folds. ``truth.csv``
-    (``TRUTH_COLUMNS``) comes last.
+    (``TRUTH_COLUMNS``) comes last. With laboratories, each has a folder with such a tree in it, masks beside it, and
+    ``truth.csv`` has the columns ``LABORATORY_COLUMNS`` too: it is the table to read, since the tree names no source.
 
     Parameters
     ----------
@@ -220,14 +235,15 @@ def synthesize(
     """
     try:
         _refuse_occupied(out)
-        subjects = draw_subjects(design)
-        total = design.subjects * design.cells_per_subject
+        total = design.subjects * design.cells_per_subject * max(1, design.laboratories)
         rows = []
-        for row in _make_cells(out, design, subjects, jobs):
+        for row in _make_cells(out, design, jobs):
             rows.append(row)
             if progress is not None:
                 progress(len(rows), total)
-        write_atomically(out / TRUTH_FILE, _as_csv(rows))
+        write_atomically(
+            out / TRUTH_FILE, _as_csv(rows, [*TRUTH_COLUMNS, *(LABORATORY_COLUMNS if design.laboratories else ())])
+        )
     except OSError as error:
         raise SyntheticError(f"cannot write synthetic cells to {out}", found=error.strerror or str(error)) from error
     return out
@@ -248,9 +264,18 @@ def _refuse_occupied(out: Path) -> None:
         )
 
 
-def _make_cells(out: Path, design: SyntheticDesign, subjects: list[Subject], jobs: int) -> Iterator[dict[str, object]]:
-    """Rows of the truth, in the order of subjects and cells whoever painted them."""
-    tasks = [(out, design, subject, number) for subject in subjects for number in range(design.cells_per_subject)]
+def _make_cells(out: Path, design: SyntheticDesign, jobs: int) -> Iterator[dict[str, object]]:
+    """Rows of the truth, in the order of laboratories, subjects and cells whoever painted them."""
+    tasks: list[tuple[Any, ...]] = []
+    laboratories: list[Laboratory | None] = [*draw_laboratories(design.laboratories, design.seed)]
+    for laboratory in laboratories or [None]:
+        # Each laboratory has people of its own: another seed, told apart by its place.
+        own = design if laboratory is None else replace(design, seed=laboratory.seed)
+        tasks += [
+            (out, own, subject, number, laboratory)
+            for subject in draw_subjects(own)
+            for number in range(design.cells_per_subject)
+        ]
     if jobs == 1:
         return (_make_cell(*task) for task in tasks)
     import joblib
@@ -259,16 +284,35 @@ def _make_cells(out: Path, design: SyntheticDesign, subjects: list[Subject], job
     return joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(_make_cell)(*task) for task in tasks)
 
 
-def _make_cell(out: Path, design: SyntheticDesign, subject: Subject, number: int) -> dict[str, object]:
+def _make_cell(
+    out: Path, design: SyntheticDesign, subject: Subject, number: int, laboratory: Laboratory | None = None
+) -> dict[str, object]:
     """Draw, paint and write one cell; what is true of it."""
     rng = np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(subject.index, number)))
     traits = draw_cell(design, subject, rng)
+    if laboratory is not None:
+        return _photograph(out, laboratory, subject, number, traits, rng)
     painted = paint_cell(traits, rng)
     # Ten cells a picture, as a field of a smear may hold.
     name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}.bmp"
     path = Path(f"fold_{subject.fold}", subject.label, name)
     write_atomically(out / path, cv2.imencode(".bmp", cv2.cvtColor(painted.rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
     return _truth(path, subject, traits, painted)
+
+
+def _photograph(
+    out: Path, laboratory: Laboratory, subject: Subject, number: int, traits: CellTraits, rng: np.random.Generator
+) -> dict[str, object]:
+    """Paint one cell as a laboratory shows it, write picture and mask; what is true of it."""
+    shot = photograph(stain_cell(traits, rng), laboratory, rng)
+    name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}"
+    path = Path(laboratory.name, f"fold_{subject.fold}", subject.label, f"{name}.{laboratory.ending}")
+    mask = Path(laboratory.name, "masks", f"{name}.png")
+    write_atomically(out / path, shot.encoded)
+    write_atomically(out / mask, shot.encoded_mask)
+    row = _truth(path, subject, traits, shot.painted)
+    mine = {"source": laboratory.name, "mask": mask.as_posix(), "um_per_px": UM_PER_PX / laboratory.scale}
+    return row | mine | {f"laboratory_{name}": value for name, value in laboratory.facts().items()}
 
 
 def _truth(path: Path, subject: Subject, traits: CellTraits, painted: PaintedCell) -> dict[str, object]:
@@ -303,10 +347,10 @@ def moment_axes(mask: Mask) -> tuple[float, float]:
     return 4 * math.sqrt(major), 4 * math.sqrt(minor)
 
 
-def _as_csv(rows: list[dict[str, object]]) -> bytes:
+def _as_csv(rows: list[dict[str, object]], columns: list[str]) -> bytes:
     """UTF-8 with plain line ends; six digits are more than any measurement of these cells can have."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(TRUTH_COLUMNS), lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})

@@ -107,15 +107,26 @@ class PaintedCell:
     texture_scale_px: float
 
 
+@dataclass(frozen=True, eq=False)
+class StainedCell:
+    """A cell before any camera has seen it.
+
+    Attributes
+    ----------
+    od : float32 (450, 450, 3), optical density of the stain; 0 outside ``mask``.
+    mask, nucleus, texture_scale_px : as in ``PaintedCell``.
+    """
+
+    od: Values
+    mask: Mask
+    nucleus: Mask
+    texture_scale_px: float
+
+
 def paint_cell(traits: CellTraits, rng: np.random.Generator) -> PaintedCell:
     """Paint a cell with these traits; ``rng`` decides everything else (position, outline, grain, noise)."""
-    outline = _outline(traits, rng)
-    border = outline * _nucleus_share(outline, traits.nucleus_ratio, rng)
-    canvas = _canvas(outline, rng)
-    mask, nucleus = canvas.radius <= outline[canvas.direction], canvas.radius <= border[canvas.direction]
-    stain = _chromatin(traits, nucleus, rng) * _nucleoli(traits.nucleoli, border, canvas, rng)
-    density = stain * _shading(canvas.radius / border[canvas.direction], canvas, rng)
-    rgb = _develop(_optical_density(traits, density, nucleus, rng), rng)
+    canvas, mask, nucleus, stain, od = _stained(traits, rng)
+    rgb = _develop(od, rng)
     rgb[~mask] = 0
     return PaintedCell(
         rgb=canvas.on_black(rgb),
@@ -123,6 +134,29 @@ def paint_cell(traits: CellTraits, rng: np.random.Generator) -> PaintedCell:
         nucleus=canvas.on_black(nucleus),
         texture_scale_px=correlation_length(_blurred(stain), nucleus),
     )
+
+
+def stain_cell(traits: CellTraits, rng: np.random.Generator) -> StainedCell:
+    """The stain of a cell with these traits, for a laboratory's own camera to look at."""
+    canvas, mask, nucleus, stain, od = _stained(traits, rng)
+    od[~mask] = 0
+    return StainedCell(
+        canvas.on_black(od),
+        canvas.on_black(mask),
+        canvas.on_black(nucleus),
+        correlation_length(_blurred(stain), nucleus),
+    )
+
+
+def _stained(traits: CellTraits, rng: np.random.Generator) -> tuple[_Canvas, Mask, Mask, Values, Values]:
+    """Canvas, cell, nucleus, density of chromatin and nucleoli, and optical density."""
+    outline = _outline(traits, rng)
+    border = outline * _nucleus_share(outline, traits.nucleus_ratio, rng)
+    canvas = _canvas(outline, rng)
+    mask, nucleus = canvas.radius <= outline[canvas.direction], canvas.radius <= border[canvas.direction]
+    stain = _chromatin(traits, nucleus, rng) * _nucleoli(traits.nucleoli, border, canvas, rng)
+    density = stain * _shading(canvas.radius / border[canvas.direction], canvas, rng)
+    return canvas, mask, nucleus, stain, _optical_density(traits, density, nucleus, rng)
 
 
 def correlation_length(values: Values, mask: Mask) -> float:

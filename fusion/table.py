@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import UsageError
 from fusion.files import replacing
+from fusion.subjects import Identity, identities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ class FeatureTable:
     y, subjects, folds : n values, None where unknown.
     groups : intp (n,), what must stay on one side of a split.
     subjects_known : False where every content group stands for a subject of its own.
+    sources : n laboratories, scanners or batches, None where unknown; () stands for n times None.
     """
 
     X: NDArray[np.float32]
@@ -45,14 +47,23 @@ class FeatureTable:
     folds: tuple[str | None, ...]
     groups: NDArray[np.intp]
     subjects_known: bool
+    sources: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
-        rows = {len(part) for part in (self.X, self.names, self.keys, self.y, self.subjects, self.folds, self.groups)}
+        if not self.sources:
+            object.__setattr__(self, "sources", (None,) * len(self.names))
+        parts = (self.X, self.names, self.keys, self.y, self.subjects, self.folds, self.groups, self.sources)
+        rows = {len(part) for part in parts}
         if len(rows) != 1 or self.X.shape[1] != len(self.columns):
             raise ValueError(f"parts of a feature table disagree: rows {sorted(rows)}, columns {self.X.shape[1:]}")
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def identities(self) -> list[Identity | None]:
+        """What tells the subjects apart: the id, with its source where that is known; see ``fusion.subjects``."""
+        return identities(self.subjects, self.sources)
 
     @property
     def blocks(self) -> dict[str, slice]:
@@ -90,10 +101,11 @@ class FeatureTable:
             y=pick(self.y),
             subjects=pick(self.subjects),
             folds=pick(self.folds),
+            sources=pick(self.sources),
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """A DataFrame: name, key, label, subject, group, fold, then the features."""
+        """A DataFrame: name, key, label, subject, source, group, fold, then the features."""
         import pandas as pd
 
         head = pd.DataFrame(
@@ -102,6 +114,7 @@ class FeatureTable:
                 "key": self.keys,
                 "label": self.y,
                 "subject": self.subjects,
+                "source": self.sources,
                 "group": self.groups,
                 "fold": self.folds,
             }
@@ -126,7 +139,8 @@ def export(path: Path, parts: Iterable[FeatureTable], units: Mapping[str, str] |
     """Write tables with the same columns below each other, whole or not at all.
 
     Parquet and CSV hold one part at a time in memory. AnnData's ``.h5ad`` holds all: its ``X`` are the features, its
-    ``obs`` what a cell is (key, label, subject, group, fold, by name), its ``var`` what a feature is (block, unit).
+    ``obs`` what a cell is (key, label, subject, source, group, fold, by name), its ``var`` what a feature is (block,
+    unit).
 
     Parameters
     ----------
@@ -156,7 +170,7 @@ def _write_parquet(stream: BinaryIO, parts: Iterable[FeatureTable]) -> None:
     for part in parts:
         if writer is None:
             # Said once for all parts: one that knows no subject would otherwise have a column of another type.
-            texts = [(name, pa.string()) for name in ("name", "key", "label", "subject")]
+            texts = [(name, pa.string()) for name in ("name", "key", "label", "subject", "source")]
             numbers = [(name, pa.float32()) for name in part.columns]
             schema = pa.schema([*texts, ("group", pa.int64()), ("fold", pa.string()), *numbers])
             writer = pq.ParquetWriter(stream, schema)
@@ -166,7 +180,7 @@ def _write_parquet(stream: BinaryIO, parts: Iterable[FeatureTable]) -> None:
 
 
 #: Names of text columns, and the table's attributes that fill them.
-_TEXTS = (("key", "keys"), ("label", "y"), ("subject", "subjects"), ("fold", "folds"))
+_TEXTS = (("key", "keys"), ("label", "y"), ("subject", "subjects"), ("source", "sources"), ("fold", "folds"))
 
 
 def _write_h5ad(stream: BinaryIO, parts: Iterable[FeatureTable], units: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
-from fusion.bundle import ModelBundle, check_writable, subject_hash
+from fusion.bundle import ModelBundle, check_writable
 from fusion.calibration import Finish
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
@@ -20,9 +21,20 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
+from fusion.normalising import describe, split_by_split
 from fusion.novelty import learn_novelty
 from fusion.parts import choose, families
-from fusion.pictured import UNFINISHED, Training, build, check_board, dataset_view, gather, load_model, write_sheet
+from fusion.pictured import (
+    UNFINISHED,
+    Gathered,
+    Training,
+    build,
+    check_board,
+    dataset_view,
+    gather,
+    load_model,
+    write_sheet,
+)
 from fusion.plans import make_plan
 from fusion.plugins import Classifier, Extractor
 from fusion.provenance import check_unseen, trained_on
@@ -30,6 +42,7 @@ from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
 from fusion.store import FeatureStore
+from fusion.subjects import remembered
 from fusion.table import FeatureTable
 from fusion.tracking import open_tracker
 
@@ -65,7 +78,15 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     store = FeatureStore(config.store)
     blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
-    found = gather(dataset, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks)
+    described, normaliser = None, None
+    if not config.normalise.is_nothing:
+        described = describe(dataset, store, jobs=config.jobs, progress=progress)
+        normaliser = described.fit(config.normalise)
+
+    def gathered(which: Dataset) -> Gathered:
+        return gather(which, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks)
+
+    found = gathered(dataset if described is None or normaliser is None else described.adjusted(normaliser))
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
     if inputs is not None and config.show_batch is not None:
         write_sheet(config.show_batch, looker.show_batch(inputs, labels))
@@ -96,7 +117,13 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         model = fit(table, np.arange(len(table)), config.classifier, config)
         notes += [CROSSFITTED, network.describe()]
     else:
-        scores = cross_validate(table, folds, config.classifier, config, progress, training)
+        normalised: tuple[NDArray[np.float32], ...] = ()
+        if described is not None:
+            normalised, said = split_by_split(
+                described, config.normalise, table, folds, lambda which: gathered(which).table
+            )
+            stamps += said
+        scores = cross_validate(table, folds, config.classifier, config, progress, training, normalised)
         scores = replace(scores, features=found.features)
         model = fit(table, np.arange(len(table)), config.classifier, config, training)
         network = model.classifier
@@ -112,6 +139,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         listed = ", ".join(f"{name} {value:.4g}" for name, value in chosen.items())
         notes.append(f"For all cells, folds inside them chose {listed}; for each fold see result.json.")
     figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
+    stamps += adapted_stamps(table, folds, config)
     stamps += [] if table.subjects_known else [UNKNOWN_SUBJECTS]
     result = Result(
         command="train",
@@ -127,6 +155,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         faults=found.faults,
         facts=facts(dataset, table, folds, "grouped"),
     )
+    shown = model.harmonised(table.X, table.sources)
     bundle = ModelBundle(
         model=model,
         classifier=config.classifier,
@@ -134,17 +163,23 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         columns=table.columns,
         positive=positive,
         image_keys=frozenset(table.image_keys),
-        subjects=frozenset(subject_hash(subject) for subject in table.subjects if subject is not None),
+        subjects=frozenset(
+            one
+            for subject, source in zip(table.subjects, table.sources, strict=True)
+            if subject is not None
+            for one in remembered(subject, source)
+        ),
         facts=result.to_json(dataset.root),
         # Not by what a network sees in cells that it has learnt from: it sees new ones otherwise.
         novelty=learn_novelty(
-            table.X,
+            shown,
             np.array(table.y),
             table.groups,
             {name: part for name, part in table.blocks.items() if crossfit is None or name != BLOCK},
             seed=config.seed,
         ),
-        reference=learn_reference(table.X, table.y, model.classes) if table.columns else None,
+        reference=learn_reference(shown, table.y, model.classes) if table.columns else None,
+        normaliser=normaliser,
     )
     bundle.save(config.output)
     if crossfit is not None:
@@ -156,8 +191,18 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     return Trained(bundle, result, dataset)
 
 
+def refuse_steps(config: FitSettings, looker: Any) -> None:
+    """UsageError where a network that learns from pictures would have to learn anew from every way of seeing them."""
+    if takes_pictures(looker) and not (config.normalise.is_nothing and config.harmonise.method == "none"):
+        raise UsageError(
+            "normalise and harmonise are for features, and this network learns from the pictures themselves",
+            do="Take cnn with fixed weights under another classifier; its crops are normalised.",
+        )
+
+
 def _check_wishes(config: TrainConfig, looker: Any) -> None:
     """UsageError for what is asked of a network, where there is none or it cannot; before anything is measured."""
+    refuse_steps(config, looker)
     sees = takes_pictures(looker)
     if not sees and (config.show_batch or config.show_attention or config.tensorboard):
         raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
@@ -210,7 +255,7 @@ def _final_network(
 
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
     """The labelled pictures that a configuration names."""
-    return read_dataset(config, progress).select(config.classes, config.folds).labelled()
+    return read_dataset(config, progress).select(config.classes, config.folds, config.sources).labelled()
 
 
 def read_dataset(config: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -220,7 +265,8 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
         if progress is not None:
             progress("reading", done, total, 0)
 
-    return load_dataset(config.data, part=config.part, store=config.store, progress=tell)
+    dataset = load_dataset(config.data, part=config.part, store=config.store, progress=tell)
+    return dataset.with_source(config.source)
 
 
 def build_extractors(config: FeatureSettings) -> list[Extractor]:
@@ -254,8 +300,12 @@ def cross_validate(
     config: FitSettings,
     progress: Progress | None = None,
     training: Training | None = None,
+    normalised: Sequence[NDArray[np.float32]] = (),
 ) -> Scores:
-    """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks."""
+    """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks.
+
+    ``normalised`` has for every fold the table's rows as its training part normalises them, or is empty.
+    """
     classes = sorted(set(table.y), key=str)
     proba = np.full((len(table), len(classes)), np.nan)
     number = np.full(len(table), -1, np.intp)
@@ -263,7 +313,8 @@ def cross_validate(
     chosen: list[dict[str, float]] = []
     for at, fold in enumerate(folds):
         if training is None:
-            proba[fold.test], cut[fold.test], found = score_fold(table, fold, classifier, config)
+            of_fold = replace(table, X=normalised[at]) if normalised else table
+            proba[fold.test], cut[fold.test], found = score_fold(of_fold, fold, classifier, config)
             chosen += [{"fold": at + 1, **found}] if found else []
         else:
             model = fit(table, fold.train, classifier, config, training, f"fold {at + 1}")
@@ -288,7 +339,8 @@ def score_fold(
     with threadpool_limits(1):
         model = fit(table, fold.train, classifier, config)
         cut = math.nan if model.cut is None else model.cut
-        return model.predict_proba(table.X[fold.test]), cut, dict(getattr(model.classifier, "chosen_", {}))
+        sources = [table.sources[row] for row in fold.test]
+        return model.predict_proba(table.X[fold.test], sources), cut, dict(getattr(model.classifier, "chosen_", {}))
 
 
 def fit(
@@ -320,10 +372,23 @@ def fit(
             seed=config.seed,
             finish=config.finish,
             positive=choose_positive(sorted({str(label) for label in table.y}), config.positive),
+            sources=[table.sources[row] for row in rows],
+            harmonise=config.harmonise,
         )
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"classifier '{classifier}' cannot be trained as asked", found=reason) from error
+
+
+def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:
+    """A stamp where features of a source that is only tested are harmonised by the cells that are judged."""
+    if config.harmonise.method == "none" or not config.harmonise.transductive:
+        return []
+    new = any(
+        {table.sources[row] for row in split.test} - {table.sources[row] for row in split.train} for split in splits
+    )
+    stamp = "transductive: features of new sources harmonised by the cells that are judged, without labels"
+    return [stamp] if new else []
 
 
 def chosen_rows(entries: Sequence[Scores]) -> list[dict[str, Any]]:
@@ -370,4 +435,10 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
         "classes": counts,
         "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
         "columns": {name: part.stop - part.start for name, part in table.blocks.items()},
+        **({"sources": counts_of(table.sources)} if any(table.sources) else {}),
     }
+
+
+def counts_of(names: Sequence[str | None]) -> dict[str, int]:
+    """How often each name occurs, by name; "" stands for what has none."""
+    return dict(sorted(Counter("" if name is None else name for name in names).items()))

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 from fusion.datasets import load_dataset
 from fusion.plans import KINDS, external_plan, leaking_subjects, make_plan
 from fusion.splits import LeakageError, SplitError, leave_one_group_out, merge_groups
+from fusion.subjects import identities
 from fusion.table import FeatureTable
 from fusion.training import dataset_view
 from tests.conftest import paint, write_image
@@ -36,7 +37,7 @@ def cnmc_trees(draw):
     return rows
 
 
-def table(rows, subjects_known=True):
+def table(rows, subjects_known=True, sources=()):
     subjects, keys, y, folds = (tuple(column) for column in zip(*rows, strict=True))
     return FeatureTable(
         X=np.empty((len(rows), 0), np.float32),
@@ -47,8 +48,9 @@ def table(rows, subjects_known=True):
         y=y,
         subjects=subjects,
         folds=folds,
-        groups=merge_groups(subjects, keys),
+        groups=merge_groups(identities(subjects, sources) if sources else subjects, keys),
         subjects_known=subjects_known,
+        sources=sources,
     )
 
 
@@ -59,7 +61,7 @@ def assert_apart(plan, cells):
         for split in round_:
             assert len(split.test)
             assert not set(split.train.tolist()) & set(split.test.tolist())
-            for ids in (cells.subjects, cells.image_keys, cells.groups.tolist()):
+            for ids in (cells.identities, cells.image_keys, cells.groups.tolist()):
                 assert {ids[row] for row in split.train} & {ids[row] for row in split.test} <= {None}
             assert set(np.array(cells.y)[split.train]) == set(cells.y)
 
@@ -68,13 +70,16 @@ def assert_apart(plan, cells):
 @given(rows=cnmc_trees(), n_splits=st.integers(2, 4), repeats=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_no_split_of_any_kind_leaks(kind, rows, n_splits, repeats, seed):
-    cells = table(rows)
+    # Two laboratories, by turns whatever the subject: its id under the other one is another subject.
+    cells = table(
+        rows, sources=tuple("east" if at % 3 else "west" for at in range(len(rows))) if "source" in kind else ()
+    )
     try:
         plan = make_plan(cells, kind, n_splits, repeats, seed)
     except SplitError:
         assume(False)
     assert_apart(plan, cells)
-    assert len(plan.rounds) == (repeats if kind in ("grouped", "monte-carlo") else 1)
+    assert len(plan.rounds) == (repeats if kind in ("grouped", "source-stratified", "monte-carlo") else 1)
     if kind != "monte-carlo":
         for round_ in plan.rounds:
             assert_array_equal(np.sort(np.concatenate([split.test for split in round_])), np.arange(len(cells)))

@@ -130,7 +130,19 @@ def test_subjects_of_two_inputs_that_are_called_alike_are_kept_apart(tmp_path):
 def test_csv_and_parquet_hold_the_same_figures(model, fresh, tmp_path):
     done = fusion("predict", model, fresh, "--csv", tmp_path / "p.csv", "--parquet", tmp_path / "p.parquet")
     assert done.exit_code == 0, done.stderr
-    columns = ["name", "key", "label", "subject", "class", "p_all", "p_hem", "unlike", "distance", "in_training"]
+    columns = [
+        "name",
+        "key",
+        "label",
+        "subject",
+        "source",
+        "class",
+        "p_all",
+        "p_hem",
+        "unlike",
+        "distance",
+        "in_training",
+    ]
     csv, parquet = pd.read_csv(tmp_path / "p.csv", dtype={"subject": str}), pd.read_parquet(tmp_path / "p.parquet")
     assert list(csv) == list(parquet) == columns
     assert_allclose(csv[["p_all", "p_hem"]], parquet[["p_all", "p_hem"]])

@@ -1,0 +1,257 @@
+"""Making the pixels of one laboratory look like those of another, before anything is measured.
+
+What a cell is changed by is an ``Adjustment``: a zoom, a white balance, a colour map, a background. Its fingerprint is
+part of the key under which the cell's features are kept, so that each way of looking at a cell is measured once.
+
+A ``Normaliser`` is fitted on training cells: what cells are to be like, and how each training source is. A source that
+it does not know is described by the cells that are to be judged, all together and without labels: that is transductive,
+and is stamped on every result. With ``of: cell`` every cell is described by itself, which needs no other cell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.appearance import PIXELS
+from fusion.cells import Cell
+from fusion.errors import UsageError
+from fusion.files import sha256
+from fusion.stain import STAINS, WHITE, Stain, white_balanced
+from fusion.table import FeatureTable
+
+#: Zooms stay within these, so that one wrong size of a pixel cannot fill the memory.
+_LEAST_ZOOM, _MOST_ZOOM = 1 / 16, 16.0
+
+#: What is drawn around a cell where its own surroundings are taken away.
+_GREY = 128
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What is done to one cell before it is measured.
+
+    Attributes
+    ----------
+    zoom : factor on lengths in pixels.
+    glass : grey level (R, G, B) of empty glass, which becomes ``stain.WHITE``; None leaves the light as it is.
+    stain, target : how this cell is stained, and how it is to be shown; None leaves the stain as it is.
+    background : "keep", "black" or "grey": what is around the cell.
+    """
+
+    zoom: float = 1.0
+    glass: tuple[float, float, float] | None = None
+    stain: Stain | None = None
+    target: Stain | None = None
+    background: str = "keep"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with anything that changes a pixel."""
+        content = [dataclasses.asdict(self), type(self.stain).__name__, VERSION]
+        return sha256(json.dumps(content, sort_keys=True).encode())[:32]
+
+    def apply(self, cell: Cell) -> Cell:
+        """The adjusted cell; masks are zoomed with it."""
+        rgb, mask, nucleus = cell.rgb, cell.mask, cell.nucleus
+        if self.zoom != 1:
+            size = tuple(max(1, round(side * self.zoom)) for side in mask.shape[::-1])
+            # By area, a pixel is the mean of what it covers: nothing is aliased. Larger ones are interpolated.
+            how = cv2.INTER_AREA if self.zoom < 1 else cv2.INTER_CUBIC
+            rgb = np.asarray(cv2.resize(rgb, size, interpolation=how), np.uint8)
+            mask, nucleus = _zoomed(mask, size, how, least=1), _zoomed(nucleus, size, how, least=0)
+            nucleus = nucleus & mask
+        cut_out = ~mask & (rgb.max(axis=2) == 0)
+        if self.glass is not None or (self.stain is not None and self.target is not None):
+            pixels = rgb.reshape(-1, 3).astype(np.float64)
+            if self.glass is not None:
+                pixels = white_balanced(pixels, self.glass)
+            if self.stain is not None and self.target is not None:
+                pixels = self.stain.apply(pixels, self.target)  # type: ignore[arg-type]  # both of one kind
+            rgb = np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(rgb.shape)
+            rgb[cut_out] = 0
+        if self.background != "keep":
+            rgb = rgb.copy()
+            rgb[~mask] = _GREY if self.background == "grey" else 0
+        um = None if cell.um_per_px is None else cell.um_per_px / self.zoom
+        return Cell(np.ascontiguousarray(rgb), mask, nucleus, cell.origin, um)
+
+
+#: Raised when an adjustment of the same values would give other pixels.
+VERSION = "1"
+
+
+def _zoomed(mask: NDArray[np.bool_], size: Sequence[int], how: int, least: int) -> NDArray[np.bool_]:
+    part = cv2.resize(
+        mask.astype(np.float32), tuple(size), interpolation=cv2.INTER_AREA if how == cv2.INTER_AREA else 1
+    )
+    chosen: NDArray[np.bool_] = part >= 0.5
+    if least and not chosen.any():  # a cell thinner than a pixel stays one
+        chosen = part >= part.max()
+    return np.ascontiguousarray(chosen)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How a set of cells looks: median diameter in pixels, in micrometres (None unknown), its glass, its stain."""
+
+    diameter: float
+    diameter_um: float | None
+    stain: Stain | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        stain = None if self.stain is None else dataclasses.asdict(self.stain)
+        return {"diameter": self.diameter, "diameter_um": self.diameter_um, "stain": stain}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], colour: str) -> Self:
+        """What ``to_json`` told."""
+        stain = values["stain"]
+        if stain is not None:
+            stain = STAINS[colour](**{name: tuple(map(float, part)) for name, part in stain.items()})
+        um = values["diameter_um"]
+        return cls(float(values["diameter"]), None if um is None else float(um), stain)
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Fitted on training cells: what all cells are made to look like, and how each training source looks.
+
+    Attributes
+    ----------
+    colour : "none", "reinhard" or "macenko".
+    white_balance : whether the light is made even by empty glass, where any is seen.
+    scale : "none", "um_per_px" (the same length of a pixel for all) or "median-size" (the same median cell for all
+        sources).
+    of : "source" or "cell", whose colours are taken.
+    background : "keep", "black" or "grey".
+    target : how cells are to look.
+    sources : how each training source looks, by name; "" is that of cells without a source.
+    """
+
+    colour: str
+    white_balance: bool
+    scale: str
+    of: str
+    background: str
+    target: Looks
+    sources: Mapping[str, Looks]
+
+    @classmethod
+    def fit(cls, settings: Mapping[str, Any], cells: FeatureTable) -> Self:
+        """From the ``Appearance`` of training cells; labels are not looked at.
+
+        Parameters
+        ----------
+        settings : colour, white_balance, scale, of, background, and diameter, the median diameter in pixels that
+            training cells are brought to, None for that which they have.
+
+        Raises
+        ------
+        UsageError : a scale by the size of pixels, and cells without one.
+        """
+        wanted = dict(settings)
+        diameter = wanted.pop("diameter")
+        target = _looks(cells, wanted["colour"], wanted["white_balance"])
+        if wanted["scale"] == "um_per_px" and target.diameter_um is None:
+            raise UsageError("normalising by um_per_px needs the size of a pixel", found="training cells without one")
+        if diameter is not None:
+            target = dataclasses.replace(target, diameter=float(diameter))
+        return cls(**wanted, target=target, sources=_by_source(cells, wanted["colour"], wanted["white_balance"]))
+
+    def unknown(self, sources: Sequence[str | None]) -> list[str]:
+        """Sources among these that no training cell is of; "" for cells without a source."""
+        return sorted({_named(source) for source in sources} - set(self.sources))
+
+    @property
+    def describes_sources(self) -> bool:
+        """Whether anything of a source as a whole is needed, so that an unknown one is described by its cells."""
+        return self.scale == "median-size" or (self.of == "source" and self.colour != "none")
+
+    def adjustments(self, cells: FeatureTable) -> list[Adjustment]:
+        """One for each row of ``Appearance``; a training source is as it was in training, whatever its cells here.
+
+        Raises
+        ------
+        UsageError : a scale by the size of pixels, and a cell without one.
+        """
+        known = dict(self.sources)
+        unknown = set(self.unknown(cells.sources))
+        if unknown:
+            rows = np.flatnonzero([_named(source) in unknown for source in cells.sources])
+            known |= _by_source(cells.take(rows), self.colour, self.white_balance)
+        return [
+            self._adjustment(row, known[_named(source)]) for row, source in zip(cells.X, cells.sources, strict=True)
+        ]
+
+    def _adjustment(self, row: NDArray[np.float32], source: Looks) -> Adjustment:
+        zoom = 1.0
+        if self.scale == "um_per_px":
+            if math.isnan(row[1]) or self.target.diameter_um is None:
+                raise UsageError(
+                    "normalising by um_per_px needs the size of a pixel",
+                    found="a cell without one",
+                    do="Give the table a column 'um_per_px', or take scale: median-size.",
+                )
+            zoom = self.target.diameter / self.target.diameter_um * float(row[1])
+        elif self.scale == "median-size":
+            zoom = self.target.diameter / source.diameter
+        glass = None
+        if self.white_balance and not math.isnan(row[2]):
+            glass = (float(row[2]), float(row[3]), float(row[4]))
+        stain = source.stain
+        if self.colour != "none" and self.of == "cell":
+            stain = STAINS[self.colour].fit(_pixels(row[None], self.white_balance))
+        zoom = float(f"{min(max(zoom, _LEAST_ZOOM), _MOST_ZOOM):.6g}")
+        return Adjustment(zoom, glass, stain, None if stain is None else self.target.stain, self.background)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that ``from_json`` makes it again from."""
+        values = {name: getattr(self, name) for name in ("colour", "white_balance", "scale", "of", "background")}
+        looks = {name: looks.to_json() for name, looks in sorted(self.sources.items())}
+        return {**values, "target": self.target.to_json(), "sources": looks}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The normaliser that ``to_json`` told of."""
+        plain = dict(values)
+        colour = str(plain["colour"])
+        looks = {str(name): Looks.from_json(each, colour) for name, each in plain.pop("sources").items()}
+        return cls(target=Looks.from_json(plain.pop("target"), colour), sources=looks, **plain)
+
+
+def _named(source: str | None) -> str:
+    return "" if source is None else source
+
+
+def _by_source(cells: FeatureTable, colour: str, white_balance: bool) -> dict[str, Looks]:
+    names = np.array([_named(source) for source in cells.sources], object)
+    return {
+        name: _looks(cells.take(np.flatnonzero(names == name)), colour, white_balance) for name in sorted(set(names))
+    }
+
+
+def _looks(cells: FeatureTable, colour: str, white_balance: bool) -> Looks:
+    diameters = cells.X[:, 0].astype(np.float64)
+    um = cells.X[:, 1].astype(np.float64) * diameters
+    stain = None if colour == "none" else STAINS[colour].fit(_pixels(cells.X, white_balance))
+    middle = float(np.median(um))
+    return Looks(float(np.median(diameters)), None if math.isnan(middle) else middle, stain)
+
+
+def _pixels(rows: NDArray[np.float32], white_balance: bool) -> NDArray[np.float64]:
+    """float64 (n PIXELS, 3): sampled pixels of all cells, in even light where that is asked for and can be had."""
+    pixels = rows[:, 5:].astype(np.float64).reshape(-1, PIXELS, 3)
+    if white_balance:
+        glass = rows[:, 2:5].astype(np.float64)
+        pixels = pixels * np.where(np.isnan(glass), 1.0, WHITE / np.maximum(glass, 1.0))[:, None]
+    return pixels.reshape(-1, 3)

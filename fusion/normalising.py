@@ -1,0 +1,120 @@
+"""Cells of a data set, brought to look alike before they are measured; see ``fusion.normalisation``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.appearance import Appearance
+from fusion.cells import Cell
+from fusion.config import NormaliseSettings
+from fusion.datasets import Dataset
+from fusion.extraction import Progress, extract
+from fusion.normalisation import Normaliser
+from fusion.splits import Split
+from fusion.store import FeatureStore
+from fusion.table import FeatureTable
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """A data set and how each of its cells looks; ``at`` are the samples that the rows of ``looks`` are of."""
+
+    dataset: Dataset
+    looks: FeatureTable
+    at: NDArray[np.intp]
+
+    def fit(self, settings: NormaliseSettings, names: Sequence[str] | None = None) -> Normaliser:
+        """Fitted on the samples of these names, by default on all."""
+        if names is None:
+            return Normaliser.fit(settings.steps, self.looks)
+        wanted = set(names)
+        rows = [row for row, name in enumerate(self.looks.names) if name in wanted]
+        return Normaliser.fit(settings.steps, self.looks.take(np.array(rows, np.intp)))
+
+    def adjusted(self, normaliser: Normaliser) -> Dataset:
+        """The data set with an adjustment for every cell; what cannot be read is left as it is."""
+        samples = list(self.dataset.samples)
+        if len(self.at):
+            for at, adjustment in zip(self.at, normaliser.adjustments(self.looks), strict=True):
+                samples[at] = replace(samples[at], adjustment=adjustment)
+        return replace(self.dataset, samples=tuple(samples))
+
+
+def describe(dataset: Dataset, store: FeatureStore, *, jobs: int, progress: Progress | None = None) -> Described:
+    """Look at every cell once; what is seen is kept in the store."""
+    found = extract(dataset, [Appearance()], store, jobs=jobs, progress=progress)
+    return Described(dataset, found.table, found.complete)
+
+
+def as_trained(
+    normaliser: Normaliser | None,
+    dataset: Dataset,
+    store: FeatureStore,
+    *,
+    jobs: int,
+    progress: Progress | None = None,
+) -> tuple[Dataset, list[str]]:
+    """The data set with its pixels normalised as a model's training cells were, and stamps."""
+    if normaliser is None:
+        return dataset, []
+    described = describe(dataset, store, jobs=jobs, progress=progress)
+    return described.adjusted(normaliser), told(normaliser, described.looks)
+
+
+def cells_as_trained(
+    normaliser: Normaliser | None, cells: Sequence[Cell], source: str | None
+) -> tuple[list[Cell], list[str]]:
+    """Cells of one source in memory, normalised as a model's training cells were, and stamps."""
+    if normaliser is None or not cells:
+        return list(cells), []
+    one = Appearance()
+    names, nothing = tuple(map(str, range(len(cells)))), (None,) * len(cells)
+    columns = tuple(f"{one.name}.{feature}" for feature in one.feature_names())
+    looks = FeatureTable(
+        one.extract(cells), columns, names, names, names, nothing, nothing, nothing, np.arange(len(cells)),
+        subjects_known=False, sources=(source,) * len(cells),
+    )  # fmt: skip
+    adjusted = [each.apply(cell) for each, cell in zip(normaliser.adjustments(looks), cells, strict=True)]
+    return adjusted, told(normaliser, looks)
+
+
+def told(normaliser: Normaliser, looks: FeatureTable) -> list[str]:
+    """Stamps for a result on these cells."""
+    unknown = normaliser.unknown(looks.sources) if normaliser.describes_sources else []
+    if not unknown:
+        return []
+    cells = sum(("" if source is None else source) in unknown for source in looks.sources)
+    who = ", ".join(name or "cells without a source" for name in unknown)
+    return [f"transductive: pixels normalised by {cells} cells that are judged here, without labels ({who})"]
+
+
+def split_by_split(
+    described: Described,
+    settings: NormaliseSettings,
+    table: FeatureTable,
+    splits: Sequence[Split],
+    measure: Callable[[Dataset], FeatureTable],
+) -> tuple[tuple[NDArray[np.float32], ...], list[str]]:
+    """For every split float32 (n, d), the rows of ``table`` as normalised by the split's training part; and stamps.
+
+    A cell that cannot be measured under one of them has NaN there.
+    """
+    parts: list[NDArray[np.float32]] = []
+    stamps: dict[str, None] = {}
+    for split in splits:
+        normaliser = described.fit(settings, [table.names[row] for row in split.train])
+        measured = measure(described.adjusted(normaliser))
+        rows = {name: at for at, name in enumerate(measured.names)}
+        X = np.full(table.X.shape, np.nan, np.float32)
+        for row, name in enumerate(table.names):
+            if name in rows:
+                X[row] = measured.X[rows[name]]
+        parts.append(X)
+        judged = {table.names[row] for row in split.test}
+        of = [row for row, name in enumerate(described.looks.names) if name in judged]
+        stamps |= dict.fromkeys(told(normaliser, described.looks.take(np.array(of, np.intp))))
+    return tuple(parts), list(stamps)

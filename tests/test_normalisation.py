@@ -1,0 +1,222 @@
+"""Normalising pixels: what an adjustment does to a cell, what a normaliser learns, and from which cells."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fusion.appearance import Appearance, glass_of
+from fusion.cells import Cell
+from fusion.config import NormaliseSettings
+from fusion.errors import UsageError
+from fusion.normalisation import Adjustment, Normaliser
+from fusion.stain import STAINS, WHITE, Macenko, Reinhard
+from fusion.table import FeatureTable
+
+OFF = NormaliseSettings().steps
+
+
+def cell(seed=0, side=60, radius=18, stain=(0.9, 1.4, 0.7), glass=(240, 235, 200), cut_out=False, um=None):
+    """A disc of two densities of one stain on glass, or on black."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] - side / 2 + 0.5
+    mask, nucleus = np.hypot(y, x) < radius, np.hypot(y, x - 2) < radius * 0.7
+    amount = np.where(nucleus, 1.0, 0.35) * (1 + 0.1 * rng.normal(size=mask.shape))
+    cytoplasm = np.array([0.3, 0.35, 0.8])
+    od = np.where(nucleus[..., None], amount[..., None] * stain, amount[..., None] * cytoplasm)
+    rgb = np.array(glass) * np.exp(-np.where(mask[..., None], od, 0))
+    rgb = np.clip(rgb, 3, 255).round().astype(np.uint8)
+    if cut_out:
+        rgb[~mask] = 0
+    return Cell(rgb, mask, nucleus & mask, um_per_px=um)
+
+
+def looks(cells, sources):
+    n = len(cells)
+    X = Appearance().extract(cells)
+    names = tuple(str(at) for at in range(n))
+    return FeatureTable(
+        X=X, columns=tuple(f"appearance.{name}" for name in Appearance().feature_names()), names=names, keys=names,
+        image_keys=names, y=(None,) * n, subjects=(None,) * n, folds=(None,) * n, groups=np.arange(n),
+        subjects_known=False, sources=tuple(sources),
+    )  # fmt: skip
+
+
+def two_laboratories():
+    east = [cell(at) for at in range(6)]
+    west = [cell(at, radius=9, side=40, stain=(0.5, 0.9, 0.9), glass=(210, 250, 160)) for at in range(6)]
+    return east, west
+
+
+def mean_colour(cells):
+    return np.mean([one.rgb[one.mask].mean(axis=0) for one in cells], axis=0)
+
+
+def test_nothing_is_changed_by_default():
+    assert NormaliseSettings().is_nothing
+    one = cell()
+    same = Adjustment().apply(one)
+    assert_array_equal(same.rgb, one.rgb)
+    assert_array_equal(same.mask, one.mask)
+
+
+@pytest.mark.parametrize("colour", sorted(STAINS))
+@pytest.mark.parametrize("of", ["source", "cell"])
+def test_another_laboratory_looks_like_the_training_cells(colour, of):
+    east, west = two_laboratories()
+    steps = OFF | {"colour": colour, "of": of, "white_balance": True}
+    normaliser = Normaliser.fit(steps, looks(east, ["east"] * 6))
+    like = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(west, ["west"] * 6)), west, strict=True)]
+    same = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(east, ["east"] * 6)), east, strict=True)]
+    before = np.abs(mean_colour(west) - mean_colour(same)).max()
+    assert np.abs(mean_colour(like) - mean_colour(same)).max() < 0.35 * before
+
+
+@pytest.mark.parametrize("colour", sorted(STAINS))
+def test_training_cells_keep_their_own_stain(colour):
+    east, _ = two_laboratories()
+    normaliser = Normaliser.fit(OFF | {"colour": colour}, looks(east, ["east"] * 6))
+    changed = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(east, ["east"] * 6)), east, strict=True)]
+    assert np.abs(mean_colour(changed) - mean_colour(east)).max() < 6
+
+
+def test_reinhard_gives_the_mean_and_spread_of_the_target_in_lab():
+    rng = np.random.default_rng(0)
+    source, target = rng.uniform(60, 160, (400, 3)), rng.uniform(90, 140, (400, 3))
+    fitted, goal = Reinhard.fit(source), Reinhard.fit(target)
+    again = Reinhard.fit(fitted.apply(source, goal))
+    assert_allclose(again.mean, goal.mean, atol=0.3)
+    assert_allclose(again.spread, goal.spread, rtol=0.05)
+
+
+def test_macenko_finds_the_two_stains_that_were_mixed():
+    rng = np.random.default_rng(1)
+    stains = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])  # haematoxylin and eosin, Ruifrok and Johnston (2001)
+    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
+    amounts = np.vstack([rng.dirichlet([0.4, 0.4], 3000) * rng.uniform(0.4, 1.2, (3000, 1))])
+    found = np.reshape(Macenko.fit(WHITE * np.exp(-amounts @ stains)).stains, (2, 3))
+    assert (np.sum(found * stains, axis=1) > 0.995).all()
+
+
+def test_glass_is_white_after_white_balance_and_black_stays_black():
+    one = cell(glass=(210, 250, 160))
+    assert_allclose(glass_of(one), (210, 250, 160), atol=1)
+    normaliser = Normaliser.fit(OFF | {"white_balance": True}, looks([one], ["east"]))
+    (adjustment,) = normaliser.adjustments(looks([one], ["east"]))
+    assert_allclose(glass_of(adjustment.apply(one)), [WHITE] * 3, atol=2)
+    cut = cell(cut_out=True)
+    assert np.isnan(glass_of(cut)).all()
+    (adjustment,) = normaliser.adjustments(looks([cut], ["east"]))
+    assert_array_equal(adjustment.apply(cut).rgb, cut.rgb)
+
+
+@pytest.mark.parametrize("colour", sorted(STAINS))
+def test_what_is_cut_out_stays_on_exactly_black(colour):
+    cells = [cell(at, cut_out=True) for at in range(3)]
+    _, west = two_laboratories()
+    normaliser = Normaliser.fit(OFF | {"colour": colour}, looks(west, ["west"] * 6))
+    for adjustment, one in zip(normaliser.adjustments(looks(cells, ["east"] * 3)), cells, strict=True):
+        assert not adjustment.apply(one).rgb[~one.mask].any()
+
+
+def test_the_median_cell_of_every_source_gets_the_wanted_diameter():
+    east, west = two_laboratories()
+    sizes = [cell(at, radius=r) for at, r in enumerate((10, 14, 22))]
+    steps = OFF | {"scale": "median-size", "diameter": 24.0}
+    normaliser = Normaliser.fit(steps, looks(east, ["east"] * 6))
+    cells, sources = [*west, *sizes], ["west"] * 6 + ["north"] * 3
+    changed = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(cells, sources)), cells, strict=True)]
+    diameters = [2 * np.sqrt(one.mask.sum() / np.pi) for one in changed]
+    assert np.median(diameters[:6]) == pytest.approx(24, rel=0.03)
+    assert np.median(diameters[6:]) == pytest.approx(24, rel=0.03)
+    # A large cell stays large beside the others of its source.
+    assert diameters[8] / diameters[6] == pytest.approx(2.2, rel=0.05)
+
+
+def test_the_size_of_a_pixel_is_made_the_same():
+    cells = [cell(0, radius=18, um=0.2), cell(1, radius=9, um=0.4)]
+    normaliser = Normaliser.fit(OFF | {"scale": "um_per_px", "diameter": 36.0}, looks(cells[:1], ["east"]))
+    changed = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(cells, ["east", "west"])), cells, strict=True)]
+    assert changed[0].um_per_px == pytest.approx(changed[1].um_per_px, rel=1e-3)
+    assert changed[1].mask.sum() == pytest.approx(changed[0].mask.sum(), rel=0.05)
+    with pytest.raises(UsageError, match="size of a pixel"):
+        normaliser.adjustments(looks([cell()], ["north"]))
+
+
+@pytest.mark.parametrize(("background", "level"), [("black", 0), ("grey", 128)])
+def test_what_is_around_the_cell_can_be_taken_away(background, level):
+    one = Adjustment(background=background).apply(cell())
+    assert (one.rgb[~one.mask] == level).all()
+    assert_array_equal(one.rgb[one.mask], cell().rgb[one.mask])
+
+
+@given(zoom=st.floats(1 / 16, 4), radius=st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_a_zoomed_cell_is_still_a_cell(zoom, radius):
+    small = Adjustment(zoom=zoom).apply(cell(radius=radius))
+    assert small.mask.any()
+    assert not (small.nucleus & ~small.mask).any()
+
+
+def test_the_order_of_cells_does_not_change_a_bit():
+    east, west = two_laboratories()
+    cells, sources = [*east, *west], ["east"] * 6 + ["west"] * 6
+    order = np.random.default_rng(0).permutation(12)
+    for colour in STAINS:
+        steps = OFF | {"colour": colour, "scale": "median-size", "white_balance": True}
+        table = looks(cells, sources)
+        there, back = Normaliser.fit(steps, table), Normaliser.fit(steps, table.take(order))
+        assert there == back
+        assert there.adjustments(table.take(order)) == [there.adjustments(table)[at] for at in order]
+
+
+def test_a_new_source_changes_no_training_cell():
+    east, west = two_laboratories()
+    normaliser = Normaliser.fit(OFF | {"colour": "macenko", "scale": "median-size"}, looks(east, ["east"] * 6))
+    alone = normaliser.adjustments(looks(east, ["east"] * 6))
+    together = normaliser.adjustments(looks([*east, *west], ["east"] * 6 + ["west"] * 6))
+    assert together[:6] == alone
+    # Nor is a training source described anew by those of its cells that are judged.
+    assert normaliser.adjustments(looks(east[:1], ["east"])) == alone[:1]
+
+
+def test_a_fingerprint_changes_with_every_part_of_an_adjustment():
+    some = Adjustment(1.5, (240.0, 240.0, 240.0), Reinhard((1.0,) * 3, (1.0,) * 3), Reinhard((2.0,) * 3, (1.0,) * 3))
+    others = [
+        dataclasses.replace(some, zoom=1.6),
+        dataclasses.replace(some, glass=None),
+        dataclasses.replace(some, background="grey"),
+        dataclasses.replace(some, stain=Reinhard((1.0,) * 3, (1.5,) * 3)),
+        dataclasses.replace(some, target=Reinhard((2.5,) * 3, (1.0,) * 3)),
+    ]
+    assert len({one.fingerprint for one in (some, *others)}) == 6
+
+
+@pytest.mark.parametrize("colour", ["none", *sorted(STAINS)])
+def test_what_is_stored_adjusts_to_the_same_bits(colour):
+    east, west = two_laboratories()
+    normaliser = Normaliser.fit(OFF | {"colour": colour, "scale": "median-size"}, looks(east, ["east"] * 6))
+    again = Normaliser.from_json(json.loads(json.dumps(normaliser.to_json())))
+    assert again == normaliser
+    table = looks(west, [None] * 6)
+    assert again.adjustments(table) == normaliser.adjustments(table)
+
+
+def test_a_jpeg_in_yellow_light_comes_near_its_original():
+    """The whole way on real compression: light, half the scale and JPEG undone as far as they can be."""
+    plain = [cell(at, glass=(245, 245, 245)) for at in range(8)]
+    other = []
+    for one in plain:
+        rgb = (one.rgb * np.array([0.95, 0.9, 0.6])).astype(np.uint8)
+        rgb = cv2.imdecode(cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR)
+        other.append(Cell(np.asarray(rgb, np.uint8), one.mask, one.nucleus))
+    steps = OFF | {"white_balance": True}
+    normaliser = Normaliser.fit(steps, looks(plain, ["east"] * 8))
+    back = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(other, ["west"] * 8)), other, strict=True)]
+    assert np.abs(mean_colour(back) - mean_colour(plain)).max() < 4
+    assert np.abs(mean_colour(other) - mean_colour(plain)).max() > 30
