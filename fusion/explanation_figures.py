@@ -27,8 +27,14 @@ _SIDE = 360
 #: Letters on a line below the figure, and of a feature's name and value.
 _LINE, _NAME = 150, 62
 
-#: Letters of a cell's name above it.
-_TITLE = 56
+#: Letters of a cell's name above it, and of a line about a feature's value.
+_TITLE, _ABOUT = 56, 84
+
+#: Other classes whose probability is said.
+_OTHERS = 3
+
+#: What no figure may go without.
+_RESEARCH = "For research: not a diagnosis."
 
 
 def explanation_figure(found: Explanation) -> Figure:
@@ -44,6 +50,7 @@ def explanation_figure(found: Explanation) -> Figure:
     figure.text(0.02, 1 - 0.28 / high, heading, fontsize=13, weight="bold", va="center")
     figure.text(0.02, 1 - 0.52 / high, _plain(found.warning or _others(found)), fontsize=9, va="center",
                 color=AGAINST if found.warning else "0.35")  # fmt: skip
+    figure.text(0.98, 1 - 0.28 / high, _RESEARCH, fontsize=9, va="center", ha="right", color="0.35")
     figure.text(0.02, 0.08 / high, "\n".join(limits), fontsize=7.5, color="0.35", va="bottom", linespacing=1.2)
     if not found.attribution.blocks:  # pictures alone, side by side
         places = figure.add_gridspec(1, 2, left=0.02, right=0.8, top=top - 0.1 / high, bottom=foot, wspace=0.1)
@@ -115,14 +122,20 @@ def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
     _bars(axes, [reason.contribution for reason in shown])
     axes.set_ylim(rows - 0.5, -0.5)
     axes.set_yticks([])
+    kept = _compared(found)
+    classes = [found.classes[at] for at in kept]
     for at, reason in enumerate(shown):
-        about = [reason.held_to(found.classes), reason.usual(found.classes), reason.block]
+        held = replace(
+            reason, medians=tuple(reason.medians[i] for i in kept), below=tuple(reason.below[i] for i in kept)
+        )
+        about = [held.held_to(classes), "; ".join(filter(None, [held.usual(classes), reason.block]))]
+        lines = "\n".join(_fitting(line, _ABOUT) for line in about if line)
         for text, size, shift, side, ink in (
-            (_fitting(reason.said), 9, -0.05, "bottom", "black"),
-            ("; ".join(filter(None, about)), 7.5, 0.02, "top", "0.4"),
+            (_fitting(reason.said, _NAME), 9, -0.14, "bottom", "black"),
+            (lines, 7, -0.1, "top", "0.4"),
         ):
             axes.text(-0.04, at + shift, _plain(text), transform=axes.get_yaxis_transform(), fontsize=size, color=ink,
-                      ha="right", va=side)  # fmt: skip
+                      ha="right", va=side, linespacing=1.15)  # fmt: skip
     unit = "log-odds" if len(found.classes) == 2 else "score"
     axes.set_xlabel(_plain(f"{unit} for {found.called}"), fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
@@ -142,10 +155,20 @@ def _bars(axes: Axes, values: Sequence[float]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
+def _compared(found: Explanation) -> list[int]:
+    """The class that the cell is called and the next probable one, in the model's order."""
+    by_probability = sorted(
+        range(len(found.classes)), key=lambda at: (found.classes[at] != found.called, -found.proba[at])
+    )
+    return sorted(by_probability[:2])
+
+
 def _others(found: Explanation) -> str:
-    others = [f"{label} {p:.3f}" for label, p in zip(found.classes, found.proba, strict=True) if label != found.called]
+    others = [(p, label) for label, p in zip(found.classes, found.proba, strict=True) if label != found.called]
+    said = [f"{label} {p:.3f}" for p, label in sorted(others, key=lambda other: -other[0])[:_OTHERS]]
+    more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
     like = "" if found.distance is None else f"; like the training cells ({found.distance:.2f} of the usual distance)"
-    return f"{', '.join(others)}{like}. For research: not a diagnosis."
+    return f"{', '.join(said)}{more}{like}."
 
 
 def _ending(name: str) -> str:
@@ -153,8 +176,8 @@ def _ending(name: str) -> str:
     return name if len(name) <= _TITLE else f"...{name[3 - _TITLE :]}"
 
 
-def _fitting(text: str) -> str:
-    return text if len(text) <= _NAME else f"{text[: _NAME - 12]}...{text[-9:]}"
+def _fitting(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 12]}...{text[-9:]}"
 
 
 def _plain(text: str) -> str:

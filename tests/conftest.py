@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+# readline, which pytest loads, leaves the width of a terminal to the processes that tests run in.
+os.environ.pop("COLUMNS", None)
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -1,5 +1,6 @@
 """Why a cell is called what it is called: reasons that masking confirms, figures, a page, and what a network sees."""
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -170,6 +171,33 @@ def test_the_same_explanation_gives_the_same_figure(models, picture):
     first, second = (render(explanation_figure(found), "svg") for _ in range(2))
     assert first == second
     assert b"cell $x$" in first
+
+
+def test_no_text_lies_over_another_with_many_long_classes(models, picture):
+    """As text about six classes of 25 letters once did, across the picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    found = explain_cell(load_model(models("xgb")), read_cell(picture), "a-cell-with-a-name.bmp")
+    classes = tuple(f"{kind} of the third kind" for kind in ("band", "basophil", "blast", "metamyelocyte", "monocyte"))
+    many = replace(
+        found, classes=(found.called, *classes), proba=(0.5, *(0.1,) * 5),
+        reasons=tuple(replace(reason, medians=(1.23456e-5,) * 6, below=(0.999,) * 6) for reason in found.reasons),
+    )  # fmt: skip
+    for one in (found, many):
+        figure = explanation_figure(one)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        cell, *_, reasons = figure.axes
+        boxes = [text.get_window_extent(renderer) for text in reasons.texts]
+        assert len(boxes) == 2 * len(one.reasons)
+        assert min(box.x0 for box in boxes) > cell.get_window_extent(renderer).x1
+        for above, below in itertools.pairwise(boxes):
+            assert above.y0 >= below.y1 - 1
+        heading, line, research = (text.get_window_extent(renderer) for text in figure.texts[:3])
+        assert heading.x1 < research.x0
+        assert line.y1 <= min(heading.y0, research.y0)
+        assert line.x1 < figure.bbox.x1
 
 
 def test_figures_and_page_are_written_for_every_cell(models, fresh, tmp_path):
