@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +28,7 @@ from fusion.config import ServeConfig
 from fusion.errors import UsageError
 from fusion.explain import Explanation, explain_cell
 from fusion.explaining import attention_square, data_address, page_text
-from fusion.explanation_figures import explanation_figure, picture_with_outlines
+from fusion.explanation_figures import explanation_figure
 from fusion.overlays import outlined
 from fusion.pictured import PicturedBundle, load_model
 from fusion.prediction import predict_cells
@@ -142,7 +142,7 @@ class Served:
                     "index": at, "name": one.name, "class": row["class"], "probability": row["probability"],
                     "unlike": row["unlike"], "distance": row["distance"],
                     "in_training": one.key in self.bundle.image_keys,
-                    **({"picture": _thumbnail(one.cell)} if pictures and one.cell is not None else {}),
+                    **({"picture": _picture(one.cell, _SMALL)} if pictures and one.cell is not None else {}),
                 }
             )  # fmt: skip
         self.metrics.cells.update(judged=len(rows), fault=len(faults))
@@ -320,7 +320,8 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
         ) from error
     shown = f"[{config.host}]" if ":" in config.host else config.host
     say(f"http://{shown}:{listening.getsockname()[1]}/")
-    uvicorn.Server(settings).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # the way to stop it; uvicorn has finished what was being answered
+        uvicorn.Server(settings).run(sockets=[listening])
 
 
 def example_cell(number: int) -> tuple[bytes, str]:
@@ -344,10 +345,18 @@ def _fault(at: int, name: str, stage: str, reason: str) -> dict[str, Any]:
     return {"index": at, "name": name, "stage": stage, "reason": reason}
 
 
-def _thumbnail(cell: Cell) -> str:
-    from dataclasses import replace
-
-    return data_address(outlined(cell.rgb, replace(cell, origin=(0, 0)), _SMALL))
+def _picture(cell: Cell, side: int) -> str:
+    """A ``data:`` address of the cell with its outlines, square, on what is around it."""
+    height, width = cell.mask.shape
+    long = max(height, width)
+    before = (long - height) // 2, (long - width) // 2
+    around = [(at, long - size - at) for at, size in zip(before, (height, width), strict=True)]
+    border = np.concatenate([cell.rgb[0], cell.rgb[-1], cell.rgb[:, 0], cell.rgb[:, -1]])
+    rgb = np.empty((long, long, 3), np.uint8)
+    rgb[:] = np.median(border, axis=0)
+    rgb[before[0] : before[0] + height, before[1] : before[1] + width] = cell.rgb
+    mask, nucleus = (np.pad(each, around) for each in (cell.mask, cell.nucleus))
+    return data_address(outlined(rgb, Cell(rgb, mask, nucleus), side))
 
 
 def _explanation(found: Explanation) -> dict[str, Any]:
@@ -362,7 +371,7 @@ def _explanation(found: Explanation) -> dict[str, Any]:
         "verdict": found.verdict,
         "warning": found.warning,
         "score_unit": "log-odds" if len(found.classes) == 2 else "score",
-        "picture": data_address(picture_with_outlines(found, _LARGE)),
+        "picture": _picture(found.cell, _LARGE),
         "attention": None if found.attention is None else data_address(attention_square(found)),
     }
 

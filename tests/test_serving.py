@@ -7,12 +7,15 @@ import struct
 import tempfile
 import time
 import zlib
+from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import cli
@@ -183,6 +186,65 @@ def test_metrics_count_requests_and_cells(client):
     assert "fusion_requests_in_flight 1" in text
 
 
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+class Elements(HTMLParser):
+    """All elements of a page, as (tag, attributes)."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def all(self, *tags):
+        return [attributes for tag, attributes in self.found if tag in tags]
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline(client):
+    page = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    elements = Elements(page.text)
+    for tag, attributes in elements.found:
+        assert not any(name == "style" or name.startswith("on") for name in attributes), tag
+    assert elements.all("style") == []
+    files = [each["src"] for each in elements.all("script")] + [each["href"] for each in elements.all("link")]
+    assert len(files) == 3
+    for address in files:
+        assert address.startswith("/static/")
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", answer.text)
+        assert "innerHTML" not in answer.text  # a file's name must never become markup
+
+
+def test_whoever_hears_the_page_knows_what_each_thing_is(client):
+    elements = Elements(client.get("/").text)
+    assert elements.found[0] == ("html", {"lang": "en"})
+    ids = {attributes["id"] for _, attributes in elements.found if "id" in attributes}
+    for _, attributes in elements.found:
+        for name in ("aria-labelledby", "aria-describedby", "for"):
+            assert attributes.get(name) in {None, *ids}
+    for attributes in elements.all("th"):
+        assert attributes["scope"] == "col"
+    assert len(elements.all("caption")) == len(elements.all("table")) == 1
+    assert {"role": "status", "aria-live": "polite", "id": "status"} in elements.all("p")
+
+
+def test_the_page_knows_the_limits_and_takes_a_name_for_a_name(bundle):
+    with TestClient(
+        create_app(bundle, name="<img src=x onerror=alert(1)>", limits=Limits(files=5)), base_url=HOME
+    ) as c:
+        elements = Elements(c.get("/").text)
+    (body,) = elements.all("body")
+    known = json.loads(body["data-settings"])
+    assert (known["files"], known["classes"]) == (5, ["all", "hem"])
+    assert elements.all("img") == []
+
+
 # ---- strangers ------------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +408,24 @@ def test_pictures_that_trickle_in_are_given_up(bundle):
         return answered
 
     assert asyncio.run(trickle())[0]["status"] in (408, 422)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=12)), max_size=4),
+    length=st.floats(0, 1),
+    boundary=st.sampled_from(["x", '"x', "", "x; charset=utf-99", "\x80"]),
+    address=st.sampled_from(["/api/predict", "/api/predict?pictures=1", "/api/explain", "/api/explain?format=svg"]),
+)
+def test_no_damaged_request_is_an_error_of_the_server(client, cuts, length, boundary, address):
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + cell() + b"\r\n--x--\r\n"
+    for place, piece in cuts:
+        at = int(place * 100)  # the head, where a parser can be hurt
+        body = body[:at] + piece + body[at + len(piece) :]
+    body = body[: int(len(body) * (1 - length**4))]
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}".encode("latin-1")}
+    answer = client.post(address, content=body, headers=headers)
+    assert answer.status_code in (200, 413, 415, 422), answer.text
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

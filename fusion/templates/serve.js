@@ -186,7 +186,7 @@
       make("td", { role: "cell", class: "picture" },
         make("img", { src: cell.picture, width: 72, height: 72, alt: `${cell.name}, with the outlines found` })),
       make("th", { role: "rowheader", scope: "row" }, cell.name,
-        cell.in_training ? make("small", {}, "The model learnt from this picture: its answer is no evidence.") : null),
+        cell.in_training ? make("small", {}, "A training picture: the answer is no evidence.") : null),
       make("td", { role: "cell", class: "class label" }, cell.class),
       make("td", { role: "cell", class: "p" }, sure(cell).toFixed(3), make("div", { class: "sure", "aria-hidden": "true" }, bar),
         make("small", {}, others.join(", "))),
@@ -276,7 +276,7 @@
     return [
       make("p", {}, make("b", {}, found.class), ` — ${Object.entries(found.probability).map(([label, p]) => `${label} ${p.toFixed(3)}`).join(", ")}`),
       found.warning ? make("p", { class: "stamp" }, found.warning) : "",
-      found.in_training ? make("p", { class: "stamp" }, "The model learnt from this picture: its answer is no evidence.") : "",
+      found.in_training ? make("p", { class: "stamp" }, "A training picture: the model has learnt from it, and its answer is no evidence.") : "",
       make("div", { class: "downloads" }, download("Download as HTML", "html"), download("Download figure (SVG)", "svg")),
       make("div", { class: "two" }, pictures, make("div", {}, reasons, make("p", { class: "soft" }, `By ${found.method}. ${found.limits} What a model used is shown here, not what causes a disease.`))),
     ];
