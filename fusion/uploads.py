@@ -173,7 +173,8 @@ def find_cells(uploads: Sequence[Upload], limits: Limits) -> list[Found]:
         try:
             found.append(Found(upload.name, make_cell(rgb), key))
         except CellError as error:
-            found.append(Found(upload.name, None, key, "cell", told(error)))
+            # Its advice, to give a mask, is for the command line.
+            found.append(Found(upload.name, None, key, "cell", told(CellError(error.what, found=error.found))))
     return found
 
 

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import cli
-from fusion.config import PredictConfig
+from fusion.config import PredictConfig, TrainConfig
 from fusion.pictured import load_model
 from fusion.prediction import predict
 from fusion.serving import create_app, example_cell
+from fusion.training import train
 from fusion.uploads import Limits, shown_name
 from tests.conftest import paint
 
@@ -97,12 +98,13 @@ def test_a_bad_file_has_a_message_of_its_own_and_stops_no_other(client):
         "half.png": (cell()[:900], "cut short"),
         "page.html": (b"<script>alert(1)</script>", "not a picture"),
         "black.png": (png(np.zeros((64, 64, 3), np.uint8)), "fully black"),
+        "white.png": (png(np.full((64, 64, 3), 255, np.uint8)), "no cell found in the picture"),
         "huge.png": (claiming(30_000, 30_000), "30000 x 30000 pixels"),
         "moving.gif": (b"GIF89a" + bytes(50), "a GIF file, which is not read"),
     }
     contents = [cell(1), *(content for content, _ in bad.values()), cell(2)]
     answer = client.post("/api/predict", files=sent(*contents, names=["a.png", *bad, "b.png"])).json()
-    assert [(row["index"], row["name"]) for row in answer["predictions"]] == [(0, "a.png"), (8, "b.png")]
+    assert [(row["index"], row["name"]) for row in answer["predictions"]] == [(0, "a.png"), (len(bad) + 1, "b.png")]
     told = {fault["name"]: fault["reason"] for fault in answer["faults"]}
     assert list(told) == list(bad)
     for name, (_, words) in bad.items():
@@ -141,6 +143,26 @@ def test_an_explanation_is_values_a_page_or_a_figure(client):
     assert 'src="http' not in page.text
     figure = client.post("/api/explain", params={"format": "svg"}, files=sent(cell()))
     assert figure.content.startswith(b"<?xml")
+
+
+def test_a_network_is_shown_with_where_it_looks(synthetic, synthetic_store, tmp_path):
+    small = {"backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [],
+             "head_dropout": [0.0]}  # fmt: skip
+    network = {"threads": 1, "network": small, "training": {"epochs": 1, "batch_size": 16, "patience": 0}}
+    settings = {"data": synthetic, "store": synthetic_store, "features": ["none"], "splits": 2, "bootstrap": 100}
+    folder = tmp_path / "m"
+    train(
+        TrainConfig(
+            output=folder, classifier="neural", classifiers={"neural": network}, holdout=True, jobs=1, **settings
+        )
+    )
+    with TestClient(create_app(load_model(folder)), base_url=HOME) as client:
+        (row,) = client.post("/api/predict", files=sent(cell())).json()["predictions"]
+        found = client.post("/api/explain", files=sent(cell())).json()
+        assert "on the picture alone" in client.get("/").text
+    assert row["unlike"] is None
+    assert found["attention"].startswith("data:image/png;base64,")
+    assert found["features"] == []
 
 
 def test_an_explanation_of_no_cell_says_why(client):

@@ -181,7 +181,7 @@
     const bar = make("i");
     bar.style.width = `${100 * sure(cell)}%`;
     const like = cell.unlike === null ? "not known to this model"
-      : `${cell.distance.toFixed(2)} of the usual`;
+      : `${cell.distance.toFixed(2)} of the usual distance`;
     return make("tr", { role: "row" },
       make("td", { role: "cell", class: "picture" },
         make("img", { src: cell.picture, width: 72, height: 72, alt: `${cell.name}, with the outlines found` })),
