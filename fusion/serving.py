@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -32,7 +32,7 @@ from fusion.explanation_figures import explanation_figure
 from fusion.overlays import outlined
 from fusion.pictured import PicturedBundle, load_model
 from fusion.prediction import predict_cells
-from fusion.serving_guard import LOOPBACK, Guard, Metrics
+from fusion.serving_guard import HEADERS, LOOPBACK, Guard, Metrics
 from fusion.synthetic import SyntheticDesign, draw_cell, draw_subjects
 from fusion.synthetic_render import paint_cell
 from fusion.uploads import FIELD, Limits, RequestError, Upload, find_cells, read_uploads, told
@@ -89,6 +89,23 @@ class Served:
     def __init__(self, bundle: PicturedBundle, limits: Limits, source: str | None, metrics: Metrics) -> None:
         self.bundle, self.limits, self.source, self.metrics = bundle, limits, source, metrics
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._held = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Room for the pictures of one request.
+
+        Raises
+        ------
+        RequestError : 503, there is none left; before anything of the request is read.
+        """
+        if self._held >= self.limits.requests:
+            raise RequestError(503, "too many requests at a time", do="Try again.")
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
 
     async def ask(self, work: Callable[..., _Answer], *arguments: Any) -> _Answer:
         """Do ``work`` in the model's thread.
@@ -234,16 +251,18 @@ def create_app(
     @app.post("/api/predict", openapi_extra=_PICTURES)
     async def predict(request: Request, pictures: bool = Query(False, description="with outlines")) -> dict[str, Any]:
         """Class and probability of every picture; a bad one is a fault, and stops no other."""
-        uploads = await read_uploads(request, limits)
-        return await served.ask(lambda: served.judge(uploads, pictures=pictures))
+        with served.place():
+            uploads = await read_uploads(request, limits)
+            return await served.ask(lambda: served.judge(uploads, pictures=pictures))
 
     @app.post("/api/explain", openapi_extra=_PICTURES)
     async def explain(request: Request, format: Literal["json", "html", "svg"] = "json") -> Response:
         """Why the model says what it says of one picture: as JSON, as a page of its own, or as a figure."""
-        uploads = await read_uploads(request, limits)
-        if len(uploads) > 1:
-            raise RequestError(422, "one picture at a time is explained", found=str(len(uploads)))
-        return await served.ask(served.explanation, uploads[0], format)
+        with served.place():
+            uploads = await read_uploads(request, limits)
+            if len(uploads) > 1:
+                raise RequestError(422, "one picture at a time is explained", found=str(len(uploads)))
+            return await served.ask(served.explanation, uploads[0], format)
 
     @app.get("/api/example", response_class=Response)
     async def example(number: int = Query(0, ge=0, lt=_EXAMPLES.subjects * _EXAMPLES.cells_per_subject)) -> Response:
@@ -269,6 +288,11 @@ def create_app(
     @app.exception_handler(ClientDisconnect)
     async def left(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=400)  # for the metrics: whoever asked is gone
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        # Answered outside of the guard, which it passes as an exception; the log has the traceback.
+        return JSONResponse({"detail": "a bug in Fusion: see what the server printed, and report it"}, 500, HEADERS)
 
     @app.exception_handler(RequestValidationError)
     async def misasked(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -47,7 +47,8 @@ class Limits:
     file_bytes, request_bytes : of one file, and of all together.
     pixels, request_pixels : of one picture as its header tells, and of all together: a black picture of a billion
         pixels is a file of a megabyte.
-    seconds : from the first byte of the body to the answer.
+    seconds : for the pictures to come, and again for the answer.
+    requests : with pictures, held at a time; together they take at most so many times ``request_bytes`` of memory.
     """
 
     files: int = 64
@@ -56,6 +57,7 @@ class Limits:
     pixels: int = 1 << 24
     request_pixels: int = 1 << 26
     seconds: float = 60.0
+    requests: int = 16
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ import json
 import re
 import struct
 import tempfile
+import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 
 import cv2
@@ -411,6 +413,45 @@ def test_work_that_takes_too_long_is_given_up_and_the_next_is_answered(bundle, m
         assert client.post("/api/predict", files=sent(cell())).status_code == 200
 
 
+def test_more_requests_than_there_is_room_for_are_told_so_at_once(bundle, monkeypatch):
+    import fusion.serving
+
+    judge, begun, go = fusion.serving.predict_cells, threading.Event(), threading.Event()
+
+    def held(*given):
+        begun.set()
+        assert go.wait(30)
+        return judge(*given)
+
+    monkeypatch.setattr(fusion.serving, "predict_cells", held)
+    with limited(bundle, requests=1) as client, ThreadPoolExecutor(1) as other:
+        first = other.submit(client.post, "/api/predict", files=sent(cell()))
+        assert begun.wait(30)
+        second = client.post("/api/predict", files=sent(cell()))
+        assert (second.status_code, second.json()["detail"]) == (503, "too many requests at a time. Try again.")
+        go.set()
+        assert first.result().status_code == 200
+        assert client.post("/api/predict", files=sent(cell())).status_code == 200
+
+
+def test_a_bug_is_called_a_bug_and_leaves_the_server_answering(bundle, monkeypatch):
+    import fusion.serving
+
+    def broken(*_):
+        raise RuntimeError("gremlin")
+
+    with TestClient(create_app(bundle), base_url=HOME, raise_server_exceptions=False) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(fusion.serving, "predict_cells", broken)
+            answer = client.post("/api/predict", files=sent(cell()))
+        assert answer.status_code == 500
+        assert "bug" in answer.json()["detail"]
+        assert "gremlin" not in answer.text
+        assert "content-security-policy" in answer.headers
+        assert client.post("/api/predict", files=sent(cell())).status_code == 200
+        assert 'path="/api/predict",status="500"} 1' in client.get("/metrics").text
+
+
 def test_pictures_that_trickle_in_are_given_up(bundle):
     async def trickle():
         scope = {
@@ -468,7 +509,6 @@ def test_the_command_tells_what_is_wrong(trees, tmp_path, monkeypatch):
 
 
 def test_the_command_answers_on_loopback_once_it_says_so(trees, monkeypatch):
-    import threading
     import urllib.request
 
     import uvicorn
