@@ -446,6 +446,30 @@ def explain(
 
 
 @command(
+    click.argument("model", type=PATH),
+    click.option("--host", metavar="ADDRESS", help="Where to listen  [default: 127.0.0.1, this machine only]."),
+    click.option("--port", type=int, metavar="N", help="0 takes any free one  [default: 8000]."),
+    CONFIG,
+)
+def serve(screen: Screen, file: Path | None, settings: tuple[str, ...], **given: Any) -> None:
+    """A page and an API on this machine that show what a MODEL says of pictures.
+
+    Nothing that is sent is stored. Runs until interrupted; needs the extra 'serve'.
+    """
+    from importlib.util import find_spec
+
+    from fusion.config import ServeConfig, build_config
+    from fusion.errors import UsageError
+
+    config = build_config(ServeConfig, file=file, settings=settings, options=given)
+    if not all(map(find_spec, ("fastapi", "uvicorn", "python_multipart"))):
+        raise UsageError("fusion serve needs FastAPI and uvicorn", do="pip install 'fusion-cells[serve]'.")
+    from fusion.serving import serve
+
+    serve(config, lambda address: screen.line(f"{address}  (stop with Ctrl+C)"))
+
+
+@command(
     DATA,
     click.option("--classifiers", "compare", metavar="A,B", help="Classifiers  [default: svm,xgb,logreg]."),
     FEATURES,

@@ -217,6 +217,20 @@ class ExplainConfig(_Settings):
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
+class ServeConfig(_Settings):
+    """fusion serve"""
+
+    model: Path = Field(description="folder of a model")
+    host: str = Field("127.0.0.1", min_length=1, description="where to listen; beyond loopback it is open to others")
+    port: int = Field(8000, ge=0, le=65535, description="0 takes any free one")
+    source: str | None = Field(None, description="source of all cells that are sent")
+    files: int = Field(64, ge=1, le=1000, description="pictures in a request")
+    file_mb: int = Field(32, ge=1, le=1024, description="megabytes of a picture")
+    request_mb: int = Field(64, ge=1, le=4096, description="megabytes of a request")
+    megapixels: int = Field(16, ge=1, le=67, description="of a picture; of a request four times that")
+    timeout: float = Field(60.0, gt=0, le=3600, description="seconds that a request may take")
+
+
 class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """fusion ablate"""
 

@@ -144,6 +144,11 @@ def _written(found: Explanation, folder: Path, number: int, like: tuple[Neighbou
 
 def explanation_page(shown: Sequence[Shown]) -> str:
     """The page as HTML text, with everything it shows inside it; figures are linked beside it."""
+    return page_text([(each.found, each.svg.name, each.neighbours) for each in shown])
+
+
+def page_text(explanations: Sequence[tuple[Explanation, str, Sequence[Neighbour]]]) -> str:
+    """The page for explanations, each with the address of its figure ("" for none) and the training cells like it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -152,20 +157,21 @@ def explanation_page(shown: Sequence[Shown]) -> str:
     return environment.get_template("explanations.html").render(
         rows=[
             {
-                "found": each.found,
-                "picture": data_address(picture_with_outlines(each.found, _SIDE)),
-                "attention": None if each.found.attention is None else data_address(_square(each.found)),
-                "svg": each.svg.name,
-                "reach": max((abs(reason.contribution) for reason in each.found.reasons), default=1.0),
-                "block_reach": max((abs(value) for value in each.found.attribution.blocks.values()), default=1.0) or 1,
-                "neighbours": [(one, thumbnail(one.cell)) for one in each.neighbours],
+                "found": found,
+                "picture": data_address(picture_with_outlines(found, _SIDE)),
+                "attention": None if found.attention is None else data_address(attention_square(found)),
+                "svg": figure,
+                "reach": max((abs(reason.contribution) for reason in found.reasons), default=1.0),
+                "block_reach": max((abs(value) for value in found.attribution.blocks.values()), default=1.0) or 1,
+                "neighbours": [(one, thumbnail(one.cell)) for one in neighbours],
             }
-            for each in shown
+            for found, figure, neighbours in explanations
         ]
     )
 
 
-def _square(found: Explanation) -> NDArray[np.uint8]:
+def attention_square(found: Explanation) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3), the longer side as on the page: where a network looks."""
     return _fitted(attention_overlay(found), _SIDE)
 
 

@@ -36,7 +36,8 @@ def test_help_answers_without_the_heavy_libraries():
 
 
 @pytest.mark.parametrize(
-    "command", ["synthesize", "inspect", "extract", "train", "evaluate", "predict", "explain", "ablate", "compare"]
+    "command",
+    ["synthesize", "inspect", "extract", "train", "evaluate", "predict", "explain", "serve", "ablate", "compare"],
 )
 def test_every_command_tells_its_options(command):
     shown = fusion(command, "--help")

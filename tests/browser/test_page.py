@@ -1,0 +1,153 @@
+"""The page of fusion serve in a real browser, at the widths of a desk and of a phone."""
+
+import csv
+import shutil
+import threading
+import time
+
+import pytest
+
+from fusion.pictured import load_model
+from fusion.serving import create_app, example_cell
+
+playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: pip install playwright")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for faults that hide a page from some")
+
+#: Asking a model that shares its cores with other tests takes seconds.
+PATIENCE = 60_000
+
+
+@pytest.fixture(scope="module")
+def address(trees):
+    """Of the page of a model, served as the command does."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(create_app(load_model(trees)), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        # Containers give no room to Chromium's own sandbox; it is shown nothing but our page.
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two cells and a broken picture between them."""
+    contents = [example_cell(0)[0], b"\x89PNG\r\n\x1a\nno more", example_cell(1)[0]]
+    for name, content in zip(("first.png", "broken.png", "=second.png"), contents, strict=True):
+        (tmp_path / name).write_bytes(content)
+    return [tmp_path / name for name in ("first.png", "broken.png", "=second.png")]
+
+
+def opened(browser, address, **settings):
+    page = browser.new_context(**settings).new_page()
+    page.faults = []
+    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.goto(address)
+    return page
+
+
+def judged(page, text):
+    playwright.expect(page.locator("#status")).to_contain_text(text, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_three_pictures_of_which_one_is_broken(browser, address, pictures, width):
+    page = opened(browser, address, viewport={"width": width, "height": 800})
+    page.set_input_files("#files", pictures)
+    judged(page, "2 cells judged, 1 picture not")
+    assert page.locator("#cells tbody tr").count() == 2
+    (fault,) = page.locator("#faults li").all_inner_texts()
+    assert fault == "broken.png: the picture is cut short"
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+    with page.expect_download() as download:
+        page.click("#csv")
+    with download.value.path().open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["first.png", "'=second.png"]
+    assert sum(float(rows[0][f"p_{label}"]) for label in ("all", "hem")) == pytest.approx(1)
+
+    page.locator("#cells .why button").first.click()
+    playwright.expect(page.locator("#reasons table").first).to_be_visible(timeout=PATIENCE)
+    assert page.locator("#about").inner_text() == "first.png"
+    assert page.locator("#reasons .track").count() > 3
+    with page.expect_download(timeout=PATIENCE) as download:
+        page.click("text=Download as HTML")
+    assert download.value.suggested_filename == "first_png-explained.html"
+    page.keyboard.press("Escape")
+    assert not page.locator("#why").is_visible()
+    assert page.faults == []  # nor anything that the policy forbids
+
+
+def test_pictures_can_be_dropped_and_the_table_sorted_and_filtered(browser, address):
+    page = opened(browser, address, bypass_csp=True)  # the drop is made by a script of the test
+    for turn in range(3):
+        page.click("#example")
+        playwright.expect(page.locator("#cells tbody tr")).to_have_count(turn + 1, timeout=PATIENCE)
+    page.evaluate(
+        """async () => {
+            const held = new DataTransfer();
+            const content = await (await fetch("/api/example?number=5")).blob();
+            held.items.add(new File([content], "dropped <b>.png"));
+            dispatchEvent(new DragEvent("drop", { dataTransfer: held, cancelable: true }));
+        }"""
+    )
+    names = page.locator("#cells tbody th")
+    playwright.expect(names).to_have_count(4, timeout=PATIENCE)
+    assert names.all_inner_texts()[-1] == "dropped <b>.png"
+    for way, order in (("ascending", sorted), ("descending", lambda values: sorted(values, reverse=True))):
+        page.click("th[data-sort=distance] button")
+        assert page.locator("th[data-sort=distance]").get_attribute("aria-sort") == way
+        shown = [float(text.split()[-5]) for text in page.locator("#cells .distance").all_inner_texts()]
+        assert shown == order(shown)
+    page.fill("#name", "DROPPED")
+    assert names.all_inner_texts() == ["dropped <b>.png"]
+    assert page.locator("#shown").inner_text().startswith("1 of 4 cells")
+    page.click("#clear")
+    assert not page.locator("#results").is_visible()
+    assert page.faults == []
+
+
+def test_a_keyboard_is_enough(browser, address):
+    page = opened(browser, address)
+    for _ in range(3):  # the link to the pictures, choosing them, the example
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "example"
+    page.keyboard.press("Enter")
+    judged(page, "1 cell judged")
+    page.locator("#cells .why button").focus()
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#reasons table").first).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.textContent") == "Why?"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_hides_the_page_from_some(browser, address, pictures, scheme, width):
+    page = opened(
+        browser, address, color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True
+    )  # what looks for faults is a script of the test
+    page.set_input_files("#files", pictures)
+    judged(page, "2 cells judged")
+    found = axe.Axe().run(page).response["violations"]
+    page.locator("#cells .why button").first.click()
+    playwright.expect(page.locator("#reasons table").first).to_be_visible(timeout=PATIENCE)
+    found += axe.Axe().run(page).response["violations"]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
