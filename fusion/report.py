@@ -12,6 +12,7 @@ from fusion import figures
 from fusion.differences import signed
 from fusion.files import write_atomically
 from fusion.hardest import SUBJECTS, Places, Seen, by_subject, hardest, judged_cells, pictured
+from fusion.metrics import LEVELS
 from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, interval, p_text, versions
 
 #: Name of a figure's file -> what it shows, for readers who do not see it.
@@ -91,6 +92,7 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         probabilities=[(metric, LABELS[metric]) for metric in _PROBABILITIES],
         best=_row(result, result.ranked()[0]),
         interval=interval,
+        uncorrected=_uncorrected(result),
         signed=signed,
         p_text=p_text,
         figure=svg,
@@ -104,6 +106,23 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
     )
+
+
+def _uncorrected(result: Result) -> str:
+    """Which figures have plain percentile intervals, in words; "" where all are BCa."""
+    counts: dict[str, int] = {}
+    total = 0
+    for held in result.figures:
+        for level in LEVELS:
+            for metric, figure in held[level].items():
+                total += figure["method"] != "none"
+                if figure["method"] == "percentile":
+                    counts[LABELS[metric]] = counts.get(LABELS[metric], 0) + 1
+    if not counts:
+        return ""
+    if sum(counts.values()) == total:
+        return "all figures"
+    return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _confusions(result: Result, judged: Sequence[Seen]) -> list[tuple[str, list[list[int]]]]:
