@@ -100,6 +100,7 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         paired=result.findings.get("paired", []),
         paired_rows=_PAIRED_ROWS,
         worth=result.findings.get("worth", []),
+        importance=result.findings.get("importance", []),
         redundancy=result.findings.get("redundancy", []),
         leak=result.findings.get("leak"),
         prevalence=result.figures[0].get("prevalence", 0.5),
