@@ -19,6 +19,7 @@ from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, i
 DRAWN = {
     "comparison": "Balanced accuracy of every feature set with its 95% interval",
     "differences": "How far the best is ahead of each other entry, with 95% intervals",
+    "matrix": "How far each of the best entries is ahead of each worse one",
     "shapley": "Shapley value of every block with its 95% interval",
     "roc": "ROC curves on held-out cells",
     "precision": "Precision-recall curves on held-out cells",
@@ -54,6 +55,7 @@ def draw(result: Result) -> dict[str, str]:
     made = {
         "comparison": figures.forest_plot(result),
         "differences": figures.difference_plot(result),
+        "matrix": figures.difference_matrix(result),
         "shapley": figures.shapley_plot(result),
         "roc": figures.roc_plot(result),
         "precision": figures.precision_plot(result),
