@@ -22,6 +22,7 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.feature_sets import feature_sets, sampled_orders
 from fusion.fitting import Fit, Workload, run_fits, without_room
+from fusion.importance import importance
 from fusion.inputs import CellInputs
 from fusion.normalising import Described, describe, split_by_split, told
 from fusion.parts import regrouped
@@ -194,6 +195,8 @@ def compare(
     findings: dict[str, Any] = {"worth": worth_of_blocks(result, sampled_orders(list(table.blocks), config.seed))}
     if len(table.blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
         findings["redundancy"] = redundancy(table)
+    if len(table.blocks) > 1 and tuple(table.blocks) in sets:
+        findings["importance"] = importance(load, config.compare, classes, positive, config.bootstrap)
     if config.search:
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:

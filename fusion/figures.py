@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.curves import Curve, precision_curve, reliability_curve, roc_curve
+from fusion.intervals import percentile
 from fusion.results import LABELS, Result, called
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 
 #: Entries shown in the figure of differences, the best ones; a page holds no more lines that can be read.
 _SHOWN = 20
+
+#: Entries in the matrix of differences: numbers of three places in eleven columns are no longer read.
+_PAIRS = 10
 
 #: Feature sets in the forest plot, the best ones, and letters on a line of a name: longer ones take several lines.
 _FOREST, _LETTERS = 40, 46
@@ -89,6 +93,47 @@ def difference_plot(result: Result) -> Figure | None:
     _plain(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
+    return figure
+
+
+def difference_matrix(result: Result) -> Figure | None:
+    """Balanced accuracy of each of the best entries minus that of each worse one; None with fewer than three.
+
+    Bold on a tint where the 95% interval of the difference, from the same draws of subjects, leaves 0 out.
+    """
+    from matplotlib.figure import Figure
+
+    entries = result.ranked()[:_PAIRS]
+    if len(entries) < 3 or len(result.replicates) < len(result.scores):
+        return None
+    names = [_in_lines(f"{called(result.scores[at])}  ({number})") for number, at in enumerate(entries, start=1)]
+    side = max(0.36, _height(names))
+    figure = Figure(figsize=(7.5, 1.1 + len(entries) * side), layout="constrained")
+    axes = figure.subplots()
+    metric = ("image", "balanced_accuracy")
+    for row, better in enumerate(entries):
+        for column in range(row + 1, len(entries)):
+            worse = entries[column]
+            value, other = (result.figures[at]["image"]["balanced_accuracy"]["value"] for at in (better, worse))
+            drawn = result.replicates[better][metric] - result.replicates[worse][metric]
+            (low,), (high,) = percentile(drawn[:, None])
+            sure = low > 0 or high < 0
+            if sure:
+                axes.fill_between(
+                    [column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=COLOURS[5], alpha=0.35, lw=0
+                )
+            weight = "bold" if sure else "normal"
+            axes.text(column, row, f"{value - other:.3f}", ha="center", va="center", fontsize=8, fontweight=weight)
+    axes.set_xticks(range(1, len(entries)), [f"({number})" for number in range(2, len(entries) + 1)])
+    axes.set_yticks(range(len(entries)), names)
+    axes.set(xlim=(0.5, len(entries) - 0.5), ylim=(len(entries) - 0.5, -0.5))
+    axes.set_xlabel(
+        f"balanced accuracy: the row's minus the column's; bold: 95% interval by {result.unit}\nleaves 0 out, "
+        "without correction for the number of pairs"
+    )
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     return figure
 
 

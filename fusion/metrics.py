@@ -11,7 +11,7 @@ Conventions, the same everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion import rows as rows_module
-from fusion.intervals import can_be_drawn, draw_groups, percentile
+from fusion.intervals import bca, can_be_drawn, draw_groups, strata_of
 from fusion.rows import METRICS, Rows, default_positive, prepare
 
 __all__ = [
@@ -29,6 +29,10 @@ __all__ = [
 
 #: Cell by cell; subject by subject by the mean of its cells' scores, and by the majority of its cells.
 LEVELS = ("image", "subject", "vote")
+
+#: Groups up to which each is left out once for BCa intervals. With more, replicates are near normal, and leaving out
+#: ten thousand pictures one by one would take longer than the bootstrap.
+_MOST_LEFT_OUT = 500
 
 _Floats = NDArray[np.float64]
 _Labels = Sequence[str] | NDArray[Any]
@@ -162,9 +166,10 @@ def evaluate(
     """Metrics of held-out scores at all levels, with 95% intervals by resampling groups.
 
     Cells of one subject are alike, so a subject is drawn with all its cells or not at all: the cluster bootstrap of
-    Field and Welsh (2007), J. R. Statist. Soc. B 69(3):369-390, with percentile intervals. Where every group has one
-    label, groups are drawn within each label, as many as there are: how many leukaemic and healthy subjects were
-    included is a choice, not chance (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.2).
+    Field and Welsh (2007), J. R. Statist. Soc. B 69(3):369-390, with BCa intervals (``intervals.bca``) where they can
+    be had and there are at most 500 groups, else with percentile intervals. Where every group has one label, groups
+    are drawn within each label, as many as there are: how many leukaemic and healthy subjects were included is a
+    choice, not chance (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.2).
     Where groups hold several labels they are drawn from all, and a replicate that lost a class is drawn again. All
     levels use the same draws. With a group for every cell this is the ordinary bootstrap.
 
@@ -180,10 +185,10 @@ def evaluate(
     Returns
     -------
     Plain values: "image", "subject" (mean score of its cells) and "vote" (majority of its cells) hold
-    {metric: {"value", "low", "high"}}; "n_images", "n_subjects" (groups); "classes"; "positive" (None for more than two
-    classes); "prevalence"; "confusion", the counts of cells, a row for each true and a column for each predicted class,
-    summed over repeats. "low" and "high" are NaN where a class that occurs has a single group: nothing is known then of
-    how its subjects differ.
+    {metric: {"value", "low", "high", "method"}}, the last "bca", "percentile" or "none"; "n_images", "n_subjects"
+    (groups); "classes"; "positive" (None for more than two classes); "prevalence"; "confusion", the counts of cells, a
+    row for each true and a column for each predicted class, summed over repeats. "low" and "high" are NaN where a class
+    that occurs has a single group: nothing is known then of how its subjects differ.
 
     Raises
     ------
@@ -212,14 +217,20 @@ def judge_scores(
     """
     levels = _levels(y, proba, classes, groups, positive, prevalence, cut)
     images = levels["image"]
-    replicates = _replicates(levels, n_boot, np.random.default_rng(seed))
+    holds = np.zeros((images.n_groups, images.scores.shape[1]), bool)
+    holds[images.groups, images.codes] = True
+    replicates = _replicates(levels, holds, n_boot, np.random.default_rng(seed))
+    left_out = _left_out(levels, holds)
     everyone = np.ones((images.n_groups, 1))
     result: dict[str, Any] = {}
     for level, rows in levels.items():
-        values, (low, high) = rows.figures(everyone)[0], percentile(replicates[level])
+        values = rows.figures(everyone)[0]
+        low, high, is_bca = bca(values, replicates[level], left_out[level], strata_of(holds))
         result[level] = {
-            metric: {"value": value, "low": lower, "high": upper}
-            for metric, value, lower, upper in zip(METRICS, values.tolist(), low.tolist(), high.tolist(), strict=True)
+            metric: {"value": value, "low": lower, "high": upper, "method": _method(lower, corrected)}
+            for metric, value, lower, upper, corrected in zip(
+                METRICS, values.tolist(), low.tolist(), high.tolist(), is_bca.tolist(), strict=True
+            )
         }
     names = [str(label) for label in classes]
     tested = _tested(np.asarray(proba, np.float64))
@@ -284,17 +295,39 @@ def _levels(
     return levels
 
 
-def _replicates(levels: Mapping[str, Rows], n_boot: int, rng: np.random.Generator) -> dict[str, _Floats]:
+def _method(low: float, corrected: bool) -> str:
+    """How an interval was made."""
+    if np.isnan(low):
+        return "none"
+    return "bca" if corrected else "percentile"
+
+
+def _replicates(
+    levels: Mapping[str, Rows], holds: NDArray[np.bool_], n_boot: int, rng: np.random.Generator
+) -> dict[str, _Floats]:
     """For each level float64 (n_boot, metrics) from the same draws of groups; no rows where none can be drawn."""
-    images = levels["image"]
-    holds = np.zeros((images.n_groups, images.scores.shape[1]), bool)
-    holds[images.groups, images.codes] = True
     if not can_be_drawn(holds):
         return {level: np.empty((0, len(METRICS))) for level in levels}
-    size = max(1, rows_module.CHUNK // len(images.codes))
-    parts: dict[str, list[_Floats]] = {level: [] for level in levels}
-    for start in range(0, n_boot, size):
-        weights = draw_groups(holds, min(size, n_boot - start), rng)
+    size = _chunk(levels)
+    return _gathered(levels, (draw_groups(holds, min(size, n_boot - at), rng) for at in range(0, n_boot, size)))
+
+
+def _left_out(levels: Mapping[str, Rows], holds: NDArray[np.bool_]) -> dict[str, _Floats]:
+    """For each level float64 (groups, metrics) without each group; no rows where there is no interval, or too many."""
+    if not can_be_drawn(holds) or len(holds) > _MOST_LEFT_OUT:
+        return {level: np.empty((0, len(METRICS))) for level in levels}
+    everyone_but_one, size = 1 - np.eye(len(holds)), _chunk(levels)
+    return _gathered(levels, (everyone_but_one[:, at : at + size] for at in range(0, len(holds), size)))
+
+
+def _chunk(levels: Mapping[str, Rows]) -> int:
+    return max(1, rows_module.CHUNK // len(levels["image"].codes))
+
+
+def _gathered(levels: Mapping[str, Rows], parts: Iterable[_Floats]) -> dict[str, _Floats]:
+    """For each level the figures under all weights, part after part."""
+    found: dict[str, list[_Floats]] = {level: [] for level in levels}
+    for weights in parts:
         for level, rows in levels.items():
-            parts[level].append(rows.figures(weights))
-    return {level: np.concatenate(part) for level, part in parts.items()}
+            found[level].append(rows.figures(weights))
+    return {level: np.concatenate(part) for level, part in found.items()}

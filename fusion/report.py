@@ -12,12 +12,14 @@ from fusion import figures
 from fusion.differences import signed
 from fusion.files import write_atomically
 from fusion.hardest import SUBJECTS, Places, Seen, by_subject, hardest, judged_cells, pictured
+from fusion.metrics import LEVELS
 from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, interval, p_text, versions
 
 #: Name of a figure's file -> what it shows, for readers who do not see it.
 DRAWN = {
     "comparison": "Balanced accuracy of every feature set with its 95% interval",
     "differences": "How far the best is ahead of each other entry, with 95% intervals",
+    "matrix": "How far each of the best entries is ahead of each worse one",
     "shapley": "Shapley value of every block with its 95% interval",
     "roc": "ROC curves on held-out cells",
     "precision": "Precision-recall curves on held-out cells",
@@ -53,6 +55,7 @@ def draw(result: Result) -> dict[str, str]:
     made = {
         "comparison": figures.forest_plot(result),
         "differences": figures.difference_plot(result),
+        "matrix": figures.difference_matrix(result),
         "shapley": figures.shapley_plot(result),
         "roc": figures.roc_plot(result),
         "precision": figures.precision_plot(result),
@@ -91,6 +94,7 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         probabilities=[(metric, LABELS[metric]) for metric in _PROBABILITIES],
         best=_row(result, result.ranked()[0]),
         interval=interval,
+        uncorrected=_uncorrected(result),
         signed=signed,
         p_text=p_text,
         figure=svg,
@@ -98,12 +102,30 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         paired=result.findings.get("paired", []),
         paired_rows=_PAIRED_ROWS,
         worth=result.findings.get("worth", []),
+        importance=result.findings.get("importance", []),
         redundancy=result.findings.get("redundancy", []),
         leak=result.findings.get("leak"),
         prevalence=result.figures[0].get("prevalence", 0.5),
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
     )
+
+
+def _uncorrected(result: Result) -> str:
+    """Which figures have plain percentile intervals, in words; "" where all are BCa."""
+    counts: dict[str, int] = {}
+    total = 0
+    for held in result.figures:
+        for level in LEVELS:
+            for metric, figure in held[level].items():
+                total += figure["method"] != "none"
+                if figure["method"] == "percentile":
+                    counts[LABELS[metric]] = counts.get(LABELS[metric], 0) + 1
+    if not counts:
+        return ""
+    if sum(counts.values()) == total:
+        return "all figures"
+    return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _confusions(result: Result, judged: Sequence[Seen]) -> list[tuple[str, list[list[int]]]]:

@@ -120,23 +120,45 @@ def test_monte_carlo_leaves_cells_unscored_where_they_were_not_tested(tmp_path):
 # ---- what must not be seen ------------------------------------------------------------------------------------------
 
 
-def test_no_label_and_no_cell_of_the_test_part_changes_a_model(tmp_path, monkeypatch):
-    # Thresholds, calibration and scaling are learnt in the training part: scrambling the test part must not be felt.
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
-    table, settings = cells(), config(tmp_path, compare=["svm", "xgb", "logreg"])
-    plan = make_plan(table, "grouped", 5, 1, 0)
-    split = plan.rounds[0][0]
+def scores_with_and_without_scrambled_labels(tmp_path, measured):
+    """For each classifier float64 (test cells, classes) twice: by the true labels, and with the test part's swapped.
+
+    ``measured`` makes the table of the labels.
+    """
+    settings = config(tmp_path, compare=["svm", "xgb", "logreg"])
+    table = measured(np.array(cells().y, object))
+    split = make_plan(table, "grouped", 5, 1, 0).rounds[0][0]
     y = np.array(table.y, object)
     y[split.test] = np.where(y[split.test] == "all", "hem", "all")
-    scrambled = replace(table, y=tuple(y))
-    fits = [fitting.Fit(name, ("a", "b"), 0) for name in settings.compare]
+    fits = [fitting.Fit(name, tuple(table.blocks), 0) for name in settings.compare]
     found = []
-    for at, each in enumerate((table, scrambled)):
+    for at, each in enumerate((table, measured(y))):
         load = fitting.Workload(each, (split,), settings, Checkpoint(tmp_path / str(at)))
         done = fitting.run_fits(fits, load, jobs=1, memory=1e9)
         found.append({fit.classifier: proba for fit, proba, *_ in done})
-    for name in settings.compare:
-        assert_array_equal(found[0][name], found[1][name], err_msg=name)
+    return {name: (found[0][name], found[1][name]) for name in settings.compare}
+
+
+def test_no_label_and_no_cell_of_the_test_part_changes_a_model(tmp_path, monkeypatch):
+    # Thresholds, calibration and scaling are learnt in the training part: scrambling the test part must not be felt.
+    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    found = scores_with_and_without_scrambled_labels(tmp_path, lambda y: replace(cells(), y=tuple(y)))
+    for name, (true, scrambled) in found.items():
+        assert_array_equal(true, scrambled, err_msg=name)
+
+
+def test_a_column_fitted_outside_the_training_part_would_be_caught_by_that(tmp_path, monkeypatch):
+    # A target code of each subject, from the labels of all cells: what a scaler or selector fitted outside amounts to.
+    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+
+    def planted(y):
+        table = cells()
+        share = np.array([np.mean(y[table.groups == group] == "hem") for group in table.groups])
+        X = np.column_stack([table.X, share]).astype(np.float32)
+        return replace(table, X=X, columns=(*table.columns, "b.planted"), y=tuple(y))
+
+    for name, (true, scrambled) in scores_with_and_without_scrambled_labels(tmp_path, planted).items():
+        assert np.abs(true - scrambled).max() > 0.05, name
 
 
 def test_a_subjects_name_never_reaches_a_classifier(tmp_path):
@@ -146,6 +168,30 @@ def test_a_subjects_name_never_reaches_a_classifier(tmp_path):
     )
     for a, b in zip(told.scores, neutral.scores, strict=True):
         assert_array_equal(a.proba, b.proba)
+
+
+def test_a_feature_that_gives_subjects_away_helps_a_random_split_and_no_other(tmp_path):
+    # A code of its own for every subject: whoever has met the subject knows the label of its cells.
+    table = cells(subjects=30, each=8, class_effect=0.3)
+    code = np.random.default_rng(9).permutation(30)[np.arange(len(table)) // 8]
+    given_away = replace(
+        table,
+        X=np.column_stack([table.X, code]).astype(np.float32),
+        columns=(*table.columns, "c.code"),
+    )
+    quick = {"xgb": {"n_estimators": 60}}
+    gain = {}
+    for split in ("grouped", "monte-carlo", "random"):
+        more = {"split": split, "repeats": 3 if split == "monte-carlo" else 1, "classifiers": quick}
+        done = run(given_away, config(tmp_path / split, compare=["xgb"], **more))
+        found = {
+            scores.features: figures["image"]["balanced_accuracy"]["value"]
+            for scores, figures in zip(done.scores, done.figures, strict=True)
+        }
+        gain[split] = found["a", "b", "c"] - found["a", "b"]
+        assert found["c",] > 0.9 if split == "random" else found["c",] < 0.7, (split, found)
+    assert gain["random"] > 0.1
+    assert all(gain[split] < 0.05 for split in gain if split != "random"), gain
 
 
 # ---- the optimism of a random split ---------------------------------------------------------------------------------

@@ -251,14 +251,26 @@ def test_repeats_are_pooled_and_a_cell_that_was_not_tested_plays_no_part():
     assert_array_equal(ids, groups[cell])
 
 
-def test_the_intervals_are_the_percentiles_of_the_replicates():
+def test_the_intervals_are_made_of_the_replicates_and_of_the_values_without_each_subject():
     y, proba, classes, groups = sample(7)
     judged = judge_scores(y, proba, classes, groups, n_boot=200, seed=3)
+    left_out = [judge_scores(y[groups != g], proba[groups != g], classes, groups[groups != g], n_boot=1).figures
+                for g in np.unique(groups)]  # fmt: skip
+    strata = np.array([classes.index(str(y[groups == g][0])) for g in np.unique(groups)])
+    # But for a calibration error, whose bins are those of all subjects, whoever is left out.
+    metrics = [metric for metric in rows.METRICS if metric != "ece"]
     for level, replicates in judged.replicates.items():
-        for at, metric in enumerate(rows.METRICS):
-            low, high = np.nanquantile(replicates[:, at], (0.025, 0.975))
-            assert judged.figures[level][metric]["low"] == pytest.approx(low)
-            assert judged.figures[level][metric]["high"] == pytest.approx(high)
+        columns = [rows.METRICS.index(metric) for metric in metrics]
+        low, high, corrected = intervals.bca(
+            np.array([judged.figures[level][metric]["value"] for metric in metrics]),
+            replicates[:, columns],
+            np.array([[without[level][metric]["value"] for metric in metrics] for without in left_out]),
+            strata,
+        )
+        for at, metric in enumerate(metrics):
+            figure = judged.figures[level][metric]
+            assert_allclose([figure["low"], figure["high"]], [low[at], high[at]], err_msg=f"{level} {metric}")
+            assert figure["method"] == ("bca" if corrected[at] else "percentile")
 
 
 # ---- intervals ------------------------------------------------------------------------------------------------------
@@ -276,7 +288,7 @@ def test_the_bootstrap_is_the_slow_loop(k, pure, few_groups, monkeypatch):
     y, proba, classes, groups = sample(5, k, n=200, n_groups=n_groups, pure=pure)
     assert (n_groups * 200 > rows.CHUNK) is not few_groups
     positive = "all" if k == 2 else None
-    found = evaluate(y, proba, classes, groups, positive=positive, n_boot=40, seed=11)
+    found = judge_scores(y, proba, classes, groups, positive=positive, n_boot=40, seed=11).replicates
     numbers, rank = np.unique(groups, return_inverse=True)
     holds = np.array([[np.any(y[groups == number] == c) for c in classes] for number in numbers])
     weights = intervals.draw_groups(holds, 40, np.random.default_rng(11)).astype(int)
@@ -286,10 +298,9 @@ def test_the_bootstrap_is_the_slow_loop(k, pure, few_groups, monkeypatch):
         for weight in weights.T:
             again = np.repeat(np.arange(len(drawn[0])), weight[drawn[2]])
             replicates.append(by_scikit_learn(drawn[0][again], drawn[1][again], classes, positive))
-        for metric in set(found[level]) - OWN:
-            figure = found[level][metric]
-            low, high = np.quantile([replicate[metric] for replicate in replicates], (0.025, 0.975))
-            assert_allclose([figure["low"], figure["high"]], [low, high], err_msg=f"{level} {metric}", **EXACT)
+        for metric in set(rows.METRICS) - OWN:
+            expected = [replicate[metric] for replicate in replicates]
+            assert_allclose(found[level][:, rows.METRICS.index(metric)], expected, err_msg=f"{level} {metric}", **EXACT)
 
 
 @pytest.mark.parametrize("pure", [True, False])
@@ -340,6 +351,7 @@ def test_one_subject_in_a_class_gives_no_interval():
     for level in ("image", "subject"):
         for figure in found[level].values():
             assert np.isnan([figure["low"], figure["high"]]).all()
+            assert figure["method"] == "none"
 
 
 @pytest.mark.filterwarnings("error")
@@ -348,7 +360,7 @@ def test_cells_of_one_class_only_are_judged_as_far_as_they_go():
     kept = y == "all"
     found = evaluate(y[kept], proba[kept], classes, groups[kept], n_boot=200)["image"]
     assert found["sensitivity"]["low"] < found["sensitivity"]["value"] < found["sensitivity"]["high"]
-    assert np.isnan(list(found["auroc"].values())).all()
+    assert np.isnan([found["auroc"][part] for part in ("value", "low", "high")]).all()
 
 
 def coverage(runs, by_cell):

@@ -1,4 +1,4 @@
-"""Every kind of split keeps subjects and pictures apart, over thousands of C-NMC-shaped trees and the known traps."""
+"""Every kind of split keeps subjects and pictures apart, over a thousand C-NMC-shaped trees and the known traps."""
 
 from collections import Counter
 
@@ -66,10 +66,7 @@ def assert_apart(plan, cells):
             assert set(np.array(cells.y)[split.train]) == set(cells.y)
 
 
-@pytest.mark.parametrize("kind", HONEST)
-@given(rows=cnmc_trees(), n_splits=st.integers(2, 4), repeats=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_no_split_of_any_kind_leaks(kind, rows, n_splits, repeats, seed):
+def assert_keeps_its_promise(kind, rows, n_splits, repeats, seed):
     # Two laboratories, by turns whatever the subject: its id under the other one is another subject.
     cells = table(
         rows, sources=tuple("east" if at % 3 else "west" for at in range(len(rows))) if "source" in kind else ()
@@ -80,9 +77,37 @@ def test_no_split_of_any_kind_leaks(kind, rows, n_splits, repeats, seed):
         assume(False)
     assert_apart(plan, cells)
     assert len(plan.rounds) == (repeats if kind in ("grouped", "source-stratified", "monte-carlo") else 1)
-    if kind != "monte-carlo":
-        for round_ in plan.rounds:
-            assert_array_equal(np.sort(np.concatenate([split.test for split in round_])), np.arange(len(cells)))
+    tested = Counter(int(row) for _, split in plan.splits for row in split.test)
+    if kind == "monte-carlo":
+        assert [len(round_) for round_ in plan.rounds] == [1] * repeats
+    else:
+        assert tested == dict.fromkeys(range(len(cells)), len(plan.rounds))
+    for _, split in plan.splits:
+        # No cell is lost, but for those of other sources that share a group with the one that is tested.
+        of_tested = np.isin(cells.groups, cells.groups[split.test])
+        is_lost = ~np.isin(np.arange(len(cells)), [*split.train, *split.test])
+        assert not (is_lost & ~of_tested).any()
+        assert kind == "leave-one-source-out" or not is_lost.any()
+
+
+TREES = {
+    "rows": cnmc_trees(), "n_splits": st.integers(2, 4), "repeats": st.integers(1, 3), "seed": st.integers(0, 2**32 - 1)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HONEST)
+@given(**TREES)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+def test_no_split_of_any_kind_leaks_and_every_cell_is_tested_as_often_as_promised(kind, rows, n_splits, repeats, seed):
+    assert_keeps_its_promise(kind, rows, n_splits, repeats, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HONEST)
+@given(**TREES)
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+def test_over_a_thousand_trees_no_split_leaks(kind, rows, n_splits, repeats, seed):
+    assert_keeps_its_promise(kind, rows, n_splits, repeats, seed)
 
 
 @given(rows=cnmc_trees())

@@ -76,7 +76,8 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert not re.search(r"@import|url\((?!#)", text)
     assert {path.name for path in tmp_path.iterdir()} == {
         "report.html", "table.tex", "comparison.png",
-        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "precision", "reliability")),
+        *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
+        *(f"{name}.svg" for name in ("roc", "precision", "reliability")),
     }  # fmt: skip
 
 
@@ -186,6 +187,27 @@ def test_the_difference_plot_fills_what_holds_after_holm_and_the_shapley_plot_ha
     assert len(figures.shapley_plot(shown).axes[0].patches) == 2 * 2
     assert figures.difference_plot(replace(shown, findings={})) is None
     assert figures.shapley_plot(replace(shown, findings={})) is None
+
+
+def test_the_matrix_has_every_pair_once_and_is_bold_where_the_interval_leaves_0_out():
+    shown = result()
+    entries = shown.ranked()
+    drawn = [replicates["image", "balanced_accuracy"] for replicates in shown.replicates]
+    accuracy = [held["image"]["balanced_accuracy"]["value"] for held in shown.figures]
+    # One entry that is right about ever more: ahead in every draw, not on average only.
+    drawn[entries[0]][:] = np.max(drawn, axis=0) + 0.01
+    axes = figures.difference_matrix(shown).axes[0]
+    told = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in axes.texts}
+    assert len(told) == 6 * 5 / 2
+    for (column, row), (text, weight) in told.items():
+        better, worse = entries[int(row)], entries[int(column)]
+        assert text == f"{accuracy[better] - accuracy[worse]:.3f}"
+        low, high = np.quantile(drawn[better] - drawn[worse], (0.025, 0.975))
+        assert weight == ("bold" if low > 0 or high < 0 else "normal")
+    assert [told[column, 0][1] for column in range(1, 6)] == ["bold"] * 5
+    assert "normal" in {weight for _, weight in told.values()}
+    assert figures.difference_matrix(result(features=(("texture",),))) is None
+    assert figures.difference_matrix(replace(shown, replicates=())) is None
 
 
 def test_the_area_under_the_roc_curve_is_the_auroc_and_its_band_holds_it():
