@@ -73,7 +73,7 @@ class Colour:
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined."""
         rows = [self._measure(cell) for cell in cells]
-        return np.array(rows, np.float32).reshape(len(cells), len(self.feature_names()))
+        return np.array(rows, np.float32).reshape(len(cells), len(_describe_all(self.percentiles)))
 
     def _measure(self, cell: Cell) -> Values:
         distributions = Distributions.of(cell, self.percentiles)

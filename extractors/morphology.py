@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -41,11 +42,7 @@ class Morphology:
 
     def feature_names(self) -> list[str]:
         """``cell_area`` .., ``nucleus_area`` .., then what relates the two, such as ``nucleus_cell_area_ratio``."""
-        names = [feature.__name__ for feature in OUTLINE_FEATURES]
-        names += [f"fourier_{waves}" for waves in WAVES]
-        names += [f"zernike_{degree}_{repetition}" for degree, repetition in ZERNIKE_ORDERS]
-        of_regions = [f"{region}_{name}" for region in ("cell", "nucleus") for name in names]
-        return of_regions + [feature.__name__ for feature in PAIR_FEATURES]
+        return list(_feature_names())
 
     @classmethod
     def tags(cls) -> Mapping[str, frozenset[str]]:
@@ -61,7 +58,7 @@ class Morphology:
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined."""
         rows = [self._measure(cell) for cell in cells]
-        return np.array(rows, np.float32).reshape(len(cells), len(self.feature_names()))
+        return np.array(rows, np.float32).reshape(len(cells), len(_feature_names()))
 
     def _measure(self, cell: Cell) -> list[float]:
         whole = Outline.of(cell.mask)
@@ -69,6 +66,15 @@ class Morphology:
         row = _measure_region(whole)
         row += [math.nan] * len(row) if nucleus is None else _measure_region(nucleus)
         return row + [feature(whole, nucleus) for feature in PAIR_FEATURES]
+
+
+@lru_cache(maxsize=1)
+def _feature_names() -> tuple[str, ...]:
+    names = [feature.__name__ for feature in OUTLINE_FEATURES]
+    names += [f"fourier_{waves}" for waves in WAVES]
+    names += [f"zernike_{degree}_{repetition}" for degree, repetition in ZERNIKE_ORDERS]
+    of_regions = [f"{region}_{name}" for region in ("cell", "nucleus") for name in names]
+    return (*of_regions, *(feature.__name__ for feature in PAIR_FEATURES))
 
 
 def _measure_region(outline: Outline) -> list[float]:

@@ -192,17 +192,25 @@ def threshold_adjacency(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regio
     return shares(count_adjacent(grey, fits, codes))
 
 
+@compiled
 def otsu_threshold(histogram: Values) -> int:
     """The value up to which the lower of two classes goes, so that they differ most.
 
     Source: Otsu (1979), IEEE Trans. SMC 9(1):62-66.
     """
-    value = np.arange(len(histogram))
-    low, low_sum = np.cumsum(histogram)[:-1], np.cumsum(histogram * value)[:-1]
-    total = histogram.sum()
-    both = low * (total - low)
-    between = np.square(low_sum * total - low * (histogram @ value))
-    return int(np.argmax(np.divide(between, both, out=np.zeros_like(between), where=both > 0)))
+    total, total_sum = 0.0, 0.0
+    for value in range(len(histogram)):
+        total += histogram[value]
+        total_sum += histogram[value] * value
+    low, low_sum, most, threshold = 0.0, 0.0, 0.0, 0
+    for value in range(len(histogram) - 1):
+        low += histogram[value]
+        low_sum += histogram[value] * value
+        if 0 < low < total:
+            between = (low_sum * total - low * total_sum) ** 2 / (low * (total - low))
+            if between > most:
+                most, threshold = between, value
+    return threshold
 
 
 def range_codes(histogram: Values) -> NDArray[np.int32]:
