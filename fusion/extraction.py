@@ -245,7 +245,8 @@ class _Flush:
             rows = {m.sample.measured_key: m.rows[name] for m in batch if name in m.rows}
             faults = {m.sample.measured_key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
             names = version.extractor.feature_names()
-            self._store.write(name, version.fingerprint, names, rows, faults, version.about)
+            kept_as = plugins.stored_as(version.extractor)
+            self._store.write(name, version.fingerprint, names, rows, faults, version.about, kept_as)
             if rows or faults:
                 self._tell("written", extractor=name, cells=len(rows), faults=len(faults))
 

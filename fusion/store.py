@@ -5,8 +5,9 @@ by the checksum of its own bytes, so that a damaged one is known when it is open
 torn: the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the
 same cell written twice holds the same numbers, and the first one read wins.
 
-A shard has a row for each cell: its content key, its features (a fixed-size list of float32, memory-mapped when
-read), and why it has none (null where it has). Cells with features come first.
+A shard has a row for each cell: its content key, its features (a fixed-size list of float32, or of float16 where the
+extractor's numbers are such, memory-mapped when read), and why it has none (null where it has). Cells with features
+come first. Whatever a shard holds, rows are read as float32.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _log = logging.getLogger("fusion")
+
+_Numbers = NDArray[np.float32] | NDArray[np.float16]
 
 #: Written into every shard; a reader leaves shards of another format alone.
 FORMAT = "fusion-shard-2"
@@ -61,7 +64,7 @@ class Shard:
     ----------
     names : the d feature names.
     about : what the writer told of the extractor: version, parameters and the like.
-    keys, values : the n measured cells, Arrow strings and float32 (n, d), both mapped from the file.
+    keys, values : the n measured cells, Arrow strings and float32 or float16 (n, d), both mapped from the file.
     fault_keys, reasons : the cells that cannot be measured.
     """
 
@@ -69,7 +72,7 @@ class Shard:
     names: list[str]
     about: dict[str, Any]
     keys: pa.StringArray
-    values: NDArray[np.float32]
+    values: _Numbers
     fault_keys: pa.StringArray
     reasons: pa.StringArray
 
@@ -138,6 +141,7 @@ class FeatureStore:
         rows: Mapping[str, NDArray[np.float32]],
         faults: Mapping[str, str] | None = None,
         about: Mapping[str, Any] | None = None,
+        kept_as: type[np.floating[Any]] = np.float32,
     ) -> None:
         """Add one shard.
 
@@ -147,6 +151,7 @@ class FeatureStore:
         rows : content key -> float32 (d,).
         faults : content key -> why that cell cannot be measured, so that it is not tried again.
         about : plain values that describe the extractor, for whoever looks at the store later.
+        kept_as : numpy.float32, or numpy.float16 for an extractor whose fingerprint says that its numbers are such.
 
         Raises
         ------
@@ -155,19 +160,24 @@ class FeatureStore:
         faults = faults or {}
         if not rows and not faults:
             return
-        values = np.stack(list(rows.values())) if rows else np.empty((0, len(names)), np.float32)
-        self.write_shard(extractor, fingerprint, names, (list(rows), values), dict(faults), about or {})
+        values = np.stack(list(rows.values())) if rows else np.empty((0, len(names)))
+        self.write_shard(
+            extractor, fingerprint, names, (list(rows), values.astype(kept_as, copy=False)), dict(faults), about or {}
+        )
 
     def write_shard(
         self,
         extractor: str,
         fingerprint: str,
         names: Sequence[str],
-        measured: tuple[Sequence[str], NDArray[np.float32]],
+        measured: tuple[Sequence[str], _Numbers],
         faults: Mapping[str, str],
         about: Mapping[str, Any],
     ) -> Path:
-        """``write`` for n keys and their float32 (n, d) as they are; the shard's path, durable when this returns."""
+        """``write`` for n keys and their float32 or float16 (n, d) as they are.
+
+        Returns the shard's path; the shard is durable then.
+        """
         facts = {"extractor": extractor, "fingerprint": fingerprint, "features": list(names), "about": dict(about)}
         content = _to_arrow(facts, *measured, faults)
         path = self.folder(extractor, fingerprint) / f"{checksum(content)}.arrow"
@@ -292,13 +302,11 @@ def _positions(keys: Sequence[str], among: pa.ChunkedArray) -> NDArray[np.intp]:
     return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.intp)
 
 
-def _to_arrow(
-    facts: Mapping[str, Any], keys: Sequence[str], values: NDArray[np.float32], faults: Mapping[str, str]
-) -> bytes:
+def _to_arrow(facts: Mapping[str, Any], keys: Sequence[str], values: _Numbers, faults: Mapping[str, str]) -> bytes:
     import pyarrow as pa
 
     width = len(facts["features"])
-    padded = np.concatenate([values, np.full((len(faults), width), np.nan, np.float32)])
+    padded = np.concatenate([values, np.full((len(faults), width), np.nan, values.dtype)])
     columns = {
         "key": pa.array([*keys, *faults], pa.string()),
         "features": pa.FixedSizeListArray.from_arrays(pa.array(padded.ravel()), width),

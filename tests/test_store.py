@@ -39,6 +39,31 @@ def test_rows_and_faults_come_back(store):
     assert faults == {"k3": "no cell"}
 
 
+def test_float16_numbers_take_half_the_room_and_come_back_as_float32_bit_for_bit(store):
+    names = [f"e{at}" for at in range(1000)]
+    rng = np.random.default_rng(0)
+    numbers = {f"k{at}": rng.normal(size=1000).astype(np.float16).astype(np.float32) for at in range(20)}
+    numbers["k3"][7] = np.nan
+    for fingerprint, kind in (("whole", np.float32), ("half", np.float16)):
+        store.write("cnn", fingerprint, names, numbers, {"bad": "no cell"}, kept_as=kind)
+        read, faults = store.read("cnn", fingerprint, [*numbers, "bad"], names)
+        assert faults == {"bad": "no cell"}
+        for key, row in numbers.items():
+            assert read[key].dtype == np.float32
+            assert_array_equal(read[key], row)
+    whole, half = (store.shards("cnn", fingerprint)[0].stat().st_size for fingerprint in ("whole", "half"))
+    assert whole - half == pytest.approx(21 * 1000 * 2, abs=128)  # the fault's row of nothing counts too
+
+
+def test_merging_leaves_float16_numbers_what_they_are(store):
+    for seed in range(3):
+        store.write("cnn", "half", NAMES, {f"k{seed}": np.full(3, 0.5 + seed, np.float32)}, kept_as=np.float16)
+    compact(store, "cnn", "half")
+    (shard,) = store.shards("cnn", "half")
+    assert open_shard(shard).values.dtype == np.float16
+    assert_array_equal(open_shard(shard).values[:, 0], [0.5, 1.5, 2.5])
+
+
 def test_another_fingerprint_or_other_names_are_another_feature(store):
     store.write("texture", "f1", NAMES, rows("k1"))
     assert store.read("texture", "f2", ["k1"], NAMES) == ({}, {})
