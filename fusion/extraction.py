@@ -25,7 +25,7 @@ from fusion.datasets import Dataset, Fault, Sample
 from fusion.files import printable
 from fusion.interrupts import Stop
 from fusion.journal import Journal
-from fusion.measuring import Measure, Measured, embed, lost
+from fusion.measuring import Measure, Measured, Need, embed, lost
 from fusion.plugins import Extractor
 from fusion.store import Block, FeatureStore
 from fusion.table import FeatureTable, export
@@ -133,6 +133,7 @@ def extract(
     store: FeatureStore,
     *,
     jobs: int = 0,
+    scheduler: str | None = None,
     progress: Progress | None = None,
     journal: Journal | None = None,
 ) -> Extraction:
@@ -146,12 +147,14 @@ def extract(
     extractors : one for each block, in the order of the table's blocks.
     store : where features are kept.
     jobs : worker processes; 0 takes one a core.
+    scheduler : address of a Dask scheduler whose workers measure instead; they must see the pictures by the same paths.
     progress : called as cells are finished.
     journal : told of every start, write, fault and end.
 
     Raises
     ------
     StoreError : the store cannot be written. What was written before stays.
+    ClusterError : the scheduler cannot be reached, or its workers cannot measure.
     FusionError : an extractor cannot run at all, for want of weights for example.
     KeyboardInterrupt : asked to stop; what was measured is in the store.
     """
@@ -178,7 +181,7 @@ def extract(
         with Stop() as stop:
             done = 0
             try:
-                for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop):
+                for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop, scheduler):
                     flush.add(measured)
                     done += len(measured)
                     for m in measured:
@@ -264,7 +267,7 @@ def _needs(versions: Sequence[_Version], lacks: NDArray[np.bool_]) -> dict[bytes
 
 
 def _run(
-    samples: Iterator[tuple[Sample, frozenset[str]]], extractors: Sequence[Extractor], count: int, stop: Stop
+    samples: Iterator[Need], extractors: Sequence[Extractor], count: int, stop: Stop, scheduler: str | None
 ) -> Iterator[list[Measured]]:
     """Measured samples, some at a time, in the order of ``samples`` whatever the number of workers."""
     here = [extractor for extractor in extractors if extractor.in_main_process]
@@ -272,7 +275,7 @@ def _run(
     measure = Measure(there, frozenset(extractor.name for extractor in here))
     batch: list[Measured] = []
     is_told = False
-    for measured in workers.run(measure, _tasks(samples), count, lost, stop.__bool__):
+    for measured in _measured(measure, samples, count, stop, scheduler):
         if stop and not is_told:
             _log.warning("stopping as soon as the cells at work are stored; press Ctrl-C again to stop at once")
             is_told = True
@@ -284,7 +287,21 @@ def _run(
         yield _embedded(here, batch)
 
 
-def _tasks(samples: Iterator[tuple[Sample, frozenset[str]]]) -> Iterator[list[tuple[Sample, frozenset[str]]]]:
+def _measured(
+    measure: Measure, samples: Iterator[Need], count: int, stop: Stop, scheduler: str | None
+) -> Iterator[list[Measured]]:
+    """Measured by processes of this machine, or by a cluster's workers."""
+    if scheduler is None:
+        yield from workers.run(measure, _tasks(samples), count, lost, stop.__bool__)
+        return
+    from fusion import cluster
+
+    with cluster.connect(scheduler) as client:
+        tasks = _tasks(cluster.everywhere(samples))
+        yield from cluster.run(client, cluster.Remote.of(measure), tasks, lost, stop.__bool__)
+
+
+def _tasks(samples: Iterator[Need]) -> Iterator[list[Need]]:
     from itertools import islice
 
     while task := list(islice(samples, _TASK)):

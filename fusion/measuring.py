@@ -16,6 +16,9 @@ from fusion.datasets import Fault, Sample, content_key
 from fusion.files import sha256
 from fusion.plugins import Extractor, stored_as
 
+#: A sample, and the names of the extractors that it lacks.
+Need = tuple[Sample, frozenset[str]]
+
 
 @dataclass
 class Measured:
@@ -50,7 +53,7 @@ class Measure:
     extractors: tuple[Extractor, ...]
     cells_for: frozenset[str]
 
-    def __call__(self, task: Sequence[tuple[Sample, frozenset[str]]]) -> list[Measured]:
+    def __call__(self, task: Sequence[Need]) -> list[Measured]:
         return [self._measure(sample, need) for sample, need in task]
 
     def _measure(self, sample: Sample, need: frozenset[str]) -> Measured:
@@ -77,7 +80,7 @@ class Measure:
         return measured
 
 
-def lost(item: tuple[Sample, frozenset[str]]) -> Measured:
+def lost(item: Need) -> Measured:
     """The outcome of a sample that its worker process did not survive."""
     sample, need = item
     reason = "the worker process died of it: out of memory, or a crash in a library"
