@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fusion.errors import FusionError
+from fusion.errors import FusionError, UsageError
 
 if TYPE_CHECKING:
     from fusion.datasets import Fault
@@ -130,12 +130,21 @@ _COMMON = (
 def _run(
     function: Callable[..., Any], given: dict[str, Any], *, as_json: bool, debug: bool, quiet: bool, verbose: bool
 ) -> None:
+    from fusion import processes
     from fusion.display import Screen
 
+    is_first = processes.is_first()
+    quiet = quiet or not is_first
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.getLogger("fusion").setLevel(level)
     screen = Screen(as_json=as_json, quiet=quiet)
     try:
+        if processes.count() > 1 and function.__name__ != "train":
+            raise UsageError(
+                "only fusion train works in several processes",
+                found=f"{processes.count()}, started by torchrun",
+                do="Start fusion by itself.",
+            )
         with screen:
             faults = function(screen, **given)
         screen.faults(faults or ())
@@ -143,7 +152,8 @@ def _run(
     except FusionError as error:
         if debug:
             raise
-        click.echo(f"fusion {function.__name__}: {error}", err=True)
+        if is_first or not isinstance(error, UsageError):  # wrong use is the same in all processes, and said once
+            click.echo(f"fusion {function.__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted; what was measured is kept, the same command goes on from there", err=True)
@@ -336,11 +346,14 @@ def train(
     whole network on the pictures; --features none leaves the handcrafted blocks out.
     """
     from fusion.config import TrainConfig, build_config
+    from fusion.processes import is_first
     from fusion.training import train
 
     options = {**given, "extractors": _cnn(weights, backbone)}
     config = build_config(TrainConfig, file=file, settings=settings, options=options)
     trained = train(config, screen.progress)
+    if not is_first():
+        return trained.result.faults
     screen.result(trained.result)
     screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} cells")
     screen.json({"model": str(config.output), **trained.result.to_json(trained.dataset.root)})

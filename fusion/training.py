@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins
+from fusion import plugins, processes
 from fusion.bundle import ModelBundle, check_writable
 from fusion.calibration import Finish
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
@@ -66,9 +66,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     check_writable(config.output)
     Finish(config.calibrate, config.threshold)  # refuses a threshold that is none before anything is read
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
+    classifier = build(config.classifier, config.params(config.classifier))
+    if processes.count() > 1:
+        _check_processes(config, classifier)
+        progress = progress if processes.is_first() else None
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
-    classifier = build(config.classifier, config.params(config.classifier))
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
     _check_wishes(config, looker)
@@ -86,9 +89,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     def gathered(which: Dataset) -> Gathered:
         return gather(which, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks)
 
-    found = gathered(dataset if described is None or normaliser is None else described.adjusted(normaliser))
+    with processes.first_alone(getattr(looker, "device", "auto")):
+        found = gathered(dataset if described is None or normaliser is None else described.adjusted(normaliser))
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
-    if inputs is not None and config.show_batch is not None:
+    if inputs is not None and config.show_batch is not None and processes.is_first():
         write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
@@ -104,8 +108,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         )
     if inputs is not None:
         unfinished = config.output.with_name(config.output.name + UNFINISHED)
-        training = Training(inputs, unfinished, config.resume, progress, config.tensorboard)
-        training.begin()
+        board = config.tensorboard if processes.is_first() else None
+        training = Training(inputs, unfinished, config.resume, progress, board)
+        if processes.is_first():
+            training.begin()
     network: Any
     learnt = set(table.keys)
     known = trained_on([sample for sample in dataset.samples if sample.key in learnt])
@@ -130,7 +136,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         if training is not None:
             network.remember(known)
             notes.append(network.describe())
-    if training is not None and config.show_attention is not None:
+    if training is not None and config.show_attention is not None and processes.is_first():
         write_sheet(config.show_attention, network.show_attention(training.inputs, labels))
     positive = choose_positive(model.classes, config.positive)
     if cuts := describe_cuts(scores, positive):
@@ -181,6 +187,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         reference=learn_reference(shown, table.y, model.classes) if table.columns else None,
         normaliser=normaliser,
     )
+    if not processes.is_first():  # it has what the first one writes
+        return Trained(bundle, result, dataset)
     bundle.save(config.output)
     if crossfit is not None:
         bundle = load_model(config.output)  # whose weights lie in the model, and no longer among the unfinished
@@ -197,6 +205,17 @@ def refuse_steps(config: FitSettings, looker: Any) -> None:
         raise UsageError(
             "normalise and harmonise are for features, and this network learns from the pictures themselves",
             do="Take cnn with fixed weights under another classifier; its crops are normalised.",
+        )
+
+
+def _check_processes(config: TrainConfig, classifier: Classifier) -> None:
+    """UsageError for what several processes cannot do together; before anything is read."""
+    if not takes_pictures(classifier) or config.cnn_crossfit:
+        what = "--cnn-crossfit" if config.cnn_crossfit else f"classifier '{config.classifier}'"
+        raise UsageError(
+            f"{what} is trained by one process",
+            found=f"{processes.count()} processes, started by torchrun",
+            do="Take --classifier neural, or start fusion by itself.",
         )
 
 

@@ -36,6 +36,7 @@ from classifiers.neural.trainer import (
 )
 from extractors.embedding import RANDOM, TRAINED_ON, Embedding, Eye
 from extractors.trunk import Trunk, gives_map, load_trunk, save_trunk, untrained_trunk
+from fusion import processes
 from fusion.bundle import BundleError
 from fusion.cells import Cell
 from fusion.errors import FusionError, UsageError
@@ -65,7 +66,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     training : settings of ``trainer.Training``.
     augmentation : settings of ``augmentation.Augmentation``.
     turns : rotations, equally far apart, that a prediction is the mean over.
-    device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+    device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". Of several processes each takes its own.
     threads : of a CPU while it is trained; None leaves it to torch. Small pictures are quickest on one: where other
         work shares the cores, two threads wait for each other longer than they work.
     random_state : seed of every random choice. On a CPU, and with as many threads, the same seed gives the same bits.
@@ -155,12 +156,20 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         name = ""
         if checkpoint is not None:
             name = identity(
-                {"settings": (design, how, variation), "seed": seed, "turns": self.turns, "torch": torch.__version__},
+                {
+                    "settings": (design, how, variation),
+                    "seed": seed,
+                    "turns": self.turns,
+                    "torch": torch.__version__,
+                    "processes": processes.count(),
+                },
                 lesson,
             )
             if resume:
                 storage.read_checkpoint(checkpoint, trainer, name)
-        keep = None if checkpoint is None else lambda t: storage.write_checkpoint(checkpoint, t, name)
+        keep = None
+        if checkpoint is not None and processes.is_first():
+            keep = lambda t: storage.write_checkpoint(checkpoint, t, name)  # noqa: E731
         with _threads(self.threads):
             self.history_ = trainer.run(watch, keep, log).history
         self.provenance_ = {} if inputs.source is None else (design.extractor().provenance() or {})
@@ -471,8 +480,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     def _trunk(self, design: Design, seed: int) -> Trunk:
         extractor = design.extractor()
         recipe = extractor.recipe
+        device = _device(self.device)
         if design.weights == RANDOM:
-            return untrained_trunk(recipe, seed, dropout=design.dropout, drop_path=design.drop_path).on(self.device)
+            return untrained_trunk(recipe, seed, dropout=design.dropout, drop_path=design.drop_path).on(device)
         return load_trunk(
             recipe.backbone,
             design.weights,
@@ -484,7 +494,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             seed=seed,
             dropout=design.dropout,
             drop_path=design.drop_path,
-        ).on(self.device)
+        ).on(device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -505,6 +515,8 @@ def _checked(kind: type[Settings], word: str, given: Mapping[str, Any] | None) -
 
 
 def _device(name: str) -> str:
+    if processes.count() > 1:
+        return str(processes.join(name).device)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
         torch.zeros(1, device=chosen)

@@ -30,18 +30,18 @@ def epoch_order(codes: NDArray[np.intp], sampling: str, seed: int, epoch: int) -
     return draw.permutation(np.concatenate(parts))
 
 
-def batches(order: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
-    """Parts of ``order``; a last one of a single cell joins its neighbour, since batch norm has no spread of one."""
+def batches(order: NDArray[np.intp], size: int, least: int = 2) -> Iterator[NDArray[np.intp]]:
+    """Parts of ``order``; a last one of fewer than ``least`` joins its neighbour: batch norm has no spread of one."""
     starts = list(range(0, len(order), size))
-    if len(starts) > 1 and len(order) - starts[-1] == 1:
+    if len(starts) > 1 and len(order) - starts[-1] < least:
         starts.pop()
     for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
         yield order[start:stop]
 
 
-def count_batches(rows: int, size: int) -> int:
+def count_batches(rows: int, size: int, least: int = 2) -> int:
     """How many parts ``batches`` makes."""
-    return max(1, -(-rows // size) - (rows > size and rows % size == 1))
+    return max(1, -(-rows // size) - (rows > size and 0 < rows % size < least))
 
 
 def keep_back(

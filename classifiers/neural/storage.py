@@ -78,7 +78,13 @@ def write_checkpoint(folder: Path, trainer: Trainer, identity: str) -> None:
     tensors |= {f"mean.{name}": tensor for name, tensor in state.mean.items()}
     for name, memory in _memories(trainer).items():
         tensors |= {f"optimiser.{part}.{name}": value for part, value in memory.items()}
-    said = {"epoch": state.epoch, "stale": state.stale, "best_score": state.best_score, "history": state.history}
+    said = {
+        "epoch": state.epoch,
+        "stale": state.stale,
+        "best_score": state.best_score,
+        "history": state.history,
+        "scaler": trainer.scaler.state_dict(),
+    }
     metadata = {"format": FORMAT, "identity": identity, "state": json.dumps(said)}
     # A clone each: safetensors refuses tensors that share memory, as a running mean may just after it began.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -113,6 +119,8 @@ def read_checkpoint(folder: Path, trainer: Trainer, identity: str) -> bool:
             if parts[part] and (faults := list(misfits(parts[part], trainer.network.state_dict()))):
                 raise BundleError(f"{printable(path)} does not hold this network", found=", ".join(faults[:3]))
         _remember(trainer, tensors)
+        if said["scaler"]:
+            trainer.scaler.load_state_dict(said["scaler"])
         device = next(trainer.network.parameters()).device
         trainer.state = State(
             epoch=int(said["epoch"]),

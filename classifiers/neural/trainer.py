@@ -2,7 +2,11 @@
 
 Everything random at a step is drawn from (seed, epoch, step), and rates are functions of the step: what must be kept of
 an unfinished training is the network, the optimiser's memory and a few numbers, and going on from them at the start of
-an epoch gives, on a CPU, the bits that an uninterrupted training gives. Plain torch on one device.
+an epoch gives, on a CPU, the bits that an uninterrupted training gives.
+
+Plain torch on one device; or, started by torchrun, one device a process (see ``fusion.processes``): each batch is dealt
+out to the processes, gradients are averaged over its cells, and all keep the same weights. Batch norm takes the share
+of each process by itself, and remembers the first one's.
 """
 
 from __future__ import annotations
@@ -24,9 +28,13 @@ from classifiers.neural.augmentation import Augmentation, augment, mix, turn
 from classifiers.neural.network import Network, Output
 from classifiers.neural.sampling import SAMPLINGS, batches, count_batches, epoch_order
 from classifiers.neural.schedule import SCHEDULES, depth_of_parameters, first_momentum, peak_rates, rate
+from fusion import processes
 from fusion.inputs import CellInputs
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+#: Cells that a process needs at a step: batch norm has no spread of one.
+_LEAST = 2
 
 #: Called after every epoch with its number, from 1, and what there is to say of it: loss, score, learning_rate.
 Log = Callable[[int, Mapping[str, float]], None]
@@ -41,7 +49,7 @@ class Training:
 
     Attributes
     ----------
-    epochs, batch_size : at most so many epochs; cells in a step.
+    epochs, batch_size : at most so many epochs; cells in a batch, of all processes together.
     accumulate : batches whose gradients make one step.
     learning_rate : peak rate, or three: of the early and the late half of the backbone, and of all that comes after.
     schedule : "onecycle", "cosine" or "constant"; ``warmup`` is the share of the steps on which the latter two rise.
@@ -56,7 +64,8 @@ class Training:
     patience, min_delta : stop after so many epochs without a better macro F1 on them by so much; patience 0 never
         stops. The best epoch's network is the outcome either way.
     ema : decay of the running mean of the weights that is judged and kept in their place; 0 keeps the weights.
-    precision : "float32", or "bfloat16" for what a GPU may compute so (torch's autocast); weights stay float32.
+    precision : "float32", or "bfloat16" or "float16" for what a GPU may compute so (torch's autocast, with gradients
+        scaled for float16); weights stay float32.
     tf32 : whether a GPU may round the factors of products to 10 bits, several times as fast; never while it embeds.
     compile : train through torch.compile. It takes a minute to begin with, and pays on a GPU.
 
@@ -166,7 +175,17 @@ class Trainer:
         self._device = next(network.parameters()).device
         if how.precision != "float32" and self._device.type == "cpu":
             raise ValueError(f"precision {how.precision} is for a GPU; a CPU trains in float32")
+        self._processes = processes.count()
+        if how.batch_size < _LEAST * self._processes:
+            raise ValueError(
+                f"batch_size must be {_LEAST * self._processes} or more for {self._processes} processes, "
+                f"not {how.batch_size}"
+            )
+        self._bound: nn.parallel.DistributedDataParallel | None = None
+        self._bound_for: list[bool] = []
         self._forward: Callable[..., Output] = torch.compile(network) if how.compile else network
+        #: Without float16 it changes nothing.
+        self.scaler = torch.amp.GradScaler(self._device.type, enabled=how.precision == "float16")
         depths = depth_of_parameters(network)
         # One parameter a group: its name finds its memory again in a checkpoint, and its depth has its rate.
         groups = [
@@ -175,7 +194,9 @@ class Trainer:
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=1e-3, weight_decay=how.weight_decay)
         sampled = len(epoch_order(lesson.codes[lesson.train], how.sampling, seed, 0))
-        self._batches = count_batches(sampled, how.batch_size)
+        if sampled < _LEAST * self._processes:
+            raise ValueError(f"{sampled} cells are too few for {self._processes} processes, which need two each")
+        self._batches = count_batches(sampled, how.batch_size, _LEAST * self._processes)
         self._per_epoch = -(-self._batches // how.accumulate)
 
     def run(
@@ -189,8 +210,10 @@ class Trainer:
         keep : called after every epoch, to write a checkpoint.
         log : told of every epoch.
         """
+        self._check_agreement()
         while self.state.epoch < self.how.epochs and not self._is_spent():
             self._set_mode()
+            self._bind()
             mean_loss = self._epoch(watch)
             self.state.epoch += 1
             self._judge(mean_loss)
@@ -202,6 +225,74 @@ class Trainer:
         self.network.load_state_dict(self.state.best or self._judged())
         return_to_rest(self.network)
         return self.state
+
+    # ---- several processes -------------------------------------------------------------------------------------------
+
+    def _together(self) -> Any:
+        """The accelerator of all processes; they have met when the device was chosen."""
+        return processes.join("cpu" if self._device.type == "cpu" else "cuda")
+
+    def _check_agreement(self) -> None:
+        """ValueError where the processes have found different checkpoints, as they do without a shared folder."""
+        if self._processes == 1:
+            return
+        from accelerate.utils import gather_object
+
+        epochs = gather_object([self.state.epoch])
+        if len(set(epochs)) > 1:
+            raise ValueError(
+                f"the processes go on from different epochs ({', '.join(map(str, epochs))}): they need one folder"
+            )
+
+    def _bind(self) -> None:
+        """Average gradients over the processes; anew whenever other weights are trained than before."""
+        if self._processes == 1:
+            return
+        trained = [parameter.requires_grad for parameter in self.network.parameters()]
+        if self._bound is not None and self._bound_for == trained:
+            return
+        together = self._together()
+        together.free_memory()
+        # The head of a block that no cell of a batch has gets no gradient; all else always does.
+        together.ddp_handler.find_unused_parameters = bool(self.auxiliary)
+        self._bound, self._bound_for = together.prepare_model(self.network), trained
+        self._forward = torch.compile(self._bound) if self.how.compile else self._bound
+
+    def _share(self, batch: NDArray[np.intp]) -> NDArray[np.intp]:
+        """This process's part of the batch."""
+        return np.array_split(batch, self._processes)[processes.rank()]
+
+    def _sum(self, value: float) -> float:
+        """Over all processes."""
+        if self._processes == 1:
+            return value
+        total = self._together().reduce(torch.tensor(value, dtype=torch.float64, device=self._device), "sum")
+        return float(total)
+
+    def _agree(self) -> None:
+        """All processes take the first one's tensors; only what batch norms remember was ever different."""
+        if self._processes == 1:
+            return
+        from accelerate.utils import broadcast
+
+        own = self.network.state_dict()
+        self.network.load_state_dict(broadcast(own))
+        # Tensors meet by their place, and what was read from a file is in any order.
+        self.state.mean = broadcast({name: self.state.mean[name] for name in own if name in self.state.mean})
+
+    def _predict_held(self) -> NDArray[np.float64]:
+        """float64 (n, classes) of the cells kept back; each process judges its part of them."""
+        rows = self.lesson.held
+        alone = self._processes == 1 or len(rows) < self._processes
+        held = self.lesson.inputs.take(rows if alone else self._share(rows))
+        proba = predict(self.network, held, 4 * self.how.batch_size, self.lesson.turns, self.lesson.is_black)
+        if alone:
+            return proba
+        from accelerate.utils import gather_object
+
+        return np.concatenate(gather_object([proba]))
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
 
     def _is_spent(self) -> bool:
         return bool(self.how.patience) and self.state.stale >= self.how.patience
@@ -226,23 +317,30 @@ class Trainer:
         steps = self.how.epochs * self._per_epoch
         total = 0.0
         self.optimiser.zero_grad(set_to_none=True)
-        for at, batch in enumerate(batches(order, self.how.batch_size)):
+        for at, batch in enumerate(batches(order, self.how.batch_size, _LEAST * self._processes)):
             first = at - at % self.how.accumulate
             together = min(self.how.accumulate, self._batches - first)
-            loss = self._loss(batch, at)
-            (loss / together).backward()
-            total += loss.item() * len(batch)
-            if (at + 1) % self.how.accumulate == 0 or at + 1 == self._batches:
+            is_step = (at + 1) % self.how.accumulate == 0 or at + 1 == self._batches
+            own = self._share(batch) if self._processes > 1 else batch
+            with contextlib.nullcontext() if self._bound is None or is_step else self._bound.no_sync():
+                loss = self._loss(own, at)
+                # The mean over processes of these is the mean over the batch's cells.
+                weight = 1 if self._processes == 1 else len(own) * self._processes / len(batch)
+                self.scaler.scale(loss * weight / together).backward()
+            total += loss.item() * len(own)
+            if is_step:
                 step = self.state.epoch * self._per_epoch + at // self.how.accumulate
                 self._step(step, steps)
                 if watch is not None:
                     watch(self.state.epoch, self.how.epochs, step + 1, steps)
-        return total / len(order)
+        return self._sum(total) / len(order)
 
     def _loss(self, batch: NDArray[np.intp], at: int) -> Tensor:
-        draw = torch.Generator().manual_seed(_mixed(self.seed, self.state.epoch, at))
+        # Each process draws its own numbers; the first one's are those of a process alone.
+        rank = processes.rank()
+        draw = torch.Generator().manual_seed(_mixed(self.seed, self.state.epoch, at, *((2, rank) if rank else ())))
         with torch.random.fork_rng(devices=[]):  # dropout draws from the global stream: it gets one of this step's own
-            torch.manual_seed(_mixed(self.seed, self.state.epoch, at, 1))
+            torch.manual_seed(_mixed(self.seed, self.state.epoch, at, *((3, rank) if rank else (1,))))
             x, X = self._seen(batch, draw)
             codes = torch.from_numpy(self.lesson.codes[batch]).to(X.device)
             shares = losses.targets(codes, self.lesson.classes, self.how.label_smoothing)
@@ -259,13 +357,13 @@ class Trainer:
         if self._device.type != "cuda":
             yield
             return
-        is_low = self.how.precision == "bfloat16"
+        low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.how.precision)
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = self.how.tf32
         try:
             with (
                 torch.backends.cudnn.flags(enabled=True, allow_tf32=self.how.tf32),
-                torch.autocast("cuda", torch.bfloat16, enabled=is_low),
+                torch.autocast("cuda", low, enabled=low is not None),
             ):
                 yield
         finally:
@@ -297,9 +395,11 @@ class Trainer:
         momentum = first_momentum(self.how.schedule, step, steps)
         for group in self.optimiser.param_groups:
             group["lr"], group["betas"] = group["peak"] * share, (momentum, 0.999)
+        self.scaler.unscale_(self.optimiser)
         if self.how.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.how.clip)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         if self.how.ema:
             self._average(step)
@@ -319,12 +419,12 @@ class Trainer:
 
     def _judge(self, mean_loss: float) -> None:
         score = None
+        self._agree()
         if len(self.lesson.held):
             own = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
             self.network.load_state_dict(self._judged())
             self.network.eval()
-            held = self.lesson.inputs.take(self.lesson.held)
-            proba = predict(self.network, held, 4 * self.how.batch_size, self.lesson.turns, self.lesson.is_black)
+            proba = self._predict_held()
             score = float(
                 f1_score(self.lesson.codes[self.lesson.held], proba.argmax(1), average="macro", zero_division=0)
             )

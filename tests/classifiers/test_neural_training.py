@@ -329,13 +329,14 @@ def test_a_compiled_training_is_the_same_training(cells, monkeypatch):
     assert_same_weights(compiled, classifier().fit(*cells))
 
 
-def test_half_precision_is_for_a_gpu(cells):
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_for_a_gpu(cells, precision):
     with pytest.raises(ValueError, match="for a GPU"):
-        classifier({"precision": "bfloat16"}).fit(*cells)
+        classifier({"precision": precision}).fit(*cells)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("how", [{"precision": "bfloat16"}, {"tf32": True}])
+@pytest.mark.parametrize("how", [{"precision": "bfloat16"}, {"precision": "float16"}, {"tf32": True}])
 def test_a_gpu_trains_in_the_precision_that_was_asked_for(cells, how):
     model = classifier(how, device="cuda").fit(*cells)
     assert all(tensor.isfinite().all() for tensor in weights(model).values())
