@@ -163,7 +163,8 @@ def extract(
     first: dict[str, int] = {}
     for at, sample in enumerate(dataset.samples):
         first.setdefault(sample.measured_key, at)
-    keys, places = list(first), list(first.values())
+    keys, places = list(first), np.fromiter(first.values(), np.intp, len(first))
+    del first  # a dictionary of every picture: its room is wanted for measuring
     lacks = np.stack([version.lacks(store, keys) for version in versions], axis=1)
     todo = np.flatnonzero(lacks.any(axis=1))
     tell(
@@ -176,7 +177,7 @@ def extract(
     passing: dict[str, Fault] = {}
     if len(todo):
         needs = _needs(versions, lacks)
-        samples = ((dataset.samples[places[at]], needs[lacks[at].tobytes()]) for at in todo)
+        samples = ((dataset.samples[int(places[at])], needs[lacks[at].tobytes()]) for at in todo)
         flush = _Flush(store, versions, tell)
         with Stop() as stop:
             done = 0
@@ -335,7 +336,7 @@ def _gather(
     faults = list(dataset.faults)
     if len(complete) < len(unique):
         reasons = [block.faults(keys) for block in blocks]
-        for at in np.flatnonzero(~is_complete):
+        for at in np.flatnonzero(~is_complete).tolist():
             sample = dataset.samples[at]
             fault = passing.get(sample.measured_key)
             if fault is None:

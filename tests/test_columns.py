@@ -1,0 +1,60 @@
+"""Records kept as columns are the records that were put in."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusion.columns import Columns
+
+
+@dataclass(frozen=True)
+class Record:
+    path: Path
+    key: str | None
+    label: str | None = None
+    size: float | None = None
+
+
+NAMES = (
+    st.binary(min_size=1, max_size=8)
+    .filter(lambda name: not {0, 47} & set(name))
+    .map(lambda name: name.decode("utf-8", "surrogateescape"))
+)
+RECORDS = st.lists(
+    st.builds(
+        Record,
+        NAMES.map(Path),
+        st.none() | st.text(st.characters(exclude_characters="\0"), max_size=5),
+        st.none() | st.text(max_size=3),
+        st.none() | st.floats(0.1, 1),
+    )
+)
+
+
+def columns(records):
+    return Columns(Record, iter(records), paths=["path"], texts=["key"])
+
+
+@given(RECORDS)
+def test_every_record_comes_back_in_its_place(records):
+    kept = columns(records)
+    assert len(kept) == len(records)
+    assert list(kept) == records
+    assert kept == records
+    assert [kept[at] for at in range(-len(records), 0)] == records
+    assert list(kept[1::2]) == records[1::2]
+    assert list(kept.column("label")) == [record.label for record in records]
+    assert pickle.loads(pickle.dumps(kept)) == records
+
+
+def test_there_is_nothing_beyond_the_last():
+    kept = columns([Record(Path("a"), "k")])
+    for at in (1, -2):
+        with pytest.raises(IndexError):
+            kept[at]
+    assert kept != [Record(Path("a"), "other")]
+    assert kept != []
