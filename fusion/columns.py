@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 Row = TypeVar("Row")
 
-#: Stands for None among texts: no path and no key has a zero byte in it.
-_NONE = b"\0"
+#: First byte of a text, and of one of hexadecimal digits alone, such as a content key, kept in half as many bytes.
+_TEXT, _DIGITS = b"t", b"x"
 
 
 class _Column(Protocol):
@@ -25,18 +25,18 @@ class _Column(Protocol):
 
 
 class Columns(Sequence[Row], Generic[Row]):
-    """Records of one frozen dataclass, read-only once made. Equal to any sequence of equal records.
+    """Records of one frozen dataclass, to which others can be added. Equal to any sequence of equal records.
 
     Parameters
     ----------
     kind : the dataclass.
-    rows : consumed one by one, so that they need never be all there.
+    rows : the first records; consumed one by one, so that they need never be all there.
     paths, texts : fields that differ from row to row, Path or None, and str or None. All others are kept as numbers of
         their distinct values, which must be hashable.
     """
 
     def __init__(
-        self, kind: type[Row], rows: Iterable[Row], paths: Sequence[str] = (), texts: Sequence[str] = ()
+        self, kind: type[Row], rows: Iterable[Row] = (), paths: Sequence[str] = (), texts: Sequence[str] = ()
     ) -> None:
         self._kind = kind
         names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a dataclass, as said
@@ -44,6 +44,10 @@ class Columns(Sequence[Row], Generic[Row]):
             name: _Paths() if name in paths else _Texts() if name in texts else _Coded() for name in names
         }
         self._count = 0
+        self.extend(rows)
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Add records below the others."""
         adders = [(name, column.add) for name, column in self._columns.items()]
         for row in rows:
             for name, add in adders:
@@ -77,45 +81,48 @@ class Columns(Sequence[Row], Generic[Row]):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
-    def __hash__(self) -> int:
-        return hash((self._kind, self._count))
-
 
 class _Texts:
     """Strings end to end in one piece of memory."""
 
     def __init__(self) -> None:
-        self._letters = bytearray()
+        self._bytes = bytearray()
         self._ends = array("q", [0])
 
     def add(self, value: Any) -> None:
-        self._letters += _NONE if value is None else self.encode(value)
-        self._ends.append(len(self._letters))
+        self._bytes += b"" if value is None else self.encode(value)
+        self._ends.append(len(self._bytes))
 
     def get(self, at: int) -> Any:
-        letters = bytes(self._letters[self._ends[at] : self._ends[at + 1]])
-        return None if letters == _NONE else self.decode(letters)
+        kept = bytes(self._bytes[self._ends[at] : self._ends[at + 1]])
+        return self.decode(kept) if kept else None
 
     def encode(self, value: Any) -> bytes:
-        return str(value).encode("utf-8", "surrogatepass")
+        try:
+            digits = bytes.fromhex(value)
+        except ValueError:
+            digits = b""
+        is_digits = digits.hex() == value  # not so in capitals, or with blanks between
+        return _DIGITS + digits if is_digits else _TEXT + value.encode("utf-8", "surrogatepass")
 
-    def decode(self, letters: bytes) -> Any:
-        return letters.decode("utf-8", "surrogatepass")
+    def decode(self, kept: bytes) -> Any:
+        return kept[1:].hex() if kept[:1] == _DIGITS else kept[1:].decode("utf-8", "surrogatepass")
 
 
 class _Paths(_Texts):
     def encode(self, value: Any) -> bytes:
-        return os.fsencode(value)
+        return os.fsencode(value)  # never empty: that path is "."
 
-    def decode(self, letters: bytes) -> Any:
-        return Path(os.fsdecode(letters))
+    def decode(self, kept: bytes) -> Any:
+        return Path(os.fsdecode(kept))
 
 
 class _Coded:
-    """Numbers of the distinct values."""
+    """Numbers of the distinct values; none are kept as long as there is but one."""
 
     def __init__(self) -> None:
         self._codes = array("i")
+        self._count = 0
         self._numbers: dict[Any, int] = {}
         self._values: list[Any] = []
 
@@ -123,7 +130,11 @@ class _Coded:
         number = self._numbers.setdefault(value, len(self._values))
         if number == len(self._values):
             self._values.append(value)
-        self._codes.append(number)
+            if number == 1:
+                self._codes = array("i", [0]) * self._count
+        if len(self._values) > 1:
+            self._codes.append(number)
+        self._count += 1
 
     def get(self, at: int) -> Any:
-        return self._values[self._codes[at]]
+        return self._values[self._codes[at] if len(self._values) > 1 else 0]

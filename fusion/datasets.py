@@ -216,18 +216,15 @@ def load_dataset(
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
     index = _index_of(path, store)
-    contents = index.look_up([entry.path for entry in listed], progress=progress)
-    with_mask = [at for at, entry in enumerate(listed) if entry.mask_path is not None]
-    masks = dict(
-        zip(
-            with_mask, index.look_up([entry.mask_path for entry in listed if entry.mask_path], decode_mask), strict=True
-        )
-    )
+    contents = index.look_up((entry.path for entry in listed), progress=progress)
+    masked = (entry.mask_path for entry in listed if entry.mask_path is not None)
+    masks = iter(index.look_up(masked, decode_mask))
+    del index
     faults: list[Fault] = []
 
     def readable() -> Iterator[Sample]:
-        for at, (entry, picture) in enumerate(zip(listed, contents, strict=True)):
-            sample = _sample(entry, picture, masks.get(at))
+        for entry, picture in zip(listed, contents, strict=True):
+            sample = _sample(entry, picture, None if entry.mask_path is None else next(masks))
             if isinstance(sample, Sample):
                 yield sample
             else:
@@ -310,7 +307,7 @@ def write_faults(path: Path, faults: Sequence[Fault], root: Path) -> None:
         raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
 
 
-def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[list[Listed], list[str]]:
+def _choose_part(listed: Sequence[Listed], part: str | None, path: Path) -> tuple[Sequence[Listed], list[str]]:
     counts: dict[str, int] = {}
     for entry in listed:
         if entry.part is not None:
@@ -322,7 +319,8 @@ def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[li
     if part == "all" or len(counts) < 2:
         return listed, []
     chosen = part or (readers.TRAIN if readers.TRAIN in counts else readers.PRELIMINARY)
-    kept = [entry for entry in listed if entry.part in (chosen, None)]  # None: a folder that cannot be listed
+    # None: a folder that cannot be listed
+    kept = readers.as_columns(entry for entry in listed if entry.part in (chosen, None))
     rest = ", ".join(f"{name} ({count} pictures)" for name, count in counts.items() if name != chosen)
     return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
 

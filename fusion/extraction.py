@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,14 @@ from fusion.datasets import Dataset, Fault, Sample
 from fusion.files import printable
 from fusion.interrupts import Stop
 from fusion.journal import Journal
+from fusion.keys import as_arrow, distinct
 from fusion.measuring import Measure, Measured, Need, embed, lost
 from fusion.plugins import Extractor
 from fusion.store import Block, FeatureStore
 from fusion.table import FeatureTable, export
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _log = logging.getLogger("fusion")
 
@@ -160,12 +164,8 @@ def extract(
     """
     tell = journal or (lambda event, **facts: None)
     versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
-    first: dict[str, int] = {}
-    for at, sample in enumerate(dataset.samples):
-        first.setdefault(sample.measured_key, at)
-    keys, places = list(first), np.fromiter(first.values(), np.intp, len(first))
-    del first  # a dictionary of every picture: its room is wanted for measuring
-    lacks = np.stack([version.lacks(store, keys) for version in versions], axis=1)
+    cells = _Cells.of(dataset)
+    lacks = np.stack([version.open(store).lacks(cells.keys) for version in versions], axis=1)
     todo = np.flatnonzero(lacks.any(axis=1))
     tell(
         "start",
@@ -177,7 +177,7 @@ def extract(
     passing: dict[str, Fault] = {}
     if len(todo):
         needs = _needs(versions, lacks)
-        samples = ((dataset.samples[int(places[at])], needs[lacks[at].tobytes()]) for at in todo)
+        samples = ((dataset.samples[int(cells.places[at])], needs[lacks[at].tobytes()]) for at in todo)
         flush = _Flush(store, versions, tell)
         with Stop() as stop:
             done = 0
@@ -198,9 +198,31 @@ def extract(
                 raise KeyboardInterrupt
         for version in versions:
             upkeep.tidy(store, version.name, version.fingerprint)
-    found = _gather(dataset, versions, store, keys, lacks, passing)
+    found = _gather(dataset, versions, store, cells, lacks, passing)
     tell("end", cells=len(found), faults=len(found.faults), computed=found.computed, reused=found.reused)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The different cells of a data set, each of which is measured once.
+
+    Attributes
+    ----------
+    keys : Arrow strings, which measurements can be reused for each.
+    places : intp, the first sample that shows it.
+    of_sample : intp (n,), which cell each sample shows.
+    """
+
+    keys: pa.ChunkedArray
+    places: NDArray[np.intp]
+    of_sample: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        keys = as_arrow(sample.measured_key for sample in dataset.samples)
+        places, of_sample = distinct(keys)
+        return cls(keys if len(places) == len(keys) else keys.take(places), places, of_sample)
 
 
 @dataclass(frozen=True)
@@ -221,12 +243,6 @@ class _Version:
 
     def open(self, store: FeatureStore) -> Block:
         return store.open(self.name, self.fingerprint, self.extractor.feature_names())
-
-    def lacks(self, store: FeatureStore, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of these cells the store has neither features of nor a reason why there are none."""
-        block = self.open(store)
-        faulty = block.faults(keys)
-        return (block.find(keys) < 0) & ~np.fromiter((key in faulty for key in keys), bool, len(keys))
 
 
 class _Flush:
@@ -321,21 +337,19 @@ def _gather(
     dataset: Dataset,
     versions: Sequence[_Version],
     store: FeatureStore,
-    keys: Sequence[str],
+    cells: _Cells,
     lacked: NDArray[np.bool_],
     passing: Mapping[str, Fault],
 ) -> Extraction:
     """The samples that have every block, and a fault for each of the others."""
     blocks = [version.open(store) for version in versions]
-    found = {version.name: block.find(keys) for version, block in zip(versions, blocks, strict=True)}
-    place = {key: at for at, key in enumerate(keys)}
-    unique = np.array([place[sample.measured_key] for sample in dataset.samples], np.intp)
+    found = {version.name: block.find(cells.keys) for version, block in zip(versions, blocks, strict=True)}
     has = np.stack([at >= 0 for at in found.values()], axis=1)
-    is_complete = np.asarray(has.all(axis=1))[unique]
+    is_complete = np.asarray(has.all(axis=1))[cells.of_sample]
     complete = np.flatnonzero(is_complete)
     faults = list(dataset.faults)
-    if len(complete) < len(unique):
-        reasons = [block.faults(keys) for block in blocks]
+    if len(complete) < len(dataset):
+        reasons = [block.faults(cells.keys) for block in blocks]
         for at in np.flatnonzero(~is_complete).tolist():
             sample = dataset.samples[at]
             fault = passing.get(sample.measured_key)
@@ -349,7 +363,7 @@ def _gather(
         extractors=tuple(version.extractor for version in versions),
         blocks=tuple(blocks),
         complete=complete,
-        rows=tuple(at[unique[complete]] for at in found.values()),
+        rows=tuple(at[cells.of_sample[complete]] for at in found.values()),
         faults=tuple(faults),
         computed=computed,
         reused={name: int(has[:, i].sum()) - computed[name] for i, name in enumerate(found)},

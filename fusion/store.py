@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import FusionError
 from fusion.files import checksum, file_checksum, write_atomically
+from fusion.keys import as_arrow, positions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,14 +94,21 @@ class Block:
         self._fault_keys = pa.chunked_array([shard.fault_keys for shard in shards], pa.string())
         self._reasons = pa.chunked_array([shard.reasons for shard in shards], pa.string())
 
-    def find(self, keys: Sequence[str]) -> NDArray[np.intp]:
+    def find(self, keys: Sequence[str] | pa.ChunkedArray) -> NDArray[np.intp]:
         """Row number of every key, -1 for what has not been measured. The first of several rows counts."""
-        return _positions(keys, self._keys)
+        return positions(as_arrow(keys), self._keys)
 
-    def faults(self, keys: Sequence[str]) -> dict[str, str]:
+    def lacks(self, keys: Sequence[str] | pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Of which cells there are neither features nor a reason why there are none."""
+        wanted = as_arrow(keys)
+        return (self.find(wanted) < 0) & (positions(wanted, self._fault_keys) < 0)
+
+    def faults(self, keys: Sequence[str] | pa.ChunkedArray) -> dict[str, str]:
         """Key -> why that cell cannot be measured. A cell that has been measured after all may be among them."""
-        at = _positions(keys, self._fault_keys)
-        return {keys[i]: self._reasons[int(at[i])].as_py() for i in np.flatnonzero(at >= 0).tolist()}
+        wanted = as_arrow(keys)
+        at = positions(wanted, self._fault_keys)
+        hit = np.flatnonzero(at >= 0)
+        return dict(zip(wanted.take(hit).to_pylist(), self._reasons.take(at[hit]).to_pylist(), strict=True))
 
     def rows(self, at: NDArray[np.intp], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """float32 (len(at), d): the rows of these numbers, all of them >= 0; written into ``out`` where it is given."""
@@ -289,17 +297,6 @@ def _open_or_vanished(path: Path) -> tuple[Shard | None, bool]:
     except OSError as error:
         _log.warning("%s cannot be read (%s): its cells are measured again", path, error.strerror or error)
     return None, False
-
-
-def _positions(keys: Sequence[str], among: pa.ChunkedArray) -> NDArray[np.intp]:
-    """Index of the first occurrence of every key, -1 where there is none."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not len(among) or not len(keys):
-        return np.full(len(keys), -1, np.intp)
-    found = pc.index_in(pa.array(keys, pa.string()), value_set=among)
-    return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.intp)
 
 
 def _to_arrow(facts: Mapping[str, Any], keys: Sequence[str], values: _Numbers, faults: Mapping[str, str]) -> bytes:
