@@ -9,6 +9,8 @@ import dataclasses
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice, pairwise, repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
 
@@ -18,10 +20,16 @@ Row = TypeVar("Row")
 _TEXT, _DIGITS = b"t", b"x"
 
 
+#: Records that are taken in at once.
+_PORTION = 1024
+
+
 class _Column(Protocol):
-    def add(self, value: Any) -> None: ...
+    def extend(self, values: list[Any]) -> None: ...
 
     def get(self, at: int) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class Columns(Sequence[Row], Generic[Row]):
@@ -47,16 +55,22 @@ class Columns(Sequence[Row], Generic[Row]):
         self.extend(rows)
 
     def extend(self, rows: Iterable[Row]) -> None:
-        """Add records below the others."""
-        adders = [(name, column.add) for name, column in self._columns.items()]
-        for row in rows:
-            for name, add in adders:
-                add(getattr(row, name))
-            self._count += 1
+        """Add records below the others, some at a time."""
+        rest = iter(rows)
+        while portion := list(islice(rest, _PORTION)):
+            for name, column in self._columns.items():
+                column.extend(list(map(attrgetter(name), portion)))
+            self._count += len(portion)
 
     def column(self, name: str) -> Iterator[Any]:
         """The values of one field, in order; cheaper than making every record."""
-        return map(self._columns[name].get, range(self._count))
+        return iter(self._columns[name])
+
+    def written(self, name: str) -> Iterator[str]:
+        """``column`` of paths as text, "" for None; a path costs ten times as much."""
+        column = self._columns[name]
+        assert isinstance(column, _Paths)
+        return map(os.fsdecode, column.kept())
 
     def __len__(self) -> int:
         return self._count
@@ -89,13 +103,22 @@ class _Texts:
         self._bytes = bytearray()
         self._ends = array("q", [0])
 
-    def add(self, value: Any) -> None:
-        self._bytes += b"" if value is None else self.encode(value)
-        self._ends.append(len(self._bytes))
+    def extend(self, values: list[Any]) -> None:
+        encode = self.encode
+        kept = [b"" if value is None else encode(value) for value in values]
+        self._ends.extend(islice(accumulate(map(len, kept), initial=len(self._bytes)), 1, None))
+        self._bytes += b"".join(kept)
 
     def get(self, at: int) -> Any:
         kept = bytes(self._bytes[self._ends[at] : self._ends[at + 1]])
         return self.decode(kept) if kept else None
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.decode(kept) if kept else None for kept in self.kept())
+
+    def kept(self) -> Iterator[bytes]:
+        """The bytes that stand for every string, none for None."""
+        return (bytes(self._bytes[start:end]) for start, end in pairwise(self._ends))
 
     def encode(self, value: Any) -> bytes:
         try:
@@ -126,15 +149,21 @@ class _Coded:
         self._numbers: dict[Any, int] = {}
         self._values: list[Any] = []
 
-    def add(self, value: Any) -> None:
-        number = self._numbers.setdefault(value, len(self._values))
-        if number == len(self._values):
-            self._values.append(value)
-            if number == 1:
-                self._codes = array("i", [0]) * self._count
+    def extend(self, values: list[Any]) -> None:
+        for value in dict.fromkeys(values):
+            if value not in self._numbers:
+                self._numbers[value] = len(self._values)
+                self._values.append(value)
+                if len(self._values) == 2:
+                    self._codes = array("i", [0]) * self._count
         if len(self._values) > 1:
-            self._codes.append(number)
-        self._count += 1
+            self._codes.extend(map(self._numbers.__getitem__, values))
+        self._count += len(values)
 
     def get(self, at: int) -> Any:
         return self._values[self._codes[at] if len(self._values) > 1 else 0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if len(self._values) > 1:
+            return map(self._values.__getitem__, self._codes)
+        return chain.from_iterable(repeat(value, self._count) for value in self._values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -101,7 +102,7 @@ class Dataset:
     @property
     def names(self) -> list[str]:
         """Path of every sample relative to ``root``, as printable text."""
-        return [self.name_of(sample) for sample in self.samples]
+        return [sample_name(path, self.root) for path in self.each("path")]
 
     def name_of(self, sample: Sample) -> str:
         """Path of the sample relative to ``root``, as printable text."""
@@ -216,8 +217,8 @@ def load_dataset(
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
     index = _index_of(path, store)
-    contents = index.look_up((entry.path for entry in listed), progress=progress)
-    masked = (entry.mask_path for entry in listed if entry.mask_path is not None)
+    contents = index.look_up(listed.written("path"), progress=progress)
+    masked = filter(None, listed.written("mask_path"))
     masks = iter(index.look_up(masked, decode_mask))
     del index
     faults: list[Fault] = []
@@ -307,11 +308,8 @@ def write_faults(path: Path, faults: Sequence[Fault], root: Path) -> None:
         raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
 
 
-def _choose_part(listed: Sequence[Listed], part: str | None, path: Path) -> tuple[Sequence[Listed], list[str]]:
-    counts: dict[str, int] = {}
-    for entry in listed:
-        if entry.part is not None:
-            counts[entry.part] = counts.get(entry.part, 0) + 1
+def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple[Columns[Listed], list[str]]:
+    counts = Counter(part for part in listed.column("part") if part is not None)
     if part not in (None, "all") and part not in counts:
         raise DatasetError(
             f"no {part} part in {path}", expected=", ".join(counts) or "this data set is not a C-NMC release"

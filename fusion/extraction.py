@@ -43,7 +43,7 @@ _TASK = 16
 _BATCH = 64
 
 #: Cells, and seconds, between two writes to the store: what a kill may cost.
-_FLUSH, _FLUSH_SECONDS = 512, 30.0
+FLUSH, FLUSH_SECONDS = 512, 30.0
 
 #: Below this many cells a worker process costs more to start than it saves.
 _WORTH_A_WORKER = 48
@@ -115,6 +115,7 @@ class Extraction:
         start = 0
         for block, rows, width in zip(self.blocks, self.rows, widths.values(), strict=True):
             block.rows(rows[part], X[:, start : start + width])
+            block.let_go()
             start += width
         return FeatureTable(
             X=X,
@@ -255,7 +256,7 @@ class _Flush:
 
     def add(self, measured: Sequence[Measured]) -> None:
         self._batch += measured
-        if len(self._batch) >= _FLUSH or time.monotonic() - self._last >= _FLUSH_SECONDS:
+        if len(self._batch) >= FLUSH or time.monotonic() - self._last >= FLUSH_SECONDS:
             self()
 
     def __call__(self) -> None:
@@ -357,6 +358,8 @@ def _gather(
                 reason = next((r[sample.measured_key] for r in reasons if sample.measured_key in r), None)
                 fault = Fault(sample.path, "cell", reason) if reason else _vanished(sample)
             faults.append(Fault(sample.path, fault.stage, fault.reason))
+    for block in blocks:
+        block.let_go()
     computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}
     return Extraction(
         dataset=dataset,

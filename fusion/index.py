@@ -59,7 +59,7 @@ class FileIndex:
 
     def look_up(
         self,
-        paths: Iterable[Path],
+        paths: Iterable[Path | str],
         check: Callable[[bytes], object] = check_picture,
         progress: Callable[[int, int], None] | None = None,
     ) -> Sequence[Content]:
@@ -129,13 +129,13 @@ def _remembered(known: pa.Table, at: NDArray[np.intp]) -> list[Content | None]:
     return found
 
 
-def _absolute(paths: Iterable[Path]) -> pa.ChunkedArray:
+def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
     """Absolute names, so that the same file is known again from another working folder. Bytes, as names are on most
     systems: text would refuse some of them."""
     import pyarrow as pa
 
     here = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118  # pathlib takes ten times as long
-    rest, pieces = map(os.fspath, paths), []
+    rest, pieces = (os.fspath(path) for path in paths), []
     while piece := list(islice(rest, _PORTION)):
         absolute = [os.fsencode(name if os.path.isabs(name) else here + name) for name in piece]  # noqa: PTH117
         pieces.append(pa.array(absolute, pa.binary()))

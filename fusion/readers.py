@@ -49,7 +49,7 @@ class Listed:
     part: str | None = None
 
 
-def read_listing(path: Path) -> tuple[str, Sequence[Listed]]:
+def read_listing(path: Path) -> tuple[str, Columns[Listed]]:
     """The layout's name ("cnmc", "class folders", "folder" or "table") and every picture it lists, sorted by path.
 
     Raises
@@ -60,7 +60,7 @@ def read_listing(path: Path) -> tuple[str, Sequence[Listed]]:
         raise DatasetError(f"no such file or folder: {path}", expected="a folder of pictures, or a .csv/.parquet table")
     if path.is_file():
         if is_picture(path):
-            return "folder", [read_name(path)]
+            return "folder", as_columns([read_name(path)])
         return "table", read_table(path)
     pictures, unlisted = _pictures(path)
     tables = _cnmc_tables(path)
@@ -255,7 +255,7 @@ def _class_folders(root: Path, pictures: _Pictures) -> tuple[str, Iterable[Liste
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
-def read_table(file: Path) -> Sequence[Listed]:
+def read_table(file: Path) -> Columns[Listed]:
     """Rows of a CSV or Parquet table with a ``path`` and, if known, label, subject, group, fold, mask, um_per_px,
     source.
 

@@ -12,12 +12,15 @@ come first. Whatever a shard holds, rows are read as float32.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
+import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +70,7 @@ class Shard:
     about : what the writer told of the extractor: version, parameters and the like.
     keys, values : the n measured cells, Arrow strings and float32 or float16 (n, d), both mapped from the file.
     fault_keys, reasons : the cells that cannot be measured.
+    mapped : the file's bytes, as Arrow has mapped them.
     """
 
     path: Path
@@ -76,6 +80,24 @@ class Shard:
     values: _Numbers
     fault_keys: pa.StringArray
     reasons: pa.StringArray
+    mapped: pa.Buffer
+
+    def let_go(self) -> None:
+        """Count no page of the file as memory of this process, until it is read again: a large store would fill it."""
+        forget = _forgetting()
+        # A mapping begins with a page; should Arrow ever hand out a copy instead, it must not be emptied.
+        if forget is not None and self.mapped.size and self.mapped.address % mmap.PAGESIZE == 0:
+            forget(ctypes.c_void_p(self.mapped.address), ctypes.c_size_t(self.mapped.size), _DONTNEED)
+
+
+#: MADV_DONTNEED of Linux and macOS. Pages of a mapped file are read again from the file, whose bytes never change.
+_DONTNEED = 4
+
+
+@cache
+def _forgetting() -> Callable[..., int] | None:
+    """madvise(2), where there is one. Not by ``mmap``, which would hold a file open for each of thousands of shards."""
+    return getattr(ctypes.CDLL(None), "madvise", None) if os.name == "posix" else None
 
 
 class Block:
@@ -87,6 +109,7 @@ class Block:
     def __init__(self, shards: Sequence[Shard], width: int) -> None:
         import pyarrow as pa
 
+        self._shards = list(shards)
         self._values = [shard.values for shard in shards]
         self._starts = np.cumsum([0, *(len(values) for values in self._values)])
         self._width = width
@@ -109,6 +132,11 @@ class Block:
         at = positions(wanted, self._fault_keys)
         hit = np.flatnonzero(at >= 0)
         return dict(zip(wanted.take(hit).to_pylist(), self._reasons.take(at[hit]).to_pylist(), strict=True))
+
+    def let_go(self) -> None:
+        """Take no memory for what has been read so far; it can be read again."""
+        for shard in self._shards:
+            shard.let_go()
 
     def rows(self, at: NDArray[np.intp], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """float32 (len(at), d): the rows of these numbers, all of them >= 0; written into ``out`` where it is given."""
@@ -273,7 +301,8 @@ def open_shard(path: Path) -> Shard | None:
         raise ShardDamaged(path)
     # From here on the bytes are those that were written, and shards are never changed: what follows can be relied on.
     with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
+        mapped = source.read_buffer()
+    table = pa.ipc.open_file(mapped).read_all()
     metadata = table.schema.metadata or {}
     if metadata.get(b"format") != FORMAT.encode():
         return None
@@ -283,7 +312,9 @@ def open_shard(path: Path) -> Shard | None:
     count, names = int(metadata[b"measured"]), facts["features"]
     keys, features, reasons = (table[name].chunk(0) for name in ("key", "features", "fault"))
     values = features.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(names))
-    return Shard(path, names, facts["about"], keys[:count], values[:count], keys[count:], reasons[count:])
+    shard = Shard(path, names, facts["about"], keys[:count], values[:count], keys[count:], reasons[count:], mapped)
+    shard.let_go()
+    return shard
 
 
 def _open_or_vanished(path: Path) -> tuple[Shard | None, bool]:

@@ -1,6 +1,7 @@
 """Records kept as columns are the records that were put in."""
 
 import pickle
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def test_every_record_comes_back_in_its_place(records):
     assert [kept[at] for at in range(-len(records), 0)] == records
     assert list(kept[1::2]) == records[1::2]
     assert list(kept.column("label")) == [record.label for record in records]
+    assert list(kept.written("path")) == [str(record.path) for record in records]
     assert pickle.loads(pickle.dumps(kept)) == records
 
 
@@ -58,3 +60,15 @@ def test_there_is_nothing_beyond_the_last():
             kept[at]
     assert kept != [Record(Path("a"), "other")]
     assert kept != []
+
+
+def test_a_million_records_take_little_more_than_their_letters():
+    count, letters = 20_000, len("/data/cells/UID_00000.png") + 32
+    tracemalloc.start()
+    try:
+        kept = columns(Record(Path(f"/data/cells/UID_{at:05}.png"), f"{at:064x}", "all") for at in range(count))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept[12_345] == Record(Path("/data/cells/UID_12345.png"), f"{12_345:064x}", "all")
+    assert taken / count < 1.5 * letters + 16  # two ends of 8 bytes, and room to grow

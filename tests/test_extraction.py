@@ -290,14 +290,14 @@ def test_what_was_skipped_is_written_as_a_table(class_folders, store, tmp_path):
 
 def test_cells_are_written_every_so_many_and_every_so_often(class_folders, store, monkeypatch):
     monkeypatch.setattr("fusion.extraction._TASK", 1)
-    monkeypatch.setattr("fusion.extraction._FLUSH", 4)
+    monkeypatch.setattr("fusion.extraction.FLUSH", 4)
     writes = []
     original = FeatureStore.write
     monkeypatch.setattr(FeatureStore, "write", lambda *given: writes.append(len(given[4])) or original(*given))
     run(class_folders, store, Brightness())
     assert writes == [4, 2]
     writes.clear()
-    monkeypatch.setattr("fusion.extraction._FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("fusion.extraction.FLUSH_SECONDS", 0.0)
     run(class_folders, store, Brightness(gain=2.0))
     assert writes[:6] == [1] * 6
 

@@ -222,6 +222,29 @@ def test_rows_are_mapped_from_the_file_and_outlive_it(store):
     assert_array_equal(block.rows(block.find(["k2", "k1"])), np.stack([rows("k1", "k2")[key] for key in ("k2", "k1")]))
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells no resident size of files")
+def test_what_has_been_read_takes_no_memory_once_let_go_and_is_read_again(store):
+    def mapped():
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+        return int(line.split()[1]) << 10
+
+    X = np.random.default_rng(0).normal(size=(8000, 1000)).astype(np.float32)
+    names, keys = [f"f{at}" for at in range(1000)], [f"k{at}" for at in range(8000)]
+    store.write("wide", "f1", names, dict(zip(keys, X, strict=True)))
+    before, files = mapped(), len(list(Path("/proc/self/fd").iterdir()))
+    block = FeatureStore(store.root).open("wide", "f1", names)
+    assert (
+        len(list(Path("/proc/self/fd").iterdir())) == files
+    )  # thousands of shards are held, and a thousand files may be open
+    assert mapped() - before < X.nbytes / 4
+    at = block.find(keys)
+    assert_array_equal(block.rows(at), X)
+    assert mapped() - before > X.nbytes / 2
+    block.let_go()
+    assert mapped() - before < X.nbytes / 4
+    assert_array_equal(block.rows(at), X)
+
+
 def test_a_shard_is_checked_once_and_new_ones_are_seen(store, monkeypatch):
     checked = []
     original = file_checksum
