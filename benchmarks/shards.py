@@ -3,9 +3,9 @@
     python benchmarks/shards.py [--features 1786] [--shards 1000] [--quick]
 
 Simulated is what ``fusion extract`` does: every writer (an extract with its worker processes) writes a shard every
-``fusion.extraction.FLUSH`` cells or ``FLUSH_SECONDS``, whichever is first, and merges what is small when it ends, if that
-is much. Measured are, on true shards of one cell each: a listing, opening with every byte checked, opening again. What a
-plan needs follows from both: files, bytes, mappings (a process may have 65,530 on Linux) and the time to open.
+``fusion.extraction.FLUSH`` cells or ``FLUSH_SECONDS``, whichever is first, and merges what is small when it ends, if
+that is much. Measured are, on true shards of one cell each: a listing, opening with every byte checked, opening again.
+What a plan needs follows from both: files, bytes, mappings (a process may have 65,530 on Linux), the time to open.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from fusion.keys import as_arrow, distinct
 from fusion.measuring import Measure, Measured, Need, embed, lost
 from fusion.plugins import Extractor
 from fusion.store import Block, FeatureStore
+from fusion.streaming import StoredRows
 from fusion.table import FeatureTable, export
 
 if TYPE_CHECKING:
@@ -91,6 +92,12 @@ class Extraction:
         """The cells that have every block, in memory."""
         return self._part(slice(None), self._groups)
 
+    @cached_property
+    def stored(self) -> FeatureTable:
+        """``table`` with its features still in the store: see ``fusion.streaming``."""
+        X: Any = StoredRows.of(self.blocks, self.rows)
+        return self._about(slice(None), self._groups, X)
+
     def save(self, path: Path) -> None:
         """``table`` as a file; ``.parquet`` and ``.csv`` piece by piece: they may be larger than the memory."""
         groups = self._groups
@@ -108,15 +115,18 @@ class Extraction:
         return self.dataset.groups()
 
     def _part(self, part: slice, groups: NDArray[np.intp]) -> FeatureTable:
-        at = self.complete[part]
-        samples = [self.dataset.samples[i] for i in at]
         widths = self.widths
-        X = np.empty((len(at), sum(widths.values())), np.float32)
+        X = np.empty((len(self.complete[part]), sum(widths.values())), np.float32)
         start = 0
         for block, rows, width in zip(self.blocks, self.rows, widths.values(), strict=True):
             block.rows(rows[part], X[:, start : start + width])
             block.let_go()
             start += width
+        return self._about(part, groups, X)
+
+    def _about(self, part: slice, groups: NDArray[np.intp], X: NDArray[np.float32]) -> FeatureTable:
+        at = self.complete[part]
+        samples = [self.dataset.samples[i] for i in at]
         return FeatureTable(
             X=X,
             columns=tuple(f"{e.name}.{feature}" for e in self.extractors for feature in e.feature_names()),

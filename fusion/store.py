@@ -103,7 +103,8 @@ def _forgetting() -> Callable[..., int] | None:
 class Block:
     """What the store held of one extractor version when it was opened.
 
-    A fixed view: whatever is written, merged or deleted meanwhile, the rows stay those they were.
+    A fixed view: whatever is written, merged or deleted meanwhile, the rows stay those they were. ``width`` is the
+    number of features.
     """
 
     def __init__(self, shards: Sequence[Shard], width: int) -> None:
@@ -112,7 +113,7 @@ class Block:
         self._shards = list(shards)
         self._values = [shard.values for shard in shards]
         self._starts = np.cumsum([0, *(len(values) for values in self._values)])
-        self._width = width
+        self.width = width
         self._keys = pa.chunked_array([shard.keys for shard in shards], pa.string())
         self._fault_keys = pa.chunked_array([shard.fault_keys for shard in shards], pa.string())
         self._reasons = pa.chunked_array([shard.reasons for shard in shards], pa.string())
@@ -140,7 +141,7 @@ class Block:
 
     def rows(self, at: NDArray[np.intp], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """float32 (len(at), d): the rows of these numbers, all of them >= 0; written into ``out`` where it is given."""
-        out = np.empty((len(at), self._width), np.float32) if out is None else out
+        out = np.empty((len(at), self.width), np.float32) if out is None else out
         shard_of = np.searchsorted(self._starts, at, side="right") - 1
         # Rows that lie side by side in one shard and are wanted side by side, as is the rule, are copied in one stroke.
         breaks = np.flatnonzero((np.diff(at) != 1) | (np.diff(shard_of) != 0)) + 1
