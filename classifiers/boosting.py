@@ -39,9 +39,9 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     max_bin : histogram bins a column; 64 lose nothing on measurements this noisy and halve the time of 256.
     search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as stop to help (early
         stopping), by log loss on folds of whole groups; what was chosen is ``chosen_``. The three given play no part.
-    external_memory : keep neither features nor bins in memory, but read them batch by batch, the bins from the folder
-        for temporary files: for tables that are larger than the memory. Of one batch (8,192 cells) the trees are the
-        same; of more, they draw other rows. Not together with ``search``.
+    external_memory : keep neither features nor bins in memory, but read them batch by batch (8,192 cells), the bins
+        from the folder for temporary files: for tables that are larger than the memory. The trees are those grown in
+        memory wherever XGBoost's sketch of the columns is the same, as in all trials. Not together with ``search``.
     n_jobs : threads; 1, since comparisons run side by side.
     random_state : seed of the samples of rows and columns.
     """

@@ -68,7 +68,7 @@ class Shard:
     ----------
     names : the d feature names.
     about : what the writer told of the extractor: version, parameters and the like.
-    keys, values : the n measured cells, Arrow strings and float32 or float16 (n, d), both mapped from the file.
+    keys, values : the n measured cells, Arrow strings in memory, and float32 or float16 (n, d) mapped from the file.
     fault_keys, reasons : the cells that cannot be measured.
     mapped : the file's bytes, as Arrow has mapped them.
     """
@@ -313,7 +313,10 @@ def open_shard(path: Path) -> Shard | None:
     count, names = int(metadata[b"measured"]), facts["features"]
     keys, features, reasons = (table[name].chunk(0) for name in ("key", "features", "fault"))
     values = features.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(names))
-    shard = Shard(path, names, facts["about"], keys[:count], values[:count], keys[count:], reasons[count:], mapped)
+    # Keys are looked up often, and would bring the pages around them into memory: six times as much as they are.
+    texts = (pa.concat_arrays([text, text[:0]]) for text in (keys[:count], keys[count:], reasons[count:]))
+    keys, fault_keys, reasons = texts
+    shard = Shard(path, names, facts["about"], keys, values[:count], fault_keys, reasons, mapped)
     shard.let_go()
     return shard
 

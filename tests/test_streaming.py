@@ -50,9 +50,7 @@ def test_of_many_batches_external_memory_judges_new_cells_alike(problem):
     inside = BoostedTreesClassifier(n_estimators=100).fit(X, y).predict_proba(new)[:, 1]
     outside = BoostedTreesClassifier(n_estimators=100, external_memory=True).fit(Pieces(X, 400), y)
     found = outside.predict_proba(new)[:, 1]
-    other_seed = BoostedTreesClassifier(n_estimators=100, random_state=1).fit(X, y).predict_proba(new)[:, 1]
-    # No further from each other than two seeds are, and as good.
-    assert np.abs(found - inside).mean() < 1.5 * np.abs(other_seed - inside).mean()
+    assert np.abs(found - inside).mean() < 1e-3  # another seed differs by 0.04
     assert roc_auc_score(true, found) == pytest.approx(roc_auc_score(true, inside), abs=0.01)
 
 
