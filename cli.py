@@ -248,6 +248,7 @@ def inspect(screen: Screen, file: Path | None, settings: tuple[str, ...], **give
     FEATURES,
     click.option("--export", type=PATH, help="Write the table (.parquet, .csv or .h5ad)."),
     click.option("--faults", type=PATH, metavar="CSV", help="Write the skipped pictures: file, stage, reason."),
+    click.option("--scheduler", metavar="ADDR", help="Measure on a Dask cluster: tcp://host:port."),
     click.option("--log", type=PATH, metavar="JSONL", help="Add what happens to this file, one JSON object a line."),
     JOBS,
     STORE,
@@ -282,7 +283,10 @@ def extract(
     dataset = read_dataset(config, screen.progress).select(config.classes, config.folds, config.sources)
     _notes(screen, dataset.notes)
     store = FeatureStore(config.store)
-    found = extract(dataset, extractors, store, jobs=config.jobs, progress=screen.progress, journal=journal)
+    found = extract(
+        dataset, extractors, store,
+        jobs=config.jobs, scheduler=config.scheduler, progress=screen.progress, journal=journal,
+    )  # fmt: skip
     if config.export is not None:
         found.save(config.export)
     if config.faults is not None:

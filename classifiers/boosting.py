@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -36,6 +39,9 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     max_bin : histogram bins a column; 64 lose nothing on measurements this noisy and halve the time of 256.
     search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as stop to help (early
         stopping), by log loss on folds of whole groups; what was chosen is ``chosen_``. The three given play no part.
+    external_memory : keep neither features nor bins in memory, but read them batch by batch (8,192 cells), the bins
+        from the folder for temporary files: for tables that are larger than the memory. The trees are those grown in
+        memory wherever XGBoost's sketch of the columns is the same, as in all trials. Not together with ``search``.
     n_jobs : threads; 1, since comparisons run side by side.
     random_state : seed of the samples of rows and columns.
     """
@@ -53,6 +59,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         reg_lambda: float = 1.0,
         max_bin: int = 64,
         search: bool = False,
+        external_memory: bool = False,
         n_jobs: int = 1,
         random_state: int | None = 0,
     ) -> None:
@@ -65,6 +72,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.reg_lambda = reg_lambda
         self.max_bin = max_bin
         self.search = search
+        self.external_memory = external_memory
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -77,6 +85,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         """
         import xgboost
 
+        if self.external_memory:
+            return self._fit_external(X, y)
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -89,6 +99,29 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         settings = {**self._settings(), **self.chosen_}
         trees = int(settings.pop("n_estimators", self.n_estimators))
         self.booster_ = xgboost.train(settings, data, num_boost_round=trees)
+        return self
+
+    def _fit_external(self, X: Any, y: ArrayLike) -> Self:
+        import xgboost
+
+        from classifiers.external import binned
+
+        if self.search:
+            raise ValueError("search needs all cells in memory, and external_memory keeps them out of it")
+        if not hasattr(X, "batches"):
+            X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
+            X = _InMemory(X)
+        self.n_features_in_ = X.shape[1]
+        self.classes_, codes = np.unique(np.asarray(y), return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("a classifier needs at least two classes; the data hold one class only")
+        with tempfile.TemporaryDirectory(prefix="fusion-xgboost-") as folder:
+            data = binned(
+                X, codes, balanced_weights(codes), Path(folder), max_bin=self.max_bin, threads=self.n_jobs
+            )  # fmt: skip
+            self.chosen_ = {}
+            self.booster_ = xgboost.train(self._settings(), data, num_boost_round=self.n_estimators)
+            del data  # its files are let go of before the folder goes
         return self
 
     def _searched(self, X: Any, codes: NDArray[np.intp], groups: ArrayLike | None) -> dict[str, Any]:
@@ -217,3 +250,17 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+@dataclass(frozen=True, eq=False)
+class _InMemory:
+    """A matrix that is in memory all the same, as one batch."""
+
+    X: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.X.shape[0], self.X.shape[1]
+
+    def batches(self) -> Iterator[NDArray[np.float32]]:
+        yield self.X

@@ -68,6 +68,8 @@ class Embedding:
     mean, std : of the weights' training pictures, scale 0 to 1, one number or one a channel; None is the weights' own.
     pad_type : "same", "valid" or "" where the convolutions pad otherwise than the backbone's default.
     seed : of random weights, and of nothing else.
+    half : features rounded to float16 and kept in two bytes each: within 0.05% of their value, or 3e-8 if that is more.
+        Another feature than the same in float32. One above 65,504 is a fault.
     batch_size : pictures in one pass.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
     engine : what runs the network on a CPU: "onnx" (ONNX Runtime, within 1e-4 of torch or not at all), "torch", or
@@ -93,6 +95,7 @@ class Embedding:
     std: tuple[float, ...] | None = None
     pad_type: str | None = None
     seed: int = 0
+    half: bool = False
     # 16: past it a CPU gains nothing, and a batch of 300-pixel pictures through B3 stays under 1 GB.
     batch_size: int = field(default=16, metadata={"cosmetic": True})
     device: str = field(default="auto", metadata={"cosmetic": True})
@@ -143,6 +146,8 @@ class Embedding:
             "weights": self._source,
             "view": self.eye.view,
             "background": self.eye.background,
+            # Left out where it is off, so that what was stored before there was a choice is found.
+            **({"half": True} if self.half else {}),
         }
 
     def provenance(self) -> dict[str, list[str]] | None:
@@ -260,7 +265,14 @@ class Embedding:
         batches = [self.pictures(cells[at : at + self.batch_size]) for at in range(0, len(cells), self.batch_size)]
         if not batches:
             return np.empty((0, len(self.feature_names())), np.float32)
-        return np.concatenate([self.embed(batch) for batch in batches])
+        rows = np.concatenate([self.embed(batch) for batch in batches])
+        return as_half(rows) if self.half else rows
+
+
+def as_half(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest float16 numbers, as float32; inf above 65,504."""
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float16).astype(np.float32)
 
 
 @dataclass(frozen=True)

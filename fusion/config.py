@@ -158,6 +158,8 @@ class ExtractConfig(DataSettings, FeatureSettings):
 
     export: Path | None = Field(None, description="write the table as .parquet, .csv or .h5ad")
     faults: Path | None = Field(None, description="write the skipped pictures as CSV: file, stage, reason")
+    # Not written back: where cells were measured is not part of what they are.
+    scheduler: str | None = Field(None, exclude=True, description="address of a Dask scheduler, whose workers measure")
     log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion import readers
+from fusion.columns import Columns
 from fusion.errors import UsageError
 from fusion.files import printable, sha256, write_atomically
 from fusion.index import Content, FileIndex
@@ -25,7 +28,7 @@ from fusion.subjects import Identity, identities
 __all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset", "load_pictures"]
 
 
-@dataclass(frozen=True, slots=True)  # slots: a million of them are held at once
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One readable picture.
 
@@ -78,16 +81,20 @@ class Dataset:
     ----------
     root : the folder, or the table's folder; sample names are relative to it.
     layout : "cnmc", "class folders", "folder" or "table".
-    samples : readable pictures in the order of the listing.
+    samples : readable pictures in the order of the listing; kept as columns, and made when asked for.
     faults : unreadable pictures.
     notes : remarks for the user, one line each.
     """
 
     root: Path
     layout: str
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.samples, Columns):
+            object.__setattr__(self, "samples", as_columns(self.samples))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -95,7 +102,7 @@ class Dataset:
     @property
     def names(self) -> list[str]:
         """Path of every sample relative to ``root``, as printable text."""
-        return [self.name_of(sample) for sample in self.samples]
+        return [sample_name(path, self.root) for path in self.each("path")]
 
     def name_of(self, sample: Sample) -> str:
         """Path of the sample relative to ``root``, as printable text."""
@@ -104,27 +111,35 @@ class Dataset:
     @property
     def classes(self) -> list[str]:
         """The labels that occur, sorted."""
-        return sorted({sample.label for sample in self.samples if sample.label is not None})
+        return sorted(set(self.each("label")) - {None})
 
     @property
     def subjects_known(self) -> bool:
         """Whether every sample names its subject (or another group)."""
-        return all(sample.subject is not None or sample.group is not None for sample in self.samples)
+        return all(
+            subject is not None or group is not None
+            for subject, group in zip(self.each("subject"), self.each("group"), strict=True)
+        )
+
+    def each(self, attribute: str) -> Iterator[Any]:
+        """One attribute of every sample, in order, without making the samples."""
+        assert isinstance(self.samples, Columns)  # as __post_init__ has made it
+        return self.samples.column(attribute)
 
     def groups(self) -> NDArray[np.intp]:
         """Group number of every sample: subjects and groups, merged wherever they share a picture."""
         return merge_groups(
-            identities([sample.subject for sample in self.samples], [sample.source for sample in self.samples]),
-            [sample.image_key for sample in self.samples],
-            [sample.group for sample in self.samples],
+            identities(list(self.each("subject")), list(self.each("source"))),
+            list(self.each("image_key")),
+            list(self.each("group")),
         )
 
     def with_source(self, source: str | None) -> Dataset:
         """The same data set, with this source for every sample that has none; None leaves all as it is."""
         if source is None:
             return self
-        named = tuple(sample if sample.source else replace(sample, source=source) for sample in self.samples)
-        return replace(self, samples=named)
+        named = (sample if sample.source else replace(sample, source=source) for sample in self.samples)
+        return replace(self, samples=as_columns(named))
 
     def select(self, classes: Sequence[str] = (), folds: Sequence[str] = (), sources: Sequence[str] = ()) -> Dataset:
         """The samples of these classes, folds and sources; an empty selection keeps all.
@@ -133,21 +148,22 @@ class Dataset:
         ------
         UsageError : a class, fold or source that does not occur.
         """
-        kept = self.samples
+        kept = np.ones(len(self), bool)
         for option, attribute, wanted in (
             ("--classes", "label", classes),
             ("--folds", "fold", folds),
             ("--sources", "source", sources),
         ):
-            known = {getattr(sample, attribute) for sample in self.samples} - {None}
+            known = set(self.each(attribute)) - {None}
             if unknown := sorted(set(wanted) - known):
                 raise UsageError(
                     f"{option} names what the data set does not have",
                     found=", ".join(unknown),
                     expected=", ".join(sorted(known)) or f"no {attribute} is known",
                 )
-            kept = tuple(sample for sample in kept if not wanted or getattr(sample, attribute) in wanted)
-        return replace(self, samples=kept)
+            if wanted:
+                kept &= np.fromiter((value in wanted for value in self.each(attribute)), bool, len(self))
+        return self._only(kept)
 
     def labelled(self) -> Dataset:
         """The labelled samples.
@@ -156,18 +172,24 @@ class Dataset:
         ------
         DatasetError : there are none, or they are all of one class.
         """
-        kept = tuple(sample for sample in self.samples if sample.label is not None)
-        found = replace(self, samples=kept)
+        found = self._only(np.fromiter((label is not None for label in self.each("label")), bool, len(self)))
         if len(found.classes) < 2:
             raise DatasetError(
                 f"nothing to compare in {printable(self.root)}",
-                found=f"{len(kept)} labelled pictures, of {len(found.classes)} classes",
+                found=f"{len(found)} labelled pictures, of {len(found.classes)} classes",
                 expected="at least two classes",
                 do="Give class folders, C-NMC file names, or a table with a column 'label'.",
             )
-        unlabelled = len(self.samples) - len(kept)
+        unlabelled = len(self) - len(found)
         notes = (*self.notes, f"{unlabelled} pictures without a label are left out.") if unlabelled else self.notes
         return replace(found, notes=notes)
+
+    def _only(self, kept: NDArray[np.bool_]) -> Dataset:
+        if kept.all():
+            return self
+        return replace(
+            self, samples=as_columns(sample for sample, is_kept in zip(self.samples, kept, strict=True) if is_kept)
+        )
 
 
 def load_dataset(
@@ -195,24 +217,27 @@ def load_dataset(
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
     index = _index_of(path, store)
-    contents = index.look_up([entry.path for entry in listed], progress=progress)
-    with_mask = [at for at, entry in enumerate(listed) if entry.mask_path is not None]
-    masks = dict(
-        zip(
-            with_mask, index.look_up([entry.mask_path for entry in listed if entry.mask_path], decode_mask), strict=True
-        )
-    )
-    samples: list[Sample] = []
+    contents = index.look_up(listed.written("path"), progress=progress)
+    masked = filter(None, listed.written("mask_path"))
+    masks = iter(index.look_up(masked, decode_mask))
+    del index
     faults: list[Fault] = []
-    for at, (entry, picture) in enumerate(zip(listed, contents, strict=True)):
-        sample = _sample(entry, picture, masks.get(at))
-        (samples if isinstance(sample, Sample) else faults).append(sample)  # type: ignore[arg-type]
+
+    def readable() -> Iterator[Sample]:
+        for entry, picture in zip(listed, contents, strict=True):
+            sample = _sample(entry, picture, None if entry.mask_path is None else next(masks))
+            if isinstance(sample, Sample):
+                yield sample
+            else:
+                faults.append(sample)
+
+    samples = as_columns(readable())
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
         notes.append(
             f"{table} lists pictures too, and is not used: give it as DATA for its labels, subjects and masks."
         )
     root = path if path.is_dir() else path.parent
-    return Dataset(root, layout, tuple(samples), tuple(faults), tuple(notes))
+    return Dataset(root, layout, samples, tuple(faults), tuple(notes))
 
 
 def load_pictures(
@@ -247,6 +272,11 @@ def load_pictures(
     )
 
 
+def as_columns(samples: Iterable[Sample]) -> Columns[Sample]:
+    """The samples as columns, made one after the other: a million of them need never be there at once."""
+    return Columns(Sample, samples, ("path", "mask_path"), ("key", "image_key"))
+
+
 def _index_of(path: Path, store: Path | None) -> FileIndex:
     return FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
 
@@ -278,11 +308,8 @@ def write_faults(path: Path, faults: Sequence[Fault], root: Path) -> None:
         raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
 
 
-def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[list[Listed], list[str]]:
-    counts: dict[str, int] = {}
-    for entry in listed:
-        if entry.part is not None:
-            counts[entry.part] = counts.get(entry.part, 0) + 1
+def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple[Columns[Listed], list[str]]:
+    counts = Counter(part for part in listed.column("part") if part is not None)
     if part not in (None, "all") and part not in counts:
         raise DatasetError(
             f"no {part} part in {path}", expected=", ".join(counts) or "this data set is not a C-NMC release"
@@ -290,7 +317,8 @@ def _choose_part(listed: list[Listed], part: str | None, path: Path) -> tuple[li
     if part == "all" or len(counts) < 2:
         return listed, []
     chosen = part or (readers.TRAIN if readers.TRAIN in counts else readers.PRELIMINARY)
-    kept = [entry for entry in listed if entry.part in (chosen, None)]  # None: a folder that cannot be listed
+    # None: a folder that cannot be listed
+    kept = readers.as_columns(entry for entry in listed if entry.part in (chosen, None))
     rest = ", ".join(f"{name} ({count} pictures)" for name, count in counts.items() if name != chosen)
     return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,15 @@ from fusion.datasets import Dataset, Fault, Sample
 from fusion.files import printable
 from fusion.interrupts import Stop
 from fusion.journal import Journal
-from fusion.measuring import Measure, Measured, embed, lost
+from fusion.keys import as_arrow, distinct
+from fusion.measuring import Measure, Measured, Need, embed, lost
 from fusion.plugins import Extractor
 from fusion.store import Block, FeatureStore
+from fusion.streaming import StoredRows
 from fusion.table import FeatureTable, export
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _log = logging.getLogger("fusion")
 
@@ -39,7 +44,7 @@ _TASK = 16
 _BATCH = 64
 
 #: Cells, and seconds, between two writes to the store: what a kill may cost.
-_FLUSH, _FLUSH_SECONDS = 512, 30.0
+FLUSH, FLUSH_SECONDS = 512, 30.0
 
 #: Below this many cells a worker process costs more to start than it saves.
 _WORTH_A_WORKER = 48
@@ -87,6 +92,12 @@ class Extraction:
         """The cells that have every block, in memory."""
         return self._part(slice(None), self._groups)
 
+    @cached_property
+    def stored(self) -> FeatureTable:
+        """``table`` with its features still in the store: see ``fusion.streaming``."""
+        X: Any = StoredRows.of(self.blocks, self.rows)
+        return self._about(slice(None), self._groups, X)
+
     def save(self, path: Path) -> None:
         """``table`` as a file; ``.parquet`` and ``.csv`` piece by piece: they may be larger than the memory."""
         groups = self._groups
@@ -104,14 +115,18 @@ class Extraction:
         return self.dataset.groups()
 
     def _part(self, part: slice, groups: NDArray[np.intp]) -> FeatureTable:
-        at = self.complete[part]
-        samples = [self.dataset.samples[i] for i in at]
         widths = self.widths
-        X = np.empty((len(at), sum(widths.values())), np.float32)
+        X = np.empty((len(self.complete[part]), sum(widths.values())), np.float32)
         start = 0
         for block, rows, width in zip(self.blocks, self.rows, widths.values(), strict=True):
             block.rows(rows[part], X[:, start : start + width])
+            block.let_go()
             start += width
+        return self._about(part, groups, X)
+
+    def _about(self, part: slice, groups: NDArray[np.intp], X: NDArray[np.float32]) -> FeatureTable:
+        at = self.complete[part]
+        samples = [self.dataset.samples[i] for i in at]
         return FeatureTable(
             X=X,
             columns=tuple(f"{e.name}.{feature}" for e in self.extractors for feature in e.feature_names()),
@@ -133,6 +148,7 @@ def extract(
     store: FeatureStore,
     *,
     jobs: int = 0,
+    scheduler: str | None = None,
     progress: Progress | None = None,
     journal: Journal | None = None,
 ) -> Extraction:
@@ -146,22 +162,21 @@ def extract(
     extractors : one for each block, in the order of the table's blocks.
     store : where features are kept.
     jobs : worker processes; 0 takes one a core.
+    scheduler : address of a Dask scheduler whose workers measure instead; they must see the pictures by the same paths.
     progress : called as cells are finished.
     journal : told of every start, write, fault and end.
 
     Raises
     ------
     StoreError : the store cannot be written. What was written before stays.
+    ClusterError : the scheduler cannot be reached, or its workers cannot measure.
     FusionError : an extractor cannot run at all, for want of weights for example.
     KeyboardInterrupt : asked to stop; what was measured is in the store.
     """
     tell = journal or (lambda event, **facts: None)
     versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
-    first: dict[str, int] = {}
-    for at, sample in enumerate(dataset.samples):
-        first.setdefault(sample.measured_key, at)
-    keys, places = list(first), list(first.values())
-    lacks = np.stack([version.lacks(store, keys) for version in versions], axis=1)
+    cells = _Cells.of(dataset)
+    lacks = np.stack([version.open(store).lacks(cells.keys) for version in versions], axis=1)
     todo = np.flatnonzero(lacks.any(axis=1))
     tell(
         "start",
@@ -173,12 +188,12 @@ def extract(
     passing: dict[str, Fault] = {}
     if len(todo):
         needs = _needs(versions, lacks)
-        samples = ((dataset.samples[places[at]], needs[lacks[at].tobytes()]) for at in todo)
+        samples = ((dataset.samples[int(cells.places[at])], needs[lacks[at].tobytes()]) for at in todo)
         flush = _Flush(store, versions, tell)
         with Stop() as stop:
             done = 0
             try:
-                for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop):
+                for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop, scheduler):
                     flush.add(measured)
                     done += len(measured)
                     for m in measured:
@@ -194,9 +209,31 @@ def extract(
                 raise KeyboardInterrupt
         for version in versions:
             upkeep.tidy(store, version.name, version.fingerprint)
-    found = _gather(dataset, versions, store, keys, lacks, passing)
+    found = _gather(dataset, versions, store, cells, lacks, passing)
     tell("end", cells=len(found), faults=len(found.faults), computed=found.computed, reused=found.reused)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The different cells of a data set, each of which is measured once.
+
+    Attributes
+    ----------
+    keys : Arrow strings, which measurements can be reused for each.
+    places : intp, the first sample that shows it.
+    of_sample : intp (n,), which cell each sample shows.
+    """
+
+    keys: pa.ChunkedArray
+    places: NDArray[np.intp]
+    of_sample: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        keys = as_arrow(sample.measured_key for sample in dataset.samples)
+        places, of_sample = distinct(keys)
+        return cls(keys if len(places) == len(keys) else keys.take(places), places, of_sample)
 
 
 @dataclass(frozen=True)
@@ -218,12 +255,6 @@ class _Version:
     def open(self, store: FeatureStore) -> Block:
         return store.open(self.name, self.fingerprint, self.extractor.feature_names())
 
-    def lacks(self, store: FeatureStore, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of these cells the store has neither features of nor a reason why there are none."""
-        block = self.open(store)
-        faulty = block.faults(keys)
-        return (block.find(keys) < 0) & ~np.fromiter((key in faulty for key in keys), bool, len(keys))
-
 
 class _Flush:
     """Measured cells on their way to the store: written every so many cells or seconds, and when called."""
@@ -235,7 +266,7 @@ class _Flush:
 
     def add(self, measured: Sequence[Measured]) -> None:
         self._batch += measured
-        if len(self._batch) >= _FLUSH or time.monotonic() - self._last >= _FLUSH_SECONDS:
+        if len(self._batch) >= FLUSH or time.monotonic() - self._last >= FLUSH_SECONDS:
             self()
 
     def __call__(self) -> None:
@@ -245,7 +276,8 @@ class _Flush:
             rows = {m.sample.measured_key: m.rows[name] for m in batch if name in m.rows}
             faults = {m.sample.measured_key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
             names = version.extractor.feature_names()
-            self._store.write(name, version.fingerprint, names, rows, faults, version.about)
+            kept_as = plugins.stored_as(version.extractor)
+            self._store.write(name, version.fingerprint, names, rows, faults, version.about, kept_as)
             if rows or faults:
                 self._tell("written", extractor=name, cells=len(rows), faults=len(faults))
 
@@ -263,7 +295,7 @@ def _needs(versions: Sequence[_Version], lacks: NDArray[np.bool_]) -> dict[bytes
 
 
 def _run(
-    samples: Iterator[tuple[Sample, frozenset[str]]], extractors: Sequence[Extractor], count: int, stop: Stop
+    samples: Iterator[Need], extractors: Sequence[Extractor], count: int, stop: Stop, scheduler: str | None
 ) -> Iterator[list[Measured]]:
     """Measured samples, some at a time, in the order of ``samples`` whatever the number of workers."""
     here = [extractor for extractor in extractors if extractor.in_main_process]
@@ -271,7 +303,7 @@ def _run(
     measure = Measure(there, frozenset(extractor.name for extractor in here))
     batch: list[Measured] = []
     is_told = False
-    for measured in workers.run(measure, _tasks(samples), count, lost, stop.__bool__):
+    for measured in _measured(measure, samples, count, stop, scheduler):
         if stop and not is_told:
             _log.warning("stopping as soon as the cells at work are stored; press Ctrl-C again to stop at once")
             is_told = True
@@ -283,7 +315,21 @@ def _run(
         yield _embedded(here, batch)
 
 
-def _tasks(samples: Iterator[tuple[Sample, frozenset[str]]]) -> Iterator[list[tuple[Sample, frozenset[str]]]]:
+def _measured(
+    measure: Measure, samples: Iterator[Need], count: int, stop: Stop, scheduler: str | None
+) -> Iterator[list[Measured]]:
+    """Measured by processes of this machine, or by a cluster's workers."""
+    if scheduler is None:
+        yield from workers.run(measure, _tasks(samples), count, lost, stop.__bool__)
+        return
+    from fusion import cluster
+
+    with cluster.connect(scheduler) as client:
+        tasks = _tasks(cluster.everywhere(samples))
+        yield from cluster.run(client, cluster.Remote.of(measure), tasks, lost, stop.__bool__)
+
+
+def _tasks(samples: Iterator[Need]) -> Iterator[list[Need]]:
     from itertools import islice
 
     while task := list(islice(samples, _TASK)):
@@ -302,35 +348,35 @@ def _gather(
     dataset: Dataset,
     versions: Sequence[_Version],
     store: FeatureStore,
-    keys: Sequence[str],
+    cells: _Cells,
     lacked: NDArray[np.bool_],
     passing: Mapping[str, Fault],
 ) -> Extraction:
     """The samples that have every block, and a fault for each of the others."""
     blocks = [version.open(store) for version in versions]
-    found = {version.name: block.find(keys) for version, block in zip(versions, blocks, strict=True)}
-    place = {key: at for at, key in enumerate(keys)}
-    unique = np.array([place[sample.measured_key] for sample in dataset.samples], np.intp)
+    found = {version.name: block.find(cells.keys) for version, block in zip(versions, blocks, strict=True)}
     has = np.stack([at >= 0 for at in found.values()], axis=1)
-    is_complete = np.asarray(has.all(axis=1))[unique]
+    is_complete = np.asarray(has.all(axis=1))[cells.of_sample]
     complete = np.flatnonzero(is_complete)
     faults = list(dataset.faults)
-    if len(complete) < len(unique):
-        reasons = [block.faults(keys) for block in blocks]
-        for at in np.flatnonzero(~is_complete):
+    if len(complete) < len(dataset):
+        reasons = [block.faults(cells.keys) for block in blocks]
+        for at in np.flatnonzero(~is_complete).tolist():
             sample = dataset.samples[at]
             fault = passing.get(sample.measured_key)
             if fault is None:
                 reason = next((r[sample.measured_key] for r in reasons if sample.measured_key in r), None)
                 fault = Fault(sample.path, "cell", reason) if reason else _vanished(sample)
             faults.append(Fault(sample.path, fault.stage, fault.reason))
+    for block in blocks:
+        block.let_go()
     computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}
     return Extraction(
         dataset=dataset,
         extractors=tuple(version.extractor for version in versions),
         blocks=tuple(blocks),
         complete=complete,
-        rows=tuple(at[unique[complete]] for at in found.values()),
+        rows=tuple(at[cells.of_sample[complete]] for at in found.values()),
         faults=tuple(faults),
         computed=computed,
         reused={name: int(has[:, i].sum()) - computed[name] for i, name in enumerate(found)},

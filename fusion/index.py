@@ -10,16 +10,20 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import RawIOBase
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.columns import Columns
 from fusion.files import replacing, sha256
+from fusion.keys import positions
 from fusion.pictures import CellError, check_picture, read_bytes
 
 if TYPE_CHECKING:
@@ -55,52 +59,59 @@ class FileIndex:
 
     def look_up(
         self,
-        paths: Sequence[Path],
+        paths: Iterable[Path | str],
         check: Callable[[bytes], object] = check_picture,
         progress: Callable[[int, int], None] | None = None,
-    ) -> list[Content]:
+    ) -> Sequence[Content]:
         """The content of every file; those unknown or changed are read, hashed and checked once.
 
         Raises nothing for a bad file: its ``fault`` says what is wrong with it.
         """
         names = _absolute(paths)
         stamps = _stamps(names)
-        contents, is_current = self._find(names, stamps)
-        stale = np.flatnonzero(~is_current).tolist()
-        self.files_read += len(stale)
-        fresh: dict[int, Content] = {}
-        started = time.monotonic()
+        at, known = self._find(names, stamps), self._known
+        stale = int((at < 0).sum())
+        self.files_read += stale
+        contents = Columns(Content, texts=["sha256"])
+        news: list[pa.Table] = []
+        done, started = 0, time.monotonic()
         try:
-            for done, at, content in _inspect_all(paths, stale, check):
-                contents[at] = fresh[at] = content
-                if progress is not None:
-                    progress(done, len(stale))
-                if done % _PORTION == 0 and time.monotonic() - started > _REMEMBER_SECONDS:
-                    self._remember(names, stamps, fresh)
-                    started, fresh = time.monotonic(), {}
+            with ThreadPoolExecutor(_THREADS) as pool:
+                for start in range(0, len(names), _PORTION):
+                    part = names[start : start + _PORTION].to_pylist()
+                    found = _remembered(known, at[start : start + _PORTION])
+                    unknown = [i for i, content in enumerate(found) if content is None]
+                    read = pool.map(lambda i, part=part: _inspect(Path(os.fsdecode(part[i])), check), unknown)
+                    try:
+                        for i, content in zip(unknown, read, strict=True):
+                            found[i] = content
+                            done += 1
+                            if progress is not None:
+                                progress(done, stale)
+                    finally:
+                        news.append(_news(part, stamps[start : start + _PORTION], found, unknown))
+                    contents.extend(content for content in found if content is not None)
+                    if unknown and time.monotonic() - started > _REMEMBER_SECONDS:
+                        self._remember(news)
+                        started, news = time.monotonic(), []
         finally:  # also on an interrupt: what has been read is not read again
-            self._remember(names, stamps, fresh)
+            self._remember(news)
         return contents
 
-    def _find(self, names: Sequence[bytes], stamps: NDArray[np.int64]) -> tuple[list[Content], NDArray[np.bool_]]:
-        """What is remembered of every file, and whether the file is still the same."""
+    def _find(self, names: pa.ChunkedArray, stamps: NDArray[np.int64]) -> NDArray[np.intp]:
+        """In which row every file is remembered as it is now, -1 where it is not."""
+        at = positions(names, self._known["path"])
+        known = np.stack([self._known[name].to_numpy() for name in ("size", "mtime_ns")], axis=1)
+        is_current = (at >= 0) & (stamps[:, 0] >= 0)
+        is_current[is_current] = (known[at[is_current]] == stamps[is_current]).all(axis=1)
+        return np.where(is_current, at, -1)
+
+    def _remember(self, news: Sequence[pa.Table]) -> None:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
-        at = pc.index_in(pa.array(names, pa.binary()), value_set=self._known["path"])
-        if not len(self._known):
-            return [Content("")] * len(names), np.zeros(len(names), bool)
-        rows = self._known.drop_columns(["path"]).take(pc.fill_null(at, 0))
-        remembered = np.stack([rows["size"].to_numpy(), rows["mtime_ns"].to_numpy()], axis=1)
-        is_known = at.is_valid().to_numpy(zero_copy_only=False)
-        contents = list(map(Content, rows["sha256"].to_pylist(), rows["fault"].to_pylist()))
-        return contents, is_known & (remembered == stamps).all(axis=1) & (stamps[:, 0] >= 0)
-
-    def _remember(self, names: Sequence[bytes], stamps: NDArray[np.int64], fresh: dict[int, Content]) -> None:
-        now = time.time_ns()
-        settled = {i: content for i, content in fresh.items() if stamps[i, 0] >= 0 and now - stamps[i, 1] > _SETTLED_NS}
-        if settled:
-            self._known = _updated(self._known, names, stamps, settled)
+        new = pa.concat_tables([_schema().empty_table(), *news])
+        if len(new):
+            self._known = _updated(self._known, new)
             try:
                 _write(self.path, self._known)
             except OSError as error:  # a read-only store serves well for reading features
@@ -108,35 +119,39 @@ class FileIndex:
                 _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
 
 
-def _absolute(paths: Sequence[Path]) -> list[bytes]:
+def _remembered(known: pa.Table, at: NDArray[np.intp]) -> list[Content | None]:
+    """What these rows of the index say; None for those of -1."""
+    found: list[Content | None] = [None] * len(at)
+    here = np.flatnonzero(at >= 0)
+    rows = known.select(["sha256", "fault"]).take(at[here])
+    for i, content in zip(here.tolist(), map(Content, *(column.to_pylist() for column in rows.columns)), strict=True):
+        found[i] = content
+    return found
+
+
+def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
     """Absolute names, so that the same file is known again from another working folder. Bytes, as names are on most
     systems: text would refuse some of them."""
+    import pyarrow as pa
+
     here = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118  # pathlib takes ten times as long
-    return [os.fsencode(name if os.path.isabs(name) else here + name) for name in map(os.fspath, paths)]  # noqa: PTH117
+    rest, pieces = (os.fspath(path) for path in paths), []
+    while piece := list(islice(rest, _PORTION)):
+        absolute = [os.fsencode(name if os.path.isabs(name) else here + name) for name in piece]  # noqa: PTH117
+        pieces.append(pa.array(absolute, pa.binary()))
+    return pa.chunked_array(pieces, pa.binary())
 
 
-def _stamps(names: Sequence[bytes]) -> NDArray[np.int64]:
+def _stamps(names: pa.ChunkedArray) -> NDArray[np.int64]:
     """int64 (n, 2): size and time of change in ns of every file, -1 where it cannot be told."""
     stamps = np.full((len(names), 2), -1, np.int64)
-    for at, name in enumerate(names):
+    for at, name in enumerate(name for piece in names.chunks for name in piece.to_pylist()):
         try:
             status = os.stat(name)  # noqa: PTH116
         except (OSError, ValueError):  # not there, or a name that no file can have: reading it will tell
             continue
         stamps[at] = status.st_size, status.st_mtime_ns
     return stamps
-
-
-def _inspect_all(
-    paths: Sequence[Path], stale: Sequence[int], check: Callable[[bytes], object]
-) -> Iterator[tuple[int, int, Content]]:
-    """How many are done, which one this is, and what it holds."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(stale), _PORTION):  # a million tasks waiting in the pool would fill the memory
-            part = stale[start : start + _PORTION]
-            found = pool.map(lambda at: _inspect(paths[at], check), part)
-            for done, (at, content) in enumerate(zip(part, found, strict=True), start + 1):
-                yield done, at, content
 
 
 def _inspect(path: Path, check: Callable[[bytes], object]) -> Content:
@@ -164,23 +179,33 @@ def _schema() -> pa.Schema:
     )
 
 
-def _updated(known: pa.Table, names: Sequence[bytes], stamps: NDArray[np.int64], fresh: dict[int, Content]) -> pa.Table:
+def _news(
+    names: Sequence[bytes], stamps: NDArray[np.int64], found: Sequence[Content | None], read: Sequence[int]
+) -> pa.Table:
+    """Rows for what has been read just now, as far as it is settled."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    at = list(fresh)
-    new = pa.table(
+    now = time.time_ns()
+    at = [i for i in read if found[i] is not None and stamps[i, 0] >= 0 and now - stamps[i, 1] > _SETTLED_NS]
+    contents = [content for i in at if (content := found[i]) is not None]
+    return pa.table(
         [
             pa.array([names[i] for i in at], pa.binary()),
             pa.array(stamps[at, 0]),
             pa.array(stamps[at, 1]),
-            pa.array([content.sha256 for content in fresh.values()], pa.string()),
-            pa.array([content.fault for content in fresh.values()], pa.string()),
+            pa.array([content.sha256 for content in contents], pa.string()),
+            pa.array([content.fault for content in contents], pa.string()),
         ],
         schema=_schema(),
     )
+
+
+def _updated(known: pa.Table, new: pa.Table) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     kept = known.filter(pc.invert(pc.is_in(known["path"], value_set=new["path"])))
-    return pa.concat_tables([kept, new]).combine_chunks()
+    return pa.concat_tables([kept, new])
 
 
 def _read(path: Path) -> pa.Table:
@@ -200,10 +225,26 @@ def _read(path: Path) -> pa.Table:
 def _write(path: Path, known: pa.Table) -> None:
     import pyarrow as pa
 
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, known.schema) as writer:
-        writer.write_table(known)
-    body = sink.getvalue()
     with replacing(path) as stream:
-        stream.write(hashlib.sha256(body).hexdigest().encode())
-        stream.write(body)
+        stream.write(b"0" * 64)  # room for the sum, which is known when the last byte is
+        summed = _Summed(stream)
+        with pa.ipc.new_stream(pa.PythonFile(summed, "w"), known.schema) as writer:
+            writer.write_table(known)
+        stream.seek(0)
+        stream.write(summed.sum.hexdigest().encode())
+
+
+class _Summed(RawIOBase):
+    """A stream that adds up what passes through it on its way to another."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.sum = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.sum.update(content)
+        return self._stream.write(content)

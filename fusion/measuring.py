@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from fusion.cells import Cell, CellError, ImageError, decode_mask, decode_picture, make_cell, read_bytes
 from fusion.datasets import Fault, Sample, content_key
 from fusion.files import sha256
-from fusion.plugins import Extractor
+from fusion.plugins import Extractor, stored_as
+
+#: A sample, and the names of the extractors that it lacks.
+Need = tuple[Sample, frozenset[str]]
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Measure:
     extractors: tuple[Extractor, ...]
     cells_for: frozenset[str]
 
-    def __call__(self, task: Sequence[tuple[Sample, frozenset[str]]]) -> list[Measured]:
+    def __call__(self, task: Sequence[Need]) -> list[Measured]:
         return [self._measure(sample, need) for sample, need in task]
 
     def _measure(self, sample: Sample, need: frozenset[str]) -> Measured:
@@ -77,7 +80,7 @@ class Measure:
         return measured
 
 
-def lost(item: tuple[Sample, frozenset[str]]) -> Measured:
+def lost(item: Need) -> Measured:
     """The outcome of a sample that its worker process did not survive."""
     sample, need = item
     reason = "the worker process died of it: out of memory, or a crash in a library"
@@ -103,13 +106,22 @@ def embed(extractor: Extractor, measured: Sequence[Measured]) -> None:
 
 
 def check_rows(extractor: Extractor, rows: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """``rows`` if they keep the protocol: float32 (n, d) without inf; ValueError otherwise."""
+    """``rows`` if they keep the protocol: float32 (n, d) without inf, float16 numbers where these are promised.
+
+    Raises
+    ------
+    ValueError : they do not.
+    """
     names = extractor.feature_names()
     if rows.shape != (n, len(names)) or rows.dtype != np.float32:
         raise ValueError(f"returned {rows.dtype} {rows.shape}, promised float32 {(n, len(names))}")
     infinite = np.isinf(rows).any(axis=0)
     if infinite.any():
         raise ValueError(f"{names[int(infinite.argmax())]} is infinite")
+    with np.errstate(over="ignore"):  # what overflows is found unequal
+        is_kept = stored_as(extractor) is np.float32 or np.array_equal(rows, rows.astype(np.float16), equal_nan=True)
+    if not is_kept:
+        raise ValueError("returned numbers that float16 does not have, and promised none")
     return rows
 
 

@@ -14,6 +14,7 @@ from fusion.calibration import Calibration, Finish, fit_calibration, held_out
 from fusion.errors import UsageError
 from fusion.inputs import CellInputs
 from fusion.plugins import Classifier
+from fusion.streaming import BATCH, StoredRows
 
 if TYPE_CHECKING:
     from fusion.config import HarmoniseSettings
@@ -41,7 +42,7 @@ class FusedModel:
         return [str(label) for label in self.classifier.classes_]
 
     def predict_proba(
-        self, X: NDArray[np.float32] | CellInputs, sources: Sequence[str | None] = ()
+        self, X: NDArray[np.float32] | StoredRows | CellInputs, sources: Sequence[str | None] = ()
     ) -> NDArray[np.float64]:
         """float64 (n, classes) from raw features float32 (n, d), columns as fitted; with pictures where it takes them.
 
@@ -56,6 +57,10 @@ class FusedModel:
                 "this model judges pictures, and was given features alone",
                 do="Load it by fusion.pictured.load_model, and ask it through fusion evaluate or fusion predict.",
             )
+        if isinstance(X, StoredRows):
+            starts = range(0, len(X), BATCH)
+            parts = zip(starts, X.batches(), strict=True)
+            return np.concatenate([self.predict_proba(rows, sources[at : at + BATCH]) for at, rows in parts])
         if isinstance(X, CellInputs):
             proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
         else:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fusion.appearance import Appearance
 from fusion.cells import Cell
 from fusion.config import NormaliseSettings
-from fusion.datasets import Dataset
+from fusion.datasets import Dataset, as_columns
 from fusion.extraction import Progress, extract
 from fusion.normalisation import Normaliser
 from fusion.splits import Split
@@ -37,11 +37,12 @@ class Described:
 
     def adjusted(self, normaliser: Normaliser) -> Dataset:
         """The data set with an adjustment for every cell; what cannot be read is left as it is."""
-        samples = list(self.dataset.samples)
-        if len(self.at):
-            for at, adjustment in zip(self.at, normaliser.adjustments(self.looks), strict=True):
-                samples[at] = replace(samples[at], adjustment=adjustment)
-        return replace(self.dataset, samples=tuple(samples))
+        given = dict(zip(self.at.tolist(), normaliser.adjustments(self.looks), strict=True)) if len(self.at) else {}
+        samples = (
+            replace(sample, adjustment=given[at]) if at in given else sample
+            for at, sample in enumerate(self.dataset.samples)
+        )
+        return replace(self.dataset, samples=as_columns(samples))
 
 
 def describe(dataset: Dataset, store: FeatureStore, *, jobs: int, progress: Progress | None = None) -> Described:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from fusion import plugins
 from fusion.errors import UsageError
+from fusion.streaming import is_stored
 from fusion.table import FeatureTable
 
 
@@ -91,4 +93,5 @@ def regrouped(table: FeatureTable, blocks: Sequence[str]) -> FeatureTable:
     chosen = choose(blocks, table.columns)
     rows = [at[column] for columns in chosen.values() for column in columns]
     names = [f"{block}.{column.rpartition('.')[2]}" for block, columns in chosen.items() for column in columns]
-    return replace(table, X=np.ascontiguousarray(table.X[:, rows]), columns=tuple(names))
+    X: Any = table.X.pick(rows) if is_stored(table.X) else np.ascontiguousarray(table.X[:, rows])
+    return replace(table, X=X, columns=tuple(names))

@@ -64,12 +64,14 @@ def gather(
     jobs: int,
     progress: Progress | None,
     blocks: Sequence[str] = (),
+    stored: bool = False,
 ) -> Gathered:
     """Measure every cell and, for a classifier that takes pictures, look at it by the classifier's eye.
 
     Parameters
     ----------
     blocks : how the table's columns are grouped, see ``parts``; by default each extractor is a block.
+    stored : leave the features in the store, see ``streaming``; not for a classifier that takes pictures.
 
     Raises
     ------
@@ -80,7 +82,8 @@ def gather(
         if not extractors:
             raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
         extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
-        return Gathered(regrouped(extraction.table, blocks), None, extraction.faults)
+        table = extraction.stored if stored else extraction.table
+        return Gathered(regrouped(table, blocks), None, extraction.faults)
     if extractors:
         extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
         table, at, faults = regrouped(extraction.table, blocks), extraction.complete, extraction.faults

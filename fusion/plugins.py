@@ -32,6 +32,9 @@ class Extractor(Protocol):
 
     A frozen dataclass whose fields are plain values; every one of them changes the fingerprint, so what does not
     change the numbers (a device, a batch size) is kept out of them with ``field(metadata={"cosmetic": True})``.
+
+    A field ``half`` is optional: where it is true, every number that ``extract`` returns is a float16 one, and the
+    store keeps it as such.
     """
 
     #: The block's name, first part of every column: ``texture``.
@@ -165,6 +168,11 @@ def identity(extractor: Extractor) -> dict[str, Any]:
         return dict(own())
     fields = dataclasses.fields(extractor)  # type: ignore[arg-type]  # the protocol says dataclass; types cannot
     return {field.name: getattr(extractor, field.name) for field in fields if not field.metadata.get("cosmetic")}
+
+
+def stored_as(extractor: Extractor) -> type[np.floating[Any]]:
+    """What the store keeps an extractor's numbers as: float16 where it promises nothing finer, else float32."""
+    return np.float16 if getattr(extractor, "half", False) else np.float32
 
 
 def fingerprint(extractor: Extractor, preparation: str) -> str:

@@ -233,7 +233,7 @@ def _seen(dataset: Dataset, bundle: ModelBundle) -> list[int]:
 
 def _leakage(dataset: Dataset, seen: Sequence[int], config: EvaluateConfig) -> LeakageError:
     subjects = sorted({s for at in seen if (s := dataset.samples[at].subject) is not None})
-    names = [dataset.names[at] for at in seen[:3]]
+    names = [dataset.name_of(dataset.samples[at]) for at in seen[:3]]
     return LeakageError(
         f"{config.model} was trained on cells of this data set",
         found=f"{len(seen)} of {len(dataset)} pictures"

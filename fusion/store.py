@@ -5,18 +5,22 @@ by the checksum of its own bytes, so that a damaged one is known when it is open
 torn: the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the
 same cell written twice holds the same numbers, and the first one read wins.
 
-A shard has a row for each cell: its content key, its features (a fixed-size list of float32, memory-mapped when
-read), and why it has none (null where it has). Cells with features come first.
+A shard has a row for each cell: its content key, its features (a fixed-size list of float32, or of float16 where the
+extractor's numbers are such, memory-mapped when read), and why it has none (null where it has). Cells with features
+come first. Whatever a shard holds, rows are read as float32.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
+import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +29,14 @@ from numpy.typing import NDArray
 
 from fusion.errors import FusionError
 from fusion.files import checksum, file_checksum, write_atomically
+from fusion.keys import as_arrow, positions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _log = logging.getLogger("fusion")
+
+_Numbers = NDArray[np.float32] | NDArray[np.float16]
 
 #: Written into every shard; a reader leaves shards of another format alone.
 FORMAT = "fusion-shard-2"
@@ -61,47 +68,80 @@ class Shard:
     ----------
     names : the d feature names.
     about : what the writer told of the extractor: version, parameters and the like.
-    keys, values : the n measured cells, Arrow strings and float32 (n, d), both mapped from the file.
+    keys, values : the n measured cells, Arrow strings in memory, and float32 or float16 (n, d) mapped from the file.
     fault_keys, reasons : the cells that cannot be measured.
+    mapped : the file's bytes, as Arrow has mapped them.
     """
 
     path: Path
     names: list[str]
     about: dict[str, Any]
     keys: pa.StringArray
-    values: NDArray[np.float32]
+    values: _Numbers
     fault_keys: pa.StringArray
     reasons: pa.StringArray
+    mapped: pa.Buffer
+
+    def let_go(self) -> None:
+        """Count no page of the file as memory of this process, until it is read again: a large store would fill it."""
+        forget = _forgetting()
+        # A mapping begins with a page; should Arrow ever hand out a copy instead, it must not be emptied.
+        if forget is not None and self.mapped.size and self.mapped.address % mmap.PAGESIZE == 0:
+            forget(ctypes.c_void_p(self.mapped.address), ctypes.c_size_t(self.mapped.size), _DONTNEED)
+
+
+#: MADV_DONTNEED of Linux and macOS. Pages of a mapped file are read again from the file, whose bytes never change.
+_DONTNEED = 4
+
+
+@cache
+def _forgetting() -> Callable[..., int] | None:
+    """madvise(2), where there is one. Not by ``mmap``, which would hold a file open for each of thousands of shards."""
+    return getattr(ctypes.CDLL(None), "madvise", None) if os.name == "posix" else None
 
 
 class Block:
     """What the store held of one extractor version when it was opened.
 
-    A fixed view: whatever is written, merged or deleted meanwhile, the rows stay those they were.
+    A fixed view: whatever is written, merged or deleted meanwhile, the rows stay those they were. ``width`` is the
+    number of features.
     """
 
     def __init__(self, shards: Sequence[Shard], width: int) -> None:
         import pyarrow as pa
 
+        self._shards = list(shards)
         self._values = [shard.values for shard in shards]
         self._starts = np.cumsum([0, *(len(values) for values in self._values)])
-        self._width = width
+        self.width = width
         self._keys = pa.chunked_array([shard.keys for shard in shards], pa.string())
         self._fault_keys = pa.chunked_array([shard.fault_keys for shard in shards], pa.string())
         self._reasons = pa.chunked_array([shard.reasons for shard in shards], pa.string())
 
-    def find(self, keys: Sequence[str]) -> NDArray[np.intp]:
+    def find(self, keys: Sequence[str] | pa.ChunkedArray) -> NDArray[np.intp]:
         """Row number of every key, -1 for what has not been measured. The first of several rows counts."""
-        return _positions(keys, self._keys)
+        return positions(as_arrow(keys), self._keys)
 
-    def faults(self, keys: Sequence[str]) -> dict[str, str]:
+    def lacks(self, keys: Sequence[str] | pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Of which cells there are neither features nor a reason why there are none."""
+        wanted = as_arrow(keys)
+        return (self.find(wanted) < 0) & (positions(wanted, self._fault_keys) < 0)
+
+    def faults(self, keys: Sequence[str] | pa.ChunkedArray) -> dict[str, str]:
         """Key -> why that cell cannot be measured. A cell that has been measured after all may be among them."""
-        at = _positions(keys, self._fault_keys)
-        return {keys[i]: self._reasons[int(at[i])].as_py() for i in np.flatnonzero(at >= 0).tolist()}
+        wanted = as_arrow(keys)
+        at = positions(wanted, self._fault_keys)
+        hit = np.flatnonzero(at >= 0)
+        return dict(zip(wanted.take(hit).to_pylist(), self._reasons.take(at[hit]).to_pylist(), strict=True))
+
+    def let_go(self) -> None:
+        """Take no memory for what has been read so far; it can be read again."""
+        for shard in self._shards:
+            shard.let_go()
 
     def rows(self, at: NDArray[np.intp], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """float32 (len(at), d): the rows of these numbers, all of them >= 0; written into ``out`` where it is given."""
-        out = np.empty((len(at), self._width), np.float32) if out is None else out
+        out = np.empty((len(at), self.width), np.float32) if out is None else out
         shard_of = np.searchsorted(self._starts, at, side="right") - 1
         # Rows that lie side by side in one shard and are wanted side by side, as is the rule, are copied in one stroke.
         breaks = np.flatnonzero((np.diff(at) != 1) | (np.diff(shard_of) != 0)) + 1
@@ -138,6 +178,7 @@ class FeatureStore:
         rows: Mapping[str, NDArray[np.float32]],
         faults: Mapping[str, str] | None = None,
         about: Mapping[str, Any] | None = None,
+        kept_as: type[np.floating[Any]] = np.float32,
     ) -> None:
         """Add one shard.
 
@@ -147,6 +188,7 @@ class FeatureStore:
         rows : content key -> float32 (d,).
         faults : content key -> why that cell cannot be measured, so that it is not tried again.
         about : plain values that describe the extractor, for whoever looks at the store later.
+        kept_as : numpy.float32, or numpy.float16 for an extractor whose fingerprint says that its numbers are such.
 
         Raises
         ------
@@ -155,19 +197,24 @@ class FeatureStore:
         faults = faults or {}
         if not rows and not faults:
             return
-        values = np.stack(list(rows.values())) if rows else np.empty((0, len(names)), np.float32)
-        self.write_shard(extractor, fingerprint, names, (list(rows), values), dict(faults), about or {})
+        values = np.stack(list(rows.values())) if rows else np.empty((0, len(names)))
+        self.write_shard(
+            extractor, fingerprint, names, (list(rows), values.astype(kept_as, copy=False)), dict(faults), about or {}
+        )
 
     def write_shard(
         self,
         extractor: str,
         fingerprint: str,
         names: Sequence[str],
-        measured: tuple[Sequence[str], NDArray[np.float32]],
+        measured: tuple[Sequence[str], _Numbers],
         faults: Mapping[str, str],
         about: Mapping[str, Any],
     ) -> Path:
-        """``write`` for n keys and their float32 (n, d) as they are; the shard's path, durable when this returns."""
+        """``write`` for n keys and their float32 or float16 (n, d) as they are.
+
+        Returns the shard's path; the shard is durable then.
+        """
         facts = {"extractor": extractor, "fingerprint": fingerprint, "features": list(names), "about": dict(about)}
         content = _to_arrow(facts, *measured, faults)
         path = self.folder(extractor, fingerprint) / f"{checksum(content)}.arrow"
@@ -255,7 +302,8 @@ def open_shard(path: Path) -> Shard | None:
         raise ShardDamaged(path)
     # From here on the bytes are those that were written, and shards are never changed: what follows can be relied on.
     with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
+        mapped = source.read_buffer()
+    table = pa.ipc.open_file(mapped).read_all()
     metadata = table.schema.metadata or {}
     if metadata.get(b"format") != FORMAT.encode():
         return None
@@ -265,7 +313,12 @@ def open_shard(path: Path) -> Shard | None:
     count, names = int(metadata[b"measured"]), facts["features"]
     keys, features, reasons = (table[name].chunk(0) for name in ("key", "features", "fault"))
     values = features.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(names))
-    return Shard(path, names, facts["about"], keys[:count], values[:count], keys[count:], reasons[count:])
+    # Keys are looked up often, and would bring the pages around them into memory: six times as much as they are.
+    texts = (pa.concat_arrays([text, text[:0]]) for text in (keys[:count], keys[count:], reasons[count:]))
+    keys, fault_keys, reasons = texts
+    shard = Shard(path, names, facts["about"], keys, values[:count], fault_keys, reasons, mapped)
+    shard.let_go()
+    return shard
 
 
 def _open_or_vanished(path: Path) -> tuple[Shard | None, bool]:
@@ -281,24 +334,11 @@ def _open_or_vanished(path: Path) -> tuple[Shard | None, bool]:
     return None, False
 
 
-def _positions(keys: Sequence[str], among: pa.ChunkedArray) -> NDArray[np.intp]:
-    """Index of the first occurrence of every key, -1 where there is none."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not len(among) or not len(keys):
-        return np.full(len(keys), -1, np.intp)
-    found = pc.index_in(pa.array(keys, pa.string()), value_set=among)
-    return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.intp)
-
-
-def _to_arrow(
-    facts: Mapping[str, Any], keys: Sequence[str], values: NDArray[np.float32], faults: Mapping[str, str]
-) -> bytes:
+def _to_arrow(facts: Mapping[str, Any], keys: Sequence[str], values: _Numbers, faults: Mapping[str, str]) -> bytes:
     import pyarrow as pa
 
     width = len(facts["features"])
-    padded = np.concatenate([values, np.full((len(faults), width), np.nan, np.float32)])
+    padded = np.concatenate([values, np.full((len(faults), width), np.nan, values.dtype)])
     columns = {
         "key": pa.array([*keys, *faults], pa.string()),
         "features": pa.FixedSizeListArray.from_arrays(pa.array(padded.ravel()), width),

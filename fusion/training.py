@@ -42,9 +42,13 @@ from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.splits import Split
 from fusion.store import FeatureStore
+from fusion.streaming import is_stored, some
 from fusion.subjects import remembered
 from fusion.table import FeatureTable
 from fusion.tracking import open_tracker
+
+#: Cells that novelty and reference are learnt from where the features stay in the store.
+_USUAL = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
     _check_wishes(config, looker)
+    is_external = _is_external(config, classifier)
     extractors = others(extractors) if crossfit is not None else extractors
     learners = [*extractors, classifier, *([looker] if crossfit is not None else [])]
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
@@ -87,7 +92,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         normaliser = described.fit(config.normalise)
 
     def gathered(which: Dataset) -> Gathered:
-        return gather(which, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks)
+        return gather(
+            which, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks, stored=is_external
+        )
 
     with processes.first_alone(getattr(looker, "device", "auto")):
         found = gathered(dataset if described is None or normaliser is None else described.adjusted(normaliser))
@@ -161,7 +168,14 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         faults=found.faults,
         facts=facts(dataset, table, folds, "grouped"),
     )
-    shown = model.harmonised(table.X, table.sources)
+    # Of a table that may be larger than the memory, some cells tell what is usual.
+    usual = table
+    if is_stored(table.X):
+        drawn = some(table.X, _USUAL, config.seed)
+        usual = table.take(drawn)
+        if len(drawn) < len(table):
+            notes.append(f"What is usual, for novelty and explanations, is learnt from {len(drawn)} cells drawn.")
+    shown = model.harmonised(usual.X, usual.sources)
     bundle = ModelBundle(
         model=model,
         classifier=config.classifier,
@@ -179,12 +193,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         # Not by what a network sees in cells that it has learnt from: it sees new ones otherwise.
         novelty=learn_novelty(
             shown,
-            np.array(table.y),
-            table.groups,
+            np.array(usual.y),
+            usual.groups,
             {name: part for name, part in table.blocks.items() if crossfit is None or name != BLOCK},
             seed=config.seed,
         ),
-        reference=learn_reference(shown, table.y, model.classes) if table.columns else None,
+        reference=learn_reference(shown, usual.y, model.classes) if table.columns else None,
         normaliser=normaliser,
     )
     if not processes.is_first():  # it has what the first one writes
@@ -217,6 +231,24 @@ def _check_processes(config: TrainConfig, classifier: Classifier) -> None:
             found=f"{processes.count()} processes, started by torchrun",
             do="Take --classifier neural, or start fusion by itself.",
         )
+
+
+def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
+    """Whether the classifier keeps features out of memory; UsageError for what needs all of them in it."""
+    if not getattr(classifier, "external_memory", False):
+        return False
+    asked = {
+        "search": getattr(classifier, "search", False),
+        "calibrate or threshold": not config.finish.is_nothing,
+        "normalise": not config.normalise.is_nothing,
+        "harmonise": config.harmonise.method != "none",
+        "cnn-crossfit": config.cnn_crossfit,
+    }
+    if wanted := [name for name, is_asked in asked.items() if is_asked]:
+        raise UsageError(
+            "external_memory keeps the features out of memory, and this needs them in it", found=", ".join(wanted)
+        )
+    return True
 
 
 def _check_wishes(config: TrainConfig, looker: Any) -> None:
@@ -359,7 +391,11 @@ def score_fold(
         model = fit(table, fold.train, classifier, config)
         cut = math.nan if model.cut is None else model.cut
         sources = [table.sources[row] for row in fold.test]
-        return model.predict_proba(table.X[fold.test], sources), cut, dict(getattr(model.classifier, "chosen_", {}))
+        return (
+            model.predict_proba(_rows(table, fold.test), sources),
+            cut,
+            dict(getattr(model.classifier, "chosen_", {})),
+        )
 
 
 def fit(
@@ -381,7 +417,7 @@ def fit(
         if training is not None:
             return training.fit(table, rows, classifier, params, config.seed, part)
         return fit_model(
-            table.X[rows],
+            _rows(table, rows),
             np.array(table.y)[rows],
             table.groups[rows],
             table.blocks,
@@ -397,6 +433,11 @@ def fit(
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"classifier '{classifier}' cannot be trained as asked", found=reason) from error
+
+
+def _rows(table: FeatureTable, rows: NDArray[np.intp]) -> Any:
+    """Features of these cells, in the store still if they are there."""
+    return table.X.take(rows) if is_stored(table.X) else table.X[rows]
 
 
 def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:

@@ -23,7 +23,7 @@ from fusion.store import FEATURES, QUARANTINE, FeatureStore, Shard, ShardDamaged
 SHARD_BYTES = 16 << 20
 
 #: Shards below this are worth merging.
-_SMALL_BYTES = 8 << 20
+SMALL_BYTES = 8 << 20
 
 #: As many small shards as one extractor version may gather before an extraction merges them by itself: opening one
 #: costs about 0.2 ms, so that a run with nothing to do spends well under a second on them.
@@ -98,7 +98,7 @@ def compact(store: FeatureStore, extractor: str, fingerprint: str) -> tuple[int,
     StoreError : the merged shard cannot be written; nothing has been taken away then.
     """
     paths = store.shards(extractor, fingerprint)
-    small = [path for path in paths if _size(path) < _SMALL_BYTES]
+    small = [path for path in paths if _size(path) < SMALL_BYTES]
     for part in _portions(small):
         shards = [shard for path in part if (shard := _try_open(path)) is not None]
         by_names: dict[tuple[str, ...], list[Shard]] = {}
@@ -118,7 +118,7 @@ def compact_all(store: FeatureStore) -> tuple[int, int]:
 
 def tidy(store: FeatureStore, extractor: str, fingerprint: str) -> None:
     """Merge the small shards of one extractor version if they have become many."""
-    small = [path for path in store.shards(extractor, fingerprint) if _size(path) < _SMALL_BYTES]
+    small = [path for path in store.shards(extractor, fingerprint) if _size(path) < SMALL_BYTES]
     if len(small) > MANY:
         compact(store, extractor, fingerprint)
 

@@ -4,9 +4,39 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.shards import Plan, simulate
+from fusion.files import sha256
+from fusion.store import FeatureStore
+from fusion.upkeep import tidy
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_the_simulation_of_shards_counts_and_sizes_as_the_store_itself_does(tmp_path):
+    cells, features = 600, 200
+    plan = Plan(cells=cells, features=features, writers=1, rate=60, run=300, flush=1)
+    store, names = FeatureStore(tmp_path), [f"feature_{at:05}" for at in range(features)]
+    most = 0
+    for at in range(cells):
+        store.write("block", "version", names, {sha256(str(at).encode()): np.full(features, at, np.float32)})
+        most = max(most, len(store.shards("block", "version")))
+        if (at + 1) % plan.run == 0:
+            tidy(store, "block", "version")
+    found, shards = simulate(plan), store.shards("block", "version")
+    assert found.shards == len(shards) == 1
+    assert most <= found.most <= most + 1
+    assert found.size == pytest.approx(sum(path.stat().st_size for path in shards), rel=0.1)
+
+
+def test_a_simulated_store_has_the_shards_that_arithmetic_gives_it():
+    assert simulate(Plan(51_200, 1000, 1, 1000, 51_200)).shards == 100
+    assert simulate(Plan(51_200, 1000, 1, 1, 51_200, is_merged=False)).shards == 51_200 // 30 + 1  # one in 30 seconds
+    merged = simulate(Plan(1_000_000, 1000, 10, 50, 100_000))
+    assert 1_000_000 * 4000 / (16 << 20) < merged.shards < 2 * 1_000_000 * 4000 / (8 << 20)
+    assert merged.written > merged.size
 
 
 @pytest.mark.slow

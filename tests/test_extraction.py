@@ -15,7 +15,7 @@ from fusion.datasets import load_dataset, write_faults
 from fusion.errors import UsageError
 from fusion.extraction import extract
 from fusion.journal import Journal
-from fusion.store import FeatureStore
+from fusion.store import FeatureStore, open_shard
 from tests.conftest import paint, write_image
 
 measured: list[str] = []
@@ -51,6 +51,18 @@ class Network(Brightness):
 
     name: ClassVar[str] = "network"
     in_main_process: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Rounded(Brightness):
+    """One that promises float16 numbers, and may not keep its word."""
+
+    half: bool = True
+    keeps_its_word: bool = True
+
+    def extract(self, cells):
+        rows = super().extract(cells)
+        return rows.astype(np.float16).astype(np.float32) if self.half and self.keeps_its_word else rows
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +112,29 @@ def test_changed_parameters_compute_that_extractor_only(class_folders, store):
     found = run(class_folders, store, Brightness(gain=2.0), Network())
     assert set(measured) == {"brightness"}
     assert_array_equal(found.table.X[:, 0], 2 * found.table.X[:, 2])
+
+
+def test_float16_cells_are_stored_as_such_and_never_serve_a_float32_request(class_folders, store):
+    half = run(class_folders, store, Rounded(gain=1 / 3))
+    measured.clear()
+    whole = run(class_folders, store, Rounded(gain=1 / 3, half=False))
+    assert len(measured) == 6
+    assert {shard.values.dtype.name for shard in all_shards(store)} == {"float16", "float32"}
+    assert (half.table.X != whole.table.X).any()
+    assert_array_equal(half.table.X, whole.table.X.astype(np.float16))
+    measured.clear()
+    assert_array_equal(run(class_folders, store, Rounded(gain=1 / 3)).table.X, half.table.X)
+    assert measured == []
+
+
+def test_an_extractor_that_breaks_its_promise_of_float16_is_told(class_folders, store):
+    found = run(class_folders, store, Rounded(gain=1 / 3, keeps_its_word=False))
+    assert len(found) == 0
+    assert {"float16" in fault.reason for fault in found.faults} == {True}
+
+
+def all_shards(store):
+    return [open_shard(path) for path in store.root.rglob("features/*/*/*.arrow")]
 
 
 def test_a_moved_or_renamed_picture_is_known_again(class_folders, store):
@@ -255,14 +290,14 @@ def test_what_was_skipped_is_written_as_a_table(class_folders, store, tmp_path):
 
 def test_cells_are_written_every_so_many_and_every_so_often(class_folders, store, monkeypatch):
     monkeypatch.setattr("fusion.extraction._TASK", 1)
-    monkeypatch.setattr("fusion.extraction._FLUSH", 4)
+    monkeypatch.setattr("fusion.extraction.FLUSH", 4)
     writes = []
     original = FeatureStore.write
     monkeypatch.setattr(FeatureStore, "write", lambda *given: writes.append(len(given[4])) or original(*given))
     run(class_folders, store, Brightness())
     assert writes == [4, 2]
     writes.clear()
-    monkeypatch.setattr("fusion.extraction._FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("fusion.extraction.FLUSH_SECONDS", 0.0)
     run(class_folders, store, Brightness(gain=2.0))
     assert writes[:6] == [1] * 6
 

@@ -39,6 +39,31 @@ def test_rows_and_faults_come_back(store):
     assert faults == {"k3": "no cell"}
 
 
+def test_float16_numbers_take_half_the_room_and_come_back_as_float32_bit_for_bit(store):
+    names = [f"e{at}" for at in range(1000)]
+    rng = np.random.default_rng(0)
+    numbers = {f"k{at}": rng.normal(size=1000).astype(np.float16).astype(np.float32) for at in range(20)}
+    numbers["k3"][7] = np.nan
+    for fingerprint, kind in (("whole", np.float32), ("half", np.float16)):
+        store.write("cnn", fingerprint, names, numbers, {"bad": "no cell"}, kept_as=kind)
+        read, faults = store.read("cnn", fingerprint, [*numbers, "bad"], names)
+        assert faults == {"bad": "no cell"}
+        for key, row in numbers.items():
+            assert read[key].dtype == np.float32
+            assert_array_equal(read[key], row)
+    whole, half = (store.shards("cnn", fingerprint)[0].stat().st_size for fingerprint in ("whole", "half"))
+    assert whole - half == pytest.approx(21 * 1000 * 2, abs=128)  # the fault's row of nothing counts too
+
+
+def test_merging_leaves_float16_numbers_what_they_are(store):
+    for seed in range(3):
+        store.write("cnn", "half", NAMES, {f"k{seed}": np.full(3, 0.5 + seed, np.float32)}, kept_as=np.float16)
+    compact(store, "cnn", "half")
+    (shard,) = store.shards("cnn", "half")
+    assert open_shard(shard).values.dtype == np.float16
+    assert_array_equal(open_shard(shard).values[:, 0], [0.5, 1.5, 2.5])
+
+
 def test_another_fingerprint_or_other_names_are_another_feature(store):
     store.write("texture", "f1", NAMES, rows("k1"))
     assert store.read("texture", "f2", ["k1"], NAMES) == ({}, {})
@@ -195,6 +220,29 @@ def test_rows_are_mapped_from_the_file_and_outlive_it(store):
     assert str(shard) in Path("/proc/self/maps").read_text()
     shard.unlink()
     assert_array_equal(block.rows(block.find(["k2", "k1"])), np.stack([rows("k1", "k2")[key] for key in ("k2", "k1")]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells no resident size of files")
+def test_what_has_been_read_takes_no_memory_once_let_go_and_is_read_again(store):
+    def mapped():
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+        return int(line.split()[1]) << 10
+
+    X = np.random.default_rng(0).normal(size=(8000, 1000)).astype(np.float32)
+    names, keys = [f"f{at}" for at in range(1000)], [f"k{at}" for at in range(8000)]
+    store.write("wide", "f1", names, dict(zip(keys, X, strict=True)))
+    before, files = mapped(), len(list(Path("/proc/self/fd").iterdir()))
+    block = FeatureStore(store.root).open("wide", "f1", names)
+    assert (
+        len(list(Path("/proc/self/fd").iterdir())) == files
+    )  # thousands of shards are held, and a thousand files may be open
+    assert mapped() - before < X.nbytes / 4
+    at = block.find(keys)
+    assert_array_equal(block.rows(at), X)
+    assert mapped() - before > X.nbytes / 2
+    block.let_go()
+    assert mapped() - before < X.nbytes / 4
+    assert_array_equal(block.rows(at), X)
 
 
 def test_a_shard_is_checked_once_and_new_ones_are_seen(store, monkeypatch):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from extractors.embedding import Embedding, WeightsError, square
+from extractors.embedding import Embedding, WeightsError, as_half, square
 from fusion import plugins
 from fusion.cells import MARGIN, Cell, make_cell, read_cell
 from fusion.errors import UsageError
@@ -155,11 +155,28 @@ def test_a_pickled_extractor_carries_parameters_not_tensors(weights_file, cells)
     assert_array_equal(back.extract(cells), rows)
 
 
+def test_half_is_within_its_stated_precision(weights_file, cells):
+    whole, half = (Embedding(weights=str(weights_file), half=half).extract(cells) for half in (False, True))
+    assert half.dtype == np.float32
+    assert_array_equal(half, half.astype(np.float16))
+    assert (half != whole).any()
+    assert_allclose(half, whole, rtol=5e-4, atol=3e-8)
+
+
+def test_what_float16_cannot_hold_becomes_infinite_and_so_a_fault():
+    assert_array_equal(as_half(np.array([65504, 70000, -1e9], np.float32)), [65504, np.inf, -np.inf])
+
+
 # ---- identity --------------------------------------------------------------------------------------------------------
 
 
 def print_of(**parameters):
     return plugins.fingerprint(Embedding(**parameters), "1")
+
+
+def test_half_is_another_network_only_where_it_is_on(weights_file):
+    assert print_of(weights=str(weights_file), half=True) != print_of(weights=str(weights_file))
+    assert "half" not in Embedding(weights=str(weights_file)).identity()
 
 
 def test_a_moved_file_is_the_same_network_and_another_content_is_not(weights_file, tmp_path):

@@ -98,7 +98,7 @@ def interrupt(log, words, store, signals):
 
 
 # Many small shards, so that most kills meet a write.
-fusion.extraction._FLUSH = 4
+fusion.extraction.FLUSH = 4
 picture, *features = sys.argv[1:]
 one = cells.read_cell(Path(picture))
 for name in features:
