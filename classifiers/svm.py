@@ -76,9 +76,9 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         return self._calibrate(machine, rows[:, None], np.asarray(y), groups, distances.gamma("scale", rows))
 
     def predict_proba_distances(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """float64 (n, classes) for these rows of the distances that were fitted."""
+        """float64 (n, classes) for these rows, (n,) or (n, blocks), of the distances that were fitted."""
         check_is_fitted(self)
-        return self.model_.predict_proba(np.asarray(rows)[:, None])
+        return self.model_.predict_proba(rows if rows.ndim == 2 else rows[:, None])
 
     def _calibrate(
         self, machine: SVC | _MachineOnDistances, X: Any, y: Any, groups: ArrayLike | None, scale: float
@@ -145,7 +145,8 @@ class _MachineOnDistances(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: NDArray) -> NDArray[np.float64]:
-        return self.machine_.decision_function(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
+        rows = X[:, 0] if X.shape[1] == 1 else X
+        return self.machine_.decision_function(self.distances.kernel(self.gamma_, rows, self.rows_))
 
     def predict(self, X: NDArray) -> NDArray:
         return self.machine_.predict(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))

@@ -196,7 +196,9 @@ def compare(
     if len(table.blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
         findings["redundancy"] = redundancy(table)
     if len(table.blocks) > 1 and tuple(table.blocks) in sets:
-        findings["importance"] = importance(load, config.compare, classes, positive, config.bootstrap)
+        findings["importance"] = importance(
+            load, config.compare, classes, positive, config.bootstrap, memory=memory, progress=progress
+        )
     if config.search:
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:

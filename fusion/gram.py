@@ -68,14 +68,18 @@ class Distances:
         return 1 / (self.n_features * variance) if variance > 0 else 1.0
 
     def kernel(self, gamma: float, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> _Floats:
-        """float64 (rows, columns) of exp(-gamma x squared distance); ``columns`` are training rows."""
+        """float64 (rows, columns) of exp(-gamma x squared distance); ``columns`` are training rows.
+
+        ``rows`` is intp (n,), or (n, blocks): then a row is put together of blocks of other rows.
+        """
         whole = len(columns) == self.n_train and bool((columns == np.arange(self.n_train)).all())
         outcome = np.empty((len(rows), len(columns)))
         for start in range(0, len(rows), _CHUNK_ROWS):
-            chosen = rows[start : start + _CHUNK_ROWS]
-            total = self.parts[0][chosen] * (-gamma * self.factors[0])
-            for part, factor in zip(self.parts[1:], self.factors[1:], strict=True):
-                total += part[chosen] * (-gamma * factor)
+            some = rows[start : start + _CHUNK_ROWS]
+            chosen = some.T if some.ndim == 2 else [some] * len(self.parts)
+            total = self.parts[0][chosen[0]] * (-gamma * self.factors[0])
+            for part, factor, those in zip(self.parts[1:], self.factors[1:], chosen[1:], strict=True):
+                total += part[those] * (-gamma * factor)
             np.exp(total if whole else total[:, columns], out=outcome[start : start + _CHUNK_ROWS])
         return outcome
 
