@@ -14,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.scaled import scale_block
+
 _Floats = NDArray[np.float64]
 
 #: Rows of a kernel that are summed at a time: with some thousand columns they stay in the second-level cache.
@@ -141,11 +143,8 @@ def memory_needed(n_train: int, n_test: int, n_blocks: int) -> int:
 def _measure(
     X: NDArray[np.float32], name: str, train: NDArray[np.intp], test: NDArray[np.intp], layer: Mapping[str, Any]
 ) -> _BlockDistances:
-    from fusion.layer import FusionLayer
-
-    scaler = FusionLayer(blocks={name: list(range(X.shape[1]))}, **{**layer, "weights": "none"})
-    learnt = scaler.fit_transform(X[train])
-    rows = np.vstack([learnt, scaler.transform(X[test])])
+    block = scale_block(X, name, train, test, layer)
+    learnt, rows = block.train, np.vstack([block.train, block.test])
     squares = np.einsum("ij,ij->i", rows, rows)
     squared = rows @ learnt.T
     squared *= -2
@@ -155,4 +154,4 @@ def _measure(
     # from itself.
     np.maximum(squared, 0, out=squared)
     squared[np.arange(len(train)), np.arange(len(train))] = 0
-    return _BlockDistances(squared, rows.sum(axis=1), squares, learnt.var(axis=0))
+    return _BlockDistances(squared, rows.sum(axis=1), squares, block.variances)

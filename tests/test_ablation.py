@@ -71,7 +71,7 @@ def test_shared_distances_give_the_result_of_plain_fits(tmp_path, monkeypatch):
     machine = fitting.gram.SharedDistances
     monkeypatch.setattr(fitting.gram, "SharedDistances", lambda *given: calls.append(1) or machine(*given))
     shared = run(table, config(tmp_path / "shared"))
-    assert len(calls) == 5  # one a fold, for all subsets
+    assert len(calls) == 2 * 5  # one a fold, for all subsets, and one to ask what models of all blocks rely on
     for a, b in zip(plain.scores, shared.scores, strict=True):
         assert (a.features, a.classifier) == (b.features, b.classifier)
         assert_allclose(a.proba, b.proba, atol=2e-3)
