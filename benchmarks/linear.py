@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -88,12 +89,12 @@ def _in_the_dual(train: _Floats, test: _Floats, y: NDArray[np.intp]) -> _Floats:
     def loss(point: _Floats) -> tuple[float, _Floats]:
         products = train @ point[:-1]
         margin = sign * (products + point[-1])
-        slope = -C * sign / (1 + np.exp(margin))
+        slope = -C * sign * expit(-margin)
         value = C * np.logaddexp(0, -margin).sum() + 0.5 * point[:-1] @ products
         return value, np.append(products + train @ slope, slope.sum())
 
     point = minimize(loss, np.zeros(len(y) + 1), jac=True, method="L-BFGS-B").x
-    return 1 / (1 + np.exp(-(test @ point[:-1] + point[-1])))
+    return expit(test @ point[:-1] + point[-1])
 
 
 def main() -> None:

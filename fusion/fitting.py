@@ -124,8 +124,9 @@ def shares_scaling(classifier: str, load: Workload) -> bool:
 
 
 def can_share(classifier: str, config: FitSettings) -> bool:
-    """Whether the classifier can be fitted on distances."""
-    return hasattr(build_seeded(classifier, config.params(classifier), config.seed), "fit_distances")
+    """Whether the classifier can be fitted on distances; one that goes by landmarks has no use for all of them."""
+    built = build_seeded(classifier, config.params(classifier), config.seed)
+    return hasattr(built, "fit_distances") and not getattr(built, "landmarks", 0)
 
 
 def without_room(classifiers: Sequence[str], load: Workload, memory: float) -> list[str]:

@@ -45,6 +45,7 @@ from fusion.store import FeatureStore
 from fusion.subjects import remembered
 from fusion.table import FeatureTable
 from fusion.tracking import open_tracker
+from fusion.tuning import check_optuna
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     """
     check_writable(config.output)
     Finish(config.calibrate, config.threshold)  # refuses a threshold that is none before anything is read
+    if config.trials:
+        check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     classifier = build(config.classifier, config.params(config.classifier))
     if processes.count() > 1:
