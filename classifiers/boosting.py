@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,9 +19,19 @@ from classifiers.trees import check_trees
 from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import BundleError
 from fusion.onnx_graph import Graph
+from fusion.tuning import Span, tune
 
 #: Of the search: folds, trees at most, and trees without a better log loss after which no more are grown.
 _SEARCH_FOLDS, _MOST_TREES, _PATIENCE = 3, 1000, 30
+
+#: Where trials look.
+_SPANS = {
+    "max_depth": Span(2, 8, log=False, whole=True),
+    "learning_rate": Span(0.02, 0.3),
+    "colsample_bytree": Span(0.1, 1.0),
+    "min_child_weight": Span(0.5, 20),
+    "reg_lambda": Span(0.1, 30),
+}
 
 
 class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
@@ -42,6 +52,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     external_memory : keep neither features nor bins in memory, but read them batch by batch (8,192 cells), the bins
         from the folder for temporary files: for tables that are larger than the memory. The trees are those grown in
         memory wherever XGBoost's sketch of the columns is the same, as in all trials. Not together with ``search``.
+    trials : of the search, by optuna, over depth, rate, share of columns, smallest leaf and penalty; 0 tries the six.
     n_jobs : threads; 1, since comparisons run side by side.
     random_state : seed of the samples of rows and columns.
     """
@@ -60,6 +71,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         max_bin: int = 64,
         search: bool = False,
         external_memory: bool = False,
+        trials: int = 0,
         n_jobs: int = 1,
         random_state: int | None = 0,
     ) -> None:
@@ -73,6 +85,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.max_bin = max_bin
         self.search = search
         self.external_memory = external_memory
+        self.trials = trials
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -130,17 +143,26 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         folds = inner_folds(codes, groups, _SEARCH_FOLDS, self.random_state)
         data = xgboost.DMatrix(X, label=codes, weight=balanced_weights(codes), nthread=self.n_jobs)
         metric = "logloss" if len(self.classes_) == 2 else "mlogloss"
-        tried = []
-        for depth in (2, 4, 6):
-            for rate in (0.05, 0.15):
-                settings = {**self._settings(), "max_depth": depth, "learning_rate": rate, "eval_metric": metric}
-                history: Any = xgboost.cv(
-                    settings, data, num_boost_round=_MOST_TREES, folds=folds,
-                    early_stopping_rounds=_PATIENCE, as_pandas=False,
-                )  # fmt: skip
-                losses = history[f"test-{metric}-mean"]
-                tried.append((losses[-1], {"max_depth": depth, "learning_rate": rate, "n_estimators": len(losses)}))
-        return min(tried, key=lambda one: one[0])[1]
+
+        trees: dict[tuple[tuple[str, Any], ...], int] = {}
+
+        def loss(values: Mapping[str, Any]) -> float:
+            """On held-out groups, with as many trees as are best."""
+            settings = {**self._settings(), **values, "eval_metric": metric}
+            history: Any = xgboost.cv(
+                settings, data, num_boost_round=_MOST_TREES, folds=folds,
+                early_stopping_rounds=_PATIENCE, as_pandas=False,
+            )  # fmt: skip
+            losses = history[f"test-{metric}-mean"]
+            trees[tuple(values.items())] = len(losses)
+            return losses[-1]
+
+        if self.trials:
+            chosen = tune(lambda values: -loss(values), _SPANS, self.trials, self.random_state)
+        else:
+            grid = [{"max_depth": depth, "learning_rate": rate} for depth in (2, 4, 6) for rate in (0.05, 0.15)]
+            chosen = min(grid, key=loss)
+        return {**chosen, "n_estimators": trees[tuple(chosen.items())]}
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """float64 (n, classes), at equal class shares."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.machines import LandmarkMachine
 from fusion.onnx_graph import ML_DOMAIN, Graph
 
 
@@ -24,9 +25,14 @@ def logistic(graph: Graph, rows: str, model: Any) -> str:
 
 
 def machine(graph: Graph, rows: str, model: Any) -> str:
-    """float64 (n, K) of a ``CalibratedClassifierCV`` around one ``SVC`` with an RBF kernel, calibrated by sigmoids."""
+    """float64 (n, K) of a ``CalibratedClassifierCV`` around one RBF machine, calibrated by sigmoids."""
     (fitted,) = model.calibrated_classifiers_
-    scores = _decide(graph, _kernel(graph, rows, fitted.estimator), fitted.estimator)
+    kernel = _kernel(graph, rows, fitted.estimator)
+    if isinstance(fitted.estimator, LandmarkMachine):
+        weighted = graph.add("MatMul", kernel, fitted.estimator.weights_)
+        scores = graph.add("Add", weighted, fitted.estimator.intercept_)
+    else:
+        scores = _decide(graph, kernel, fitted.estimator)
     a = np.array([sigmoid.a_ for sigmoid in fitted.calibrators], np.float64)
     b = np.array([sigmoid.b_ for sigmoid in fitted.calibrators], np.float64)
     proba = graph.add("Sigmoid", graph.add("Neg", graph.add("Add", graph.add("Mul", scores, a), b)))

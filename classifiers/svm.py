@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classifiers.machines import LandmarkMachine, QuickMachine, rbf_machine
+from classifiers.searches import best_of
 from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import load_sklearn, save_sklearn
 from fusion.gram import Distances
 from fusion.onnx_graph import Graph
+from fusion.tuning import Span
 
 
 class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
@@ -34,7 +36,10 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
     calibration_folds : folds for the sigmoid, fewer where a class has fewer groups.
     search : choose C of 1, 10, 100 and gamma of 0.3, 1 and 3 times 1 / (features x variance) by balanced accuracy on
         the same folds; what was chosen is ``chosen_``. ``C`` and ``gamma`` then play no part.
-    random_state : seed of the folds.
+    trials : of the search, by optuna, C of 0.1 to 1000 and gamma of a tenth to ten times the usual; 0 tries the grid.
+    landmarks : 0 fits the exact machine; else an approximate one by so many training cells, for tables that the exact
+        one takes hours for: see ``machines.LandmarkMachine``.
+    random_state : seed of the folds, and of the choice of landmarks.
     """
 
     prepares: ClassVar[str] = "standard"
@@ -45,12 +50,16 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         gamma: float | str = "scale",
         calibration_folds: int = 5,
         search: bool = False,
+        trials: int = 0,
+        landmarks: int = 0,
         random_state: int | None = 0,
     ) -> None:
         self.C = C
         self.gamma = gamma
         self.calibration_folds = calibration_folds
         self.search = search
+        self.trials = trials
+        self.landmarks = landmarks
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
@@ -63,7 +72,11 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         rows, labels = validate_data(self, X, y, dtype=np.float64)
         variance = float(rows.var())
         scale = 1 / (rows.shape[1] * variance) if variance > 0 else 1.0
-        return self._calibrate(SVC(C=self.C, gamma=self.gamma), rows, labels, groups, scale)
+        if self.landmarks:
+            machine: Any = LandmarkMachine(self.C, self.gamma, self.landmarks, self.random_state)
+        else:
+            machine = rbf_machine(self.C, self.gamma, rows)
+        return self._calibrate(machine, rows, labels, groups, scale)
 
     def fit_distances(self, distances: Distances, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit on the training rows of ``distances`` and n labels, as ``fit`` does on the features they came from.
@@ -76,13 +89,11 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         return self._calibrate(machine, rows[:, None], np.asarray(y), groups, distances.gamma("scale", rows))
 
     def predict_proba_distances(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """float64 (n, classes) for these rows of the distances that were fitted."""
+        """float64 (n, classes) for these rows, (n,) or (n, blocks), of the distances that were fitted."""
         check_is_fitted(self)
-        return self.model_.predict_proba(np.asarray(rows)[:, None])
+        return self.model_.predict_proba(rows if rows.ndim == 2 else rows[:, None])
 
-    def _calibrate(
-        self, machine: SVC | _MachineOnDistances, X: Any, y: Any, groups: ArrayLike | None, scale: float
-    ) -> Self:
+    def _calibrate(self, machine: Any, X: Any, y: Any, groups: ArrayLike | None, scale: float) -> Self:
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -92,13 +103,20 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         if self.search:
             # In this order, so that of equally good ones the smoothest is taken.
             grid = {"C": [1.0, 10.0, 100.0], "gamma": [0.3 * scale, scale, 3 * scale]}
-            tried = GridSearchCV(machine, grid, scoring="balanced_accuracy", cv=folds, refit=False)
-            tried.fit(X, codes, sample_weight=balanced_weights(codes))
-            self.chosen_ = {name: float(value) for name, value in tried.best_params_.items()}
+            spans = {"C": Span(0.1, 1000), "gamma": Span(0.1 * scale, 10 * scale)}
+            chosen = best_of(
+                machine, X, codes, folds, "balanced_accuracy",
+                grid=grid, spans=spans, trials=self.trials, seed=self.random_state,
+            )  # fmt: skip
+            self.chosen_ = {name: float(value) for name, value in chosen.items()}
             machine.set_params(**self.chosen_)
         self.model_ = CalibratedClassifierCV(machine, method="sigmoid", ensemble=False, cv=folds)
         self.model_.fit(X, codes, sample_weight=balanced_weights(codes))
         self.model_.cv = None  # the folds have served; they would only be stored
+        if isinstance(machine, QuickMachine):
+            (fitted,) = self.model_.calibrated_classifiers_
+            fitted.estimator = fitted.estimator.plain()
+            self.model_.estimator = SVC(C=self.C, gamma=self.gamma)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -145,7 +163,8 @@ class _MachineOnDistances(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: NDArray) -> NDArray[np.float64]:
-        return self.machine_.decision_function(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
+        rows = X[:, 0] if X.shape[1] == 1 else X
+        return self.machine_.decision_function(self.distances.kernel(self.gamma_, rows, self.rows_))
 
     def predict(self, X: NDArray) -> NDArray:
         return self.machine_.predict(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
@@ -154,6 +173,7 @@ class _MachineOnDistances(ClassifierMixin, BaseEstimator):
 #: What a fitted SupportVectorClassifier is made of beyond what skops trusts by itself.
 _STORED_TYPES = (
     "classifiers.svm.SupportVectorClassifier",
+    "classifiers.machines.LandmarkMachine",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
 )

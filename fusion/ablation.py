@@ -44,9 +44,13 @@ from fusion.training import (
     load_labelled,
     refuse_steps,
 )
+from fusion.tuning import check_optuna
 
 #: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
+
+#: Training cells that approximate machines go by: eigenvectors of 2,000 take seconds, and a subject has 150 cells.
+_LANDMARKS = 2000
 
 _CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
 
@@ -90,6 +94,8 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     # What cannot be asked is refused before anything is read.
     feature_sets(config.blocks, config.subsets, config.seed)
     Finish(config.calibrate, config.threshold)
+    if config.trials:
+        check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     dataset = load_labelled(config, progress)
     extractors = build_extractors(config)
@@ -130,6 +136,7 @@ def compare(
     normalised: Sequence[NDArray[np.float32]] = (),
 ) -> Result:
     """Fit and judge everything; writes nothing but what a run that is killed can go on from."""
+    config, approximate = _by_landmarks(config, plan)
     classes = sorted({str(label) for label in table.y})
     splits = tuple(split for _, split in plan.splits)
     embedded: tuple[NDArray[np.float32], ...] = tuple(normalised)
@@ -182,7 +189,7 @@ def compare(
         scores=scores,
         figures=tuple(figures for figures, _ in judged),
         config=write_config(config),
-        stamps=tuple(_stamps(table, plan, config)),
+        stamps=(*_stamps(table, plan, config), *approximate),
         notes=(
             *plan.notes,
             *([CROSSFITTED] if sight is not None else []),
@@ -196,8 +203,10 @@ def compare(
     if len(table.blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
         findings["redundancy"] = redundancy(table)
     if len(table.blocks) > 1 and tuple(table.blocks) in sets:
-        findings["importance"] = importance(load, config.compare, classes, positive, config.bootstrap)
-    if config.search:
+        findings["importance"] = importance(
+            load, config.compare, classes, positive, config.bootstrap, memory=memory, progress=progress
+        )
+    if config.search or config.trials:
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:
         findings["paired"] = against_best(result, plan)
@@ -292,6 +301,24 @@ def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progre
     return replace(result, findings={**result.findings, "leak": optimism(result, leaky)})
 
 
+def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[str]]:
+    """The configuration with landmarks for classifiers that take them, where training parts are too large for exact
+    machines, and a stamp for each of these; parameters that are given stay."""
+    largest = max(len(split.train) for _, split in plan.splits)
+    changed = {
+        name: {"landmarks": _LANDMARKS, **config.classifiers.get(name, {})}
+        for name in config.compare
+        if largest > config.exact_up_to and "landmarks" in plugins.parameters(plugins.CLASSIFIERS, name)
+    }
+    stamps = [
+        f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "
+        f"{config.exact_up_to} cells"
+        for name, params in changed.items()
+        if params["landmarks"]
+    ]
+    return config.model_copy(update={"classifiers": {**config.classifiers, **changed}}), stamps
+
+
 def _checkpoint(
     table: FeatureTable, plan: Plan, config: AblateConfig, embedded: Sequence[NDArray[np.float32]]
 ) -> Checkpoint:
@@ -301,7 +328,7 @@ def _checkpoint(
         "y": table.y,
         "classifiers": config.classifiers,
         "layer": config.layer,
-        "search": config.search,
+        "search": [config.search, config.trials],
         "finish": [config.calibrate, config.threshold, config.positive],
         **({} if config.harmonise.method == "none" else {"harmonise": [config.harmonise.model_dump(), table.sources]}),
         "seed": config.seed,

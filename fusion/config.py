@@ -122,6 +122,9 @@ class FitSettings(_Settings):
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
+    trials: int = Field(
+        0, ge=0, le=10_000, description="search by so many trials of optuna (an extra); 0 is by a small grid"
+    )
     calibrate: Literal["none", "temperature", "isotonic"] = Field(
         "none", description="make probabilities mean what they say, by held-out scores of the training part"
     )
@@ -133,7 +136,9 @@ class FitSettings(_Settings):
 
     def params(self, classifier: str) -> dict[str, Any]:
         """The parameters of a classifier by name."""
-        return {**({"search": True} if self.search else {}), **self.classifiers.get(classifier, {})}
+        searched = {"search": True} if self.search or self.trials else {}
+        tried = {"trials": self.trials} if self.trials else {}
+        return {**searched, **tried, **self.classifiers.get(classifier, {})}
 
     @property
     def finish(self) -> Finish:
@@ -256,6 +261,10 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
+    # Above, distances of one block are 3 GB, and an exact machine of a thousand columns takes a quarter of an hour.
+    exact_up_to: int = Field(
+        20_000, ge=0, description="training cells above which machines go by landmarks (Nystroem), stamped approximate"
+    )
     output: Path = Field(description="folder of the result")
 
     @property

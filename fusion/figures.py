@@ -128,8 +128,8 @@ def difference_matrix(result: Result) -> Figure | None:
     axes.set_yticks(range(len(entries)), names)
     axes.set(xlim=(0.5, len(entries) - 0.5), ylim=(len(entries) - 0.5, -0.5))
     axes.set_xlabel(
-        f"balanced accuracy: the row's minus the column's; bold: 95% interval by {result.unit}\nleaves 0 out, "
-        "without correction for the number of pairs"
+        "balanced accuracy: the row's minus the column's\n"
+        f"bold: 95% interval by {result.unit} leaves 0 out\n(not corrected for the number of pairs)"
     )
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

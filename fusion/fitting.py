@@ -15,6 +15,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.config import FitSettings
 from fusion.errors import UsageError
 from fusion.model import build_seeded
+from fusion.scaled import ScaledBlocks
 from fusion.splits import Split
 from fusion.table import FeatureTable
 from fusion.training import score_fold
@@ -90,7 +91,15 @@ def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -
     at_once = max(1, int(memory // _bytes_a_worker(load)))
     yield from _parallel(_on_shared_distances, list(together.values()), load, jobs, at_once)
     shared = set(sharing)
-    alone = [[fit] for fit in waiting if fit not in shared]
+    scales = {name: shares_scaling(name, load) for name in {fit.classifier for fit in waiting}}
+    scaled: dict[tuple[str, int], list[Fit]] = {}
+    alone = []
+    for fit in waiting:
+        if fit not in shared and scales[fit.classifier]:
+            scaled.setdefault((fit.classifier, fit.split), []).append(fit)
+        elif fit not in shared:
+            alone.append([fit])
+    yield from _parallel(_on_scaled_blocks, list(scaled.values()), load, jobs, len(scaled))
     yield from _parallel(_alone, alone, load, jobs, len(alone))
 
 
@@ -105,9 +114,19 @@ def shares_distances(classifier: str, load: Workload, memory: float) -> bool:
     return pays and can_share(classifier, load.config) and _bytes_a_worker(load) <= memory
 
 
+def shares_scaling(classifier: str, load: Workload) -> bool:
+    """Whether fits of this classifier in one split are made on blocks that are scaled once."""
+    if not load.config.finish.is_nothing or load.config.harmonise.method != "none":
+        return False
+    if can_share(classifier, load.config) and len(load.table) >= _WORTH_SHARING:
+        return False  # a machine of so many cells takes longer than scaling, and is better fitted beside others
+    return build_seeded(classifier, load.config.params(classifier), load.config.seed).prepares == "standard"
+
+
 def can_share(classifier: str, config: FitSettings) -> bool:
-    """Whether the classifier can be fitted on distances."""
-    return hasattr(build_seeded(classifier, config.params(classifier), config.seed), "fit_distances")
+    """Whether the classifier can be fitted on distances; one that goes by landmarks has no use for all of them."""
+    built = build_seeded(classifier, config.params(classifier), config.seed)
+    return hasattr(built, "fit_distances") and not getattr(built, "landmarks", 0)
 
 
 def without_room(classifiers: Sequence[str], load: Workload, memory: float) -> list[str]:
@@ -161,26 +180,56 @@ def _alone(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
         yield _kept(fit, load, *score_fold(table, split, fit.classifier, load.config))
 
 
+def _on_scaled_blocks(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
+    """Fit a batch of one classifier in one split."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # as in score_fold: the same sums on any machine
+        split, config = load.splits[batch[0].split], load.config
+        labels, groups = np.array(load.table.y)[split.train], load.table.groups[split.train]
+        try:
+            scaled = ScaledBlocks(*_measured(batch, load))
+            for fit in batch:
+                train, test = scaled.of(fit.blocks)
+                predictor: Any = build_seeded(fit.classifier, config.params(fit.classifier), config.seed)
+                proba = predictor.fit(train, labels, groups).predict_proba(test)
+                yield _kept(fit, load, proba, math.nan, dict(getattr(predictor, "chosen_", {})))
+        except (ValueError, TypeError) as error:
+            raise _refused(batch[0], error) from error
+
+
+def _measured(
+    batch: Sequence[Fit], load: Workload
+) -> tuple[NDArray[np.float32], dict[str, slice], NDArray[np.intp], NDArray[np.intp], dict[str, Any]]:
+    """What a batch of one split shares: features, the blocks that it needs, both parts, and the layer's parameters."""
+    split = load.splits[batch[0].split]
+    needed = {name for fit in batch for name in fit.blocks}
+    blocks = {name: part for name, part in load.table.blocks.items() if name in needed}
+    layer = {"random_state": load.config.seed, **load.config.layer}
+    return load.table_of(batch[0].split).X, blocks, split.train, split.test, layer
+
+
+def _refused(fit: Fit, error: Exception) -> UsageError:
+    reason = " ".join(str(error).split())
+    return UsageError(f"classifier '{fit.classifier}' cannot be trained as asked", found=reason)
+
+
 def _on_shared_distances(batch: Sequence[Fit], load: Workload) -> Iterator[_Fitted]:
     """Fit a batch of one classifier in one split."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # as in score_fold: the same sums on any machine
         split, config = load.splits[batch[0].split], load.config
-        layer = {"random_state": config.seed, **config.layer}
-        needed = {name for fit in batch for name in fit.blocks}
-        blocks = {name: part for name, part in load.table.blocks.items() if name in needed}
         labels, groups = np.array(load.table.y)[split.train], load.table.groups[split.train]
         try:
-            shared = gram.SharedDistances(load.table_of(batch[0].split).X, blocks, split.train, split.test, layer)
+            shared = gram.SharedDistances(*_measured(batch, load))
             for fit in batch:
                 machine: Any = build_seeded(fit.classifier, config.params(fit.classifier), config.seed)
                 machine.fit_distances(shared.of(fit.blocks), labels, groups)
                 proba = machine.predict_proba_distances(shared.test_rows)
                 yield _kept(fit, load, proba, math.nan, dict(getattr(machine, "chosen_", {})))
         except (ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(f"classifier '{batch[0].classifier}' cannot be trained as asked", found=reason) from error
+            raise _refused(batch[0], error) from error
 
 
 def _kept(fit: Fit, load: Workload, proba: NDArray[np.float64], cut: float, chosen: dict[str, float]) -> _Fitted:

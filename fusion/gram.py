@@ -14,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.scaled import scale_block
+
 _Floats = NDArray[np.float64]
 
 #: Rows of a kernel that are summed at a time: with some thousand columns they stay in the second-level cache.
@@ -68,14 +70,18 @@ class Distances:
         return 1 / (self.n_features * variance) if variance > 0 else 1.0
 
     def kernel(self, gamma: float, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> _Floats:
-        """float64 (rows, columns) of exp(-gamma x squared distance); ``columns`` are training rows."""
+        """float64 (rows, columns) of exp(-gamma x squared distance); ``columns`` are training rows.
+
+        ``rows`` is intp (n,), or (n, blocks): then a row is put together of blocks of other rows.
+        """
         whole = len(columns) == self.n_train and bool((columns == np.arange(self.n_train)).all())
         outcome = np.empty((len(rows), len(columns)))
         for start in range(0, len(rows), _CHUNK_ROWS):
-            chosen = rows[start : start + _CHUNK_ROWS]
-            total = self.parts[0][chosen] * (-gamma * self.factors[0])
-            for part, factor in zip(self.parts[1:], self.factors[1:], strict=True):
-                total += part[chosen] * (-gamma * factor)
+            some = rows[start : start + _CHUNK_ROWS]
+            chosen = some.T if some.ndim == 2 else [some] * len(self.parts)
+            total = self.parts[0][chosen[0]] * (-gamma * self.factors[0])
+            for part, factor, those in zip(self.parts[1:], self.factors[1:], chosen[1:], strict=True):
+                total += part[those] * (-gamma * factor)
             np.exp(total if whole else total[:, columns], out=outcome[start : start + _CHUNK_ROWS])
         return outcome
 
@@ -137,11 +143,8 @@ def memory_needed(n_train: int, n_test: int, n_blocks: int) -> int:
 def _measure(
     X: NDArray[np.float32], name: str, train: NDArray[np.intp], test: NDArray[np.intp], layer: Mapping[str, Any]
 ) -> _BlockDistances:
-    from fusion.layer import FusionLayer
-
-    scaler = FusionLayer(blocks={name: list(range(X.shape[1]))}, **{**layer, "weights": "none"})
-    learnt = scaler.fit_transform(X[train])
-    rows = np.vstack([learnt, scaler.transform(X[test])])
+    block = scale_block(X, name, train, test, layer)
+    learnt, rows = block.train, np.vstack([block.train, block.test])
     squares = np.einsum("ij,ij->i", rows, rows)
     squared = rows @ learnt.T
     squared *= -2
@@ -151,4 +154,4 @@ def _measure(
     # from itself.
     np.maximum(squared, 0, out=squared)
     squared[np.arange(len(train)), np.arange(len(train))] = 0
-    return _BlockDistances(squared, rows.sum(axis=1), squares, learnt.var(axis=0))
+    return _BlockDistances(squared, rows.sum(axis=1), squares, block.variances)

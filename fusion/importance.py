@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import metrics
-from fusion.fitting import Workload
+from fusion import gram, metrics
+from fusion.extraction import Progress
+from fusion.fitting import Workload, shares_distances
 from fusion.intervals import can_be_drawn, draw_groups, percentile
-from fusion.model import FusedModel
 from fusion.splits import Split
 from fusion.table import FeatureTable
 
@@ -27,8 +27,20 @@ _EXCHANGES = 3
 _TOP = 5
 
 
+#: Asked for cells of a test part: float64 (n, classes) where a block (its number, None for no block) has the values
+#: of training rows, counted within the training part.
+_Ask = Callable[[int | None, NDArray[np.intp]], _Floats]
+
+
 def importance(
-    load: Workload, classifiers: Sequence[str], classes: Sequence[str], positive: str | None, n_boot: int
+    load: Workload,
+    classifiers: Sequence[str],
+    classes: Sequence[str],
+    positive: str | None,
+    n_boot: int,
+    *,
+    memory: float = 0.0,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """What models of all blocks rely on, a row a classifier, from cells that they have not learnt from.
 
@@ -43,6 +55,7 @@ def importance(
     ----------
     load : table and splits; at most ten of the splits are used, spread over all.
     n_boot : draws of groups, for percentile intervals.
+    memory : bytes that shared distances may hold; see ``fitting.shares_distances``.
 
     Returns
     -------
@@ -52,40 +65,72 @@ def importance(
     """
     from threadpoolctl import threadpool_limits
 
+    chosen = np.unique(np.linspace(0, len(load.splits) - 1, _SPLITS).round().astype(int)).tolist()
+    column = None if positive is None else list(classes).index(positive)
     rows = []
     with threadpool_limits(1):  # the same sums on any machine
-        for name in classifiers:
-            rows.append({"classifier": name, **_of_classifier(load, name, classes, positive, n_boot)})
+        for number, name in enumerate(classifiers):
+            shares = shares_distances(name, load, memory)
+            rng = np.random.default_rng(load.config.seed)
+            lost: list[_Floats] = []
+            shap = np.zeros(len(load.table.columns))
+            for done, at in enumerate(chosen, start=1):
+                table, split = load.table_of(at), load.splits[at]
+                ask, cut, found = (_on_distances if shares else _on_columns)(load, table, split, name)
+                lost.append(_lost(ask, cut, table, split, classes, column, rng))
+                shap += found
+                if progress is not None:
+                    progress("asking", number * len(chosen) + done, len(classifiers) * len(chosen), 0)
+            asked = np.concatenate([load.splits[at].test for at in chosen])
+            blocks = _judged(np.concatenate(lost), load.table, asked, classes, n_boot, load.config.seed)
+            row: dict[str, Any] = {"classifier": name, "cells": len(np.unique(asked)), "blocks": blocks}
+            rows.append({**row, "features": _top(shap, load.table)} if shap.any() else row)
     return rows
 
 
-def _of_classifier(
-    load: Workload, name: str, classes: Sequence[str], positive: str | None, n_boot: int
-) -> dict[str, Any]:
+def _on_columns(load: Workload, table: FeatureTable, split: Split, name: str) -> tuple[_Ask, float | None, _Floats]:
+    """How a model is asked, its threshold, and float64 (d,) the mean absolute SHAP value of each column, or zeros."""
     from fusion.training import fit
 
-    column = None if positive is None else list(classes).index(positive)
-    rng = np.random.default_rng(load.config.seed)
-    lost: list[_Floats] = []
-    cells: list[NDArray[np.intp]] = []
-    shap = np.zeros(len(load.table.columns))
-    chosen = np.unique(np.linspace(0, len(load.splits) - 1, _SPLITS).round().astype(int))
-    for at in chosen.tolist():
-        table, split = load.table_of(at), load.splits[at]
-        model = fit(table, split.train, name, load.config)
-        lost.append(_lost(model, table, split, classes, column, rng))
-        cells.append(split.test)
-        if hasattr(model.classifier, "contributions"):
-            rows: Any = model.harmonised(table.X[split.test], [table.sources[row] for row in split.test])
-            shap += np.abs(model.classifier.contributions(rows)[:, :, :-1]).mean(axis=1).sum(axis=0)
-    asked = np.concatenate(cells)
-    blocks = _judged(np.concatenate(lost), load.table, asked, classes, n_boot, load.config.seed)
-    found: dict[str, Any] = {"cells": len(np.unique(asked)), "blocks": blocks}
-    return {**found, "features": _top(shap, load.table)} if shap.any() else found
+    model = fit(table, split.train, name, load.config)
+    sources = [table.sources[row] for row in split.test]
+    parts = list(table.blocks.values())
+
+    def ask(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+        X = table.X[split.test]  # a copy
+        if which is not None:
+            X[:, parts[which]] = table.X[split.train[strangers], parts[which]]
+        return model.predict_proba(X, sources)
+
+    shap = np.zeros(len(table.columns))
+    if hasattr(model.classifier, "contributions"):
+        rows: Any = model.harmonised(table.X[split.test], sources)
+        shap = np.abs(model.classifier.contributions(rows)[:, :, :-1]).mean(axis=1).sum(axis=0)
+    return ask, model.cut, shap
+
+
+def _on_distances(load: Workload, table: FeatureTable, split: Split, name: str) -> tuple[_Ask, float | None, _Floats]:
+    """The same, where distances within blocks are at hand: those of strangers' values are in them already."""
+    from fusion.model import build_seeded
+
+    config = load.config
+    layer = {"random_state": config.seed, **config.layer}
+    shared = gram.SharedDistances(table.X, table.blocks, split.train, split.test, layer)
+    machine: Any = build_seeded(name, config.params(name), config.seed)
+    machine.fit_distances(shared.of(list(table.blocks)), np.array(table.y)[split.train], table.groups[split.train])
+
+    def ask(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+        rows = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
+        if which is not None:
+            rows[:, which] = strangers
+        return machine.predict_proba_distances(rows)
+
+    return ask, None, np.zeros(len(table.columns))
 
 
 def _lost(
-    model: FusedModel,
+    ask: _Ask,
+    cut: float | None,
     table: FeatureTable,
     split: Split,
     classes: Sequence[str],
@@ -94,21 +139,17 @@ def _lost(
 ) -> _Floats:
     """float64 (test cells, blocks): 1 where a cell is right and would not be without the block, -1 the other way."""
     codes = np.searchsorted(list(classes), np.array(table.y, object)[split.test].astype(str))
-    sources = [table.sources[row] for row in split.test]
+    cuts = None if cut is None else np.full(len(codes), cut)
 
-    def right(X: NDArray[np.float32]) -> _Floats:
-        proba = model.predict_proba(X, sources)
-        cut = None if model.cut is None else np.full(len(X), model.cut)
-        return (metrics.called(proba, cut, positive) == codes).astype(np.float64)
+    def right(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+        return (metrics.called(ask(which, strangers), cuts, positive) == codes).astype(np.float64)
 
-    whole = right(table.X[split.test])
+    whole = right(None, np.empty(0, np.intp))
     lost = np.zeros((len(split.test), len(table.blocks)))
     for _ in range(_EXCHANGES):
-        strangers = rng.choice(split.train, len(split.test))
-        for which, part in enumerate(table.blocks.values()):
-            X = table.X[split.test].copy()
-            X[:, part] = table.X[strangers, part]
-            lost[:, which] += (whole - right(X)) / _EXCHANGES
+        strangers = rng.integers(len(split.train), size=len(split.test))
+        for which in range(len(table.blocks)):
+            lost[:, which] += (whole - right(which, strangers)) / _EXCHANGES
     return lost
 
 

@@ -46,6 +46,7 @@ from fusion.streaming import is_stored, some
 from fusion.subjects import remembered
 from fusion.table import FeatureTable
 from fusion.tracking import open_tracker
+from fusion.tuning import check_optuna
 
 #: Cells that novelty and reference are learnt from where the features stay in the store.
 _USUAL = 50_000
@@ -69,6 +70,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     """
     check_writable(config.output)
     Finish(config.calibrate, config.threshold)  # refuses a threshold that is none before anything is read
+    if config.trials:
+        check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     classifier = build(config.classifier, config.params(config.classifier))
     if processes.count() > 1:

@@ -71,7 +71,7 @@ def test_shared_distances_give_the_result_of_plain_fits(tmp_path, monkeypatch):
     machine = fitting.gram.SharedDistances
     monkeypatch.setattr(fitting.gram, "SharedDistances", lambda *given: calls.append(1) or machine(*given))
     shared = run(table, config(tmp_path / "shared"))
-    assert len(calls) == 5  # one a fold, for all subsets
+    assert len(calls) == 2 * 5  # one a fold, for all subsets, and one to ask what models of all blocks rely on
     for a, b in zip(plain.scores, shared.scores, strict=True):
         assert (a.features, a.classifier) == (b.features, b.classifier)
         assert_allclose(a.proba, b.proba, atol=2e-3)
@@ -120,12 +120,12 @@ def test_monte_carlo_leaves_cells_unscored_where_they_were_not_tested(tmp_path):
 # ---- what must not be seen ------------------------------------------------------------------------------------------
 
 
-def scores_with_and_without_scrambled_labels(tmp_path, measured):
+def scores_with_and_without_scrambled_labels(tmp_path, measured, **settings):
     """For each classifier float64 (test cells, classes) twice: by the true labels, and with the test part's swapped.
 
     ``measured`` makes the table of the labels.
     """
-    settings = config(tmp_path, compare=["svm", "xgb", "logreg"])
+    settings = config(tmp_path, compare=["svm", "xgb", "logreg"], **settings)
     table = measured(np.array(cells().y, object))
     split = make_plan(table, "grouped", 5, 1, 0).rounds[0][0]
     y = np.array(table.y, object)

@@ -75,3 +75,14 @@ def test_the_benchmark_of_prediction_tells_each_stages_share():
     assert {"extractor texture", "decoding and segmentation", "fusion layer and classifier"} <= stages.keys()
     assert rows[-1][3].startswith("inside extractors")
     assert sum(stages.values()) == pytest.approx(float(rows[-1][1]), abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_linear_models_calls_cells_alike_in_all_three_ways():
+    command = [sys.executable, "-m", "benchmarks.linear", "--cells", "400"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = done.stdout.splitlines()
+    assert [line.partition("fits, ")[2].partition(":")[0] for line in lines] == [
+        "loop", "blocks scaled once", "Gram matrices"
+    ]  # fmt: skip
+    assert ", 0 of " in lines[1]

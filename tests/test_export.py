@@ -45,11 +45,14 @@ def run(model, given):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", ["svm", "xgb", "logreg"])
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("svm", {}), ("svm", {"landmarks": 20}), ("xgb", {"n_estimators": 40}), ("logreg", {})],
+    ids=str,
+)
 @pytest.mark.parametrize("calibrate", ["none", "temperature", "isotonic"])
-def test_the_graph_gives_the_models_probabilities(name, classes, calibrate):
+def test_the_graph_gives_the_models_probabilities(name, params, classes, calibrate):
     X, y, groups = cells(classes)
-    params = {"n_estimators": 40} if name == "xgb" else {}
     model = fit_model(X, y, groups, BLOCKS, name, params=params, finish=Finish(calibrate))
     built, _ = export.build(bundle_of(model, name))
     # A line that rises steeply makes more of a rounding.

@@ -96,6 +96,19 @@ def test_the_machine_is_scikit_learns():
     )
 
 
+def test_a_row_may_be_put_together_of_blocks_of_other_rows():
+    X, _, _ = cells()
+    train, test, everyone = np.arange(0, 120), np.arange(120, 160), np.arange(120)
+    strangers = np.random.default_rng(0).integers(120, size=40)
+    mixed = X.copy()
+    mixed[120:, BLOCKS["b"]] = X[strangers, BLOCKS["b"]]
+    rows = np.column_stack([test, strangers, test])
+    for names, chosen in ((("a", "b", "c"), rows), (("b", "a"), rows[:, [1, 0]])):
+        found = SharedDistances(X, BLOCKS, train, test, {}).of(names).kernel(0.05, chosen, everyone)
+        expected = SharedDistances(mixed, BLOCKS, train, test, {}).of(names).kernel(0.05, test, everyone)
+        assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_a_test_row_changes_no_distance_between_training_rows():
     X, _, _ = cells()
     train, test = np.arange(0, 120), np.arange(120, 160)

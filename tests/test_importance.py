@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion import fitting, gram
 from fusion.checkpoint import Checkpoint
 from fusion.config import AblateConfig
 from fusion.fitting import Workload
@@ -14,13 +15,13 @@ from fusion.plans import make_plan
 from tests.test_ablation import cells
 
 
-def asked(table, classifiers, kind="grouped", **settings):
+def asked(table, classifiers, kind="grouped", memory=0.0, **settings):
     config = AblateConfig(
         data="cells", output=Path("out"), jobs=1, classifiers={"xgb": {"n_estimators": 60}}, **settings
     )  # fmt: skip
     splits = tuple(split for _, split in make_plan(table, kind, 4, 1, 0).splits)
     load = Workload(table, splits, config, Checkpoint(Path("unused")))
-    return importance(load, classifiers, ["all", "hem"], "all", 200)
+    return importance(load, classifiers, ["all", "hem"], "all", 200, memory=memory)
 
 
 def one_that_tells(effect=1.5, subjects=24):
@@ -67,3 +68,18 @@ def test_the_cells_that_are_asked_have_a_say_by_their_own_threshold():
 def test_the_same_seed_gives_the_same_figures():
     first, again = (asked(one_that_tells(subjects=12), ["xgb"]) for _ in range(2))
     assert first == again
+
+
+def test_shared_distances_tell_what_columns_tell(monkeypatch):
+    table = one_that_tells(effect=0.6)
+    plain = asked(table, ["svm"])
+    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    measured = []
+    shared = gram.SharedDistances.__init__
+
+    def watched(self, *arguments):
+        measured.append(shared(self, *arguments))
+
+    monkeypatch.setattr(gram.SharedDistances, "__init__", watched)
+    assert asked(table, ["svm"], memory=1e9) == plain
+    assert len(measured) == 4
