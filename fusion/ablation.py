@@ -44,6 +44,7 @@ from fusion.training import (
     load_labelled,
     refuse_steps,
 )
+from fusion.travel import abstentions, distances, travelled
 
 #: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
@@ -201,6 +202,12 @@ def compare(
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:
         findings["paired"] = against_best(result, plan)
+    distance = None
+    if plan.kind == "leave-one-source-out" and sight is None:  # a network would be learnt anew in every fold inside
+        distance = distances(load, scores[result.ranked()[0]].features)
+        if found := travelled(result, load, distance, config.jobs, memory, progress):
+            findings["travel"] = found
+    findings["abstention"] = abstentions(result, distance)
     return replace(result, findings=findings)
 
 
