@@ -149,6 +149,7 @@ class InspectConfig(DataSettings):
     # Four sheets of 24: as many as one looks at.
     overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
+    output: Path | None = Field(None, description="with shift: folder for a picture of the sources side by side")
     jobs: int = Field(0, ge=0, description="worker processes for that; 0 is one a core")
     seed: int = Field(0, ge=0, description="of the choice of cells on the contact sheets")
 
