@@ -55,6 +55,7 @@ def recipes() -> dict[str, dict[str, Any]]:
         "robust: scale + harmonisation": robust,
         "robust + stain and light (Reinhard)": _together([robust, {"normalise": light}]),
         "robust + stain and light (Macenko)": _together([robust, macenko]),
+        "robust + stain and light (Vahadane)": _together([robust, {"normalise": {**light, "colour": "vahadane"}}]),
         "robust + rotation-free features": {**robust, "tags": ["rotation_free"]},
         "scale + stain and light, no harmonisation": _together([scale, {"normalise": light}]),
     }

@@ -79,7 +79,9 @@ class FeatureSettings(_Settings):
 class NormaliseSettings(_Settings):
     """What pixels are changed by before they are measured; see ``fusion.normalisation``. By default nothing."""
 
-    colour: Literal["none", "reinhard", "macenko"] = Field("none", description="bring stains to that of training cells")
+    colour: Literal["none", "reinhard", "macenko", "vahadane"] = Field(
+        "none", description="bring stains to that of training cells"
+    )
     of: Literal["source", "cell"] = Field("source", description="whose stain is taken: the source's, or each cell's")
     white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
     scale: Literal["none", "um_per_px", "median-size"] = Field(
