@@ -45,6 +45,7 @@ def recipes() -> dict[str, dict[str, Any]]:
     robust = {key: value for key, value in read_yaml(ROBUST).items() if key in ("normalise", "harmonise")}
     scale = {"normalise": robust["normalise"]}
     light = {"white_balance": True, "colour": "reinhard"}
+    macenko = {"normalise": {**light, "colour": "macenko"}}
     found: dict[str, dict[str, Any]] = {
         "plain": {},
         "plain + scale": scale,
@@ -53,11 +54,14 @@ def recipes() -> dict[str, dict[str, Any]]:
         "plain + rotation-free features": {"tags": ["rotation_free"]},
         "robust: scale + harmonisation": robust,
         "robust + stain and light (Reinhard)": _together([robust, {"normalise": light}]),
-        "robust + stain and light (Macenko)": _together([robust, {"normalise": {**light, "colour": "macenko"}}]),
+        "robust + stain and light (Macenko)": _together([robust, macenko]),
+        "robust + stain and light (Vahadane)": _together([robust, {"normalise": {**light, "colour": "vahadane"}}]),
         "robust + rotation-free features": {**robust, "tags": ["rotation_free"]},
         "scale + stain and light, no harmonisation": _together([scale, {"normalise": light}]),
     }
+    found["scale + stain and light (Macenko), no harmonisation"] = _together([scale, macenko])
     for method in ("quantile", "combat", "coral"):
+        found[f"plain + harmonisation ({method})"] = {"harmonise": {**robust["harmonise"], "method": method}}
         found[f"robust, {method} instead"] = _together([robust, {"harmonise": {"method": method}}])
     inductive = _together([robust, {"harmonise": {"transductive": False}}])
     return found | {"robust, inductive harmonisation": inductive}

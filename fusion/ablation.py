@@ -24,7 +24,7 @@ from fusion.feature_sets import feature_sets, sampled_orders
 from fusion.fitting import Fit, Workload, run_fits, without_room
 from fusion.importance import importance
 from fusion.inputs import CellInputs
-from fusion.normalising import Described, describe, split_by_split, told
+from fusion.normalising import Described, describe, seen_by_split, told
 from fusion.parts import regrouped
 from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
@@ -42,8 +42,8 @@ from fusion.training import (
     dataset_view,
     facts,
     load_labelled,
-    refuse_steps,
 )
+from fusion.travel import abstentions, distances, travelled
 from fusion.tuning import check_optuna
 
 #: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
@@ -75,10 +75,11 @@ class _Measured:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """The networks of a block that is learnt anew in every split, and the pictures of the table's cells."""
+    """The networks of a block that is learnt anew in every split, and the pictures of the table's cells: the same in
+    all splits, or for each split as its training part normalises them."""
 
     crossfit: Crossfit
-    inputs: CellInputs
+    inputs: CellInputs | tuple[CellInputs, ...]
 
 
 def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
@@ -102,8 +103,6 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     for name in config.compare:
         plugins.build_classifier(name, config.params(name))
     crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
-    if crossfit is not None:
-        refuse_steps(config, crossfit.classifier)
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
     measured = _measure(config, dataset, extractors, crossfit, progress)
@@ -141,8 +140,11 @@ def compare(
     splits = tuple(split for _, split in plan.splits)
     embedded: tuple[NDArray[np.float32], ...] = tuple(normalised)
     if sight is not None:
-        embedded = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress)
-        table = with_block(table, np.zeros_like(embedded[0]))
+        steps = None if config.normalise.is_nothing else config.normalise.steps
+        rows = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress, steps)
+        # Where features are normalised split by split too, all columns are the split's own, and else the network's.
+        embedded = tuple(np.hstack(both) for both in zip(normalised, rows, strict=True)) if normalised else rows
+        table = with_block(table, np.zeros_like(rows[0]))
     load = Workload(table, splits, config, _checkpoint(table, plan, config, embedded), embedded)
     sets = feature_sets(list(table.blocks), config.subsets, config.seed)
     entries = [(blocks, name) for blocks in sets for name in config.compare]
@@ -210,6 +212,12 @@ def compare(
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:
         findings["paired"] = against_best(result, plan)
+    distance = None
+    if plan.kind == "leave-one-source-out" and sight is None:  # a network would be learnt anew in every fold inside
+        distance = distances(load, scores[result.ranked()[0]].features)
+        if found := travelled(result, load, distance, config.jobs, memory, progress):
+            findings["travel"] = found
+    findings["abstention"] = abstentions(result, distance)
     return replace(result, findings=findings)
 
 
@@ -232,7 +240,7 @@ def _measure(
         extraction = extract(which, fixed, store, jobs=config.jobs, progress=progress)
         return Gathered(regrouped(extraction.table, config.blocks), None, extraction.faults)
 
-    def sight(inputs: CellInputs | None) -> Sight | None:
+    def sight(inputs: CellInputs | tuple[CellInputs, ...] | None) -> Sight | None:
         return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
 
     def seen_as(which: Dataset) -> Described:
@@ -267,12 +275,16 @@ def _measure(
     plan = _plan(table, config)
     normalised: tuple[NDArray[np.float32], ...] = ()
     if described is not None:
-        normalised, said = split_by_split(
-            described, steps, table, [split for _, split in plan.splits], lambda which: gathered(which).table
+        seen_by, said = seen_by_split(
+            described, steps, table, [split for _, split in plan.splits], lambda which: gathered(which).rows
         )
+        normalised = tuple(X for X, _ in seen_by)
+        inputs = tuple(part for _, part in seen_by if part is not None)
         stamps += said
+    else:
+        inputs = ()
     return _Measured(
-        dataset, table, plan, tuple(notes), found.faults, tuple(stamps), sight(found.inputs), None, normalised
+        dataset, table, plan, tuple(notes), found.faults, tuple(stamps), sight(inputs or found.inputs), None, normalised
     )  # fmt: skip
 
 

@@ -79,7 +79,9 @@ class FeatureSettings(_Settings):
 class NormaliseSettings(_Settings):
     """What pixels are changed by before they are measured; see ``fusion.normalisation``. By default nothing."""
 
-    colour: Literal["none", "reinhard", "macenko"] = Field("none", description="bring stains to that of training cells")
+    colour: Literal["none", "reinhard", "macenko", "vahadane"] = Field(
+        "none", description="bring stains to that of training cells"
+    )
     of: Literal["source", "cell"] = Field("source", description="whose stain is taken: the source's, or each cell's")
     white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
     scale: Literal["none", "um_per_px", "median-size"] = Field(
@@ -154,6 +156,7 @@ class InspectConfig(DataSettings):
     # Four sheets of 24: as many as one looks at.
     overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
+    output: Path | None = Field(None, description="with shift: folder for a picture of the sources side by side")
     jobs: int = Field(0, ge=0, description="worker processes for that; 0 is one a core")
     seed: int = Field(0, ge=0, description="of the choice of cells on the contact sheets")
 

@@ -59,16 +59,18 @@ class Crossfit:
     def embed(
         self,
         table: FeatureTable,
-        inputs: CellInputs,
+        inputs: CellInputs | Sequence[CellInputs],
         splits: Sequence[Split],
         folder: Path,
         progress: Progress | None = None,
+        steps: Mapping[str, Any] | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
         """For every split float32 (n, channels): all cells as the split's own network sees them.
 
         Parameters
         ----------
-        table, inputs : who the cells are, and their pictures, row for row.
+        table, inputs : who the cells are, and their pictures, row for row; or for every split the pictures as its
+            training part normalises them, by these ``steps``.
         folder : of the result; what is finished is kept there until the result is written, so that a run which was
             stopped goes on.
         """
@@ -79,18 +81,20 @@ class Crossfit:
             "keys": table.keys,
             "y": table.y,
             "versions": versions(),
+            **({} if steps is None else {"normalise": dict(steps)}),
         }
         parts = [part for split in splits for part in (split.train, split.test)]
         kept = Checkpoint.of(folder, values, [table.groups, *parts])
         found = []
-        for at, split in enumerate(splits):
+        each = [inputs] * len(splits) if isinstance(inputs, CellInputs) else inputs
+        for at, (split, own) in enumerate(zip(splits, each, strict=True)):
             name = f"embedded/{at:04d}"
             rows = kept.read(name)
             if rows is None:
                 network = self.fit(
-                    table, inputs, split.train, kept.folder / f"network-{at:04d}", progress, f"network {at + 1}"
+                    table, own, split.train, kept.folder / f"network-{at:04d}", progress, f"network {at + 1}"
                 )
-                rows = network.embed(inputs)
+                rows = network.embed(own)
                 kept.keep(name, rows)
             found.append(np.asarray(rows, np.float32))
             if progress is not None:
@@ -147,6 +151,12 @@ def crossfit_of(config: FeatureSettings, fitting: FitSettings) -> Crossfit:
         params["device"] = given.pop("device")
     for name in ("batch_size", "engine"):  # of embedding alone
         given.pop(name, None)
+    if params.get("batch_statistics", "training") != "training":
+        raise UsageError(
+            f"block '{BLOCK}' is what a network sees with its own batch norms",
+            found="batch_statistics: source",
+            do="Take --classifier neural, or harmonise the block.",
+        )
     params["network"] = {**params.get("network", {}), **given}
     return Crossfit(build(NETWORK, params), params, fitting.seed)
 

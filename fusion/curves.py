@@ -1,4 +1,4 @@
-"""ROC and reliability curves with bands that resample subjects."""
+"""ROC, precision, reliability and abstention curves with bands that resample subjects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.intervals import can_be_drawn, draw_groups, percentile
-from fusion.metrics import pooled
+from fusion.metrics import called, pooled
 from fusion.results import Result
 from fusion.rows import reliability_of, reliability_rows
 
@@ -105,6 +105,53 @@ def reliability_curve(result: Result, at: int, seed: int = 0) -> Curve:
     curve = _with_band(mean, share, rank, codes, seed)
     held = np.bincount(which, minlength=size) > 0
     return Curve(*(part[held] for part in (curve.x, curve.y, curve.low, curve.high)))
+
+
+def abstention_curve(result: Result, at: int, sureness: _Floats | None = None, seed: int = 0) -> Curve:
+    """Balanced accuracy of one entry over the share of cells answered, from a tenth to all; the band is pointwise.
+
+    Cells are answered in the order of ``sureness``, float64 (n,), NaN last; by default that is how far above its
+    threshold (or above nothing) a cell's class is. Cells that are equally sure are answered together, so that at least
+    the share is. NaN where no cell of a class is answered: what is right about the others is no balanced accuracy.
+    Source: El-Yaniv and Wiener (2010), JMLR 11:1605-1641 (the risk-coverage curve).
+    """
+    labels, proba, ids, repeat, cell = pooled(
+        np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
+    )
+    cut = result.scores[at].cut
+    cuts = None if cut is None else cut[repeat, cell]
+    positive = None if result.positive is None else result.classes.index(result.positive)
+    codes = np.array([result.classes.index(label) for label in labels.tolist()], np.intp)
+    right = called(proba, cuts, positive) == codes
+    sure = _confidence(proba, cuts, positive) if sureness is None else np.nan_to_num(sureness[cell], nan=-np.inf)
+    rank = np.unique(ids, return_inverse=True)[1]
+    order = np.argsort(-sure, kind="stable")
+    ends = np.flatnonzero(np.append(sure[order][1:] != sure[order][:-1], True))
+    grid = np.linspace(0.1, 1, 46)
+    occurs = np.unique(codes)
+
+    def at_grid(weights: _Floats) -> _Floats:
+        drawn = weights[rank[order]]
+        answered = np.cumsum(drawn)[ends]
+        first = np.minimum(np.searchsorted(answered, (grid - 1e-9) * answered[-1]), len(ends) - 1)
+        recalls = []
+        for code in occurs:
+            of = drawn * (codes[order] == code)
+            cells, hits = np.cumsum(of)[ends][first], np.cumsum(of * right[order])[ends][first]
+            recalls.append(np.divide(hits, cells, out=np.full(len(grid), np.nan), where=cells > 0))
+        return np.mean(recalls, axis=0)
+
+    curve = _with_band(grid, at_grid, rank, codes, seed)
+    low, high = (np.where(np.isnan(curve.y), np.nan, end) for end in (curve.low, curve.high))
+    return Curve(grid, curve.y, low, high)
+
+
+def _confidence(proba: _Floats, cuts: _Floats | None, positive: int | None) -> _Floats:
+    """float64 (n,): the highest probability; with a threshold, the share of the way from there to certainty."""
+    if cuts is None or positive is None:
+        return proba.max(axis=1)
+    p = proba[:, positive]
+    return np.where(p >= cuts, (p - cuts) / np.maximum(1 - cuts, 1e-12), (cuts - p) / np.maximum(cuts, 1e-12))
 
 
 def _with_band(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fusion.attribution import Attribution, attribute
 from fusion.bundle import ModelBundle
 from fusion.cells import Cell, CellError
+from fusion.errors import UsageError
 from fusion.files import printable
 from fusion.model import takes_pictures
 from fusion.normalising import cells_as_trained
@@ -208,8 +209,17 @@ def explain_measured(
     features : float32 (d,), harmonised where the model does that: see ``Predictions.table``.
     proba, called, distance : what it said, see ``fusion.predictions``.
     top : features shown for, and as many against.
+
+    Raises
+    ------
+    UsageError : a network whose batch norms are those of the cells beside it: no cell by itself explains what it says.
     """
     classifier: Any = bundle.model.classifier
+    if getattr(classifier, "batch_statistics", "training") != "training":
+        raise UsageError(
+            "a network whose batch norms are those of all cells it judges cannot be explained cell by cell",
+            found="batch_statistics: source",
+        )
     sees = takes_pictures(classifier)
     starts: dict[str, list[int]] = {}
     for at, column in enumerate(bundle.columns):

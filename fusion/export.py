@@ -168,6 +168,11 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
 
     fused, columns = bundle.model, len(bundle.columns)
     classifier: Any = fused.classifier
+    if getattr(classifier, "batch_statistics", "training") != "training":
+        raise ExportError(
+            "a network whose batch norms are those of the cells it judges has no ONNX form",
+            do="Train with batch_statistics: training.",
+        )
     if fused.harmoniser is not None:
         raise ExportError(
             "a model that harmonises features has no ONNX form",

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.axes import height as _height
+from fusion.axes import in_lines as _in_lines
+from fusion.axes import plain as _plain
 from fusion.curves import Curve, precision_curve, reliability_curve, roc_curve
 from fusion.intervals import percentile
 from fusion.results import LABELS, Result, called
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Okabe and Ito's palette, told apart by colour-blind readers; with the marker shapes also on a grey print.
@@ -25,8 +27,8 @@ _SHOWN = 20
 #: Entries in the matrix of differences: numbers of three places in eleven columns are no longer read.
 _PAIRS = 10
 
-#: Feature sets in the forest plot, the best ones, and letters on a line of a name: longer ones take several lines.
-_FOREST, _LETTERS = 40, 46
+#: Feature sets in the forest plot, the best ones.
+_FOREST = 40
 
 
 def forest_plot(result: Result, level: str = "image", metric: str = "balanced_accuracy") -> Figure:
@@ -203,21 +205,6 @@ def render(figure: Figure, kind: str) -> bytes:
     return sink.getvalue()
 
 
-def _in_lines(name: str) -> str:
-    """A name broken before a "+" wherever a line would be too long."""
-    lines = [""]
-    for part in name.split(" + "):
-        if lines[-1] and len(lines[-1]) + len(part) > _LETTERS:
-            lines.append("")
-        lines[-1] += f" + {part}" if lines[-1] or len(lines) > 1 else part
-    return "\n".join(line.strip() for line in lines)
-
-
-def _height(names: list[str]) -> float:
-    """Inches that the tallest name takes, and a little air."""
-    return 0.08 + 0.15 * max(1 + name.count("\n") for name in names)
-
-
 def _best_of_each(result: Result) -> list[int]:
     """The best entry of every classifier, the best of all first."""
     first: dict[str, int] = {}
@@ -250,9 +237,3 @@ def _squares(
     _plain(axes, grid="both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     return figure
-
-
-def _plain(axes: Axes, *, grid: Any) -> None:
-    axes.grid(axis=grid, color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

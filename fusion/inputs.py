@@ -19,18 +19,22 @@ class CellInputs:
     blocks : block name -> its columns in ``X``, side by side from the first column on.
     source : uint8 (m, S, S, 3), or None where there are no pictures.
     rows : intp (n,), which pictures of ``source`` these are.
+    sources : n names of the laboratories that the cells are from, None where unknown; () is n times None.
     """
 
     X: NDArray[np.float32]
     blocks: Mapping[str, slice]
     source: NDArray[np.uint8] | None = None
     rows: NDArray[np.intp] | None = None
+    sources: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.source is not None and self.rows is None:
             object.__setattr__(self, "rows", np.arange(len(self.source)))
         if self.rows is not None and len(self.rows) != len(self.X):
             raise ValueError(f"{len(self.rows)} pictures for {len(self.X)} rows of features")
+        if self.sources and len(self.sources) != len(self.X):
+            raise ValueError(f"{len(self.sources)} sources for {len(self.X)} rows of features")
 
     def __len__(self) -> int:
         return len(self.X)
@@ -42,7 +46,8 @@ class CellInputs:
 
     def take(self, rows: NDArray[np.intp]) -> CellInputs:
         """These cells, in this order; no picture is copied."""
-        return replace(self, X=self.X[rows], rows=None if self.rows is None else self.rows[rows])
+        of = tuple(self.sources[row] for row in rows) if self.sources else ()
+        return replace(self, X=self.X[rows], rows=None if self.rows is None else self.rows[rows], sources=of)
 
     def pictures(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """uint8 (k, S, S, 3): the pictures of these cells, in memory."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fusion.config import HANDCRAFTED, InspectConfig
 from fusion.datasets import Dataset, Fault, Sample
+from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.overlays import Overlays, draw_dataset
 from fusion.plugins import build_extractor
 from fusion.results import fault_row, without_nan
 from fusion.shift import Shift, shifts
 from fusion.shift import lines as shift_lines
+from fusion.shift_sheet import draw_sources
 from fusion.splits import merged_subjects
 from fusion.store import FeatureStore
 from fusion.subjects import identities, spoken
@@ -37,6 +40,7 @@ class Inspection:
     leak : what a random split into ``splits`` folds would do; see ``_leak``.
     shifts : how far each source lies from the others, where that was asked for.
     overlays : the contact sheets that were drawn, None where none were asked for.
+    sources_drawn : the picture of the sources side by side, likewise.
     """
 
     dataset: Dataset
@@ -50,6 +54,7 @@ class Inspection:
     leak: dict[str, Any]
     overlays: Overlays | None = None
     shifts: tuple[Shift, ...] = ()
+    sources_drawn: Path | None = None
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -86,6 +91,7 @@ class Inspection:
         ]
         told += self._leak_lines()
         told += shift_lines(self.shifts)
+        told += [f"sources side by side in {self.sources_drawn}"] if self.sources_drawn is not None else []
         if self.overlays is not None:
             drawn = self.overlays
             told.append(
@@ -121,6 +127,7 @@ class Inspection:
             "overlays": self.overlays and self._overlays_to_json(self.overlays),
             "notes": list(self.dataset.notes),
             **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
+            **({"sources_drawn": str(self.sources_drawn)} if self.sources_drawn is not None else {}),
         }
 
     def _overlays_to_json(self, overlays: Overlays) -> dict[str, Any]:
@@ -138,7 +145,10 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     ------
     DatasetError : nothing that can be read.
     OverlayError : the sheets cannot be written.
+    UsageError : a folder for a picture of the sources, and no question about them.
     """
+    if config.output is not None and not config.shift:
+        raise UsageError("-o is for the picture of the sources side by side", do="Add --shift, or take --overlays.")
     # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
     part = config.part or ("all" if config.data.is_dir() else None)
     dataset = read_dataset(config.model_copy(update={"part": part}), progress)
@@ -171,6 +181,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         leak=_leak(samples, dataset, config.splits),
         overlays=_draw(config, dataset, progress),
         shifts=_shifts(config, dataset, progress),
+        sources_drawn=_sources_drawn(config, dataset, progress),
     )
 
 
@@ -182,15 +193,26 @@ def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) 
     return tuple(shifts(found.table, config.seed))
 
 
-def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Overlays | None:
-    if config.overlays is None:
+def _sources_drawn(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Path | None:
+    if config.output is None:
         return None
+    return draw_sources(dataset, config.output, seed=config.seed, progress=_drawing(progress))
 
+
+def _drawing(progress: Progress | None) -> Callable[[int, int, int], None]:
     def tell(done: int, total: int, faults: int) -> None:
         if progress is not None:
             progress("drawing", done, total, faults)
 
-    return draw_dataset(dataset, config.overlays, limit=config.overlay_cells, seed=config.seed, progress=tell)
+    return tell
+
+
+def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Overlays | None:
+    if config.overlays is None:
+        return None
+    return draw_dataset(
+        dataset, config.overlays, limit=config.overlay_cells, seed=config.seed, progress=_drawing(progress)
+    )
 
 
 def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str, Any]:

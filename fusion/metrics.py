@@ -32,7 +32,7 @@ LEVELS = ("image", "subject", "vote")
 
 #: Groups up to which each is left out once for BCa intervals. With more, replicates are near normal, and leaving out
 #: ten thousand pictures one by one would take longer than the bootstrap.
-_MOST_LEFT_OUT = 500
+MOST_LEFT_OUT = 500
 
 _Floats = NDArray[np.float64]
 _Labels = Sequence[str] | NDArray[Any]
@@ -314,7 +314,7 @@ def _replicates(
 
 def _left_out(levels: Mapping[str, Rows], holds: NDArray[np.bool_]) -> dict[str, _Floats]:
     """For each level float64 (groups, metrics) without each group; no rows where there is no interval, or too many."""
-    if not can_be_drawn(holds) or len(holds) > _MOST_LEFT_OUT:
+    if not can_be_drawn(holds) or len(holds) > MOST_LEFT_OUT:
         return {level: np.empty((0, len(METRICS))) for level in levels}
     everyone_but_one, size = 1 - np.eye(len(holds)), _chunk(levels)
     return _gathered(levels, (everyone_but_one[:, at : at + size] for at in range(0, len(holds), size)))

@@ -128,7 +128,7 @@ class Normaliser:
 
     Attributes
     ----------
-    colour : "none", "reinhard" or "macenko".
+    colour : "none", "reinhard", "macenko" or "vahadane".
     white_balance : whether the light is made even by empty glass, where any is seen.
     scale : "none", "um_per_px" (the same length of a pixel for all) or "median-size" (the same median cell for all
         sources).

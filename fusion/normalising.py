@@ -12,7 +12,9 @@ from fusion.appearance import Appearance
 from fusion.cells import Cell
 from fusion.config import NormaliseSettings
 from fusion.datasets import Dataset, as_columns
+from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
+from fusion.inputs import CellInputs
 from fusion.normalisation import Normaliser
 from fusion.splits import Split
 from fusion.store import FeatureStore
@@ -104,17 +106,39 @@ def split_by_split(
 
     A cell that cannot be measured under one of them has NaN there.
     """
-    parts: list[NDArray[np.float32]] = []
+    seen, stamps = seen_by_split(described, settings, table, splits, lambda which: (measure(which), None))
+    return tuple(X for X, _ in seen), stamps
+
+
+def seen_by_split(
+    described: Described,
+    settings: NormaliseSettings,
+    table: FeatureTable,
+    splits: Sequence[Split],
+    look: Callable[[Dataset], tuple[FeatureTable, CellInputs | None]],
+) -> tuple[tuple[tuple[NDArray[np.float32], CellInputs | None], ...], list[str]]:
+    """For every split the rows of ``table``, features as in ``split_by_split`` and pictures where ``look`` takes any,
+    all as the split's training part normalises them; and stamps.
+
+    Raises
+    ------
+    UsageError : a cell that has no picture once it is normalised.
+    """
+    parts: list[tuple[NDArray[np.float32], CellInputs | None]] = []
     stamps: dict[str, None] = {}
     for split in splits:
         normaliser = described.fit(settings, [table.names[row] for row in split.train])
-        measured = measure(described.adjusted(normaliser))
+        measured, inputs = look(described.adjusted(normaliser))
         rows = {name: at for at, name in enumerate(measured.names)}
         X = np.full(table.X.shape, np.nan, np.float32)
         for row, name in enumerate(table.names):
             if name in rows:
                 X[row] = measured.X[rows[name]]
-        parts.append(X)
+        if inputs is not None:
+            if lost := [name for name in table.names if name not in rows]:
+                raise UsageError("cells without a picture once they are normalised", found=", ".join(lost[:3]))
+            inputs = replace(inputs.take(np.array([rows[name] for name in table.names], np.intp)), X=X)
+        parts.append((X, inputs))
         judged = {table.names[row] for row in split.test}
         of = [row for row, name in enumerate(described.looks.names) if name in judged]
         stamps |= dict.fromkeys(told(normaliser, described.looks.take(np.array(of, np.intp))))

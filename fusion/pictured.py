@@ -54,6 +54,11 @@ class Gathered:
         """What is learnt from, as results name it."""
         return (*((PICTURE,) if self.inputs is not None else ()), *self.table.blocks)
 
+    @property
+    def rows(self) -> tuple[FeatureTable, CellInputs | None]:
+        """The rows' features, and their pictures."""
+        return self.table, self.inputs
+
 
 def gather(
     dataset: Dataset,
@@ -94,7 +99,8 @@ def gather(
     told = {fault.path for fault in faults}
     faults = (*faults, *(fault for fault in seen.faults.values() if fault.path not in told))
     table = table.take(has)
-    return Gathered(table, CellInputs(table.X, table.blocks, seen.pictures, seen.places[at][has]), faults)
+    inputs = CellInputs(table.X, table.blocks, seen.pictures, seen.places[at][has], table.sources)
+    return Gathered(table, inputs, faults)
 
 
 def dataset_view(dataset: Dataset) -> FeatureTable:
@@ -235,7 +241,7 @@ class _Seeing:
         return self.model.classes
 
     def predict_proba(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> NDArray[np.float64]:
-        return self.model.predict_proba(CellInputs(X, self.blocks, self.source, self.rows))
+        return self.model.predict_proba(CellInputs(X, self.blocks, self.source, self.rows, tuple(sources)))
 
 
 def load_model(folder: Path | str) -> PicturedBundle:
@@ -295,4 +301,4 @@ def gather_cells(
     if not takes_pictures(classifier):
         return Gathered(table, None, tuple(faults))
     seen = classifier.eye()([cells[at] for at in kept])  # type: ignore[attr-defined]
-    return Gathered(table, CellInputs(table.X, table.blocks, seen), tuple(faults))
+    return Gathered(table, CellInputs(table.X, table.blocks, seen, sources=table.sources), tuple(faults))

@@ -150,6 +150,8 @@ def _harmonised(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
     harmoniser = bundle.model.harmoniser
     stamps = [] if harmoniser is None else harmoniser.told(table.sources)
+    if hasattr(bundle.model.classifier, "told"):  # a network whose batch norms are the source's
+        stamps += bundle.model.classifier.told(table.sources)
     known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
     if "" in known and None in table.sources:
         stamps.append(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion import figures
+from fusion import figures, travel_figures
 from fusion.differences import signed
 from fusion.files import write_atomically
 from fusion.hardest import SUBJECTS, Places, Seen, by_subject, hardest, judged_cells, pictured
 from fusion.metrics import LEVELS
 from fusion.results import LABELS, METRICS, Result, describe_split, fault_row, interval, p_text, versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Name of a figure's file -> what it shows, for readers who do not see it.
 DRAWN = {
@@ -24,6 +27,7 @@ DRAWN = {
     "roc": "ROC curves on held-out cells",
     "precision": "Precision-recall curves on held-out cells",
     "reliability": "Reliability of the probabilities on held-out cells",
+    "abstention": "Balanced accuracy of the cells answered, over their share",
 }
 
 #: Metrics of the main table, and of the one on probabilities.
@@ -43,7 +47,7 @@ def write_report(result: Result, folder: Path, places: Places | None = None) -> 
     ``places`` are picture and mask by name, for the pictures of cells on the page.
     """
     drawn = draw(result)
-    write_atomically(folder / "comparison.png", figures.render(figures.forest_plot(result), "png"))
+    write_atomically(folder / "comparison.png", figures.render(_comparison(result), "png"))
     for name, vector in drawn.items():
         write_atomically(folder / f"{name}.svg", vector.encode())
     write_atomically(folder / "table.tex", table_tex(result).encode())
@@ -53,15 +57,21 @@ def write_report(result: Result, folder: Path, places: Places | None = None) -> 
 def draw(result: Result) -> dict[str, str]:
     """Name -> SVG of every figure that this result has."""
     made = {
-        "comparison": figures.forest_plot(result),
+        "comparison": _comparison(result),
         "differences": figures.difference_plot(result),
         "matrix": figures.difference_matrix(result),
         "shapley": figures.shapley_plot(result),
         "roc": figures.roc_plot(result),
         "precision": figures.precision_plot(result),
         "reliability": figures.reliability_plot(result),
+        "abstention": travel_figures.abstention_plot(result),
     }
     return {name: figures.render(figure, "svg").decode() for name, figure in made.items() if figure is not None}
+
+
+def _comparison(result: Result) -> Figure:
+    """The forest plot; where sources were left out, with a column for what is achieved inside them and for the drop."""
+    return travel_figures.travel_plot(result) or figures.forest_plot(result)
 
 
 def page(result: Result, drawn: Mapping[str, str], places: Places | None = None) -> str:
@@ -105,6 +115,7 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         importance=result.findings.get("importance", []),
         redundancy=result.findings.get("redundancy", []),
         leak=result.findings.get("leak"),
+        travel=result.findings.get("travel"),
         prevalence=result.figures[0].get("prevalence", 0.5),
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),

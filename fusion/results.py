@@ -93,8 +93,8 @@ class Result:
     notes, faults : what the user should know, and the pictures that were skipped.
     facts : plain values about split, data and versions.
     config : the configuration as YAML.
-    findings : plain values about differences and blocks: "paired", "worth", "redundancy", "importance", "leak" and
-        "chosen", where they were asked for or could be had.
+    findings : plain values about differences and blocks: "paired", "worth", "redundancy", "importance", "leak",
+        "chosen", "travel" and "abstention", where they were asked for or could be had.
     replicates : for each of ``scores``, float64 (bootstrap,) by (level, metric) of ``KEPT``; the same draws of subjects
         in each, so that they can be subtracted.
     """

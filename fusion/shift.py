@@ -36,7 +36,7 @@ class Shift:
     ----------
     source, block, cells : which, and how many cells the source has.
     auroc, low, high : of a logistic regression that tells the source's held-out cells from the rest, with an interval
-        by group; 0.5 where they are alike, NaN where the groups do not suffice for two folds.
+        by group; 0.5 where they are alike, NaN where the groups do not suffice for two folds or nothing varies.
     mmd : squared maximum mean discrepancy, Gaussian kernel of the median distance, unbiased: about 0 where alike.
     features : the most shifted ones with their Kolmogorov-Smirnov distance, 0 to 1.
 
@@ -102,6 +102,8 @@ def _told_apart(
 ) -> tuple[float, float, float]:
     from sklearn.linear_model import LogisticRegression
 
+    if not X.shape[1]:  # nothing varies, and so nothing tells
+        return float("nan"), float("nan"), float("nan")
     y = np.where(is_own, "own", "rest")
     try:
         folds = grouped_folds(y, groups, affordable_splits(y, groups, 5), seed)

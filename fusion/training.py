@@ -19,9 +19,10 @@ from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor
 from fusion.datasets import Dataset, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress
+from fusion.inputs import CellInputs
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
-from fusion.normalising import describe, split_by_split
+from fusion.normalising import describe, seen_by_split
 from fusion.novelty import learn_novelty
 from fusion.parts import choose, families
 from fusion.pictured import (
@@ -81,6 +82,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     extractors = build_extractors(config)
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
+    refuse_steps(config, classifier)
     _check_wishes(config, looker)
     is_external = _is_external(config, classifier)
     extractors = others(extractors) if crossfit is not None else extractors
@@ -125,21 +127,23 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     network: Any
     learnt = set(table.keys)
     known = trained_on([sample for sample in dataset.samples if sample.key in learnt])
+    normalised: tuple[NDArray[np.float32], ...] = ()
+    seen: tuple[CellInputs, ...] = ()
+    if described is not None:
+        by_fold, said = seen_by_split(described, config.normalise, table, folds, lambda which: gathered(which).rows)
+        normalised = tuple(X for X, _ in by_fold)
+        seen = tuple(part for _, part in by_fold if part is not None)
+        stamps += said
     if crossfit is not None and training is not None:
-        scores = replace(_cross_fitted(crossfit, table, folds, config, training), features=(*table.blocks, BLOCK))
+        scores = _cross_fitted(crossfit, table, folds, config, training, normalised, seen)
+        scores = replace(scores, features=(*table.blocks, BLOCK))
         network, extractor = _final_network(crossfit, table, training, known)
         extractors = [*extractors, extractor]
         table = with_block(table, network.embed(training.inputs))
         model = fit(table, np.arange(len(table)), config.classifier, config)
         notes += [CROSSFITTED, network.describe()]
     else:
-        normalised: tuple[NDArray[np.float32], ...] = ()
-        if described is not None:
-            normalised, said = split_by_split(
-                described, config.normalise, table, folds, lambda which: gathered(which).table
-            )
-            stamps += said
-        scores = cross_validate(table, folds, config.classifier, config, progress, training, normalised)
+        scores = cross_validate(table, folds, config.classifier, config, progress, training, normalised, seen)
         scores = replace(scores, features=found.features)
         model = fit(table, np.arange(len(table)), config.classifier, config, training)
         network = model.classifier
@@ -216,12 +220,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     return Trained(bundle, result, dataset)
 
 
-def refuse_steps(config: FitSettings, looker: Any) -> None:
-    """UsageError where a network that learns from pictures would have to learn anew from every way of seeing them."""
-    if takes_pictures(looker) and not (config.normalise.is_nothing and config.harmonise.method == "none"):
+def refuse_steps(config: FitSettings, classifier: Classifier) -> None:
+    """UsageError where features are to be harmonised for a network that joins them to pictures by itself."""
+    if takes_pictures(classifier) and config.harmonise.method != "none":
         raise UsageError(
-            "normalise and harmonise are for features, and this network learns from the pictures themselves",
-            do="Take cnn with fixed weights under another classifier; its crops are normalised.",
+            "harmonise is for features, and this network learns from the pictures themselves",
+            do="Normalise the pictures, or take --cnn-crossfit under another classifier.",
         )
 
 
@@ -256,7 +260,6 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
 
 def _check_wishes(config: TrainConfig, looker: Any) -> None:
     """UsageError for what is asked of a network, where there is none or it cannot; before anything is measured."""
-    refuse_steps(config, looker)
     sees = takes_pictures(looker)
     if not sees and (config.show_batch or config.show_attention or config.tensorboard):
         raise UsageError("only a classifier that takes pictures can show them", do="Take --classifier neural.")
@@ -278,14 +281,21 @@ def _crossfit(config: TrainConfig, classifier: Classifier) -> Crossfit:
 
 
 def _cross_fitted(
-    crossfit: Crossfit, table: FeatureTable, folds: Sequence[Split], config: TrainConfig, training: Training
+    crossfit: Crossfit,
+    table: FeatureTable,
+    folds: Sequence[Split],
+    config: TrainConfig,
+    training: Training,
+    normalised: Sequence[NDArray[np.float32]],
+    seen: Sequence[CellInputs],
 ) -> Scores:
     """Every cell judged on what a network sees in it that has learnt from the fold's training part alone."""
-    embedded = crossfit.embed(table, training.inputs, folds, training.folder, training.progress)
-    parts = [
-        cross_validate(with_block(table, rows), [fold], config.classifier, config)
-        for fold, rows in zip(folds, embedded, strict=True)
-    ]
+    steps = config.normalise.steps if seen else None
+    embedded = crossfit.embed(table, seen or training.inputs, folds, training.folder, training.progress, steps)
+    parts = []
+    for at, (fold, rows) in enumerate(zip(folds, embedded, strict=True)):
+        of_fold = replace(table, X=normalised[at]) if normalised else table
+        parts.append(cross_validate(with_block(of_fold, rows), [fold], config.classifier, config))
     proba, number = parts[0].proba.copy(), parts[0].fold.copy()
     cut = None if parts[0].cut is None else parts[0].cut.copy()
     chosen: list[dict[str, float]] = []
@@ -355,10 +365,12 @@ def cross_validate(
     progress: Progress | None = None,
     training: Training | None = None,
     normalised: Sequence[NDArray[np.float32]] = (),
+    seen: Sequence[CellInputs] = (),
 ) -> Scores:
     """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks.
 
-    ``normalised`` has for every fold the table's rows as its training part normalises them, or is empty.
+    ``normalised`` has for every fold the table's rows as its training part normalises them, ``seen`` likewise what a
+    network is given; or they are empty.
     """
     classes = sorted(set(table.y), key=str)
     proba = np.full((len(table), len(classes)), np.nan)
@@ -371,8 +383,9 @@ def cross_validate(
             proba[fold.test], cut[fold.test], found = score_fold(of_fold, fold, classifier, config)
             chosen += [{"fold": at + 1, **found}] if found else []
         else:
-            model = fit(table, fold.train, classifier, config, training, f"fold {at + 1}")
-            proba[fold.test] = model.predict_proba(training.inputs.take(fold.test))
+            own = replace(training, inputs=seen[at]) if seen else training
+            model = fit(table, fold.train, classifier, config, own, f"fold {at + 1}")
+            proba[fold.test] = model.predict_proba(own.inputs.take(fold.test))
         number[fold.test] = at
         if progress is not None:
             progress("fitting", at + 1, len(folds), 0)

@@ -16,9 +16,9 @@ from fusion.explaining import explain
 from fusion.export import ExportError, build
 from fusion.extraction import extract
 from fusion.normalising import describe, split_by_split
-from fusion.pictured import load_model
+from fusion.pictured import gather, load_model
 from fusion.plans import make_plan
-from fusion.plugins import build_extractor
+from fusion.plugins import build_classifier, build_extractor
 from fusion.prediction import evaluate, predict, predict_cells
 from fusion.splits import LeakageError
 from fusion.store import FeatureStore
@@ -44,10 +44,8 @@ def common(tree, tmp_path_factory):
 
 
 def fit(tree, common, folder, **more):
-    config = TrainConfig(
-        data=tree / "truth.csv", output=folder, features=["morphology", "colour"], classifier="logreg",
-        splits=2, bootstrap=100, **common, **{"sources": ["lab_1"], **more},
-    )  # fmt: skip
+    given = {"features": ["morphology", "colour"], "classifier": "logreg", "sources": ["lab_1"], **more}
+    config = TrainConfig(data=tree / "truth.csv", output=folder, splits=2, bootstrap=100, **common, **given)
     return train(config)
 
 
@@ -195,12 +193,88 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
     assert any("transductive" in note for note in told.notes)
 
 
-def test_networks_that_learn_from_pictures_refuse_steps_for_features(tree, common, tmp_path):
-    with pytest.raises(UsageError, match="normalise and harmonise"):
-        train(
-            TrainConfig(
-                data=tree / "truth.csv", output=tmp_path / "n", classifier="neural", features=["none"],
-                classifiers={"neural": {"network": {"backbone": "resnet10t", "weights": "random", "size": 32}}},
-                **STEPS, **common,
+# ---- networks -------------------------------------------------------------------------------------------------------
+
+NEURAL = {
+    "network": {
+        "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [],
+        "head_dropout": [0.0],
+    },
+    "training": {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "patience": 0, "validation": 0.0},
+    "threads": 1,
+}  # fmt: skip
+PIXELS = {"normalise": STEPS["normalise"]}
+
+
+@pytest.fixture(scope="module")
+def network(tree, common, tmp_path_factory):
+    """A network of normalised pictures of two laboratories, and what it showed on held-out cells."""
+    folder = tmp_path_factory.mktemp("network") / "n"
+    more = {
+        "features": ["none"],
+        "classifier": "neural",
+        "classifiers": {"neural": NEURAL},
+        "sources": ["lab_1", "lab_3"],
+    }
+    return folder, fit(tree, common, folder, **more, **PIXELS).result
+
+
+def test_a_network_is_judged_on_pictures_that_its_training_part_has_normalised(tree, common, network):
+    """By hand: a fold's pictures, normalised by its training part, and its network."""
+    store, settings = FeatureStore(common["store"]), NormaliseSettings(**STEPS["normalise"])
+    both = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_1", "lab_3"])
+    _, result = network
+    scores, described = result.scores[0], describe(both, store, jobs=1)
+    for at in range(scores.fold.max() + 1):
+        tested = np.flatnonzero(scores.fold[0] == at)
+        learnt = np.flatnonzero(scores.fold[0] != at)
+        normaliser = described.fit(settings, [result.cells.names[row] for row in learnt])
+        one = build_classifier("neural", {"random_state": 0, **NEURAL})
+        inputs = gather(described.adjusted(normaliser), [], one, store, jobs=1, progress=None).inputs
+        one.fit(inputs.take(learnt), np.array(result.cells.y)[learnt], result.cells.groups[learnt])
+        np.testing.assert_array_equal(one.predict_proba(inputs.take(tested)), scores.proba[0, tested])
+
+
+def test_a_stored_network_normalises_what_it_is_shown(tree, common, network, tmp_path):
+    folder, _ = network
+    result = judged(tree, common, folder, tmp_path / "r", sources=["lab_2"])
+    assert [stamp.partition(" normalised")[0] for stamp in result.stamps] == ["transductive: pixels"]
+    paths = [tree / name for name in result.cells.names]
+    told = predict_cells(load_model(folder), [read_cell(path) for path in paths], result.cells.names, "lab_2")
+    assert len(told) == len(result.cells)
+    images = [tree / "lab_2" / "fold_0"]
+    stored = predict(PredictConfig(model=folder, images=images, source="north", **common))
+    cells = [read_cell(images[0] / name) for name in stored.table.names]
+    again = predict_cells(load_model(folder), cells, stored.table.names, "north")
+    np.testing.assert_allclose(again.proba, stored.proba, atol=1e-6)
+
+
+def test_networks_that_join_features_by_themselves_refuse_to_have_them_harmonised(tree, common, tmp_path):
+    with pytest.raises(UsageError, match="harmonise is for features"):
+        fit(
+            tree, common, tmp_path / "n", classifier="neural", features=["colour"], classifiers={"neural": NEURAL},
+            harmonise=STEPS["harmonise"],
+        )  # fmt: skip
+
+
+def test_networks_of_every_split_see_normalised_pictures_and_their_block_is_harmonised(tree, common, tmp_path):
+    def compared(folder, **steps):
+        return ablate(
+            AblateConfig(
+                data=tree / "truth.csv", output=tmp_path / folder, features=["colour", "cnn"], compare=["logreg"],
+                bootstrap=100, split="leave-one-source-out", subsets=["cnn", "colour"], cnn_crossfit=True,
+                classifiers={"neural": NEURAL}, sources=["lab_1", "lab_3"], **steps, **common,
             )
         )  # fmt: skip
+
+    pixels, both = compared("a", **PIXELS), compared("b", **STEPS)
+    kinds = {stamp.partition(" normalised")[0].partition(" of new")[0] for stamp in both.stamps}
+    assert kinds == {"transductive: pixels", "transductive: features"}
+    assert not any(np.allclose(one.proba, other.proba) for one, other in zip(both.scores, pixels.scores, strict=True))
+    model = tmp_path / "m"
+    fit(
+        tree, common, model, features=["colour", "cnn"], cnn_crossfit=True, classifiers={"neural": NEURAL},
+        sources=["lab_1", "lab_3"], **STEPS,
+    )  # fmt: skip
+    result = judged(tree, common, model, tmp_path / "r", sources=["lab_2"])
+    assert sum(stamp.startswith("transductive: ") for stamp in result.stamps) == 2

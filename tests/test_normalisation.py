@@ -15,7 +15,7 @@ from fusion.cells import Cell
 from fusion.config import NormaliseSettings
 from fusion.errors import UsageError
 from fusion.normalisation import Adjustment, Normaliser
-from fusion.stain import STAINS, WHITE, Macenko, Reinhard
+from fusion.stain import STAINS, WHITE, Macenko, Reinhard, Vahadane, _sparse_amounts
 from fusion.table import FeatureTable
 
 OFF = NormaliseSettings().steps
@@ -94,13 +94,51 @@ def test_reinhard_gives_the_mean_and_spread_of_the_target_in_lab():
     assert_allclose(again.spread, goal.spread, rtol=0.05)
 
 
-def test_macenko_finds_the_two_stains_that_were_mixed():
+@pytest.mark.parametrize("method", [Macenko, Vahadane])
+def test_the_two_stains_that_were_mixed_are_found(method):
     rng = np.random.default_rng(1)
     stains = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])  # haematoxylin and eosin, Ruifrok and Johnston (2001)
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
     amounts = np.vstack([rng.dirichlet([0.4, 0.4], 3000) * rng.uniform(0.4, 1.2, (3000, 1))])
-    found = np.reshape(Macenko.fit(WHITE * np.exp(-amounts @ stains)).stains, (2, 3))
+    found = np.reshape(method.fit(WHITE * np.exp(-amounts @ stains)).stains, (2, 3))
     assert (np.sum(found * stains, axis=1) > 0.995).all()
+
+
+def test_sparse_amounts_are_those_of_the_lasso():
+    from sklearn.decomposition import sparse_encode
+
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        stains = rng.uniform(0, 1, (2, 3))
+        stains /= np.linalg.norm(stains, axis=1, keepdims=True)
+        od = rng.uniform(0, 1.5, (200, 3))
+        expected = sparse_encode(od, stains, algorithm="lasso_cd", alpha=0.1, positive=True, max_iter=10_000)
+        assert_allclose(_sparse_amounts(od, stains), expected, atol=1e-3)
+
+
+def test_learnt_stains_fit_as_well_as_a_library_s_dictionary():
+    """The objective of Vahadane et al., held against scikit-learn's own alternation from the same start."""
+    from sklearn.decomposition import DictionaryLearning
+
+    rng = np.random.default_rng(3)
+    stains = np.array([[0.65, 0.70, 0.29], [0.27, 0.57, 0.78]])
+    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
+    od = rng.dirichlet([0.5, 0.5], 400) * rng.uniform(0.4, 1.5, (400, 1)) @ stains + rng.normal(0, 0.02, (400, 3))
+    rgb = WHITE * np.exp(-np.maximum(od, 0))
+    start = np.reshape(Macenko.fit(rgb).stains, (2, 3))
+    od = np.log(WHITE / rgb)
+    library = DictionaryLearning(
+        2, alpha=0.1, max_iter=200, fit_algorithm="cd", transform_algorithm="lasso_cd", positive_code=True,
+        positive_dict=True, dict_init=start, code_init=np.maximum(od @ np.linalg.pinv(start), 0), random_state=0,
+    ).fit(od)  # fmt: skip
+
+    def loss(atoms):
+        amounts = _sparse_amounts(od, atoms)
+        return ((od - amounts @ atoms) ** 2).sum() / 2 + 0.1 * amounts.sum()
+
+    own = np.reshape(Vahadane.fit(rgb).stains, (2, 3))
+    assert loss(own) < loss(library.components_) * 1.005
+    assert loss(own) < loss(start)
 
 
 def test_glass_is_white_after_white_balance_and_black_stays_black():

@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.neural import storage
+from classifiers.neural.adapting import new_sources, statistics_of
 from classifiers.neural.augmentation import Augmentation
 from classifiers.neural.blocks import block_sizes
 from classifiers.neural.network import Design, Network, describe
@@ -66,6 +67,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     training : settings of ``trainer.Training``.
     augmentation : settings of ``augmentation.Augmentation``.
     turns : rotations, equally far apart, that a prediction is the mean over.
+    batch_statistics : "training"; or "source": ten or more cells of a laboratory that was not learnt from are judged by
+        batch norms with their own means and spreads; see ``adapting``.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". Of several processes each takes its own.
     threads : of a CPU while it is trained; None leaves it to torch. Small pictures are quickest on one: where other
         work shares the cores, two threads wait for each other longer than they work.
@@ -89,6 +92,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         training: Mapping[str, Any] | None = None,
         augmentation: Mapping[str, Any] | None = None,
         turns: int = 1,
+        batch_statistics: str = "training",
         device: str = "auto",
         threads: int | None = None,
         random_state: int | None = 0,
@@ -97,6 +101,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         self.training = training
         self.augmentation = augmentation
         self.turns = turns
+        self.batch_statistics = batch_statistics
         self.device = device
         self.threads = threads
         self.random_state = random_state
@@ -140,6 +145,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError("a classifier needs at least two classes; the data hold one class only")
         self.blocks_ = block_sizes(inputs.blocks)
+        self.sources_ = sorted({"" if source is None else source for source in inputs.sources or (None,)})
         self.eye_ = None if inputs.source is None else self.eye()
         self._check_pictures(inputs)
         seed = 0 if self.random_state is None else int(self.random_state)
@@ -187,7 +193,28 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         self._check_pictures(inputs)
         batch = 4 * self._settings()[1].batch_size
         is_black = self.eye_ is None or self.eye_.background == "black"
-        return predict(self.network_, inputs, batch, self.turns, is_black)
+        new = {} if self.batch_statistics == "training" else new_sources(self._sources(inputs), self.sources_)
+        if not new:
+            return predict(self.network_, inputs, batch, self.turns, is_black)
+        proba = np.empty((len(inputs), len(self.classes_)))
+        rest = np.setdiff1d(np.arange(len(inputs)), np.concatenate(list(new.values())))
+        if len(rest):
+            proba[rest] = predict(self.network_, inputs.take(rest), batch, self.turns, is_black)
+        for rows in new.values():
+            own = inputs.take(rows)
+            with statistics_of(self.network_, own, batch):
+                proba[rows] = predict(self.network_, own, batch, self.turns, is_black)
+        return proba
+
+    def told(self, sources: Sequence[str | None]) -> list[str]:
+        """Stamps for a result on cells of these sources."""
+        check_is_fitted(self)
+        new = {} if self.batch_statistics == "training" else new_sources(sources, self.sources_)
+        if not new:
+            return []
+        cells = sum(len(rows) for rows in new.values())
+        who = ", ".join(name or "cells without a source" for name in new)
+        return [f"transductive: batch norms by {cells} cells that are judged here, without labels ({who})"]
 
     def predict_proba_variants(self, picture: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
         """float64 (n, classes) for n rows of features of the cell in one picture, uint8 (S, S, 3); see ``explain``.
@@ -397,6 +424,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             "eye": None if self.eye_ is None else dataclasses.asdict(self.eye_),
             "history": self.history_,
             "provenance": self.provenance_,
+            "sources": self.sources_,
             "params": self.get_params(),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=1, default=list))
@@ -433,6 +461,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             return_to_rest(network)
             model.network_ = network.to(_device(model.device))
             model.history_, model.provenance_ = facts["history"], facts["provenance"]
+            model.sources_ = [str(name) for name in facts.get("sources", [""])]  # unknown to models of before
         except BundleError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, FusionError) as error:
@@ -446,6 +475,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         """The three parts, checked; ValueError in one line."""
         if not 1 <= self.turns <= 64:
             raise ValueError(f"turns must be 1 to 64, not {self.turns}")
+        if self.batch_statistics not in ("training", "source"):
+            raise ValueError(f"batch_statistics must be training or source, not {self.batch_statistics!r}")
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ValueError(f"threads must be 1 to 1024, not {self.threads}")
         return (
@@ -471,6 +502,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         else:
             table = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
         return CellInputs(table, {_UNNAMED: slice(0, table.shape[1])}), np.asarray(y)
+
+    def _sources(self, inputs: CellInputs) -> Sequence[str | None]:
+        return inputs.sources or (None,) * len(inputs)
 
     def _check_pictures(self, inputs: CellInputs) -> None:
         if self.eye_ is not None and inputs.source is not None and inputs.source.shape[1] != self.eye_.size:

@@ -1,0 +1,33 @@
+"""What the figures have in common: names broken into lines, and bare axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Letters on a line of a name: longer ones take several lines.
+_LETTERS = 46
+
+
+def in_lines(name: str) -> str:
+    """A name broken before a "+" wherever a line would be too long."""
+    lines = [""]
+    for part in name.split(" + "):
+        if lines[-1] and len(lines[-1]) + len(part) > _LETTERS:
+            lines.append("")
+        lines[-1] += f" + {part}" if lines[-1] or len(lines) > 1 else part
+    return "\n".join(line.strip() for line in lines)
+
+
+def height(names: list[str]) -> float:
+    """Inches that the tallest name takes, and a little air."""
+    return 0.08 + 0.15 * max(1 + name.count("\n") for name in names)
+
+
+def plain(axes: Axes, *, grid: Any) -> None:
+    """Axes without a box, over a light grid ("x", "y" or "both")."""
+    axes.grid(axis=grid, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
