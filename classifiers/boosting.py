@@ -50,8 +50,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as stop to help (early
         stopping), by log loss on folds of whole groups; what was chosen is ``chosen_``. The three given play no part.
     external_memory : keep neither features nor bins in memory, but read them batch by batch (8,192 cells), the bins
-        from the folder for temporary files: for tables that are larger than the memory. The trees are those grown in
-        memory wherever XGBoost's sketch of the columns is the same, as in all trials. Not together with ``search``.
+        from the folder for temporary files: a quarter of the memory for each cell. The trees are those grown in memory
+        wherever XGBoost's sketch of the columns is the same, as in all trials. Not together with ``search``.
     trials : of the search, by optuna, over depth, rate, share of columns, smallest leaf and penalty; 0 tries the six.
     n_jobs : threads; 1, since comparisons run side by side.
     random_state : seed of the samples of rows and columns.
