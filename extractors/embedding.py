@@ -36,7 +36,10 @@ DEFAULT_BACKBONE = "tf_efficientnetv2_b3"
 PRETRAINED, RANDOM = "pretrained", "random"
 
 #: What becomes of what lies around the cell.
-BACKGROUNDS = ("black", "kept")
+BACKGROUNDS = ("black", "grey", "kept")
+
+#: The grey: the middle of the range, near the mean that networks are trained about.
+_GREY = 128
 
 #: What may run the network on a CPU.
 ENGINES = ("auto", "onnx", "torch")
@@ -63,8 +66,8 @@ class Embedding:
     view : side in source pixels of the square that the network sees, centred on the cell. A fixed view keeps the cell's
         size visible: 450 is a whole picture of C-NMC. None is what the weights file says it was trained with; where it
         says nothing, the square that just holds the cell and its margin.
-    background : "black" sets what is outside the cell to 0, "kept" leaves it. None is as the weights file says, else
-        black.
+    background : "black" sets what is outside the cell to 0, "grey" to 128, "kept" leaves it. None is as the weights
+        file says, else black.
     mean, std : of the weights' training pictures, scale 0 to 1, one number or one a channel; None is the weights' own.
     pad_type : "same", "valid" or "" where the convolutions pad otherwise than the backbone's default.
     seed : of random weights, and of nothing else.
@@ -109,7 +112,7 @@ class Embedding:
             if side is not None and not _SMALLEST <= side <= _LARGEST:
                 raise ValueError(f"{name} must be {_SMALLEST} to {_LARGEST} pixels, not {side}")
         if self.background not in (None, *BACKGROUNDS):
-            raise ValueError(f"background must be black or kept, not {self.background!r}")
+            raise ValueError(f"background must be black, grey or kept, not {self.background!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and not _is_per_channel(values, positive=name == "std"):
@@ -283,7 +286,7 @@ class Eye:
     ----------
     size : side in pixels of the picture.
     view : side in source pixels of the square, centred on the cell; None is the square that just holds it.
-    background : "black" or "kept".
+    background : "black", "grey" or "kept".
     interpolation : "bicubic" or "bilinear", where the picture is enlarged.
     """
 
@@ -308,16 +311,18 @@ class Eye:
 
 
 def square(cell: Cell, view: int | None, background: str) -> NDArray[np.uint8]:
-    """uint8 (side, side, 3): the cell's bounding box in the middle of a square of source pixels, black beyond the crop.
+    """uint8 (side, side, 3): the cell's bounding box in the middle of a square of source pixels, beyond the crop black,
+    or grey where the background is.
 
     Both side and middle follow the mask alone, so that background around the cell changes nothing.
     """
     side, top, left = _window(cell, view)
     rows, columns = _reach(top, side, cell.rgb.shape[0]), _reach(left, side, cell.rgb.shape[1])
     crop = cell.rgb[rows, columns]
-    if background == "black":
-        crop = crop * cell.mask[rows, columns, None]
-    picture = np.zeros((side, side, 3), np.uint8)
+    level = _GREY if background == "grey" else 0
+    if background != "kept":
+        crop = np.where(cell.mask[rows, columns, None], crop, np.uint8(level))
+    picture = np.full((side, side, 3), level, np.uint8)
     picture[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = crop
     return picture
 

@@ -215,7 +215,7 @@ def compare(
     distance = None
     if plan.kind == "leave-one-source-out" and sight is None:  # a network would be learnt anew in every fold inside
         distance = distances(load, scores[result.ranked()[0]].features)
-        if found := travelled(result, load, distance, config.jobs, memory, progress):
+        if config.in_source and (found := travelled(result, load, distance, config.jobs, memory, progress)):
             findings["travel"] = found
     findings["abstention"] = abstentions(result, distance)
     return replace(result, findings=findings)

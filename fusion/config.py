@@ -254,6 +254,9 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
         [], description="all, sampled, alone, leave-one-out, a+b; default all of up to 6 blocks, else sampled"
     )
     repeats: int | None = Field(None, ge=1, le=1000, description="deals of folds; default 1, for monte-carlo 20")
+    in_source: bool = Field(
+        True, description="leave-one-source-out: also judge cells among their own, and tell the drop"
+    )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
     test: Path | None = Field(None, description="an external test set: learn from all of data, judge on this")
     test_part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="its part")

@@ -152,12 +152,24 @@ def optimism(honest: Result, leaky: Result) -> dict[str, Any]:
 
 
 def finding_lines(result: Result) -> list[str]:
-    """What a terminal shows of the findings: what each block is worth, and what a random split would have claimed."""
+    """What a terminal shows of the findings: what each block is worth, what is lost between sources, and what a
+    random split would have claimed."""
     lines = []
     for worth in result.findings.get("worth", ()):
         if worth["metric"] == "balanced_accuracy":
             shares = ", ".join(f"{row['block']} {signed(row['shapley'])}" for row in worth["blocks"])
             lines.append(f"What each block adds to balanced accuracy with {worth['classifier']} (Shapley): {shares}.")
+    if travel := result.findings.get("travel"):
+        best = result.scores[result.ranked()[0]]
+        row = next(
+            one
+            for one in travel["rows"]
+            if (tuple(one["features"]), one["classifier"]) == (best.features, best.classifier)
+        )
+        lines.append(
+            f"From sources that were learnt from to a new one, the best differs by {signed(row['drop'])} in balanced "
+            f"accuracy (in the source {row['inside']['value']:.3f})."
+        )
     if leak := result.findings.get("leak"):
         lines.append(
             f"A random split of the pictures would be {signed(leak['mean']['balanced_accuracy'])} too kind in balanced "

@@ -94,7 +94,8 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {
         "scores.parquet", "table.csv", "table.tex", "config.yaml", "result.json", "report.html", "comparison.png",
-        *(f"{name}.svg" for name in ("comparison", "differences", "shapley", "roc", "precision", "reliability")),
+        *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
+        *(f"{name}.svg" for name in ("roc", "precision", "reliability", "abstention")),
     }  # fmt: skip
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     compared = {(tuple(row["features"]), row["classifier"]) for row in result["results"]}

@@ -91,7 +91,7 @@ def test_inspect_tells_the_shift_of_synthetic_laboratories(tmp_path):
     """From the command line: laboratories that stain differently are told apart by colour, and the JSON says so."""
     out = tmp_path / "laboratories"
     fusion("synthesize", out, "--laboratories", 2, "--subjects", 4, "--cells", 3, "--jobs", 1)
-    said = fusion("inspect", out / "truth.csv", "--shift", "--jobs", 1, "--store", tmp_path / "store")
+    said = fusion("inspect", out / "truth.csv", "--shift", "--jobs", 1, "--store", tmp_path / "store", "--json")
     found = {(shift["source"], shift["block"]): shift for shift in json.loads(said.stdout)["shifts"]}
     assert set(found) == {(lab, block) for lab in ("lab_1", "lab_2") for block in ("morphology", "texture", "colour")}
     assert found["lab_2", "colour"]["auroc"] > 0.95

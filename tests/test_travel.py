@@ -9,6 +9,7 @@ import pytest
 
 from fusion import report
 from fusion.curves import abstention_curve
+from fusion.differences import finding_lines, signed
 from fusion.plans import make_plan
 from fusion.training import fit
 from fusion.travel import folds_inside
@@ -101,6 +102,16 @@ def test_cells_of_a_source_far_off_are_flagged_and_its_probabilities_say_too_muc
         told = sources[name]["calibration"]
         assert told["across"]["confidence"] - told["across"]["accuracy"] > 0.2
         assert told["across"]["ece"] > told["inside"]["ece"]
+
+
+def test_what_is_lost_is_told_on_a_terminal_and_only_where_it_is_asked_for(shifted, tmp_path):
+    (line,) = [line for line in finding_lines(shifted) if "a new one" in line]
+    best = shifted.scores[shifted.ranked()[0]]
+    row = next(row for row in shifted.findings["travel"]["rows"] if tuple(row["features"]) == best.features)
+    assert signed(row["drop"]) in line
+    spared = run(laboratories(), settings(tmp_path, in_source=False))
+    assert "travel" not in spared.findings
+    assert [row["order"] for row in spared.findings["abstention"]] == ["confidence", "nearness"]
 
 
 def test_a_training_part_of_one_subject_a_class_is_told_as_unknown(tmp_path):

@@ -32,7 +32,7 @@ class Design:
     attention : squeeze and excitation on the last feature map.
     size : side in pixels of the network's input; None is the size the weights were published with.
     view : side in source pixels of the square that is seen; None is the square that just holds the cell.
-    background : "black" or "kept"; None is what a weights file says, else black.
+    background : "black", "grey" or "kept"; None is what a weights file says, else black.
     mean, std, pad_type : say otherwise than the weights' own configuration.
     dropout, drop_path : of the trunk, see ``extractors.trunk.Trunk``. Backbones without stochastic depth (VGG,
         Xception) take no drop_path above 0.

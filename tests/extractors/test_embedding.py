@@ -89,13 +89,16 @@ def test_a_whole_picture_is_seen_as_it_is():
     assert_array_equal(square(make_cell(picture), 64, "black"), picture)
 
 
-def test_background_is_black_or_kept():
+def test_background_is_black_or_grey_or_kept():
     rgb = np.full((60, 60, 3), 180, np.uint8)
     mask = np.zeros((60, 60), bool)
     mask[20:40, 20:40] = True
     cell = Cell(rgb, mask, np.zeros_like(mask))
     assert square(cell, 40, "kept").min() == 180
     assert np.count_nonzero(square(cell, 40, "black")[..., 0]) == 400
+    grey = square(cell, 60, "grey")  # reaches beyond the crop, where there is nothing but grey either
+    assert np.count_nonzero(grey[..., 0] == 180) == 400
+    assert set(np.unique(grey)) == {128, 180}
     assert_array_equal(cell.rgb, rgb)
 
 
@@ -260,7 +263,7 @@ def test_neither_import_nor_a_saved_files_identity_pays_for_torch(weights_file, 
         ({"weights": "model.pth"}, "weights must be"),
         ({"size": 0}, "size must be"),
         ({"view": 1_000_000}, "view must be"),
-        ({"background": "white"}, "background must be black or kept"),
+        ({"background": "white"}, "background must be black, grey or kept"),
         ({"mean": [0.1, 0.2]}, "mean must be one or three finite numbers"),
         ({"std": [0.0]}, "std must be one or three positive numbers"),
         ({"pad_type": "reflect"}, "pad_type must be"),
