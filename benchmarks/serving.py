@@ -67,7 +67,9 @@ def body_of(content: bytes, name: str = "cell.png") -> bytes:
     return head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def ask(port: int, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+def ask(
+    port: int, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
     """Status and content; status 0 where the server closed the connection instead of answering."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
@@ -143,7 +145,9 @@ def damage(port: int, count: int) -> Counter[int]:
             body[at : at + int(draws.integers(0, 9))] = draws.bytes(int(draws.integers(0, 9)))
         if draws.random() < 0.3:
             del body[int(draws.integers(0, len(body))) :]
-        path = str(draws.choice(["/api/predict", "/api/predict?pictures=true", "/api/explain", "/api/explain?format=svg"]))
+        path = str(
+            draws.choice(["/api/predict", "/api/predict?pictures=true", "/api/explain", "/api/explain?format=svg"])
+        )
         boundary = str(draws.choice([BOUNDARY, BOUNDARY, BOUNDARY, '"' + BOUNDARY, "", "x; charset=utf-99"]))
         kind = str(draws.choice(["multipart/form-data", "multipart/form-data", "text/plain", "application/json"]))
         method = str(draws.choice(["POST", "POST", "POST", "PUT", "GET"]))
