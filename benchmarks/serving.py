@@ -26,13 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fusion.config import TrainConfig
 from fusion.serving import example_cell
 from fusion.synthetic import SyntheticDesign, synthesize
 from fusion.training import train
+
+ROOT = Path(__file__).parents[1]
 
 #: Seconds after which memory should no longer grow.
 SETTLED = 5.0
@@ -177,9 +178,10 @@ def main() -> None:
             memory = resident(process)
     print("| clients | requests | errors | median s | p95 s | model's own s a cell | MB | growth |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    seconds = " | ".join(f"{found[name]:.3f}" for name in ("median", "p95", "model"))
     print(
-        f"| {given.clients} | {found['requests']:.0f} | {found['errors']:.0f} | {found['median']:.3f} | {found['p95']:.3f} "
-        f"| {found['model']:.3f} | {found['settled']:.0f} | {100 * found['growth']:.1f}% |"
+        f"| {given.clients} | {found['requests']:.0f} | {found['errors']:.0f} | {seconds} "
+        f"| {found['settled']:.0f} | {100 * found['growth']:.1f}% |"
     )
     told = ", ".join(f"{count} of status {status}" for status, count in sorted(statuses.items()))
     print(f"\n100 MB in one request: status {large} (0: closed while it was still being sent).")
