@@ -152,7 +152,9 @@ def _run(
     except FusionError as error:
         if debug:
             raise
-        if is_first or not isinstance(error, UsageError):  # wrong use is the same in all processes, and said once
+        if not is_first and isinstance(error, UsageError):  # the same in all processes, and said once
+            processes.let_first_speak()
+        else:
             click.echo(f"fusion {function.__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import functools
 import os
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 #: The others wait as long as the first has to measure cells: days, where the default of ten minutes would end the run.
 _PATIENCE = timedelta(days=30)
+
+#: The first may load its libraries more slowly, and no launcher may be there to end who waits.
+_SPEAKING_SECONDS = 20.0
 
 
 def count() -> int:
@@ -37,6 +41,11 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this process writes files and talks to people."""
     return rank() == 0
+
+
+def let_first_speak() -> None:
+    """Wait to be ended: the launcher ends all processes as soon as one has failed, and the first has to say why."""
+    time.sleep(_SPEAKING_SECONDS)
 
 
 @functools.cache

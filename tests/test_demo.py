@@ -43,6 +43,7 @@ def test_the_lines_agree_with_the_files(demo):
     assert story.figures["optimism"] == pytest.approx(sum(gains) / len(gains))
 
 
+@pytest.mark.slow
 def test_run_again_it_tells_the_same_and_paints_nothing(demo, monkeypatch):
     config, story = demo
     monkeypatch.setattr("fusion.demo.synthesize", lambda *_, **__: pytest.fail("painted again"))

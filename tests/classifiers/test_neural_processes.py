@@ -45,6 +45,7 @@ def assert_same(first, second):
         assert torch.equal(tensor, second[part]), part
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_two_processes_and_speaks_once(synthetic, tmp_path):
     (tmp_path / "n.yaml").write_text(
         "classifiers: {neural: {network: {backbone: test_efficientnet, weights: random, size: 32, head: [16],"
