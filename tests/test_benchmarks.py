@@ -90,7 +90,16 @@ def test_the_benchmark_of_linear_models_calls_cells_alike_in_all_three_ways():
 
 @pytest.mark.slow
 def test_the_benchmark_of_the_page_finds_it_serving_after_everything():
-    command = [sys.executable, ROOT / "benchmarks" / "serving.py", "--clients", "2", "--seconds", "6", "--damaged", "50"]
+    command = [
+        sys.executable,
+        ROOT / "benchmarks" / "serving.py",
+        "--clients",
+        "2",
+        "--seconds",
+        "6",
+        "--damaged",
+        "50",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     figures = next(line for line in done.stdout.splitlines() if line.startswith("| 2 |")).split("|")
     assert int(figures[2]) > 2
