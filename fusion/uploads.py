@@ -54,8 +54,8 @@ class Limits:
     files: int = 64
     file_bytes: int = 1 << 25
     request_bytes: int = 1 << 26
-    pixels: int = 1 << 24
-    request_pixels: int = 1 << 26
+    pixels: int = 16_000_000
+    request_pixels: int = 64_000_000
     seconds: float = 60.0
     requests: int = 16
 
