@@ -37,8 +37,8 @@ def draw_sources(
     """Write ``sources.png``: for each source, cells of the same classes in the same rows, all at the same scale.
 
     A tile shows as many source pixels in every column, so that a cell that looks larger is larger in its picture.
-    Nothing is normalised. Of more than six sources the six with the most
-    cells are drawn. Same data and seed, same picture.
+    Nothing is normalised. Of more than six sources the six with the most cells are drawn. Same data and seed, same
+    picture.
 
     Raises
     ------
