@@ -52,13 +52,18 @@ class Sample:
 
     @property
     def measured_key(self) -> str:
-        """Which measurements can be reused: ``key``, and what the cell is changed by before it is measured."""
-        return self.key if self.adjustment is None else sha256(f"{self.key}+{self.adjustment.fingerprint}".encode())
+        """Which measurements can be reused: see the function of this name."""
+        return measured_key(self.key, self.adjustment)
 
     @property
     def identity(self) -> Identity | None:
         """The subject as this sample alone tells it: id, or (source, id); None where it is unknown."""
         return identities([self.subject], [self.source])[0]
+
+
+def measured_key(key: str, adjustment: Adjustment | None) -> str:
+    """Which measurements of a cell can be reused: by its ``key``, and what it is changed by before it is measured."""
+    return key if adjustment is None else sha256(f"{key}+{adjustment.fingerprint}".encode())
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fusion import plugins, upkeep, workers
 from fusion.cells import PREPARATION
-from fusion.datasets import Dataset, Fault, Sample
+from fusion.datasets import Dataset, Fault, Sample, measured_key
 from fusion.files import printable
 from fusion.interrupts import Stop
 from fusion.journal import Journal
@@ -231,7 +231,7 @@ class _Cells:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
-        keys = as_arrow(sample.measured_key for sample in dataset.samples)
+        keys = as_arrow(map(measured_key, dataset.each("key"), dataset.each("adjustment")))
         places, of_sample = distinct(keys)
         return cls(keys if len(places) == len(keys) else keys.take(places), places, of_sample)
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -159,18 +160,19 @@ def _pictures(root: Path) -> tuple[_Pictures, list[Path]]:
 def _cnmc(root: Path, pictures: Iterable[Path], tables: _Tables) -> Iterator[Listed]:
     missing = {(folder, name) for folder, rows in tables.items() for name in rows}
     for picture in pictures:
-        folder = next((up for up in picture.parents if (up, picture.name) in missing), None)
+        # To look at every folder above a million pictures takes longer than all else here: only where a table may ask.
+        folder = next((up for up in picture.parents if (up, picture.name) in missing), None) if missing else None
         if folder is not None:
             missing.remove((folder, picture.name))
             subject, label = tables[folder][picture.name]
             yield Listed(picture, label, subject, fold=PRELIMINARY, part=PRELIMINARY)
         elif match := _UID.match(picture.stem):
-            if picture.parent.name in {"all", "hem"} and picture.parent.name != match["label"]:
+            above, fold = _above(os.path.dirname(picture))  # noqa: PTH120  # the same for all pictures of a folder
+            if above in {"all", "hem"} and above != match["label"]:
                 raise DatasetError(
-                    f"name and folder disagree about {picture}",
-                    found=f"'{match['label']}' in a folder '{picture.parent.name}'",
+                    f"name and folder disagree about {picture}", found=f"'{match['label']}' in a folder '{above}'"
                 )
-            yield Listed(picture, match["label"], match["subject"], fold=_fold(picture), part=TRAIN)
+            yield Listed(picture, match["label"], match["subject"], fold=fold, part=TRAIN)
         else:
             yield Listed(picture, fold=FINAL, part=FINAL)
     for folder, name in sorted(missing):  # in the table but not on disk: a fault, found when it is opened
@@ -182,9 +184,12 @@ def _stem(name: str) -> str:
     return os.path.splitext(os.path.basename(name))[0]  # noqa: PTH119, PTH122  # a million names are looked at
 
 
-def _fold(picture: Path) -> str | None:
-    folds = [match["fold"] for part in picture.parent.parts if (match := _FOLD.match(part))]
-    return folds[-1] if folds else None
+@lru_cache(maxsize=1024)
+def _above(folder: str) -> tuple[str, str | None]:
+    """A folder's own name, and the fold that it or the nearest one above it names."""
+    path = Path(folder)
+    folds = [match["fold"] for part in path.parts if (match := _FOLD.match(part))]
+    return path.name, folds[-1] if folds else None
 
 
 def _cnmc_tables(root: Path) -> _Tables:
