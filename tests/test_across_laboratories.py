@@ -257,6 +257,7 @@ def test_networks_that_join_features_by_themselves_refuse_to_have_them_harmonise
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_networks_of_every_split_see_normalised_pictures_and_their_block_is_harmonised(tree, common, tmp_path):
     def compared(folder, **steps):
         return ablate(
