@@ -8,6 +8,7 @@ pictures and nothing else: only the process that asked writes to the store.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fusion.cells import PREPARATION
 from fusion.errors import FusionError, UsageError
+from fusion.files import printable
 from fusion.measuring import Measure, Measured, Need
 from fusion.plugins import fingerprint
 
@@ -27,6 +29,9 @@ _log = logging.getLogger("fusion")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+#: Ways to reach a scheduler that Dask knows by name, as its documentation of addresses lists them.
+_ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:\d+/?")
 
 #: Tasks under way for each core of the cluster: one at work and two on their way, since a network lies between.
 _AHEAD = 3
@@ -74,6 +79,12 @@ def everywhere(samples: Iterable[Need]) -> Iterator[Need]:
         yield replace(sample, path=sample.path.absolute(), mask_path=mask and mask.absolute()), need
 
 
+def check_address(address: str) -> None:
+    """UsageError for what is no address; Dask's client takes a minute to give up on it, and ends in a traceback."""
+    if not _ADDRESS.fullmatch(address):
+        raise UsageError(f"{printable(address)} is no address of a scheduler", expected="tcp://host:port")
+
+
 def connect(address: str) -> Client:
     """A client of the scheduler at ``address``, once it has a worker.
 
@@ -86,10 +97,9 @@ def connect(address: str) -> Client:
         from distributed import Client
     except ImportError as error:
         raise UsageError("--scheduler needs Dask", do="pip install 'fusion-cells[dask]'") from error
+    check_address(address)
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
-    except ValueError as error:
-        raise UsageError(f"{address} is no address of a scheduler", expected="tcp://host:port") from error
     except OSError as error:  # a TimeoutError is one too
         raise ClusterError(
             f"no Dask scheduler answers at {address}",

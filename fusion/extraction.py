@@ -168,11 +168,16 @@ def extract(
 
     Raises
     ------
+    UsageError : ``scheduler`` is no address.
     StoreError : the store cannot be written. What was written before stays.
     ClusterError : the scheduler cannot be reached, or its workers cannot measure.
     FusionError : an extractor cannot run at all, for want of weights for example.
     KeyboardInterrupt : asked to stop; what was measured is in the store.
     """
+    if scheduler is not None:  # refused also where nothing is left to measure
+        from fusion import cluster
+
+        cluster.check_address(scheduler)
     tell = journal or (lambda event, **facts: None)
     versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
     cells = _Cells.of(dataset)

@@ -130,8 +130,9 @@ def test_no_scheduler_and_no_address_are_said_clearly(monkeypatch):
     monkeypatch.setattr(cluster, "_PATIENCE", 1.0)
     with pytest.raises(cluster.ClusterError, match="no Dask scheduler answers"):
         cluster.connect("tcp://127.0.0.1:1")
-    with pytest.raises(UsageError, match="no address"):
-        cluster.connect("nonsense://here")
+    for nonsense in ("nonsense://here", "foo", "tcp://here", "127.0.0.1:8786"):
+        with pytest.raises(UsageError, match="no address"):
+            cluster.connect(nonsense)
 
 
 def test_a_scheduler_without_workers_is_said_clearly(monkeypatch):
