@@ -357,7 +357,7 @@ def build_config(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(kind.model_fields) if first["type"] == "extra_forbidden" else first["msg"]
+        known = ", ".join(_fields(kind, first["loc"][:-1])) if first["type"] == "extra_forbidden" else first["msg"]
         if first["type"] == "missing":
             raise ConfigError(
                 f"no '{where}' given", do="Give it on the command line, or in a --config file."
@@ -368,6 +368,16 @@ def build_config(
             found=repr(first["input"])[:100],
             expected=known,
         ) from error
+
+
+def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Names of the settings that there are at a place within a model."""
+    for name in place:
+        nested = getattr(kind.model_fields.get(str(name)), "annotation", None)
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            break
+        kind = nested
+    return list(kind.model_fields)
 
 
 def write_config(config: BaseModel) -> str:

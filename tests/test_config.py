@@ -84,3 +84,11 @@ def test_a_file_that_holds_no_settings(tmp_path):
 def test_any_text_is_a_value_or_a_clear_error(text):
     with suppress(ConfigError):
         parse_yaml(text, "x")
+
+
+def test_an_unknown_setting_within_others_is_told_what_there_is_at_its_place():
+    with pytest.raises(ConfigError) as raised:
+        build_config(TrainConfig, settings=["normalise.stain=vahadane"], options={"data": "x", "output": "o"})
+    assert "unknown setting 'normalise.stain'" in str(raised.value)
+    assert "white_balance" in raised.value.expected
+    assert "features" not in raised.value.expected
