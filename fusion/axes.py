@@ -1,11 +1,13 @@
-"""What the figures have in common: names broken into lines, and bare axes."""
+"""What the figures have in common: names broken into lines, bare axes, and a legend above."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Letters on a line of a name: longer ones take several lines.
 _LETTERS = 46
@@ -31,3 +33,11 @@ def plain(axes: Axes, *, grid: Any) -> None:
     axes.grid(axis=grid, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend(figure: Figure, axes: Axes, order: Sequence[str]) -> None:
+    """A legend above all axes: what these ones show, each name once, in this order."""
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    shown = [name for name in order if name in unique]
+    figure.legend([unique[name] for name in shown], shown, loc="outside upper left", ncols=len(shown), frameon=False)

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion.axes import height as _height
-from fusion.axes import in_lines as _in_lines
-from fusion.axes import plain as _plain
+from fusion.axes import height, in_lines, legend, plain
 from fusion.curves import Curve, precision_curve, reliability_curve, roc_curve
 from fusion.intervals import percentile
 from fusion.results import LABELS, Result, called
@@ -38,9 +36,9 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     ranked = result.ranked(level, metric)
     every = list(dict.fromkeys(result.scores[at].features for at in ranked))
     sets = every[:_FOREST]
-    names = [_in_lines(" + ".join(features)) for features in sets]
+    names = [in_lines(" + ".join(features)) for features in sets]
     classifiers = list(dict.fromkeys(scores.classifier for scores in result.scores))
-    figure = Figure(figsize=(7.5, 1.6 + len(sets) * max(0.42, _height(names))), layout="constrained")
+    figure = Figure(figsize=(7.5, 1.6 + len(sets) * max(0.42, height(names))), layout="constrained")
     axes = figure.subplots()
     for at, scores in enumerate(result.scores):
         if scores.features not in sets:
@@ -64,12 +62,7 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    ordered = [name for name in classifiers if name in unique]
-    figure.legend(
-        [unique[name] for name in ordered], ordered, loc="outside upper left", ncols=len(ordered), frameon=False
-    )
+    legend(figure, axes, classifiers)
     return figure
 
 
@@ -80,8 +73,8 @@ def difference_plot(result: Result) -> Figure | None:
     rows = result.findings.get("paired", [])[:_SHOWN]
     if not rows:
         return None
-    names = [_in_lines(row["second"]) for row in rows]
-    figure = Figure(figsize=(7.5, 1.2 + len(rows) * max(0.3, _height(names))), layout="constrained")
+    names = [in_lines(row["second"]) for row in rows]
+    figure = Figure(figsize=(7.5, 1.2 + len(rows) * max(0.3, height(names))), layout="constrained")
     axes = figure.subplots()
     for at, row in enumerate(rows):
         value = row["balanced_accuracy"]
@@ -92,7 +85,7 @@ def difference_plot(result: Result) -> Figure | None:
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("balanced accuracy: the best minus this one,\nwith 95% interval")
-    _plain(axes, grid="x")
+    plain(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
     return figure
@@ -108,8 +101,8 @@ def difference_matrix(result: Result) -> Figure | None:
     entries = result.ranked()[:_PAIRS]
     if len(entries) < 3 or len(result.replicates) < len(result.scores):
         return None
-    names = [_in_lines(f"{called(result.scores[at])}  ({number})") for number, at in enumerate(entries, start=1)]
-    side = max(0.36, _height(names))
+    names = [in_lines(f"{called(result.scores[at])}  ({number})") for number, at in enumerate(entries, start=1)]
+    side = max(0.36, height(names))
     figure = Figure(figsize=(7.5, 1.1 + len(entries) * side), layout="constrained")
     axes = figure.subplots()
     metric = ("image", "balanced_accuracy")
@@ -150,18 +143,18 @@ def shapley_plot(result: Result) -> Figure | None:
     blocks = [row["block"] for row in worths[0]["blocks"]]
     figure = Figure(figsize=(7.5, 1.3 + 0.2 * len(blocks) * (1 + len(worths))), layout="constrained")
     axes = figure.subplots()
-    height = 0.8 / len(worths)
+    thick = 0.8 / len(worths)
     for which, worth in enumerate(worths):
-        y = np.arange(len(blocks)) + height * (which + 0.5) - 0.4
+        y = np.arange(len(blocks)) + thick * (which + 0.5) - 0.4
         values = np.array([[row["shapley"][part] for part in ("value", "low", "high")] for row in worth["blocks"]])
-        axes.barh(y, values[:, 0], 0.85 * height, color=COLOURS[which % len(COLOURS)], label=worth["classifier"])
+        axes.barh(y, values[:, 0], 0.85 * thick, color=COLOURS[which % len(COLOURS)], label=worth["classifier"])
         for at, (_, low, high) in zip(y, values, strict=True):
             axes.plot([low, high], [at, at], color="0.15", linewidth=1.2, solid_capstyle="butt")
     axes.axvline(0, color="0.5", linewidth=1)
     axes.set_yticks(range(len(blocks)), blocks)
     axes.set_ylim(len(blocks) - 0.5, -0.5)
     axes.set_xlabel(f"Shapley value: share of the balanced accuracy above chance, 95% interval by {result.unit}")
-    _plain(axes, grid="x")
+    plain(axes, grid="x")
     figure.legend(loc="outside upper left", ncols=len(worths), frameon=False)
     return figure
 
@@ -234,6 +227,6 @@ def _squares(
         style = {"marker": MARKERS[at], "markersize": 4} if marked else {"linestyle": ("-", "--", "-.", ":")[at % 4]}
         axes.plot(curve.x, curve.y, linewidth=1.6, label=name, **colour, **style)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=across, ylabel=up, aspect="equal")
-    _plain(axes, grid="both")
+    plain(axes, grid="both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     return figure

@@ -81,10 +81,7 @@ class Macenko:
     @classmethod
     def fit(cls, rgb: Pixels) -> Self:
         """From float (n, 3) sampled pixels, 0 to 255."""
-        od = _density(rgb)
-        od = od[np.lexsort(od.T)]
-        stained = od[(od > _STAINED).any(axis=1)]
-        stained = stained if len(stained) >= 3 else od
+        od, stained = _stained(rgb)
         plane = np.linalg.eigh(stained.T @ stained)[1][:, :0:-1]  # through empty glass, where there is no stain
         plane *= np.where(plane.sum(axis=0) < 0, -1.0, 1.0)
         angle = np.arctan2(stained @ plane[:, 1], stained @ plane[:, 0])
@@ -109,8 +106,8 @@ class Vahadane:
 
     Minimises the sum of |od - amounts stains|**2 / 2 + ``_SPARSITY`` |amounts| over amounts from 0 and stains from 0 no
     longer than 1, by turns, from Macenko's stains.
-    Source: Vahadane et al. (2016), IEEE Trans. Med. Imaging 35(8):1962-1971; a dictionary atom by
-    atom as in Mairal et al. (2010), JMLR 11:19-60.
+    Source: Vahadane et al. (2016), IEEE Trans. Med. Imaging 35(8):1962-1971; a dictionary atom by atom as in Mairal et
+    al. (2010), JMLR 11:19-60.
 
     Attributes
     ----------
@@ -123,10 +120,7 @@ class Vahadane:
     @classmethod
     def fit(cls, rgb: Pixels) -> Self:
         """From float (n, 3) sampled pixels, 0 to 255."""
-        od = _density(rgb)
-        od = od[np.lexsort(od.T)]
-        stained = od[(od > _STAINED).any(axis=1)]
-        stained = stained if len(stained) >= 3 else od
+        od, stained = _stained(rgb)
         learnt = stained[np.linspace(0, len(stained) - 1, min(len(stained), _LEARNT)).round().astype(np.intp)]
         stains = np.maximum(np.reshape(Macenko.fit(rgb).stains, (2, 3)), 0)
         stains /= np.linalg.norm(stains, axis=1, keepdims=True)
@@ -164,6 +158,14 @@ STAINS: dict[str, Any] = {"reinhard": Reinhard, "macenko": Macenko, "vahadane": 
 def white_balanced(rgb: Pixels, glass: Sequence[float] | NDArray[np.float64]) -> Pixels:
     """float (n, 3): every channel multiplied so that empty glass is ``WHITE``; ``glass`` is its level before."""
     return rgb * (WHITE / np.maximum(glass, 1.0))
+
+
+def _stained(rgb: Pixels) -> tuple[Pixels, Pixels]:
+    """Optical densities (n, 3) in an order of their own, whatever that of the pixels is; and those with any stain."""
+    od = _density(rgb)
+    od = od[np.lexsort(od.T)]
+    stained = od[(od > _STAINED).any(axis=1)]
+    return od, stained if len(stained) >= 3 else od
 
 
 def _density(rgb: Pixels) -> Pixels:

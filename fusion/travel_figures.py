@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.axes import height, in_lines, plain
+from fusion.axes import height, in_lines, legend, plain
 from fusion.figures import COLOURS, MARKERS
 from fusion.results import Result
 
@@ -57,12 +57,7 @@ def travel_plot(result: Result) -> Figure | None:
     figure.supxlabel(
         f"balanced accuracy, cell by cell, on the same cells; 95% interval by {result.unit}{some}", fontsize=10
     )
-    handles, labels = columns[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    ordered = [name for name in classifiers if name in unique]
-    figure.legend(
-        [unique[name] for name in ordered], ordered, loc="outside upper left", ncols=len(ordered), frameon=False
-    )
+    legend(figure, columns[0], classifiers)
     return figure
 
 

@@ -22,6 +22,7 @@ class Killed(Exception):
 
 
 def cells():
+    """40 small cells of 10 subjects, large ones and small ones, and a block of features that tells nothing."""
     pictures = np.stack([paint(at, side=32, radius=13 - 4 * (at % 2)) for at in range(40)])
     X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     X[3] = np.nan

@@ -19,6 +19,7 @@ from extractors.embedding import Embedding
 from fusion.bundle import BundleError
 from fusion.cells import read_cell
 from fusion.inputs import CellInputs
+from tests.classifiers import processes_job
 from tests.conftest import paint
 
 SMALL = {
@@ -45,11 +46,7 @@ def classifier(training=None, **parts):
 @pytest.fixture(scope="module")
 def cells():
     """40 small cells of 10 subjects, large ones and small ones, and a block of features that tells nothing."""
-    pictures = np.stack([paint(at, side=32, radius=13 - 4 * (at % 2)) for at in range(40)])
-    X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    X[3] = np.nan
-    inputs = CellInputs(X, {"shape": slice(0, 3), "colour": slice(3, 5)}, pictures)
-    return inputs, np.array(["all", "hem"])[np.arange(40) % 2], np.arange(40) // 4
+    return processes_job.cells()
 
 
 def weights(model):
