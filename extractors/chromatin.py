@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors import kernels, scales
+from extractors import chromatin_kernels, kernels, scales
 from extractors.patterns import otsu_threshold
 
 Values = NDArray[np.float64]
@@ -58,7 +58,7 @@ class Chromatin:
     @cached_property
     def histogram(self) -> Values:
         """float64 (n,): number of pixels of each density, from 0 steps to the most there is."""
-        return np.bincount(self.density[self.inside]).astype(float)
+        return chromatin_kernels.count_densities(self.density, self.inside)
 
     @cached_property
     def steps(self) -> Values:
@@ -104,11 +104,6 @@ class Chromatin:
         return sums[0] / numbers[0], sums[1] / numbers[1] if numbers[1] else math.nan
 
     @cached_property
-    def condensed(self) -> Mask:
-        """bool (H, W): condensed chromatin."""
-        return self.inside & (self.density > self.threshold)
-
-    @cached_property
     def clumps(self) -> tuple[int, int]:
         """Number of clumps, and their pixels: around them, 3 x 3 are on average nearer to condensed than to open."""
         if self.is_even:
@@ -125,33 +120,29 @@ class Chromatin:
         return np.asarray((depth - np.float32(least)) / np.float32(max(most - least, 1e-6)), np.float32)
 
     @cached_property
-    def rim(self) -> Mask:
-        """bool (H, W): the outer fifth of the way from edge to deepest point."""
-        return self.inside & (self.depth <= RIM_DEPTH)
+    def sums(self) -> chromatin_kernels.Sums:
+        """Over the rim, the outer fifth of the way from edge to deepest point, the core, its inner half, and all."""
+        rim, core = np.float32(RIM_DEPTH), np.float32(CORE_DEPTH)
+        return chromatin_kernels.sum_by_depth(self.density, self.inside, self.depth, rim, core, self.threshold)
 
     @cached_property
-    def core(self) -> Mask:
-        """bool (H, W): the inner half of that way."""
-        return self.inside & (self.depth >= CORE_DEPTH)
-
-    @cached_property
-    def paleness(self) -> tuple[Values, Mask]:
-        """How much paler than the nucleus, as a share, the square around each pixel is; where it lies wholly inside."""
+    def squares(self) -> tuple[NDArray[np.int32], Mask, float]:
+        """Sum of density over the square of a nucleolus' size around each pixel, where it lies wholly inside, and what
+        the sum would be in plain chromatin."""
         half = int(SPOT_WIDTH * self.radius / 2)
-        sums, fits = self._windows(half)
-        return 1 - sums / ((2 * half + 1) ** 2 * max(self.mean, 1e-9)), fits
+        return *self._windows(half), (2 * half + 1) ** 2 * max(self.mean, 1e-9)
 
     @cached_property
     def spots(self) -> tuple[int, int]:
         """Number of pale spots, and of the pixels around which a square is pale."""
-        paleness, fits = self.paleness
-        return _parts(fits & (paleness >= SPOT_PALENESS)) if self.mean > 0 else (0, 0)
+        sums, fits, plain = self.squares
+        return _parts(fits & (sums <= (1 - SPOT_PALENESS) * plain)) if self.mean > 0 else (0, 0)
 
-    def _windows(self, half: int) -> tuple[Values, Mask]:
+    def _windows(self, half: int) -> tuple[NDArray[np.int32], Mask]:
         """Sum of density over the square reaching ``half`` pixels around each pixel; where it lies wholly inside."""
         side = 2 * half + 1
-        sums = cv2.boxFilter(self.density, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        return np.asarray(sums, np.float64), _eroded(self.inside, half)
+        sums = cv2.boxFilter(self.density, cv2.CV_32S, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        return np.asarray(sums, np.int32), _eroded(self.inside, half)
 
 
 def chromatin_statistics(rgb: NDArray[np.uint8], nucleus: Mask) -> Values:
@@ -186,10 +177,6 @@ def _parts(mask: Mask) -> tuple[int, int]:
     """Number of connected parts, diagonal neighbours included, and their pixels in all."""
     pixels = cv2.countNonZero(mask.view(np.uint8))
     return (cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1 if pixels else 0), pixels
-
-
-def _mean(values: NDArray, where: Mask) -> float:
-    return float(cv2.mean(values, where.view(np.uint8))[0])
 
 
 # ---- statistics of a nucleus ----------------------------------------------------------------------------------------
@@ -272,9 +259,10 @@ def margination(chromatin: Chromatin) -> float:
     edge, or for a nucleus without any stain.
     Source: after Young, Verbeek and Mayall (1986), Cytometry 7(5):467-474, margination.
     """
-    if not chromatin.core.any() or chromatin.mean <= 0:
+    if chromatin.mean <= 0 or not chromatin.sums.core:
         return math.nan
-    return (_mean(chromatin.density, chromatin.rim) - _mean(chromatin.density, chromatin.core)) / chromatin.mean
+    sums = chromatin.sums
+    return (sums.rim_density / sums.rim - sums.core_density / sums.core) / chromatin.mean
 
 
 def condensed_at_rim(chromatin: Chromatin) -> float:
@@ -283,7 +271,7 @@ def condensed_at_rim(chromatin: Chromatin) -> float:
     The rim is the outer fifth of the way from edge to deepest point.  Range: from 0.  NaN where nothing is condensed.
     """
     share = condensed_share(chromatin)
-    return _mean(chromatin.condensed.view(np.uint8), chromatin.rim) / share if share > 0 else math.nan
+    return chromatin.sums.rim_condensed / chromatin.sums.rim / share if share > 0 else math.nan
 
 
 def depth_correlation(chromatin: Chromatin) -> float:
@@ -291,13 +279,12 @@ def depth_correlation(chromatin: Chromatin) -> float:
 
     NaN where all pixels are equally deep or dense.
     """
-    depth = chromatin.depth[chromatin.inside].astype(float)
-    depth -= depth.mean()
-    # Not by the product of vectors: so long ones would wake the threads of a linear algebra library.
-    spread = math.sqrt(float(np.square(depth).mean()) * chromatin.variance)
-    if spread < 1e-9:  # rounding leaves less where all are the same
+    sums, pixels = chromatin.sums, chromatin.pixels
+    mean = sums.depth / pixels
+    spread = math.sqrt(max(sums.squared_depth / pixels - mean**2, 0.0) * chromatin.variance)
+    if spread == 0:  # exact: depths are all 0 where they are the same
         return math.nan
-    return float((depth * (chromatin.density[chromatin.inside] - chromatin.mean)).mean()) / spread
+    return (sums.product / pixels - mean * chromatin.mean) / spread
 
 
 def displacement(chromatin: Chromatin) -> float:
@@ -307,9 +294,9 @@ def displacement(chromatin: Chromatin) -> float:
     """
     if chromatin.mean <= 0:
         return math.nan
-    excess = np.where(chromatin.inside, chromatin.density - chromatin.mean, 0)
-    down, across = excess.sum(axis=1) @ np.arange(len(excess)), excess.sum(axis=0) @ np.arange(excess.shape[1])
-    return math.hypot(down, across) / chromatin.pixels / chromatin.mean / chromatin.radius
+    sums, mean = chromatin.sums, chromatin.mean
+    down, right = sums.stain_down - mean * sums.down, sums.stain_right - mean * sums.right
+    return math.hypot(down, right) / chromatin.pixels / mean / chromatin.radius
 
 
 def correlation_length(chromatin: Chromatin) -> float:
@@ -340,8 +327,10 @@ def spot_contrast(chromatin: Chromatin) -> float:
 
     Range: to 1.  NaN for a nucleus into which no such square fits, or without any stain.
     """
-    paleness, fits = chromatin.paleness
-    return float(paleness[fits].max()) if fits.any() and chromatin.mean > 0 else math.nan
+    sums, fits, plain = chromatin.squares
+    if chromatin.mean <= 0 or not fits.any():
+        return math.nan
+    return 1 - cv2.minMaxLoc(sums, fits.view(np.uint8))[0] / plain
 
 
 STATISTICS = (
