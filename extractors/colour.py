@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors import colour_kernels
-from extractors.colour_spaces import CHANNELS, PLANES, Channel, convert
+from extractors.colour_spaces import CHANNELS, PLANES, WHOLE, Channel, convert
 from extractors.descriptions import described
 from extractors.tag_list import tags_of
 from extractors.vacuoles import find_vacuoles
@@ -150,7 +150,7 @@ class Distributions:
         place = np.array([0, *percentiles, 100]) / 100 * np.maximum(pixels - 1, 0)[:, None]
         below = np.floor(place)
         ranks = np.stack([below, np.ceil(place)], axis=2).astype(np.int64)
-        values = colour_kernels.values_at_ranks(planes, counts, split, ranks.reshape(3, -1), len(CHANNELS))
+        values = colour_kernels.values_at_ranks(planes, counts, split, ranks.reshape(3, -1), WHOLE)
         values[pixels == 0] = np.nan
         low, high = values[:, ::2], values[:, 1::2]
         between = (low + (high - low) * (place - below)[..., None]).transpose(0, 2, 1)

@@ -217,7 +217,11 @@ def moments(
 
 @compiled
 def values_at_ranks(
-    planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, ranks: NDArray[np.int64], channels: int
+    planes: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    split: int,
+    ranks: NDArray[np.int64],
+    whole: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """Values that stand at given places when all pixels of a region are sorted by a plane.
 
@@ -228,14 +232,14 @@ def values_at_ranks(
     split : how many of the k colours are the nucleus's.
     ranks : int64 (3, n), from 0 to the number of pixels less 1 in the cell, the nucleus and the cytoplasm, fastest in
         ascending order; of a region without pixels they are ignored.
-    channels : of how many of the planes, at most p.
+    whole : bool (channels,), of the first so many planes: whether its values are whole numbers from 0 to 255.
 
     Returns
     -------
     float64 (3, n, channels) : exact, not rounded to bins; any value for a region without pixels.
     """
     colours = len(counts)
-    places = ranks.shape[1]
+    places, channels = ranks.shape[1], len(whole)
     result = np.zeros((3, places, channels))
     # One channel after the other in memory, moved in pieces that stay in the processor's cache.
     columns, bins = np.empty((channels, colours)), np.empty(colours, np.uint16)
@@ -255,7 +259,7 @@ def values_at_ranks(
         for i in range(colours):
             low, high = min(low, column[i]), max(high, column[i])
         # Subtracting and multiplying keep the order of values, rounding or not.
-        scale = (BINS - 1) / (high - low) if high > low else 0.0
+        scale = 1.0 if whole[c] else (BINS - 1) / (high - low) if high > low else 0.0
         for b in range(BINS):
             pixels[1, b] = pixels[2, b] = size[b] = 0
             start[b] = -1
@@ -280,9 +284,13 @@ def values_at_ranks(
                     b += 1
                     reached += pixels[region, b]
                 where[region, place], before[region, place] = b, reached - pixels[region, b]
-                if start[b] < 0:
+                if whole[c]:
+                    result[region, place, c] = low + b  # a bin has one value
+                elif start[b] < 0:
                     start[b] = number
                     number += size[b]
+        if whole[c]:
+            continue
         for i in range(colours):
             at = start[bins[i]]
             if at >= 0:

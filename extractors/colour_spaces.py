@@ -63,6 +63,9 @@ CHANNELS = (
         _LANDINI,
     ),
 )
+#: bool (14,): the channels whose values are whole numbers from 0 to 255.
+WHOLE = np.array([channel.unit == "8-bit value" for channel in CHANNELS])
+
 #: Planes behind those of the channels: 1 where there is a hue, else 0; then the cosine and sine of the hue and of twice
 #: the hue, all 0 for grey. The hue is 0 for red, 120 degrees for green and 240 for blue (Smith 1978).
 DIRECTIONS = ("has_hue", "cosine", "sine", "double_cosine", "double_sine")

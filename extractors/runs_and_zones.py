@@ -79,28 +79,32 @@ def count_runs(levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int
     # reached[.., level, length] counts runs that are at least so long: each pixel adds one, and no run need be ended.
     reached = np.zeros((regions, 4, n, most + 2), np.int32)
     for region in range(regions):
-        # Level and lengths of this row and of the one above, in turn, with a column of no level on either side.
+        # Levels of this row and of the one above, in turn, with a column of no level on either side; and how long runs
+        # are that come from above. Where there is no level they are counted too, but not recorded: a row without
+        # branches compiles to vector instructions.
         level = np.full((2, width + 2), -1, np.int32)
-        length = np.zeros((4, 2, width + 2), np.int32)
+        length = np.zeros((2, 3, width + 2), np.int32)
         for y in range(height):
-            row, above = y % 2, 1 - y % 2
+            here, above = level[y % 2], level[1 - y % 2]
+            south_east, south, south_west = length[y % 2]
+            upper_left, upper, upper_right = length[1 - y % 2]
+            for x in range(width):
+                is_inside = np.int32(depth[y, x] > region)
+                here[x + 1] = np.int32((np.int32(levels[y, x]) - first + 1) * is_inside - 1)
+            for x in range(width):
+                south_east[x + 1] = np.int32(1 + upper_left[x] * np.int32(above[x] == here[x + 1]))
+                south[x + 1] = np.int32(1 + upper[x + 1] * np.int32(above[x + 1] == here[x + 1]))
+                south_west[x + 1] = np.int32(1 + upper_right[x + 2] * np.int32(above[x + 2] == here[x + 1]))
+            east = 0
             for x in range(1, width + 1):
-                if depth[y, x - 1] <= region:
-                    level[row, x] = -1
-                    continue
-                here = np.int32(levels[y, x - 1] - first)
-                level[row, x] = here
-                pixels[region] += 1
-                east = length[0, row, x - 1] + 1 if level[row, x - 1] == here else 1
-                south_east = length[1, above, x - 1] + 1 if level[above, x - 1] == here else 1
-                south = length[2, above, x] + 1 if level[above, x] == here else 1
-                south_west = length[3, above, x + 1] + 1 if level[above, x + 1] == here else 1
-                length[0, row, x], length[1, row, x] = east, south_east
-                length[2, row, x], length[3, row, x] = south, south_west
-                reached[region, 0, here, east] += 1
-                reached[region, 1, here, south_east] += 1
-                reached[region, 2, here, south] += 1
-                reached[region, 3, here, south_west] += 1
+                at = here[x]
+                east = 1 + east * np.int64(here[x - 1] == at)
+                if at >= 0:
+                    pixels[region] += 1
+                    reached[region, 0, at, east] += 1
+                    reached[region, 1, at, south_east[x]] += 1
+                    reached[region, 2, at, south[x]] += 1
+                    reached[region, 3, at, south_west[x]] += 1
     longest = 1
     for direction in range(4):
         for at in range(n):
