@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -43,8 +44,8 @@ def purple_part(rgb: Picture, mask: Mask, white: Values | None) -> Mask:
     if white is None:  # without a slide the balance of green and blue is unknown, and green alone may do better
         channels.append(cv2.extractChannel(rgb, 1) * np.float32(1 / 255))
     smoothed = [cell.smoothed(channel) for channel in channels]
-    rims = RIMS if white is None else RIMS[:1]
-    tones = max((cell.two_tones(values, rim) for values in smoothed for rim in rims), key=lambda two: two.separability)
+    cores = [cell.core(rim) for rim in (RIMS if white is None else RIMS[:1])]
+    tones = two_tones([(values, core) for values in smoothed for core in cores])
     contrast = tones.light - tones.dark
     if contrast < 1 / 255:  # less than a grey level
         return mask
@@ -79,6 +80,45 @@ class _Tones(NamedTuple):
     separability: float
 
 
+def two_tones(choices: Sequence[tuple[Values, Picture]]) -> _Tones:
+    """The tones of the smoothed channel that shows two best within its core; the first of those that show them as well.
+
+    ``choices``: channels, float32 (H, W), each with the pixels to look at, uint8 (H, W), not all 0.
+    """
+    ranges = [cv2.minMaxLoc(values, core)[:2] for values, core in choices]
+    low, high = np.array(ranges).T
+    step = (high - low) / LEVELS
+    if not step.any():  # one tone
+        return _Tones(choices[0][0], 0, 0, 0)
+    histograms = np.zeros((len(choices), LEVELS + 1))
+    for at, (values, core) in enumerate(choices):
+        if step[at] > 0:
+            # The upper bound of a histogram is left out, so the highest tone needs one level more.
+            bounds = [low[at], high[at] + step[at]]
+            histograms[at] = cv2.calcHist([values], [0], core, [LEVELS + 1], bounds).ravel()
+        else:
+            histograms[at, 0] = 1
+    below = np.cumsum(histograms, axis=1)
+    for histogram, counts in zip(histograms, below, strict=True):
+        # A hundredth at either end, whatever it is, counts as no darker or lighter than the rest.
+        first, last = np.searchsorted(counts, np.array([0.01, 0.99]) * counts[-1])
+        histogram[first], histogram[last] = counts[first], counts[-1] - counts[last] + histogram[last]
+        histogram[:first] = histogram[last + 1 :] = 0
+    splits, separabilities = two_classes(histograms)
+    best = int(separabilities.argmax())
+    if separabilities[best] == 0:
+        return _Tones(choices[best][0], 0, 0, 0)
+    split, histogram = int(splits[best]), histograms[best]
+    dark, light = median_level(histogram[: split + 1]), split + 1 + median_level(histogram[split + 1 :])
+    at_low, of_step = float(low[best]), float(step[best])
+    return _Tones(
+        choices[best][0],
+        at_low + (dark + 0.5) * of_step,
+        at_low + (light + 0.5) * of_step,
+        float(separabilities[best]),
+    )
+
+
 class _Inside:
     """The inside of a cell at working size, where means take no pixel from outside it; ``radius`` is at that size."""
 
@@ -104,26 +144,10 @@ class _Inside:
         blurred = cv2.GaussianBlur(self._resized(channel * self.full), (0, 0), self.sigma)
         return np.asarray(blurred / self.share, np.float32)
 
-    def two_tones(self, values: Values, rim: float) -> _Tones:
-        """The tones of all pixels deeper inside than ``rim`` radii, of all where none is."""
+    def core(self, rim: float) -> Picture:
+        """uint8 (H, W): 1 for pixels deeper inside than ``rim`` radii, for all where none is."""
         core = (self.depth > max(1, rim * self.radius)).view(np.uint8)
-        core = core if cv2.countNonZero(core) else np.ones_like(core)
-        low, high, _, _ = cv2.minMaxLoc(values, core)
-        step = (high - low) / LEVELS
-        if step == 0:  # one tone
-            return _Tones(values, 0, 0, 0)
-        # The upper bound of a histogram is left out, so the highest tone needs one level more.
-        histogram = cv2.calcHist([values], [0], core, [LEVELS + 1], [low, high + step]).ravel().astype(float)
-        first, last = np.searchsorted(np.cumsum(histogram), np.array([0.01, 0.99]) * histogram.sum())
-        # A hundredth at either end, whatever it is, counts as no darker or lighter than the rest.
-        histogram[first], histogram[last] = histogram[: first + 1].sum(), histogram[last:].sum()
-        histogram[:first] = histogram[last + 1 :] = 0
-        split, separability = two_classes(histogram)
-        if separability == 0:
-            return _Tones(values, 0, 0, 0)
-        dark = median_level(histogram[: split + 1])
-        light = split + 1 + median_level(histogram[split + 1 :])
-        return _Tones(values, low + (dark + 0.5) * step, low + (light + 0.5) * step, separability)
+        return core if cv2.countNonZero(core) else np.ones_like(core)
 
     def without_threads(self, tones: _Tones) -> NDArray[np.float32]:
         """The channel at the size of the picture, light where dark is narrower than a sixth of the cell's radius."""

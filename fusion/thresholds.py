@@ -25,23 +25,28 @@ def quantiles(picture: Picture, share: float, where: Picture | None = None) -> N
     return np.array([np.searchsorted(count, share * count[-1]) for count in np.cumsum(counts, axis=1)], float)
 
 
-def two_classes(histogram: NDArray[np.float64]) -> tuple[int, float]:
+def two_classes(histogram: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Otsu's threshold (the last dark level) and his separability, the share of variance between classes, 0 to 1.
 
-    ``histogram``: (n,) counts per level, not all 0.
+    ``histogram``: (..., n) counts per level, not all 0; several are done in the time of one.
+
+    Returns
+    -------
+    thresholds : intp (...), the level itself where there is one only.
+    separabilities : float64 (...), 0 where there is one level only.
+
     Source: Otsu (1979), IEEE Trans. SMC 9(1):62-66.
     """
-    levels = np.arange(len(histogram))
-    below = np.cumsum(histogram)
-    share, moment = below / below[-1], np.cumsum(histogram * levels) / below[-1]
-    mean = moment[-1]
-    variance = float(histogram @ (levels - mean) ** 2 / below[-1])
-    if variance == 0:
-        return int(mean), 0.0
+    levels = np.arange(histogram.shape[-1])
+    below = np.cumsum(histogram, axis=-1)
+    pixels = below[..., -1:]
+    share, moment = below / pixels, np.cumsum(histogram * levels, axis=-1) / pixels
+    mean = moment[..., -1:]
+    variance = (histogram * (levels - mean) ** 2).sum(axis=-1) / pixels[..., 0]
     # Between-class variance w0 w1 (m0 - m1)**2 = (mean w0 - m0 w0)**2 / (w0 w1), of every split that leaves two.
-    between = (mean * share - moment)[:-1] ** 2 / np.maximum(share * (1 - share), 1e-12)[:-1]
-    split = int(between.argmax())
-    return split, float(between[split]) / variance
+    between = ((mean * share - moment) ** 2 / np.maximum(share * (1 - share), 1e-12))[..., :-1]
+    threshold = np.where(variance > 0, between.argmax(axis=-1), mean[..., 0].astype(np.intp))
+    return threshold, between.max(axis=-1) / np.where(variance > 0, variance, np.inf)
 
 
 def median_level(histogram: NDArray[np.float64]) -> int:
