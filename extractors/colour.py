@@ -59,7 +59,7 @@ class Colour:
 
     def feature_names(self) -> list[str]:
         """``cell_red_mean``, ``nucleus_lab_l_percentile_5``, ``cytoplasm_azure_std``, ``contrast_delta_e``."""
-        return [description.name for description in self.describe()]
+        return list(_names(self.percentiles))
 
     @classmethod
     def tags(cls) -> Mapping[str, frozenset[str]]:
@@ -338,6 +338,11 @@ def _describe_all(percentiles: tuple[int, ...]) -> tuple[Description, ...]:
         described(feature, f"cytoplasm_{feature.__name__}") for feature in (*CYTOPLASM_FEATURES, *VACUOLE_FEATURES)
     ]
     return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def _names(percentiles: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(description.name for description in _describe_all(percentiles))
 
 
 def _describe_region(region: str, percentiles: tuple[int, ...]) -> list[Description]:

@@ -86,7 +86,7 @@ class Texture:
 
     def feature_names(self) -> list[str]:
         """``cell_glcm_contrast_d1_mean``, ``nucleus_lbp_8_1_bin00``: region, method, statistic."""
-        return [name for name, _, _ in self._columns]
+        return list(_names(frozenset(self.methods), self.distances, self.circles))
 
     @classmethod
     def tags(cls) -> Mapping[str, frozenset[str]]:
@@ -174,6 +174,13 @@ def _columns(
     if "chromatin" in methods:
         columns += [(f"nucleus_chromatin_{each.__name__}", each, "") for each in chromatin.STATISTICS]
     return columns
+
+
+@lru_cache(maxsize=8)
+def _names(
+    methods: frozenset[Method], distances: tuple[int, ...], circles: tuple[tuple[int, int], ...]
+) -> tuple[str, ...]:
+    return tuple(name for name, _, _ in _columns(methods, distances, circles))
 
 
 def _columns_of(method: Method, distances: tuple[int, ...], circles: tuple[tuple[int, int], ...]) -> Iterator[Column]:
