@@ -134,8 +134,6 @@ def count_zones(
     pixels : float64 (regions,), how many each region has.
     """
     height, width = levels.shape
-    first, last = 255, 0
-    pixels = np.zeros(regions)
     # Rows are cut into stretches of one level, and stretches that touch are joined. A stretch is known by its number,
     # and a zone by that of its first stretch: parents have smaller numbers than their children.
     # There is room for one a pixel; memory that is not written to costs nothing.
@@ -143,29 +141,35 @@ def count_zones(
     begin, end, level = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
     parent, area = np.empty(most, np.int32), np.empty(most, np.int32)
     ends = np.zeros(regions + 1, np.int32)
+    # A row's levels, -1 outside and on either side of it, and where they change, found without branches.
+    row, change = np.full(width + 2, -1, np.int32), np.empty(width + 1, np.int32)
     stretch = 0
     for region in range(regions):
         above_end = stretch
         for y in range(height):
-            above, above_end, x = above_end, stretch, 0
-            while x < width:
-                if depth[y, x] <= region:
-                    x += 1
+            above, above_end = above_end, stretch
+            for x in range(width):
+                is_inside = np.int32(depth[y, x] > region)
+                row[x + 1] = np.int32((np.int32(levels[y, x]) + 1) * is_inside - 1)
+            changes = 0
+            for x in range(width + 1):
+                change[changes] = x
+                changes += np.int64(row[x] != row[x + 1])
+            for at in range(changes - 1):
+                start, stop = change[at], change[at + 1]
+                here = row[start + 1]
+                if here < 0:
                     continue
-                here, start = levels[y, x], x
-                first, last = min(first, here), max(last, here)
-                while x < width and levels[y, x] == here and depth[y, x] > region:
-                    x += 1
-                begin[stretch], end[stretch], level[stretch], area[stretch] = start, x, here, x - start
+                begin[stretch], end[stretch], level[stretch], area[stretch] = start, stop, here, stop - start
                 parent[stretch] = stretch
-                pixels[region] += x - start
                 while above < above_end and end[above] < start:
                     above += 1
                 touching, root = above, stretch
-                while touching < above_end and begin[touching] <= x:
+                while touching < above_end and begin[touching] <= stop:
                     if level[touching] == here:
                         other = touching
                         while parent[other] != other:
+                            parent[other] = parent[parent[other]]  # half as far for whoever comes next
                             other = parent[other]
                         parent[max(root, other)] = min(root, other)
                         root = min(root, other)
@@ -173,6 +177,12 @@ def count_zones(
                 parent[stretch] = root
                 stretch += 1
         ends[region + 1] = stretch
+    first, last = 255, 0
+    pixels = np.zeros(regions)
+    for region in range(regions):
+        for at in range(ends[region], ends[region + 1]):
+            first, last = min(first, level[at]), max(last, level[at])
+            pixels[region] += area[at]
     column = np.full(height * width + 1, -1, np.int32)
     for at in range(stretch):
         parent[at] = parent[parent[at]]
