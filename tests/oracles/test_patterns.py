@@ -20,7 +20,7 @@ from extractors.patterns import (
 )
 from tests.extractors.conftest import irregular_cell
 
-CIRCLES = [(8, 1), (16, 2), (24, 3), (12, 2), (5, 3)]
+CIRCLES = [(8, 1), (16, 2), (24, 3), (12, 2), (5, 3), (32, 4), (40, 5), (64, 6)]
 
 
 def disagreeing(grey, points, radius):
