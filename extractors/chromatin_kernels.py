@@ -86,7 +86,7 @@ def sum_by_depth(
         for x in range(width):
             if not inside[y, x]:
                 continue
-            here, deep = np.int64(density[y, x]), np.float64(depth[y, x])
+            here, deep = int(density[y, x]), np.float64(depth[y, x])
             pixels += 1
             stain += here
             right += x
@@ -94,12 +94,12 @@ def sum_by_depth(
             row_depth += deep
             row_squared += deep * deep
             row_product += deep * here
-            is_rim, is_core = np.int64(depth[y, x] <= rim_depth), np.int64(depth[y, x] >= core_depth)
+            is_rim, is_core = int(depth[y, x] <= rim_depth), int(depth[y, x] >= core_depth)
             rim += is_rim
             core += is_core
             rim_density += is_rim * here
             core_density += is_core * here
-            rim_condensed += is_rim * np.int64(here > threshold)
+            rim_condensed += is_rim * int(here > threshold)
         down += y * pixels
         stain_down += y * stain
         all_depth += row_depth

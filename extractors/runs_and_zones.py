@@ -98,7 +98,7 @@ def count_runs(levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int
             east = 0
             for x in range(1, width + 1):
                 at = here[x]
-                east = 1 + east * np.int64(here[x - 1] == at)
+                east = 1 + east * int(here[x - 1] == at)
                 if at >= 0:
                     pixels[region] += 1
                     reached[region, 0, at, east] += 1
@@ -154,7 +154,7 @@ def count_zones(
             changes = 0
             for x in range(width + 1):
                 change[changes] = x
-                changes += np.int64(row[x] != row[x + 1])
+                changes += int(row[x] != row[x + 1])
             for at in range(changes - 1):
                 start, stop = change[at], change[at + 1]
                 here = row[start + 1]

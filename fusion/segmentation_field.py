@@ -101,7 +101,7 @@ def _central_nucleus(green: Values, let_through: Values) -> Mask | None:
     # Red cells alone stay above 0.3: they take no more than 0.35 of the green, and as much of the blue.
     if dark.any() and np.median(green[dark]) > 0.3:
         # A pale nucleus may share its class with red cells. It is the darker part, and lets most of the blue through.
-        darkest = two_classes(counts(tones[dark]))[0]
+        darkest = int(two_classes(counts(tones[dark]))[0])
         dark = tones <= darkest
         taken = 1 - let_through[dark]
         if np.median(green[dark]) > 0.3 or np.median(2 * (green[dark] - let_through[dark]) + 1) > np.median(taken) / 2:
