@@ -21,6 +21,7 @@ from fusion.index import Content, FileIndex
 from fusion.memory import give_back
 from fusion.normalisation import Adjustment
 from fusion.pictures import decode_mask
+from fusion.places import place
 from fusion.readers import DatasetError, Listed
 from fusion.splits import merge_groups
 from fusion.store import default_store
@@ -219,7 +220,7 @@ def load_dataset(
     ------
     DatasetError : nothing to read; see ``readers.read_listing``.
     """
-    path = Path(path)
+    path = place(path)
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
     index = _index_of(path, store)
