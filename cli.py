@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fusion.errors import FusionError, UsageError
+from fusion.places import place
 
 if TYPE_CHECKING:
     from fusion.datasets import Fault
@@ -25,7 +26,19 @@ if TYPE_CHECKING:
 DONE, FAILED, MISUSED, SKIPPED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
+
+
+class _Place(click.ParamType):
+    """A path, or the URL of a place in an object store. Which options take a URL is the settings' to say."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, or a ``Remote``."""
+        return place(value)
+
+
+PATH = _Place()
 
 
 class _Group(click.Group):
@@ -41,7 +54,7 @@ def fusion() -> None:
     """What tells a leukaemic cell from a healthy one, compared under splits that cannot leak.
 
     DATA is a C-NMC 2019 tree, a folder of class folders, or a CSV/Parquet table with a column 'path' and any of
-    label, subject, source, group, fold, mask, um_per_px.
+    label, subject, source, group, fold, mask, um_per_px. It may be a URL: s3://bucket/cells.
 
     Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but some pictures were skipped.
     """
@@ -72,7 +85,7 @@ FEATURES = options(
     click.option("--backbone", metavar="NAME", help="For cnn: any timm model  [default: tf_efficientnetv2_b3]."),
 )
 JOBS = click.option("--jobs", type=int, metavar="N", help="Worker processes  [default: one a core].")
-STORE = click.option("--store", type=PATH, help="Feature store  [default: $FUSION_CACHE, else the cache folder].")
+STORE = click.option("--store", type=PATH, help="Feature store, a folder or URL  [default: $FUSION_CACHE, else the cache folder].")
 SEED = click.option("--seed", type=int, metavar="N", help="Seed of every random choice  [default: 0].")
 SPLITS = click.option("--splits", type=int, metavar="K", help="Folds of the cross-validation  [default: 5].")
 SEARCH = click.option(
@@ -385,7 +398,7 @@ def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **giv
     result = evaluate(config, screen.progress)
     screen.result(result)
     screen.line(f"scores.parquet, table.csv and result.json in {config.output}")
-    screen.json(result.to_json(Path(result.facts["data"])))
+    screen.json(result.to_json(place(result.facts["data"])))
     return result.faults
 
 
@@ -538,7 +551,7 @@ def ablate(
     for line in finding_lines(result):
         screen.line(line)
     screen.line(f"page {config.output / 'report.html'}, figures, table.csv, table.tex, scores.parquet, result.json")
-    screen.json(result.to_json(Path(result.facts["data"])))
+    screen.json(result.to_json(place(result.facts["data"])))
     return result.faults
 
 

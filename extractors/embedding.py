@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fusion.cells import MARGIN, Cell
 from fusion.errors import FusionError, UsageError
 from fusion.files import printable
-from fusion.store import default_store
+from fusion.store import local_store
 
 if TYPE_CHECKING:
     from extractors.trunk import Trunk
@@ -260,7 +260,7 @@ class Embedding:
             )
         by_onnx = None
         if self.engine != "torch" and on_cpu and runtime.is_installed():
-            by_onnx = runtime.embedder(trunk, default_store())
+            by_onnx = runtime.embedder(trunk, local_store())
         return by_onnx or trunk.embed
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:

@@ -11,8 +11,9 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
+
+from fusion.places import place
 
 Row = TypeVar("Row")
 
@@ -137,7 +138,7 @@ class _Paths(_Texts):
         return os.fsencode(value)  # never empty: that path is "."
 
     def decode(self, kept: bytes) -> Any:
-        return Path(os.fsdecode(kept))
+        return place(os.fsdecode(kept))
 
 
 class _Coded:

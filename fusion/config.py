@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from fusion.calibration import Finish
 from fusion.errors import UsageError
+from fusion.places import is_url, place
 
 
 class ConfigError(UsageError):
@@ -25,7 +26,14 @@ def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _each(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
 Names = Annotated[list[str], BeforeValidator(_listed)]
+
+#: A folder or file that may lie in an object store; all other paths are of this machine.
+Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
 
@@ -35,6 +43,16 @@ HANDCRAFTED = ("morphology", "texture", "colour")
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_here(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a URL where only a path of this machine will do: it would be taken for a folder named "s3:"."""
+        field = cls.model_fields[str(info.field_name)]
+        is_plain = (field.annotation is Path and not field.metadata) or Path in get_args(field.annotation)
+        if is_plain and any(is_url(each) for each in _each(value) if isinstance(each, str | Path)):
+            raise ValueError("a path of this machine; URLs are for data and store")
+        return value
 
 
 class TrackedSettings(_Settings):
@@ -47,13 +65,13 @@ class TrackedSettings(_Settings):
 class DataSettings(_Settings):
     """Which cells."""
 
-    data: Path = Field(description="a C-NMC tree, a folder of class folders, or a CSV/Parquet table")
+    data: Place = Field(description="a C-NMC tree, a folder of class folders, or a CSV/Parquet table")
     part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="part of a C-NMC release")
     classes: Names = Field([], description="only these classes")
     folds: Names = Field([], description="only these folds")
     sources: Names = Field([], description="only these sources")
     source: str | None = Field(None, description="source of all cells whose data set names none")
-    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
 
 
 class FeatureSettings(_Settings):
@@ -205,12 +223,12 @@ class PredictConfig(_Settings):
     """fusion predict"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Path] = Field(min_length=1, description="pictures, folders or tables")
+    images: list[Place] = Field(min_length=1, description="pictures, folders or tables")
     csv: Path | None = Field(None, description="write the predictions here")
     parquet: Path | None = Field(None, description="write the predictions here")
     explain: Path | None = Field(None, description="explain every cell in this folder")
     source: str | None = Field(None, description="source of all cells for which none is named")
-    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
@@ -218,12 +236,12 @@ class ExplainConfig(_Settings):
     """fusion explain"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Path] = Field(min_length=1, description="pictures, folders or tables")
+    images: list[Place] = Field(min_length=1, description="pictures, folders or tables")
     output: Path = Field(description="folder for the figures and the page")
     top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
-    data: Path | None = Field(None, description="the training data, to show the cells most like each")
+    data: Place | None = Field(None, description="the training data, to show the cells most like each")
     source: str | None = Field(None, description="source of all cells for which none is named")
-    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
@@ -258,7 +276,7 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
         True, description="leave-one-source-out: also judge cells among their own, and tell the drop"
     )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
-    test: Path | None = Field(None, description="an external test set: learn from all of data, judge on this")
+    test: Place | None = Field(None, description="an external test set: learn from all of data, judge on this")
     test_part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="its part")
     near_duplicates: int = Field(
         0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
@@ -293,8 +311,8 @@ class ExportConfig(_Settings):
 
     model: Path = Field(description="folder of a model")
     onnx: Path = Field(description="file to write, as .onnx")
-    check: Path | None = Field(None, description="pictures, a folder or a table on which both are compared")
-    store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    check: Place | None = Field(None, description="pictures, a folder or a table on which both are compared")
+    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
@@ -365,7 +383,7 @@ def build_config(
         source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
         raise ConfigError(
             f"{'unknown' if first['type'] == 'extra_forbidden' else 'wrong'} setting '{where}'{source}",
-            found=repr(first["input"])[:100],
+            found=str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100],
             expected=known,
         ) from error
 

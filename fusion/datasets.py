@@ -18,8 +18,10 @@ from fusion.columns import Columns
 from fusion.errors import UsageError
 from fusion.files import printable, sha256, write_atomically
 from fusion.index import Content, FileIndex
+from fusion.memory import give_back
 from fusion.normalisation import Adjustment
 from fusion.pictures import decode_mask
+from fusion.places import place
 from fusion.readers import DatasetError, Listed
 from fusion.splits import merge_groups
 from fusion.store import default_store
@@ -218,9 +220,7 @@ def load_dataset(
     ------
     DatasetError : nothing to read; see ``readers.read_listing``.
     """
-    import pyarrow as pa
-
-    path = Path(path)
+    path = place(path)
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
     index = _index_of(path, store)
@@ -230,9 +230,8 @@ def load_dataset(
     del index
     faults: list[Fault] = []
     samples = as_columns(_readable(listed, contents, masks, faults))
-    # Arrow would keep the memory of listing and look-up: 50 MB of 100,000 pictures.
     del listed, contents, masks
-    pa.default_memory_pool().release_unused()
+    give_back()
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
         notes.append(
             f"{table} lists pictures too, and is not used: give it as DATA for its labels, subjects and masks."

@@ -27,6 +27,7 @@ from fusion.interrupts import Stop
 from fusion.journal import Journal
 from fusion.keys import as_arrow, distinct
 from fusion.measuring import Measure, Measured, Need, embed, lost
+from fusion.memory import give_back
 from fusion.plugins import Extractor
 from fusion.store import Block, FeatureStore
 from fusion.streaming import StoredRows
@@ -192,6 +193,7 @@ def extract(
         tell("fault", **_told(fault))
     passing: dict[str, Fault] = {}
     if len(todo):
+        give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
         needs = _needs(versions, lacks)
         samples = ((dataset.samples[int(cells.places[at])], needs[lacks[at].tobytes()]) for at in todo)
         flush = _Flush(store, versions, tell)
@@ -214,6 +216,7 @@ def extract(
                 raise KeyboardInterrupt
         for version in versions:
             upkeep.tidy(store, version.name, version.fingerprint)
+    give_back()
     found = _gather(dataset, versions, store, cells, lacks, passing)
     tell("end", cells=len(found), faults=len(found.faults), computed=found.computed, reused=found.reused)
     return found

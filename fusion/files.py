@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fusion.places import Remote
+
 #: How a file is called until it is whole. Whoever lists a folder leaves these alone; what a kill left behind is
 #: swept away by ``fusion cache gc``.
 PARTIAL = ".partial-"
@@ -22,6 +24,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     ------
     OSError : the disk is full or the folder cannot be written; nothing is left behind.
     """
+    if isinstance(path, Remote):
+        path.write_bytes(content)
+        return
     with replacing(path) as stream:
         stream.write(content)
 
@@ -34,6 +39,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     ------
     OSError : as for ``write_atomically``.
     """
+    if isinstance(path, Remote):
+        with tempfile.TemporaryFile() as kept:
+            yield kept
+            kept.seek(0)
+            path.write_bytes(kept.read())
+        return
     _make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
     try:

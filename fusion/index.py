@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from fusion.columns import Columns
 from fusion.files import replacing, sha256
 from fusion.keys import positions
-from fusion.pictures import CellError, check_picture, read_bytes
+from fusion.pictures import MAX_BYTES, CellError, check_picture, read_bytes, too_large
+from fusion.places import THREADS, is_url, place
+from fusion.places import stamps as stamps_elsewhere
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,10 +45,14 @@ _PORTION, _REMEMBER_SECONDS = 1024, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used."""
+    """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used.
+
+    ``is_passing``: the fault is of reading, and not of what was read: the next run tries again.
+    """
 
     sha256: str
     fault: str = ""
+    is_passing: bool = False
 
 
 class FileIndex:
@@ -69,19 +75,21 @@ class FileIndex:
         """
         names = _absolute(paths)
         stamps = _stamps(names)
-        at, known = self._find(names, stamps), self._known
+        at, known, sizes = self._find(names, stamps), self._known, stamps[:, 0]
         stale = int((at < 0).sum())
         self.files_read += stale
         contents = Columns(Content, texts=["sha256"])
         news: list[pa.Table] = []
         done, started = 0, time.monotonic()
         try:
-            with ThreadPoolExecutor(_THREADS) as pool:
+            with ThreadPoolExecutor(THREADS if _is_any_elsewhere(names) else _THREADS) as pool:
                 for start in range(0, len(names), _PORTION):
                     part = names[start : start + _PORTION].to_pylist()
                     found = _remembered(known, at[start : start + _PORTION])
                     unknown = [i for i, content in enumerate(found) if content is None]
-                    read = pool.map(lambda i, part=part: _inspect(Path(os.fsdecode(part[i])), check), unknown)
+                    read = pool.map(
+                        lambda i, part=part, first=start: _inspect(part[i], sizes[first + i], check), unknown
+                    )
                     try:
                         for i, content in zip(unknown, read, strict=True):
                             found[i] = content
@@ -103,7 +111,7 @@ class FileIndex:
         at = positions(names, self._known["path"])
         known = np.stack([self._known[name].to_numpy() for name in ("size", "mtime_ns")], axis=1)
         is_current = (at >= 0) & (stamps[:, 0] >= 0)
-        is_current[is_current] = (known[at[is_current]] == stamps[is_current]).all(axis=1)
+        is_current[is_current] = (known[at[is_current]] == stamps[is_current, :2]).all(axis=1)
         return np.where(is_current, at, -1)
 
     def _remember(self, news: Sequence[pa.Table]) -> None:
@@ -137,31 +145,51 @@ def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
     here = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118  # pathlib takes ten times as long
     rest, pieces = (os.fspath(path) for path in paths), []
     while piece := list(islice(rest, _PORTION)):
-        absolute = [os.fsencode(name if os.path.isabs(name) else here + name) for name in piece]  # noqa: PTH117
+        absolute = [
+            os.fsencode(name if os.path.isabs(name) or is_url(name) else here + name)  # noqa: PTH117
+            for name in piece
+        ]
         pieces.append(pa.array(absolute, pa.binary()))
     return pa.chunked_array(pieces, pa.binary())
 
 
 def _stamps(names: pa.ChunkedArray) -> NDArray[np.int64]:
-    """int64 (n, 2): size and time of change in ns of every file, -1 where it cannot be told."""
-    stamps = np.full((len(names), 2), -1, np.int64)
+    """int64 (n, 3) of every file, -1 where it cannot be told: its size, what changes with its content, and the time of
+    change in ns. On this machine both latter are the same; an object store knows more of its versions than the time."""
+    stamps = np.full((len(names), 3), -1, np.int64)
+    elsewhere: list[tuple[int, str]] = []
     for at, name in enumerate(name for piece in names.chunks for name in piece.to_pylist()):
+        if b"://" in name:
+            elsewhere.append((at, os.fsdecode(name)))
+            continue
         try:
             status = os.stat(name)  # noqa: PTH116
         except (OSError, ValueError):  # not there, or a name that no file can have: reading it will tell
             continue
-        stamps[at] = status.st_size, status.st_mtime_ns
+        stamps[at] = status.st_size, status.st_mtime_ns, status.st_mtime_ns
+    if elsewhere:
+        for (at, _), stamp in zip(elsewhere, stamps_elsewhere([url for _, url in elsewhere]), strict=True):
+            stamps[at] = stamp or -1
     return stamps
 
 
-def _inspect(path: Path, check: Callable[[bytes], object]) -> Content:
+def _is_any_elsewhere(names: pa.ChunkedArray) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring(names, b"://")).as_py())
+
+
+def _inspect(name: bytes, size: int, check: Callable[[bytes], object]) -> Content:
     try:
-        content = read_bytes(path)
+        if size > MAX_BYTES:
+            raise too_large(size)
+        content = read_bytes(place(os.fsdecode(name)))
         check(content)
     except CellError as error:
-        return Content("", error.what + (f" ({error.found})" if error.found else ""))
+        reason = error.what + (f" ({error.found})" if error.found else "")
+        return Content("", reason, is_passing=isinstance(error.__cause__, OSError))
     except MemoryError:
-        return Content("", "needs more memory than there is")
+        return Content("", "needs more memory than there is", is_passing=True)
     return Content(sha256(content))
 
 
@@ -186,7 +214,8 @@ def _news(
     import pyarrow as pa
 
     now = time.time_ns()
-    at = [i for i in read if found[i] is not None and stamps[i, 0] >= 0 and now - stamps[i, 1] > _SETTLED_NS]
+    is_known = (stamps[:, 0] >= 0) & (now - stamps[:, 2] > _SETTLED_NS)
+    at = [i for i in read if is_known[i] and (content := found[i]) is not None and not content.is_passing]
     contents = [content for i in at if (content := found[i]) is not None]
     return pa.table(
         [
@@ -216,7 +245,7 @@ def _read(path: Path) -> pa.Table:
         stored = path.read_bytes()
     except OSError:
         return _schema().empty_table()
-    content = pa.py_buffer(stored).slice(64)
+    content = pa.py_buffer(memoryview(stored)[64:])
     if hashlib.sha256(content).hexdigest().encode() != stored[:64]:
         return _schema().empty_table()
     return pa.ipc.open_stream(content).read_all()

@@ -94,7 +94,7 @@ def gather(
         table, at, faults = regrouped(extraction.table, blocks), extraction.complete, extraction.faults
     else:
         table, at, faults = dataset_view(dataset), np.arange(len(dataset)), dataset.faults
-    seen = look(dataset, classifier.eye(), store.root, jobs=jobs, progress=progress)  # type: ignore[attr-defined]
+    seen = look(dataset, classifier.eye(), store.local, jobs=jobs, progress=progress)  # type: ignore[attr-defined]
     has = np.flatnonzero(seen.places[at] >= 0)
     told = {fault.path for fault in faults}
     faults = (*faults, *(fault for fault in seen.faults.values() if fault.path not in told))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import FusionError
 from fusion.headers import READ, Header, read_header
+from fusion.places import Remote
 
 #: Pixels of the largest picture that is decoded: 8192 x 8192, 100 times a C-NMC picture and 200 MB in memory. A
 #: header asks for 30,000 x 30,000 in a file of a few kilobytes.
@@ -41,18 +42,25 @@ def read_bytes(path: Path) -> bytes:
     ImageError : it is not there, not ours to read, not a file, or too large for a picture.
     """
     try:
+        if isinstance(path, Remote):  # its size was looked at when it was listed; to ask again takes as long as reading
+            return path.read_bytes()
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError("is a folder that cannot be listed" if not _can_list(path) else "is a folder")
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise ImageError("is not a regular file")
         if status.st_size > MAX_BYTES:
-            raise ImageError("too large for a picture of a cell", found=f"{status.st_size >> 20} MB")
+            raise too_large(status.st_size)
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:  # a name that no file can have, out of a table
         raise ImageError(f"cannot be read: {error}") from error
+
+
+def too_large(size: int) -> ImageError:
+    """For a file of more than ``MAX_BYTES``."""
+    return ImageError("too large for a picture of a cell", found=f"{size >> 20} MB")
 
 
 def _can_list(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from fusion.columns import Columns
 from fusion.errors import UsageError
+from fusion.places import Remote, join, place, walk
 
 #: Suffixes taken for pictures, compared in lower case.
 SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -119,38 +120,22 @@ class _Pictures(Sequence[Path]):
         return len(self._names)
 
     def __iter__(self) -> Iterator[Path]:
-        return map(Path, self.names)
+        return map(place, self.names)
 
     def __getitem__(self, at: Any) -> Any:
-        return Path(self._names[at].replace("\0", os.sep))
+        return place(self._names[at].replace("\0", os.sep))
 
 
 def _pictures(root: Path) -> tuple[_Pictures, list[Path]]:
-    """Every picture below ``root``, sorted, and the folders that cannot be listed.
-
-    Links are followed, but no folder is entered twice.
-    """
-    seen: set[tuple[int, int]] = set()
-    found: list[str] = []
+    """Every picture below ``root``, sorted, and the folders that cannot be listed."""
     unlisted: list[str] = []
-    for folder, subfolders, files in os.walk(
-        root, followlinks=True, onerror=lambda error: unlisted.append(str(error.filename))
-    ):
-        try:
-            status = os.stat(folder)  # noqa: PTH116
-        except OSError:
-            unlisted.append(folder)
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        # A leading dot marks what an operating system left behind (._UID_1.bmp), never a picture.
-        found += [
-            _Pictures.as_sorted(os.path.join(folder, name))  # noqa: PTH118  # a Path costs ten times as much
-            for name in files
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
+    # A leading dot marks what an operating system left behind (._UID_1.bmp), never a picture.
+    found = [
+        _Pictures.as_sorted(os.path.join(folder, name))  # noqa: PTH118  # a Path costs ten times as much
+        for folder, files in walk(root, unlisted)
+        for name in files
+        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    ]
     return _Pictures(found), [Path(name) for name in sorted(set(unlisted))]
 
 
@@ -199,8 +184,12 @@ def _cnmc_tables(root: Path) -> _Tables:
     names, and must not borrow the preliminary test's labels.
     """
     found: _Tables = {}
-    walk = os.walk(root)
-    inside = [Path(folder, name) for folder, _, files in walk for name in files if name.lower().endswith(".csv")]
+    inside = [
+        place(os.path.join(folder, name))  # noqa: PTH118
+        for folder, files in walk(root, [], links=False)
+        for name in files
+        if name.lower().endswith(".csv")
+    ]
     beside = root.resolve().parent.glob("*_labels.csv") if root.resolve().parent != root.resolve() else ()
     for file in [*inside, *beside]:
         if not _has_cnmc_header(file):
@@ -305,12 +294,12 @@ def _table_row(file: Path, number: int, row: dict[str, str]) -> Listed:
     if um_per_px is not None and not 0 < um_per_px < float("inf"):
         raise DatasetError(f"line {number} of {file}", found=f"um_per_px {values['um_per_px']}", expected="above zero")
     return Listed(
-        path=file.parent / values["path"],
+        path=join(file.parent, values["path"]),
         label=values["label"],
         subject=values["subject"],
         group=values["group"],
         fold=values["fold"],
-        mask_path=file.parent / values["mask"] if values["mask"] else None,
+        mask_path=join(file.parent, values["mask"]) if values["mask"] else None,
         um_per_px=um_per_px,
         source=values["source"],
     )
@@ -322,11 +311,11 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
 
     try:
         if file.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(file)
+            frame = pd.read_parquet(_source(file))
             frame = frame.astype(object).where(frame.notna(), "").map(_as_text)
         elif file.suffix.lower() in {".csv", ".tsv"}:
             separator = "\t" if file.suffix.lower() == ".tsv" else ","
-            frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            frame = pd.read_csv(_source(file), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
         else:
             raise DatasetError(f"{file} is not a data set", expected="a folder, or a .csv, .tsv or .parquet table")
     except pd.errors.EmptyDataError:
@@ -335,6 +324,11 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
         raise DatasetError(f"{file} cannot be read as a table", found=" ".join(str(error).split())) from error
     frame.columns = [str(name).strip() for name in frame.columns]
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _source(file: Path) -> Any:
+    """What pandas reads: itself it would reach for an object store in ways of its own."""
+    return file.open("rb") if isinstance(file, Remote) else file
 
 
 def _as_text(value: object) -> str:

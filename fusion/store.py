@@ -5,6 +5,9 @@ by the checksum of its own bytes, so that a damaged one is known when it is open
 torn: the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the
 same cell written twice holds the same numbers, and the first one read wins.
 
+The root may be a URL (see ``places``): a shard is then put as one object, listed with the others, and fetched once by
+every machine that reads it, which maps its copy as it would map the file. A shard never changes, nor does the copy.
+
 A shard has a row for each cell: its content key, its features (a fixed-size list of float32, or of float16 where the
 extractor's numbers are such, memory-mapped when read), and why it has none (null where it has). Cells with features
 come first. Whatever a shard holds, rows are read as float32.
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from fusion.errors import FusionError
 from fusion.files import checksum, file_checksum, write_atomically
 from fusion.keys import as_arrow, positions
+from fusion.places import THREADS, Remote, place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +47,9 @@ FORMAT = "fusion-shard-2"
 
 #: Folder of the shards under the store's root, and of those found damaged.
 FEATURES, QUARANTINE = "features", "quarantine"
+
+#: Folder on this machine for copies of shards whose store is in an object store.
+FETCHED = "fetched"
 
 #: Shards may be merged and taken away while they are listed; the folder is then listed again. Each time means that a
 #: whole merge was finished in between, so a few are enough.
@@ -166,7 +173,7 @@ class FeatureStore:
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root) if root is not None else default_store()
+        self.root = place(root) if root is not None else default_store()
         # Every shard is checked once, when this store first opens it; None marks one that is not to be used.
         self._opened: dict[Path, Shard | None] = {}
 
@@ -221,11 +228,16 @@ class FeatureStore:
         try:
             write_atomically(path, content)
         except OSError as error:
+            elsewhere = "Check the network and your credentials" if isinstance(path, Remote) else "Free some space"
             raise StoreError(
                 f"cannot write to the feature store {self.root}",
                 found=str(error.strerror or error).lower(),
-                do="Free some space, or choose another folder with --store or FUSION_CACHE.",
+                do=f"{elsewhere}, or choose another folder with --store or FUSION_CACHE.",
             ) from error
+        if self._opened.get(path, path) is None:  # it was damaged; the same cells have made the same bytes again
+            del self._opened[path]
+        if isinstance(path, Remote):  # it is read again when the run ends, and need not be fetched for that
+            _keep(path, content)
         return path
 
     def open(self, extractor: str, fingerprint: str, names: Sequence[str]) -> Block:
@@ -261,11 +273,16 @@ class FeatureStore:
         """Where the shards of one extractor version lie."""
         return self.root / FEATURES / extractor / fingerprint
 
+    @property
+    def local(self) -> Path:
+        """A folder of this machine for what is mapped and not worth sharing: the root, where that is one."""
+        return local_store() if isinstance(self.root, Remote) else self.root
+
     def _open_all(self, extractor: str, fingerprint: str) -> list[Shard]:
         for _ in range(_LISTINGS):
             paths = self.shards(extractor, fingerprint)
             new = [path for path in paths if path not in self._opened]
-            with ThreadPoolExecutor(_THREADS) as pool:
+            with ThreadPoolExecutor(THREADS if isinstance(self.root, Remote) else _THREADS) as pool:
                 opened = list(pool.map(_open_or_vanished, new))
             gone = {path for path, (_, is_gone) in zip(new, opened, strict=True) if is_gone}
             for path, (shard, is_gone) in zip(new, opened, strict=True):
@@ -276,13 +293,24 @@ class FeatureStore:
         folder, listed = self.folder(extractor, fingerprint), set(paths)
         for path in [path for path in self._opened if path.parent == folder and path not in listed]:
             del self._opened[path]  # merged away: lets go of the mapping
+            drop_copy(path)
         return [shard for path in paths if (shard := self._opened.get(path)) is not None]
 
 
 def default_store() -> Path:
-    """``$FUSION_CACHE`` where it is set, else the platform's cache folder."""
+    """``$FUSION_CACHE`` where it is set, which may be a URL, else the platform's cache folder."""
     if folder := os.environ.get("FUSION_CACHE"):
-        return Path(folder)
+        return place(folder)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("fusion-cells", appauthor=False))
+
+
+def local_store() -> Path:
+    """``$FUSION_CACHE`` where it is a folder of this machine, else the platform's cache folder."""
+    folder = default_store()
+    if not isinstance(folder, Remote):
+        return folder
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("fusion-cells", appauthor=False))
@@ -298,10 +326,9 @@ def open_shard(path: Path) -> Shard | None:
     """
     import pyarrow as pa
 
-    if file_checksum(path) != path.stem:
-        raise ShardDamaged(path)
+    here = _checked(path)
     # From here on the bytes are those that were written, and shards are never changed: what follows can be relied on.
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(str(here)) as source:
         mapped = source.read_buffer()
     table = pa.ipc.open_file(mapped).read_all()
     metadata = table.schema.metadata or {}
@@ -319,6 +346,62 @@ def open_shard(path: Path) -> Shard | None:
     shard = Shard(path, names, facts["about"], keys, values[:count], fault_keys, reasons, mapped)
     shard.let_go()
     return shard
+
+
+def _checked(path: Path) -> Path:
+    """The file to be mapped, whose bytes are those it was named after: the shard itself, or its copy on this machine.
+
+    Raises
+    ------
+    ShardDamaged, OSError : as for ``open_shard``.
+    """
+    if not isinstance(path, Remote):
+        if file_checksum(path) != path.stem:
+            raise ShardDamaged(path)
+        return path
+    copy = _copy_of(path)
+    try:
+        if file_checksum(copy) == path.stem:
+            return copy
+    except FileNotFoundError:  # not fetched yet
+        pass
+    content = path.read_bytes()
+    if checksum(content) != path.stem:
+        raise ShardDamaged(path)
+    return _keep(path, content)
+
+
+def _keep(path: Remote, content: bytes) -> Path:
+    """The copy on this machine of a shard whose bytes these are.
+
+    Raises
+    ------
+    StoreError : there is no room for it.
+    """
+    copy = _copy_of(path)
+    try:
+        write_atomically(copy, content)
+    except OSError as error:
+        raise StoreError(
+            f"cannot keep a copy of a shard in {copy.parents[2]}",
+            found=str(error.strerror or error).lower(),
+            do="Free some space, or choose another folder with FUSION_CACHE.",
+        ) from error
+    return copy
+
+
+def _copy_of(path: Remote) -> Path:
+    """Where this machine keeps what it has fetched of a shard; of the same name and bytes whatever store it is in."""
+    return local_store() / FETCHED / path.parent.parent.name / path.parent.name / path.name
+
+
+def drop_copy(path: Path) -> None:
+    """Forget what has been fetched of a shard; it may be mapped still, and its pages stay until it is let go."""
+    if isinstance(path, Remote):
+        try:
+            _copy_of(path).unlink(missing_ok=True)
+        except PermissionError:  # Windows keeps files that someone has mapped
+            return
 
 
 def _open_or_vanished(path: Path) -> tuple[Shard | None, bool]:

@@ -17,7 +17,18 @@ import numpy as np
 
 from fusion.errors import FusionError
 from fusion.files import PARTIAL
-from fusion.store import FEATURES, QUARANTINE, FeatureStore, Shard, ShardDamaged, StoreError, open_shard
+from fusion.places import Remote, sizes
+from fusion.store import (
+    FEATURES,
+    FETCHED,
+    QUARANTINE,
+    FeatureStore,
+    Shard,
+    ShardDamaged,
+    StoreError,
+    drop_copy,
+    open_shard,
+)
 
 #: A merged shard stays below this: a flipped bit costs one such file, and several of them are checked side by side.
 SHARD_BYTES = 16 << 20
@@ -59,7 +70,7 @@ def held(store: FeatureStore) -> Iterator[Held]:
         about = next((shard.about for shard in shards if shard.about), {})
         cells = {key for shard in shards for key in shard.keys.to_pylist()}
         faults = {key for shard in shards for key in shard.fault_keys.to_pylist()} - cells
-        size = sum(_size(path) for path in paths)
+        size = sum(sizes(paths))
         yield Held(extractor, fingerprint, len(paths), len(cells), len(faults), size, about)
 
 
@@ -81,6 +92,7 @@ def verify(store: FeatureStore) -> tuple[int, list[Path]]:
     for extractor, fingerprint in _versions(store):
         for path in store.shards(extractor, fingerprint):
             try:
+                drop_copy(path)  # what is asked about is the object, and not what was fetched of it
                 open_shard(path)
             except ShardDamaged:
                 damaged.append(_set_aside(store, path))
@@ -98,8 +110,7 @@ def compact(store: FeatureStore, extractor: str, fingerprint: str) -> tuple[int,
     StoreError : the merged shard cannot be written; nothing has been taken away then.
     """
     paths = store.shards(extractor, fingerprint)
-    small = [path for path in paths if _size(path) < SMALL_BYTES]
-    for part in _portions(small):
+    for part in _portions(_small(paths)):
         shards = [shard for path in part if (shard := _try_open(path)) is not None]
         by_names: dict[tuple[str, ...], list[Shard]] = {}
         for shard in shards:
@@ -118,8 +129,7 @@ def compact_all(store: FeatureStore) -> tuple[int, int]:
 
 def tidy(store: FeatureStore, extractor: str, fingerprint: str) -> None:
     """Merge the small shards of one extractor version if they have become many."""
-    small = [path for path in store.shards(extractor, fingerprint) if _size(path) < SMALL_BYTES]
-    if len(small) > MANY:
+    if len(_small(store.shards(extractor, fingerprint))) > MANY:
         compact(store, extractor, fingerprint)
 
 
@@ -137,19 +147,33 @@ def collect_garbage(store: FeatureStore) -> tuple[list[str], int]:
     removed, freed = [], 0
     for entry in list(held(store)):
         if reason := _why_outdated(entry):
-            shutil.rmtree(store.folder(entry.extractor, entry.fingerprint))
+            _remove(store.folder(entry.extractor, entry.fingerprint))
             removed.append(f"{entry.extractor} {entry.fingerprint}: {reason}")
             freed += entry.size_bytes
-    for path in sorted((store.root / QUARANTINE).glob("*")):
-        freed += _size(path)
+    quarantined = sorted((store.root / QUARANTINE).glob("*"))
+    for path, size in zip(quarantined, sizes(quarantined), strict=True):
+        freed += size
         path.unlink()
         removed.append(f"quarantined {path.name}")
-    for path in sorted(store.root.rglob(f"{PARTIAL}*")):
+    # Object stores show nothing half-written.
+    for path in sorted(store.local.rglob(f"{PARTIAL}*")):
         if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            freed += _size(path)
+            freed += path.stat().st_size
             path.unlink()
             removed.append(f"left behind by a killed process: {path.name}")
+    copies = [path for path in (store.local / FETCHED).rglob("*") if path.is_file()]
+    if isinstance(store.root, Remote) and copies:
+        freed += sum(sizes(copies))
+        shutil.rmtree(store.local / FETCHED)
+        removed.append(f"copies of {len(copies)} shards on this machine")
     return removed, freed
+
+
+def _remove(folder: Path) -> None:
+    if isinstance(folder, Remote):
+        folder.remove_tree()
+    else:
+        shutil.rmtree(folder)
 
 
 def _why_outdated(entry: Held) -> str:
@@ -190,20 +214,26 @@ def _merge(
         if shard.path != merged:
             try:
                 shard.path.unlink(missing_ok=True)
+                drop_copy(shard.path)
             except PermissionError:  # Windows keeps files that someone has mapped; a row twice does no harm
                 continue
 
 
-def _portions(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """``paths`` in runs that stay below the size of one shard."""
+def _small(paths: Sequence[Path]) -> list[tuple[Path, int]]:
+    """Those that are worth merging, and their bytes."""
+    return [(path, size) for path, size in zip(paths, sizes(paths), strict=True) if size < SMALL_BYTES]
+
+
+def _portions(small: Sequence[tuple[Path, int]]) -> Iterator[list[Path]]:
+    """The paths in runs that stay below the size of one shard."""
     portion: list[Path] = []
-    size = 0
-    for path in paths:
-        if portion and size + _size(path) > SHARD_BYTES:
+    total = 0
+    for path, size in small:
+        if portion and total + size > SHARD_BYTES:
             yield portion
-            portion, size = [], 0
+            portion, total = [], 0
         portion.append(path)
-        size += _size(path)
+        total += size
     if portion:
         yield portion
 
@@ -211,7 +241,8 @@ def _portions(paths: Sequence[Path]) -> Iterator[list[Path]]:
 def _set_aside(store: FeatureStore, path: Path) -> Path:
     target = store.root / QUARANTINE / f"{path.parent.parent.name}-{path.parent.name}-{path.name}"
     try:
-        target.parent.mkdir(exist_ok=True)
+        if not isinstance(target, Remote):
+            target.parent.mkdir(exist_ok=True)
         path.replace(target)
     except OSError as error:
         raise StoreError(
@@ -232,10 +263,3 @@ def _try_open(path: Path) -> Shard | None:
         return open_shard(path)
     except (ShardDamaged, FileNotFoundError):  # left out of reading too; verify sets it aside
         return None
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # merged by another process since it was listed
-        return 0

@@ -152,6 +152,22 @@ def test_a_damaged_index_is_made_anew(class_folders, tmp_path):
     again = FileIndex(tmp_path / "index.arrow")
     assert again.look_up(pictures) == contents
     assert again.files_read == 6
+    (tmp_path / "index.arrow").write_bytes(stored[:20])  # less than its checksum
+    assert FileIndex(tmp_path / "index.arrow").look_up(pictures) == contents
+
+
+def test_a_fault_of_reading_is_not_remembered(class_folders, tmp_path, monkeypatch):
+    pictures = sorted(class_folders.rglob("*.png"))
+    settle(*pictures)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.read_bytes", refused)
+        faults = {content.fault for content in FileIndex(tmp_path / "index.arrow").look_up(pictures)}
+    assert faults == {"cannot be read: permission denied"}
+    assert not any(content.fault for content in FileIndex(tmp_path / "index.arrow").look_up(pictures))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")

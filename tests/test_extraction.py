@@ -145,6 +145,16 @@ def test_a_moved_or_renamed_picture_is_known_again(class_folders, store):
     assert measured == []
 
 
+def test_cells_of_a_damaged_shard_are_measured_again_and_are_all_there(class_folders, store):
+    expected = run(class_folders, store, Brightness()).table.X
+    (shard,) = store.root.glob("features/*/*/*.arrow")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    found = run(class_folders, FeatureStore(store.root), Brightness())
+    assert found.computed == {"brightness": 6}
+    assert found.faults == ()
+    assert_array_equal(found.table.X, expected)
+
+
 def test_the_same_picture_twice_is_measured_once(class_folders, store):
     write_image(class_folders / "normal" / "copy.png", paint(0, radius=22))
     found = run(class_folders, store, Brightness())
