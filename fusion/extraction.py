@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins, upkeep, workers
+from fusion import arrow, plugins, upkeep, workers
 from fusion.cells import PREPARATION
 from fusion.datasets import Dataset, Fault, Sample, measured_key
 from fusion.files import printable
@@ -241,7 +241,7 @@ class _Cells:
     def of(cls, dataset: Dataset) -> Self:
         keys = as_arrow(map(measured_key, dataset.each("key"), dataset.each("adjustment")))
         places, of_sample = distinct(keys)
-        return cls(keys if len(places) == len(keys) else keys.take(places), places, of_sample)
+        return cls(keys if len(places) == len(keys) else keys.take(arrow.numbers(places)), places, of_sample)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion import arrow
 from fusion.columns import Columns
 from fusion.files import replacing, sha256
 from fusion.keys import positions
@@ -109,7 +110,7 @@ class FileIndex:
     def _find(self, names: pa.ChunkedArray, stamps: NDArray[np.int64]) -> NDArray[np.intp]:
         """In which row every file is remembered as it is now, -1 where it is not."""
         at = positions(names, self._known["path"])
-        known = np.stack([self._known[name].to_numpy() for name in ("size", "mtime_ns")], axis=1)
+        known = np.stack([arrow.values(self._known[name]) for name in ("size", "mtime_ns")], axis=1)
         is_current = (at >= 0) & (stamps[:, 0] >= 0)
         is_current[is_current] = (known[at[is_current]] == stamps[is_current, :2]).all(axis=1)
         return np.where(is_current, at, -1)
@@ -117,7 +118,7 @@ class FileIndex:
     def _remember(self, news: Sequence[pa.Table]) -> None:
         import pyarrow as pa
 
-        new = pa.concat_tables([_schema().empty_table(), *news])
+        new = pa.concat_tables([arrow.empty(_schema()), *news])
         if len(new):
             self._known = _updated(self._known, new)
             try:
@@ -131,7 +132,7 @@ def _remembered(known: pa.Table, at: NDArray[np.intp]) -> list[Content | None]:
     """What these rows of the index say; None for those of -1."""
     found: list[Content | None] = [None] * len(at)
     here = np.flatnonzero(at >= 0)
-    rows = known.select(["sha256", "fault"]).take(at[here])
+    rows = known.select(["sha256", "fault"]).take(arrow.numbers(at[here]))
     for i, content in zip(here.tolist(), map(Content, *(column.to_pylist() for column in rows.columns)), strict=True):
         found[i] = content
     return found
@@ -149,7 +150,7 @@ def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
             os.fsencode(name if os.path.isabs(name) or is_url(name) else here + name)  # noqa: PTH117
             for name in piece
         ]
-        pieces.append(pa.array(absolute, pa.binary()))
+        pieces.append(arrow.blobs(absolute))
     return pa.chunked_array(pieces, pa.binary())
 
 
@@ -219,11 +220,11 @@ def _news(
     contents = [content for i in at if (content := found[i]) is not None]
     return pa.table(
         [
-            pa.array([names[i] for i in at], pa.binary()),
-            pa.array(stamps[at, 0]),
-            pa.array(stamps[at, 1]),
-            pa.array([content.sha256 for content in contents], pa.string()),
-            pa.array([content.fault for content in contents], pa.string()),
+            arrow.blobs([names[i] for i in at]),
+            arrow.numbers(stamps[at, 0]),
+            arrow.numbers(stamps[at, 1]),
+            arrow.texts([content.sha256 for content in contents]),
+            arrow.texts([content.fault for content in contents]),
         ],
         schema=_schema(),
     )
@@ -244,10 +245,10 @@ def _read(path: Path) -> pa.Table:
     try:
         stored = path.read_bytes()
     except OSError:
-        return _schema().empty_table()
+        return arrow.empty(_schema())
     content = pa.py_buffer(memoryview(stored)[64:])
     if hashlib.sha256(content).hexdigest().encode() != stored[:64]:
-        return _schema().empty_table()
+        return arrow.empty(_schema())
     return pa.ipc.open_stream(content).read_all()
 
 

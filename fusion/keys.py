@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion import arrow
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -27,7 +29,7 @@ def as_arrow(keys: Iterable[str] | pa.ChunkedArray) -> pa.ChunkedArray:
         return keys
     rest, pieces = iter(keys), []
     while piece := list(islice(rest, _PIECE)):
-        pieces.append(pa.array(piece, pa.string()))
+        pieces.append(arrow.texts(piece))
     return pa.chunked_array(pieces, pa.string())
 
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion import arrow
 from fusion.errors import FusionError
 from fusion.files import checksum, file_checksum, write_atomically
 from fusion.keys import as_arrow, positions
@@ -139,7 +140,13 @@ class Block:
         wanted = as_arrow(keys)
         at = positions(wanted, self._fault_keys)
         hit = np.flatnonzero(at >= 0)
-        return dict(zip(wanted.take(hit).to_pylist(), self._reasons.take(at[hit]).to_pylist(), strict=True))
+        return dict(
+            zip(
+                wanted.take(arrow.numbers(hit)).to_pylist(),
+                self._reasons.take(arrow.numbers(at[hit])).to_pylist(),
+                strict=True,
+            )
+        )
 
     def let_go(self) -> None:
         """Take no memory for what has been read so far; it can be read again."""
@@ -339,7 +346,7 @@ def open_shard(path: Path) -> Shard | None:
         return None  # copied here from elsewhere: numbers of another extractor
     count, names = int(metadata[b"measured"]), facts["features"]
     keys, features, reasons = (table[name].chunk(0) for name in ("key", "features", "fault"))
-    values = features.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(names))
+    values = arrow.values(features.flatten()).reshape(-1, len(names))
     # Keys are looked up often, and would bring the pages around them into memory: six times as much as they are.
     texts = (pa.concat_arrays([text, text[:0]]) for text in (keys[:count], keys[count:], reasons[count:]))
     keys, fault_keys, reasons = texts
@@ -423,9 +430,9 @@ def _to_arrow(facts: Mapping[str, Any], keys: Sequence[str], values: _Numbers, f
     width = len(facts["features"])
     padded = np.concatenate([values, np.full((len(faults), width), np.nan, values.dtype)])
     columns = {
-        "key": pa.array([*keys, *faults], pa.string()),
-        "features": pa.FixedSizeListArray.from_arrays(pa.array(padded.ravel()), width),
-        "fault": pa.array([None] * len(keys) + list(faults.values()), pa.string()),
+        "key": arrow.texts([*keys, *faults]),
+        "features": pa.FixedSizeListArray.from_arrays(arrow.numbers(padded.ravel()), width),
+        "fault": arrow.texts([None] * len(keys) + list(faults.values())),
     }
     metadata = {"facts": json.dumps(facts, sort_keys=True, default=list), "measured": str(len(keys)), "format": FORMAT}
     table = pa.table(columns).replace_schema_metadata(metadata)
