@@ -85,7 +85,9 @@ FEATURES = options(
     click.option("--backbone", metavar="NAME", help="For cnn: any timm model  [default: tf_efficientnetv2_b3]."),
 )
 JOBS = click.option("--jobs", type=int, metavar="N", help="Worker processes  [default: one a core].")
-STORE = click.option("--store", type=PATH, help="Feature store, a folder or URL  [default: $FUSION_CACHE, else the cache folder].")
+STORE = click.option(
+    "--store", type=PATH, help="Feature store, a folder or URL  [default: $FUSION_CACHE, else the cache folder]."
+)
 SEED = click.option("--seed", type=int, metavar="N", help="Seed of every random choice  [default: 0].")
 SPLITS = click.option("--splits", type=int, metavar="K", help="Folds of the cross-validation  [default: 5].")
 SEARCH = click.option(
@@ -335,6 +337,7 @@ def extract(
     FEATURES,
     click.option("-o", "--output", type=PATH, help="Folder of the model."),
     SPLITS,
+    click.option("--scheduler", metavar="ADDR", help="xgb: grow the trees on a Dask cluster: tcp://host:port."),
     click.option("--holdout", is_flag=True, default=None, help="Judge on one of the folds alone."),
     click.option("--resume", is_flag=True, default=None, help="neural: go on with an interrupted training."),
     click.option("--show-batch", type=PATH, metavar="PNG", help="neural: draw what the network sees, then train."),

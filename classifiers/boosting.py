@@ -52,6 +52,10 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     external_memory : keep neither features nor bins in memory, but read them batch by batch (8,192 cells), the bins
         from the folder for temporary files: a quarter of the memory for each cell. The trees are those grown in memory
         wherever XGBoost's sketch of the columns is the same, as in all trials. Not together with ``search``.
+    scheduler : address of a Dask scheduler (tcp://host:port) on whose workers the trees are grown by ``xgboost.dask``;
+        rows are sent there batch by batch, and kept neither here nor in the saved model. Each worker draws from its own
+        rows, and columns are sketched in parts: the trees differ from those grown here as those of another seed do.
+        Not together with ``search`` or ``external_memory``.
     trials : of the search, by optuna, over depth, rate, share of columns, smallest leaf and penalty; 0 tries the six.
     n_jobs : threads; 1, since comparisons run side by side.
     random_state : seed of the samples of rows and columns.
@@ -71,6 +75,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         max_bin: int = 64,
         search: bool = False,
         external_memory: bool = False,
+        scheduler: str | None = None,
         trials: int = 0,
         n_jobs: int = 1,
         random_state: int | None = 0,
@@ -85,6 +90,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.max_bin = max_bin
         self.search = search
         self.external_memory = external_memory
+        self.scheduler = scheduler
         self.trials = trials
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -98,8 +104,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         """
         import xgboost
 
-        if self.external_memory:
-            return self._fit_external(X, y)
+        if self.external_memory or self.scheduler is not None:
+            return self._fit_batches(X, y)
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -114,13 +120,16 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.booster_ = xgboost.train(settings, data, num_boost_round=trees)
         return self
 
-    def _fit_external(self, X: Any, y: ArrayLike) -> Self:
-        import xgboost
+    @property
+    def reads_batches(self) -> str:
+        """The setting by which features are read batch by batch and never all in memory, "" where they are not."""
+        return "external_memory" if self.external_memory else "scheduler" if self.scheduler is not None else ""
 
-        from classifiers.external import binned
-
+    def _fit_batches(self, X: Any, y: ArrayLike) -> Self:
         if self.search:
-            raise ValueError("search needs all cells in memory, and external_memory keeps them out of it")
+            raise ValueError(f"search needs all cells in memory, and {self.reads_batches} keeps them out of it")
+        if self.external_memory and self.scheduler is not None:
+            raise ValueError("external_memory is of this machine, and scheduler has the trees grown on others")
         if not hasattr(X, "batches"):
             X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
             X = _InMemory(X)
@@ -128,14 +137,27 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(np.asarray(y), return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("a classifier needs at least two classes; the data hold one class only")
-        with tempfile.TemporaryDirectory(prefix="fusion-xgboost-") as folder:
-            data = binned(
-                X, codes, balanced_weights(codes), Path(folder), max_bin=self.max_bin, threads=self.n_jobs
-            )  # fmt: skip
-            self.chosen_ = {}
-            self.booster_ = xgboost.train(self._settings(), data, num_boost_round=self.n_estimators)
-            del data  # its files are let go of before the folder goes
+        self.chosen_ = {}
+        weights = balanced_weights(codes)
+        if self.scheduler is not None:
+            from classifiers.distributed import grow
+
+            self.booster_ = grow(X, codes, weights, self._settings(), self.n_estimators, self.scheduler)
+            self.booster_.set_param({"nthread": self.n_jobs})
+        else:
+            self.booster_ = self._grown_externally(X, codes, weights)
         return self
+
+    def _grown_externally(self, X: Any, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> Any:
+        import xgboost
+
+        from classifiers.external import binned
+
+        with tempfile.TemporaryDirectory(prefix="fusion-xgboost-") as folder:
+            data = binned(X, codes, weights, Path(folder), max_bin=self.max_bin, threads=self.n_jobs)
+            booster = xgboost.train(self._settings(), data, num_boost_round=self.n_estimators)
+            del data  # its files are let go of before the folder goes
+        return booster
 
     def _searched(self, X: Any, codes: NDArray[np.intp], groups: ArrayLike | None) -> dict[str, Any]:
         import xgboost
@@ -224,7 +246,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         """Write ``xgboost.json`` (XGBoost's own text format) and ``classes.json``."""
         check_is_fitted(self)
         (folder / "xgboost.json").write_bytes(bytes(self.booster_.save_raw("json")))
-        facts = {"classes": self.classes_.tolist(), "n_features_in": self.n_features_in_, "params": self.get_params()}
+        params = {**self.get_params(), "scheduler": None}  # where trees were grown is not part of what they are
+        facts = {"classes": self.classes_.tolist(), "n_features_in": self.n_features_in_, "params": params}
         (folder / "classes.json").write_text(json.dumps(facts, indent=1))
 
     @classmethod

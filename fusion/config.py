@@ -193,6 +193,8 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """fusion train"""
 
     classifier: str = Field("svm", description="name of a classifier")
+    # Not written back: where trees were grown is not part of what they are.
+    scheduler: str | None = Field(None, exclude=True, description="xgb: address of a Dask scheduler that grows trees")
     holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
     resume: bool = Field(False, description="go on with a training of networks that was interrupted")
     show_batch: Path | None = Field(None, description="draw what a network sees, as .png, before it is trained")
@@ -206,6 +208,10 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks; none for "none", where a classifier looks at pictures alone."""
         return [] if self.features == ["none"] else super().blocks
+
+    def params(self, classifier: str) -> dict[str, Any]:
+        """The parameters of a classifier by name; one that trains on a cluster is told which."""
+        return {**super().params(classifier), **({"scheduler": self.scheduler} if self.scheduler else {})}
 
 
 class EvaluateConfig(DataSettings):

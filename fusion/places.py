@@ -120,6 +120,13 @@ class Remote(_Path):
         """The object's content, by one request."""
         return bytes(_ask(self, lambda store: store.cat_file(str(self))))
 
+    def head(self, count: int) -> bytes:
+        """At most so many of its first bytes; none where it has none, which some stores refuse to be asked for."""
+        try:
+            return bytes(_ask(self, lambda store: store.cat_file(str(self), start=0, end=count)))
+        except OSError:
+            return b""
+
     def open(self, *_: Any, **__: Any) -> IO[Any]:  # type: ignore[override]
         """The object's content as a binary stream, all of it in memory."""
         return io.BytesIO(self.read_bytes())
@@ -262,9 +269,11 @@ def _stamp(info: dict[str, Any]) -> tuple[int, int, int] | None:
 
     version = repr([(name, str(info[name])) for name in _VERSION if info.get(name) is not None])
     changed = next((info[name] for name in _CHANGED if info.get(name) is not None), None)
-    if isinstance(changed, str):
-        changed = datetime.fromisoformat(changed)
-    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed or 0)
+    try:
+        at = datetime.fromisoformat(changed) if isinstance(changed, str) else changed
+        seconds = at.timestamp() if isinstance(at, datetime) else float(at or 0)
+    except (TypeError, ValueError):  # told in a way of its own: then the version alone must do
+        seconds = 0.0
     # 63 bits, as a signed number of Arrow's holds.
     return int(info["size"]), xxhash.xxh3_64_intdigest(version.encode()) >> 1, int(seconds * 1e9)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from fusion.columns import Columns
 from fusion.errors import UsageError
-from fusion.places import Remote, join, place, walk
+from fusion.places import PlaceError, Remote, join, place, walk
 
 #: Suffixes taken for pictures, compared in lower case.
 SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -190,8 +190,7 @@ def _cnmc_tables(root: Path) -> _Tables:
         for name in files
         if name.lower().endswith(".csv")
     ]
-    beside = root.resolve().parent.glob("*_labels.csv") if root.resolve().parent != root.resolve() else ()
-    for file in [*inside, *beside]:
+    for file in [*inside, *_labels_beside(root)]:
         if not _has_cnmc_header(file):
             continue
         folder = file.parent / file.stem.removesuffix("_labels")
@@ -204,14 +203,26 @@ def _cnmc_tables(root: Path) -> _Tables:
     return found
 
 
+def _labels_beside(root: Path) -> list[Path]:
+    folder = root.resolve().parent
+    try:
+        return list(folder.glob("*_labels.csv")) if folder != root.resolve() else []
+    except PlaceError:  # a part of a bucket may be ours to list where the rest is not
+        return []
+
+
 def _has_cnmc_header(file: Path) -> bool:
     return _header(file) >= _CNMC_CSV
 
 
 def _header(file: Path) -> set[str]:
     """Column names in the first line of a CSV file."""
-    with file.open("rb") as stream:
-        header = stream.readline(1000).decode("utf-8-sig", "replace")
+    if isinstance(file, Remote):
+        start = file.head(1000).partition(b"\n")[0]
+    else:
+        with file.open("rb") as stream:
+            start = stream.readline(1000)
+    header = start.decode("utf-8-sig", "replace")
     return {name.strip() for name in header.split(",")}
 
 

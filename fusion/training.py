@@ -242,8 +242,13 @@ def _check_processes(config: TrainConfig, classifier: Classifier) -> None:
 
 def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
     """Whether the classifier keeps features out of memory; UsageError for what needs all of them in it."""
-    if not getattr(classifier, "external_memory", False):
+    setting = getattr(classifier, "reads_batches", "")
+    if not setting:
         return False
+    if setting == "scheduler":
+        from fusion import cluster
+
+        cluster.check_address(classifier.scheduler)  # type: ignore[attr-defined]  # as it says
     asked = {
         "search": getattr(classifier, "search", False),
         "calibrate or threshold": not config.finish.is_nothing,
@@ -253,7 +258,7 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
     }
     if wanted := [name for name, is_asked in asked.items() if is_asked]:
         raise UsageError(
-            "external_memory keeps the features out of memory, and this needs them in it", found=", ".join(wanted)
+            f"{setting} keeps the features out of memory, and this needs them in it", found=", ".join(wanted)
         )
     return True
 

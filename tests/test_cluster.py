@@ -8,13 +8,17 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import roc_auc_score
 
+from classifiers.boosting import BoostedTreesClassifier
 from fusion import cluster
+from fusion.config import TrainConfig
 from fusion.datasets import load_dataset
 from fusion.errors import FusionError, UsageError
 from fusion.extraction import extract
 from fusion.store import FeatureStore
+from fusion.training import train
 from tests.conftest import paint, write_image
 
 distributed = pytest.importorskip("distributed")
@@ -178,3 +182,109 @@ def double(task):
 
 def lost(item):
     return f"lost {item}"
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Cells of two classes that overlap, of few distinct values, so that any sketch of them is exact; some missing."""
+    draws = np.random.default_rng(0)
+    y = draws.integers(0, 2, 4000)
+    X = draws.integers(0, 20, (4000, 12)).astype(np.float32)
+    X[:, :4] += 3 * y[:, None]
+    X[draws.random(X.shape) < 0.02] = np.nan
+    return X[:2000], y[:2000], X[2000:], y[2000:]
+
+
+class Pieces:
+    def __init__(self, X, size):
+        self.X, self.size, self.shape = X, size, X.shape
+
+    def batches(self):
+        return (self.X[at : at + self.size] for at in range(0, len(self.X), self.size))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_without_draws_the_workers_grow_the_trees_that_grow_here(processes, problem, classes):
+    X, y, new, _ = problem
+    y = y + (np.nan_to_num(X[:, 5]) > 15) * (classes == 3)
+    given = {"n_estimators": 30, "subsample": 1.0, "colsample_bytree": 1.0}
+    here = BoostedTreesClassifier(**given).fit(X, y)
+    there = BoostedTreesClassifier(**given, scheduler=processes).fit(Pieces(X, 300), y)
+    # Sums of gradients are the same but for their order, in single precision.
+    assert_allclose(there.predict_proba(new), here.predict_proba(new), atol=2e-5)
+    given_a_matrix = BoostedTreesClassifier(**given, scheduler=processes).fit(X, y)
+    assert_allclose(given_a_matrix.predict_proba(new), here.predict_proba(new), atol=2e-5)
+
+
+def test_with_draws_the_workers_grow_trees_as_good_as_those_grown_here(processes, problem):
+    X, y, new, true = problem
+    here = BoostedTreesClassifier(n_estimators=100).fit(X, y).predict_proba(new)[:, 1]
+    other = BoostedTreesClassifier(n_estimators=100, random_state=1).fit(X, y).predict_proba(new)[:, 1]
+    there = BoostedTreesClassifier(n_estimators=100, scheduler=processes).fit(Pieces(X, 300), y)
+    found = there.predict_proba(new)[:, 1]
+    assert np.abs(found - here).mean() < 1.5 * np.abs(other - here).mean()
+    assert roc_auc_score(true, found) == pytest.approx(roc_auc_score(true, here), abs=0.01)
+
+
+def test_a_model_grown_on_a_cluster_is_saved_without_its_address(processes, problem, tmp_path):
+    X, y, new, _ = problem
+    model = BoostedTreesClassifier(n_estimators=5, scheduler=processes).fit(X, y)
+    model.save(tmp_path)
+    assert processes not in (tmp_path / "classes.json").read_text()
+    assert_array_equal(BoostedTreesClassifier.load(tmp_path).predict_proba(new), model.predict_proba(new))
+
+
+def test_training_on_a_cluster_refuses_what_training_here_refuses(processes, problem):
+    X, y, _, _ = problem
+    model = BoostedTreesClassifier(n_estimators=2, scheduler=processes)
+    with pytest.raises(ValueError, match="one class"):
+        model.fit(X, np.zeros(len(X)))
+    with pytest.raises(ValueError, match="infinity"):
+        model.fit(Pieces(np.where(np.isnan(X), np.inf, X), 400), y)
+    with pytest.raises(ValueError, match="search needs all cells in memory, and scheduler"):
+        BoostedTreesClassifier(search=True, scheduler=processes).fit(X, y)
+    with pytest.raises(ValueError, match="external_memory is of this machine"):
+        BoostedTreesClassifier(external_memory=True, scheduler=processes).fit(X, y)
+
+
+def test_fusion_train_grows_trees_on_a_cluster(processes, synthetic, synthetic_store, tmp_path):
+    def trained(name, **options):
+        given = {"n_estimators": 20, "subsample": 1.0, "colsample_bytree": 1.0}
+        return train(
+            TrainConfig(
+                data=synthetic, store=synthetic_store, features=["morphology"], classifier="xgb", splits=2,
+                classifiers={"xgb": given}, output=tmp_path / name, bootstrap=100, jobs=1, **options,
+            )
+        )  # fmt: skip
+
+    here, there = trained("here"), trained("there", scheduler=processes)
+    assert_allclose(there.result.scores[0].proba, here.result.scores[0].proba, atol=2e-5)
+    written = [path for path in (tmp_path / "there").rglob("*") if path.is_file()]
+    assert written
+    assert not any(processes.encode() in path.read_bytes() for path in written)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"scheduler": "somewhere"}, "no address of a scheduler"),
+        ({"scheduler": "tcp://127.0.0.1:1", "classifier": "svm"}, "scheduler"),
+        ({"scheduler": "tcp://127.0.0.1:1", "search": True}, "scheduler keeps the features out of memory"),
+    ],
+)
+def test_training_on_a_cluster_is_refused_before_anything_is_measured(options, words, synthetic, tmp_path):
+    given = {"classifier": "xgb", **options}
+    with pytest.raises(UsageError, match=words):
+        train(TrainConfig(data=synthetic, features=["morphology"], output=tmp_path / "model", **given))
+
+
+def test_workers_that_cannot_grow_trees_are_told_in_one_line(processes, problem, monkeypatch):
+    X, y, _, _ = problem
+
+    def breaks(*_, **__):
+        raise RuntimeError("no xgboost\non this worker")
+
+    monkeypatch.setattr("xgboost.dask.train", breaks)
+    with pytest.raises(FusionError, match="cannot grow the trees") as caught:
+        BoostedTreesClassifier(scheduler=processes).fit(X, y)
+    assert "RuntimeError: no xgboost on this worker" in str(caught.value)

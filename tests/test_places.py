@@ -457,3 +457,24 @@ def test_s3_tells_a_missing_bucket_a_missing_server_and_missing_credentials(buck
         assert f"cannot list {bucket}/cells" in done.stderr
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_labels_of_a_table_beside_the_data_are_read_where_they_may_be(class_folders, monkeypatch):
+    names = sorted(path.name for path in (class_folders / "blast").glob("*.png"))
+    upload(class_folders / "blast", "flaky://release/prelim")
+    rows = [f"UID_{at}_1_1_all.png,{name},1" for at, name in enumerate(names)]
+    place("flaky://release/prelim_labels.csv").write_bytes("\n".join(["Patient_ID,new_names,labels", *rows]).encode())
+    place("flaky://release/prelim/empty.csv").write_bytes(b"")
+    dataset = load_dataset("flaky://release/prelim")
+    assert dataset.layout == "cnmc"
+    assert [(sample.label, sample.subject) for sample in dataset.samples] == [("all", "0"), ("all", "1"), ("all", "2")]
+
+    listed = Flaky.ls
+
+    def denied(self, path, detail=True, **options):
+        if self._strip_protocol(path) == "/release":
+            raise PermissionError("not ours to list")
+        return listed(self, path, detail=detail, **options)
+
+    monkeypatch.setattr(Flaky, "ls", denied)
+    assert {sample.label for sample in load_dataset("flaky://release/prelim").samples} == {None}
