@@ -56,7 +56,27 @@ class DataSettings(_Settings):
     store: Path | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
 
 
-class FeatureSettings(_Settings):
+class SightSettings(_Settings):
+    """What networks are shown, as an embedding (``cnn``) and end to end (``neural``)."""
+
+    input: Literal["cell", "cell-on-grey", "field"] | None = Field(
+        None, description="what a network is shown: the cell cut out on black, on grey, or with what is around it"
+    )
+
+    def _seeing(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """Parameters of a network with ``input`` among them; ConfigError where they say otherwise at ``place``."""
+        if self.input is None:
+            return dict(given)
+        if given.get("input") not in (None, self.input):
+            raise ConfigError(
+                f"--input and {place}.input disagree",
+                found=f"{self.input} and {given['input']}",
+                do="Give one of them.",
+            )
+        return {**given, "input": self.input}
+
+
+class FeatureSettings(SightSettings):
     """Which measurements."""
 
     features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
@@ -74,6 +94,16 @@ class FeatureSettings(_Settings):
             ".".join([block, *self.tags]) if block.partition(".")[0] in HANDCRAFTED else block for block in chosen
         ]
         return list(dict.fromkeys(tagged))
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of what looks at pictures."""
+        return ["cnn"] if "cnn" in self.blocks else []
+
+    def extractor(self, name: str) -> dict[str, Any]:
+        """The parameters of an extractor by name."""
+        given = self.extractors.get(name, {})
+        return self._seeing(given, f"extractors.{name}") if name == "cnn" else dict(given)
 
 
 class NormaliseSettings(_Settings):
@@ -114,7 +144,7 @@ class HarmoniseSettings(_Settings):
     protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
 
 
-class FitSettings(_Settings):
+class FitSettings(SightSettings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
@@ -140,7 +170,14 @@ class FitSettings(_Settings):
         """The parameters of a classifier by name."""
         searched = {"search": True} if self.search or self.trials else {}
         tried = {"trials": self.trials} if self.trials else {}
-        return {**searched, **tried, **self.classifiers.get(classifier, {})}
+        return {**searched, **tried, **self.given(classifier)}
+
+    def given(self, classifier: str) -> dict[str, Any]:
+        """The parameters of a classifier as they were given, with what a network is shown."""
+        found = dict(self.classifiers.get(classifier, {}))
+        if classifier == "neural" and self.input is not None:
+            found["network"] = self._seeing(found.get("network", {}), "classifiers.neural.network")
+        return found
 
     @property
     def finish(self) -> Finish:
@@ -188,6 +225,11 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks; none for "none", where a classifier looks at pictures alone."""
         return [] if self.features == ["none"] else super().blocks
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of what looks at pictures."""
+        return [*super().networks, *(["neural"] if self.classifier == "neural" else [])]
 
 
 class EvaluateConfig(DataSettings):

@@ -348,7 +348,13 @@ def build_extractors(config: FeatureSettings) -> list[Extractor]:
         raise UsageError(
             f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
         )
-    extractors = [plugins.build_extractor(name, config.extractors.get(name)) for name in wanted]
+    if config.input is not None and not config.networks:
+        raise UsageError(
+            "--input is what a network is shown, and there is none",
+            found=", ".join(config.blocks),
+            do="Add cnn to --features, or take --classifier neural.",
+        )
+    extractors = [plugins.build_extractor(name, config.extractor(name)) for name in wanted]
     # Parts that are none are refused before anything is measured.
     for extractor in extractors:
         blocks = [block for block in config.blocks if block.partition(".")[0] == extractor.name]
