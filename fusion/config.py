@@ -151,6 +151,9 @@ class FitSettings(SightSettings):
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
     normalise: NormaliseSettings = Field(NormaliseSettings(), description="how pixels are changed before measuring")
     harmonise: HarmoniseSettings = Field(HarmoniseSettings(), description="how features are changed before fusing")
+    stability: float | None = Field(
+        None, gt=0, le=1, description="leave out features that tell training sources apart: least share that does not"
+    )
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
@@ -178,6 +181,11 @@ class FitSettings(SightSettings):
         if classifier == "neural" and self.input is not None:
             found["network"] = self._seeing(found.get("network", {}), "classifiers.neural.network")
         return found
+
+    @property
+    def minds_sources(self) -> bool:
+        """Whether the sources of cells have a say in a fit."""
+        return self.harmonise.method != "none" or self.stability is not None
 
     @property
     def finish(self) -> Finish:

@@ -78,7 +78,7 @@ class Harmoniser:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
         names = np.array([_named(source) for source in sources], object)
         codes = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1].astype(np.intp)
-        X, order = _in_order(X, names, codes)
+        X, order = in_order(X, names, codes)
         names, codes = names[order], codes[order]
         kept = {name: names == name for name in sorted(set(names.tolist()))}
         if method == "combat":
@@ -106,7 +106,7 @@ class Harmoniser:
             of = np.flatnonzero(names == name)
             known = self.maps.get(name)
             if known is None and self.transductive and len(of) >= LEAST_CELLS:
-                known = _map(self.method, _in_order(rows[of])[0], self.arrays)
+                known = _map(self.method, in_order(rows[of])[0], self.arrays)
             if known is not None:
                 changed[of] = _apply(self.method, rows[of], known, self.arrays)
         return changed
@@ -167,7 +167,7 @@ def _spoken(names: Sequence[str]) -> str:
     return ", ".join(name or "cells without a source" for name in names)
 
 
-def _in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[Rows, NDArray[np.intp]]:
+def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[Rows, NDArray[np.intp]]:
     """The rows in an order that depends on what they hold alone, and where they came from."""
     rows = np.asarray(X, np.float64)
     keys = [np.unique(column, return_inverse=True)[1] for column in also]

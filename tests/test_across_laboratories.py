@@ -279,3 +279,45 @@ def test_networks_of_every_split_see_normalised_pictures_and_their_block_is_harm
     )  # fmt: skip
     result = judged(tree, common, model, tmp_path / "r", sources=["lab_2"])
     assert sum(stamp.startswith("transductive: ") for stamp in result.stamps) == 2
+
+
+# ---- features that tell the laboratories apart -----------------------------------------------------------------------
+
+
+def test_a_stored_model_keeps_what_it_has_left_out_and_explains_nothing_by_it(tree, common, tmp_path):
+    trained = fit(tree, common, tmp_path / "m", sources=["lab_1", "lab_2"], stability=0.7)
+    left_out = {name for name, kept in zip(trained.bundle.columns, _kept(trained), strict=True) if not kept}
+    assert 0 < len(left_out) < len(trained.bundle.columns)
+    assert f"stability: {len(left_out)} of {len(trained.bundle.columns)} features left out" in " ".join(
+        trained.result.notes
+    )
+    loaded = load_model(tmp_path / "m")
+    table = trained.result.cells
+    assert loaded.predict_proba(table).tobytes() == trained.bundle.predict_proba(table).tobytes()
+    (shown,) = explain(ExplainConfig(model=tmp_path / "m", images=[_cell(tree)], output=tmp_path / "e", **common)).shown
+    shares = dict(zip(trained.bundle.columns, shown.found.attribution.columns, strict=True))
+    assert not any(shares[name] for name in left_out)
+    assert any(shares.values())
+
+
+def _cell(tree):
+    return sorted((tree / "lab_3" / "fold_0" / "all").iterdir())[0]
+
+
+def _kept(trained):
+    return trained.bundle.model.selection.kept
+
+
+def test_one_laboratory_tells_of_no_other_and_a_note_says_so(tree, common, tmp_path):
+    trained = fit(tree, common, tmp_path / "m", stability=0.7)
+    assert _kept(trained).all()
+    assert any("no feature is left out" in note for note in trained.result.notes)
+
+
+def test_a_comparison_leaves_features_out_in_every_split(tree, common, tmp_path):
+    config = AblateConfig(
+        data=tree / "truth.csv", output=tmp_path / "a", compare=["logreg", "xgb"], features=["colour"],
+        split="leave-one-source-out", stability=0.7, bootstrap=100, **common,
+    )  # fmt: skip
+    (note,) = [note for note in ablate(config).notes if note.startswith("stability")]
+    assert "since within a class they tell the training sources apart" in note
