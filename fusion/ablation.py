@@ -246,7 +246,7 @@ def _measure(
         return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
 
     def seen_as(which: Dataset) -> Described:
-        return describe(which, store, jobs=config.jobs, progress=progress)
+        return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
 
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
     steps = config.normalise
@@ -260,7 +260,7 @@ def _measure(
             first, second = seen_as(dataset), seen_as(other)
             normaliser = first.fit(steps)
             one, two = gathered(first.adjusted(normaliser)), gathered(second.adjusted(normaliser))
-            stamps += told(normaliser, second.looks)
+            stamps += [*told(normaliser, second.looks), *first.notes, *second.notes]
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
@@ -270,6 +270,7 @@ def _measure(
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
     described = None if steps.is_nothing else seen_as(dataset)
+    notes = [*notes, *(described.notes if described is not None else [])]
     found = gathered(dataset if described is None else described.adjusted(described.fit(steps)))
     table = found.table
     if joined:

@@ -112,10 +112,12 @@ class NormaliseSettings(_Settings):
     colour: Literal["none", "reinhard", "macenko", "vahadane"] = Field(
         "none", description="bring stains to that of training cells"
     )
-    of: Literal["source", "cell"] = Field("source", description="whose stain is taken: the source's, or each cell's")
+    of: Literal["source", "cell"] = Field(
+        "source", description="whose stain and red cells are taken: the source's, or each cell's"
+    )
     white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
-    scale: Literal["none", "um_per_px", "median-size"] = Field(
-        "none", description="the same length of a pixel for all, or the same median cell for all sources"
+    scale: Literal["none", "um_per_px", "red-cells", "median-size"] = Field(
+        "none", description="the same length of a pixel for all, stated or told by red cells; or the same median cell"
     )
     diameter: float | None = Field(
         None, ge=8, le=512, description="median diameter in pixels that training cells are brought to; default theirs"

@@ -94,7 +94,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
     described, normaliser = None, None
     if not config.normalise.is_nothing:
-        described = describe(dataset, store, jobs=config.jobs, progress=progress)
+        scale = config.normalise.scale
+        described = describe(dataset, store, scale=scale, jobs=config.jobs, progress=progress)
         normaliser = described.fit(config.normalise)
 
     def gathered(which: Dataset) -> Gathered:
@@ -109,7 +110,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
-    notes = [*dataset.notes, *plan.notes]
+    notes = [*dataset.notes, *plan.notes, *(described.notes if described is not None else [])]
     if config.holdout:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]

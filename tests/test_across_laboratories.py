@@ -45,7 +45,7 @@ def common(tree, tmp_path_factory):
 
 def fit(tree, common, folder, **more):
     given = {"features": ["morphology", "colour"], "classifier": "logreg", "sources": ["lab_1"], **more}
-    config = TrainConfig(data=tree / "truth.csv", output=folder, splits=2, bootstrap=100, **common, **given)
+    config = TrainConfig(**{"data": tree / "truth.csv", **given}, output=folder, splits=2, bootstrap=100, **common)
     return train(config)
 
 
@@ -321,3 +321,29 @@ def test_a_comparison_leaves_features_out_in_every_split(tree, common, tmp_path)
     )  # fmt: skip
     (note,) = [note for note in ablate(config).notes if note.startswith("stability")]
     assert "since within a class they tell the training sources apart" in note
+
+
+# ---- a scale by red cells --------------------------------------------------------------------------------------------
+
+
+def test_laboratories_are_brought_to_one_scale_by_their_red_cells(tree, common, tmp_path):
+    """Only lab_2 shows fields: it is scaled by what is around its cells; lab_1 and lab_3 by what their table says."""
+    trained = fit(tree, common, tmp_path / "m", sources=["lab_1", "lab_2"], normalise={"scale": "red-cells"})
+    table = pd.read_csv(tree / "truth.csv").groupby("source")["um_per_px"].first()
+    looks = trained.bundle.normaliser.sources
+    assert looks["lab_1"].um_per_px is None
+    assert looks["lab_2"].um_per_px == pytest.approx(table["lab_2"], rel=0.15)  # 7.5 for 7.4, and the smaller ones
+    result = judged(tree, common, tmp_path / "m", tmp_path / "r", sources=["lab_3"])
+    assert any(stamp.startswith("scale by red cells: 2 or more are whole around 0 of 24") for stamp in result.stamps)
+    assert load_model(tmp_path / "m").normaliser == trained.bundle.normaliser
+
+
+@pytest.mark.parametrize("scale", ["red-cells", "um_per_px"])
+def test_a_size_of_pixels_that_only_another_table_has_told_is_not_remembered(tree, common, tmp_path, scale):
+    """The same pictures have been measured under truth.csv, which has the column; this table has not."""
+    rows = pd.read_csv(tree / "truth.csv").query("source == 'lab_3'")
+    dataset = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_3"])
+    describe(dataset, FeatureStore(common["store"]), scale=scale, jobs=1)
+    rows[["path", "label", "subject", "source", "mask"]].to_csv(tree / "bare.csv", index=False)
+    with pytest.raises(UsageError, match="um_per_px"):
+        fit(tree, common, tmp_path / "m", data=tree / "bare.csv", sources=[], normalise={"scale": scale})
