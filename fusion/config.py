@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fusion.calibration import Finish
 from fusion.errors import UsageError
@@ -144,6 +144,15 @@ class HarmoniseSettings(_Settings):
     )
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
     protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
+    mix: bool = Field(
+        False, description="standard: weigh cells as if every source had the training cells' mix of classes"
+    )
+
+    @model_validator(mode="after")
+    def _mix_is_of_standard(self) -> HarmoniseSettings:
+        if self.mix and self.method != "standard":
+            raise ValueError(f"mix goes with method: standard, not {self.method}")
+        return self
 
 
 class FitSettings(SightSettings):

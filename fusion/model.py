@@ -66,14 +66,19 @@ class FusedModel:
         if isinstance(X, CellInputs):
             proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
         else:
-            rows: Any = self.harmonised(X, sources)
-            rows = rows if self.selection is None else self.selection.transform(rows)
-            proba = self.classifier.predict_proba(rows if self.layer is None else self.layer.transform(rows))
+            proba = self._said(self.harmonised(X, sources))
         return proba if self.calibration is None else self.calibration.apply(proba)
 
     def harmonised(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> NDArray[Any]:
         """(n, d) as the fusion layer gets it before ``selection``: float64 from a harmoniser, else ``X`` itself."""
-        return X if self.harmoniser is None else self.harmoniser.transform(X, sources or [None] * len(X))
+        if self.harmoniser is None:
+            return X
+        return self.harmoniser.transform(X, sources or [None] * len(X), self._said)
+
+    def _said(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """float64 (n, classes): what the classifier says of harmonised rows."""
+        rows = rows if self.selection is None else self.selection.transform(rows)
+        return self.classifier.predict_proba(rows if self.layer is None else self.layer.transform(rows))
 
 
 def fit_model(
