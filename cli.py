@@ -83,6 +83,11 @@ FEATURES = options(
     click.option("--features", metavar="A,B", help="Blocks  [default: morphology,texture,colour; cnn with --weights]."),
     click.option("--weights", metavar="W", help="For cnn: a .safetensors file, 'pretrained', or 'random'."),
     click.option("--backbone", metavar="NAME", help="For cnn: any timm model  [default: tf_efficientnetv2_b3]."),
+    click.option(
+        "--input",
+        type=click.Choice(["cell", "cell-on-grey", "field"]),
+        help="What a network is shown, cnn and neural: the cell cut out, or what is around it too  [default: cell].",
+    ),
 )
 JOBS = click.option("--jobs", type=int, metavar="N", help="Worker processes  [default: one a core].")
 STORE = click.option(

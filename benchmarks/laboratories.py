@@ -63,6 +63,7 @@ def recipes() -> dict[str, dict[str, Any]]:
     for method in ("quantile", "combat", "coral"):
         found[f"plain + harmonisation ({method})"] = {"harmonise": {**robust["harmonise"], "method": method}}
         found[f"robust, {method} instead"] = _together([robust, {"harmonise": {"method": method}}])
+    found["robust + mix of classes"] = _together([robust, {"harmonise": {"mix": True}}])
     inductive = _together([robust, {"harmonise": {"transductive": False}}])
     return found | {"robust, inductive harmonisation": inductive}
 
@@ -246,8 +247,18 @@ def drawn(rgb: Picture, mask: Picture, look: Look, rng: np.random.Generator) -> 
     return encoded, levels
 
 
-def perturbed(data: Path, work: Path, wanted: Mapping[str, dict[str, Any]], with_masks: bool, **common: Any) -> None:
-    """Learn from one half of the real cells, judge the other half as other laboratories would show it, and in turn."""
+def perturbed(
+    data: Path,
+    work: Path,
+    wanted: Mapping[str, dict[str, Any]],
+    with_masks: bool,
+    rare: tuple[str, float],
+    **common: Any,
+) -> None:
+    """Learn from one half of the real cells, judge the other half as other laboratories would show it, and in turn.
+
+    Of the class ``rare`` only that share of the cells is judged.
+    """
     with (data / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] != "basophil"]  # there is one
     # Some pictures are there twice under two names: the guard would refuse one on either side.
@@ -296,7 +307,10 @@ def perturbed(data: Path, work: Path, wanted: Mapping[str, dict[str, Any]], with
         _write(paths[0], columns, [row for at, row in enumerate(original) if half[at]])
         # The other half as it is, too: what is lost by another look is lost by the same model on the same cells.
         looks = [original, *others.values()]
-        _write(paths[1], columns, [row for of in looks for at, row in enumerate(of) if not half[at]])
+        judged = [at for at in np.flatnonzero(~half) if original[at]["label"] != rare[0]]
+        scarce = [at for at in np.flatnonzero(~half) if original[at]["label"] == rare[0]]
+        judged += scarce[: round(rare[1] * len(scarce))]
+        _write(paths[1], columns, [of[at] for of in looks for at in sorted(judged)])
         pairs.append(paths)
     # One held-out part is enough for train: the other half, as it is, is judged by evaluate.
     _table(pairs, list(LOOKS), work, wanted, holdout=True, **common)
@@ -309,6 +323,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--without-masks", action="store_true")
+    parser.add_argument("--rare", default=":1", help="CLASS:SHARE of its cells that are judged; perturbed only")
     parser.add_argument("--classifier", default="svm")
     parser.add_argument("--recipes", default="", help="names with ; between them; default all")
     parser.add_argument("--work", type=Path, help="keep pictures and features here")
@@ -323,7 +338,8 @@ def main() -> None:
         if asked.what == "synthetic":
             synthetic([int(seed) for seed in asked.seeds.split(",")], work, wanted, **common)
         else:
-            perturbed(asked.data, work, wanted, not asked.without_masks, **common)
+            name, _, share = asked.rare.partition(":")
+            perturbed(asked.data, work, wanted, not asked.without_masks, (name, float(share)), **common)
 
 
 if __name__ == "__main__":

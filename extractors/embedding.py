@@ -35,8 +35,11 @@ DEFAULT_BACKBONE = "tf_efficientnetv2_b3"
 #: Words that stand where a weights file could.
 PRETRAINED, RANDOM = "pretrained", "random"
 
-#: What becomes of what lies around the cell.
-BACKGROUNDS = ("black", "grey", "kept")
+#: What the network is shown, and what then becomes of what lies around the cell.
+INPUTS = {"cell": "black", "cell-on-grey": "grey", "field": "kept"}
+
+#: What becomes of what lies around the cell, as weights files say it.
+BACKGROUNDS = tuple(INPUTS.values())
 
 #: The grey: the middle of the range, near the mean that networks are trained about.
 _GREY = 128
@@ -66,8 +69,9 @@ class Embedding:
     view : side in source pixels of the square that the network sees, centred on the cell. A fixed view keeps the cell's
         size visible: 450 is a whole picture of C-NMC. None is what the weights file says it was trained with; where it
         says nothing, the square that just holds the cell and its margin.
-    background : "black" sets what is outside the cell to 0, "grey" to 128, "kept" leaves it. None is as the weights
-        file says, else black.
+    input : "cell" sets what is outside the cell to 0, "cell-on-grey" to 128, "field" leaves it. None is as the weights
+        file says, else "cell".
+    background : the older name of ``input``, "black", "grey" or "kept"; it is read, becomes ``input``, and is None.
     mean, std : of the weights' training pictures, scale 0 to 1, one number or one a channel; None is the weights' own.
     pad_type : "same", "valid" or "" where the convolutions pad otherwise than the backbone's default.
     seed : of random weights, and of nothing else.
@@ -93,6 +97,7 @@ class Embedding:
     attention: bool = True
     size: int | None = None
     view: int | None = None
+    input: str | None = None
     background: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -111,8 +116,8 @@ class Embedding:
             side = getattr(self, name)
             if side is not None and not _SMALLEST <= side <= _LARGEST:
                 raise ValueError(f"{name} must be {_SMALLEST} to {_LARGEST} pixels, not {side}")
-        if self.background not in (None, *BACKGROUNDS):
-            raise ValueError(f"background must be black, grey or kept, not {self.background!r}")
+        object.__setattr__(self, "input", agreed_input(self.input, self.background))
+        object.__setattr__(self, "background", None)
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and not _is_per_channel(values, positive=name == "std"):
@@ -175,7 +180,7 @@ class Embedding:
         """How a cell becomes the picture that the network sees."""
         stated = {} if self._file is None else _parsed_metadata(self._file)
         view = self.view if self.view is not None else stated.get("view")
-        background = self.background or stated.get("background", "black")
+        background = stated.get("background", "black") if self.input is None else INPUTS[self.input]
         return Eye(self.recipe.size, view, background, self.recipe.interpolation)
 
     @functools.cached_property
@@ -270,6 +275,26 @@ class Embedding:
             return np.empty((0, len(self.feature_names())), np.float32)
         rows = np.concatenate([self.embed(batch) for batch in batches])
         return as_half(rows) if self.half else rows
+
+
+def agreed_input(given: str | None, background: str | None) -> str | None:
+    """One of ``INPUTS`` from a setting and from its older name; None where neither is given.
+
+    Raises
+    ------
+    ValueError : a value that is none of them, or two that disagree.
+    """
+    if given not in (None, *INPUTS):
+        raise ValueError(f"input must be {', '.join(INPUTS)}, not {given!r}")
+    if background not in (None, *BACKGROUNDS):
+        raise ValueError(f"background must be black, grey or kept, not {background!r}")
+    older = next((name for name, becomes in INPUTS.items() if becomes == background), None)
+    if given is not None and older is not None and given != older:
+        raise ValueError(
+            f"input: {given} and background: {background} disagree; background is the older name, and {background} "
+            f"is input: {older}: leave it out"
+        )
+    return given or older
 
 
 def as_half(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from fusion.duplicates import near_duplicates
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.feature_sets import feature_sets, sampled_orders
-from fusion.fitting import Fit, Workload, run_fits, without_room
+from fusion.fitting import Fit, Workload, run_fits, selections, without_room
 from fusion.importance import importance
 from fusion.inputs import CellInputs
 from fusion.normalising import Described, describe, seen_by_split, told
@@ -31,6 +31,7 @@ from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
 from fusion.provenance import check_unseen
 from fusion.redundancy import redundancy
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
+from fusion.selection import told as told_of_selection
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
 from fusion.tracking import open_tracker
@@ -197,6 +198,7 @@ def compare(
             *([CROSSFITTED] if sight is not None else []),
             *([_CHOSEN] if chose else []),
             *without_room(config.compare, load, memory),
+            *told_of_selection(selections(load), table.columns),
         ),
         facts=_facts(dataset, table, plan, config),
         replicates=tuple(replicates for _, replicates in judged),
@@ -244,7 +246,7 @@ def _measure(
         return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
 
     def seen_as(which: Dataset) -> Described:
-        return describe(which, store, jobs=config.jobs, progress=progress)
+        return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
 
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
     steps = config.normalise
@@ -258,7 +260,7 @@ def _measure(
             first, second = seen_as(dataset), seen_as(other)
             normaliser = first.fit(steps)
             one, two = gathered(first.adjusted(normaliser)), gathered(second.adjusted(normaliser))
-            stamps += told(normaliser, second.looks)
+            stamps += [*told(normaliser, second.looks), *first.notes, *second.notes]
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
@@ -268,6 +270,7 @@ def _measure(
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
     described = None if steps.is_nothing else seen_as(dataset)
+    notes = [*notes, *(described.notes if described is not None else [])]
     found = gathered(dataset if described is None else described.adjusted(described.fit(steps)))
     table = found.table
     if joined:
@@ -343,6 +346,7 @@ def _checkpoint(
         "search": [config.search, config.trials],
         "finish": [config.calibrate, config.threshold, config.positive],
         **({} if config.harmonise.method == "none" else {"harmonise": [config.harmonise.model_dump(), table.sources]}),
+        **({} if config.stability is None else {"stability": [config.stability, table.sources]}),
         "seed": config.seed,
         "versions": versions(),
     }

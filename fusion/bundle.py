@@ -31,6 +31,7 @@ from fusion.novelty import Novelty
 from fusion.parts import columns_of, source
 from fusion.plugins import Extractor
 from fusion.reference import Reference
+from fusion.selection import Selection
 from fusion.table import FeatureTable
 
 #: Raised whenever an older Fusion could not read the folder.
@@ -163,6 +164,7 @@ class ModelBundle:
             "threshold": self.model.cut,
             "normalise": None if self.normaliser is None else self.normaliser.to_json(),
             "harmonise": harmonise,
+            "selection": None if self.model.selection is None else self.model.selection.to_json(),
             "novelty": None if novelty is None else _plain(novelty),
             "reference": self.reference is not None,
             "extractors": [_describe(extractor, folder) for extractor in self.extractors],
@@ -191,13 +193,14 @@ class ModelBundle:
         try:
             extractors = tuple(_rebuild(entry, folder) for entry in manifest["extractors"])
             classifier = plugins.classifier_class(manifest["classifier"]).load(folder / "classifier")
-            calibration = manifest["calibration"]
+            calibration, selection = manifest["calibration"], manifest.get("selection")  # which is none of before
             model = FusedModel(
                 _load_layer(folder, manifest["layer"]),
                 classifier,
                 None if calibration is None else Calibration.from_json(calibration),
                 None if manifest["threshold"] is None else float(manifest["threshold"]),
                 _load_harmoniser(folder, manifest["harmonise"]),
+                None if selection is None else Selection.from_json(selection),
             )
             normalise = manifest["normalise"]
             bundle = cls(

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import segmentation
+from fusion import segmentation, segmentation_red
 from fusion.pictures import CellError, ImageError, decode_mask, decode_picture, read_bytes
 
 __all__ = [
@@ -42,6 +42,7 @@ class Cell:
     nucleus : bool (H, W), inside ``mask``; may be empty.
     origin : (y, x) of the crop's first pixel in the source picture.
     um_per_px : micrometres on the side of a pixel, None where unknown.
+    red_cells : diameter in pixels of every whole red cell around it, None where nobody has asked.
 
     Raises
     ------
@@ -53,6 +54,7 @@ class Cell:
     nucleus: NDArray[np.bool_]
     origin: tuple[int, int] = (0, 0)
     um_per_px: float | None = None
+    red_cells: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
@@ -72,7 +74,11 @@ class Cell:
 
 
 def make_cell(
-    rgb: NDArray[np.uint8], mask_image: NDArray[np.uint8] | None = None, um_per_px: float | None = None
+    rgb: NDArray[np.uint8],
+    mask_image: NDArray[np.uint8] | None = None,
+    um_per_px: float | None = None,
+    *,
+    red_cells: bool = False,
 ) -> Cell:
     """Find the cell in a picture and crop to it.
 
@@ -83,6 +89,7 @@ def make_cell(
         values only is taken as the whole cell, and the nucleus is then found inside it. None: the cell is whatever
         is not black on a black background, else what segmentation finds.
     um_per_px : micrometres per pixel, carried along.
+    red_cells : measure the red cells of the whole picture too, before it is cropped.
 
     Raises
     ------
@@ -94,6 +101,7 @@ def make_cell(
     else:
         mask, drawn_nucleus = _given_masks(mask_image, rgb.shape[:2])
         nucleus = segmentation.segment_nucleus(rgb, mask) if drawn_nucleus is None else drawn_nucleus
+    widths = segmentation_red.whole_red_cells(rgb, mask)[:, 2].tolist() if red_cells else None
     rows, columns = _window(mask)
     return Cell(
         rgb=np.ascontiguousarray(rgb[rows, columns]),
@@ -101,6 +109,7 @@ def make_cell(
         nucleus=np.ascontiguousarray(nucleus[rows, columns]),
         origin=(rows.start, columns.start),
         um_per_px=um_per_px,
+        red_cells=None if widths is None else tuple(widths),
     )
 
 

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from fusion.calibration import Finish
 from fusion.errors import UsageError
@@ -74,7 +83,27 @@ class DataSettings(_Settings):
     store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
 
 
-class FeatureSettings(_Settings):
+class SightSettings(_Settings):
+    """What networks are shown, as an embedding (``cnn``) and end to end (``neural``)."""
+
+    input: Literal["cell", "cell-on-grey", "field"] | None = Field(
+        None, description="what a network is shown: the cell cut out on black, on grey, or with what is around it"
+    )
+
+    def _seeing(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """Parameters of a network with ``input`` among them; ConfigError where they say otherwise at ``place``."""
+        if self.input is None:
+            return dict(given)
+        if given.get("input") not in (None, self.input):
+            raise ConfigError(
+                f"--input and {place}.input disagree",
+                found=f"{self.input} and {given['input']}",
+                do="Give one of them.",
+            )
+        return {**given, "input": self.input}
+
+
+class FeatureSettings(SightSettings):
     """Which measurements."""
 
     features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
@@ -93,6 +122,16 @@ class FeatureSettings(_Settings):
         ]
         return list(dict.fromkeys(tagged))
 
+    @property
+    def networks(self) -> list[str]:
+        """Names of what looks at pictures."""
+        return ["cnn"] if "cnn" in self.blocks else []
+
+    def extractor(self, name: str) -> dict[str, Any]:
+        """The parameters of an extractor by name."""
+        given = self.extractors.get(name, {})
+        return self._seeing(given, f"extractors.{name}") if name == "cnn" else dict(given)
+
 
 class NormaliseSettings(_Settings):
     """What pixels are changed by before they are measured; see ``fusion.normalisation``. By default nothing."""
@@ -100,10 +139,12 @@ class NormaliseSettings(_Settings):
     colour: Literal["none", "reinhard", "macenko", "vahadane"] = Field(
         "none", description="bring stains to that of training cells"
     )
-    of: Literal["source", "cell"] = Field("source", description="whose stain is taken: the source's, or each cell's")
+    of: Literal["source", "cell"] = Field(
+        "source", description="whose stain and red cells are taken: the source's, or each cell's"
+    )
     white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
-    scale: Literal["none", "um_per_px", "median-size"] = Field(
-        "none", description="the same length of a pixel for all, or the same median cell for all sources"
+    scale: Literal["none", "um_per_px", "red-cells", "median-size"] = Field(
+        "none", description="the same length of a pixel for all, stated or told by red cells; or the same median cell"
     )
     diameter: float | None = Field(
         None, ge=8, le=512, description="median diameter in pixels that training cells are brought to; default theirs"
@@ -130,15 +171,27 @@ class HarmoniseSettings(_Settings):
     )
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
     protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
+    mix: bool = Field(
+        False, description="standard: weigh cells as if every source had the training cells' mix of classes"
+    )
+
+    @model_validator(mode="after")
+    def _mix_is_of_standard(self) -> HarmoniseSettings:
+        if self.mix and self.method != "standard":
+            raise ValueError(f"mix goes with method: standard, not {self.method}")
+        return self
 
 
-class FitSettings(_Settings):
+class FitSettings(SightSettings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
     normalise: NormaliseSettings = Field(NormaliseSettings(), description="how pixels are changed before measuring")
     harmonise: HarmoniseSettings = Field(HarmoniseSettings(), description="how features are changed before fusing")
+    stability: float | None = Field(
+        None, gt=0, le=1, description="leave out features that tell training sources apart: least share that does not"
+    )
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
@@ -158,7 +211,19 @@ class FitSettings(_Settings):
         """The parameters of a classifier by name."""
         searched = {"search": True} if self.search or self.trials else {}
         tried = {"trials": self.trials} if self.trials else {}
-        return {**searched, **tried, **self.classifiers.get(classifier, {})}
+        return {**searched, **tried, **self.given(classifier)}
+
+    def given(self, classifier: str) -> dict[str, Any]:
+        """The parameters of a classifier as they were given, with what a network is shown."""
+        found = dict(self.classifiers.get(classifier, {}))
+        if classifier == "neural" and self.input is not None:
+            found["network"] = self._seeing(found.get("network", {}), "classifiers.neural.network")
+        return found
+
+    @property
+    def minds_sources(self) -> bool:
+        """Whether the sources of cells have a say in a fit."""
+        return self.harmonise.method != "none" or self.stability is not None
 
     @property
     def finish(self) -> Finish:
@@ -212,6 +277,11 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     def params(self, classifier: str) -> dict[str, Any]:
         """The parameters of a classifier by name; one that trains on a cluster is told which."""
         return {**super().params(classifier), **({"scheduler": self.scheduler} if self.scheduler else {})}
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of what looks at pictures."""
+        return [*super().networks, *(["neural"] if self.classifier == "neural" else [])]
 
 
 class EvaluateConfig(DataSettings):

@@ -145,8 +145,8 @@ def crossfit_of(config: FeatureSettings, fitting: FitSettings) -> Crossfit:
             found=", ".join(config.blocks),
             do=f"Add {BLOCK} to --features.",
         )
-    params = dict(fitting.classifiers.get(NETWORK, {}))
-    given = {key: value for key, value in config.extractors.get(BLOCK, {}).items() if value is not None}
+    params = fitting.given(NETWORK)
+    given = {key: value for key, value in config.extractor(BLOCK).items() if value is not None}
     if "device" in given:
         params["device"] = given.pop("device")
     for name in ("batch_size", "engine"):  # of embedding alone

@@ -14,8 +14,10 @@ from fusion import gram
 from fusion.checkpoint import Checkpoint
 from fusion.config import FitSettings
 from fusion.errors import UsageError
+from fusion.harmonisation import Harmoniser
 from fusion.model import build_seeded
 from fusion.scaled import ScaledBlocks
+from fusion.selection import Selection
 from fusion.splits import Split
 from fusion.table import FeatureTable
 from fusion.training import score_fold
@@ -68,6 +70,19 @@ class Workload:
         return replace(self.table, X=X)
 
 
+def selections(load: Workload) -> list[Selection]:
+    """Of every split the features of all blocks that its fits learn from; none where no stability is asked for."""
+    config, found = load.config, []
+    for at, split in enumerate(load.splits if config.stability is not None else ()):
+        table = load.table_of(at)
+        X: NDArray[Any] = table.X[split.train]
+        labels, sources = np.array(table.y)[split.train], [table.sources[row] for row in split.train]
+        if config.harmonise.method != "none":
+            X = Harmoniser.fit(X, sources, labels, **config.harmonise.model_dump()).transform(X, sources)
+        found.append(Selection.fit(X, labels, sources, config.stability or 0.0))
+    return found
+
+
 def run_fits(fits: Sequence[Fit], load: Workload, *, jobs: int, memory: float) -> Iterator[_Fitted]:
     """Yield every fit with its probabilities, threshold and chosen parameters, in no particular order.
 
@@ -110,13 +125,13 @@ def shares_distances(classifier: str, load: Workload, memory: float) -> bool:
     """
     # What is put on top of a model needs models of parts of the training part, which have scalers of their own.
     pays = len(load.table) >= _WORTH_SHARING and len(load.table.blocks) > 1 and load.config.finish.is_nothing
-    pays &= load.config.harmonise.method == "none"  # nor has a source a say in distances
+    pays &= not load.config.minds_sources  # nor has a source a say in distances
     return pays and can_share(classifier, load.config) and _bytes_a_worker(load) <= memory
 
 
 def shares_scaling(classifier: str, load: Workload) -> bool:
     """Whether fits of this classifier in one split are made on blocks that are scaled once."""
-    if not load.config.finish.is_nothing or load.config.harmonise.method != "none":
+    if not load.config.finish.is_nothing or load.config.minds_sources:
         return False
     if can_share(classifier, load.config) and len(load.table) >= _WORTH_SHARING:
         return False  # a machine of so many cells takes longer than scaling, and is better fitted beside others

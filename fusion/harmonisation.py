@@ -2,9 +2,14 @@
 
 Each source gets a map from its features to those of the training cells as a whole. Maps of training sources come from
 training cells alone. A source that was not trained on keeps its features as they are (inductive), or gets a map from
-the cells that are to be judged, all together and without labels (transductive, stamped on every result). Labels are
-looked at in one place: ``protect`` keeps ComBat, while it learns from training sources, from taking a class that one
-source has more of for a difference between sources. No map is ever applied by label.
+the cells that are to be judged, all together and without labels (transductive, stamped on every result). Labels of
+training cells are looked at in two places, both so that a class that one source has more of is not taken for a
+difference between sources: ``protect`` of ComBat, and ``mix``. No map is ever applied by label.
+
+With ``mix`` cells weigh as much as brings their source's mix of classes to that of all training cells. What a new
+source has of each class is estimated: from what the model says of its cells, by expectation maximisation, in turns with
+the map that the model sees them through.
+Source: Saerens, Latinne and Decaestecker (2002), Neural Computation 14(1):21-41.
 
 Rows are brought into an order of their own before anything is summed: the order of cells does not change a bit.
 """
@@ -12,7 +17,7 @@ Rows are brought into an order of their own before anything is summed: the order
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,6 +37,13 @@ _QUANTILES = np.linspace(0, 1, 33)
 #: Rounds of ComBat's empirical Bayes, and the relative change at which it stops; it needs some ten.
 _ROUNDS, _SETTLED = 200, 1e-8
 
+#: Turns of ``mix`` between map and estimate, steps of expectation maximisation within each, and the change of a weight
+#: at which turns end.
+_TURNS, _STEPS, _SAME = 10, 50, 1e-3
+
+#: Share below which no class is estimated, so that no cell weighs for fifty.
+_LEAST_SHARE = 0.02
+
 #: Added to the diagonal of CORAL's correlation matrices, as in Sun et al. (2016).
 _RIDGE = 1.0
 
@@ -47,6 +59,7 @@ class Harmoniser:
     protect : whether ComBat leaves differences between classes alone.
     arrays : what all maps share, by name; every array has a column a feature.
     maps : by source ("" for none), its arrays.
+    shares : of each class among the training cells, in the order of their names; None without ``mix``.
     """
 
     method: str
@@ -54,6 +67,7 @@ class Harmoniser:
     protect: bool
     arrays: Mapping[str, Rows]
     maps: Mapping[str, Mapping[str, Rows]]
+    shares: Rows | None = None
 
     @classmethod
     def fit(
@@ -65,6 +79,7 @@ class Harmoniser:
         method: str,
         transductive: bool = False,
         protect: bool = True,
+        mix: bool = False,
     ) -> Self:
         """From training cells and no others.
 
@@ -72,13 +87,19 @@ class Harmoniser:
         ----------
         X : float (n, d), NaN where a feature is undefined.
         sources : n names.
-        y : n labels, looked at by ComBat where ``protect`` is on.
+        y : n labels, looked at by ComBat where ``protect`` is on, and for ``mix``.
+
+        Raises
+        ------
+        ValueError : an unknown method, or ``mix`` with another one than "standard".
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        if mix and method != "standard":
+            raise ValueError(f"harmonise.mix goes with method standard, not {method}")
         names = np.array([_named(source) for source in sources], object)
         codes = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1].astype(np.intp)
-        X, order = _in_order(X, names, codes)
+        X, order = in_order(X, names, codes)
         names, codes = names[order], codes[order]
         kept = {name: names == name for name in sorted(set(names.tolist()))}
         if method == "combat":
@@ -88,16 +109,25 @@ class Harmoniser:
             if method == "coral":
                 arrays |= {"colouring": _root(_correlation(X, arrays), 0.5)}
             maps = {name: _map(method, X[rows], arrays) for name, rows in kept.items()}
-        return cls(method, transductive, protect, arrays, maps)
+        if not mix:
+            return cls(method, transductive, protect, arrays, maps)
+        shares = np.bincount(codes) / len(codes)
+        maps = {name: _pooled(X[rows], arrays, _weights(np.eye(len(shares))[codes[rows]], shares))
+                for name, rows in kept.items()}  # fmt: skip
+        return cls(method, transductive, protect, arrays, maps, shares)
 
     def unknown(self, sources: Sequence[str | None]) -> list[str]:
         """Sources among these that no training cell is of; "" for cells without a source."""
         return sorted({_named(source) for source in sources} - set(self.maps))
 
-    def transform(self, X: NDArray[Any], sources: Sequence[str | None]) -> Rows:
+    def transform(
+        self, X: NDArray[Any], sources: Sequence[str | None], judge: Callable[[Rows], Rows] | None = None
+    ) -> Rows:
         """float64 (n, d): every row through its source's map; NaN stays NaN.
 
-        A new source of fewer than ``LEAST_CELLS`` rows is left as it is, transductive or not.
+        A new source of fewer than ``LEAST_CELLS`` rows is left as it is, transductive or not. ``judge`` gives the
+        probabilities float64 (n, classes) of harmonised rows, for ``mix``; None takes a new source's mix for that of
+        the training cells.
         """
         rows = np.asarray(X, np.float64)
         names = np.array([_named(source) for source in sources], object)
@@ -106,10 +136,25 @@ class Harmoniser:
             of = np.flatnonzero(names == name)
             known = self.maps.get(name)
             if known is None and self.transductive and len(of) >= LEAST_CELLS:
-                known = _map(self.method, _in_order(rows[of])[0], self.arrays)
+                known = self._new_map(in_order(rows[of])[0], judge)
             if known is not None:
                 changed[of] = _apply(self.method, rows[of], known, self.arrays)
         return changed
+
+    def _new_map(self, X: Rows, judge: Callable[[Rows], Rows] | None) -> dict[str, Rows]:
+        """The map of a new source from its rows in their own order."""
+        found = _map(self.method, X, self.arrays)
+        if self.shares is None or judge is None:
+            return found
+        weights = np.ones(len(X))
+        for _ in range(_TURNS):
+            before = weights
+            proba = judge(_apply(self.method, X, found, self.arrays))
+            weights = _weights(_estimated(proba, self.shares), self.shares)
+            found = _pooled(X, self.arrays, weights)
+            if np.abs(weights - before).max() < _SAME:
+                break
+        return found
 
     def told(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
@@ -125,6 +170,7 @@ class Harmoniser:
             stamps.append(
                 f"transductive: features harmonised by {cells} cells that are judged here, without labels "
                 f"({_spoken(used)})"
+                + ("" if self.shares is None else ", each weighed by an estimate of their mix of classes")
             )
         if few:
             stamps.append(f"not harmonised: fewer than {LEAST_CELLS} cells of {_spoken(few)}")
@@ -138,6 +184,7 @@ class Harmoniser:
             arrays |= {f"{at}.{name}": array for name, array in self.maps[source].items()}
         about = {
             "method": self.method, "transductive": self.transductive, "protect": self.protect, "sources": sources,
+            **({} if self.shares is None else {"shares": self.shares.tolist()}),
         }  # fmt: skip
         return about, {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
@@ -156,7 +203,8 @@ class Harmoniser:
             owner, _, part = name.partition(".")
             parts.setdefault(owner, {})[part] = array
         maps = {str(source): parts[str(at)] for at, source in enumerate(about["sources"])}
-        return cls(about["method"], bool(about["transductive"]), bool(about["protect"]), parts["shared"], maps)
+        shares = None if "shares" not in about else np.array(about["shares"], np.float64)
+        return cls(about["method"], bool(about["transductive"]), bool(about["protect"]), parts["shared"], maps, shares)
 
 
 def _named(source: str | None) -> str:
@@ -167,7 +215,7 @@ def _spoken(names: Sequence[str]) -> str:
     return ", ".join(name or "cells without a source" for name in names)
 
 
-def _in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[Rows, NDArray[np.intp]]:
+def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[Rows, NDArray[np.intp]]:
     """The rows in an order that depends on what they hold alone, and where they came from."""
     rows = np.asarray(X, np.float64)
     keys = [np.unique(column, return_inverse=True)[1] for column in also]
@@ -206,13 +254,15 @@ def _apply(method: str, X: Rows, own: Mapping[str, Rows], shared: Mapping[str, R
     return np.where(undefined, np.nan, white * shared["spread"] + shared["centre"])
 
 
-def _pooled(X: Rows, otherwise: Mapping[str, Rows] | None = None) -> dict[str, Rows]:
+def _pooled(X: Rows, otherwise: Mapping[str, Rows] | None = None, weights: Rows | None = None) -> dict[str, Rows]:
     """Mean and standard deviation of every column over its values; where there is none, those of ``otherwise``."""
-    known = ~np.isnan(X)
+    known: Rows = (~np.isnan(X)).astype(np.float64)
+    known = known if weights is None else known * weights[:, None]
     count = known.sum(axis=0)
-    filled = np.where(known, X, 0.0)
-    centre = filled.sum(axis=0) / np.maximum(count, 1)
-    spread = np.sqrt(np.where(known, (filled - centre) ** 2, 0.0).sum(axis=0) / np.maximum(count, 1))
+    divisor = np.where(count > 0, count, 1.0)
+    filled = np.where(np.isnan(X), 0.0, X)
+    centre = (known * filled).sum(axis=0) / divisor
+    spread = np.sqrt((known * (filled - centre) ** 2).sum(axis=0) / divisor)
     # What does not vary is moved, not stretched.
     flat = spread <= 1e-6 * np.maximum(np.abs(centre), 1e-30)
     stretch = np.where(flat, 1.0 if otherwise is None else otherwise["spread"], spread)
@@ -220,6 +270,22 @@ def _pooled(X: Rows, otherwise: Mapping[str, Rows] | None = None) -> dict[str, R
     if otherwise is not None:
         centre = np.where(missing, otherwise["centre"], centre)
     return {"centre": centre, "spread": stretch}
+
+
+def _estimated(proba: Rows, shares: Rows) -> Rows:
+    """float64 (n, classes): probabilities by a model that has learnt from ``shares`` of the classes, as they are where
+    the shares are those that these rows themselves tell."""
+    own, posterior = shares, proba
+    for _ in range(_STEPS):
+        posterior = proba * (own / shares)
+        posterior = posterior / np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
+        own = posterior.mean(axis=0)
+    return posterior
+
+
+def _weights(proba: Rows, shares: Rows) -> Rows:
+    """float64 (n,): what each row weighs, so that what there is of each class weighs as ``shares``."""
+    return proba @ (shares / np.maximum(proba.mean(axis=0), _LEAST_SHARE))
 
 
 def _quantiles(X: Rows, otherwise: Mapping[str, Rows] | None = None) -> dict[str, Rows]:

@@ -5,7 +5,7 @@ What runs in worker processes is here, and nothing of it knows the store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,13 +53,17 @@ class Measure:
     extractors: tuple[Extractor, ...]
     cells_for: frozenset[str]
 
+    @property
+    def _need_red_cells(self) -> frozenset[str]:
+        return frozenset(each.name for each in self.extractors if getattr(each, "needs_red_cells", False))
+
     def __call__(self, task: Sequence[Need]) -> list[Measured]:
         return [self._measure(sample, need) for sample, need in task]
 
     def _measure(self, sample: Sample, need: frozenset[str]) -> Measured:
         measured = Measured(sample, need)
         try:
-            cell = _read(sample)
+            cell = _read(sample, need & self._need_red_cells)
         except CellError as error:
             reason = error.what + (f" ({error.found})" if error.found else "")
             stage = "read" if isinstance(error, ImageError) else "cell"
@@ -125,12 +129,14 @@ def check_rows(extractor: Extractor, rows: NDArray[np.float32], n: int) -> NDArr
     return rows
 
 
-def _read(sample: Sample) -> Cell:
+def _read(sample: Sample, red_cells: Collection[str] = ()) -> Cell:
+    """The sample's cell, with its red cells where anyone asks for them."""
     picture = read_bytes(sample.path)
     mask = None if sample.mask_path is None else read_bytes(sample.mask_path)
     if content_key(sha256(picture), None if mask is None else sha256(mask)) != sample.key:
         raise ImageError("changed while the data set was being read")
-    cell = make_cell(decode_picture(picture), None if mask is None else decode_mask(mask), sample.um_per_px)
+    given = None if mask is None else decode_mask(mask)
+    cell = make_cell(decode_picture(picture), given, sample.um_per_px, red_cells=bool(red_cells))
     return cell if sample.adjustment is None else sample.adjustment.apply(cell)
 
 

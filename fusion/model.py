@@ -14,6 +14,7 @@ from fusion.calibration import Calibration, Finish, fit_calibration, held_out
 from fusion.errors import UsageError
 from fusion.inputs import CellInputs
 from fusion.plugins import Classifier
+from fusion.selection import Selection
 from fusion.streaming import BATCH, StoredRows
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class FusedModel:
     """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier.
 
-    ``harmoniser`` changes features by their source first; ``calibration`` maps probabilities; from ``cut`` on, the
-    positive class's probability calls a cell positive.
+    ``harmoniser`` changes features by their source first; ``selection`` then leaves some out; ``calibration`` maps
+    probabilities; from ``cut`` on, the positive class's probability calls a cell positive.
     """
 
     layer: FusionLayer | None
@@ -35,6 +36,7 @@ class FusedModel:
     calibration: Calibration | None = None
     cut: float | None = None
     harmoniser: Harmoniser | None = None
+    selection: Selection | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -64,13 +66,19 @@ class FusedModel:
         if isinstance(X, CellInputs):
             proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
         else:
-            rows: Any = self.harmonised(X, sources)
-            proba = self.classifier.predict_proba(rows if self.layer is None else self.layer.transform(rows))
+            proba = self._said(self.harmonised(X, sources))
         return proba if self.calibration is None else self.calibration.apply(proba)
 
     def harmonised(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> NDArray[Any]:
-        """(n, d) as the fusion layer gets it: float64 from a harmoniser, else ``X`` itself."""
-        return X if self.harmoniser is None else self.harmoniser.transform(X, sources or [None] * len(X))
+        """(n, d) as the fusion layer gets it before ``selection``: float64 from a harmoniser, else ``X`` itself."""
+        if self.harmoniser is None:
+            return X
+        return self.harmoniser.transform(X, sources or [None] * len(X), self._said)
+
+    def _said(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """float64 (n, classes): what the classifier says of harmonised rows."""
+        rows = rows if self.selection is None else self.selection.transform(rows)
+        return self.classifier.predict_proba(rows if self.layer is None else self.layer.transform(rows))
 
 
 def fit_model(
@@ -87,6 +95,7 @@ def fit_model(
     positive: str | None = None,
     sources: Sequence[str | None] = (),
     harmonise: HarmoniseSettings | None = None,
+    stability: float | None = None,
 ) -> FusedModel:
     """Fit layer and classifier on these rows and no others.
 
@@ -100,6 +109,7 @@ def fit_model(
     finish : calibration and threshold, learnt from these rows too; ``positive`` is the class that the threshold is of.
     sources : n names, None where unknown; () is n times None.
     harmonise : what features are changed by before the layer; learnt from these rows too.
+    stability : which of them are then kept, None for all; see ``selection``; learnt from these rows too.
 
     Raises
     ------
@@ -111,7 +121,7 @@ def fit_model(
         def fitted(rows: NDArray[np.intp]) -> FusedModel:
             return fit_model(
                 X[rows], y[rows], groups[rows], blocks, classifier, params=params, layer=layer, seed=seed,
-                sources=[sources[row] for row in rows], harmonise=harmonise,
+                sources=[sources[row] for row in rows], harmonise=harmonise, stability=stability,
             )  # fmt: skip
 
         return _finished(fitted, X, y, groups, sources, seed, finish, positive)
@@ -120,9 +130,14 @@ def fit_model(
 
         harmoniser = Harmoniser.fit(X, sources, y, **harmonise.model_dump())
         model = fit_model(
-            harmoniser.transform(X, sources), y, groups, blocks, classifier, params=params, layer=layer, seed=seed
-        )
+            harmoniser.transform(X, sources), y, groups, blocks, classifier, params=params, layer=layer, seed=seed,
+            sources=sources, stability=stability,
+        )  # fmt: skip
         return replace(model, harmoniser=harmoniser)
+    if stability is not None:
+        selection = Selection.fit(X, y, sources, stability)
+        model = fit_model(selection.transform(X), y, groups, blocks, classifier, params=params, layer=layer, seed=seed)
+        return replace(model, selection=selection)
     predictor = build_seeded(classifier, params or {}, seed)
     if predictor.prepares == "raw":
         return FusedModel(None, predictor.fit(X, y, groups))

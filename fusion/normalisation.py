@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.appearance import PIXELS
+from fusion.appearance import LEAST_RED_CELLS, PIXELS, RED_CELL_UM
 from fusion.cells import Cell
 from fusion.errors import UsageError
 from fusion.files import sha256
@@ -30,6 +30,12 @@ from fusion.table import FeatureTable
 
 #: Zooms stay within these, so that one wrong size of a pixel cannot fill the memory.
 _LEAST_ZOOM, _MOST_ZOOM = 1 / 16, 16.0
+
+#: Scales that make a pixel the same length for all.
+_BY_LENGTH = ("um_per_px", "red-cells")
+
+#: The column after those of ``Appearance``: the diameter of red cells, where a scale by them is asked for.
+_RED_CELLS = 5 + 3 * PIXELS
 
 #: What is drawn around a cell where its own surroundings are taken away.
 _GREY = 128
@@ -101,16 +107,19 @@ def _zoomed(mask: NDArray[np.bool_], size: Sequence[int], how: int, least: int) 
 
 @dataclass(frozen=True)
 class Looks:
-    """How a set of cells looks: median diameter in pixels, in micrometres (None unknown), its glass, its stain."""
+    """How a set of cells looks: median diameter in pixels, in micrometres (None unknown), its stain, and micrometres on
+    the side of a pixel as red cells tell them (None where nobody asked, or none are seen)."""
 
     diameter: float
     diameter_um: float | None
     stain: Stain | None
+    um_per_px: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         stain = None if self.stain is None else dataclasses.asdict(self.stain)
-        return {"diameter": self.diameter, "diameter_um": self.diameter_um, "stain": stain}
+        told = {} if self.um_per_px is None else {"um_per_px": self.um_per_px}
+        return {"diameter": self.diameter, "diameter_um": self.diameter_um, "stain": stain, **told}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], colour: str) -> Self:
@@ -118,8 +127,8 @@ class Looks:
         stain = values["stain"]
         if stain is not None:
             stain = STAINS[colour](**{name: tuple(map(float, part)) for name, part in stain.items()})
-        um = values["diameter_um"]
-        return cls(float(values["diameter"]), None if um is None else float(um), stain)
+        um, um_per_px = (None if um is None else float(um) for um in (values["diameter_um"], values.get("um_per_px")))
+        return cls(float(values["diameter"]), um, stain, um_per_px)
 
 
 @dataclass(frozen=True)
@@ -130,9 +139,10 @@ class Normaliser:
     ----------
     colour : "none", "reinhard", "macenko" or "vahadane".
     white_balance : whether the light is made even by empty glass, where any is seen.
-    scale : "none", "um_per_px" (the same length of a pixel for all) or "median-size" (the same median cell for all
-        sources).
-    of : "source" or "cell", whose colours are taken.
+    scale : "none", "um_per_px" (the same length of a pixel for all), "red-cells" (the same, told by the red cells
+        around, and where none are seen by the table) or "median-size" (the same median cell for all sources).
+    of : "source" or "cell", whose colours and red cells are taken; a picture that shows too few red cells takes the
+        median of its source.
     background : "keep", "black" or "grey".
     target : how cells are to look.
     sources : how each training source looks, by name; "" is that of cells without a source.
@@ -161,12 +171,14 @@ class Normaliser:
         """
         wanted = dict(settings)
         diameter = wanted.pop("diameter")
-        target = _looks(cells, wanted["colour"], wanted["white_balance"])
-        if wanted["scale"] == "um_per_px" and target.diameter_um is None:
-            raise UsageError("normalising by um_per_px needs the size of a pixel", found="training cells without one")
+        looks = _Look(wanted["colour"], wanted["white_balance"], wanted["scale"], wanted["of"])
+        sources = looks.by_source(cells)
+        target = looks.at(cells, looks.sizes(cells, sources))
+        if wanted["scale"] in _BY_LENGTH and target.diameter_um is None:
+            raise _without_size(wanted["scale"], cells, looks.sizes(cells, sources))
         if diameter is not None:
             target = dataclasses.replace(target, diameter=float(diameter))
-        return cls(**wanted, target=target, sources=_by_source(cells, wanted["colour"], wanted["white_balance"]))
+        return cls(**wanted, target=target, sources=sources)
 
     def unknown(self, sources: Sequence[str | None]) -> list[str]:
         """Sources among these that no training cell is of; "" for cells without a source."""
@@ -175,7 +187,7 @@ class Normaliser:
     @property
     def describes_sources(self) -> bool:
         """Whether anything of a source as a whole is needed, so that an unknown one is described by its cells."""
-        return self.scale == "median-size" or (self.of == "source" and self.colour != "none")
+        return self.scale in ("median-size", "red-cells") or (self.of == "source" and self.colour != "none")
 
     def adjustments(self, cells: FeatureTable) -> list[Adjustment]:
         """One for each row of ``Appearance``; a training source is as it was in training, whatever its cells here.
@@ -186,23 +198,22 @@ class Normaliser:
         """
         known = dict(self.sources)
         unknown = set(self.unknown(cells.sources))
+        looks = _Look(self.colour, self.white_balance, self.scale, self.of)
         if unknown:
             rows = np.flatnonzero([_named(source) in unknown for source in cells.sources])
-            known |= _by_source(cells.take(rows), self.colour, self.white_balance)
+            known |= looks.by_source(cells.take(rows))
+        sizes = looks.sizes(cells, known)
+        if self.scale in _BY_LENGTH and np.isnan(sizes).any():
+            raise _without_size(self.scale, cells, sizes)
         return [
-            self._adjustment(row, known[_named(source)]) for row, source in zip(cells.X, cells.sources, strict=True)
+            self._adjustment(row, size, known[_named(source)])
+            for row, size, source in zip(cells.X, sizes, cells.sources, strict=True)
         ]
 
-    def _adjustment(self, row: NDArray[np.float32], source: Looks) -> Adjustment:
+    def _adjustment(self, row: NDArray[np.float32], size: float, source: Looks) -> Adjustment:
         zoom = 1.0
-        if self.scale == "um_per_px":
-            if math.isnan(row[1]) or self.target.diameter_um is None:
-                raise UsageError(
-                    "normalising by um_per_px needs the size of a pixel",
-                    found="a cell without one",
-                    do="Give the table a column 'um_per_px', or take scale: median-size.",
-                )
-            zoom = self.target.diameter / self.target.diameter_um * float(row[1])
+        if self.scale in _BY_LENGTH and self.target.diameter_um is not None:
+            zoom = self.target.diameter / self.target.diameter_um * float(size)
         elif self.scale == "median-size":
             zoom = self.target.diameter / source.diameter
         glass = None
@@ -233,24 +244,69 @@ def _named(source: str | None) -> str:
     return "" if source is None else source
 
 
-def _by_source(cells: FeatureTable, colour: str, white_balance: bool) -> dict[str, Looks]:
-    names = np.array([_named(source) for source in cells.sources], object)
-    return {
-        name: _looks(cells.take(np.flatnonzero(names == name)), colour, white_balance) for name in sorted(set(names))
-    }
+@dataclass(frozen=True)
+class _Look:
+    """What of cells is looked at; see ``Normaliser``."""
+
+    colour: str
+    white_balance: bool
+    scale: str
+    of: str
+
+    def by_source(self, cells: FeatureTable) -> dict[str, Looks]:
+        """How each source looks, by name."""
+        names = _names(cells)
+        parts = {name: cells.take(np.flatnonzero(names == name)) for name in sorted(set(names))}
+        return {name: self.at(part, self.sizes(part, {})) for name, part in parts.items()}
+
+    def at(self, cells: FeatureTable, sizes: NDArray[np.float64]) -> Looks:
+        """How these cells look together, with micrometres on the side of a pixel for each."""
+        diameters = cells.X[:, 0].astype(np.float64)
+        stain = None if self.colour == "none" else STAINS[self.colour].fit(_pixels(cells.X, self.white_balance))
+        middle = float(np.median(sizes * diameters))
+        told = self._by_red_cells(cells) if self.scale == "red-cells" else np.empty(0)
+        um_per_px = None if np.isnan(told).all() else float(np.nanmedian(told))
+        return Looks(float(np.median(diameters)), None if math.isnan(middle) else middle, stain, um_per_px)
+
+    def sizes(self, cells: FeatureTable, known: Mapping[str, Looks]) -> NDArray[np.float64]:
+        """float64 (n,): micrometres on the side of a pixel, NaN where unknown; ``known`` sources are as they were."""
+        stated = cells.X[:, 1].astype(np.float64)
+        if self.scale != "red-cells":
+            return stated
+        told, names = self._by_red_cells(cells), _names(cells)
+        found = told if self.of == "cell" else np.full(len(told), np.nan)
+        for name in sorted(set(names)):
+            of = names == name
+            seen = told[of][~np.isnan(told[of])]
+            middle = known[name].um_per_px if name in known else float(np.median(seen)) if len(seen) else None
+            found = np.where(of & np.isnan(found), np.nan if middle is None else middle, found)
+        return np.where(np.isnan(found), stated, found)
+
+    @staticmethod
+    def _by_red_cells(cells: FeatureTable) -> NDArray[np.float64]:
+        return RED_CELL_UM / cells.X[:, _RED_CELLS].astype(np.float64)
 
 
-def _looks(cells: FeatureTable, colour: str, white_balance: bool) -> Looks:
-    diameters = cells.X[:, 0].astype(np.float64)
-    um = cells.X[:, 1].astype(np.float64) * diameters
-    stain = None if colour == "none" else STAINS[colour].fit(_pixels(cells.X, white_balance))
-    middle = float(np.median(um))
-    return Looks(float(np.median(diameters)), None if math.isnan(middle) else middle, stain)
+def _names(cells: FeatureTable) -> NDArray[np.object_]:
+    return np.array([_named(source) for source in cells.sources], object)
+
+
+def _without_size(scale: str, cells: FeatureTable, sizes: NDArray[np.float64]) -> UsageError:
+    bare = sorted(set(_names(cells)[np.isnan(sizes)]))
+    what = {
+        "um_per_px": ("the size of a pixel", "cells without one"),
+        "red-cells": ("red cells around the cell", f"no picture with {LEAST_RED_CELLS} whole ones"),
+    }[scale]
+    return UsageError(
+        f"normalising by {scale} needs {what[0]}",
+        found=f"{what[1]}" + (f" in source {', '.join(bare)}" if any(bare) else ""),
+        do="Give the table a column 'um_per_px', or take scale: median-size.",
+    )
 
 
 def _pixels(rows: NDArray[np.float32], white_balance: bool) -> NDArray[np.float64]:
     """float64 (n PIXELS, 3): sampled pixels of all cells, in even light where that is asked for and can be had."""
-    pixels = rows[:, 5:].astype(np.float64).reshape(-1, PIXELS, 3)
+    pixels = rows[:, 5:_RED_CELLS].astype(np.float64).reshape(-1, PIXELS, 3)
     if white_balance:
         glass = rows[:, 2:5].astype(np.float64)
         pixels = pixels * np.where(np.isnan(glass), 1.0, WHITE / np.maximum(glass, 1.0))[:, None]

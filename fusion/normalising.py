@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.appearance import Appearance
+from fusion.appearance import LEAST_RED_CELLS, Appearance, RedCells
 from fusion.cells import Cell
 from fusion.config import NormaliseSettings
 from fusion.datasets import Dataset, as_columns
@@ -16,6 +16,7 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.inputs import CellInputs
 from fusion.normalisation import Normaliser
+from fusion.plugins import Extractor
 from fusion.splits import Split
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
@@ -28,6 +29,18 @@ class Described:
     dataset: Dataset
     looks: FeatureTable
     at: NDArray[np.intp]
+
+    @property
+    def notes(self) -> list[str]:
+        """Around how many cells red cells were seen, where they were looked for."""
+        at = f"{RedCells.name}.diameter"
+        if at not in self.looks.columns:
+            return []
+        seen = int((~np.isnan(self.looks.X[:, self.looks.columns.index(at)])).sum())
+        return [
+            f"scale by red cells: {LEAST_RED_CELLS} or more are whole around {seen} of {len(self.looks)} cells; the "
+            "others take the median of their source, or what the table says."
+        ]
 
     def fit(self, settings: NormaliseSettings, names: Sequence[str] | None = None) -> Normaliser:
         """Fitted on the samples of these names, by default on all."""
@@ -47,10 +60,19 @@ class Described:
         return replace(self.dataset, samples=as_columns(samples))
 
 
-def describe(dataset: Dataset, store: FeatureStore, *, jobs: int, progress: Progress | None = None) -> Described:
-    """Look at every cell once; what is seen is kept in the store."""
-    found = extract(dataset, [Appearance()], store, jobs=jobs, progress=progress)
-    return Described(dataset, found.table, found.complete)
+def describe(
+    dataset: Dataset, store: FeatureStore, *, scale: str = "none", jobs: int, progress: Progress | None = None
+) -> Described:
+    """Look at every cell once, and at red cells around it where ``scale`` asks; what is seen is kept in the store."""
+    seen: list[Extractor] = [Appearance(), *([RedCells()] if scale == "red-cells" else [])]
+    found = extract(dataset, seen, store, jobs=jobs, progress=progress)
+    # A picture is known by its content, and what the store remembers of the size of its pixels may be of another table.
+    looks, stated = found.table, list(dataset.each("um_per_px"))
+    X = looks.X.copy()
+    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = [
+        np.nan if (um := stated[at]) is None else um for at in found.complete
+    ]
+    return Described(dataset, replace(looks, X=X), found.complete)
 
 
 def as_trained(
@@ -64,8 +86,8 @@ def as_trained(
     """The data set with its pixels normalised as a model's training cells were, and stamps."""
     if normaliser is None:
         return dataset, []
-    described = describe(dataset, store, jobs=jobs, progress=progress)
-    return described.adjusted(normaliser), told(normaliser, described.looks)
+    described = describe(dataset, store, scale=normaliser.scale, jobs=jobs, progress=progress)
+    return described.adjusted(normaliser), [*told(normaliser, described.looks), *described.notes]
 
 
 def cells_as_trained(
@@ -74,12 +96,14 @@ def cells_as_trained(
     """Cells of one source in memory, normalised as a model's training cells were, and stamps."""
     if normaliser is None or not cells:
         return list(cells), []
-    one = Appearance()
+    one, red = Appearance(), RedCells()
     names, nothing = tuple(map(str, range(len(cells)))), (None,) * len(cells)
-    columns = tuple(f"{one.name}.{feature}" for feature in one.feature_names())
+    columns = tuple(f"{each.name}.{feature}" for each in (one, red) for feature in each.feature_names())
+    # A cell that was cropped without a look at its red cells shows none.
+    around = red.extract([replace(cell, red_cells=cell.red_cells or ()) for cell in cells])
     looks = FeatureTable(
-        one.extract(cells), columns, names, names, names, nothing, nothing, nothing, np.arange(len(cells)),
-        subjects_known=False, sources=(source,) * len(cells),
+        np.hstack([one.extract(cells), around]), columns, names, names, names, nothing, nothing, nothing,
+        np.arange(len(cells)), subjects_known=False, sources=(source,) * len(cells),
     )  # fmt: skip
     adjusted = [each.apply(cell) for each, cell in zip(normaliser.adjustments(looks), cells, strict=True)]
     return adjusted, told(normaliser, looks)

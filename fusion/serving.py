@@ -139,9 +139,13 @@ class Served:
 
     # ---- in the model's thread --------------------------------------------------------------------------------------
 
+    @property
+    def _sees_red_cells(self) -> bool:
+        return self.bundle.normaliser is not None and self.bundle.normaliser.scale == "red-cells"
+
     def judge(self, uploads: Sequence[Upload], *, pictures: bool) -> dict[str, Any]:
         """What the model says of every upload, as plain values."""
-        found = find_cells(uploads, self.limits)
+        found = find_cells(uploads, self.limits, red_cells=self._sees_red_cells)
         places = [at for at, one in enumerate(found) if one.cell is not None]
         cells = [cell for one in found if (cell := one.cell) is not None]
         # By their places: two files of one request may have one name.
@@ -179,7 +183,7 @@ class Served:
         ------
         RequestError : 422, no cell that can be measured.
         """
-        (one,) = find_cells([upload], self.limits)
+        (one,) = find_cells([upload], self.limits, red_cells=self._sees_red_cells)
         if one.cell is None:
             raise RequestError(422, f"{one.name}: {one.reason}")
         try:

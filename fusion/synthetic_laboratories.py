@@ -156,6 +156,13 @@ def photograph(cell: StainedCell, laboratory: Laboratory, rng: np.random.Generat
 
 def red_cells(mask: Mask, um_per_px: float, rng: np.random.Generator) -> Values:
     """OD (H, W, 3) of red cells around a cell: pale in their middle, clear of it, hardly overlapping each other."""
+    return placed_red_cells(mask, um_per_px, rng)[0]
+
+
+def placed_red_cells(
+    mask: Mask, um_per_px: float, rng: np.random.Generator
+) -> tuple[Values, list[tuple[float, float, float]]]:
+    """The same, and (y, x, radius) in pixels of each, those among them that reach out of the picture."""
     height, width = mask.shape
     free = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -176,7 +183,7 @@ def red_cells(mask: Mask, um_per_px: float, rng: np.random.Generator) -> Values:
         # A biconcave disc: thickest at two thirds of the radius, a third as thick in the middle.
         thickness = np.clip((1 - depth) * 12, 0, 1) * (1 - 0.65 * np.exp(-((depth / 0.45) ** 2)))
         od += (thickness * np.float32(rng.uniform(0.8, 1.2)))[..., None] * _RED_CELL_OD
-    return od
+    return od, placed
 
 
 def _vignette(shape: tuple[int, ...], rng: np.random.Generator) -> Values:

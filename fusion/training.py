@@ -41,6 +41,7 @@ from fusion.plugins import Classifier, Extractor
 from fusion.provenance import check_unseen, trained_on
 from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
+from fusion.selection import told as told_of_selection
 from fusion.splits import Split
 from fusion.store import FeatureStore
 from fusion.streaming import is_stored, some
@@ -93,7 +94,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
     described, normaliser = None, None
     if not config.normalise.is_nothing:
-        described = describe(dataset, store, jobs=config.jobs, progress=progress)
+        scale = config.normalise.scale
+        described = describe(dataset, store, scale=scale, jobs=config.jobs, progress=progress)
         normaliser = described.fit(config.normalise)
 
     def gathered(which: Dataset) -> Gathered:
@@ -108,7 +110,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
-    notes = [*dataset.notes, *plan.notes]
+    notes = [*dataset.notes, *plan.notes, *(described.notes if described is not None else [])]
     if config.holdout:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]
@@ -152,6 +154,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
             notes.append(network.describe())
     if training is not None and config.show_attention is not None and processes.is_first():
         write_sheet(config.show_attention, network.show_attention(training.inputs, labels))
+    if model.selection is not None:
+        notes += told_of_selection([model.selection], table.columns)
     positive = choose_positive(model.classes, config.positive)
     if cuts := describe_cuts(scores, positive):
         notes.append(cuts)
@@ -221,10 +225,11 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
 
 
 def refuse_steps(config: FitSettings, classifier: Classifier) -> None:
-    """UsageError where features are to be harmonised for a network that joins them to pictures by itself."""
-    if takes_pictures(classifier) and config.harmonise.method != "none":
+    """UsageError where features are to be changed or chosen for a network that joins them to pictures by itself."""
+    if takes_pictures(classifier) and config.minds_sources:
+        step = "stability" if config.harmonise.method == "none" else "harmonise"
         raise UsageError(
-            "harmonise is for features, and this network learns from the pictures themselves",
+            f"{step} is for features, and this network learns from the pictures themselves",
             do="Normalise the pictures, or take --cnn-crossfit under another classifier.",
         )
 
@@ -254,6 +259,7 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
         "calibrate or threshold": not config.finish.is_nothing,
         "normalise": not config.normalise.is_nothing,
         "harmonise": config.harmonise.method != "none",
+        "stability": config.stability is not None,
         "cnn-crossfit": config.cnn_crossfit,
     }
     if wanted := [name for name, is_asked in asked.items() if is_asked]:
@@ -353,7 +359,13 @@ def build_extractors(config: FeatureSettings) -> list[Extractor]:
         raise UsageError(
             f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
         )
-    extractors = [plugins.build_extractor(name, config.extractors.get(name)) for name in wanted]
+    if config.input is not None and not config.networks:
+        raise UsageError(
+            "--input is what a network is shown, and there is none",
+            found=", ".join(config.blocks),
+            do="Add cnn to --features, or take --classifier neural.",
+        )
+    extractors = [plugins.build_extractor(name, config.extractor(name)) for name in wanted]
     # Parts that are none are refused before anything is measured.
     for extractor in extractors:
         blocks = [block for block in config.blocks if block.partition(".")[0] == extractor.name]
@@ -450,6 +462,7 @@ def fit(
             positive=choose_positive(sorted({str(label) for label in table.y}), config.positive),
             sources=[table.sources[row] for row in rows],
             harmonise=config.harmonise,
+            stability=config.stability,
         )
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())

@@ -159,8 +159,8 @@ def megabytes(count: int) -> str:
     return f"{count / (1 << 20):.0f} MB"
 
 
-def find_cells(uploads: Sequence[Upload], limits: Limits) -> list[Found]:
-    """The cell in each upload, in order; a bad one stops no other."""
+def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = False) -> list[Found]:
+    """The cell in each upload, in order, and the red cells around it where asked for; a bad one stops no other."""
     found, pixels = [], 0
     for upload in uploads:
         key = sha256(upload.content)
@@ -173,7 +173,7 @@ def find_cells(uploads: Sequence[Upload], limits: Limits) -> list[Found]:
             found.append(Found(upload.name, None, key, "read", told(error)))
             continue
         try:
-            found.append(Found(upload.name, make_cell(rgb), key))
+            found.append(Found(upload.name, make_cell(rgb, red_cells=red_cells), key))
         except CellError as error:
             # Its advice, to give a mask, is for the command line.
             found.append(Found(upload.name, None, key, "cell", told(CellError(error.what, found=error.found))))

@@ -45,7 +45,7 @@ def common(tree, tmp_path_factory):
 
 def fit(tree, common, folder, **more):
     given = {"features": ["morphology", "colour"], "classifier": "logreg", "sources": ["lab_1"], **more}
-    config = TrainConfig(data=tree / "truth.csv", output=folder, splits=2, bootstrap=100, **common, **given)
+    config = TrainConfig(**{"data": tree / "truth.csv", **given}, output=folder, splits=2, bootstrap=100, **common)
     return train(config)
 
 
@@ -279,3 +279,93 @@ def test_networks_of_every_split_see_normalised_pictures_and_their_block_is_harm
     )  # fmt: skip
     result = judged(tree, common, model, tmp_path / "r", sources=["lab_2"])
     assert sum(stamp.startswith("transductive: ") for stamp in result.stamps) == 2
+
+
+# ---- another mix of classes ------------------------------------------------------------------------------------------
+
+
+def test_the_mix_of_classes_is_estimated_and_never_read_from_labels(tree, common, tmp_path):
+    """Planted: the judged cells under wrong labels get the same scores to the last bit, by a model read from disk."""
+    harmonise = {"method": "standard", "transductive": True, "mix": True}
+    fit(tree, common, tmp_path / "m", harmonise=harmonise)
+    rows = pd.read_csv(tree / "truth.csv")
+    rows["label"] = rows["label"].map({"all": "hem", "hem": "all"})
+    rows.to_csv(tree / "turned.csv", index=False)
+    honest, turned = (
+        judged(tree, common, tmp_path / "m", tmp_path / data, data=data, sources=["lab_2"])
+        for data in ("truth.csv", "turned.csv")
+    )
+    assert honest.scores[0].proba.tobytes() == turned.scores[0].proba.tobytes()
+    assert any("weighed by an estimate of their mix of classes" in stamp for stamp in honest.stamps)
+    plain = tmp_path / "plain"
+    fit(tree, common, plain, harmonise={**harmonise, "mix": False})
+    without = judged(tree, common, plain, tmp_path / "r", sources=["lab_2"])
+    assert np.abs(without.scores[0].proba - honest.scores[0].proba).max() > 1e-4
+
+
+# ---- features that tell the laboratories apart -----------------------------------------------------------------------
+
+
+def test_a_stored_model_keeps_what_it_has_left_out_and_explains_nothing_by_it(tree, common, tmp_path):
+    trained = fit(tree, common, tmp_path / "m", sources=["lab_1", "lab_2"], stability=0.7)
+    left_out = {name for name, kept in zip(trained.bundle.columns, _kept(trained), strict=True) if not kept}
+    assert 0 < len(left_out) < len(trained.bundle.columns)
+    assert f"stability: {len(left_out)} of {len(trained.bundle.columns)} features left out" in " ".join(
+        trained.result.notes
+    )
+    loaded = load_model(tmp_path / "m")
+    table = trained.result.cells
+    assert loaded.predict_proba(table).tobytes() == trained.bundle.predict_proba(table).tobytes()
+    (shown,) = explain(ExplainConfig(model=tmp_path / "m", images=[_cell(tree)], output=tmp_path / "e", **common)).shown
+    shares = dict(zip(trained.bundle.columns, shown.found.attribution.columns, strict=True))
+    assert not any(shares[name] for name in left_out)
+    assert any(shares.values())
+
+
+def _cell(tree):
+    return sorted((tree / "lab_3" / "fold_0" / "all").iterdir())[0]
+
+
+def _kept(trained):
+    return trained.bundle.model.selection.kept
+
+
+def test_one_laboratory_tells_of_no_other_and_a_note_says_so(tree, common, tmp_path):
+    trained = fit(tree, common, tmp_path / "m", stability=0.7)
+    assert _kept(trained).all()
+    assert any("no feature is left out" in note for note in trained.result.notes)
+
+
+def test_a_comparison_leaves_features_out_in_every_split(tree, common, tmp_path):
+    config = AblateConfig(
+        data=tree / "truth.csv", output=tmp_path / "a", compare=["logreg", "xgb"], features=["colour"],
+        split="leave-one-source-out", stability=0.7, bootstrap=100, **common,
+    )  # fmt: skip
+    (note,) = [note for note in ablate(config).notes if note.startswith("stability")]
+    assert "since within a class they tell the training sources apart" in note
+
+
+# ---- a scale by red cells --------------------------------------------------------------------------------------------
+
+
+def test_laboratories_are_brought_to_one_scale_by_their_red_cells(tree, common, tmp_path):
+    """Only lab_2 shows fields: it is scaled by what is around its cells; lab_1 and lab_3 by what their table says."""
+    trained = fit(tree, common, tmp_path / "m", sources=["lab_1", "lab_2"], normalise={"scale": "red-cells"})
+    table = pd.read_csv(tree / "truth.csv").groupby("source")["um_per_px"].first()
+    looks = trained.bundle.normaliser.sources
+    assert looks["lab_1"].um_per_px is None
+    assert looks["lab_2"].um_per_px == pytest.approx(table["lab_2"], rel=0.15)  # 7.5 for 7.4, and the smaller ones
+    result = judged(tree, common, tmp_path / "m", tmp_path / "r", sources=["lab_3"])
+    assert any(stamp.startswith("scale by red cells: 2 or more are whole around 0 of 24") for stamp in result.stamps)
+    assert load_model(tmp_path / "m").normaliser == trained.bundle.normaliser
+
+
+@pytest.mark.parametrize("scale", ["red-cells", "um_per_px"])
+def test_a_size_of_pixels_that_only_another_table_has_told_is_not_remembered(tree, common, tmp_path, scale):
+    """The same pictures have been measured under truth.csv, which has the column; this table has not."""
+    rows = pd.read_csv(tree / "truth.csv").query("source == 'lab_3'")
+    dataset = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_3"])
+    describe(dataset, FeatureStore(common["store"]), scale=scale, jobs=1)
+    rows[["path", "label", "subject", "source", "mask"]].to_csv(tree / "bare.csv", index=False)
+    with pytest.raises(UsageError, match="um_per_px"):
+        fit(tree, common, tmp_path / "m", data=tree / "bare.csv", sources=[], normalise={"scale": scale})

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion.config import AblateConfig, ConfigError, ExtractConfig, TrainConfig, build_config, parse_yaml, write_config
+from fusion.errors import UsageError
+from fusion.training import build_extractors
 
 
 def test_the_nearer_word_wins(tmp_path):
@@ -92,3 +94,36 @@ def test_an_unknown_setting_within_others_is_told_what_there_is_at_its_place():
     assert "unknown setting 'normalise.stain'" in str(raised.value)
     assert "white_balance" in raised.value.expected
     assert "features" not in raised.value.expected
+
+
+def test_input_reaches_every_network_that_there_is():
+    config = build_config(
+        TrainConfig, options={"data": "d", "output": "o", "features": "cnn", "classifier": "neural", "input": "field"}
+    )
+    assert config.extractor("cnn") == {"input": "field"}
+    assert config.params("neural") == {"network": {"input": "field"}}
+    assert config.params("svm") == {}
+    assert config.networks == ["cnn", "neural"]
+
+
+@pytest.mark.parametrize(
+    ("place", "ask"),
+    [
+        ("extractors.cnn", lambda config: config.extractor("cnn")),
+        ("classifiers.neural.network", lambda config: config.params("neural")),
+    ],
+)
+def test_input_that_disagrees_with_a_networks_own_is_refused(place, ask):
+    given = {"data": "d", "output": "o", "input": "field"}
+    same, other = (
+        build_config(TrainConfig, settings=[f"{place}.input={value}"], options=given) for value in ("field", "cell")
+    )
+    ask(same)
+    with pytest.raises(ConfigError, match=f"--input and {place}.input disagree"):
+        ask(other)
+
+
+def test_input_without_a_network_is_refused():
+    config = build_config(TrainConfig, options={"data": "d", "output": "o", "features": "colour", "input": "field"})
+    with pytest.raises(UsageError, match="--input is what a network is shown, and there is none"):
+        build_extractors(config)

@@ -149,3 +149,66 @@ def test_an_unknown_method_is_refused():
     X, sources, y = cells()
     with pytest.raises(ValueError, match="method must be one of"):
         Harmoniser.fit(X, sources, y, method="magic")
+
+
+# ---- another mix of classes ------------------------------------------------------------------------------------------
+
+
+def mixed(share, seed, moved=0.0):
+    """Cells of two classes that two features tell apart, ``share`` of them of the second, moved as by another stain."""
+    rng = np.random.default_rng(seed)
+    codes = (np.arange(300) < share * 300).astype(int)
+    return rng.normal(size=(300, 2)) + 3.0 * codes[:, None] * [1, -1] + moved, codes
+
+
+def says(rows):
+    """What a model says that has learnt from as many cells of one class as of the other."""
+    score = 3 * (rows[:, 0] - 1.5) - 3 * (rows[:, 1] + 1.5)
+    return np.column_stack([1 / (1 + np.exp(score)), 1 / (1 + np.exp(-score))])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.8])
+def test_another_mix_of_classes_is_not_taken_for_a_stain(share):
+    """The class means of the new source land on those of the training cells; without ``mix`` a rare class drifts."""
+    X, y = mixed(0.5, 0)
+    new, truth = mixed(share, 1, moved=40.0)
+    off = []
+    for mix in (False, True):
+        harmoniser = Harmoniser.fit(X, ["east"] * 300, y, method="standard", transductive=True, mix=mix)
+        seen = harmoniser.transform(new, ["west"] * 300, says)
+        off.append(np.abs([seen[truth == code].mean(axis=0) - X[y == code].mean(axis=0) for code in (0, 1)]).max())
+    assert off[1] < 0.35
+    if share != 0.5:
+        assert off[0] > 2 * off[1]
+
+
+def test_training_sources_with_other_mixes_keep_their_classes_in_place():
+    parts = [mixed(0.2, 0), mixed(0.8, 1, moved=7.0)]
+    X, y = np.vstack([rows for rows, _ in parts]), np.concatenate([codes for _, codes in parts])
+    sources = ["east"] * 300 + ["west"] * 300
+    apart = []
+    for mix in (False, True):
+        seen = Harmoniser.fit(X, sources, y, method="standard", mix=mix).transform(X, sources)
+        apart.append(max(np.abs(seen[:300][y[:300] == c].mean(0) - seen[300:][y[300:] == c].mean(0)).max()
+                         for c in (0, 1)))  # fmt: skip
+    assert apart[1] < 0.3 < 1 < apart[0]
+
+
+def test_the_estimated_mix_depends_on_no_order_and_changes_no_training_row():
+    X, y = mixed(0.5, 0)
+    new, _ = mixed(0.2, 1, moved=40.0)
+    harmoniser = Harmoniser.fit(X, ["east"] * 300, y, method="standard", transductive=True, mix=True)
+    seen = harmoniser.transform(np.vstack([X, new]), ["east"] * 300 + ["west"] * 300, says)
+    assert seen[:300].tobytes() == harmoniser.transform(X, ["east"] * 300, says).tobytes()
+    order = np.random.default_rng(2).permutation(300)
+    assert harmoniser.transform(new[order], ["west"] * 300, says).tobytes() == seen[300:][order].tobytes()
+    about, arrays = harmoniser.state()
+    again = Harmoniser.from_state(json.loads(json.dumps(about)), arrays)
+    assert again.transform(new, ["west"] * 300, says).tobytes() == seen[300:].tobytes()
+    assert "weighed by an estimate of their mix of classes" in harmoniser.told(["west"] * 300)[0]
+
+
+def test_mix_goes_with_standardising_alone():
+    X, y = mixed(0.5, 0)
+    with pytest.raises(ValueError, match="goes with method standard, not coral"):
+        Harmoniser.fit(X, ["east"] * 300, y, method="coral", mix=True)

@@ -10,13 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.appearance import Appearance, glass_of
-from fusion.cells import Cell
+from fusion import plugins
+from fusion.appearance import Appearance, RedCells, glass_of
+from fusion.cells import Cell, decode_picture, make_cell
 from fusion.config import NormaliseSettings
 from fusion.errors import UsageError
 from fusion.normalisation import Adjustment, Normaliser
+from fusion.segmentation_red import whole_red_cells
 from fusion.stain import STAINS, WHITE, Macenko, Reinhard, Vahadane, _sparse_amounts
+from fusion.synthetic_laboratories import UM_PER_PX, draw_laboratories, photograph, placed_red_cells
+from fusion.synthetic_render import StainedCell
 from fusion.table import FeatureTable
+from tests.conftest import paint
 
 OFF = NormaliseSettings().steps
 
@@ -258,3 +263,92 @@ def test_a_jpeg_in_yellow_light_comes_near_its_original():
     back = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(other, ["west"] * 8)), other, strict=True)]
     assert np.abs(mean_colour(back) - mean_colour(plain)).max() < 4
     assert np.abs(mean_colour(other) - mean_colour(plain)).max() > 30
+
+
+# ---- a scale by red cells --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_red_cells_are_as_wide_as_they_were_drawn(seed):
+    """Fields of two synthetic laboratories: blurred, noisy, stored as JPEG, in uneven light."""
+    laboratory = draw_laboratories(2, seed)[1]
+    assert laboratory.is_field
+    y, x = np.mgrid[:450, :450] - 224.5
+    mask, nucleus = np.hypot(y, x) < 85, np.hypot(y, x) < 60
+    od = np.where(nucleus, 1.0, np.where(mask, 0.4, 0.0))[..., None] * np.array([0.9, 1.2, 0.6])
+    stained = StainedCell(od.astype(np.float32), mask, nucleus, 5.0)
+    ratios = []
+    for at in range(10):
+        _, placed = placed_red_cells(mask, UM_PER_PX, np.random.default_rng(at))
+        shot = photograph(stained, laboratory, np.random.default_rng(at))
+        found = whole_red_cells(decode_picture(shot.encoded), shot.painted.mask)
+        drawn = np.array(placed) * laboratory.scale
+        for one in found:
+            away = np.hypot(*(drawn[:, :2] - one[:2]).T)
+            assert away.min() < 0.1 * one[2]  # in the middle of one that was drawn
+            ratios.append(one[2] / (2 * drawn[away.argmin(), 2]))
+    assert len(ratios) >= 8
+    assert np.median(ratios) == pytest.approx(1, abs=0.05)
+    assert np.percentile(np.abs(np.array(ratios) - 1), 90) < 0.1
+
+
+def test_red_cells_are_looked_for_only_where_asked_and_are_none_on_black():
+    picture = paint(3, side=120, radius=30)
+    assert make_cell(picture).red_cells is None
+    assert make_cell(picture, red_cells=True).red_cells == ()
+    with pytest.raises(ValueError, match="have not been measured"):
+        RedCells().extract([make_cell(picture)])
+
+
+def test_too_few_red_cells_are_no_scale():
+    some = [dataclasses.replace(cell(), red_cells=widths) for widths in ((), (20.0,), (20.0, 24.0))]
+    rows = RedCells().extract(some)
+    assert np.isnan(rows[:2, 0]).all()
+    assert rows[2, 0] == 22
+    assert rows[:, 1].tolist() == [0, 1, 2]
+
+
+def with_red_cells(cells, widths, sources, um=None):
+    around = [dataclasses.replace(one, red_cells=(width, width) if width else (), um_per_px=um)
+              for one, width in zip(cells, widths, strict=True)]  # fmt: skip
+    table = looks(around, sources)
+    X = np.hstack([table.X, RedCells().extract(around)])
+    return dataclasses.replace(table, X=X, columns=(*table.columns, "red_cells.diameter", "red_cells.count"))
+
+
+def test_a_source_is_brought_to_scale_by_the_median_of_its_red_cells():
+    """East's red cells are 30 pixels wide, west's 15, one blunder among them: west is enlarged twice."""
+    east, west = two_laboratories()
+    normaliser = Normaliser.fit(OFF | {"scale": "red-cells"}, with_red_cells(east, [30.0] * 6, ["east"] * 6))
+    judged = with_red_cells(west, [15.0, 15.0, 15.0, 90.0, 0, 0], ["west"] * 6)
+    assert [a.zoom for a in normaliser.adjustments(judged)] == [2.0] * 6
+    assert normaliser.describes_sources
+    again = Normaliser.from_json(json.loads(json.dumps(normaliser.to_json())))
+    assert again.adjustments(judged) == normaliser.adjustments(judged)
+    # A training source stays as it was, whatever is seen around its cells now.
+    assert {a.zoom for a in normaliser.adjustments(with_red_cells(east, [60.0] * 6, ["east"] * 6))} == {1.0}
+
+
+def test_each_picture_by_its_own_red_cells_and_the_others_by_their_sources():
+    east, west = two_laboratories()
+    steps = OFF | {"scale": "red-cells", "of": "cell"}
+    normaliser = Normaliser.fit(steps, with_red_cells(east, [30.0] * 6, ["east"] * 6))
+    judged = with_red_cells(west, [15.0, 10.0, 15.0, 15.0, 0, 0], ["west"] * 6)
+    assert [a.zoom for a in normaliser.adjustments(judged)] == pytest.approx([2, 3, 2, 2, 2, 2])
+
+
+def test_where_no_red_cell_is_seen_the_table_tells_the_scale_or_it_is_refused():
+    east, west = two_laboratories()
+    steps = OFF | {"scale": "red-cells"}
+    normaliser = Normaliser.fit(steps, with_red_cells(east, [0] * 6, ["east"] * 6, um=0.25))
+    assert {a.zoom for a in normaliser.adjustments(with_red_cells(west, [15.0] * 6, ["west"] * 6))} == {2.0}
+    with pytest.raises(UsageError, match="red-cells needs red cells around the cell"):
+        normaliser.adjustments(with_red_cells(west, [0] * 6, ["west"] * 6))
+    with pytest.raises(UsageError, match="in source east"):
+        Normaliser.fit(steps, with_red_cells(east, [0] * 6, ["east"] * 6))
+
+
+def test_red_cells_are_off_by_default_and_leave_what_was_stored_before_as_it_is():
+    assert NormaliseSettings().scale == "none"
+    assert plugins.fingerprint(Appearance(), "any") == "855c8a963577186d001fe5ce4f563c61"
+    assert Adjustment(zoom=0.5).fingerprint == "9e38f39c9d99b78d9f506ef09291bcdb"

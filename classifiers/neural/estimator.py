@@ -35,7 +35,7 @@ from classifiers.neural.trainer import (
     predict_variants,
     return_to_rest,
 )
-from extractors.embedding import RANDOM, TRAINED_ON, Embedding, Eye
+from extractors.embedding import INPUTS, RANDOM, TRAINED_ON, Embedding, Eye
 from extractors.trunk import Trunk, gives_map, load_trunk, save_trunk, untrained_trunk
 from fusion import processes
 from fusion.bundle import BundleError
@@ -332,6 +332,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         design, how, variation = self._settings()
         start = {"weights": RANDOM} if design.weights == RANDOM else design.extractor().identity()
         network = {**dataclasses.asdict(design), "weights": ""}  # not where they lie: ``start`` says what they are
+        network["background"] = INPUTS.get(network.pop("input"))  # by its older name, as what is kept goes by
         training, variations = dataclasses.asdict(how), dataclasses.asdict(variation)
         return {"network": network, "training": training, "augmentation": variations, "start": start}
 

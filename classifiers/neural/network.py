@@ -32,7 +32,8 @@ class Design:
     attention : squeeze and excitation on the last feature map.
     size : side in pixels of the network's input; None is the size the weights were published with.
     view : side in source pixels of the square that is seen; None is the square that just holds the cell.
-    background : "black", "grey" or "kept"; None is what a weights file says, else black.
+    input : "cell" (cut out on black), "cell-on-grey" or "field"; None is what a weights file says, else "cell".
+    background : the older name of ``input``, "black", "grey" or "kept"; it is read, becomes ``input``, and is None.
     mean, std, pad_type : say otherwise than the weights' own configuration.
     dropout, drop_path : of the trunk, see ``extractors.trunk.Trunk``. Backbones without stochastic depth (VGG,
         Xception) take no drop_path above 0.
@@ -53,6 +54,7 @@ class Design:
     attention: bool = True
     size: int | None = None
     view: int | None = None
+    input: str | None = None
     background: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -79,7 +81,8 @@ class Design:
             raise ValueError(f"widths of layers are 1 to {WIDEST}")
         if self.auxiliary < 0:
             raise ValueError(f"auxiliary is 0 or more, not {self.auxiliary}")
-        self.extractor()  # it checks what the two have in common
+        object.__setattr__(self, "input", self.extractor().input)  # it checks what the two have in common
+        object.__setattr__(self, "background", None)
 
     def extractor(self) -> Embedding:
         """The extractor ``cnn`` that sees as this network does, and starts from the same weights."""
@@ -89,6 +92,7 @@ class Design:
             attention=self.attention,
             size=self.size,
             view=self.view,
+            input=self.input,
             background=self.background,
             mean=self.mean,
             std=self.std,

@@ -96,6 +96,14 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         Design(**settings)
 
 
+def test_the_network_is_shown_what_its_input_says_under_either_name():
+    eye = Design(weights="random", input="cell-on-grey").extractor().eye
+    assert eye == Design(weights="random", background="grey").extractor().eye
+    assert eye.background == "grey"
+    with pytest.raises(ValueError, match="disagree"):
+        Design(input="field", background="black")
+
+
 # ---- blocks ----------------------------------------------------------------------------------------------------------
 
 

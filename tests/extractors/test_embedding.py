@@ -197,6 +197,7 @@ def test_a_moved_file_is_the_same_network_and_another_content_is_not(weights_fil
         {"attention": False},
         {"size": 96},
         {"view": 450},
+        {"input": "cell-on-grey"},
         {"background": "kept"},
         {"mean": (0.4,)},
         {"std": (0.4, 0.4, 0.4)},
@@ -208,6 +209,29 @@ def test_a_moved_file_is_the_same_network_and_another_content_is_not(weights_fil
 )
 def test_whatever_changes_the_numbers_changes_the_fingerprint(weights_file, change):
     assert print_of(**{"weights": str(weights_file), **change}) != print_of(weights=str(weights_file))
+
+
+@pytest.mark.parametrize(
+    ("asked", "older", "stored"),
+    [
+        (None, None, "9968a8974d86abed56f1ef404304e1d9"),
+        ("cell", "black", "9968a8974d86abed56f1ef404304e1d9"),
+        ("cell-on-grey", "grey", "46877717473959b9c46394ed295f0baf"),
+        ("field", "kept", "b2a5f97805acfba690310c07a821b6d8"),
+    ],
+)
+def test_input_has_an_older_name_and_what_was_stored_under_it_is_found(asked, older, stored):
+    """The fingerprints are those that 'background' had before 'input' was there."""
+    common = {"weights": "random", "backbone": "test_efficientnet", "size": 64, "mean": (0.5,), "std": (0.5,)}
+    one, two = Embedding(**common, input=asked), Embedding(**common, background=older)
+    assert one == two
+    assert plugins.fingerprint(one, "any") == plugins.fingerprint(two, "any") == stored
+
+
+def test_input_and_its_older_name_may_agree_and_must_not_disagree():
+    assert Embedding(weights="random", input="field", background="kept").input == "field"
+    with pytest.raises(ValueError, match="input: field and background: black disagree"):
+        Embedding(weights="random", input="field", background="black")
 
 
 def test_what_does_not_change_the_numbers_does_not(weights_file):
@@ -264,6 +288,7 @@ def test_neither_import_nor_a_saved_files_identity_pays_for_torch(weights_file, 
         ({"size": 0}, "size must be"),
         ({"view": 1_000_000}, "view must be"),
         ({"background": "white"}, "background must be black, grey or kept"),
+        ({"input": "white"}, "input must be cell, cell-on-grey, field"),
         ({"mean": [0.1, 0.2]}, "mean must be one or three finite numbers"),
         ({"std": [0.0]}, "std must be one or three positive numbers"),
         ({"pad_type": "reflect"}, "pad_type must be"),
