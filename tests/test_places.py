@@ -26,7 +26,7 @@ from tests.conftest import ROOT, paint, real_data
 
 SIDE, TILES = 64, 8
 
-EVERY = [("xgb", None), ("logreg", None), ("svm", None), ("logreg", 2), ("svm", 2)]
+PLAIN = [("xgb", None), ("logreg", None), ("svm", None)]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,15 @@ class Tiles:
 
 
 def planted(seed):
-    """A cell and bool (8, 8), the tiles on which a red patch lies; every other cell has none."""
+    """A cell and bool (8, 8), the tiles on which a red patch lies; every other cell has none.
+
+    Light differs from cell to cell, so that no model has to make much of a channel that knows nothing: of one that
+    hardly varies between cells it would, and its map would rightly show the difference between cell and background.
+    """
     rgb = paint(seed, side=SIDE, radius=26)
     mask = rgb.any(axis=2)
+    light = np.random.default_rng(1000 + seed).integers(0, 100, 2)
+    rgb[..., 1:] = np.minimum(rgb[..., 1:] + light, 255)
     patch = np.zeros((TILES, TILES), bool)
     if seed % 2:
         y, x = np.random.default_rng(seed).integers(2, 5, 2)
@@ -88,7 +94,7 @@ def asked(made, seed, target="patch"):
     return find_places(model, [Tiles()], columns, blocks, cell, features, known, found), found, patch
 
 
-@pytest.mark.parametrize(("name", "pca"), EVERY)
+@pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 2), ("svm", 2)])
 def test_places_add_up_to_the_blocks_contribution(name, pca):
     made = model_of(name, pca)
     for seed in range(200, 208):
@@ -100,7 +106,8 @@ def test_places_add_up_to_the_blocks_contribution(name, pca):
             assert places.over_cell.shape == (SIDE, SIDE)
 
 
-@pytest.mark.parametrize(("name", "pca"), EVERY)
+# Three components are the channels turned; two would mix the patch with the light, and so would the model.
+@pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 3), ("svm", 3)])
 def test_what_speaks_for_the_patch_lies_on_the_patch(name, pca):
     made = model_of(name, pca)
     for seed in range(201, 221, 2):
@@ -108,7 +115,7 @@ def test_what_speaks_for_the_patch_lies_on_the_patch(name, pca):
         assert found.blocks["tiles"] > 0
         speaks_for = places.values.clip(0)
         # 4 of 64 tiles: by chance they would have 6%.
-        assert speaks_for[patch].sum() > 0.75 * speaks_for.sum()
+        assert speaks_for[patch].sum() > 0.85 * speaks_for.sum()
         assert places.values[patch].min() > places.values[~patch].max()
 
 
