@@ -276,6 +276,16 @@ class Embedding:
         rows = np.concatenate([self.embed(batch) for batch in batches])
         return as_half(rows) if self.half else rows
 
+    def feature_map(self, cell: Cell) -> NDArray[np.float32] | None:
+        """float32 (d, h, w): what ``extract`` gives the means of, to 1e-4; None of a backbone that has tokens."""
+        from extractors.trunk import gives_map
+
+        return self.trunk.maps(self.pictures([cell]))[0] if gives_map(self.recipe) else None
+
+    def laid_back(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
+        """float32 (H, W) over ``cell.rgb`` from float (h, w) over the places of the feature map; see ``Eye``."""
+        return self.eye.laid_back(places, cell)
+
 
 def agreed_input(given: str | None, background: str | None) -> str | None:
     """One of ``INPUTS`` from a setting and from its older name; None where neither is given.

@@ -74,9 +74,12 @@ def embedder(trunk: Trunk, cache: Path) -> Embed | None:
 
 def _name(trunk: Trunk) -> str:
     """Of what the numbers depend on: weights, recipe, and who exports and runs."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", *_PACKAGES)}
-    about = [trunk.source, repr(trunk.recipe), _OPSET, versions]
+    about = [trunk.source, repr(trunk.recipe), _OPSET, _versions()]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("torch", "timm", *_PACKAGES)}
 
 
 def _remembered(path: Path) -> float | None:
@@ -108,7 +111,7 @@ def _export(trunk: Trunk, path: Path) -> float:
     found, expected = _embed(trunk, _session(path))(pictures), trunk.embed(pictures)
     difference = float(np.abs(found - expected).max())
     difference = difference if np.isfinite(difference) else 1e30  # JSON has no infinity
-    note = {"sha256": hashlib.sha256(content).hexdigest(), "difference": difference}
+    note = {"sha256": hashlib.sha256(content).hexdigest(), "difference": difference, "versions": _versions()}
     write_atomically(path.with_suffix(".json"), json.dumps(note).encode())
     return difference
 

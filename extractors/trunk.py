@@ -163,11 +163,22 @@ class Trunk(nn.Module):
 
     def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (N, C) of uint8 (N, S, S, 3), by the network as it is: call ``eval()`` after training it."""
-        # TF32 and cuDNN's search for the fastest algorithm would part a GPU's numbers from a CPU's at the third digit,
-        # and both are stored under one fingerprint.
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), _exact():
             return self(self.prepare(pictures)).float().cpu().numpy()
+
+    def maps(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """float32 (N, C, H, W) of uint8 (N, S, S, 3): the feature maps whose means ``embed`` gives; raises as they do.
+
+        Torch's, whatever runs the embedding: what is exported to ONNX gives the means alone.
+        """
+        with torch.inference_mode(), _exact():
+            return self.feature_map(self.prepare(pictures)).float().cpu().numpy()
+
+
+def _exact() -> Any:
+    """TF32 and cuDNN's search for the fastest algorithm would part a GPU's numbers from a CPU's at the third digit, and
+    both are stored under one fingerprint."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def load_trunk(

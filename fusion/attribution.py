@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,20 @@ _MAP = (
     "The map is layer CAM (Jiang et al. 2021, IEEE Trans. Image Processing 30:5875-5888): coarse, it tells where in "
     "the last feature map evidence for the class lies, not what that evidence is."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Worth:
+    """A block's contribution, were its columns others.
+
+    Attributes
+    ----------
+    ask : float32 (n, width) to float64 (n,).
+    times : how many times the model is asked for each row.
+    """
+
+    ask: Score
+    times: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +100,7 @@ def attribute(
     """
     at = model.classes.index(target)
     classifier: Any = model.classifier
-    if hasattr(classifier, "contributions") and model.layer is None:
+    if adds_trees(model):
         found = classifier.contributions(features[None])[0, at]
         return _additive(
             target, blocks, found[:-1], float(found[-1]), "exact tree SHAP",
@@ -99,6 +114,52 @@ def attribute(
             f"Exact: all {len(features)} bars add up to the score, from that of a cell of training medians. {_MEANING}",
         )  # fmt: skip
     return _by_asking(_score(model, blocks, at, picture), target, blocks, features, typical, picture is not None)
+
+
+def adds_trees(model: FusedModel) -> bool:
+    """Whether a model's contributions are tree SHAP, on columns as they are."""
+    return hasattr(model.classifier, "contributions") and model.layer is None
+
+
+def worth_of_block(
+    model: FusedModel,
+    blocks: Mapping[str, slice],
+    name: str,
+    features: NDArray[np.float32],
+    typical: NDArray[np.float32],
+    target: str,
+) -> Worth:
+    """What ``attribute`` gives block ``name``, as a function of the block's own columns, all else as in this cell.
+
+    Parameters are those of ``attribute``, of a model that takes no pictures and does not add up trees. At the cell's
+    own values the answer is ``attribute(...).blocks[name]``, at the training medians it is 0.
+    """
+    at, part = model.classes.index(target), blocks[name]
+    classifier: Any = model.classifier
+
+    def cell_with(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        whole = np.repeat(features[None], len(rows), axis=0)
+        whole[:, part] = rows
+        return whole
+
+    if hasattr(classifier, "linear_weights") and model.layer is not None:
+        layer, weights = model.layer, classifier.linear_weights()[0][at]
+        usual = layer.shares(typical[None], weights)[0, part].sum()
+        return Worth(lambda rows: layer.shares(cell_with(rows), weights)[:, part].sum(axis=1) - usual, 1)
+    score, others = _score(model, blocks, at, None), _others(name, list(blocks))
+
+    def asked(rows: NDArray[np.float32]) -> _Floats:
+        total = np.zeros(len(rows))
+        for beside, share in others.items():
+            variants = np.repeat(typical[None], len(rows) + 1, axis=0)
+            for other in beside:
+                variants[:, blocks[other]] = features[blocks[other]]
+            variants[:-1, part] = rows
+            scores = score(variants)
+            total += share * (scores[:-1] - scores[-1])
+        return total
+
+    return Worth(asked, len(others))
 
 
 def _additive(
@@ -168,13 +229,34 @@ def _block_values(
         every = [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
         found = worth(every)
         return float(found[frozenset()]), {name: float(v) for name, v in shapley_values(names, found).items()}
-    draw = np.random.default_rng(0)
-    forward = [list(draw.permutation(names)) for _ in range(_ORDERS)]
-    orders = [*forward, *(order[::-1] for order in forward)]
+    orders = _orders(names)
     walks = [[frozenset(order[:count]) for count in range(len(names) + 1)] for order in orders]
     found = worth(list(dict.fromkeys(step for walk in walks for step in walk)))
     values = dict.fromkeys(names, 0.0)
     for order, walk in zip(orders, walks, strict=True):
         for name, before, after in zip(order, walk, walk[1:], strict=False):
-            values[str(name)] += float(found[after] - found[before]) / len(orders)
+            values[name] += float(found[after] - found[before]) / len(orders)
     return float(found[frozenset()]), values
+
+
+def _orders(names: Sequence[str]) -> list[list[str]]:
+    draw = np.random.default_rng(0)
+    forward = [[str(name) for name in draw.permutation(names)] for _ in range(_ORDERS)]
+    return [*forward, *(order[::-1] for order in forward)]
+
+
+def _others(name: str, names: Sequence[str]) -> dict[frozenset[str], float]:
+    """The sets of other blocks that block ``name`` is added to in ``_block_values``, and how much each counts."""
+    if len(names) <= _ALL_SUBSETS:
+        others = [other for other in names if other != name]
+        return {
+            frozenset(some): 1 / (len(names) * comb(len(others), size))
+            for size in range(len(names))
+            for some in combinations(others, size)
+        }
+    orders = _orders(names)
+    found: dict[frozenset[str], float] = {}
+    for order in orders:
+        before = frozenset(order[: order.index(name)])
+        found[before] = found.get(before, 0.0) + 1 / len(orders)
+    return found

@@ -8,6 +8,7 @@ XGBoost's JSON); there is no pickle anywhere.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import shutil
 import stat
@@ -292,6 +293,10 @@ def load_sklearn(path: Path, kind: type, also: Sequence[str]) -> Any:
         raise BundleError(f"{path} cannot be read", found=f"{type(error).__name__}: {error}"[:200]) from error
     if type(model) is not kind:
         raise BundleError(f"{path} holds a {type(model).__name__}", expected=kind.__name__)
+    # What an earlier version stored knows nothing of parameters that came later: it was as they are by default.
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if not hasattr(model, name):
+            setattr(model, name, parameter.default)
     return model
 
 

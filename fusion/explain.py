@@ -7,7 +7,7 @@ Pure: a model and a cell in, plain values and arrays out. Drawing is in ``explan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fusion.model import takes_pictures
 from fusion.normalising import cells_as_trained
 from fusion.parts import source as whole
 from fusion.pictured import PicturedBundle, gather_cells
+from fusion.placing import Places, find_places
 from fusion.plugins import Describing, Description
 from fusion.prediction import judge_gathered
 
@@ -101,6 +102,7 @@ class Explanation:
     attribution : what each feature and block adds, and how that was found.
     reasons : the features that add most for (first) and against ``called``, the strongest first in each.
     attention : float32 (H, W) in [0, 1] over ``cell.rgb``, what a network looks at for ``called``; None without one.
+    places : where a deep block has what it adds for and against ``called``; None without one.
     distance : from the training cells, see ``fusion.novelty``: above 1 the cell is unlike them. None if not known.
     """
 
@@ -112,6 +114,7 @@ class Explanation:
     attribution: Attribution
     reasons: tuple[Reason, ...]
     attention: NDArray[np.float32] | None
+    places: Places | None
     distance: float | None
 
     @property
@@ -128,6 +131,15 @@ class Explanation:
     def verdict(self) -> str:
         """The class and how sure the model is, in one line."""
         return f"called {self.called}, probability {self.proba[self.classes.index(self.called)]:.3f}"
+
+    @property
+    def map_caption(self) -> str:
+        """What the map beside the cell shows, "" where there is none."""
+        if self.attention is not None:
+            return f"where the network looks for {self.called}: brighter and warmer"
+        if self.places is not None:
+            return f"where {self.places.block} speaks for {self.called} (blue), and against it (orange)"
+        return ""
 
     @property
     def warning(self) -> str:
@@ -155,6 +167,7 @@ class Explanation:
             "blocks": dict(found.blocks),
             "method": found.method,
             "limits": found.limits,
+            "map": None if self.places is None else {"block": self.places.block, "places": self.places.values.tolist()},
             "features": [
                 {
                     "feature": reason.column, "words": reason.words, "definition": reason.definition,
@@ -232,6 +245,12 @@ def explain_measured(
     if sees and classifier.has_map():
         attention = classifier.attention_map(cell, target=called, features=features)
     found = attribute(bundle.model, blocks, features, typical, called, picture)
+    places = None
+    if not sees and known is not None:
+        columns = list(bundle.columns)
+        places = find_places(bundle.model, bundle.extractors, columns, blocks, cell, features, known, found)
+        if places is not None:
+            found = replace(found, limits=f"{found.limits} {places.limits}")
     order = np.argsort(found.columns, kind="stable")
     chosen = [*(at for at in order[::-1][:top] if found.columns[at] > 0)]
     chosen += [at for at in order[:top] if found.columns[at] < 0]
@@ -256,7 +275,7 @@ def explain_measured(
     shown = printable(name)
     probabilities = tuple(float(p) for p in proba)
     return Explanation(
-        shown, cell, tuple(bundle.classes), probabilities, called, found, tuple(reasons), attention, distance
+        shown, cell, tuple(bundle.classes), probabilities, called, found, tuple(reasons), attention, places, distance
     )
 
 

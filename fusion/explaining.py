@@ -19,7 +19,7 @@ from fusion.config import ExplainConfig
 from fusion.datasets import Dataset, Fault
 from fusion.errors import UsageError
 from fusion.explain import TOP, Explanation, explain_measured
-from fusion.explanation_figures import attention_overlay, explanation_figure, picture_with_outlines
+from fusion.explanation_figures import explanation_figure, map_overlay, picture_with_outlines
 from fusion.extraction import Progress
 from fusion.files import write_atomically
 from fusion.neighbours import Gallery, Neighbour, open_gallery
@@ -159,7 +159,7 @@ def page_text(explanations: Sequence[tuple[Explanation, str, Sequence[Neighbour]
             {
                 "found": found,
                 "picture": data_address(picture_with_outlines(found, _SIDE)),
-                "attention": None if found.attention is None else data_address(attention_square(found)),
+                "map": data_address(map_square(found)) if found.map_caption else None,
                 "svg": figure,
                 "reach": max((abs(reason.contribution) for reason in found.reasons), default=1.0),
                 "block_reach": max((abs(value) for value in found.attribution.blocks.values()), default=1.0) or 1,
@@ -170,9 +170,9 @@ def page_text(explanations: Sequence[tuple[Explanation, str, Sequence[Neighbour]
     )
 
 
-def attention_square(found: Explanation) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3), the longer side as on the page: where a network looks."""
-    return _fitted(attention_overlay(found), _SIDE)
+def map_square(found: Explanation) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3), the longer side as on the page: where a network looks, or a deep block has what it adds."""
+    return _fitted(map_overlay(found), _SIDE)
 
 
 def thumbnail(cell: Cell) -> str:

@@ -27,8 +27,8 @@ _SIDE = 360
 #: Letters on a line below the figure, and of a feature's name and value.
 _LINE, _NAME = 150, 62
 
-#: Letters of a cell's name above it, and of a line about a feature's value.
-_TITLE, _ABOUT = 56, 84
+#: Letters of the heading, of a cell's name in it at least, and of a line about a feature's value.
+_HEADING, _NAME_LEFT, _ABOUT = 62, 12, 84
 
 #: Other classes whose probability is said.
 _OTHERS = 3
@@ -46,7 +46,7 @@ def explanation_figure(found: Explanation) -> Figure:
     high = 1.5 + 0.46 * rows + 0.16 * len(limits)
     figure = Figure(figsize=(10.5, high))
     top, foot = 1 - 0.62 / high, (0.65 + 0.16 * len(limits)) / high
-    heading = _plain(f"{_ending(found.name)}: {found.verdict}")
+    heading = _plain(f"{_ending(found.name, max(_NAME_LEFT, _HEADING - len(found.verdict)))}: {found.verdict}")
     figure.text(0.02, 1 - 0.28 / high, heading, fontsize=13, weight="bold", va="center")
     figure.text(0.02, 1 - 0.52 / high, _plain(found.warning or _others(found)), fontsize=9, va="center",
                 color=AGAINST if found.warning else "0.35")  # fmt: skip
@@ -55,16 +55,16 @@ def explanation_figure(found: Explanation) -> Figure:
     if not found.attribution.blocks:  # pictures alone, side by side
         places = figure.add_gridspec(1, 2, left=0.02, right=0.8, top=top - 0.1 / high, bottom=foot, wspace=0.1)
         _picture(figure.add_subplot(places[0]), found)
-        if found.attention is not None:
-            _attention(figure.add_subplot(places[1]), found)
+        if found.map_caption:
+            _map(figure.add_subplot(places[1]), found)
         return figure
     places = figure.add_gridspec(
-        2 if found.attention is None else 3, 1, left=0.02, right=0.26, top=top, bottom=foot,
-        height_ratios=[3, 1.6] if found.attention is None else [3, 3, 1.6], hspace=0.3,
+        3 if found.map_caption else 2, 1, left=0.02, right=0.26, top=top, bottom=foot,
+        height_ratios=[3, 3, 1.6] if found.map_caption else [3, 1.6], hspace=0.36 if found.map_caption else 0.3,
     )  # fmt: skip
     _picture(figure.add_subplot(places[0]), found)
-    if found.attention is not None:
-        _attention(figure.add_subplot(places[1]), found)
+    if found.map_caption:
+        _map(figure.add_subplot(places[1]), found)
     _blocks(figure.add_subplot(places[-1]), found)
     _reasons(figure.add_axes((0.74, foot, 0.24, top - foot)), found, rows)
     return figure
@@ -75,15 +75,21 @@ def picture_with_outlines(found: Explanation, side: int = _SIDE) -> NDArray[np.u
     return outlined(found.cell.rgb, replace(found.cell, origin=(0, 0)), side)
 
 
-def attention_overlay(found: Explanation) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3): the cell in grey, brighter and warmer where the network looks."""
+def map_overlay(found: Explanation) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3): the cell in grey; brighter and warmer where a network looks, or in one colour where a deep block
+    speaks for the class and in another where against it, the more opaque the more."""
     from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
 
-    assert found.attention is not None
     grey = np.repeat(found.cell.rgb.mean(axis=2, keepdims=True), 3, axis=2) / 255
-    colour = colormaps["inferno"](found.attention)[..., :3]
-    # Nothing is laid over what is not looked at: an overlay everywhere would hide the cell.
-    weight = 0.75 * found.attention[..., None]
+    # Nothing is laid over what does not count: an overlay everywhere would hide the cell.
+    if found.attention is not None:
+        colour, weight = colormaps["inferno"](found.attention)[..., :3], 0.75 * found.attention[..., None]
+    else:
+        assert found.places is not None
+        laid = found.places.over_cell
+        colour = np.where(laid[..., None] > 0, to_rgb(FOR), to_rgb(AGAINST))
+        weight = 0.75 * np.abs(laid[..., None]) / (np.abs(laid).max() or 1)
     return (255 * (grey * (1 - weight) + colour * weight)).round().astype(np.uint8)
 
 
@@ -96,11 +102,11 @@ def _picture(axes: Axes, found: Explanation) -> None:
                   color=[part / 255 for part in colour], weight="bold")  # fmt: skip
 
 
-def _attention(axes: Axes, found: Explanation) -> None:
-    axes.imshow(attention_overlay(found))
+def _map(axes: Axes, found: Explanation) -> None:
+    axes.imshow(map_overlay(found))
     axes.set_anchor("NW")
     axes.axis("off")
-    axes.text(0, -0.02, _plain(f"where the network looks for {found.called}"), transform=axes.transAxes, fontsize=8,
+    axes.text(0, -0.02, "\n".join(textwrap.wrap(_plain(found.map_caption), 44)), transform=axes.transAxes, fontsize=8,
               va="top", color="0.25")  # fmt: skip
 
 
@@ -171,9 +177,9 @@ def _others(found: Explanation) -> str:
     return f"{', '.join(said)}{more}{like}."
 
 
-def _ending(name: str) -> str:
+def _ending(name: str, letters: int) -> str:
     """The end of a name that is too long: it is told from others by that."""
-    return name if len(name) <= _TITLE else f"...{name[3 - _TITLE :]}"
+    return name if len(name) <= letters else f"...{name[3 - letters :]}"
 
 
 def _fitting(text: str, letters: int) -> str:

@@ -145,7 +145,7 @@ def _take(
         if done < len(samples):
             raise KeyboardInterrupt
     if is_settled:  # a file that could not be read may be back tomorrow: such a map is not trusted again
-        said = {"sha256": file_sha256(path), "faults": reasons}
+        said = {"sha256": file_sha256(path), "faults": reasons, "preparation": PREPARATION}
         write_atomically(path.with_suffix(".json"), json.dumps(said).encode())
     return reasons
 

@@ -88,6 +88,25 @@ class Describing(Protocol):
 
 
 @runtime_checkable
+class Placing(Protocol):
+    """An extractor whose features are means over places of the picture. Optional: explanations then show where."""
+
+    name: ClassVar[str]
+
+    def feature_names(self) -> list[str]:
+        """As ``Extractor`` has them."""
+        ...
+
+    def feature_map(self, cell: Cell) -> NDArray[np.float32] | None:
+        """float32 (d, h, w), whose means over the last two axes are the features; None where there is none."""
+        ...
+
+    def laid_back(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
+        """float32 (H, W) over ``cell.rgb``, from a value for each of the (h, w) places."""
+        ...
+
+
+@runtime_checkable
 class Classifier(Protocol):
     """A scikit-learn classifier that also knows its groups and can be stored without pickle."""
 

@@ -267,26 +267,28 @@ def called(scores: Scores) -> str:
 
 
 def describe_split(facts: Mapping[str, Any]) -> str:
-    """How the cells were held out, in words: "5 folds by subject, 3 times over"."""
+    """How the cells were held out, in words: "5 folds by subject, 3 times over", "one fold by subject" of a holdout."""
     kind, folds, repeats = facts["split"]["kind"], facts["split"]["folds"], facts["split"].get("repeats", 1)
     over = f", {repeats} times over" if repeats > 1 else ""
+    some = "one fold" if folds == 1 else f"{folds} folds"
     if kind == "external":
         return "scored by a trained model"
     if kind == "external test":
         return f"an external test set, learnt from {facts['learnt_from']['images']} other cells"
     if kind == "official":
-        return f"the {folds} folds of the data set, whole subjects together"
+        which = "one of the folds" if folds == 1 else f"the {folds} folds"
+        return f"{which} of the data set, whole subjects together"
     if kind == "leave-one-source-out":
         return "each source left out in turn"
     if kind == "leave-one-subject-out":
         return "each subject left out in turn"
     if kind == "random":
-        return f"{folds} folds by picture at random{over}"
+        return f"{some} by picture at random{over}"
     who = "by subject" if facts["subjects_known"] else "identical pictures together"
     if kind == "monte-carlo":
         return f"{repeats} random test parts, {who}"
     who += ", every source in each as far as it goes" if kind == "source-stratified" else ""
-    return f"{folds} folds{'' if facts['subjects_known'] else ','} {who}{over}"
+    return f"{some}{'' if facts['subjects_known'] else ','} {who}{over}"
 
 
 def check_result_folder(folder: Path) -> None:

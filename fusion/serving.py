@@ -27,7 +27,7 @@ from fusion.cells import Cell, CellError
 from fusion.config import ServeConfig
 from fusion.errors import UsageError
 from fusion.explain import Explanation, explain_cell
-from fusion.explaining import attention_square, data_address, page_text
+from fusion.explaining import data_address, map_square, page_text
 from fusion.explanation_figures import explanation_figure
 from fusion.overlays import outlined
 from fusion.pictured import PicturedBundle, load_model
@@ -400,7 +400,8 @@ def _explanation(found: Explanation) -> dict[str, Any]:
         "warning": found.warning,
         "score_unit": "log-odds" if len(found.classes) == 2 else "score",
         "picture": _picture(found.cell, _LARGE),
-        "attention": None if found.attention is None else data_address(attention_square(found)),
+        "attention": data_address(map_square(found)) if found.map_caption else None,
+        "map_caption": found.map_caption,
     }
 
 

@@ -6,6 +6,8 @@ so that at every moment each row lies in at least one whole file.
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -135,7 +137,8 @@ def tidy(store: FeatureStore, extractor: str, fingerprint: str) -> None:
 
 def collect_garbage(store: FeatureStore) -> tuple[list[str], int]:
     """Delete what nobody can use any more: versions of installed extractors that this Fusion no longer computes,
-    what is in quarantine, and partial files that a killed process left behind.
+    what is in quarantine, partial files that a killed process left behind, and pictures and exported networks that lack
+    their note (they are made anew), or whose note tells of another preparation of cells or other packages.
 
     Features of extractors that are not installed are kept: they may be installed in another environment.
 
@@ -155,9 +158,16 @@ def collect_garbage(store: FeatureStore) -> tuple[list[str], int]:
         freed += size
         path.unlink()
         removed.append(f"quarantined {path.name}")
+    for path in (*store.local.glob("pictures/*.npy"), *store.local.glob("onnx/*.onnx")):
+        if reason := _why_unusable(path):
+            files = [path, path.with_suffix(".json")]
+            freed += sum(sizes(files))
+            for file in files:
+                file.unlink(missing_ok=True)
+            removed.append(f"{path.parent.name}/{path.name}: {reason}")
     # Object stores show nothing half-written.
     for path in sorted(store.local.rglob(f"{PARTIAL}*")):
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+        if _is_abandoned(path):
             freed += path.stat().st_size
             path.unlink()
             removed.append(f"left behind by a killed process: {path.name}")
@@ -191,6 +201,34 @@ def _why_outdated(entry: Held) -> str:
         return f"version {entry.version}, installed is {version}"
     preparation = str(entry.about.get("preparation", ""))
     return "" if preparation == PREPARATION else f"cells were prepared by {preparation}, now by {PREPARATION}"
+
+
+def _why_unusable(path: Path) -> str:
+    """Why a map of pictures or an exported network will not be opened again by this installation, "" where it may be.
+
+    Notes of earlier versions do not say what the file depends on: it is kept.
+    """
+    from fusion.cells import PREPARATION
+
+    try:
+        said = dict(json.loads(path.with_suffix(".json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return "without a whole note, so never opened again" if _is_abandoned(path) else ""
+    if said.get("preparation", PREPARATION) != PREPARATION:
+        return f"cells were prepared by {said['preparation']}, now by {PREPARATION}"
+    for name, version in said.get("versions", {}).items():
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return f"exported with {name}, which is not installed"
+        if installed != version:
+            return f"exported with {name} {version}, installed is {installed}"
+    return ""
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a file is not being written any more."""
+    return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
 
 
 def _merge(

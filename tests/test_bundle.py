@@ -172,6 +172,20 @@ def test_a_class_that_is_not_on_the_list_is_refused_and_never_made(models, tmp_p
         load_sklearn(folder / "classifier" / "svm.skops", SupportVectorClassifier, also=())
 
 
+@pytest.mark.parametrize("name", ["svm", "logreg"])
+def test_a_model_of_before_a_parameter_was_there_has_its_default(models, tmp_path, name):
+    from sklearn.base import clone
+
+    trained, folder = models[name][0], Path(shutil.copytree(models[name][1], tmp_path / "old"))
+    old = type(trained.bundle.model.classifier).load(folder / "classifier")
+    del old.trials
+    old.save(folder / "classifier")
+    reseal(folder)
+    found = ModelBundle.load(folder)
+    assert clone(found.model.classifier).trials == 0
+    assert_array_equal(found.predict_proba(trained.result.cells), trained.bundle.predict_proba(trained.result.cells))
+
+
 def test_rubbish_in_place_of_a_classifier_is_one_clear_error(models, tmp_path):
     folder = Path(shutil.copytree(models["svm"][1], tmp_path / "forged"))
     for content in (b"", b"PK\x03\x04rubbish", b"\x80\x04cos\nsystem\n"):

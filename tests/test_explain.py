@@ -17,7 +17,7 @@ from fusion.attribution import attribute
 from fusion.cells import read_cell
 from fusion.config import PredictConfig, TrainConfig
 from fusion.explain import Reason, explain_cell, number
-from fusion.explanation_figures import attention_overlay, explanation_figure
+from fusion.explanation_figures import explanation_figure, map_overlay
 from fusion.figures import render
 from fusion.pictured import load_model
 from fusion.prediction import predict
@@ -177,7 +177,7 @@ def test_no_text_lies_over_another_with_many_long_classes(models, picture):
     """As text about six classes of 25 letters once did, across the picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    found = explain_cell(load_model(models("xgb")), read_cell(picture), "a-cell-with-a-name.bmp")
+    found = explain_cell(load_model(models("xgb")), read_cell(picture), "a/folder/of/many/cells/a-cell-with-a-name.bmp")
     classes = tuple(f"{kind} of the third kind" for kind in ("band", "basophil", "blast", "metamyelocyte", "monocyte"))
     many = replace(
         found, classes=(found.called, *classes), proba=(0.5, *(0.1,) * 5),
@@ -284,7 +284,7 @@ def test_a_network_shows_where_it_looks_and_what_its_blocks_add(models, picture)
     bundle = load_model(models("neural"))
     found = explain_cell(bundle, read_cell(picture), "cell")
     assert found.attention.shape == found.cell.mask.shape
-    assert attention_overlay(found).shape == found.cell.rgb.shape
+    assert map_overlay(found).shape == found.cell.rgb.shape
     assert set(found.attribution.blocks) == {"morphology", "colour"}
     p = found.proba[found.classes.index(found.called)]
     assert found.attribution.score == pytest.approx(np.log(p / (1 - p)), abs=1e-4)

@@ -158,6 +158,11 @@ def test_a_split_is_described_as_it_was():
         ("leave-one-subject-out", True, "each subject left out in turn"),
     ):
         assert describe_split({"split": {"kind": kind, "folds": 4}, "subjects_known": known}) == words
+    for kind, words in (
+        ("grouped", "one fold by subject"),
+        ("official", "one of the folds of the data set, whole subjects together"),
+    ):
+        assert describe_split({"split": {"kind": kind, "folds": 1}, "subjects_known": True}) == words
 
 
 def test_findings_are_on_the_page():

@@ -167,6 +167,19 @@ def test_a_network_is_shown_with_where_it_looks(synthetic, synthetic_store, tmp_
     assert found["features"] == []
 
 
+def test_a_deep_block_is_shown_with_where_it_has_what_it_adds(synthetic, synthetic_store, tmp_path):
+    deep = {"cnn": {"backbone": "test_efficientnet", "weights": "random", "size": 32}}
+    settings = {"data": synthetic, "store": synthetic_store, "splits": 2, "bootstrap": 100, "jobs": 1, "holdout": True}
+    train(TrainConfig(output=tmp_path / "m", classifier="logreg", features=["cnn"], extractors=deep, **settings))
+    with TestClient(create_app(load_model(tmp_path / "m")), base_url=HOME) as client:
+        found = client.post("/api/explain", files=sent(cell())).json()
+        page = client.post("/api/explain?format=html", files=sent(cell())).text
+    assert found["attention"].startswith("data:image/png;base64,")
+    assert found["map_caption"] == f"where cnn speaks for {found['class']} (blue), and against it (orange)"
+    assert np.sum(found["map"]["places"]) == pytest.approx(found["blocks"]["cnn"], abs=1e-5)
+    assert f"Where cnn speaks for {found['class']}" in page
+
+
 def test_an_explanation_of_no_cell_says_why(client):
     answer = client.post("/api/explain", files=sent(b"no", names=["x.png"]))
     assert answer.status_code == 422

@@ -337,6 +337,36 @@ def test_sweeping_out_takes_what_nobody_can_use(store):
     assert [path.name for path in store.root.rglob(".partial-*")] == [".partial-new"]
 
 
+def test_sweeping_out_takes_pictures_and_exports_that_will_not_be_opened_again(store):
+    import json
+    from importlib.metadata import version
+
+    from fusion.cells import PREPARATION
+
+    def put(folder, name, about, age=0.0):
+        path = store.root / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"some bytes")
+        if about is not None:
+            path.with_suffix(".json").write_text(json.dumps(about))
+        if age:
+            os.utime(path, (0, 0))
+
+    put("pictures", "now.npy", {"preparation": PREPARATION})
+    put("pictures", "earlier-note.npy", {"sha256": "0"})
+    put("pictures", "being-written.npy", None)
+    put("pictures", "alone.npy", None, age=1)
+    put("pictures", "old.npy", {"preparation": "0"})
+    put("onnx", "now.onnx", {"versions": {"numpy": version("numpy")}})
+    put("onnx", "old.onnx", {"versions": {"numpy": "0.1"}})
+    put("onnx", "gone.onnx", {"versions": {"no-such-package-here": "1"}})
+    removed, freed = collect_garbage(store)
+    assert len(removed) == 4
+    assert freed > 40
+    left = {path.name for folder in ("pictures", "onnx") for path in (store.root / folder).iterdir()}
+    assert left == {"now.npy", "now.json", "earlier-note.npy", "earlier-note.json", "being-written.npy", "now.onnx"}
+
+
 def test_what_is_held_is_listed(store):
     store.write("texture", "f1", NAMES, rows("k1"))
     store.write("colour", "f2", NAMES, rows("k1"))

@@ -252,8 +252,8 @@
       make("figure", {}, make("img", { src: found.picture, alt: "The cell, with the outlines found" }),
         make("figcaption", {}, "Outlines found: ", make("span", { class: "cell-ink" }, "cell"), ", ",
           make("span", { class: "nucleus-ink" }, "nucleus"), ".")),
-      found.attention ? make("figure", {}, make("img", { src: found.attention, alt: "Where the network looks" }),
-        make("figcaption", {}, `Where the network looks for ${found.class}: brighter and warmer.`)) : null);
+      found.attention ? make("figure", {}, make("img", { src: found.attention, alt: `The cell: ${found.map_caption}` }),
+        make("figcaption", {}, `${found.map_caption[0].toUpperCase()}${found.map_caption.slice(1)}.`)) : null);
     const blocks = Object.entries(found.blocks);
     if (blocks.length) {
       const most = reach(blocks.map(([, value]) => value));
