@@ -28,6 +28,7 @@ NOT_RUN = (
     # A network starts from published weights unless told otherwise, here or in a variable of the page.
     (r"^fusion (?=.*(--classifier neural|configs/mobilenetv2-cpu))(?!.*(weights=|\$))", "fetches weights"),
     (r"--scheduler\b|^torchrun\b", "needs other machines"),
+    (r"\b(s3|gs)://", "needs a bucket"),
 )
 
 _FENCE = re.compile(r"^```(?P<language>\w*)[ ]*(?:title=\"(?P<title>[^\"]+)\")?.*$")
