@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.harmonisation import LEAST_CELLS, METHODS, Harmoniser
+from fusion.harmonisation import LEAST_CELLS, METHODS, Harmoniser, _estimated
 
 
 def cells(seed=0, n=60, d=7, sources=("east", "west"), new=False):
@@ -182,6 +182,16 @@ def test_another_mix_of_classes_is_not_taken_for_a_stain(learnt, share):
     assert off[1] < 0.35
     if share != learnt:
         assert off[0] > 2 * off[1]
+
+
+@pytest.mark.parametrize("learnt", [0.25, 0.5, 0.8])
+def test_shares_are_estimated_from_classes_that_overlap(learnt):
+    """One in ten is of the second class; a third of the cells lie on the other's side."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4000) + 0.5 * np.where(np.arange(4000) < 400, 1, -1)
+    second = 1 / (1 + np.exp(-x))  # by Bayes, of two classes a standard deviation apart that weigh alike
+    found = _estimated(np.column_stack([1 - second, second]), np.array([1 - learnt, learnt]))
+    assert found[:, 1].mean() == pytest.approx(0.1, abs=0.04)
 
 
 def test_training_sources_with_other_mixes_keep_their_classes_in_place():
