@@ -405,7 +405,7 @@ def evaluate(screen: Screen, file: Path | None, settings: tuple[str, ...], **giv
     config = build_config(EvaluateConfig, file=file, settings=settings, options=given)
     result = evaluate(config, screen.progress)
     screen.result(result)
-    screen.line(f"scores.parquet, table.csv and result.json in {config.output}")
+    screen.line(f"page {config.output / 'report.html'}, figures, scores.parquet, table.csv and result.json")
     screen.json(result.to_json(place(result.facts["data"])))
     return result.faults
 

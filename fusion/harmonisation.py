@@ -8,7 +8,7 @@ difference between sources: ``protect`` of ComBat, and ``mix``. No map is ever a
 
 With ``mix`` cells weigh as much as brings their source's mix of classes to that of all training cells. What a new
 source has of each class is estimated: from what the model says of its cells, by expectation maximisation, in turns with
-the map that the model sees them through.
+the map that the model sees them through. Classifiers weigh classes alike, however many cells of each they learn from.
 Source: Saerens, Latinne and Decaestecker (2002), Neural Computation 14(1):21-41.
 
 Rows are brought into an order of their own before anything is summed: the order of cells does not change a bit.
@@ -273,11 +273,11 @@ def _pooled(X: Rows, otherwise: Mapping[str, Rows] | None = None, weights: Rows 
 
 
 def _estimated(proba: Rows, shares: Rows) -> Rows:
-    """float64 (n, classes): probabilities by a model that has learnt from ``shares`` of the classes, as they are where
-    the shares are those that these rows themselves tell."""
+    """float64 (n, classes): probabilities by a model that weighs all classes alike, as they are where classes have the
+    shares that these rows themselves tell; ``shares`` are where that begins."""
     own, posterior = shares, proba
     for _ in range(_STEPS):
-        posterior = proba * (own / shares)
+        posterior = proba * own
         posterior = posterior / np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
         own = posterior.mean(axis=0)
     return posterior

@@ -76,7 +76,13 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         faults=found.faults,
         facts=facts(dataset, table, [everything], "external"),
     )
+    from fusion import report, travel  # draws; predicting does not
+
+    result = replace(result, findings={"abstention": travel.abstentions(result)})
     result.save(config.output, dataset.root)
+
+    places = {dataset.name_of(sample): (sample.path, sample.mask_path) for sample in dataset.samples}
+    report.write_report(result, config.output, places)
     return result
 
 

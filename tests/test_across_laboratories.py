@@ -75,6 +75,16 @@ def test_a_result_that_used_the_judged_cells_says_so(tree, common, model, tmp_pa
     assert any("features" in stamp for stamp in stamps)
 
 
+def test_the_result_of_a_model_is_a_page_too(tree, common, model, tmp_path):
+    result = judged(tree, common, model, tmp_path / "r", sources=["lab_2"])
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "Fusion: a model on cells it has not seen" in page
+    assert all(stamp in page for stamp in result.stamps)
+    assert "optimistic pick" not in page  # of a single entry there is no best
+    assert "Balanced accuracy of the cells answered" in page
+    assert ("data:image" in page) == ("calls 0 of" not in page)  # the cells it was most surely wrong about
+
+
 def test_labels_of_the_judged_cells_have_no_say(tree, common, model, tmp_path):
     """Planted: the same cells under wrong labels get the same scores to the last bit."""
     honest = judged(tree, common, model, tmp_path / "honest", sources=["lab_2"])

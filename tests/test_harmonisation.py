@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.harmonisation import LEAST_CELLS, METHODS, Harmoniser
+from fusion.harmonisation import LEAST_CELLS, METHODS, Harmoniser, _estimated
 
 
 def cells(seed=0, n=60, d=7, sources=("east", "west"), new=False):
@@ -162,15 +162,17 @@ def mixed(share, seed, moved=0.0):
 
 
 def says(rows):
-    """What a model says that has learnt from as many cells of one class as of the other."""
+    """What a model says that weighs both classes alike, however many cells of each it has learnt from."""
     score = 3 * (rows[:, 0] - 1.5) - 3 * (rows[:, 1] + 1.5)
     return np.column_stack([1 / (1 + np.exp(score)), 1 / (1 + np.exp(-score))])
 
 
-@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.8])
-def test_another_mix_of_classes_is_not_taken_for_a_stain(share):
+@pytest.mark.parametrize(
+    ("learnt", "share"), [(0.5, 0.1), (0.5, 0.25), (0.5, 0.5), (0.5, 0.8), (0.25, 0.25), (0.25, 0.75), (0.75, 0.3)]
+)
+def test_another_mix_of_classes_is_not_taken_for_a_stain(learnt, share):
     """The class means of the new source land on those of the training cells; without ``mix`` a rare class drifts."""
-    X, y = mixed(0.5, 0)
+    X, y = mixed(learnt, 0)
     new, truth = mixed(share, 1, moved=40.0)
     off = []
     for mix in (False, True):
@@ -178,8 +180,18 @@ def test_another_mix_of_classes_is_not_taken_for_a_stain(share):
         seen = harmoniser.transform(new, ["west"] * 300, says)
         off.append(np.abs([seen[truth == code].mean(axis=0) - X[y == code].mean(axis=0) for code in (0, 1)]).max())
     assert off[1] < 0.35
-    if share != 0.5:
+    if share != learnt:
         assert off[0] > 2 * off[1]
+
+
+@pytest.mark.parametrize("learnt", [0.25, 0.5, 0.8])
+def test_shares_are_estimated_from_classes_that_overlap(learnt):
+    """One in ten is of the second class; a third of the cells lie on the other's side."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4000) + 0.5 * np.where(np.arange(4000) < 400, 1, -1)
+    second = 1 / (1 + np.exp(-x))  # by Bayes, of two classes a standard deviation apart that weigh alike
+    found = _estimated(np.column_stack([1 - second, second]), np.array([1 - learnt, learnt]))
+    assert found[:, 1].mean() == pytest.approx(0.1, abs=0.04)
 
 
 def test_training_sources_with_other_mixes_keep_their_classes_in_place():
