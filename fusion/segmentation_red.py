@@ -2,8 +2,8 @@
 
 A red cell is told from the slide by the green light it holds back, and its edge is where it holds back a third of what
 its rim does. Only what is whole and by itself is measured: nothing at the picture's edge, nothing that touches another
-cell, nothing that is not round. Large ones are whole less often in a small picture: the median is some 5% below that of
-all red cells, in every laboratory alike.
+cell, nothing that is not round. Large ones are whole less often in a small picture: the median is about a tenth below
+that of all red cells, in every laboratory alike.
 """
 
 from __future__ import annotations
