@@ -50,14 +50,29 @@ def run(
     if stop() or (first := next(waiting, None)) is None:
         return
     # The first task runs here: it leaves compiled kernels on disk, where every worker then finds them.
-    yield function(first)
+    yield _on_one_thread(function, first)
     if workers == 1:
         for task in waiting:
             if stop():
                 return
-            yield function(task)
+            yield _on_one_thread(function, task)
         return
     yield from _run_in_processes(function, waiting, workers, lost, stop)
+
+
+def _on_one_thread(function: Callable[[Sequence[Item]], list[Result]], task: Sequence[Item]) -> list[Result]:
+    """As a worker process would do it: threads that share one small picture mostly wake each other and wait. Whoever
+    runs between two tasks, a network for example, has all threads again."""
+    import cv2
+    from threadpoolctl import threadpool_limits
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1):
+            return function(task)
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _run_in_processes(
