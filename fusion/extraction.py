@@ -291,9 +291,11 @@ class _Flush:
 
 
 def _workers(jobs: int, cells: int) -> int:
-    from joblib import cpu_count
+    if not jobs:
+        from joblib import cpu_count  # a tenth of a second
 
-    return max(1, min(jobs or cpu_count(), cells // _WORTH_A_WORKER))
+        jobs = cpu_count()
+    return max(1, min(jobs, cells // _WORTH_A_WORKER))
 
 
 def _needs(versions: Sequence[_Version], lacks: NDArray[np.bool_]) -> dict[bytes, frozenset[str]]:

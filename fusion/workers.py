@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,26 +53,30 @@ def run(
     if stop() or (first := next(waiting, None)) is None:
         return
     # The first task runs here: it leaves compiled kernels on disk, where every worker then finds them.
-    yield _on_one_thread(function, first)
+    from threadpoolctl import ThreadpoolController
+
+    yield _on_one_thread(function, first, ThreadpoolController())
     if workers == 1:
+        libraries = ThreadpoolController()  # what the first task has loaded is among them
         for task in waiting:
             if stop():
                 return
-            yield _on_one_thread(function, task)
+            yield _on_one_thread(function, task, libraries)
         return
     yield from _run_in_processes(function, waiting, workers, lost, stop)
 
 
-def _on_one_thread(function: Callable[[Sequence[Item]], list[Result]], task: Sequence[Item]) -> list[Result]:
+def _on_one_thread(
+    function: Callable[[Sequence[Item]], list[Result]], task: Sequence[Item], libraries: ThreadpoolController
+) -> list[Result]:
     """As a worker process would do it: threads that share one small picture mostly wake each other and wait. Whoever
     runs between two tasks, a network for example, has all threads again."""
     import cv2
-    from threadpoolctl import threadpool_limits
 
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with threadpool_limits(1):
+        with libraries.limit(limits=1):
             return function(task)
     finally:
         cv2.setNumThreads(before)
