@@ -66,8 +66,8 @@ def whole_red_cells(rgb: Picture, mask: Mask) -> NDArray[np.float64]:
         blob = labels[y : y + h, x : x + w] == label
         if _is_round(blob):
             room = slice(max(0, y - 3), y + h + 3), slice(max(0, x - 3), x + w + 3)
-            width = _width(density[room], labels[room] == label, beside[room])
-            found += [(y + (h - 1) / 2, x + (w - 1) / 2, width)] if width else []
+            diameter = _width(density[room], labels[room] == label, beside[room])
+            found += [(y + (h - 1) / 2, x + (w - 1) / 2, diameter)] if diameter else []
     return np.array(found).reshape(-1, 3)
 
 

@@ -292,6 +292,17 @@ def test_red_cells_are_as_wide_as_they_were_drawn(seed):
     assert np.percentile(np.abs(np.array(ratios) - 1), 90) < 0.1
 
 
+def test_red_cells_that_the_edge_cuts_are_not_measured():
+    picture = np.full((240, 240, 3), 245, np.uint8)
+    for at in ((40, 40), (226, 120), (120, 226), (12, 150)):  # the first one is whole
+        cv2.circle(picture, at, 20, (215, 150, 160), -1)
+    mask = np.zeros((240, 240), np.uint8)
+    cv2.circle(mask, (120, 120), 36, 1, -1)
+    picture[mask > 0] = (120, 70, 130)
+    ((y, x, diameter),) = whole_red_cells(cv2.GaussianBlur(picture, (0, 0), 1), mask > 0)
+    assert (y, x, diameter) == pytest.approx((40, 40, 41), abs=1)
+
+
 def test_red_cells_are_looked_for_only_where_asked_and_are_none_on_black():
     picture = paint(3, side=120, radius=30)
     assert make_cell(picture).red_cells is None
