@@ -49,12 +49,12 @@ def run(
     lost : the result of an item that kills the worker it is given to, even alone.
     stop : asked before each task; once it says yes, what is at work is finished and no more is begun.
     """
+    from threadpoolctl import ThreadpoolController
+
     waiting = iter(tasks)
     if stop() or (first := next(waiting, None)) is None:
         return
     # The first task runs here: it leaves compiled kernels on disk, where every worker then finds them.
-    from threadpoolctl import ThreadpoolController
-
     yield _on_one_thread(function, first, ThreadpoolController())
     if workers == 1:
         libraries = ThreadpoolController()  # what the first task has loaded is among them
