@@ -451,7 +451,8 @@ def build_config(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(_fields(kind, first["loc"][:-1])) if first["type"] == "extra_forbidden" else first["msg"]
+        expected = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our own checks say
+        known = ", ".join(_fields(kind, first["loc"][:-1])) if first["type"] == "extra_forbidden" else expected
         if first["type"] == "missing":
             raise ConfigError(
                 f"no '{where}' given", do="Give it on the command line, or in a --config file."
