@@ -19,7 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.neural import storage
-from classifiers.neural.adapting import new_sources, statistics_of
+from classifiers.neural.adapting import check_moments, moments_of, new_sources, statistics_of
 from classifiers.neural.augmentation import Augmentation
 from classifiers.neural.blocks import block_sizes
 from classifiers.neural.network import Design, Network, describe
@@ -53,6 +53,9 @@ EMBEDDED = Embedding.batch_size
 #: values.
 TRUNK, LAYERS, FACTS = "trunk.safetensors", "layers.safetensors", "network.json"
 
+#: What names of ``moments_`` begin with among the tensors.
+MOMENTS = "moments."
+
 Settings = TypeVar("Settings", Design, Training, Augmentation)
 
 
@@ -68,7 +71,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     augmentation : settings of ``augmentation.Augmentation``.
     turns : rotations, equally far apart, that a prediction is the mean over.
     batch_statistics : "training"; or "source": ten or more cells of a laboratory that was not learnt from are judged by
-        batch norms with their own means and spreads; see ``adapting``.
+        batch norms with their own means and spreads, brought to those of the training cells; see ``adapting``.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". Of several processes each takes its own.
     threads : of a CPU while it is trained; None leaves it to torch. Small pictures are quickest on one: where other
         work shares the cores, two threads wait for each other longer than they work.
@@ -79,6 +82,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     classes_ : the labels.
     network_ : the trained ``Network``.
     history_ : loss and validation macro F1 of every epoch.
+    moments_ : what its batch norms are given for training cells; only of ``batch_statistics`` "source".
     """
 
     name: ClassVar[str] = "neural"
@@ -178,6 +182,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             keep = lambda t: storage.write_checkpoint(checkpoint, t, name)  # noqa: E731
         with _threads(self.threads):
             self.history_ = trainer.run(watch, keep, log).history
+            if self.batch_statistics == "source":
+                self.moments_ = moments_of(self.network_, inputs, 4 * how.batch_size)
         self.provenance_ = {} if inputs.source is None else (design.extractor().provenance() or {})
         return self
 
@@ -202,7 +208,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             proba[rest] = predict(self.network_, inputs.take(rest), batch, self.turns, is_black)
         for rows in new.values():
             own = inputs.take(rows)
-            with statistics_of(self.network_, own, batch):
+            with statistics_of(self.network_, own, batch, getattr(self, "moments_", None)):
                 proba[rows] = predict(self.network_, own, batch, self.turns, is_black)
         return proba
 
@@ -418,6 +424,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             for name, tensor in self.network_.state_dict().items()
             if not name.startswith("trunk.")
         }
+        moments = getattr(self, "moments_", {})
+        layers |= {f"{MOMENTS}{name}": tensor.cpu().contiguous() for name, tensor in moments.items()}
         (folder / LAYERS).write_bytes(safetensors.torch.save(layers))
         facts = {
             "classes": self.classes_.tolist(),
@@ -458,7 +466,11 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 ).on(model.device)
             network = Network(design, trunk, model.blocks_, len(model.classes_))
             own = {} if trunk is None else {f"trunk.{name}": tensor for name, tensor in trunk.state_dict().items()}
+            moments = {name: layers.pop(name) for name in list(layers) if name.startswith(MOMENTS)}
             storage.fill(network, {**layers, **own}, folder / LAYERS)
+            if moments:  # models of before have none
+                model.moments_ = {name.removeprefix(MOMENTS): tensor for name, tensor in moments.items()}
+                check_moments(model.moments_, network)
             return_to_rest(network)
             model.network_ = network.to(_device(model.device))
             model.history_, model.provenance_ = facts["history"], facts["provenance"]

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from classifiers.neural.adapting import statistics_of
 from classifiers.neural.estimator import NeuralClassifier
+from fusion.bundle import BundleError
 from fusion.inputs import CellInputs
 
 SETTINGS = {
@@ -105,6 +107,70 @@ def test_a_layer_has_the_mean_and_spread_of_the_cells(trained):
     hook.remove()
     torch.testing.assert_close(mean, seen[0].mean((0, 2, 3)))
     torch.testing.assert_close(variance, seen[0].var((0, 2, 3), unbiased=True))
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    """A network that starts from weights with norms folded in: their statistics, mean 0 and spread 1, are nobody's."""
+    torch.set_num_threads(1)
+    pictures, y = cells(0, 64)
+    some = np.r_[0:64:2, 1:24:2]  # three fine ones to a coarse one
+    how = {**SETTINGS, "training": {**SETTINGS["training"], "freeze_norm": True}}
+    model = NeuralClassifier(**how, batch_statistics="source").fit(given(pictures[some], "home"), y[some])
+    norms = [part for part in model.network_.trunk.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert norms
+    assert all((norm.running_mean == 0).all() and (norm.running_var == 1).all() for norm in norms)
+    return model, pictures[some]
+
+
+def test_cells_like_the_training_cells_are_judged_as_these_whatever_their_source_is_called(frozen):
+    model, pictures = frozen
+    own = model.predict_proba(given(pictures, "home"))
+    assert own.max() > 0.9
+    for shown in (pictures, pictures // 2):
+        np.testing.assert_allclose(model.predict_proba(given(shown, "away")), own, atol=0.02)
+
+
+def test_without_what_training_cells_gave_frozen_norms_would_be_those_of_no_one(frozen):
+    """Li et al. to the letter, as models of before still do it: what the test above rules out."""
+    model, pictures = frozen
+    own = model.predict_proba(given(pictures, "home"))
+    with statistics_of(model.network_, given(pictures), 64):
+        plain = model.predict_proba(given(pictures, "home"))
+    with statistics_of(model.network_, given(pictures), 64, model.moments_):
+        mended = model.predict_proba(given(pictures, "home"))
+    assert np.abs(plain - own).max() > 0.2
+    assert np.abs(mended - own).max() < 0.02
+
+
+def test_moments_are_those_of_what_a_layer_is_given(frozen):
+    """Of the first layer, by hand."""
+    model, pictures = frozen
+    network = model.network_
+    name = next(name for name, part in network.named_modules() if isinstance(part, torch.nn.BatchNorm2d))
+    trunk = network.trunk
+    with torch.no_grad():
+        seen = trunk.backbone.conv_stem(trunk.normalise(trunk.scale(pictures)))
+    torch.testing.assert_close(model.moments_[f"{name}.mean"], seen.mean((0, 2, 3)))
+    torch.testing.assert_close(model.moments_[f"{name}.variance"], seen.var((0, 2, 3)))
+
+
+@pytest.mark.parametrize(("harm", "told"), [
+    (lambda tensors: tensors.pop(next(name for name in tensors if name.startswith("moments."))), "missing"),
+    (lambda tensors: next(t for n, t in tensors.items() if n.endswith(".variance")).fill_(-1.0), "below 0"),
+])  # fmt: skip
+def test_stored_moments_travel_and_harmed_ones_are_refused(frozen, tmp_path, harm, told):
+    model, pictures = frozen
+    model.save(tmp_path)
+    asked = given(pictures, "away")
+    np.testing.assert_allclose(
+        NeuralClassifier.load(tmp_path).predict_proba(asked), model.predict_proba(asked), atol=1e-6
+    )
+    tensors = safetensors.torch.load_file(tmp_path / "layers.safetensors")
+    harm(tensors)
+    (tmp_path / "layers.safetensors").write_bytes(safetensors.torch.save(tensors))
+    with pytest.raises(BundleError, match=told):
+        NeuralClassifier.load(tmp_path)
 
 
 def test_a_stored_network_still_knows_its_sources(trained, tmp_path):
