@@ -3,6 +3,7 @@ which step brings what.
 
     python -m benchmarks.laboratories synthetic --seeds 0,1,2
     python -m benchmarks.laboratories perturbed --data ../shared/data/seg-wbc-1
+    python -m benchmarks.laboratories perturbed --data ../shared/data/seg-wbc-1 --networks mobilenetv2_100.safetensors
 
 ``synthetic`` trains on the first of four synthetic laboratories and judges the other three. ``perturbed`` takes real
 cells: one half of them as they are to learn from, the other half drawn as three other laboratories would show it, and
@@ -25,55 +26,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.config import EvaluateConfig, TrainConfig, read_yaml
+from benchmarks.laboratory_recipes import measured, networks
+from fusion.config import EvaluateConfig, TrainConfig
 from fusion.metrics import judge_scores
 from fusion.prediction import evaluate
 from fusion.synthetic import SyntheticDesign, synthesize
 from fusion.synthetic_laboratories import red_cells
 from fusion.training import train
 
-ROBUST = Path(__file__).parents[1] / "configs" / "robust.yaml"
-
 Picture = NDArray[np.uint8]
-
-
-# ---- the recipes ----------------------------------------------------------------------------------------------------
-
-
-def recipes() -> dict[str, dict[str, Any]]:
-    """The plain pipeline, each step of ``configs/robust.yaml`` alone, all of them, and what was tried beside them."""
-    robust = {key: value for key, value in read_yaml(ROBUST).items() if key in ("normalise", "harmonise")}
-    scale = {"normalise": robust["normalise"]}
-    light = {"white_balance": True, "colour": "reinhard"}
-    macenko = {"normalise": {**light, "colour": "macenko"}}
-    found: dict[str, dict[str, Any]] = {
-        "plain": {},
-        "plain + scale": scale,
-        "plain + stain and light (Reinhard)": {"normalise": light},
-        "plain + harmonisation (standard)": {"harmonise": robust["harmonise"]},
-        "plain + rotation-free features": {"tags": ["rotation_free"]},
-        "robust: scale + harmonisation": robust,
-        "robust + stain and light (Reinhard)": _together([robust, {"normalise": light}]),
-        "robust + stain and light (Macenko)": _together([robust, macenko]),
-        "robust + stain and light (Vahadane)": _together([robust, {"normalise": {**light, "colour": "vahadane"}}]),
-        "robust + rotation-free features": {**robust, "tags": ["rotation_free"]},
-        "scale + stain and light, no harmonisation": _together([scale, {"normalise": light}]),
-    }
-    found["scale + stain and light (Macenko), no harmonisation"] = _together([scale, macenko])
-    for method in ("quantile", "combat", "coral"):
-        found[f"plain + harmonisation ({method})"] = {"harmonise": {**robust["harmonise"], "method": method}}
-        found[f"robust, {method} instead"] = _together([robust, {"harmonise": {"method": method}}])
-    found["robust + mix of classes"] = _together([robust, {"harmonise": {"mix": True}}])
-    inductive = _together([robust, {"harmonise": {"transductive": False}}])
-    return found | {"robust, inductive harmonisation": inductive}
-
-
-def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
-    return merged
 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
@@ -133,7 +94,7 @@ def judge(
     """(held-out cells of the training laboratory, cells of the others) of one recipe."""
     model = work / "model"
     shutil.rmtree(model, ignore_errors=True)
-    trained = train(TrainConfig(data=learnt, output=model, bootstrap=100, **common, **settings))
+    trained = train(TrainConfig(data=learnt, output=model, bootstrap=100, **{**common, **settings}))
     result = evaluate(
         EvaluateConfig(
             model=model, data=tested, output=work / "result", bootstrap=100, store=common["store"], jobs=common["jobs"]
@@ -325,16 +286,18 @@ def main() -> None:
     parser.add_argument("--without-masks", action="store_true")
     parser.add_argument("--rare", default=":1", help="CLASS:SHARE of its cells that are judged; perturbed only")
     parser.add_argument("--classifier", default="svm")
+    parser.add_argument("--networks", type=Path, help="recipes of MobileNetV2 by these weights, not of features")
+    parser.add_argument("--seed", type=int, default=0, help="of every training")
     parser.add_argument("--recipes", default="", help="names with ; between them; default all")
     parser.add_argument("--work", type=Path, help="keep pictures and features here")
     parser.add_argument("--jobs", type=int, default=0)
     asked = parser.parse_args()
-    known = recipes()
+    known = networks(asked.networks) if asked.networks else measured()
     wanted = {name: known[name] for name in asked.recipes.split(";")} if asked.recipes else known
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        common = {"store": work / "store", "jobs": asked.jobs, "classifier": asked.classifier}
+        common = {"store": work / "store", "jobs": asked.jobs, "classifier": asked.classifier, "seed": asked.seed}
         if asked.what == "synthetic":
             synthetic([int(seed) for seed in asked.seeds.split(",")], work, wanted, **common)
         else:
