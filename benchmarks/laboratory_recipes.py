@@ -10,9 +10,6 @@ from fusion.config import read_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
-#: Classifiers of features in the order of a command line, and what a network's recipe is made of.
-STEPS = ("augmentation", "scale", "batch statistics")
-
 
 def measured() -> dict[str, dict[str, Any]]:
     """The plain pipeline, each step of ``configs/robust.yaml`` alone, all of them, and what was tried beside them."""
@@ -84,8 +81,9 @@ def networks(weights: Path) -> dict[str, dict[str, Any]]:
 
 
 def _network(config: str) -> dict[str, Any]:
-    # Half of the cells are judged elsewhere; a held-out part inside the other half is there because train has one.
-    return {**read_yaml(CONFIGS / f"{config}.yaml"), "classifier": "neural", "splits": 2}
+    found = {**read_yaml(CONFIGS / f"{config}.yaml"), "classifier": "neural"}
+    del found["seed"]  # the benchmark's own
+    return found
 
 
 def _neural(**settings: Any) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.laboratory_recipes import measured, networks
 from benchmarks.shards import Plan, simulate
+from fusion.config import TrainConfig
 from fusion.files import sha256
 from fusion.store import FeatureStore
 from fusion.upkeep import tidy
@@ -37,6 +39,33 @@ def test_a_simulated_store_has_the_shards_that_arithmetic_gives_it():
     merged = simulate(Plan(1_000_000, 1000, 10, 50, 100_000))
     assert 1_000_000 * 4000 / (16 << 20) < merged.shards < 2 * 1_000_000 * 4000 / (8 << 20)
     assert merged.written > merged.size
+
+
+RECIPES = {**measured(), **networks(Path("imagenet.safetensors"))}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_across_laboratories_is_one_that_train_takes(name):
+    config = TrainConfig(data="cells", output="model", **RECIPES[name])
+    if "neural" in config.classifiers:
+        from classifiers.neural.estimator import NeuralClassifier
+
+        network = NeuralClassifier(**config.classifiers["neural"])
+        network._settings()
+        assert network.network["weights"] == "imagenet.safetensors"
+
+
+def test_the_steps_that_are_measured_alone_make_up_the_robust_network():
+    recipes = networks(Path("imagenet.safetensors"))
+
+    def flat(part, at=""):
+        inner = part.items() if isinstance(part, dict) else ()
+        return {f"{at}: {part}"} if not inner else set().union(*(flat(value, f"{at}.{name}") for name, value in inner))
+
+    plain = flat(recipes["network"])
+    steps = [flat(recipes[f"network + {step}"]) - plain for step in ("augmentation", "scale", "batch statistics")]
+    assert all(steps)
+    assert set.union(*steps) == flat(recipes["robust network"]) - plain
 
 
 @pytest.mark.slow
