@@ -273,8 +273,8 @@ def perturbed(
         judged += scarce[: round(rare[1] * len(scarce))]
         _write(paths[1], columns, [of[at] for of in looks for at in sorted(judged)])
         pairs.append(paths)
-    # One held-out part is enough for train: the other half, as it is, is judged by evaluate.
-    _table(pairs, list(LOOKS), work, wanted, holdout=True, **common)
+    # One held-out part is enough for train, and half the work: the other half, as it is, is judged by evaluate.
+    _table(pairs, list(LOOKS), work, wanted, holdout=True, splits=2, **common)
 
 
 def main() -> None:

@@ -82,8 +82,7 @@ def networks(weights: Path) -> dict[str, dict[str, Any]]:
 
 def _network(config: str) -> dict[str, Any]:
     found = {**read_yaml(CONFIGS / f"{config}.yaml"), "classifier": "neural"}
-    del found["seed"]  # the benchmark's own
-    return found
+    return {key: value for key, value in found.items() if key not in ("seed", "splits")}  # the benchmark's own
 
 
 def _neural(**settings: Any) -> dict[str, Any]:
