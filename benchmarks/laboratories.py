@@ -26,15 +26,49 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.laboratory_recipes import measured, networks
-from fusion.config import EvaluateConfig, TrainConfig
+from benchmarks.laboratory_networks import networks
+from benchmarks.laboratory_networks import together as _together
+from fusion.config import EvaluateConfig, TrainConfig, read_yaml
 from fusion.metrics import judge_scores
 from fusion.prediction import evaluate
 from fusion.synthetic import SyntheticDesign, synthesize
 from fusion.synthetic_laboratories import red_cells
 from fusion.training import train
 
+ROBUST = Path(__file__).parents[1] / "configs" / "robust.yaml"
+
 Picture = NDArray[np.uint8]
+
+
+# ---- the recipes ----------------------------------------------------------------------------------------------------
+
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """The plain pipeline, each step of ``configs/robust.yaml`` alone, all of them, and what was tried beside them."""
+    robust = {key: value for key, value in read_yaml(ROBUST).items() if key in ("normalise", "harmonise")}
+    scale = {"normalise": robust["normalise"]}
+    light = {"white_balance": True, "colour": "reinhard"}
+    macenko = {"normalise": {**light, "colour": "macenko"}}
+    found: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "plain + scale": scale,
+        "plain + stain and light (Reinhard)": {"normalise": light},
+        "plain + harmonisation (standard)": {"harmonise": robust["harmonise"]},
+        "plain + rotation-free features": {"tags": ["rotation_free"]},
+        "robust: scale + harmonisation": robust,
+        "robust + stain and light (Reinhard)": _together([robust, {"normalise": light}]),
+        "robust + stain and light (Macenko)": _together([robust, macenko]),
+        "robust + stain and light (Vahadane)": _together([robust, {"normalise": {**light, "colour": "vahadane"}}]),
+        "robust + rotation-free features": {**robust, "tags": ["rotation_free"]},
+        "scale + stain and light, no harmonisation": _together([scale, {"normalise": light}]),
+    }
+    found["scale + stain and light (Macenko), no harmonisation"] = _together([scale, macenko])
+    for method in ("quantile", "combat", "coral"):
+        found[f"plain + harmonisation ({method})"] = {"harmonise": {**robust["harmonise"], "method": method}}
+        found[f"robust, {method} instead"] = _together([robust, {"harmonise": {"method": method}}])
+    found["robust + mix of classes"] = _together([robust, {"harmonise": {"mix": True}}])
+    inductive = _together([robust, {"harmonise": {"transductive": False}}])
+    return found | {"robust, inductive harmonisation": inductive}
 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
@@ -286,18 +320,20 @@ def main() -> None:
     parser.add_argument("--without-masks", action="store_true")
     parser.add_argument("--rare", default=":1", help="CLASS:SHARE of its cells that are judged; perturbed only")
     parser.add_argument("--classifier", default="svm")
-    parser.add_argument("--networks", type=Path, help="recipes of MobileNetV2 by these weights, not of features")
-    parser.add_argument("--seed", type=int, default=0, help="of every training")
     parser.add_argument("--recipes", default="", help="names with ; between them; default all")
     parser.add_argument("--work", type=Path, help="keep pictures and features here")
     parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument(
+        "--networks", type=Path, help="recipes of networks that start from these weights of MobileNetV2"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the networks")
     asked = parser.parse_args()
-    known = networks(asked.networks) if asked.networks else measured()
+    known = networks(asked.networks, asked.seed) if asked.networks else recipes()
     wanted = {name: known[name] for name in asked.recipes.split(";")} if asked.recipes else known
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        common = {"store": work / "store", "jobs": asked.jobs, "classifier": asked.classifier, "seed": asked.seed}
+        common = {"store": work / "store", "jobs": asked.jobs, "classifier": asked.classifier}
         if asked.what == "synthetic":
             synthetic([int(seed) for seed in asked.seeds.split(",")], work, wanted, **common)
         else:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.laboratory_recipes import measured, networks
+from benchmarks.laboratories import recipes
+from benchmarks.laboratory_networks import networks
 from benchmarks.shards import Plan, simulate
 from fusion.config import TrainConfig
 from fusion.files import sha256
@@ -41,7 +42,7 @@ def test_a_simulated_store_has_the_shards_that_arithmetic_gives_it():
     assert merged.written > merged.size
 
 
-RECIPES = {**measured(), **networks(Path("imagenet.safetensors"))}
+RECIPES = {**recipes(), **networks(Path("imagenet.safetensors"))}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -56,16 +57,16 @@ def test_every_recipe_across_laboratories_is_one_that_train_takes(name):
 
 
 def test_the_steps_that_are_measured_alone_make_up_the_robust_network():
-    recipes = networks(Path("imagenet.safetensors"))
+    found = networks(Path("imagenet.safetensors"))
 
     def flat(part, at=""):
         inner = part.items() if isinstance(part, dict) else ()
         return {f"{at}: {part}"} if not inner else set().union(*(flat(value, f"{at}.{name}") for name, value in inner))
 
-    plain = flat(recipes["network"])
-    steps = [flat(recipes[f"network + {step}"]) - plain for step in ("augmentation", "scale", "batch statistics")]
+    plain = flat(found["network"])
+    steps = [flat(found[f"network + {step}"]) - plain for step in ("augmentation", "scale", "batch statistics")]
     assert all(steps)
-    assert set.union(*steps) == flat(recipes["robust network"]) - plain
+    assert set.union(*steps) == flat(found["robust network"]) - plain
 
 
 @pytest.mark.slow
