@@ -1,6 +1,7 @@
 """From one laboratory to another, the whole way: train, save, load, evaluate and compare with steps that adapt."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,15 @@ import pytest
 from fusion.ablation import ablate
 from fusion.bundle import MANIFEST
 from fusion.cells import read_cell
-from fusion.config import AblateConfig, EvaluateConfig, ExplainConfig, NormaliseSettings, PredictConfig, TrainConfig
+from fusion.config import (
+    AblateConfig,
+    EvaluateConfig,
+    ExplainConfig,
+    NormaliseSettings,
+    PredictConfig,
+    TrainConfig,
+    build_config,
+)
 from fusion.datasets import load_dataset
 from fusion.errors import UsageError
 from fusion.explaining import explain
@@ -257,6 +266,31 @@ def test_a_stored_network_normalises_what_it_is_shown(tree, common, network, tmp
     cells = [read_cell(images[0] / name) for name in stored.table.names]
     again = predict_cells(load_model(folder), cells, stored.table.names, "north")
     np.testing.assert_allclose(again.proba, stored.proba, atol=1e-6)
+
+
+def test_the_robust_network_of_the_box_adapts_pixels_and_norms_to_a_new_source_without_labels(tree, common, tmp_path):
+    """The file as it is, but for a small backbone and one epoch; planted wrong labels change no bit."""
+    small = {"backbone": "test_efficientnet", "weights": "random", "size": 32, "mean": [0.5], "std": [0.5]}
+    changed = {"neural": {"network": small, "training": {"epochs": 1}, "threads": 1}}
+    options = {
+        "data": tree / "truth.csv", "output": tmp_path / "m", "classifier": "neural", "classifiers": changed,
+        "sources": ["lab_1"], "splits": 2, "bootstrap": 100, **common,
+    }  # fmt: skip
+    config = build_config(
+        TrainConfig, file=Path(__file__).parents[1] / "configs" / "robust-network.yaml", options=options
+    )
+    assert train(config).result.stamps == ()
+    rows = pd.read_csv(tree / "truth.csv")
+    rows["label"] = rows["label"].map({"all": "hem", "hem": "all"})
+    rows.to_csv(tree / "swapped.csv", index=False)
+    honest, swapped = (
+        judged(tree, common, tmp_path / "m", tmp_path / data, data=data, sources=["lab_2"])
+        for data in ("truth.csv", "swapped.csv")
+    )
+    assert [stamp.partition(" by ")[0] for stamp in honest.stamps] == [
+        "transductive: pixels normalised", "transductive: batch norms"
+    ]  # fmt: skip
+    assert honest.scores[0].proba.tobytes() == swapped.scores[0].proba.tobytes()
 
 
 def test_networks_that_join_features_by_themselves_refuse_to_have_them_harmonised(tree, common, tmp_path):
