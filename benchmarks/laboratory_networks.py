@@ -58,11 +58,12 @@ def networks(weights: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
     found["frozen embedding, SVM, robust"] = together([frozen, robust])
     tuned = {"classifier": "svm", "cnn_crossfit": True, "features": ["cnn"], "extractors": {}}
     both = {**tuned, "features": ["morphology", "texture", "colour", "cnn"]}
-    harmonise = {"harmonise": robust["harmonise"]}
+    # An embedding is harmonised as other features are, instead of norms.
+    adapted = together([whole, _neural(batch_statistics="training"), {"harmonise": robust["harmonise"]}])
     found["fine-tuned embedding, SVM"] = together([plain, tuned])
-    found["fine-tuned embedding, SVM, robust"] = together([whole, tuned, harmonise])
+    found["fine-tuned embedding, SVM, robust"] = together([adapted, tuned])
     found["fine-tuned embedding + measured, SVM"] = together([plain, both])
-    found["fine-tuned embedding + measured, SVM, robust"] = together([whole, both, harmonise])
+    found["fine-tuned embedding + measured, SVM, robust"] = together([adapted, both])
     return {name: {**recipe, "seed": seed} for name, recipe in found.items()}
 
 

@@ -11,6 +11,7 @@ from benchmarks.laboratories import recipes
 from benchmarks.laboratory_networks import networks
 from benchmarks.shards import Plan, simulate
 from fusion.config import TrainConfig
+from fusion.crossfit import crossfit_of
 from fusion.files import sha256
 from fusion.store import FeatureStore
 from fusion.upkeep import tidy
@@ -42,7 +43,7 @@ def test_a_simulated_store_has_the_shards_that_arithmetic_gives_it():
     assert merged.written > merged.size
 
 
-RECIPES = {**recipes(), **networks(Path("imagenet.safetensors"))}
+RECIPES = {**recipes(), **networks(Path("random"))}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -53,11 +54,13 @@ def test_every_recipe_across_laboratories_is_one_that_train_takes(name):
 
         network = NeuralClassifier(**config.classifiers["neural"])
         network._settings()
-        assert network.network["weights"] == "imagenet.safetensors"
+        assert network.network["weights"] == "random"
+    if config.cnn_crossfit:
+        crossfit_of(config, config)
 
 
 def test_the_steps_that_are_measured_alone_make_up_the_robust_network():
-    found = networks(Path("imagenet.safetensors"))
+    found = networks(Path("random"))
 
     def flat(part, at=""):
         inner = part.items() if isinstance(part, dict) else ()
