@@ -66,6 +66,8 @@ def recipes() -> dict[str, dict[str, Any]]:
     for method in ("quantile", "combat", "coral"):
         found[f"plain + harmonisation ({method})"] = {"harmonise": {**robust["harmonise"], "method": method}}
         found[f"robust, {method} instead"] = _together([robust, {"harmonise": {"method": method}}])
+    weighed = {"harmonise": {"method": "quantile", "mix": True}}
+    found["robust, quantile instead, + mix of classes"] = _together([robust, weighed])
     found["robust + mix of classes"] = _together([robust, {"harmonise": {"mix": True}}])
     inductive = _together([robust, {"harmonise": {"transductive": False}}])
     return found | {"robust, inductive harmonisation": inductive}

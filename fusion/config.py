@@ -172,13 +172,13 @@ class HarmoniseSettings(_Settings):
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
     protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
     mix: bool = Field(
-        False, description="standard: weigh cells as if every source had the training cells' mix of classes"
+        False, description="standard, quantile: weigh cells as if every source had the training cells' mix of classes"
     )
 
     @model_validator(mode="after")
     def _mix_is_of_standard(self) -> HarmoniseSettings:
-        if self.mix and self.method != "standard":
-            raise ValueError(f"mix goes with method: standard, not {self.method}")
+        if self.mix and self.method not in ("standard", "quantile"):
+            raise ValueError(f"mix goes with method: standard or quantile, not {self.method}")
         return self
 
 

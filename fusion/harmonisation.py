@@ -28,6 +28,9 @@ Rows = NDArray[np.float64]
 
 METHODS = ("standard", "quantile", "combat", "coral")
 
+#: Those whose maps can weigh cells.
+MIXED = ("standard", "quantile")
+
 #: Cells from which a new source is described: a standard deviation of 10 is right within a quarter.
 LEAST_CELLS = 10
 
@@ -91,12 +94,12 @@ class Harmoniser:
 
         Raises
         ------
-        ValueError : an unknown method, or ``mix`` with another one than "standard".
+        ValueError : an unknown method, or ``mix`` with one that is none of ``MIXED``.
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-        if mix and method != "standard":
-            raise ValueError(f"harmonise.mix goes with method standard, not {method}")
+        if mix and method not in MIXED:
+            raise ValueError(f"harmonise.mix goes with method {' or '.join(MIXED)}, not {method}")
         names = np.array([_named(source) for source in sources], object)
         codes = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1].astype(np.intp)
         X, order = in_order(X, names, codes)
@@ -112,7 +115,7 @@ class Harmoniser:
         if not mix:
             return cls(method, transductive, protect, arrays, maps)
         shares = np.bincount(codes) / len(codes)
-        maps = {name: _pooled(X[rows], arrays, _weights(np.eye(len(shares))[codes[rows]], shares))
+        maps = {name: _map(method, X[rows], arrays, _weights(np.eye(len(shares))[codes[rows]], shares))
                 for name, rows in kept.items()}  # fmt: skip
         return cls(method, transductive, protect, arrays, maps, shares)
 
@@ -146,15 +149,15 @@ class Harmoniser:
         found = _map(self.method, X, self.arrays)
         if self.shares is None or judge is None:
             return found
-        weights = np.ones(len(X))
+        weights, moved = np.ones(len(X)), _pooled(X, self.arrays)
         for _ in range(_TURNS):
             before = weights
-            proba = judge(_apply(self.method, X, found, self.arrays))
+            proba = judge(_apply("standard", X, moved, self.arrays))
             weights = _weights(_estimated(proba, self.shares), self.shares)
-            found = _pooled(X, self.arrays, weights)
+            moved = _pooled(X, self.arrays, weights)
             if np.abs(weights - before).max() < _SAME:
                 break
-        return found
+        return _map(self.method, X, self.arrays, weights)
 
     def told(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
@@ -226,12 +229,12 @@ def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[Rows, NDArray[np.int
 # ---- maps -----------------------------------------------------------------------------------------------------------
 
 
-def _map(method: str, X: Rows, shared: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The map of one source from its rows, in their own order and without labels."""
+def _map(method: str, X: Rows, shared: Mapping[str, Rows], weights: Rows | None = None) -> dict[str, Rows]:
+    """The map of one source from its rows, in their own order and without labels; ``weights`` are for ``MIXED``."""
     if method == "standard":
-        return _pooled(X, shared)
+        return _pooled(X, shared, weights)
     if method == "quantile":
-        return _quantiles(X, shared)
+        return _quantiles(X, shared, weights)
     if method == "combat":
         standardised = (X - shared["centre"]) / shared["marginal"]
         return _empirical_bayes(standardised) | {"spread": shared["marginal"]}
@@ -288,15 +291,27 @@ def _weights(proba: Rows, shares: Rows) -> Rows:
     return proba @ (shares / np.maximum(proba.mean(axis=0), _LEAST_SHARE))
 
 
-def _quantiles(X: Rows, otherwise: Mapping[str, Rows] | None = None) -> dict[str, Rows]:
+def _quantiles(X: Rows, otherwise: Mapping[str, Rows] | None = None, weights: Rows | None = None) -> dict[str, Rows]:
     found = np.zeros((len(_QUANTILES), X.shape[1]))
     for at, column in enumerate(X.T):
-        values = column[~np.isnan(column)]
-        if len(values):
+        known = ~np.isnan(column)
+        values = column[known]
+        if len(values) > 1 and weights is not None:
+            found[:, at] = _weighted_quantiles(values, weights[known])
+        elif len(values):
             found[:, at] = np.quantile(values, _QUANTILES)
         elif otherwise is not None:
             found[:, at] = otherwise["quantiles"][:, at]
     return {"quantiles": found}
+
+
+def _weighted_quantiles(values: Rows, weights: Rows) -> Rows:
+    """Each value stands in the middle of its weight, the least at 0 and the greatest at 1, with straight lines between:
+    with equal weights those of ``numpy.quantile``."""
+    order = np.argsort(values, kind="stable")
+    values, weights = values[order], weights[order]
+    places = np.cumsum(weights) - weights / 2
+    return np.interp(_QUANTILES, (places - places[0]) / max(places[-1] - places[0], 1e-300), values)
 
 
 def _matched(X: Rows, own: Rows, shared: Rows) -> Rows:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.harmonisation import LEAST_CELLS, METHODS, Harmoniser, _estimated
+from fusion.harmonisation import _QUANTILES, LEAST_CELLS, METHODS, MIXED, Harmoniser, _estimated, _weighted_quantiles
 
 
 def cells(seed=0, n=60, d=7, sources=("east", "west"), new=False):
@@ -170,13 +170,14 @@ def says(rows):
 @pytest.mark.parametrize(
     ("learnt", "share"), [(0.5, 0.1), (0.5, 0.25), (0.5, 0.5), (0.5, 0.8), (0.25, 0.25), (0.25, 0.75), (0.75, 0.3)]
 )
-def test_another_mix_of_classes_is_not_taken_for_a_stain(learnt, share):
+@pytest.mark.parametrize("method", MIXED)
+def test_another_mix_of_classes_is_not_taken_for_a_stain(learnt, share, method):
     """The class means of the new source land on those of the training cells; without ``mix`` a rare class drifts."""
     X, y = mixed(learnt, 0)
     new, truth = mixed(share, 1, moved=40.0)
     off = []
     for mix in (False, True):
-        harmoniser = Harmoniser.fit(X, ["east"] * 300, y, method="standard", transductive=True, mix=mix)
+        harmoniser = Harmoniser.fit(X, ["east"] * 300, y, method=method, transductive=True, mix=mix)
         seen = harmoniser.transform(new, ["west"] * 300, says)
         off.append(np.abs([seen[truth == code].mean(axis=0) - X[y == code].mean(axis=0) for code in (0, 1)]).max())
     assert off[1] < 0.35
@@ -194,22 +195,24 @@ def test_shares_are_estimated_from_classes_that_overlap(learnt):
     assert found[:, 1].mean() == pytest.approx(0.1, abs=0.04)
 
 
-def test_training_sources_with_other_mixes_keep_their_classes_in_place():
+@pytest.mark.parametrize("method", MIXED)
+def test_training_sources_with_other_mixes_keep_their_classes_in_place(method):
     parts = [mixed(0.2, 0), mixed(0.8, 1, moved=7.0)]
     X, y = np.vstack([rows for rows, _ in parts]), np.concatenate([codes for _, codes in parts])
     sources = ["east"] * 300 + ["west"] * 300
     apart = []
     for mix in (False, True):
-        seen = Harmoniser.fit(X, sources, y, method="standard", mix=mix).transform(X, sources)
+        seen = Harmoniser.fit(X, sources, y, method=method, mix=mix).transform(X, sources)
         apart.append(max(np.abs(seen[:300][y[:300] == c].mean(0) - seen[300:][y[300:] == c].mean(0)).max()
                          for c in (0, 1)))  # fmt: skip
     assert apart[1] < 0.3 < 1 < apart[0]
 
 
-def test_the_estimated_mix_depends_on_no_order_and_changes_no_training_row():
+@pytest.mark.parametrize("method", MIXED)
+def test_the_estimated_mix_depends_on_no_order_and_changes_no_training_row(method):
     X, y = mixed(0.5, 0)
     new, _ = mixed(0.2, 1, moved=40.0)
-    harmoniser = Harmoniser.fit(X, ["east"] * 300, y, method="standard", transductive=True, mix=True)
+    harmoniser = Harmoniser.fit(X, ["east"] * 300, y, method=method, transductive=True, mix=True)
     seen = harmoniser.transform(np.vstack([X, new]), ["east"] * 300 + ["west"] * 300, says)
     assert seen[:300].tobytes() == harmoniser.transform(X, ["east"] * 300, says).tobytes()
     order = np.random.default_rng(2).permutation(300)
@@ -220,7 +223,19 @@ def test_the_estimated_mix_depends_on_no_order_and_changes_no_training_row():
     assert "weighed by an estimate of their mix of classes" in harmoniser.told(["west"] * 300)[0]
 
 
-def test_mix_goes_with_standardising_alone():
+def test_quantiles_of_cells_that_weigh_alike_are_numpys_and_a_cell_of_double_weight_counts_twice():
+    values = np.random.default_rng(0).normal(size=301)
+    np.testing.assert_allclose(
+        _weighted_quantiles(values, np.full(301, 0.7)), np.quantile(values, _QUANTILES), atol=1e-12
+    )
+    halves = np.where(values < np.median(values), 2.0, 1.0)  # two thirds of the weight lie below the median
+    two_thirds = np.interp(2 / 3, _QUANTILES, _weighted_quantiles(values, halves))
+    assert two_thirds == pytest.approx(np.median(values), abs=0.02)
+    assert _weighted_quantiles(values, halves)[[0, -1]].tolist() == [values.min(), values.max()]
+
+
+@pytest.mark.parametrize("method", ["combat", "coral"])
+def test_mix_goes_with_methods_that_can_weigh_cells(method):
     X, y = mixed(0.5, 0)
-    with pytest.raises(ValueError, match="goes with method standard, not coral"):
-        Harmoniser.fit(X, ["east"] * 300, y, method="coral", mix=True)
+    with pytest.raises(ValueError, match=f"goes with method standard or quantile, not {method}"):
+        Harmoniser.fit(X, ["east"] * 300, y, method=method, mix=True)
