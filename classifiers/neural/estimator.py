@@ -220,7 +220,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             return []
         cells = sum(len(rows) for rows in new.values())
         who = ", ".join(name or "cells without a source" for name in new)
-        return [f"transductive: batch norms by {cells} cells that are judged here, without labels ({who})"]
+        stamps = [f"transductive: batch norms by {cells} cells that are judged here, without labels ({who})"]
+        if not hasattr(self, "moments_") and self._settings()[1].freeze_norm:
+            stamps.append("batch norms of no one: an earlier build kept nothing of the training cells; train anew")
+        return stamps
 
     def predict_proba_variants(self, picture: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
         """float64 (n, classes) for n rows of features of the cell in one picture, uint8 (S, S, 3); see ``explain``.

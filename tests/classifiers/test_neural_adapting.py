@@ -173,6 +173,20 @@ def test_stored_moments_travel_and_harmed_ones_are_refused(frozen, tmp_path, har
         NeuralClassifier.load(tmp_path)
 
 
+def test_a_frozen_model_of_before_which_lacks_them_is_judged_and_says_so(frozen, tmp_path):
+    model, pictures = frozen
+    model.save(tmp_path)
+    tensors = safetensors.torch.load_file(tmp_path / "layers.safetensors")
+    of_before = {name: tensor for name, tensor in tensors.items() if not name.startswith("moments.")}
+    (tmp_path / "layers.safetensors").write_bytes(safetensors.torch.save(of_before))
+    again = NeuralClassifier.load(tmp_path)
+    asked = given(pictures, "away")
+    assert again.told(asked.sources)[1].endswith("train anew")
+    assert len(model.told(asked.sources)) == 1
+    with statistics_of(model.network_, asked, 64):
+        np.testing.assert_allclose(again.predict_proba(asked), model.predict_proba(given(pictures, "home")), atol=1e-6)
+
+
 def test_a_stored_network_still_knows_its_sources(trained, tmp_path):
     trained["source"].save(tmp_path)
     again = NeuralClassifier.load(tmp_path)
