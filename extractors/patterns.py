@@ -188,7 +188,9 @@ def shares(counts: Values) -> Values:
 RANGES = ("middle", "most", "bright")
 
 
-def threshold_adjacency(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Values:
+def threshold_adjacency(
+    grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int, survey: kernels.Survey | None = None
+) -> Values:
     """Share of the pixels within a range of grey values, or out of it, that have so many of 8 neighbours within it.
 
     With mean and standard deviation of the pixels above Otsu's threshold, "middle" is within one deviation of the mean,
@@ -203,14 +205,15 @@ def threshold_adjacency(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regio
     grey : uint8 (H, W).
     depth : uint8 (H, W), 0 .. ``regions``; region r, counted from 1, is where depth is r or more.
     regions : how many.
+    survey : of these regions, where somebody has it; else it is made.
 
     Returns
     -------
     float64 (regions, 3, 2, 9) : of ``RANGES``, of the pixels within and out of it, of the number of neighbours in it;
         all NaN also for a region of one grey value.
     """
-    fits = kernels.eroded(depth, 1)
-    codes = np.array([range_codes(each) for each in kernels.count_values(grey, depth, regions, 256)])
+    histograms, fits = survey or kernels.Survey.of(grey, depth, regions)
+    codes = np.array([range_codes(each) for each in histograms])
     return shares(count_adjacent(grey, fits, codes))
 
 
@@ -235,19 +238,29 @@ def otsu_threshold(histogram: Values) -> int:
     return threshold
 
 
+@compiled
 def range_codes(histogram: Values) -> NDArray[np.int32]:
     """int32 (256,): 1 for a grey value in the first of ``RANGES``, 32 in the second, 1024 in the third, added.
 
     -1 for all where a region has one grey value, or none: there is no threshold then.
     """
+    codes = np.full(256, -1, np.int32)
     if np.count_nonzero(histogram) < 2:
-        return np.full(256, -1, np.int32)
-    value = np.arange(256)
-    above = np.where(value > otsu_threshold(histogram), histogram, 0)
-    mean = above @ value / above.sum()
-    deviation = np.sqrt(above @ np.square(value - mean) / above.sum())
-    most = value > mean - deviation
-    return ((most & (value < mean + deviation)) + 32 * most + 1024 * (value > mean)).astype(np.int32)
+        return codes
+    above = otsu_threshold(histogram) + 1
+    pixels, total, squares = 0.0, 0.0, 0.0
+    for value in range(above, 256):
+        pixels += histogram[value]
+        total += histogram[value] * value
+    mean = total / pixels
+    for value in range(above, 256):
+        squares += histogram[value] * (value - mean) ** 2
+    deviation = np.sqrt(squares / pixels)
+    for value in range(256):
+        is_most, is_bright = value > mean - deviation, value > mean
+        is_middle = is_most and value < mean + deviation
+        codes[value] = int(is_middle) + 32 * int(is_most) + 1024 * int(is_bright)
+    return codes
 
 
 @compiled
