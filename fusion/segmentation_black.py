@@ -17,7 +17,7 @@ def has_black_background(rgb: Picture) -> bool:
         return False
     frame = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     brightness = frame[:, 0].astype(np.uint16) + frame[:, 1] + frame[:, 2]
-    return 2 * np.count_nonzero(brightness < BLACK) >= len(brightness)
+    return bool(2 * np.count_nonzero(brightness < BLACK) >= len(brightness))
 
 
 def cell_on_black(rgb: Picture) -> Mask:
