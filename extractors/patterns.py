@@ -144,6 +144,10 @@ def circle_patterns(
                 row += 1
                 lower_left, lower_right = grey[row, column : column + size], grey[row, column + 1 : column + 1 + size]
                 a, b, c, d = weights[point, 0], weights[point, 1], weights[point, 2], weights[point, 3]
+                if b == 0 and c == 0 and d == 0:  # the point is a pixel: nothing to interpolate
+                    for x in range(size):
+                        code[x] = np.uint32(np.uint32(code[x] << np.uint32(1)) | np.uint32(upper_left[x] >= centre[x]))
+                    continue
                 for x in range(size):
                     upper = np.int32(np.int32(a * np.int32(upper_left[x])) + np.int32(b * np.int32(upper_right[x])))
                     lower = np.int32(np.int32(c * np.int32(lower_left[x])) + np.int32(d * np.int32(lower_right[x])))
