@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
@@ -39,6 +39,21 @@ _RED_CELLS = 5 + 3 * PIXELS
 
 #: What is drawn around a cell where its own surroundings are taken away.
 _GREY = 128
+
+
+class Change(Protocol):
+    """What is done to a cell before it is measured."""
+
+    @property
+    def zoom(self) -> float:
+        """Factor on lengths in pixels."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with anything that changes a pixel."""
+
+    def apply(self, cell: Cell) -> Cell:
+        """The changed cell."""
 
 
 @dataclass(frozen=True)
