@@ -200,7 +200,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         stamps=tuple(stamps),
         notes=tuple(notes),
         faults=found.faults,
-        facts=facts(dataset, table, folds, "grouped"),
+        facts=facts(dataset, table, folds, "grouped")
+        | ({"jitter": config.jitter.model_dump()} if config.jitter.copies else {}),
     )
     # Of a table that may be larger than the memory, some cells tell what is usual.
     usual = table
