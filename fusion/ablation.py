@@ -359,7 +359,7 @@ def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progre
 def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[str]]:
     """The configuration with landmarks for classifiers that take them, where training parts are too large for exact
     machines, and a stamp for each of these; parameters that are given stay."""
-    largest = max(len(split.train) for _, split in plan.splits)
+    largest = max(len(split.train) for _, split in plan.splits) * (1 + config.jitter.copies)
     changed = {
         name: {"landmarks": _LANDMARKS, **config.classifiers.get(name, {})}
         for name in config.compare
@@ -367,7 +367,7 @@ def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[
     }
     stamps = [
         f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "
-        f"{config.exact_up_to} cells"
+        f"{config.exact_up_to} cells{', with their copies' if config.jitter.copies else ''}"
         for name, params in changed.items()
         if params["landmarks"]
     ]
