@@ -151,7 +151,7 @@ def told(settings: JitterSettings, found: Sequence[tuple[Copies | None, NDArray[
     """
     if not settings.copies:
         return []
-    as_what = "as cells of another laboratory each" if settings.of == "source" else "each varied by its own draw"
+    as_what = "as if of another laboratory" if settings.of == "source" else "each cell's by a draw of its own"
     number = "a varied copy" if settings.copies == 1 else f"{settings.copies} varied copies"
     notes = [f"jitter: models learn from {number} of every training cell too, {as_what}; no copy is judged."]
     lost = max((int((~copies.there[:, rows]).sum()) for copies, rows in found if copies is not None), default=0)
