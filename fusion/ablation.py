@@ -273,12 +273,16 @@ def _measure(
             one, two = gathered(dataset), gathered(other)
             own = copied(dataset, one.table, jitter, config.seed, measure)
         else:
+            own = None
             first, second = seen_as(dataset), seen_as(other)
             normaliser = first.fit(steps)
             one, two = gathered(first.adjusted(normaliser)), gathered(second.adjusted(normaliser))
             stamps += [*told(normaliser, second.looks), *first.notes, *second.notes]
-            everyone = np.arange(len(one.table))
-            (own,) = copied_by_part(dataset, one.table, [everyone], [normaliser], jitter, config.seed, seen_as, measure)
+            everyone = [np.arange(len(one.table))]
+            if jitter.copies:
+                (own,) = copied_by_part(
+                    dataset, one.table, everyone, [normaliser], jitter, config.seed, seen_as, measure
+                )
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)

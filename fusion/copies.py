@@ -122,7 +122,7 @@ def copied_by_part(
     seed: int,
     describe: Callable[[Dataset], Described],
     measure: Measuring,
-) -> tuple[Copies | None, ...]:
+) -> tuple[Copies, ...]:
     """For each training part the copies of its cells, normalised as its normaliser does, and of no others.
 
     A copy that stands for another laboratory is described by the copies of the part's cells.
@@ -132,8 +132,6 @@ def copied_by_part(
     dataset : the cells as they are, before they are normalised.
     parts : rows of ``table``; ``normalisers`` were fitted on each.
     """
-    if not settings.copies:
-        return (None,) * len(parts)
     known = _only(dataset, set(table.names))
     found = [_none_yet(table, settings) for _ in parts]
     for at in range(settings.copies):

@@ -149,9 +149,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     def measured(which: Dataset) -> FeatureTable:
         return gathered(which).table
 
-    if described is None or normaliser is None:
+    varied: tuple[Copies | None, ...] = (None,) * len(parts)
+    if config.jitter.copies and (described is None or normaliser is None):
         varied = (copied(dataset, table, config.jitter, config.seed, measured),) * len(parts)
-    else:
+    elif config.jitter.copies and described is not None and normaliser is not None:
         normalisers = [described.fit(config.normalise, [table.names[row] for row in fold.train]) for fold in folds]
         varied = copied_by_part(
             dataset, table, parts, [*normalisers, normaliser], config.jitter, config.seed, seen_as, measured

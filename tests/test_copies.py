@@ -394,11 +394,12 @@ def test_pixels_and_labels_of_the_judged_source_reach_nothing_that_is_fitted(tre
     assert honest.findings["travel"]["rows"]  # folds inside a source learn from copies too
 
 
-def test_an_external_test_set_has_no_copies(tree, common, tmp_path):
+@pytest.mark.parametrize("normalise", [{}, {"scale": "median-size"}], ids=["as they are", "normalised"])
+def test_an_external_test_set_has_no_copies(tree, common, tmp_path, normalise):
     rows = pd.read_csv(tree / "truth.csv", dtype=str)
     for number in (1, 2):
         rows[rows["source"] == f"lab_{number}"].to_csv(tree / f"lab_{number}.csv", index=False)
-    more = {"normalise": {}, "split": "grouped", "test": tree / "lab_2.csv"}
+    more = {"normalise": normalise, "split": "grouped", "test": tree / "lab_2.csv"}
     plain, varied = (
         compared(comparison(tree, common, tmp_path / str(copies), "lab_1.csv", jitter={"copies": copies}, **more))
         for copies in (0, 2)
