@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.cells import Cell
+from fusion.cells import Cell, make_cell
 from fusion.files import sha256
 from fusion.normalisation import Adjustment, Change
+from fusion.segmentation import has_black_background
 
 #: Raised when a jitter of the same values would give other pixels.
 VERSION = "1"
@@ -83,6 +84,17 @@ class Jitter:
         around = None if cell.red_cells is None else tuple(width * self.zoom for width in cell.red_cells)
         return replace(zoomed, rgb=rgb, mask=mask, nucleus=nucleus, red_cells=around)
 
+    def find(self, rgb: NDArray[np.uint8], um_per_px: float | None, *, red_cells: bool = False) -> Cell:
+        """The varied cell of a picture without a mask, looked for in the varied picture: what another laboratory shows
+        is segmented as it is there, and not as it would have been here."""
+        seen = rgb.max(axis=2) > 0 if has_black_background(rgb) else np.ones(rgb.shape[:2], bool)
+        if not seen.any():
+            return make_cell(rgb)  # which says that there is none
+        whole = Cell(rgb, seen, np.zeros_like(seen), um_per_px=um_per_px)
+        varied = replace(self, outline=0.0, nucleus=0.0).apply(whole)
+        cell = make_cell(varied.rgb, None, varied.um_per_px, red_cells=red_cells)
+        return Jitter(outline=self.outline, nucleus=self.nucleus).apply(cell)
+
     def _outlined(self, cell: Cell, seen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Cell and nucleus inside what is ``seen``."""
         radius = math.sqrt(np.count_nonzero(cell.mask) / math.pi)
@@ -124,6 +136,10 @@ class Jittered:
     def fingerprint(self) -> str:
         """Hexadecimal digits that change with anything that changes a pixel."""
         return sha256(f"{self.jitter.fingerprint}+{self.adjustment.fingerprint}".encode())[:32]
+
+    def find(self, rgb: NDArray[np.uint8], um_per_px: float | None, *, red_cells: bool = False) -> Cell:
+        """The varied cell of a picture without a mask, normalised."""
+        return self.adjustment.apply(self.jitter.find(rgb, um_per_px, red_cells=red_cells))
 
     def apply(self, cell: Cell) -> Cell:
         """The varied cell, normalised."""

@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from numpy.testing import assert_array_equal
 
 import cli
+from fusion import jitter
 from fusion.ablation import _above, _checkpoint, _measure, ablate, compare
 from fusion.calibration import FOLDS, fit_calibration
+from fusion.cells import CellError, make_cell, read_cell
 from fusion.config import AblateConfig, FitSettings, JitterSettings, NormaliseSettings, TrainConfig
 from fusion.copies import Learnt, check_sources, copied, copied_by_part, jittered, learnt, told
 from fusion.datasets import load_dataset
@@ -21,6 +23,7 @@ from fusion.extraction import extract
 from fusion.fitting import Workload, shares_distances, shares_scaling
 from fusion.harmonisation import Harmoniser
 from fusion.jitter import Jittered
+from fusion.measuring import Measure
 from fusion.model import fit_model
 from fusion.normalising import describe
 from fusion.pictured import load_model
@@ -32,7 +35,7 @@ from fusion.store import FeatureStore
 from fusion.synthetic import SyntheticDesign, synthesize
 from fusion.table import Copies
 from fusion.training import fit, load_labelled, score_fold, train
-from tests.conftest import write_image
+from tests.conftest import paint, write_image
 from tests.test_ablation import config as ablation
 from tests.test_calibration import table_of
 
@@ -411,23 +414,39 @@ def test_an_external_test_set_has_no_copies(tree, common, tmp_path, normalise):
     assert _above(some, 5).there.tolist() == [[True] * 3 + [False] * 2] * 2
 
 
-def test_a_copy_that_cannot_be_measured_is_left_out_and_told_of(tree, common):
-    store, settings = FeatureStore(common["store"]), JitterSettings(copies=2)
-    everyone = load_dataset(tree / "truth.csv", store=common["store"])
-    colour = Glance()
-    table = measured_by(store, [colour])(everyone)
+def test_a_copy_in_which_no_cell_is_found_is_left_out_and_told_of(tmp_path, monkeypatch):
+    """Without masks cells are looked for in the varied pictures; here those of one size show none."""
+    sides = [70 if at == 3 else 64 for at in range(6)]
+    for at, side in enumerate(sides):
+        write_image(tmp_path / "cells" / ("all", "hem")[at % 2] / f"{at}.png", paint(at, side=side))
 
-    def failing(which):
-        found = extract(which, [colour], store, jobs=1).table
-        return found.take(np.flatnonzero(np.array(found.names) != table.names[7]))
+    def blind(rgb, *rest, **more):
+        if len(rgb) == 70:
+            raise CellError("no cell found in the picture")
+        return make_cell(rgb, *rest, **more)
 
-    copies = copied(everyone, table, settings, 3, failing)
-    assert np.argwhere(~copies.there).tolist() == [[0, 7], [1, 7]]
-    whole = learnt(replace(table, copies=copies), np.arange(10))
-    assert len(whole.X) == 28
-    assert not np.isnan(whole.X).all(axis=1).any()
-    assert any("up to 2 copies" in note for note in told(settings, [(copies, np.arange(10))]))
-    assert len(told(settings, [(copies, np.arange(7))])) == 1
+    monkeypatch.setattr(jitter, "make_cell", blind)
+    settings = JitterSettings(copies=2, scale=0)
+    everyone, measure = load_dataset(tmp_path / "cells"), measured_by(FeatureStore(tmp_path / "store"), [Glance()])
+    table = measure(everyone)
+    copies = copied(everyone, table, settings, 3, measure)
+    (lost,) = [row for row, name in enumerate(table.names) if name.endswith("3.png")]
+    assert np.argwhere(~copies.there).tolist() == [[0, lost], [1, lost]]
+    whole = learnt(replace(table, copies=copies), np.arange(6))
+    assert len(whole.X) == 16
+    assert not np.isnan(whole.X).any()
+    assert any("up to 2 copies" in note for note in told(settings, [(copies, np.arange(6))]))
+    assert len(told(settings, [(copies, np.setdiff1d(np.arange(6), [lost]))])) == 1
+
+
+def test_a_given_mask_is_taken_and_no_cell_looked_for(tree, common, monkeypatch):
+    monkeypatch.setattr(jitter, "make_cell", lambda *given, **more: pytest.fail("a cell was looked for"))
+    everyone = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_2"])
+    varied = jittered(everyone, JitterSettings(copies=1), 9, 1)
+    (sample, *_) = varied.samples
+    (row,) = Measure((Glance(),), frozenset())([(sample, frozenset(["colour"]))])
+    cell = sample.adjustment.apply(read_cell(sample.path, sample.mask_path, sample.um_per_px))
+    assert_array_equal(row.rows["colour"], Glance().extract([cell])[0])
 
 
 def test_a_checkpoint_is_of_its_jitter(tree, common, tmp_path):
@@ -435,8 +454,8 @@ def test_a_checkpoint_is_of_its_jitter(tree, common, tmp_path):
     settings = comparison(tree, common, tmp_path, "truth.csv", split="grouped")
     plan = make_plan(table, "grouped", 2, 1, 0)
     names = set()
-    for jitter in ({"copies": 0}, {"copies": 2}, {"copies": 2, "of": "cell"}):
-        given = settings.model_copy(update={"jitter": JitterSettings(**jitter)})
+    for how in ({"copies": 0}, {"copies": 2}, {"copies": 2, "of": "cell"}):
+        given = settings.model_copy(update={"jitter": JitterSettings(**how)})
         names.add(_checkpoint(table, plan, given, [], [table.copies]).folder)
     moved = replace(table.copies, X=table.copies.X + 1)
     names.add(_checkpoint(table, plan, settings, [], [moved, moved]).folder)

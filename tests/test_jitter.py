@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.cells import Cell
+from fusion.cells import Cell, CellError, make_cell
 from fusion.config import ConfigError, JitterSettings, TrainConfig, build_config
 from fusion.jitter import Jitter, Jittered, draw
 from fusion.normalisation import Adjustment
+from tests.conftest import paint
 from tests.test_normalisation import cell
 
 HOW = JitterSettings(copies=1).model_dump()
@@ -91,6 +92,33 @@ def test_black_does_not_bleed_into_a_cell_that_was_cut_out():
         assert np.ptp(varied.rgb[varied.mask]) == 0
         assert int(varied.rgb[varied.mask][0, 0]) == pytest.approx(150, abs=3)  # which JPEG may round all of them by
         assert not varied.rgb[~varied.mask].any()
+
+
+def field(seed=0):
+    """uint8 RGB: a painted cell on glass, with room around."""
+    rgb = paint(seed, side=120, radius=24)
+    rgb[rgb.max(axis=2) == 0] = (235, 230, 215)
+    return rgb
+
+
+@pytest.mark.parametrize("picture", [paint(3), field(3)], ids=["cut out", "field"])
+def test_without_a_mask_a_cell_is_looked_for_in_the_varied_picture(picture):
+    plain, same = make_cell(picture, None, 0.2), Jitter().find(picture, 0.2)
+    for name in ("rgb", "mask", "nucleus"):
+        assert_array_equal(getattr(same, name), getattr(plain, name))
+    larger = Jitter(zoom=1.5).find(picture, 0.2)
+    assert larger.mask.sum() == pytest.approx(plain.mask.sum() * 1.5**2, rel=0.06)
+    assert larger.um_per_px == pytest.approx(0.2 / 1.5)
+    # What is segmented is the varied picture: its cell is what ``make_cell`` finds there, and not the old one zoomed.
+    varied = Jitter(stain=(0.6, 0.8, 1.2), blur=2.5).find(picture, None)
+    assert varied.mask.shape != plain.mask.shape or (varied.nucleus != plain.nucleus).any()
+    grown, shrunk = (Jitter(outline=share).find(picture, None).mask.sum() for share in (0.1, -0.1))
+    assert shrunk < plain.mask.sum() <= grown
+    assert (grown > plain.mask.sum()) == (picture[0, 0].any())  # on black there is nothing to take in
+    grey = Jittered(Jitter(zoom=1.5), Adjustment(background="grey")).find(picture, None)
+    assert (grey.rgb[~grey.mask] == 128).all()
+    with pytest.raises(CellError, match="fully black"):
+        STRONG.find(np.zeros_like(picture), None)
 
 
 def test_a_nucleus_that_nothing_would_be_left_of_stays():
