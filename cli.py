@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fusion.errors import FusionError, UsageError
+from fusion.memory import collect_rarely
 from fusion.places import place
 
 if TYPE_CHECKING:
@@ -711,6 +712,7 @@ def _notes(screen: Screen, notes: tuple[str, ...]) -> None:
 
 def main() -> None:
     """Entry point of the ``fusion`` command."""
+    collect_rarely()
     fusion(prog_name="fusion")
 
 

@@ -18,7 +18,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,13 +65,15 @@ PEERS = {
 }
 #: One thread, whatever a library would take.
 ONE_CORE = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")}
-#: A process between us and the command line tells how much memory its largest descendant took, and what processor time
-#: all took together.
+#: A process between us and the command line tells how much memory its largest descendant took, what processor time all
+#: took together, and how long that was, less its own start.
 WATCH = """
-import resource, subprocess, sys
+import resource, subprocess, sys, time
+started = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+seconds = time.perf_counter() - started
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_maxrss, used.ru_utime + used.ru_stime)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime, seconds)
 sys.exit(code)
 """
 PARTS = ("peers", "growth", "workers")
@@ -270,15 +271,13 @@ def _extract(work: Path, number: int, jobs: int) -> Run:
         environment = os.environ | ONE_CORE | {"FUSION_CACHE": store}
         # Where it is set, each start compiles every module anew, which says nothing of ours.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        started = time.perf_counter()
         watched = [sys.executable, "-c", WATCH, *command]
         done = subprocess.run(watched, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(f"fusion extract failed: {_last_line(done.stderr)}")
-    peak, processor = done.stdout.split()[-2:]
+    peak, processor, seconds = done.stdout.split()[-3:]
     megabytes = int(peak) * (1 if sys.platform == "darwin" else 1024) / 1e6
-    return Run(seconds, float(processor), megabytes, 4 * max(1, number // 4))
+    return Run(float(seconds), float(processor), megabytes, 4 * max(1, number // 4))
 
 
 if __name__ == "__main__":

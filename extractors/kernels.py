@@ -6,8 +6,9 @@ are not checked inside compiled code, so each function says what its caller must
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import NamedTuple, Self, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -15,6 +16,31 @@ from numba import njit
 from numpy.typing import NDArray
 
 Loop = TypeVar("Loop", bound=Callable)
+
+
+def _spare_scipy() -> None:
+    """Let numba set its array functions up without SciPy's linear algebra: importing it takes a seventh of a start.
+
+    numba looks there only for whether ``np.cov`` and the like have a faster inner product. ``np.dot`` and all else of
+    linear algebra ask again when they are compiled, and find it.
+    """
+    from numba.np import linalg
+
+    look = getattr(linalg, "ensure_blas", None)
+    if look is None or "scipy.linalg" in sys.modules:  # another numba, or it is there anyway
+        return
+
+    def refuse() -> None:
+        raise ImportError("not now")
+
+    linalg.ensure_blas = refuse
+    try:
+        import numba.np.arraymath  # noqa: F401  # numba would import it before the first loop
+    finally:
+        linalg.ensure_blas = look
+
+
+_spare_scipy()
 
 
 def compiled(loop: Loop) -> Loop:
@@ -29,6 +55,24 @@ def eroded(depth: NDArray[np.uint8], half: int) -> NDArray[np.uint8]:
     """uint8 (H, W): least depth in the square reaching ``half`` pixels around each pixel; 0 beyond the picture."""
     stamp = np.ones((2 * half + 1, 2 * half + 1), np.uint8)
     return np.asarray(cv2.erode(depth, stamp, borderType=cv2.BORDER_CONSTANT, borderValue=0), np.uint8)
+
+
+class Survey(NamedTuple):
+    """What several textures look at, of every region of a picture.
+
+    Attributes
+    ----------
+    histograms : float64 (regions, 256), how often each grey value occurs.
+    fits : uint8 (H, W), how many regions hold a pixel and its eight neighbours: 0 along the picture's edge.
+    """
+
+    histograms: NDArray[np.float64]
+    fits: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Self:
+        """Of uint8 (H, W) grey values, and depth 0 .. ``regions``; region r, from 1, is where depth is r or more."""
+        return cls(count_values(grey, depth, regions, 256), eroded(depth, 1))
 
 
 @compiled

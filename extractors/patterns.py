@@ -144,6 +144,10 @@ def circle_patterns(
                 row += 1
                 lower_left, lower_right = grey[row, column : column + size], grey[row, column + 1 : column + 1 + size]
                 a, b, c, d = weights[point, 0], weights[point, 1], weights[point, 2], weights[point, 3]
+                if b == 0 and c == 0 and d == 0:  # the point is a pixel: nothing to interpolate
+                    for x in range(size):
+                        code[x] = np.uint32(np.uint32(code[x] << np.uint32(1)) | np.uint32(upper_left[x] >= centre[x]))
+                    continue
                 for x in range(size):
                     upper = np.int32(np.int32(a * np.int32(upper_left[x])) + np.int32(b * np.int32(upper_right[x])))
                     lower = np.int32(np.int32(c * np.int32(lower_left[x])) + np.int32(d * np.int32(lower_right[x])))
@@ -188,7 +192,9 @@ def shares(counts: Values) -> Values:
 RANGES = ("middle", "most", "bright")
 
 
-def threshold_adjacency(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Values:
+def threshold_adjacency(
+    grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int, survey: kernels.Survey | None = None
+) -> Values:
     """Share of the pixels within a range of grey values, or out of it, that have so many of 8 neighbours within it.
 
     With mean and standard deviation of the pixels above Otsu's threshold, "middle" is within one deviation of the mean,
@@ -203,14 +209,15 @@ def threshold_adjacency(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regio
     grey : uint8 (H, W).
     depth : uint8 (H, W), 0 .. ``regions``; region r, counted from 1, is where depth is r or more.
     regions : how many.
+    survey : of these regions, where somebody has it; else it is made.
 
     Returns
     -------
     float64 (regions, 3, 2, 9) : of ``RANGES``, of the pixels within and out of it, of the number of neighbours in it;
         all NaN also for a region of one grey value.
     """
-    fits = kernels.eroded(depth, 1)
-    codes = np.array([range_codes(each) for each in kernels.count_values(grey, depth, regions, 256)])
+    histograms, fits = survey or kernels.Survey.of(grey, depth, regions)
+    codes = np.array([range_codes(each) for each in histograms])
     return shares(count_adjacent(grey, fits, codes))
 
 
@@ -235,19 +242,29 @@ def otsu_threshold(histogram: Values) -> int:
     return threshold
 
 
+@compiled
 def range_codes(histogram: Values) -> NDArray[np.int32]:
     """int32 (256,): 1 for a grey value in the first of ``RANGES``, 32 in the second, 1024 in the third, added.
 
     -1 for all where a region has one grey value, or none: there is no threshold then.
     """
+    codes = np.full(256, -1, np.int32)
     if np.count_nonzero(histogram) < 2:
-        return np.full(256, -1, np.int32)
-    value = np.arange(256)
-    above = np.where(value > otsu_threshold(histogram), histogram, 0)
-    mean = above @ value / above.sum()
-    deviation = np.sqrt(above @ np.square(value - mean) / above.sum())
-    most = value > mean - deviation
-    return ((most & (value < mean + deviation)) + 32 * most + 1024 * (value > mean)).astype(np.int32)
+        return codes
+    above = otsu_threshold(histogram) + 1
+    pixels, total, squares = 0.0, 0.0, 0.0
+    for value in range(above, 256):
+        pixels += histogram[value]
+        total += histogram[value] * value
+    mean = total / pixels
+    for value in range(above, 256):
+        squares += histogram[value] * (value - mean) ** 2
+    deviation = np.sqrt(squares / pixels)
+    for value in range(256):
+        is_most, is_bright = value > mean - deviation, value > mean
+        is_middle = is_most and value < mean + deviation
+        codes[value] = int(is_middle) + 32 * int(is_most) + 1024 * int(is_bright)
+    return codes
 
 
 @compiled

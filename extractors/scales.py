@@ -23,7 +23,9 @@ FARTHEST = 32
 # ---- Tamura's properties --------------------------------------------------------------------------------------------
 
 
-def tamura(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Values:
+def tamura(
+    grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int, survey: kernels.Survey | None = None
+) -> Values:
     """Coarseness, contrast and directionality of every region.
 
     Parameters
@@ -31,13 +33,13 @@ def tamura(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> V
     grey : uint8 (H, W).
     depth : uint8 (H, W), 0 .. ``regions``; region r, counted from 1, is where depth is r or more.
     regions : how many.
+    survey : of these regions, where somebody has it; else it is made.
 
     Returns
     -------
     float64 (regions, 3) : in the order of ``TAMURA``; NaN for an empty region.
     """
-    histograms = kernels.count_values(grey, depth, regions, 256)
-    fits = kernels.eroded(depth, 1)
+    histograms, fits = survey or kernels.Survey.of(grey, depth, regions)
     directions = count_directions(grey, fits, regions, _LIMITS)
     found = np.full((regions, 3), np.nan)
     for region in range(regions):
@@ -212,7 +214,8 @@ def band_energy(grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int)
         if not pixels:
             continue
         mean = np.float32(cv2.mean(grey, inside)[0])
-        narrow: NDArray[np.float32] = np.where(inside > 0, grey - mean, np.float32(0))
+        less_mean = cv2.LUT(grey, np.arange(256, dtype=np.float32) - mean)
+        narrow = np.asarray(cv2.copyTo(less_mean, inside), np.float32)  # 0 outside
         width = 0
         for band, wanted in enumerate(BANDS):
             # Blurring by a and then by b is blurring by the root of a**2 + b**2.

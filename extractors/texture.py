@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors import chromatin, cooccurrence, patterns, runs_and_zones, scales
+from extractors import chromatin, cooccurrence, kernels, patterns, runs_and_zones, scales
 from extractors.descriptions import described
 from extractors.tag_list import tags_of
 from fusion.cells import Cell
@@ -116,10 +116,11 @@ class Texture:
         parts = [self._of_levels(grey, depth)]
         if "lbp" in self.methods:
             parts += [patterns.pattern_histogram(grey, depth, 2, *circle) for circle in self.circles]
+        survey = kernels.Survey.of(grey, depth, 2) if {"tas", "tamura"} & set(self.methods) else None
         if "tas" in self.methods:
-            parts.append(patterns.threshold_adjacency(grey, depth, 2))
+            parts.append(patterns.threshold_adjacency(grey, depth, 2, survey))
         if "tamura" in self.methods:
-            parts.append(scales.tamura(grey, depth, 2))
+            parts.append(scales.tamura(grey, depth, 2, survey))
         if "band_energy" in self.methods:
             parts.append(scales.band_energy(grey, depth, 2))
         row = np.concatenate([part.reshape(2, -1) for part in parts], axis=1).ravel()

@@ -40,18 +40,22 @@ class Columns(Sequence[Row], Generic[Row]):
     ----------
     kind : the dataclass.
     rows : the first records; consumed one by one, so that they need never be all there.
-    paths, texts : fields that differ from row to row, Path or None, and str or None. All others are kept as numbers of
-        their distinct values, which must be hashable.
+    paths, texts, numbers : fields that differ from row to row, Path or None, str or None, and int of 64 bits. All
+        others are kept as numbers of their distinct values, which must be hashable.
     """
 
     def __init__(
-        self, kind: type[Row], rows: Iterable[Row] = (), paths: Sequence[str] = (), texts: Sequence[str] = ()
+        self,
+        kind: type[Row],
+        rows: Iterable[Row] = (),
+        paths: Sequence[str] = (),
+        texts: Sequence[str] = (),
+        numbers: Sequence[str] = (),
     ) -> None:
         self._kind = kind
         names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a dataclass, as said
-        self._columns: dict[str, _Column] = {
-            name: _Paths() if name in paths else _Texts() if name in texts else _Coded() for name in names
-        }
+        kinds = dict.fromkeys(paths, _Paths) | dict.fromkeys(texts, _Texts) | dict.fromkeys(numbers, _Numbers)
+        self._columns: dict[str, _Column] = {name: kinds.get(name, _Coded)() for name in names}
         self._count = 0
         self.extend(rows)
 
@@ -95,6 +99,22 @@ class Columns(Sequence[Row], Generic[Row]):
         if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+
+class _Numbers:
+    """Whole numbers as they are."""
+
+    def __init__(self) -> None:
+        self._values = array("q")
+
+    def extend(self, values: list[Any]) -> None:
+        self._values.extend(values)
+
+    def get(self, at: int) -> Any:
+        return self._values[at]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
 
 
 class _Texts:

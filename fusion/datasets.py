@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Sample:
     names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
     too: it says which measurements can be reused. ``source`` is the laboratory, scanner or batch of slides, as the data
     set names it; it is never guessed. ``adjustment`` is what the cell is changed by before it is measured.
+    ``changed_ns`` is when the picture's file was last changed, 0 where that says nothing of its content; see
+    ``index.Content``.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Sample:
     um_per_px: float | None = None
     source: str | None = None
     adjustment: Change | None = None
+    changed_ns: int = field(default=0, compare=False)
 
     @property
     def measured_key(self) -> str:
@@ -286,7 +289,7 @@ def _readable(
 
 def as_columns(samples: Iterable[Sample]) -> Columns[Sample]:
     """The samples as columns, made one after the other: a million of them need never be there at once."""
-    return Columns(Sample, samples, ("path", "mask_path"), ("key", "image_key"))
+    return Columns(Sample, samples, ("path", "mask_path"), ("key", "image_key"), ("changed_ns",))
 
 
 def _index_of(path: Path, store: Path | None) -> FileIndex:
@@ -351,4 +354,5 @@ def _sample(entry: Listed, picture: Content, mask: Content | None) -> Sample | F
         mask_path=entry.mask_path,
         um_per_px=entry.um_per_px,
         source=entry.source,
+        changed_ns=picture.changed_ns if mask is None else 0,
     )

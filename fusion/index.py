@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import RawIOBase
 from itertools import islice
 from pathlib import Path
@@ -48,12 +48,15 @@ _PORTION, _REMEMBER_SECONDS = 1024, 60.0
 class Content:
     """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used.
 
-    ``is_passing``: the fault is of reading, and not of what was read: the next run tries again.
+    ``is_passing``: the fault is of reading, and not of what was read: the next run tries again. ``changed_ns``: when
+    the file was last changed, in ns since 1970; while that stays, so does what it holds. 0 where that cannot be told:
+    it was changed too shortly before it was read, or lies elsewhere.
     """
 
     sha256: str
     fault: str = ""
     is_passing: bool = False
+    changed_ns: int = field(default=0, compare=False)
 
 
 class FileIndex:
@@ -79,17 +82,21 @@ class FileIndex:
         at, known, sizes = self._find(names, stamps), self._known, stamps[:, 0]
         stale = int((at < 0).sum())
         self.files_read += stale
-        contents = Columns(Content, texts=["sha256"])
+        contents = Columns(Content, texts=["sha256"], numbers=["changed_ns"])
         news: list[pa.Table] = []
         done, started = 0, time.monotonic()
         try:
             with ThreadPoolExecutor(THREADS if _is_any_elsewhere(names) else _THREADS) as pool:
                 for start in range(0, len(names), _PORTION):
                     part = names[start : start + _PORTION].to_pylist()
-                    found = _remembered(known, at[start : start + _PORTION])
+                    settled = _settled(part, stamps[start : start + _PORTION])
+                    found = _remembered(known, at[start : start + _PORTION], settled)
                     unknown = [i for i, content in enumerate(found) if content is None]
                     read = pool.map(
-                        lambda i, part=part, first=start: _inspect(part[i], sizes[first + i], check), unknown
+                        lambda i, part=part, first=start, settled=settled: _inspect(
+                            part[i], sizes[first + i], check, settled[i]
+                        ),
+                        unknown,
                     )
                     try:
                         for i, content in zip(unknown, read, strict=True):
@@ -128,14 +135,21 @@ class FileIndex:
                 _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
 
 
-def _remembered(known: pa.Table, at: NDArray[np.intp]) -> list[Content | None]:
+def _remembered(known: pa.Table, at: NDArray[np.intp], settled: Sequence[int]) -> list[Content | None]:
     """What these rows of the index say; None for those of -1."""
     found: list[Content | None] = [None] * len(at)
-    here = np.flatnonzero(at >= 0)
+    here = np.flatnonzero(at >= 0).tolist()
     rows = known.select(["sha256", "fault"]).take(arrow.numbers(at[here]))
-    for i, content in zip(here.tolist(), map(Content, *(column.to_pylist() for column in rows.columns)), strict=True):
-        found[i] = content
+    for i, digest, fault in zip(here, *(column.to_pylist() for column in rows.columns), strict=True):
+        found[i] = Content(digest, fault, changed_ns=settled[i])
     return found
+
+
+def _settled(names: Sequence[bytes], stamps: NDArray[np.int64]) -> list[int]:
+    """``Content.changed_ns`` of files that are read from now on."""
+    is_settled = (stamps[:, 0] >= 0) & (time.time_ns() - stamps[:, 1] > _SETTLED_NS)
+    times = np.where(is_settled, stamps[:, 1], 0).tolist()
+    return [0 if b"://" in name else changed for name, changed in zip(names, times, strict=True)]
 
 
 def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
@@ -180,7 +194,7 @@ def _is_any_elsewhere(names: pa.ChunkedArray) -> bool:
     return bool(pc.any(pc.match_substring(names, b"://")).as_py())
 
 
-def _inspect(name: bytes, size: int, check: Callable[[bytes], object]) -> Content:
+def _inspect(name: bytes, size: int, check: Callable[[bytes], object], changed_ns: int) -> Content:
     try:
         if size > MAX_BYTES:
             raise too_large(size)
@@ -191,7 +205,7 @@ def _inspect(name: bytes, size: int, check: Callable[[bytes], object]) -> Conten
         return Content("", reason, is_passing=isinstance(error.__cause__, OSError))
     except MemoryError:
         return Content("", "needs more memory than there is", is_passing=True)
-    return Content(sha256(content))
+    return Content(sha256(content), changed_ns=changed_ns)
 
 
 def _schema() -> pa.Schema:

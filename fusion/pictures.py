@@ -58,6 +58,14 @@ def read_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error}") from error
 
 
+def changed_ns(path: Path) -> int:
+    """When the file was last changed, in ns since 1970; 0 where that cannot be told."""
+    try:
+        return 0 if isinstance(path, Remote) else path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def too_large(size: int) -> ImageError:
     """For a file of more than ``MAX_BYTES``."""
     return ImageError("too large for a picture of a cell", found=f"{size >> 20} MB")

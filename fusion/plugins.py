@@ -8,8 +8,10 @@ Extractors are frozen dataclasses, so that their fields are their parameters: ch
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -137,16 +139,25 @@ EXTRACTORS, CLASSIFIERS = "fusion.extractors", "fusion.classifiers"
 
 def names(group: str) -> list[str]:
     """Names registered under an entry-point group, each once: the built-in ones first."""
-    found = {point.name: None for point in sorted(entry_points(group=group), key=_built_in_first)}
-    return list(found)
+    return list(dict.fromkeys(point.name for point in points(group)))
 
 
 def registered(group: str) -> list[tuple[str, str, str]]:
     """(name, class, distribution and version) of everything registered under ``group``, for ``fusion plugins``."""
     return [
         (point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "unknown")
-        for point in sorted(entry_points(group=group), key=_built_in_first)
+        for point in points(group)
     ]
+
+
+def points(group: str) -> tuple[EntryPoint, ...]:
+    """Everything registered under ``group``, the built-in first; looked for once, until ``sys.path`` changes."""
+    return _points(group, tuple(sys.path))
+
+
+@functools.cache
+def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group=group), key=_built_in_first))
 
 
 def build_extractor(name: str, params: Mapping[str, Any] | None = None) -> Extractor:
@@ -252,17 +263,17 @@ def _parameters(kind: Any) -> set[str]:
 
 
 def _load(group: str, name: str) -> Any:
-    points = [point for point in entry_points(group=group) if point.name == name]
-    if not points:
+    found = [point for point in points(group) if point.name == name]
+    if not found:
         word = "extractor" if group == EXTRACTORS else "classifier"
         raise UsageError(f"unknown {word} '{name}'", expected=", ".join(names(group)))
-    if len({point.value for point in points}) > 1:
-        raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in points))
+    if len({point.value for point in found}) > 1:
+        raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in found))
     try:
-        return points[0].load()
+        return found[0].load()
     except Exception as error:  # a stranger's module can fail in any way; its name must be in the message
         raise PluginError(
-            f"plug-in '{name}' does not import", found=f"{type(error).__name__}: {error}", do=f"See {points[0].value}."
+            f"plug-in '{name}' does not import", found=f"{type(error).__name__}: {error}", do=f"See {found[0].value}."
         ) from error
 
 

@@ -15,6 +15,12 @@ from fusion.thresholds import Values, median_level, two_classes
 # Separability of two classes that are none: a flat distribution scores 0.75, a single normal one 0.64.
 FLAT = 0.75
 
+# A channel parts two tones clearly better than another if it explains so much more of the variance.
+CLEARLY = 0.03
+
+# Tones that lie no farther apart are one.
+GREY_LEVEL = 1 / 255
+
 # Levels of a cell's tones: half a level is then less than the sensor can tell apart.
 LEVELS = 512
 
@@ -40,23 +46,36 @@ def purple_part(rgb: Picture, mask: Mask, white: Values | None) -> Mask:
     """
     radius = radius_of(np.count_nonzero(mask))
     cell = _Inside(mask, max(1, round(radius / WORKING_RADIUS)), radius)
-    channels = [greenness(rgb, np.full(3, 255, np.float32) if white is None else white)]
-    if white is None:  # without a slide the balance of green and blue is unknown, and green alone may do better
-        channels.append(cv2.extractChannel(rgb, 1) * np.float32(1 / 255))
-    smoothed = [cell.smoothed(channel) for channel in channels]
-    cores = [cell.core(rim) for rim in (RIMS if white is None else RIMS[:1])]
-    tones = two_tones([(values, core) for values in smoothed for core in cores])
-    contrast = tones.light - tones.dark
-    if contrast < 1 / 255:  # less than a grey level
-        return mask
-    # On a slide the tones are compared with it: chromatin alone spans up to 0.14 of the way from its dark tone to the
-    # slide, a cytoplasm is at least 0.23 away, eosin granules included. On black only their spread can be judged.
-    if tones.separability < FLAT if white is None else contrast < 0.16 * (0.5 - tones.dark):
+    tones = _on_black(rgb, cell) if white is None else _on_slide(rgb, white, cell)
+    if tones is None:
         return mask
     # Half-way between the tones is where a blurred edge lies; Otsu's split leans to the class of wider spread.
     dark = mask & (cell.without_threads(tones) <= (tones.dark + tones.light) / 2)
     # The smallest lobes of a segmented nucleus are about a tenth of it; crumbs are less.
     return mask & regions(dark, 0.05)
+
+
+def _on_black(rgb: Picture, cell: _Inside) -> _Tones | None:
+    """The two tones of a cell on black; None where it shows one only."""
+    # Without a slide the balance of green and blue is unknown, and green alone may do better.
+    channels = [greenness(rgb, np.full(3, 255, np.float32)), cv2.extractChannel(rgb, 1) * np.float32(1 / 255)]
+    smoothed, cores = [cell.smoothed(channel) for channel in channels], [cell.core(rim) for rim in RIMS]
+    tones = two_tones([(values, core) for values in smoothed for core in cores])
+    return tones if tones.contrast >= GREY_LEVEL and tones.separability >= FLAT else None
+
+
+def _on_slide(rgb: Picture, white: Values, cell: _Inside) -> _Tones | None:
+    """The two tones of a cell on a slide of this colour; None where it shows one only."""
+    core = cell.core(RIMS[0])
+    plain, with_red = (
+        two_tones([(cell.smoothed(channel), core)]) for channel in (greenness(rgb, white), red_greenness(rgb, white))
+    )
+    # The tones are compared with the slide: chromatin alone spans up to 0.14 of the way from its dark tone to the
+    # slide, a cytoplasm is at least 0.23 away, eosin granules included.
+    seen = [tones for tones in (plain, with_red) if tones.contrast >= max(GREY_LEVEL, 0.16 * (0.5 - tones.dark))]
+    if len(seen) < 2:
+        return seen[0] if seen else None
+    return with_red if with_red.separability > plain.separability + CLEARLY else plain
 
 
 def greenness(rgb: Picture, white: Values) -> Values:
@@ -71,6 +90,18 @@ def greenness(rgb: Picture, white: Values) -> Values:
     return np.asarray(green - blue, np.float32)
 
 
+def red_greenness(rgb: Picture, white: Values) -> Values:
+    """float32 (H, W): as ``greenness``, with the geometric mean of red and green, their mean density, in green's place.
+
+    Eosin lets red pass, which chromatin takes. Where a stain, or the camera, leaves granules nearly as dark in green as
+    the nucleus, and blue does not make up for it, red tells them apart; a basophilic cytoplasm takes red too.
+    """
+    roots = np.sqrt(np.minimum(np.arange(256, dtype=np.float32) / white[:, None], 1))
+    red, green = (cv2.LUT(cv2.extractChannel(rgb, channel), roots[channel]) for channel in (0, 1))
+    blue = cv2.LUT(cv2.extractChannel(rgb, 2), 0.5 * roots[2] ** 2)
+    return np.asarray(red * green - blue, np.float32)
+
+
 class _Tones(NamedTuple):
     """A smoothed channel, the medians of its two classes in the core of the cell, and how well they part."""
 
@@ -78,6 +109,10 @@ class _Tones(NamedTuple):
     dark: float
     light: float
     separability: float
+
+    @property
+    def contrast(self) -> float:
+        return self.light - self.dark
 
 
 def two_tones(choices: Sequence[tuple[Values, Picture]]) -> _Tones:

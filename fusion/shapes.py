@@ -46,8 +46,12 @@ def regions(mask: Mask, share: float = 1.0) -> Mask:
 
     Regions are connected over edges and corners. A share of 1 leaves the largest alone.
     """
-    outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     kept = np.zeros(mask.shape, np.uint8)
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    window = np.ascontiguousarray(mask[y : y + height, x : x + width]).view(np.uint8)
+    outlines, _ = (
+        cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(x, y)) if width else ([], None)
+    )
     if outlines:
         # Pick's theorem: the pixels within a curve through pixel centres, those on it included.
         areas = np.array([cv2.contourArea(outline) + len(outline) / 2 + 1 for outline in outlines])

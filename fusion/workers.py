@@ -12,6 +12,8 @@ from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
+from fusion.memory import collect_rarely
+
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
@@ -156,6 +158,7 @@ def _begin(parent: int) -> None:
     """Set a new worker up: one thread, deaf to the terminal's Ctrl-C, and gone when its parent is."""
     import cv2
 
+    collect_rarely()
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when its workers stop
     if os.name != "nt":

@@ -41,7 +41,7 @@ def test_a_number_that_is_none_stays_one():
     assert arrow.numbers(np.array([np.nan])).null_count == 0
 
 
-def test_an_extraction_does_without_pandas(tmp_path):
+def test_an_extraction_does_without_pandas_and_scipy(tmp_path):
     """It takes half a second to import, which is what a small run takes altogether."""
     work = f"""
 import sys
@@ -55,6 +55,7 @@ for _ in range(2):  # measured, then found
     found = fusion.extract(fusion.load(root / "cells"), [fusion.extractor("morphology")], store, jobs=1)
 assert found.reused == {{"morphology": 4}}, found.reused
 assert "pandas" not in sys.modules
+assert "scipy.linalg" not in sys.modules  # a quarter of a second
 """
     ran = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

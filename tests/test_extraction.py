@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from fusion.cells import CellError
 from fusion.datasets import load_dataset, write_faults
 from fusion.errors import UsageError
 from fusion.extraction import extract
+from fusion.files import sha256
 from fusion.journal import Journal
 from fusion.store import FeatureStore, open_shard
 from tests.conftest import paint, write_image
@@ -191,13 +193,28 @@ def test_an_extractor_that_breaks_the_protocol_is_caught(answers, reason, class_
     assert reason in found.faults[0].reason
 
 
-def test_a_file_that_changes_under_our_hands_is_not_stored_under_the_old_key(class_folders, store):
+@pytest.mark.parametrize("age", [0.5, 3600])
+def test_a_file_that_changes_under_our_hands_is_not_stored_under_the_old_key(age, class_folders, store):
+    for picture in class_folders.rglob("*.png"):  # some file systems tell times by two seconds
+        os.utime(picture, (time.time() - age, time.time() - age))
     dataset = load_dataset(class_folders)
+    assert all((age > 2) == (sample.changed_ns > 0) for sample in dataset.samples)
     write_image(dataset.samples[0].path, paint(123))
     found = extract(dataset, [Brightness()], store, jobs=1)
     assert len(found.table) == 5
     assert "changed" in found.faults[0].reason
     assert len(run(class_folders, store, Brightness()).table) == 6
+
+
+def test_a_file_that_stays_as_it_was_is_hashed_once(class_folders, store, monkeypatch):
+    first, *others = class_folders.rglob("*.png")
+    for picture in others:
+        os.utime(picture, (10**9, 10**9))
+    dataset = load_dataset(class_folders)
+    hashed = []
+    monkeypatch.setattr("fusion.measuring.sha256", lambda content: hashed.append(content) or sha256(content))
+    assert len(extract(dataset, [Brightness()], store, jobs=1).table) == 6
+    assert hashed == [first.read_bytes()]
 
 
 def test_what_was_measured_before_an_interrupt_is_kept(tmp_path, store):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import EntryPoint
 
 import cv2
 import numpy as np
@@ -40,21 +39,10 @@ SETTINGS = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def neural_is_registered():
-    """As setup.cfg registers it, also where this checkout has not been installed again since; and one thread."""
+def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    installed = plugins.entry_points
-    point = EntryPoint("neural", "classifiers.neural.estimator:NeuralClassifier", plugins.CLASSIFIERS)
-
-    def entry_points(group):
-        found = list(installed(group=group))
-        is_there = any(other.name == "neural" for other in found)
-        return found if is_there or group != plugins.CLASSIFIERS else [*found, point]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugins, "entry_points", entry_points)
-        yield
+    yield
     torch.set_num_threads(threads)
 
 

@@ -312,6 +312,16 @@ def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
     assert kernels.compiled(lambda x: x + 1)(1) == 2
 
 
+def test_compiled_code_finds_linear_algebra_all_the_same():
+    code = (
+        "import extractors.kernels, numba, numpy as np\n"
+        "a = np.arange(4.0).reshape(2, 2)\n"
+        "np.testing.assert_array_equal(numba.njit(lambda a: np.dot(a, a))(a), a @ a)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
 def test_worker_processes_import_nothing_heavy():
     code = (
         "import sys, extractors.colour, extractors.morphology, extractors.texture\n"
