@@ -39,6 +39,11 @@ ROBUST = Path(__file__).parents[1] / "configs" / "robust.yaml"
 
 Picture = NDArray[np.uint8]
 
+#: Copies that differ by about twice what they do by default; the only other strengths that were tried.
+WIDE = {
+    "copies": 4, "stain": 0.4, "brightness": 0.2, "scale": 0.4, "blur": 2.0, "noise": 6.0, "jpeg": 50, "outline": 0.1,
+}  # fmt: skip
+
 
 # ---- the recipes ----------------------------------------------------------------------------------------------------
 
@@ -69,8 +74,14 @@ def recipes() -> dict[str, dict[str, Any]]:
     weighed = {"harmonise": {"method": "quantile", "mix": True}}
     found["robust, quantile instead, + mix of classes"] = _together([robust, weighed])
     found["robust + mix of classes"] = _together([robust, {"harmonise": {"mix": True}}])
-    inductive = _together([robust, {"harmonise": {"transductive": False}}])
-    return found | {"robust, inductive harmonisation": inductive}
+    found["robust, inductive harmonisation"] = _together([robust, {"harmonise": {"transductive": False}}])
+    copies, wide = {"jitter": {"copies": 4}}, {"jitter": WIDE}
+    for name, steps in (("plain", {}), ("robust", robust), ("scale, no harmonisation", scale)):
+        found[f"{name} + copies"] = {**steps, **copies}
+        found[f"{name} + wide copies"] = {**steps, **wide}
+    for name, steps in (("plain", {}), ("robust", robust)):
+        found[f"{name} + copies + stability"] = {**steps, **copies, "stability": 0.7}
+    return found
 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
@@ -322,6 +333,9 @@ def main() -> None:
     parser.add_argument("--without-masks", action="store_true")
     parser.add_argument("--rare", default=":1", help="CLASS:SHARE of its cells that are judged; perturbed only")
     parser.add_argument("--classifier", default="svm")
+    parser.add_argument("--features", default="", help="blocks with , between them; default all handcrafted ones")
+    parser.add_argument("--weights", help="for cnn: a .safetensors file, 'pretrained', or 'random'")
+    parser.add_argument("--backbone", help="for cnn: any timm model")
     parser.add_argument("--recipes", default="", help="names with ; between them; default all")
     parser.add_argument("--work", type=Path, help="keep pictures and features here")
     parser.add_argument("--jobs", type=int, default=0)
@@ -335,7 +349,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        common = {"store": work / "store", "jobs": asked.jobs, "classifier": asked.classifier}
+        network = {"weights": asked.weights, "backbone": asked.backbone}
+        given = {name: value for name, value in network.items() if value is not None}
+        common = {
+            "store": work / "store", "jobs": asked.jobs, "classifier": asked.classifier, "features": asked.features,
+            "extractors": {"cnn": given} if given else {},
+        }  # fmt: skip
         if asked.what == "synthetic":
             synthetic([int(seed) for seed in asked.seeds.split(",")], work, wanted, **common)
         else:

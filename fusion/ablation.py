@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from fusion import plugins, report
 from fusion.calibration import Finish
 from fusion.checkpoint import Checkpoint, forget_unfinished
-from fusion.config import AblateConfig, write_config
+from fusion.config import AblateConfig, JitterSettings, write_config
+from fusion.copies import check_sources, copied, copied_by_part, refuse
+from fusion.copies import told as told_of_copies
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.differences import against_best, optimism, worth_of_blocks
@@ -24,6 +26,7 @@ from fusion.feature_sets import feature_sets, sampled_orders
 from fusion.fitting import Fit, Workload, run_fits, selections, without_room
 from fusion.importance import importance
 from fusion.inputs import CellInputs
+from fusion.model import takes_pictures
 from fusion.normalising import Described, describe, seen_by_split, told
 from fusion.parts import regrouped
 from fusion.pictured import Gathered, gather
@@ -33,7 +36,7 @@ from fusion.redundancy import redundancy
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
 from fusion.selection import told as told_of_selection
 from fusion.store import FeatureStore
-from fusion.table import FeatureTable
+from fusion.table import Copies, FeatureTable
 from fusion.tracking import open_tracker
 from fusion.training import (
     adapted_stamps,
@@ -60,7 +63,8 @@ _CHOSEN = "Each training part chose its own threshold (--threshold): they are in
 class _Measured:
     """Cells with their features and the plan to judge them by; ``tested`` is an external test set.
 
-    ``normalised`` has for every split the table's rows as its training part normalises them, or is empty.
+    ``normalised`` has for every split the table's rows as its training part normalises them, ``varied`` the copies that
+    are learnt from; or they are empty.
     """
 
     dataset: Dataset
@@ -72,6 +76,7 @@ class _Measured:
     sight: Sight | None = None
     tested: Dataset | None = None
     normalised: tuple[NDArray[np.float32], ...] = ()
+    varied: tuple[Copies | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +104,20 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     if config.trials:
         check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
+    refuse(config.jitter, crossfit=config.cnn_crossfit, leak=config.show_leak)
     dataset = load_labelled(config, progress)
+    check_sources(dataset.each("source"), config.jitter)
     extractors = build_extractors(config)
     for name in config.compare:
-        plugins.build_classifier(name, config.params(name))
+        built = plugins.build_classifier(name, config.params(name))
+        refuse(config.jitter, looks=takes_pictures(built))
     crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
     measured = _measure(config, dataset, extractors, crossfit, progress)
-    result = compare(measured.table, measured.plan, dataset, config, progress, measured.sight, measured.normalised)
+    result = compare(
+        measured.table, measured.plan, dataset, config, progress, measured.sight, measured.normalised, measured.varied
+    )
     result = replace(
         result,
         stamps=(*measured.stamps, *result.stamps),
@@ -134,6 +144,7 @@ def compare(
     progress: Progress | None = None,
     sight: Sight | None = None,
     normalised: Sequence[NDArray[np.float32]] = (),
+    varied: Sequence[Copies | None] = (),
 ) -> Result:
     """Fit and judge everything; writes nothing but what a run that is killed can go on from."""
     config, approximate = _by_landmarks(config, plan)
@@ -146,7 +157,8 @@ def compare(
         # Where features are normalised split by split too, all columns are the split's own, and else the network's.
         embedded = tuple(np.hstack(both) for both in zip(normalised, rows, strict=True)) if normalised else rows
         table = with_block(table, np.zeros_like(rows[0]))
-    load = Workload(table, splits, config, _checkpoint(table, plan, config, embedded), embedded)
+    checkpoint = _checkpoint(table, plan, config, embedded, varied)
+    load = Workload(table, splits, config, checkpoint, embedded, tuple(varied))
     sets = feature_sets(list(table.blocks), config.subsets, config.seed)
     entries = [(blocks, name) for blocks in sets for name in config.compare]
     fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(load.splits))]
@@ -248,24 +260,37 @@ def _measure(
     def seen_as(which: Dataset) -> Described:
         return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
 
+    def measure(which: Dataset) -> FeatureTable:
+        return gathered(which).table
+
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
-    steps = config.normalise
+    steps, jitter = config.normalise, config.jitter
     if config.test is not None:
         other = load_dataset(config.test, part=config.test_part, store=config.store).select(config.classes).labelled()
         external_plan(dataset_view(dataset), dataset_view(other))
         stamps = [*stamps, *(s for s in check_unseen(learners, other, allow=config.allow_leakage) if s not in stamps)]
         if steps.is_nothing:
             one, two = gathered(dataset), gathered(other)
+            own = copied(dataset, one.table, jitter, config.seed, measure)
         else:
+            own = None
             first, second = seen_as(dataset), seen_as(other)
             normaliser = first.fit(steps)
             one, two = gathered(first.adjusted(normaliser)), gathered(second.adjusted(normaliser))
             stamps += [*told(normaliser, second.looks), *first.notes, *second.notes]
+            everyone = [np.arange(len(one.table))]
+            if jitter.copies:
+                (own,) = copied_by_part(
+                    dataset, one.table, everyone, [normaliser], jitter, config.seed, seen_as, measure
+                )
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
+        ((_, split),) = plan.splits
+        varied: tuple[Copies | None, ...] = () if own is None else (_above(own, len(table)),)
         return _Measured(
-            dataset, table, plan, other.notes, (*one.faults, *two.faults), tuple(stamps), sight(seen), other
+            dataset, table, plan, (*other.notes, *_told_of(varied, [split.train], jitter)),
+            (*one.faults, *two.faults), tuple(stamps), sight(seen), other, varied=varied,
         )  # fmt: skip
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
@@ -286,9 +311,28 @@ def _measure(
         stamps += said
     else:
         inputs = ()
+    parts = [split.train for _, split in plan.splits]
+    varied = ()
+    if jitter.copies and described is None:
+        varied = (copied(dataset, table, jitter, config.seed, measure),) * len(parts)
+    elif jitter.copies and described is not None:
+        by = [described.fit(steps, [table.names[row] for row in rows]) for rows in parts]
+        varied = copied_by_part(dataset, table, parts, by, jitter, config.seed, seen_as, measure)
     return _Measured(
-        dataset, table, plan, tuple(notes), found.faults, tuple(stamps), sight(inputs or found.inputs), None, normalised
+        dataset, table, plan, (*notes, *_told_of(varied, parts, jitter)), found.faults, tuple(stamps),
+        sight(inputs or found.inputs), None, normalised, varied,
     )  # fmt: skip
+
+
+def _told_of(varied: Sequence[Copies | None], parts: Sequence[NDArray[np.intp]], jitter: JitterSettings) -> list[str]:
+    return told_of_copies(jitter, list(zip(varied, parts, strict=True))) if varied else []
+
+
+def _above(copies: Copies, n: int) -> Copies:
+    """Copies of the first of n rows; the others, which are judged, have none."""
+    more = n - copies.X.shape[1]
+    X = np.pad(copies.X, ((0, 0), (0, more), (0, 0)), constant_values=np.nan)
+    return replace(copies, X=X, there=np.pad(copies.there, ((0, 0), (0, more))))
 
 
 def _plan(table: FeatureTable, config: AblateConfig) -> Plan:
@@ -319,7 +363,7 @@ def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progre
 def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[str]]:
     """The configuration with landmarks for classifiers that take them, where training parts are too large for exact
     machines, and a stamp for each of these; parameters that are given stay."""
-    largest = max(len(split.train) for _, split in plan.splits)
+    largest = max(len(split.train) for _, split in plan.splits) * (1 + config.jitter.copies)
     changed = {
         name: {"landmarks": _LANDMARKS, **config.classifiers.get(name, {})}
         for name in config.compare
@@ -327,7 +371,7 @@ def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[
     }
     stamps = [
         f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "
-        f"{config.exact_up_to} cells"
+        f"{config.exact_up_to} cells{', with their copies' if config.jitter.copies else ''}"
         for name, params in changed.items()
         if params["landmarks"]
     ]
@@ -335,7 +379,11 @@ def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[
 
 
 def _checkpoint(
-    table: FeatureTable, plan: Plan, config: AblateConfig, embedded: Sequence[NDArray[np.float32]]
+    table: FeatureTable,
+    plan: Plan,
+    config: AblateConfig,
+    embedded: Sequence[NDArray[np.float32]],
+    varied: Sequence[Copies | None],
 ) -> Checkpoint:
     """Where finished fits are kept: a name that changes with everything that could change a probability."""
     values = {
@@ -347,11 +395,15 @@ def _checkpoint(
         "finish": [config.calibrate, config.threshold, config.positive],
         **({} if config.harmonise.method == "none" else {"harmonise": [config.harmonise.model_dump(), table.sources]}),
         **({} if config.stability is None else {"stability": [config.stability, table.sources]}),
+        **({"jitter": [config.jitter.model_dump(), table.sources]} if config.jitter.copies else {}),
         "seed": config.seed,
         "versions": versions(),
     }
     parts = [part for _, split in plan.splits for part in (split.train, split.test)]
-    return Checkpoint.of(config.output, values, [table.X, table.groups, *parts, *embedded])
+    # Splits may have the same copies, which are asked once.
+    each = {id(copies): copies for copies in varied if copies is not None}.values()
+    copies = [array for one in each for array in (one.X, one.there)]
+    return Checkpoint.of(config.output, values, [table.X, table.groups, *parts, *embedded, *copies])
 
 
 def _half_the_memory() -> float:

@@ -182,6 +182,32 @@ class HarmoniseSettings(_Settings):
         return self
 
 
+class JitterSettings(_Settings):
+    """Varied copies of training cells that models learn from too; see ``fusion.jitter``. By default none."""
+
+    copies: int = Field(0, ge=0, le=20, description="of every training cell, to learn from beside it; 0 is none")
+    of: Literal["source", "cell"] = Field(
+        "source",
+        description="one draw for all cells of a source and copy, as if of another laboratory; or each its own",
+    )
+    stain: float = Field(
+        0.2, ge=0, le=1, description="standard deviation of optical density, of all channels and again of each"
+    )
+    brightness: float = Field(0.1, ge=0, lt=1, description="largest change of the light either way, as a share")
+    scale: float = Field(0.2, ge=0, le=0.9, description="largest change of size either way, as a share")
+    blur: float = Field(1.0, ge=0, le=20, description="largest sigma of a Gaussian, pixels")
+    noise: float = Field(3.0, ge=0, le=100, description="largest standard deviation of noise, grey levels")
+    jpeg: int = Field(70, ge=0, le=100, description="lowest quality of a JPEG that copies go through; 0 or 100 is none")
+    outline: float = Field(0.05, ge=0, le=0.5, description="largest change of outlines, as a share of the radius")
+
+    @model_validator(mode="after")
+    def _varies(self) -> JitterSettings:
+        how_far = (self.stain, self.brightness, self.scale, self.blur, self.noise, self.jpeg % 100, self.outline)
+        if self.copies and not any(how_far):
+            raise ValueError("something that copies differ by: all of stain, brightness, scale .. are 0")
+        return self
+
+
 class FitSettings(SightSettings):
     """How layer and classifiers are fitted and judged."""
 
@@ -192,6 +218,7 @@ class FitSettings(SightSettings):
     stability: float | None = Field(
         None, gt=0, le=1, description="leave out features that tell training sources apart: least share that does not"
     )
+    jitter: JitterSettings = Field(JitterSettings(), description="varied copies of training cells, to learn from too")
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")

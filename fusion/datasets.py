@@ -19,7 +19,7 @@ from fusion.errors import UsageError
 from fusion.files import printable, sha256, write_atomically
 from fusion.index import Content, FileIndex
 from fusion.memory import give_back
-from fusion.normalisation import Adjustment
+from fusion.normalisation import Change
 from fusion.pictures import decode_mask
 from fusion.places import place
 from fusion.readers import DatasetError, Listed
@@ -52,7 +52,7 @@ class Sample:
     mask_path: Path | None = None
     um_per_px: float | None = None
     source: str | None = None
-    adjustment: Adjustment | None = None
+    adjustment: Change | None = None
     changed_ns: int = field(default=0, compare=False)
 
     @property
@@ -66,7 +66,7 @@ class Sample:
         return identities([self.subject], [self.source])[0]
 
 
-def measured_key(key: str, adjustment: Adjustment | None) -> str:
+def measured_key(key: str, adjustment: Change | None) -> str:
     """Which measurements of a cell can be reused: by its ``key``, and what it is changed by before it is measured."""
     return key if adjustment is None else sha256(f"{key}+{adjustment.fingerprint}".encode())
 

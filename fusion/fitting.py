@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from fusion import gram
 from fusion.checkpoint import Checkpoint
 from fusion.config import FitSettings
+from fusion.copies import learnt
 from fusion.errors import UsageError
 from fusion.harmonisation import Harmoniser
 from fusion.model import build_seeded
 from fusion.scaled import ScaledBlocks
 from fusion.selection import Selection
 from fusion.splits import Split
-from fusion.table import FeatureTable
+from fusion.table import Copies, FeatureTable
 from fusion.training import score_fold
 
 #: Fits below which another worker process costs more to start than it saves.
@@ -51,7 +52,8 @@ _Fitted = tuple[Fit, NDArray[np.float64], float, dict[str, float]]
 class Workload:
     """What the fits have in common; it travels to every worker once.
 
-    ``embedded`` is empty, or has for every split the last columns of the table as the fits of that split have them.
+    ``embedded`` is empty, or has for every split the last columns of the table as the fits of that split have them, and
+    ``varied`` likewise the copies that they learn from.
     """
 
     table: FeatureTable
@@ -59,27 +61,35 @@ class Workload:
     config: FitSettings
     checkpoint: Checkpoint
     embedded: tuple[NDArray[np.float32], ...] = ()
+    varied: tuple[Copies | None, ...] = ()
 
     def table_of(self, split: int) -> FeatureTable:
         """The table as the fits of this split have it."""
+        table = self.table if not self.varied else replace(self.table, copies=self.varied[split])
         if not self.embedded:
-            return self.table
+            return table
         own = self.embedded[split]
-        X = self.table.X.copy()
+        X = table.X.copy()
         X[:, X.shape[1] - own.shape[1] :] = own
-        return replace(self.table, X=X)
+        return replace(table, X=X)
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether fits of a split may share what they have in common. What is put on top of a model needs models of
+        parts of the training part, with scalers of their own; a source, and copies, have no say in what is shared."""
+        return self.config.finish.is_nothing and not self.config.minds_sources and not self.varied
 
 
 def selections(load: Workload) -> list[Selection]:
     """Of every split the features of all blocks that its fits learn from; none where no stability is asked for."""
     config, found = load.config, []
     for at, split in enumerate(load.splits if config.stability is not None else ()):
-        table = load.table_of(at)
-        X: NDArray[Any] = table.X[split.train]
-        labels, sources = np.array(table.y)[split.train], [table.sources[row] for row in split.train]
+        shown = learnt(load.table_of(at), split.train)
+        X: NDArray[Any] = shown.X
         if config.harmonise.method != "none":
-            X = Harmoniser.fit(X, sources, labels, **config.harmonise.model_dump()).transform(X, sources)
-        found.append(Selection.fit(X, labels, sources, config.stability or 0.0))
+            harmoniser = Harmoniser.fit(X, shown.sources, shown.y, **config.harmonise.model_dump())
+            X = harmoniser.transform(X, shown.sources)
+        found.append(Selection.fit(X, shown.y, shown.sources, config.stability or 0.0, shown.cells))
     return found
 
 
@@ -123,15 +133,13 @@ def shares_distances(classifier: str, load: Workload, memory: float) -> bool:
 
     A classifier can if it has ``fit_distances`` and ``predict_proba_distances``; see ``gram.SharedDistances``.
     """
-    # What is put on top of a model needs models of parts of the training part, which have scalers of their own.
-    pays = len(load.table) >= _WORTH_SHARING and len(load.table.blocks) > 1 and load.config.finish.is_nothing
-    pays &= not load.config.minds_sources  # nor has a source a say in distances
+    pays = len(load.table) >= _WORTH_SHARING and len(load.table.blocks) > 1 and load.is_shareable
     return pays and can_share(classifier, load.config) and _bytes_a_worker(load) <= memory
 
 
 def shares_scaling(classifier: str, load: Workload) -> bool:
     """Whether fits of this classifier in one split are made on blocks that are scaled once."""
-    if not load.config.finish.is_nothing or load.config.minds_sources:
+    if not load.is_shareable:
         return False
     if can_share(classifier, load.config) and len(load.table) >= _WORTH_SHARING:
         return False  # a machine of so many cells takes longer than scaling, and is better fitted beside others

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -118,6 +118,11 @@ class Harmoniser:
         maps = {name: _map(method, X[rows], arrays, _weights(np.eye(len(shares))[codes[rows]], shares))
                 for name, rows in kept.items()}  # fmt: skip
         return cls(method, transductive, protect, arrays, maps, shares)
+
+    def only(self, sources: Sequence[str | None]) -> Self:
+        """The same maps, of these sources alone."""
+        kept = {_named(source) for source in sources}
+        return replace(self, maps={name: own for name, own in self.maps.items() if name in kept})
 
     def unknown(self, sources: Sequence[str | None]) -> list[str]:
         """Sources among these that no training cell is of; "" for cells without a source."""

@@ -140,8 +140,11 @@ def _read(sample: Sample, red_cells: Collection[str] = ()) -> Cell:
     if not is_same and content_key(sha256(picture), None if mask is None else sha256(mask)) != sample.key:
         raise ImageError("changed while the data set was being read")
     given = None if mask is None else decode_mask(mask)
-    cell = make_cell(decode_picture(picture), given, sample.um_per_px, red_cells=bool(red_cells))
-    return cell if sample.adjustment is None else sample.adjustment.apply(cell)
+    rgb, change = decode_picture(picture), sample.adjustment
+    if change is not None and given is None:
+        return change.find(rgb, sample.um_per_px, red_cells=bool(red_cells))
+    cell = make_cell(rgb, given, sample.um_per_px, red_cells=bool(red_cells))
+    return cell if change is None else change.apply(cell)
 
 
 def _extractor_fault(sample: Sample, extractor: Extractor, error: Exception) -> Fault:

@@ -96,6 +96,7 @@ def fit_model(
     sources: Sequence[str | None] = (),
     harmonise: HarmoniseSettings | None = None,
     stability: float | None = None,
+    cells: NDArray[np.intp] | None = None,
 ) -> FusedModel:
     """Fit layer and classifier on these rows and no others.
 
@@ -110,32 +111,42 @@ def fit_model(
     sources : n names, None where unknown; () is n times None.
     harmonise : what features are changed by before the layer; learnt from these rows too.
     stability : which of them are then kept, None for all; see ``selection``; learnt from these rows too.
+    cells : intp (n,), for every row the row of the cell that it shows: its own, unless it is a copy (``fusion.copies``;
+        copies come last). ``finish`` is not learnt from copies. None for no copies.
 
     Raises
     ------
     UsageError : a threshold for more than two classes, or too few groups to learn ``finish`` from.
     """
     sources = sources or [None] * len(y)
+    cells = np.arange(len(y)) if cells is None else cells
     if finish is not None and not finish.is_nothing:
+        own = int((cells == np.arange(len(y))).sum())  # which are the first rows
 
         def fitted(rows: NDArray[np.intp]) -> FusedModel:
+            place = np.full(own, -1, np.intp)
+            place[rows] = np.arange(len(rows))
+            shown = np.concatenate([rows, own + np.flatnonzero(place[cells[own:]] >= 0)])
             return fit_model(
-                X[rows], y[rows], groups[rows], blocks, classifier, params=params, layer=layer, seed=seed,
-                sources=[sources[row] for row in rows], harmonise=harmonise, stability=stability,
+                X[shown], y[shown], groups[shown], blocks, classifier, params=params, layer=layer, seed=seed,
+                sources=[sources[row] for row in shown], harmonise=harmonise, stability=stability,
+                cells=place[cells[shown]],
             )  # fmt: skip
 
-        return _finished(fitted, X, y, groups, sources, seed, finish, positive)
+        return _finished(fitted, X[:own], y[:own], groups[:own], sources[:own], seed, finish, positive)
     if harmonise is not None and harmonise.method != "none":
         from fusion.harmonisation import Harmoniser
 
         harmoniser = Harmoniser.fit(X, sources, y, **harmonise.model_dump())
         model = fit_model(
             harmoniser.transform(X, sources), y, groups, blocks, classifier, params=params, layer=layer, seed=seed,
-            sources=sources, stability=stability,
+            sources=sources, stability=stability, cells=cells,
         )  # fmt: skip
-        return replace(model, harmoniser=harmoniser)
+        # Laboratories that copies stand for are none that a cell can be from.
+        real = [source for source, cell, row in zip(sources, cells, range(len(y)), strict=True) if cell == row]
+        return replace(model, harmoniser=harmoniser.only(real))
     if stability is not None:
-        selection = Selection.fit(X, y, sources, stability)
+        selection = Selection.fit(X, y, sources, stability, cells)
         model = fit_model(selection.transform(X), y, groups, blocks, classifier, params=params, layer=layer, seed=seed)
         return replace(model, selection=selection)
     predictor = build_seeded(classifier, params or {}, seed)

@@ -15,14 +15,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.appearance import LEAST_RED_CELLS, PIXELS, RED_CELL_UM
-from fusion.cells import Cell
+from fusion.cells import Cell, make_cell
 from fusion.errors import UsageError
 from fusion.files import sha256
 from fusion.stain import STAINS, WHITE, Stain, white_balanced
@@ -39,6 +39,24 @@ _RED_CELLS = 5 + 3 * PIXELS
 
 #: What is drawn around a cell where its own surroundings are taken away.
 _GREY = 128
+
+
+class Change(Protocol):
+    """What is done to a cell before it is measured."""
+
+    @property
+    def zoom(self) -> float:
+        """Factor on lengths in pixels."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with anything that changes a pixel."""
+
+    def apply(self, cell: Cell) -> Cell:
+        """The changed cell."""
+
+    def find(self, rgb: NDArray[np.uint8], um_per_px: float | None, *, red_cells: bool = False) -> Cell:
+        """The changed cell of a picture, uint8 (H, W, 3), without a mask; arguments and errors as of ``make_cell``."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,10 @@ class Adjustment:
         """Hexadecimal digits that change with anything that changes a pixel."""
         content = [dataclasses.asdict(self), type(self.stain).__name__, VERSION]
         return sha256(json.dumps(content, sort_keys=True).encode())[:32]
+
+    def find(self, rgb: NDArray[np.uint8], um_per_px: float | None, *, red_cells: bool = False) -> Cell:
+        """The adjusted cell of a picture without a mask, found before it is adjusted."""
+        return self.apply(make_cell(rgb, None, um_per_px, red_cells=red_cells))
 
     def apply(self, cell: Cell) -> Cell:
         """The adjusted cell; masks are zoomed with it."""

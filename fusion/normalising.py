@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,8 @@ from fusion.datasets import Dataset, as_columns
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
 from fusion.inputs import CellInputs
-from fusion.normalisation import Normaliser
+from fusion.jitter import Jittered
+from fusion.normalisation import Adjustment, Change, Normaliser
 from fusion.plugins import Extractor
 from fusion.splits import Split
 from fusion.store import FeatureStore
@@ -50,14 +51,25 @@ class Described:
         rows = [row for row, name in enumerate(self.looks.names) if name in wanted]
         return Normaliser.fit(settings.steps, self.looks.take(np.array(rows, np.intp)))
 
+    def only(self, names: Collection[str]) -> Described:
+        """The samples of these names that could be looked at."""
+        rows = np.array([row for row, name in enumerate(self.looks.names) if name in names], np.intp)
+        samples = as_columns(self.dataset.samples[at] for at in self.at[rows])
+        return Described(replace(self.dataset, samples=samples), self.looks.take(rows), np.arange(len(rows)))
+
     def adjusted(self, normaliser: Normaliser) -> Dataset:
-        """The data set with an adjustment for every cell; what cannot be read is left as it is."""
+        """The data set with an adjustment for every cell, after what it is changed by already; what cannot be read is
+        left as it is."""
         given = dict(zip(self.at.tolist(), normaliser.adjustments(self.looks), strict=True)) if len(self.at) else {}
         samples = (
-            replace(sample, adjustment=given[at]) if at in given else sample
+            replace(sample, adjustment=_after(sample.adjustment, given[at])) if at in given else sample
             for at, sample in enumerate(self.dataset.samples)
         )
         return replace(self.dataset, samples=as_columns(samples))
+
+
+def _after(change: Change | None, adjustment: Adjustment) -> Change:
+    return adjustment if change is None else Jittered(change, adjustment)
 
 
 def describe(
@@ -67,11 +79,13 @@ def describe(
     seen: list[Extractor] = [Appearance(), *([RedCells()] if scale == "red-cells" else [])]
     found = extract(dataset, seen, store, jobs=jobs, progress=progress)
     # A picture is known by its content, and what the store remembers of the size of its pixels may be of another table.
-    looks, stated = found.table, list(dataset.each("um_per_px"))
-    X = looks.X.copy()
-    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = [
-        np.nan if (um := stated[at]) is None else um for at in found.complete
+    stated = [
+        np.nan if um is None else um / (1.0 if change is None else change.zoom)
+        for um, change in zip(dataset.each("um_per_px"), dataset.each("adjustment"), strict=True)
     ]
+    looks = found.table
+    X = looks.X.copy()
+    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = np.array(stated)[found.complete]
     return Described(dataset, replace(looks, X=X), found.complete)
 
 

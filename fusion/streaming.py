@@ -72,6 +72,11 @@ def is_stored(X: Any) -> TypeGuard[StoredRows]:
     return isinstance(X, StoredRows)
 
 
+def rows_of(X: Any, rows: NDArray[np.intp]) -> Any:
+    """Features of these rows, in the store still if they are there."""
+    return X.take(rows) if is_stored(X) else X[rows]
+
+
 def some(X: Any, most: int, seed: int) -> NDArray[np.intp]:
     """Numbers of at most so many rows, drawn without replacement, ascending; of all rows where there are no more."""
     if len(X) <= most:

@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Copies:
+    """Varied copies of n cells, to learn from beside them; see ``fusion.copies``.
+
+    Attributes
+    ----------
+    X : float32 (K, n, d), the columns of the cells' table.
+    there : bool (K, n), the copies that could be measured.
+    are_sources : whether the copies of each number stand for laboratories of their own.
+    """
+
+    X: NDArray[np.float32]
+    there: NDArray[np.bool_]
+    are_sources: bool
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureTable:
     """The features of n cells.
 
@@ -35,6 +51,7 @@ class FeatureTable:
     groups : intp (n,), what must stay on one side of a split.
     subjects_known : False where every content group stands for a subject of its own.
     sources : n laboratories, scanners or batches, None where unknown; () stands for n times None.
+    copies : of the same cells, to learn from; None for none. Nothing but a fit looks at them.
     """
 
     X: NDArray[np.float32]
@@ -48,6 +65,7 @@ class FeatureTable:
     groups: NDArray[np.intp]
     subjects_known: bool
     sources: tuple[str | None, ...] = ()
+    copies: Copies | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -56,6 +74,8 @@ class FeatureTable:
         rows = {len(part) for part in parts}
         if len(rows) != 1 or self.X.shape[1] != len(self.columns):
             raise ValueError(f"parts of a feature table disagree: rows {sorted(rows)}, columns {self.X.shape[1:]}")
+        if self.copies is not None and self.copies.X.shape[1:] != self.X.shape:
+            raise ValueError(f"copies of a feature table are {self.copies.X.shape[1:]}, and its cells {self.X.shape}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,7 +103,8 @@ class FeatureTable:
         if unknown := [name for name in blocks if name not in self.blocks]:
             raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(self.blocks))
         at = np.concatenate([np.arange(len(self.columns))[self.blocks[name]] for name in blocks])
-        return replace(self, X=self.X[:, at], columns=tuple(self.columns[i] for i in at))
+        copies = None if self.copies is None else replace(self.copies, X=self.copies.X[:, :, at])
+        return replace(self, X=self.X[:, at], columns=tuple(self.columns[i] for i in at), copies=copies)
 
     def take(self, rows: NDArray[np.intp]) -> FeatureTable:
         """These rows, in this order; groups keep their numbers."""
@@ -102,6 +123,9 @@ class FeatureTable:
             subjects=pick(self.subjects),
             folds=pick(self.folds),
             sources=pick(self.sources),
+            copies=None
+            if self.copies is None
+            else replace(self.copies, X=self.copies.X[:, rows], there=self.copies.there[:, rows]),
         )
 
     def to_frame(self) -> pd.DataFrame:

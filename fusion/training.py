@@ -15,6 +15,8 @@ from fusion import plugins, processes
 from fusion.bundle import ModelBundle, check_writable
 from fusion.calibration import Finish
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
+from fusion.copies import check_sources, copied, copied_by_part, learnt, refuse
+from fusion.copies import told as told_of_copies
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
 from fusion.datasets import Dataset, load_dataset
 from fusion.errors import UsageError
@@ -22,7 +24,7 @@ from fusion.extraction import Progress
 from fusion.inputs import CellInputs
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
-from fusion.normalising import describe, seen_by_split
+from fusion.normalising import Described, describe, seen_by_split
 from fusion.novelty import learn_novelty
 from fusion.parts import choose, families
 from fusion.pictured import (
@@ -44,9 +46,9 @@ from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
 from fusion.selection import told as told_of_selection
 from fusion.splits import Split
 from fusion.store import FeatureStore
-from fusion.streaming import is_stored, some
+from fusion.streaming import is_stored, rows_of, some
 from fusion.subjects import remembered
-from fusion.table import FeatureTable
+from fusion.table import Copies, FeatureTable
 from fusion.tracking import open_tracker
 from fusion.tuning import check_optuna
 
@@ -76,10 +78,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     classifier = build(config.classifier, config.params(config.classifier))
+    refuse(config.jitter, looks=takes_pictures(classifier), crossfit=config.cnn_crossfit)
     if processes.count() > 1:
         _check_processes(config, classifier)
         progress = progress if processes.is_first() else None
     dataset = load_labelled(config, progress)
+    check_sources(dataset.each("source"), config.jitter)
     extractors = build_extractors(config)
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
@@ -93,9 +97,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     store = FeatureStore(config.store)
     blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
     described, normaliser = None, None
+
+    def seen_as(which: Dataset) -> Described:
+        return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
+
     if not config.normalise.is_nothing:
-        scale = config.normalise.scale
-        described = describe(dataset, store, scale=scale, jobs=config.jobs, progress=progress)
+        described = seen_as(dataset)
         normaliser = described.fit(config.normalise)
 
     def gathered(which: Dataset) -> Gathered:
@@ -136,18 +143,35 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         normalised = tuple(X for X, _ in by_fold)
         seen = tuple(part for _, part in by_fold if part is not None)
         stamps += said
+    everyone = np.arange(len(table))
+    parts = [*(fold.train for fold in folds), everyone]
+
+    def measured(which: Dataset) -> FeatureTable:
+        return gathered(which).table
+
+    varied: tuple[Copies | None, ...] = (None,) * len(parts)
+    if config.jitter.copies and (described is None or normaliser is None):
+        varied = (copied(dataset, table, config.jitter, config.seed, measured),) * len(parts)
+    elif config.jitter.copies and described is not None and normaliser is not None:
+        normalisers = [described.fit(config.normalise, [table.names[row] for row in fold.train]) for fold in folds]
+        varied = copied_by_part(
+            dataset, table, parts, [*normalisers, normaliser], config.jitter, config.seed, seen_as, measured
+        )
+    notes += told_of_copies(config.jitter, list(zip(varied, parts, strict=True)))
     if crossfit is not None and training is not None:
         scores = _cross_fitted(crossfit, table, folds, config, training, normalised, seen)
         scores = replace(scores, features=(*table.blocks, BLOCK))
         network, extractor = _final_network(crossfit, table, training, known)
         extractors = [*extractors, extractor]
         table = with_block(table, network.embed(training.inputs))
-        model = fit(table, np.arange(len(table)), config.classifier, config)
+        model = fit(table, everyone, config.classifier, config)
         notes += [CROSSFITTED, network.describe()]
     else:
-        scores = cross_validate(table, folds, config.classifier, config, progress, training, normalised, seen)
+        scores = cross_validate(
+            table, folds, config.classifier, config, progress, training, normalised, seen, varied[:-1]
+        )
         scores = replace(scores, features=found.features)
-        model = fit(table, np.arange(len(table)), config.classifier, config, training)
+        model = fit(replace(table, copies=varied[-1]), everyone, config.classifier, config, training)
         network = model.classifier
         if training is not None:
             network.remember(known)
@@ -177,7 +201,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         stamps=tuple(stamps),
         notes=tuple(notes),
         faults=found.faults,
-        facts=facts(dataset, table, folds, "grouped"),
+        facts=facts(dataset, table, folds, "grouped")
+        | ({"jitter": config.jitter.model_dump()} if config.jitter.copies else {}),
     )
     # Of a table that may be larger than the memory, some cells tell what is usual.
     usual = table
@@ -260,6 +285,7 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
         "normalise": not config.normalise.is_nothing,
         "harmonise": config.harmonise.method != "none",
         "stability": config.stability is not None,
+        "jitter": config.jitter.copies > 0,
         "cnn-crossfit": config.cnn_crossfit,
     }
     if wanted := [name for name, is_asked in asked.items() if is_asked]:
@@ -383,11 +409,12 @@ def cross_validate(
     training: Training | None = None,
     normalised: Sequence[NDArray[np.float32]] = (),
     seen: Sequence[CellInputs] = (),
+    varied: Sequence[Copies | None] = (),
 ) -> Scores:
     """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks.
 
     ``normalised`` has for every fold the table's rows as its training part normalises them, ``seen`` likewise what a
-    network is given; or they are empty.
+    network is given, ``varied`` the copies that are learnt from; or they are empty.
     """
     classes = sorted(set(table.y), key=str)
     proba = np.full((len(table), len(classes)), np.nan)
@@ -396,7 +423,7 @@ def cross_validate(
     chosen: list[dict[str, float]] = []
     for at, fold in enumerate(folds):
         if training is None:
-            of_fold = replace(table, X=normalised[at]) if normalised else table
+            of_fold = replace(table, X=normalised[at] if normalised else table.X, copies=varied[at] if varied else None)
             proba[fold.test], cut[fold.test], found = score_fold(of_fold, fold, classifier, config)
             chosen += [{"fold": at + 1, **found}] if found else []
         else:
@@ -425,7 +452,7 @@ def score_fold(
         cut = math.nan if model.cut is None else model.cut
         sources = [table.sources[row] for row in fold.test]
         return (
-            model.predict_proba(_rows(table, fold.test), sources),
+            model.predict_proba(rows_of(table.X, fold.test), sources),
             cut,
             dict(getattr(model.classifier, "chosen_", {})),
         )
@@ -449,10 +476,11 @@ def fit(
     try:
         if training is not None:
             return training.fit(table, rows, classifier, params, config.seed, part)
+        shown = learnt(table, rows)
         return fit_model(
-            _rows(table, rows),
-            np.array(table.y)[rows],
-            table.groups[rows],
+            shown.X,
+            shown.y,
+            shown.groups,
             table.blocks,
             classifier,
             params=params,
@@ -460,18 +488,14 @@ def fit(
             seed=config.seed,
             finish=config.finish,
             positive=choose_positive(sorted({str(label) for label in table.y}), config.positive),
-            sources=[table.sources[row] for row in rows],
+            sources=shown.sources,
             harmonise=config.harmonise,
             stability=config.stability,
+            cells=shown.cells,
         )
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"classifier '{classifier}' cannot be trained as asked", found=reason) from error
-
-
-def _rows(table: FeatureTable, rows: NDArray[np.intp]) -> Any:
-    """Features of these cells, in the store still if they are there."""
-    return table.X.take(rows) if is_stored(table.X) else table.X[rows]
 
 
 def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:

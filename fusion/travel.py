@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fusion import metrics
 from fusion.checkpoint import Checkpoint
 from fusion.config import FitSettings
+from fusion.copies import learnt
 from fusion.curves import abstention_curve
 from fusion.extraction import Progress
 from fusion.fitting import Fit, Workload, run_fits
@@ -131,12 +132,13 @@ def distances(load: Workload, blocks: Sequence[str]) -> _Floats:
     found = np.full(len(load.table), np.nan)
     for at, split in enumerate(load.splits):
         table = load.table_of(at).select(blocks)
-        learnt, tested = ([table.sources[row] for row in rows] for rows in (split.train, split.test))
+        known, tested = ([table.sources[row] for row in rows] for rows in (split.train, split.test))
         y, X, seen = np.array(table.y)[split.train], table.X[split.train], table.X[split.test]
         harmonise = load.config.harmonise
         if harmonise.method != "none":
-            harmoniser = Harmoniser.fit(X, learnt, y, **harmonise.model_dump())
-            X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, learnt), (seen, tested)))
+            shown = learnt(table, split.train)
+            harmoniser = Harmoniser.fit(shown.X, shown.sources, shown.y, **harmonise.model_dump()).only(known)
+            X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:
             novelty = learn_novelty(X, y, table.groups[split.train], table.blocks, seed=load.config.seed)
         except SplitError:  # a class of one group cannot be held out, and the page says that nothing is told
@@ -186,6 +188,7 @@ def _scored_inside(
         checkpoint=Checkpoint(load.checkpoint.folder / f"inside-{len(splits)}"),
         # Pixels are normalised as the training part around the folds asks for: that takes no label.
         embedded=tuple(load.embedded[inside.of[number]] for number, _ in inside.plan.splits) if load.embedded else (),
+        varied=tuple(load.varied[inside.of[number]] for number, _ in inside.plan.splits) if load.varied else (),
     )
     entries = [(scores.features, scores.classifier) for scores in result.scores]
     fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(splits))]

@@ -139,3 +139,15 @@ def test_the_benchmark_of_the_page_finds_it_serving_after_everything():
     assert int(figures[3]) == 0
     assert "status 5" not in done.stdout
     assert "/healthz 200, /api/predict 200" in done.stdout
+
+
+def test_every_recipe_of_the_laboratories_is_one_that_train_takes():
+    from benchmarks.laboratories import recipes
+    from fusion.config import TrainConfig
+
+    found = recipes()
+    assert {"plain", "robust: scale + harmonisation", "robust + copies", "plain + wide copies"} <= set(found)
+    for settings in found.values():
+        TrainConfig(data="cells", output="model", **settings)
+    assert found["plain"] == {}
+    assert len({str(settings) for settings in found.values()}) == len(found)
