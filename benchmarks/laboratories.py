@@ -75,7 +75,7 @@ def recipes() -> dict[str, dict[str, Any]]:
     found["robust, quantile instead, + mix of classes"] = _together([robust, weighed])
     found["robust + mix of classes"] = _together([robust, {"harmonise": {"mix": True}}])
     found["robust, inductive harmonisation"] = _together([robust, {"harmonise": {"transductive": False}}])
-    copies, wide = {"jitter": {"copies": 4}}, {"jitter": WIDE}
+    copies, wide = {"jitter": read_yaml(ROBUST)["jitter"]}, {"jitter": WIDE}
     for name, steps in (("plain", {}), ("robust", robust), ("scale, no harmonisation", scale)):
         found[f"{name} + copies"] = {**steps, **copies}
         found[f"{name} + wide copies"] = {**steps, **wide}

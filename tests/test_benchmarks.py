@@ -142,12 +142,15 @@ def test_the_benchmark_of_the_page_finds_it_serving_after_everything():
 
 
 def test_every_recipe_of_the_laboratories_is_one_that_train_takes():
-    from benchmarks.laboratories import recipes
-    from fusion.config import TrainConfig
+    from benchmarks.laboratories import ROBUST, recipes
+    from fusion.config import TrainConfig, read_yaml
 
     found = recipes()
     assert {"plain", "robust: scale + harmonisation", "robust + copies", "plain + wide copies"} <= set(found)
     for settings in found.values():
         TrainConfig(data="cells", output="model", **settings)
     assert found["plain"] == {}
+    box = read_yaml(ROBUST)
+    assert found["robust + copies"] == box
+    assert found["robust: scale + harmonisation"] == {key: value for key, value in box.items() if key != "jitter"}
     assert len({str(settings) for settings in found.values()}) == len(found)
