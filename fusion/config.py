@@ -478,7 +478,8 @@ def build_config(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        expected = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our own checks say
+        # Pydantic's own words before what is expected.
+        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         known = ", ".join(_fields(kind, first["loc"][:-1])) if first["type"] == "extra_forbidden" else expected
         if first["type"] == "missing":
             raise ConfigError(

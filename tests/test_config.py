@@ -96,6 +96,20 @@ def test_an_unknown_setting_within_others_is_told_what_there_is_at_its_place():
     assert "features" not in raised.value.expected
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("jitter.copies=99", "less than or equal to 20"),
+        ("harmonise.method=ours", "'none', 'standard', 'quantile', 'combat' or 'coral'"),
+        ("harmonise.mix=true", "mix goes with method: standard or quantile, not none"),
+    ],
+)
+def test_what_a_setting_is_expected_to_be_is_said_without_more_words(setting, expected):
+    with pytest.raises(ConfigError) as raised:
+        build_config(TrainConfig, settings=[setting], options={"data": "x", "output": "o"})
+    assert raised.value.expected == expected
+
+
 def test_input_reaches_every_network_that_there_is():
     config = build_config(
         TrainConfig, options={"data": "d", "output": "o", "features": "cnn", "classifier": "neural", "input": "field"}
