@@ -77,6 +77,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     if config.trials:
         check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
+    if config.scheduler is not None and "scheduler" not in plugins.parameters(plugins.CLASSIFIERS, config.classifier):
+        raise UsageError(
+            "--scheduler is for a classifier that a cluster trains",
+            found=f"--classifier {config.classifier}",
+            expected="xgb, or another one with the parameter 'scheduler'",
+        )
     classifier = build(config.classifier, config.params(config.classifier))
     refuse(config.jitter, looks=takes_pictures(classifier), crossfit=config.cnn_crossfit)
     if processes.count() > 1:

@@ -268,7 +268,7 @@ def test_fusion_train_grows_trees_on_a_cluster(processes, synthetic, synthetic_s
     ("options", "words"),
     [
         ({"scheduler": "somewhere"}, "no address of a scheduler"),
-        ({"scheduler": "tcp://127.0.0.1:1", "classifier": "svm"}, "scheduler"),
+        ({"scheduler": "tcp://127.0.0.1:1", "classifier": "svm"}, "a classifier that a cluster trains"),
         ({"scheduler": "tcp://127.0.0.1:1", "search": True}, "scheduler keeps the features out of memory"),
     ],
 )
