@@ -4,7 +4,10 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import fsspec
 import numpy as np
@@ -228,6 +231,41 @@ def test_an_object_that_vanishes_is_a_fault(class_folders):
     assert [str(fault) for fault in found.faults] == [
         "memory://cells/blast/2.png: cannot be read: no such file or directory"
     ]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """An extractor that takes its time: until another picture has been asked for."""
+
+    name: ClassVar[str] = "patient"
+    version: ClassVar[str] = "1"
+    in_main_process: ClassVar[bool] = False
+    others: ClassVar[threading.Event] = threading.Event()
+
+    def feature_names(self):
+        return ["area"]
+
+    def extract(self, cells):
+        assert self.others.wait(20)
+        return np.array([[cell.mask.sum()] for cell in cells], np.float32)
+
+
+def test_pictures_are_fetched_while_those_before_them_are_measured(class_folders, own_store, monkeypatch):
+    dataset = load_dataset(upload(class_folders, "memory://cells"))
+    fetched = []
+
+    def fetch(path):
+        fetched.append(path)
+        if len(fetched) > 1:
+            Patient.others.set()
+        return read_bytes(path)
+
+    monkeypatch.setattr("fusion.measuring.read_bytes", fetch)
+    found = extract(dataset, [Patient()], FeatureStore(own_store), jobs=1)
+    assert not found.faults
+    assert sorted(fetched) == sorted(sample.path for sample in dataset.samples)
+    here = extract(load_dataset(class_folders), [Patient()], FeatureStore(own_store.parent / "other"), jobs=1)
+    np.testing.assert_array_equal(found.table.X, here.table.X)
 
 
 def test_a_picture_too_large_is_not_fetched(class_folders, monkeypatch):
