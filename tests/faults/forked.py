@@ -8,6 +8,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -50,8 +51,11 @@ def wait(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def kill(log, calm, words, times, seed):
-    """Kill a run at a random moment, ``times`` times; how many of them were killed before they were done."""
+def kill(log, calm, words, store, times, seed):
+    """Kill a run at a random moment, ``times`` times; how many of them were killed before they were done.
+
+    One that was done leaves nothing to measure for the next, and so to kill it at: its store is taken away.
+    """
     rng = random.Random(seed)
     hit = 0
     started = time.monotonic()
@@ -61,7 +65,10 @@ def kill(log, calm, words, times, seed):
         child = run(words, log)
         time.sleep(rng.uniform(0, seconds))
         os.kill(child, signal.SIGKILL)
-        hit += wait(child) == -signal.SIGKILL
+        if wait(child) == -signal.SIGKILL:
+            hit += 1
+        else:
+            shutil.rmtree(store)
     return hit
 
 

@@ -33,6 +33,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, un
         tmp_path / "log",
         calm=words(cells, tmp_path / "calm"),
         words=words(cells, store),
+        store=str(store),
         times=times,
         seed=times,
         last=words(cells, store, "--export", table),
