@@ -89,12 +89,14 @@ class FileIndex:
             with ThreadPoolExecutor(THREADS if _is_any_elsewhere(names) else _THREADS) as pool:
                 for start in range(0, len(names), _PORTION):
                     part = names[start : start + _PORTION].to_pylist()
-                    settled = _settled(part, stamps[start : start + _PORTION])
-                    found = _remembered(known, at[start : start + _PORTION], settled)
+                    of_part = stamps[start : start + _PORTION]
+                    is_settled = _settled(of_part)
+                    changed = _changed(part, of_part, is_settled)
+                    found = _remembered(known, at[start : start + _PORTION], changed)
                     unknown = [i for i, content in enumerate(found) if content is None]
                     read = pool.map(
-                        lambda i, part=part, first=start, settled=settled: _inspect(
-                            part[i], sizes[first + i], check, settled[i]
+                        lambda i, part=part, first=start, changed=changed: _inspect(
+                            part[i], sizes[first + i], check, changed[i]
                         ),
                         unknown,
                     )
@@ -105,7 +107,7 @@ class FileIndex:
                             if progress is not None:
                                 progress(done, stale)
                     finally:
-                        news.append(_news(part, stamps[start : start + _PORTION], found, unknown))
+                        news.append(_news(part, of_part, is_settled, found, unknown))
                     contents.extend(content for content in found if content is not None)
                     if unknown and time.monotonic() - started > _REMEMBER_SECONDS:
                         self._remember(news)
@@ -135,20 +137,24 @@ class FileIndex:
                 _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
 
 
-def _remembered(known: pa.Table, at: NDArray[np.intp], settled: Sequence[int]) -> list[Content | None]:
+def _remembered(known: pa.Table, at: NDArray[np.intp], changed: Sequence[int]) -> list[Content | None]:
     """What these rows of the index say; None for those of -1."""
     found: list[Content | None] = [None] * len(at)
     here = np.flatnonzero(at >= 0).tolist()
     rows = known.select(["sha256", "fault"]).take(arrow.numbers(at[here]))
     for i, digest, fault in zip(here, *(column.to_pylist() for column in rows.columns), strict=True):
-        found[i] = Content(digest, fault, changed_ns=settled[i])
+        found[i] = Content(digest, fault, changed_ns=changed[i])
     return found
 
 
-def _settled(names: Sequence[bytes], stamps: NDArray[np.int64]) -> list[int]:
-    """``Content.changed_ns`` of files that are read from now on."""
-    is_settled = (stamps[:, 0] >= 0) & (time.time_ns() - stamps[:, 1] > _SETTLED_NS)
-    times = np.where(is_settled, stamps[:, 1], 0).tolist()
+def _settled(stamps: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool (n,): whether the stamp tells the content of a file that is read from now on."""
+    return (stamps[:, 0] >= 0) & (time.time_ns() - stamps[:, 2] > _SETTLED_NS)
+
+
+def _changed(names: Sequence[bytes], stamps: NDArray[np.int64], is_settled: NDArray[np.bool_]) -> list[int]:
+    """``Content.changed_ns`` of every file."""
+    times = np.where(is_settled, stamps[:, 2], 0).tolist()
     return [0 if b"://" in name else changed for name, changed in zip(names, times, strict=True)]
 
 
@@ -223,14 +229,16 @@ def _schema() -> pa.Schema:
 
 
 def _news(
-    names: Sequence[bytes], stamps: NDArray[np.int64], found: Sequence[Content | None], read: Sequence[int]
+    names: Sequence[bytes],
+    stamps: NDArray[np.int64],
+    is_settled: NDArray[np.bool_],
+    found: Sequence[Content | None],
+    read: Sequence[int],
 ) -> pa.Table:
     """Rows for what has been read just now, as far as it is settled."""
     import pyarrow as pa
 
-    now = time.time_ns()
-    is_known = (stamps[:, 0] >= 0) & (now - stamps[:, 2] > _SETTLED_NS)
-    at = [i for i in read if is_known[i] and (content := found[i]) is not None and not content.is_passing]
+    at = [i for i in read if is_settled[i] and (content := found[i]) is not None and not content.is_passing]
     contents = [content for i in at if (content := found[i]) is not None]
     return pa.table(
         [
