@@ -120,17 +120,28 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.booster_ = xgboost.train(settings, data, num_boost_round=trees)
         return self
 
-    @property
-    def reads_batches(self) -> str:
-        """The setting by which features are read batch by batch and never all in memory, "" where they are not."""
-        return "external_memory" if self.external_memory else "scheduler" if self.scheduler is not None else ""
+    def batches_by(self) -> str:
+        """The parameter by which features are read batch by batch and never all in memory, "" where they are not.
+
+        Raises
+        ------
+        UsageError : ``scheduler`` is no address.
+        """
+        if self.scheduler is not None and not self.external_memory:
+            from fusion.cluster import check_address
+
+            check_address(self.scheduler)
+            return "scheduler"
+        return "external_memory" if self.external_memory else ""
 
     def _fit_batches(self, X: Any, y: ArrayLike) -> Self:
         if self.search:
-            raise ValueError(f"search needs all cells in memory, and {self.reads_batches} keeps them out of it")
+            raise ValueError(f"search needs all cells in memory, and {self.batches_by()} keeps them out of it")
         if self.external_memory and self.scheduler is not None:
             raise ValueError("external_memory is of this machine, and scheduler has the trees grown on others")
-        if not hasattr(X, "batches"):
+        from classifiers.external import Batched
+
+        if not isinstance(X, Batched):
             X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
             X = _InMemory(X)
         self.n_features_in_ = X.shape[1]

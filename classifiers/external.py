@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
 
+@runtime_checkable
 class Batched(Protocol):
     """A matrix whose rows can be had some at a time."""
 

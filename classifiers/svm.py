@@ -19,6 +19,7 @@ from classifiers.weights import balanced_weights, inner_folds
 from fusion.bundle import load_sklearn, save_sklearn
 from fusion.gram import Distances
 from fusion.onnx_graph import Graph
+from fusion.plugins import Parts
 from fusion.tuning import Span
 
 
@@ -72,10 +73,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         rows, labels = validate_data(self, X, y, dtype=np.float64)
         variance = float(rows.var())
         scale = 1 / (rows.shape[1] * variance) if variance > 0 else 1.0
-        if self.landmarks:
-            machine: Any = LandmarkMachine(self.C, self.gamma, self.landmarks, self.random_state)
-        else:
-            machine = rbf_machine(self.C, self.gamma, rows)
+        machine = _machine(self.C, self.gamma, self.landmarks, self.random_state, rows)
         return self._calibrate(machine, rows, labels, groups, scale)
 
     def fit_distances(self, distances: Distances, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
@@ -87,6 +85,23 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         rows = np.arange(distances.n_train)
         machine = _MachineOnDistances(self.C, self.gamma, distances)
         return self._calibrate(machine, rows[:, None], np.asarray(y), groups, distances.gamma("scale", rows))
+
+    @property
+    def fits_distances(self) -> bool:
+        """Whether it can be fitted on distances: one that goes by landmarks has no use for all of them."""
+        return not self.landmarks
+
+    def fit_held_out(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike, parts: Parts) -> Self:
+        """Fit as ``fit`` does; the sigmoid, and a search, by cells that ``parts`` gives for every fold held out."""
+        rows, labels = validate_data(self, X, y, dtype=np.float64)
+        variance = float(rows.var())
+        scale = 1 / (rows.shape[1] * variance) if variance > 0 else 1.0
+        machine = _MachineOnParts(self.C, self.gamma, self.landmarks, self.random_state, _Parts(rows, parts))
+        self._calibrate(machine, np.arange(len(rows))[:, None], labels, groups, scale)
+        (fitted,) = self.model_.calibrated_classifiers_
+        fitted.estimator = _stored(fitted.estimator.machine_)
+        self.model_.estimator = fitted.estimator
+        return self
 
     def predict_proba_distances(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
         """float64 (n, classes) for these rows, (n,) or (n, blocks), of the distances that were fitted."""
@@ -115,7 +130,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         self.model_.cv = None  # the folds have served; they would only be stored
         if isinstance(machine, QuickMachine):
             (fitted,) = self.model_.calibrated_classifiers_
-            fitted.estimator = fitted.estimator.plain()
+            fitted.estimator = _stored(fitted.estimator)
             self.model_.estimator = SVC(C=self.C, gamma=self.gamma)
         return self
 
@@ -168,6 +183,73 @@ class _MachineOnDistances(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: NDArray) -> NDArray:
         return self.machine_.predict(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
+
+
+class _Parts:
+    """Features of the whole training part, and of the folds inside it, by the rows that are learnt from."""
+
+    def __init__(self, whole: NDArray[np.float64], parts: Parts) -> None:
+        self.whole = whole
+        self._parts = parts
+        self._known: dict[bytes, tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]] = {}
+
+    def learnt_from(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """float64 (n, d): these rows, as a model that has met no others sees them."""
+        return self.whole if len(rows) == len(self.whole) else self._of(rows)[1]
+
+    def scored(self, learnt: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """float64 (k, d): the rows to score, as the model of the rows ``learnt`` sees them."""
+        if len(learnt) == len(self.whole):
+            return self.whole[rows]
+        test, _, X = self._of(learnt)
+        return X[np.searchsorted(test, rows)]
+
+    def _of(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        key = rows.tobytes()
+        if key not in self._known:
+            test = np.setdiff1d(np.arange(len(self.whole)), rows)
+            self._known[key] = (test, *self._parts(rows, test))
+        return self._known[key]
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # Nothing in it changes but what is remembered; scikit-learn's clone would learn every fold again.
+        return self
+
+
+class _MachineOnParts(ClassifierMixin, BaseEstimator):
+    """An RBF machine whose samples are row numbers, so that folds inside see features of their own."""
+
+    def __init__(
+        self, C: float, gamma: float | str, landmarks: int, random_state: int | None, parts: _Parts
+    ) -> None:
+        self.C = C
+        self.gamma = gamma
+        self.landmarks = landmarks
+        self.random_state = random_state
+        self.parts = parts
+
+    def fit(self, X: NDArray, y: NDArray, sample_weight: NDArray | None = None) -> Self:
+        self.rows_ = X[:, 0]
+        rows = self.parts.learnt_from(self.rows_)
+        self.machine_ = _machine(self.C, self.gamma, self.landmarks, self.random_state, rows)
+        self.machine_.fit(rows, y, sample_weight=sample_weight)
+        self.classes_ = self.machine_.classes_
+        return self
+
+    def decision_function(self, X: NDArray) -> NDArray[np.float64]:
+        return self.machine_.decision_function(self.parts.scored(self.rows_, X[:, 0]))
+
+    def predict(self, X: NDArray) -> NDArray:
+        return self.machine_.predict(self.parts.scored(self.rows_, X[:, 0]))
+
+
+def _machine(C: float, gamma: float | str, landmarks: int, seed: int | None, rows: NDArray[np.float64]) -> Any:
+    return LandmarkMachine(C, gamma, landmarks, seed) if landmarks else rbf_machine(C, gamma, rows)
+
+
+def _stored(machine: Any) -> Any:
+    """The fitted machine as scikit-learn's own, or one by landmarks."""
+    return machine.plain() if isinstance(machine, QuickMachine) else machine
 
 
 #: What a fitted SupportVectorClassifier is made of beyond what skops trusts by itself.

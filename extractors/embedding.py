@@ -55,7 +55,7 @@ _SMALLEST, _LARGEST = 16, 8192
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Learnable):
     """What an attention network sees in a cell: e0000, e0001, ..., the mean of its last feature map. No unit.
 
     Every cell is a square picture, the cell in its middle. Never NaN.
@@ -88,6 +88,7 @@ class Embedding:
     """
 
     name: ClassVar[str] = "cnn"
+    learnt_by: ClassVar[str] = "neural"
     version: ClassVar[str] = "1"
     in_main_process: ClassVar[bool] = True
 

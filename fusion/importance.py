@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import gram, metrics
-from fusion.extraction import Progress
-from fusion.fitting import Workload, shares_distances
 from fusion.intervals import can_be_drawn, draw_groups, percentile
+from fusion.learning.fits import Fit, Fits
+from fusion.plugins import Contributes, FitsDistances
 from fusion.splits import Split
 from fusion.table import FeatureTable
 
@@ -32,67 +32,66 @@ _TOP = 5
 _Ask = Callable[[int | None, NDArray[np.intp]], _Floats]
 
 
-def importance(
-    load: Workload,
-    classifiers: Sequence[str],
-    classes: Sequence[str],
-    positive: str | None,
-    n_boot: int,
-    *,
-    memory: float = 0.0,
-    progress: Progress | None = None,
-) -> list[dict[str, Any]]:
-    """What models of all blocks rely on, a row a classifier, from cells that they have not learnt from.
+def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
+    """Permutation importance of blocks, and of trees' features by SHAP, from cells that models have not learnt from.
 
     A block's importance is what balanced accuracy loses where its columns, all together, are those of other cells:
-    drawn from the training part, so that a test part of a single subject has strangers' values too. Two blocks that say
-    the same stand in for each other, and then neither is missed; what they are worth is told by Shapley values.
+    drawn from the training part, so that a test part of a single subject has other subjects' values too. Two blocks
+    that say the same stand in for each other, and then neither is missed; what they add is told by Shapley values.
     Source: Breiman (2001), Machine Learning 45:5-32, section 10; by groups of columns as in Au et al. (2022), Data
     Min. Knowl. Discov. 36:1401-1450. Features of trees by the mean absolute tree SHAP value over held-out cells
     (Lundberg et al. 2020, Nature Machine Intelligence 2:56-67).
 
     Parameters
     ----------
-    load : table and splits; at most ten of the splits are used, spread over all.
+    fits : of a comparison; those recipes are asked that learn from all of its blocks, and from features alone. At most
+        ten of the splits are used, spread over all.
     n_boot : draws of groups, for percentile intervals.
-    memory : bytes that shared distances may hold; see ``fitting.shares_distances``.
 
     Returns
     -------
-    Plain values: "classifier", "cells" (held-out cells asked), "blocks": [{"block", "value", "low", "high"}] (the loss,
-    the largest first), "features": {block: [{"feature", "share"}]}, the share of all absolute SHAP values, for trees
-    only.
+    Plain values, a row a recipe: "classifier", "cells" (held-out cells asked), "blocks": [{"block", "value", "low",
+    "high"}] (the loss, the largest first), "features": {block: [{"feature", "share"}]}, the share of all absolute SHAP
+    values, for trees only.
     """
     from threadpoolctl import threadpool_limits
 
-    chosen = np.unique(np.linspace(0, len(load.splits) - 1, _SPLITS).round().astype(int)).tolist()
-    column = None if positive is None else list(classes).index(positive)
+    chosen = np.unique(np.linspace(0, len(fits.splits) - 1, _SPLITS).round().astype(int)).tolist()
+    asked = [at for at, recipe in enumerate(fits.recipes) if recipe.features == tuple(fits.blocks)]
     rows = []
     with threadpool_limits(1):  # the same sums on any machine
-        for number, name in enumerate(classifiers):
-            shares = shares_distances(name, load, memory)
-            rng = np.random.default_rng(load.config.seed)
-            lost: list[_Floats] = []
-            shap = np.zeros(len(load.table.columns))
-            for done, at in enumerate(chosen, start=1):
-                table, split = load.table_of(at), load.splits[at]
-                ask, cut, found = (_on_distances if shares else _on_columns)(load, table, split, name)
-                lost.append(_lost(ask, cut, table, split, classes, column, rng))
-                shap += found
-                if progress is not None:
-                    progress("asking", number * len(chosen) + done, len(classifiers) * len(chosen), 0)
-            asked = np.concatenate([load.splits[at].test for at in chosen])
-            blocks = _judged(np.concatenate(lost), load.table, asked, classes, n_boot, load.config.seed)
-            row: dict[str, Any] = {"classifier": name, "cells": len(np.unique(asked)), "blocks": blocks}
-            rows.append({**row, "features": _top(shap, load.table)} if shap.any() else row)
+        for number, at in enumerate(asked):
+            rows.append(_of_recipe(fits, at, chosen, n_boot, lambda done, n=number: fits.run.tell(
+                "asking", n * len(chosen) + done, len(asked) * len(chosen)
+            )))
     return rows
 
 
-def _on_columns(load: Workload, table: FeatureTable, split: Split, name: str) -> tuple[_Ask, float | None, _Floats]:
-    """How a model is asked, its threshold, and float64 (d,) the mean absolute SHAP value of each column, or zeros."""
-    from fusion.training import fit
+def _of_recipe(
+    fits: Fits, number: int, splits: Sequence[int], n_boot: int, tell: Callable[[int], None]
+) -> dict[str, Any]:
+    recipe, classes = fits.recipes[number], fits.study.classes
+    column = None if recipe.positive is None else classes.index(recipe.positive)
+    on_distances = fits.shared[recipe.classifier] == "distances"
+    rng = np.random.default_rng(recipe.seed)
+    lost: list[_Floats] = []
+    table = fits.study_of(0).table
+    shap = np.zeros(len(table.columns))
+    for done, at in enumerate(splits, start=1):
+        own, split = fits.study_of(at).table, fits.splits[at]
+        ask, cut, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
+        lost.append(_lost(ask, cut, own, split, classes, column, rng))
+        shap += found
+        tell(done)
+    cells = np.concatenate([fits.splits[at].test for at in splits])
+    blocks = _judged(np.concatenate(lost), table, cells, classes, n_boot, recipe.seed)
+    row: dict[str, Any] = {"classifier": recipe.classifier, "cells": len(np.unique(cells)), "blocks": blocks}
+    return {**row, "features": _top(shap, table)} if shap.any() else row
 
-    model = fit(table, split.train, name, load.config)
+
+def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
+    """How a model is asked, its threshold, and float64 (d,) the mean absolute SHAP value of each column, or zeros."""
+    split, model = fits.splits[fit.split], fits.fuse(fit)
     sources = [table.sources[row] for row in split.test]
     parts = list(table.blocks.values())
 
@@ -103,27 +102,26 @@ def _on_columns(load: Workload, table: FeatureTable, split: Split, name: str) ->
         return model.predict_proba(X, sources)
 
     shap = np.zeros(len(table.columns))
-    if hasattr(model.classifier, "contributions"):
+    if isinstance(model.classifier, Contributes):
         rows: Any = model.harmonised(table.X[split.test], sources)
         shap = np.abs(model.classifier.contributions(rows)[:, :, :-1]).mean(axis=1).sum(axis=0)
     return ask, model.cut, shap
 
 
-def _on_distances(load: Workload, table: FeatureTable, split: Split, name: str) -> tuple[_Ask, float | None, _Floats]:
-    """The same, where distances within blocks are at hand: those of strangers' values are in them already."""
-    from fusion.model import build_seeded
-
-    config = load.config
-    layer = {"random_state": config.seed, **config.layer}
+def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
+    """The same, where distances within blocks are at hand: those of other cells' values are in them already."""
+    recipe, split = fits.recipes[fit.recipe], fits.splits[fit.split]
+    layer = {"random_state": recipe.seed, **recipe.layer}
     shared = gram.SharedDistances(table.X, table.blocks, split.train, split.test, layer)
-    machine: Any = build_seeded(name, config.params(name), config.seed)
-    machine.fit_distances(shared.of(list(table.blocks)), np.array(table.y)[split.train], table.groups[split.train])
+    classifier = recipe.build()
+    assert isinstance(classifier, FitsDistances)
+    classifier.fit_distances(shared.of(list(table.blocks)), np.array(table.y)[split.train], table.groups[split.train])
 
     def ask(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
         rows = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
         if which is not None:
             rows[:, which] = strangers
-        return machine.predict_proba_distances(rows)
+        return classifier.predict_proba_distances(rows)
 
     return ask, None, np.zeros(len(table.columns))
 

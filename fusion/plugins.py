@@ -15,13 +15,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.cells import Cell
 from fusion.errors import FusionError, UsageError
+
+if TYPE_CHECKING:
+    from fusion.gram import Distances
+    from fusion.inputs import CellInputs
+    from fusion.onnx_graph import Graph
+    from fusion.picture_map import Eye
 
 
 class PluginError(FusionError):
@@ -108,6 +114,13 @@ class Placing(Protocol):
         ...
 
 
+class Learnable:
+    """An extractor whose weights a classifier of images can learn: ``--cnn-crossfit`` trains it anew in every fold."""
+
+    #: Name of the registered classifier, which is a ``LearnsBlock``.
+    learnt_by: ClassVar[str]
+
+
 @runtime_checkable
 class Classifier(Protocol):
     """A scikit-learn classifier that also knows its groups and can be stored without pickle."""
@@ -131,6 +144,218 @@ class Classifier(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what ``save`` wrote; refuses anything that is not on its list."""
+        ...
+
+
+# ---- what a classifier may do beyond that: the core asks by these, and by nothing else --------------------------------
+
+
+@runtime_checkable
+class HoldsOut(Protocol):
+    """A classifier that scores held-out cells while it is fitted, as an SVM does for its sigmoid."""
+
+    def fit_held_out(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike, parts: Parts) -> Self:
+        """Fit as ``fit`` does, with what ``parts`` gives for every fold that is held out."""
+        ...
+
+
+class Parts(Protocol):
+    """Features of both sides of a fold inside the training part, where a slice of the training rows will not do."""
+
+    def __call__(
+        self, train: NDArray[np.intp], test: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """float (train, d) to learn from and float (test, d) to score, of these training rows."""
+        ...
+
+
+@runtime_checkable
+class Searches(Protocol):
+    """A fitted classifier that may have chosen parameters by folds inside its training part."""
+
+    #: What was chosen; empty without a search.
+    chosen_: Mapping[str, float]
+
+
+@runtime_checkable
+class FitsDistances(Protocol):
+    """A classifier that can be fitted on squared distances between cells, which sets of blocks share."""
+
+    @property
+    def fits_distances(self) -> bool:
+        """Whether it can with the parameters that it has."""
+        ...
+
+    def fit_distances(self, distances: Distances, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Fit on the training rows of ``distances`` and n labels."""
+        ...
+
+    def predict_proba_distances(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """float64 (n, classes) for these rows of the distances that were fitted."""
+        ...
+
+
+@runtime_checkable
+class ReadsBatches(Protocol):
+    """A classifier that can be fitted on rows which are read batch by batch and never all in memory."""
+
+    def batches_by(self) -> str:
+        """The parameter by which it does so, "" where it does not.
+
+        Raises
+        ------
+        UsageError : the parameter's value cannot be: an address that is none, for example.
+        """
+        ...
+
+
+@runtime_checkable
+class Contributes(Protocol):
+    """A classifier that says what each column adds to each class's margin: trees, by tree SHAP."""
+
+    def contributions(self, X: ArrayLike) -> NDArray[np.float64]:
+        """float64 (n, classes, d + 1); last, what all cells begin with."""
+        ...
+
+
+@runtime_checkable
+class Linear(Protocol):
+    """A classifier whose margins are weighted sums."""
+
+    def linear_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """float64 (classes, d) and (classes,): each class's margin is ``weights @ x + intercept``."""
+        ...
+
+
+@runtime_checkable
+class ToOnnx(Protocol):
+    """A classifier that can be exported as part of an ONNX graph."""
+
+    def to_onnx(self, graph: Graph, rows: str) -> str:
+        """Add it to a graph; the name of float64 (n, classes) for the float (n, d) called ``rows``."""
+        ...
+
+
+@runtime_checkable
+class HasTrialRows(Protocol):
+    """A classifier that knows on which rows two forms of it would differ first."""
+
+    def trial_rows(self, n: int, draw: np.random.Generator) -> NDArray[np.float32]:
+        """float32 (n, d)."""
+        ...
+
+
+@runtime_checkable
+class HasProvenance(Protocol):
+    """An extractor or classifier whose weights have learnt from cells before."""
+
+    def provenance(self) -> Mapping[str, Sequence[str]] | None:
+        """Hashes of what it has learnt from; None where nothing is known."""
+        ...
+
+
+@runtime_checkable
+class MindsSources(Protocol):
+    """A classifier that judges cells of a new source by all of them together."""
+
+    def told(self, sources: Sequence[str | None]) -> list[str]:
+        """Stamps for a result on cells of these sources."""
+        ...
+
+
+class TrainingLog(Protocol):
+    """Told of every epoch of a training."""
+
+    def __call__(self, epoch: int, values: Mapping[str, float], /) -> None:
+        """Number and values of an epoch."""
+        ...
+
+
+class Watch(Protocol):
+    """Told of every step of a training."""
+
+    def __call__(self, epoch: int, epochs: int, step: int, steps: int, /) -> None:
+        """Where the training is."""
+        ...
+
+
+@runtime_checkable
+class TakesImages(Protocol):
+    """A classifier that is given cells' images beside their blocks, and fuses both by itself."""
+
+    name: ClassVar[str]
+    prepares: ClassVar[str]
+    classes_: NDArray[Any]
+    #: Where it is trained: "auto", "cpu", "cuda", ...
+    device: str
+
+    def eye(self) -> Eye:
+        """How a cell becomes the image that it is given; checks all settings on the way."""
+        ...
+
+    def fit(
+        self,
+        X: CellInputs,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        *,
+        watch: Watch | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        log: TrainingLog | None = None,
+    ) -> Self:
+        """Train; every epoch is kept in the folder ``checkpoint``, from which ``resume`` goes on."""
+        ...
+
+    def predict_proba(self, X: CellInputs) -> NDArray[np.float64]:
+        """float64 (n, classes)."""
+        ...
+
+    def describe(self) -> str:
+        """A sentence for the notes of a result."""
+        ...
+
+    def has_map(self) -> bool:
+        """Whether it can show where it looks; needs no weights."""
+        ...
+
+    def show_batch(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
+        """uint8 RGB: cells as it is given them, and augmented as in training."""
+        ...
+
+    def show_attention(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
+        """uint8 RGB: some cells, and where it looks in them."""
+        ...
+
+
+@runtime_checkable
+class LearnsBlock(TakesImages, Protocol):
+    """A classifier of images whose network can serve as a block of features: see ``Extractor.learnt_by``."""
+
+    @classmethod
+    def params_for_block(cls, block: str, own: Mapping[str, Any], extractor: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters of a network behind ``block``, from its own and those of the block's extractor.
+
+        Raises
+        ------
+        UsageError : a parameter that such a network cannot have.
+        """
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that a training depends on beside its cells and seed."""
+        ...
+
+    def embed(self, inputs: CellInputs) -> NDArray[np.float32]:
+        """float32 (n, channels): what the block is."""
+        ...
+
+    def remember(self, provenance: Mapping[str, Sequence[str]]) -> None:
+        """Keep hashes of what was trained on; they travel with the weights."""
+        ...
+
+    def write_trunk(self, path: Path) -> dict[str, Any]:
+        """Write the weights, and return the parameters of the block's extractor that sees by them."""
         ...
 
 
@@ -184,6 +409,17 @@ def build_classifier(name: str, params: Mapping[str, Any] | None = None) -> Clas
     if missing:
         raise PluginError(f"classifier '{name}' does not keep the protocol", found=f"no {', '.join(missing)}")
     return classifier
+
+
+def learner_of(extractor: str) -> str | None:
+    """The registered classifier whose networks can learn an extractor's block, as its ``learnt_by`` says; or None.
+
+    Raises
+    ------
+    UsageError : an unknown extractor.
+    """
+    kind = _load(EXTRACTORS, extractor)
+    return kind.learnt_by if issubclass(kind, Learnable) else None
 
 
 def classifier_class(name: str) -> type[Classifier]:

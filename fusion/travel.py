@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from fusion import metrics
 from fusion.checkpoint import Checkpoint
 from fusion.config import FitSettings
-from fusion.copies import learnt
 from fusion.curves import abstention_curve
-from fusion.extraction import Progress
-from fusion.fitting import Fit, Workload, run_fits
 from fusion.harmonisation import Harmoniser
 from fusion.intervals import bca, can_be_drawn, draw_groups, percentile, strata_of
+from fusion.learning.cross_validation import cross_validate
+from fusion.learning.fits import Fits
 from fusion.novelty import learn_novelty
 from fusion.plans import Plan, check
 from fusion.results import Result, Scores
@@ -65,9 +64,7 @@ def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, se
     return Inside(plan, tuple(chosen))
 
 
-def travelled(
-    result: Result, load: Workload, distance: _Floats, jobs: int, memory: float, progress: Progress | None = None
-) -> dict[str, Any]:
+def travelled(result: Result, fits: Fits, distance: _Floats, config: FitSettings) -> dict[str, Any]:
     """What each entry loses from cells of sources that it has learnt from to the same cells of a new source.
 
     In the source: every cell by models that have learnt from other subjects of its source and of all others but one,
@@ -77,9 +74,9 @@ def travelled(
 
     Parameters
     ----------
-    result, load : of splits that leave a source out in turn.
+    result, fits : of splits that leave a source out in turn.
     distance : what ``distances`` says of the best entry's blocks.
-    jobs, memory : see ``fitting.run_fits``.
+    config : its settings.
 
     Returns
     -------
@@ -87,30 +84,30 @@ def travelled(
     "across" and "drop" {"value", "low", "high"}. "sources", of the best entry for each source: "source", "cells", the
     same three, "calibration" {"inside", "across"} (calibration error, mean confidence, accuracy), and "unlike", the
     share of its cells that are flagged as unlike the training cells, None where that cannot be told. "folds", inside a
-    training part. "normalised", whether pixels were.
+    training part.
     Empty where a training part has a class of a single group.
     """
     try:
-        inside = folds_inside(load.table, load.splits, load.config.splits, load.config.seed)
+        inside = folds_inside(fits.study.table, fits.splits, config.splits, config.seed)
     except SplitError:
         return {}
-    scores = _scored_inside(result, load, inside, jobs, memory, progress)
+    scores = _scored_inside(fits, inside)
     rows = []
     for at, own in enumerate(scores):
-        row = {"features": list(own.features), "classifier": own.classifier, **_drop(result, at, own, load.config)}
+        row = {"features": list(own.features), "classifier": own.classifier, **_drop(result, at, own, config)}
         if row["cells"] == result.figures[at]["n_images"]:  # as everywhere else on the page
             row["across"] = dict(result.figures[at]["image"]["balanced_accuracy"])
         rows.append(row)
     best = result.ranked()[0]
-    names = sorted({str(source) for source in load.table.sources})
+    names = sorted({str(source) for source in fits.study.table.sources})
     sources = []
     for name in names:
-        is_own = np.array(load.table.sources, object) == name
+        is_own = np.array(fits.study.table.sources, object) == name
         held = distance[is_own]
         sources.append(
             {
                 "source": name,
-                **_drop(result, best, scores[best], load.config, is_own),
+                **_drop(result, best, scores[best], config, is_own),
                 "calibration": {
                     where: _calibration(result, entry, is_own)
                     for where, entry in (("inside", scores[best]), ("across", result.scores[best]))
@@ -122,25 +119,25 @@ def travelled(
         "rows": rows,
         "sources": sources,
         "folds": max(len(folds) for folds in inside.plan.rounds),
-        "normalised": bool(load.embedded),
     }
 
 
-def distances(load: Workload, blocks: Sequence[str]) -> _Floats:
+def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
     """float64 (n,): how far each cell lies from the training cells of the split that tests it, in units of the
     threshold above which it is flagged (``novelty``); NaN where that cannot be learnt."""
-    found = np.full(len(load.table), np.nan)
-    for at, split in enumerate(load.splits):
-        table = load.table_of(at).select(blocks)
-        known, tested = ([table.sources[row] for row in rows] for rows in (split.train, split.test))
-        y, X, seen = np.array(table.y)[split.train], table.X[split.train], table.X[split.test]
-        harmonise = load.config.harmonise
-        if harmonise.method != "none":
-            shown = learnt(table, split.train)
-            harmoniser = Harmoniser.fit(shown.X, shown.sources, shown.y, **harmonise.model_dump()).only(known)
+    found = np.full(len(fits.study), np.nan)
+    recipe = fits.recipes[0]
+    for at, split in enumerate(fits.splits):
+        study = fits.study_of(at)
+        known, tested = study.sources(split.train), study.sources(split.test)
+        y, X, seen = np.array(study.table.y)[split.train], study.rows(blocks, split.train), study.rows(blocks, split.test)
+        if recipe.harmonise.method != "none":
+            shown = study.training_rows(blocks, split.train)
+            harmoniser = Harmoniser.fit(shown.X, shown.sources, **recipe.harmonise.model_dump()).only(known)
             X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:
-            novelty = learn_novelty(X, y, table.groups[split.train], table.blocks, seed=load.config.seed)
+            table = study.select(blocks)
+            novelty = learn_novelty(X, y, table.groups[split.train], table.blocks, seed=recipe.seed)
         except SplitError:  # a class of one group cannot be held out, and the page says that nothing is told
             continue
         if novelty is not None:
@@ -177,34 +174,12 @@ def abstentions(result: Result, distance: _Floats | None = None) -> list[dict[st
     return rows
 
 
-def _scored_inside(
-    result: Result, load: Workload, inside: Inside, jobs: int, memory: float, progress: Progress | None
-) -> list[Scores]:
+def _scored_inside(fits: Fits, inside: Inside) -> tuple[Scores, ...]:
     """For each entry of the result, its scores of cells whose source was learnt from."""
     splits = tuple(split for _, split in inside.plan.splits)
-    within = replace(
-        load,
-        splits=splits,
-        checkpoint=Checkpoint(load.checkpoint.folder / f"inside-{len(splits)}"),
-        # Pixels are normalised as the training part around the folds asks for: that takes no label.
-        embedded=tuple(load.embedded[inside.of[number]] for number, _ in inside.plan.splits) if load.embedded else (),
-        varied=tuple(load.varied[inside.of[number]] for number, _ in inside.plan.splits) if load.varied else (),
-    )
-    entries = [(scores.features, scores.classifier) for scores in result.scores]
-    fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(splits))]
-    shape = (len(inside.plan.rounds), len(load.table))
-    proba = {entry: np.full((*shape, len(result.classes)), np.nan) for entry in entries}
-    cut = {entry: np.full(shape, np.nan) for entry in entries}
-    numbers = [number for number, _ in inside.plan.splits]
-    for done, (fit, part, chosen, _) in enumerate(run_fits(fits, within, jobs=jobs, memory=memory), start=1):
-        at = numbers[fit.split], splits[fit.split].test
-        proba[fit.blocks, fit.classifier][at], cut[fit.blocks, fit.classifier][at] = part, chosen
-        if progress is not None:
-            progress("fitting inside sources", done, len(fits), 0)
-    return [
-        Scores(*entry, proba[entry], np.full(shape, -1, np.intp), cut[entry] if scores.cut is not None else None)
-        for entry, scores in zip(entries, result.scores, strict=True)
-    ]
+    kept = fits.run.checkpoint
+    run = replace(fits.run, checkpoint=None if kept is None else Checkpoint(kept.folder / f"inside-{len(splits)}"))
+    return cross_validate(replace(fits, splits=splits, run=run), inside.plan, "fitting inside sources")
 
 
 def _right(result: Result, scores: Scores) -> _Floats:

@@ -87,8 +87,6 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     name: ClassVar[str] = "neural"
     prepares: ClassVar[str] = "raw"
-    #: The spine gives such a classifier ``CellInputs`` with pictures, taken by its ``eye``.
-    takes_pictures: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -330,6 +328,25 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return np.concatenate([trunk.embed(inputs.pictures(part)) for part in rows])
 
     # ---- what the spine asks -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def params_for_block(cls, block: str, own: Mapping[str, Any], extractor: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters of the network behind a block, from its own and those of the block's extractor.
+
+        Raises
+        ------
+        UsageError : batch norms by the cells that are judged: a block is what a network sees with its own.
+        """
+        if own.get("batch_statistics", "training") != "training":
+            raise UsageError(
+                f"block '{block}' is what a network sees with its own batch norms",
+                found=f"batch_statistics: {own['batch_statistics']}",
+                do="Take --classifier neural, or harmonise the block.",
+            )
+        device = {"device": extractor["device"]} if "device" in extractor else {}
+        # Batch size and engine are of embedding alone.
+        seen = {name: value for name, value in extractor.items() if name not in ("device", "batch_size", "engine")}
+        return {**own, **device, "network": {**own.get("network", {}), **seen}}
 
     def identity(self) -> dict[str, Any]:
         """Plain values that a training depends on beside its cells: settings, and what the weights to start from are.

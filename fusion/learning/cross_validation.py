@@ -1,0 +1,96 @@
+"""Scoring cells by models that have not met them: every recipe in every split of a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.learning.fits import Fit, Fits, Fitted, run_fits, score
+from fusion.learning.learn import learn
+from fusion.learning.learnt_blocks import LearntBlock, embed_splits
+from fusion.learning.recipe import Recipe
+from fusion.learning.run import Run
+from fusion.learning.study import Study
+from fusion.plans import Plan
+from fusion.results import Scores
+
+
+def prepare_fits(
+    study: Study, plan: Plan, recipes: Sequence[Recipe], run: Run, learnt: Sequence[LearntBlock] = ()
+) -> Fits:
+    """What the fits of a comparison have in common, with the embeddings of blocks that are learnt in every split."""
+    splits = tuple(split for _, split in plan.splits)
+    wanted = [block for block in learnt if any(block.name in recipe.learnt for recipe in recipes)]
+    embedded = {block.name: embed_splits(block, study, splits, run) for block in wanted}
+    return Fits(study, splits, tuple(recipes), run, embedded, tuple(wanted))
+
+
+def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scores, ...]:
+    """Learn every recipe on each training part, and score the cells of its test part.
+
+    Parameters
+    ----------
+    fits : of this plan's splits; see ``prepare_fits``.
+    stage : what progress calls it.
+
+    Returns
+    -------
+    For each recipe its scores, over the rounds of the plan.
+    """
+    table, classes, run = fits.study.table, fits.study.classes, fits.run
+    rounds = np.array([number for number, _ in plan.splits])
+    shape = (len(plan.rounds), len(table))
+    proba = [np.full((*shape, len(classes)), np.nan) for _ in fits.recipes]
+    cuts = [np.full(shape, np.nan) for _ in fits.recipes]
+    chosen: list[list[dict[str, float]]] = [[] for _ in fits.recipes]
+    every = [Fit(number, at) for number in range(len(fits.recipes)) for at in range(len(fits.splits))]
+    for done, found in enumerate(_fitted(every, fits), start=1):
+        number, tested = found.fit.recipe, (rounds[found.fit.split], fits.splits[found.fit.split].test)
+        proba[number][tested], cuts[number][tested] = found.proba, found.cut
+        chosen[number] += [{"split": found.fit.split, **found.chosen}] if found.chosen else []
+        run.tell(stage, done, len(every))
+    fold = _fold_numbers(plan, len(table))
+    return tuple(
+        Scores(
+            recipe.features,
+            recipe.classifier,
+            proba[at],
+            fold,
+            cuts[at] if recipe.threshold is not None else None,
+            tuple(sorted(chosen[at], key=lambda values: values["split"])),
+        )
+        for at, recipe in enumerate(fits.recipes)
+    )
+
+
+def _fitted(every: Sequence[Fit], fits: Fits) -> Iterator[Fitted]:
+    """Every fit with its scores: those that train networks in this process, the others on workers."""
+    yield from run_fits([fit for fit in every if fits.is_for_workers(fit)], fits)
+    for fit in every:
+        if fits.is_for_workers(fit):
+            continue
+        # Kept where a run that was stopped finds it again.
+        kept = fits.read(fit)
+        yield fits.keep(_with_networks(fit, fits)) if kept is None else kept
+
+
+def _with_networks(fit: Fit, fits: Fits) -> Fitted:
+    """A fit that trains networks."""
+    recipe, split = fits.recipes[fit.recipe], fits.splits[fit.split]
+    if not recipe.takes_images:
+        return score(fit, fits)
+    part = f"fold {fit.split + 1}" if len(fits.recipes) == 1 else f"{'+'.join(recipe.features)} {fit.split + 1}"
+    model = learn(fits.study, split.train, recipe, fits.run, part=part)
+    return Fitted(fit, model.predict_proba(split.test), math.nan, model.chosen)
+
+
+def _fold_numbers(plan: Plan, n: int) -> NDArray[np.intp]:
+    """intp (rounds, n): the test part that each cell was scored in, -1 for none."""
+    fold = np.full((len(plan.rounds), n), -1, np.intp)
+    for number, splits in enumerate(plan.rounds):
+        for at, split in enumerate(splits):
+            fold[number, split.test] = at
+    return fold

@@ -1,0 +1,294 @@
+"""Every fit of a comparison: which recipe in which split, sharing what can be shared.
+
+Fits of one classifier in one split share their scaled blocks, and a kernel machine its distances: memory, not another
+way of learning. What does not fit into memory is computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import gram
+from fusion.learning.learn import chosen_by, fit_on, refused
+from fusion.learning.fused_model import FusedModel
+from fusion.learning.learnt_blocks import LearntBlock, inner_folds
+from fusion.learning.recipe import Recipe
+from fusion.learning.run import Run
+from fusion.learning.study import Study
+from fusion.plugins import Classifier, FitsDistances, Searches
+from fusion.scaled import ScaledBlocks
+from fusion.splits import Split
+
+#: Fits below which another worker process costs more to start than it saves.
+_WORTH_A_WORKER = 20
+
+#: Cells from which distances are worth sharing: below, a fit takes milliseconds whichever way.
+_WORTH_SHARING = 500
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model to fit: the numbers of its recipe and of its split."""
+
+    recipe: int
+    split: int
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fit with float64 (test cells, classes) probabilities, the threshold that it chose, NaN for none, and the
+    parameters."""
+
+    fit: Fit
+    proba: NDArray[np.float64]
+    cut: float
+    chosen: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """What the fits of a comparison have in common.
+
+    Attributes
+    ----------
+    study : the cells, with their measured blocks.
+    embedded : of each learnt block, for every split float32 (n, channels), the cells as the split's network sees them.
+    learnt : how these blocks learn.
+    """
+
+    study: Study
+    splits: tuple[Split, ...]
+    recipes: tuple[Recipe, ...]
+    run: Run
+    embedded: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+    learnt: tuple[LearntBlock, ...] = ()
+
+    def study_of(self, split: int) -> Study:
+        """The study with the learnt blocks as the fits of this split have them."""
+        own = self.study
+        for name, rows in self.embedded.items():
+            own = own.with_block(name, rows[split])
+        return own
+
+    def fuse(self, fit: Fit) -> FusedModel:
+        """Learn the half of a model that features go through, on the training part of its split.
+
+        Raises
+        ------
+        UsageError : the classifier refuses its parameters or the data.
+        """
+        recipe, train, folds = self.recipes[fit.recipe], self.splits[fit.split].train, None
+        if self.trains_inner_networks(recipe):
+            learnt = [block for block in self.learnt if block.name in recipe.learnt]
+            folds = inner_folds(self.study, train, recipe, learnt, self.run)
+        try:
+            return fit_on(self.study_of(fit.split), train, recipe, folds)
+        except (ValueError, TypeError) as error:
+            raise refused(recipe, error) from error
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of all blocks, measured and learnt."""
+        return [*self.study.table.blocks, *self.embedded]
+
+    @property
+    def trains_networks(self) -> bool:
+        """Whether any fit trains a network, or stands on one that was trained for its split."""
+        return bool(self.embedded) or any(recipe.takes_images for recipe in self.recipes)
+
+    @staticmethod
+    def trains_inner_networks(recipe: Recipe) -> bool:
+        """Whether networks are trained for the folds inside a training part."""
+        return bool(recipe.learnt and recipe.nested and recipe.held_out_steps())
+
+    def is_for_workers(self, fit: Fit) -> bool:
+        """Whether a fit trains no network: images and networks stay in this process."""
+        recipe = self.recipes[fit.recipe]
+        return not recipe.takes_images and not self.trains_inner_networks(recipe)
+
+    def name(self, fit: Fit) -> str:
+        """What a fit's scores are kept under."""
+        return f"{fit.split:04d}/{self.recipes[fit.recipe].name}"
+
+    def read(self, fit: Fit) -> Fitted | None:
+        """A fit that an earlier run has finished; None where there is none."""
+        checkpoint, name = self.run.checkpoint, self.name(fit)
+        if checkpoint is None or (kept := checkpoint.read(name)) is None:
+            return None
+        return Fitted(fit, kept[:, :-1], float(kept[0, -1]), checkpoint.read_values(name))
+
+    def keep(self, found: Fitted) -> Fitted:
+        """The fit, kept for a run that goes on from here."""
+        if (checkpoint := self.run.checkpoint) is None:
+            return found
+        # The threshold stands beside the probabilities of every cell: one array is kept whole or not at all, and last.
+        if found.chosen:
+            checkpoint.keep_values(self.name(found.fit), found.chosen)
+        checkpoint.keep(self.name(found.fit), np.column_stack([found.proba, np.full(len(found.proba), found.cut)]))
+        return found
+
+    @cached_property
+    def workload(self) -> Fits:
+        """The same without images and progress, as it travels to workers."""
+        return replace(self, study=replace(self.study, images={}), run=replace(self.run, progress=None))
+
+    @cached_property
+    def shared(self) -> Mapping[str, str]:
+        """What the fits of each classifier in one split share: "distances", "scaling" or "nothing"."""
+        return {name: self._shared(name) for name in dict.fromkeys(recipe.classifier for recipe in self.recipes)}
+
+    def lacks_room(self, classifier: str) -> bool:
+        """Whether distances would be shared if there were more memory."""
+        return self._pays(classifier) and self.bytes_a_worker > self.run.memory
+
+    @cached_property
+    def bytes_a_worker(self) -> int:
+        """Bytes that shared distances of one split hold at most."""
+        blocks = len(self.blocks)
+        needed = (gram.memory_needed(len(split.train), len(split.test), blocks) for split in self.splits)
+        return max(1, max(needed, default=1))
+
+    def _shared(self, name: str) -> str:
+        recipes = [recipe for recipe in self.recipes if recipe.classifier == name]
+        # Of a single recipe nothing is shared, in whichever order fits are finished by runs that were stopped.
+        if len(recipes) < 2 or not all(recipe.is_shareable for recipe in recipes) or recipes[0].takes_images:
+            return "nothing"
+        if self._pays(name):
+            return "nothing" if self.lacks_room(name) else "distances"
+        is_large = can_share_distances(recipes[0].build()) and len(self.study) >= _WORTH_SHARING
+        # A machine of so many cells takes longer than scaling, and is better fitted beside others.
+        return "scaling" if recipes[0].build().prepares == "standard" and not is_large else "nothing"
+
+    def _pays(self, name: str) -> bool:
+        recipes = [recipe for recipe in self.recipes if recipe.classifier == name]
+        is_large = len(self.study) >= _WORTH_SHARING and len(self.blocks) > 1 and len(recipes) > 1
+        return is_large and all(recipe.is_shareable for recipe in recipes) and can_share_distances(recipes[0].build())
+
+
+def can_share_distances(classifier: Classifier) -> bool:
+    """Whether the classifier can be fitted on distances, with the parameters that it has."""
+    return isinstance(classifier, FitsDistances) and classifier.fits_distances
+
+
+def run_fits(fits: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
+    """Yield every fit with its scores, in no particular order.
+
+    Fits that an earlier run has finished are read from the checkpoint; each new one is kept there at once.
+    """
+    waiting = []
+    for fit in fits:
+        if (kept := load.read(fit)) is not None:
+            yield kept
+        else:
+            waiting.append(fit)
+    for shared, run, at_once in (
+        ("distances", _on_shared_distances, max(1, int(load.run.memory // load.bytes_a_worker))),
+        ("scaling", _on_scaled_blocks, len(waiting)),
+        ("nothing", _alone, len(waiting)),
+    ):
+        own = [fit for fit in waiting if load.shared[load.recipes[fit.recipe].classifier] == shared]
+        yield from _parallel(run, _batches(own, load, alone=shared == "nothing"), load, at_once)
+
+
+def _batches(fits: Sequence[Fit], load: Fits, *, alone: bool) -> list[list[Fit]]:
+    """Fits that share something, together: those of one classifier in one split."""
+    if alone:
+        return [[fit] for fit in fits]
+    together: dict[tuple[str, int], list[Fit]] = {}
+    for fit in fits:
+        together.setdefault((load.recipes[fit.recipe].classifier, fit.split), []).append(fit)
+    return list(together.values())
+
+
+_Batch = Callable[[Sequence[Fit], Fits], Iterator[Fitted]]
+
+
+def _parallel(run: _Batch, batches: Sequence[list[Fit]], load: Fits, at_once: int) -> Iterator[Fitted]:
+    from joblib import Parallel, cpu_count, delayed
+
+    count = sum(len(batch) for batch in batches)
+    if not count:
+        return
+    workers = min(load.run.jobs or cpu_count(), max(1, count // _WORTH_A_WORKER), max(1, at_once), len(batches))
+    if workers == 1:
+        for batch in batches:
+            yield from run(batch, load)
+        return
+    calls = (delayed(_collect)(run, batch, load.workload) for batch in batches)
+    for done in Parallel(n_jobs=workers, return_as="generator_unordered")(calls):
+        yield from done
+
+
+def _collect(run: _Batch, batch: Sequence[Fit], load: Fits) -> list[Fitted]:
+    return list(run(batch, load))
+
+
+def _alone(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
+    """Fit by fit, on one thread: a sum is added up in the same order on any machine and beside any other fit."""
+    from threadpoolctl import threadpool_limits
+
+    for fit in batch:
+        with threadpool_limits(1):
+            yield load.keep(score(fit, load))
+
+
+def score(fit: Fit, load: Fits) -> Fitted:
+    """Learn one model of features, and score the cells of its split's test part."""
+    recipe, test, study = load.recipes[fit.recipe], load.splits[fit.split].test, load.study_of(fit.split)
+    model = load.fuse(fit)
+    proba = model.predict_proba(study.rows(recipe.blocks, test), study.sources(test))
+    return Fitted(fit, proba, math.nan if model.cut is None else model.cut, chosen_by(model))
+
+
+def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
+    """Fit a batch of one classifier in one split, on blocks that are scaled once."""
+
+    def scored(shared: ScaledBlocks, recipe: Recipe, labels: Any, groups: Any) -> tuple[Classifier, Any]:
+        train, test = shared.of(recipe.blocks)
+        classifier = recipe.build().fit(train, labels, groups)
+        return classifier, classifier.predict_proba(test)
+
+    yield from _shared_batch(batch, load, ScaledBlocks, scored)
+
+
+def _on_shared_distances(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
+    """Fit a batch of one classifier in one split, on distances that are computed once."""
+
+    def scored(shared: gram.SharedDistances, recipe: Recipe, labels: Any, groups: Any) -> tuple[Classifier, Any]:
+        classifier = recipe.build()
+        assert isinstance(classifier, FitsDistances)
+        classifier.fit_distances(shared.of(recipe.blocks), labels, groups)
+        return classifier, classifier.predict_proba_distances(shared.test_rows)
+
+    yield from _shared_batch(batch, load, gram.SharedDistances, scored)
+
+
+def _shared_batch(
+    batch: Sequence[Fit], load: Fits, share: Callable[..., Any], scored: Callable[..., tuple[Classifier, Any]]
+) -> Iterator[Fitted]:
+    """Fit a batch on what ``share`` makes of the split's features, the blocks that it needs, both parts and the layer's
+    parameters."""
+    from threadpoolctl import threadpool_limits
+
+    split, table = load.splits[batch[0].split], load.study_of(batch[0].split).table
+    first = load.recipes[batch[0].recipe]
+    needed = {name for fit in batch for name in load.recipes[fit.recipe].blocks}
+    blocks = {name: part for name, part in table.blocks.items() if name in needed}
+    layer = {"random_state": first.seed, **first.layer}
+    labels, groups = np.array(table.y)[split.train], table.groups[split.train]
+    with threadpool_limits(1):  # as alone: the same sums on any machine
+        try:
+            shared = share(table.X, blocks, split.train, split.test, layer)
+            for fit in batch:
+                classifier, proba = scored(shared, load.recipes[fit.recipe], labels, groups)
+                chosen = dict(classifier.chosen_) if isinstance(classifier, Searches) else {}
+                yield load.keep(Fitted(fit, proba, math.nan, chosen))
+        except (ValueError, TypeError) as error:
+            raise refused(first, error) from error

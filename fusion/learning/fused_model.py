@@ -1,0 +1,189 @@
+"""The half of a model that features go through: harmonisation, selection, fusion layer, classifier, threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.calibration import Calibration, fit_calibration, held_out
+from fusion.errors import UsageError
+from fusion.inputs import CellInputs
+from fusion.learning.inner_folds import InnerFolds, InnerPart
+from fusion.learning.recipe import Recipe
+from fusion.learning.training_rows import TrainingRows
+from fusion.plugins import Classifier, HoldsOut, TakesImages
+from fusion.selection import Selection
+from fusion.streaming import BATCH, StoredRows
+
+if TYPE_CHECKING:
+    from fusion.harmonisation import Harmoniser
+    from fusion.layer import FusionLayer
+
+
+@dataclass(frozen=True, eq=False)
+class FusedModel:
+    """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier.
+
+    ``harmoniser`` changes features by their source first; ``selection`` then leaves some out; ``calibration`` maps
+    probabilities; from ``cut`` on, the positive class's probability calls a cell positive.
+    """
+
+    layer: FusionLayer | None
+    classifier: Classifier
+    calibration: Calibration | None = None
+    cut: float | None = None
+    harmoniser: Harmoniser | None = None
+    selection: Selection | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """Class labels in the order of the probabilities' columns."""
+        return [str(label) for label in self.classifier.classes_]
+
+    def predict_proba(
+        self, X: NDArray[Any] | StoredRows | CellInputs, sources: Sequence[str | None] = ()
+    ) -> NDArray[np.float64]:
+        """float64 (n, classes) from raw features float32 (n, d), columns as fitted; with images where it takes them.
+
+        ``sources`` names the source of each row, for a model that harmonises; () is n times unknown.
+
+        Raises
+        ------
+        UsageError : a model that takes images is asked without.
+        """
+        if isinstance(X, CellInputs):
+            proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # matrices, by the protocol of all
+            return proba if self.calibration is None else self.calibration.apply(proba)
+        if isinstance(self.classifier, TakesImages):
+            raise UsageError(
+                "this model judges images, and was given features alone",
+                do="Load it by fusion.load_model, and ask it through fusion evaluate or fusion predict.",
+            )
+        if isinstance(X, StoredRows):
+            starts = range(0, len(X), BATCH)
+            parts = zip(starts, X.batches(), strict=True)
+            return np.concatenate([self.predict_proba(rows, sources[at : at + BATCH]) for at, rows in parts])
+        proba = self.classifier.predict_proba(self.fused(self.harmonised(X, sources)))
+        return proba if self.calibration is None else self.calibration.apply(proba)
+
+    def harmonised(self, X: NDArray[Any], sources: Sequence[str | None] = ()) -> NDArray[Any]:
+        """(n, d) as the fusion layer gets it before ``selection``: float64 from a harmoniser, else ``X`` itself."""
+        return X if self.harmoniser is None else self.harmoniser.transform(X, sources or [None] * len(X))
+
+    def fused(self, harmonised: NDArray[Any]) -> NDArray[Any]:
+        """What the classifier gets, of harmonised rows."""
+        rows = harmonised if self.selection is None else self.selection.transform(harmonised)
+        return rows if self.layer is None else self.layer.transform(rows)
+
+
+def fuse(
+    X: NDArray[Any],
+    y: NDArray[Any],
+    groups: NDArray[np.intp],
+    blocks: Mapping[str, slice],
+    classifier: str,
+    *,
+    sources: Sequence[str | None] = (),
+    cells: NDArray[np.intp] | None = None,
+    **steps: Any,
+) -> FusedModel:
+    """Fit fusion layer and classifier on these rows and no others.
+
+    Parameters
+    ----------
+    X : float (n, d), NaN where a feature is undefined.
+    y, groups : n labels and group numbers.
+    blocks : block name -> its columns in ``X``.
+    classifier : name of a registered classifier.
+    sources : n names, None where unknown; () is n times None.
+    cells : intp (n,), for every row the row of the cell that it shows: its own, unless it is an augmented cell, which
+        come last. None for no augmented cells.
+    **steps : fields of ``Recipe``: ``params``, ``layer``, ``harmonise``, ``stability``, ``calibrate``, ``threshold``,
+        ``positive``, ``seed``.
+
+    Raises
+    ------
+    UsageError : a threshold for more than two classes, or too few groups to learn calibration or threshold from.
+    ValueError, TypeError : the classifier refuses its parameters or the data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat(["all", "hem"], 20)
+    >>> X = rng.normal(size=(40, 3)) + (y == "all")[:, None]
+    >>> model = fuse(X, y, np.arange(40), {"texture": slice(0, 3)}, "logreg")
+    >>> model.predict_proba(X[:2]).shape
+    (2, 2)
+    """
+    rows = TrainingRows.of_arrays(X, y, groups, sources, cells)
+    return fit_rows(rows, blocks, Recipe(tuple(blocks), classifier, **steps), InnerFolds(rows))
+
+
+def fit_rows(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> FusedModel:
+    """The model of these rows by this recipe: what is learnt, and then what held-out scores inside put on top."""
+    model = _fit_steps(rows, blocks, recipe, folds)
+    finish = recipe.finish
+    if finish.is_nothing:
+        return model
+    if finish.threshold is not None and (recipe.positive is None or len(model.classes) != 2):
+        raise UsageError("--threshold is for two classes", found=f"{len(model.classes)}: {', '.join(model.classes)}")
+    if not finish.learns:
+        return replace(model, cut=finish.cut(np.empty(0), np.empty(0, bool)))
+
+    def score(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
+        part = folds.part(train, test)
+        return _fit_steps(part.rows, blocks, recipe, part.folds).predict_proba(part.X, part.sources)
+
+    count = rows.count
+    y = rows.y[:count]
+    proba = held_out(score, y, rows.groups[:count], recipe.seed)
+    labels = np.asarray(y, object).astype(str)
+    calibration = fit_calibration(finish.calibrate, proba, np.searchsorted(model.classes, labels))
+    proba = proba if calibration is None else calibration.apply(proba)
+    cut = None
+    if recipe.positive is not None and finish.threshold is not None:
+        cut = finish.cut(proba[:, model.classes.index(recipe.positive)], labels == recipe.positive)
+    return replace(model, calibration=calibration, cut=cut)
+
+
+def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> FusedModel:
+    """Harmonise, select, fuse, classify: in this order, each learnt from what the one before leaves."""
+    classifier = recipe.build()
+    prepared, X = _prepare(rows, blocks, recipe, classifier)
+    if folds.are_slices or not isinstance(classifier, HoldsOut):
+        return replace(prepared, classifier=classifier.fit(X, rows.y, rows.groups))
+
+    def anew(train: NDArray[np.intp], test: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+        part: InnerPart = folds.part(train, test)
+        own, learnt = _prepare(part.rows, blocks, recipe, classifier)
+        return learnt, own.fused(own.harmonised(part.X, part.sources))
+
+    return replace(prepared, classifier=classifier.fit_held_out(X, rows.y, rows.groups, anew))
+
+
+def _prepare(
+    rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, classifier: Classifier
+) -> tuple[FusedModel, NDArray[Any]]:
+    """The steps before the classifier, fitted, and the rows as it gets them."""
+    X, harmoniser, selection, layer = rows.X, None, None, None
+    if recipe.harmonise.method != "none":
+        from fusion.harmonisation import Harmoniser
+
+        fitted = Harmoniser.fit(X, rows.sources, **recipe.harmonise.model_dump())
+        X = fitted.transform(X, rows.sources)
+        harmoniser = fitted.only(rows.own_sources)
+    if recipe.stability is not None:
+        selection = Selection.fit(X, rows.y, rows.sources, recipe.stability, rows.cells)
+        X = selection.transform(X)
+    if classifier.prepares != "raw":
+        from fusion.layer import FusionLayer
+
+        columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
+        layer = FusionLayer(blocks=columns, **{"random_state": recipe.seed, **recipe.layer})
+        X = layer.fit_transform(X)
+    return FusedModel(layer, classifier, harmoniser=harmoniser, selection=selection), X

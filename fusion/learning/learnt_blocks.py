@@ -1,0 +1,209 @@
+"""Blocks whose network is trained anew in every training part, so that a fine-tuned network may join a comparison.
+
+For every split one network is trained, on the split's training part and nothing else, and embeds all cells for the
+fits of that split: each cell that is judged is embedded by a network that has not met its subject, and no label of a
+test part has a say in what its fits are given. Networks trained apart share no axes, so embeddings of several of them
+never stand in one matrix.
+
+The cells that a classifier learns from were met by their network. Whatever needs held-out scores inside the training
+part (a calibration, a threshold, an SVM's own sigmoid) would take the network's memory of them for skill. Such a step
+is refused, or with ``nested`` gets networks of its own for every fold inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins
+from fusion.cells import PREPARATION
+from fusion.checkpoint import Checkpoint
+from fusion.config import FeatureSettings, FitSettings
+from fusion.errors import UsageError
+from fusion.learning.inner_folds import InnerFolds, InnerPart
+from fusion.learning.recipe import Recipe, build_seeded
+from fusion.learning.run import Run
+from fusion.learning.study import Study
+from fusion.parts import Block
+from fusion.plugins import Extractor, LearnsBlock
+from fusion.results import versions
+from fusion.splits import Split
+
+_Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class LearntBlock:
+    """How the networks of one block learn; see ``learnt_blocks``.
+
+    Attributes
+    ----------
+    name : of the block.
+    extractor : the registered extractor that sees by such a network.
+    learner, params : the registered classifier that trains it, and its parameters.
+    seed : of every random choice.
+    """
+
+    name: str
+    extractor: str
+    learner: str
+    params: Mapping[str, Any]
+    seed: int
+
+    @property
+    def network(self) -> LearnsBlock:
+        """An unfitted network, whose input transform takes the images."""
+        built = plugins.build_classifier(self.learner, self.params)
+        assert isinstance(built, LearnsBlock)
+        return built
+
+    def fit(self, study: Study, units: _Rows, run: Run, part: str, folder: Path) -> LearnsBlock:
+        """A network that has learnt from these cells alone; its own unfinished training is gone on with.
+
+        Raises
+        ------
+        UsageError : the network refuses its settings or the data.
+        """
+        network = build_seeded(self.learner, self.params, self.seed)
+        assert isinstance(network, LearnsBlock)
+        images = study.inputs(network.eye(), (), units)
+        labels, groups = np.array(study.table.y)[units], study.table.groups[units]
+        try:
+            return network.fit(images, labels, groups, watch=run.watch(part), checkpoint=folder, resume=True)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"the network of block '{self.name}' cannot be trained as asked", found=reason) from error
+
+    def embed(self, network: LearnsBlock, study: Study) -> NDArray[np.float32]:
+        """float32 (n, channels): all cells as this network sees them."""
+        return np.asarray(network.embed(study.inputs(network.eye(), (), study.everyone)), np.float32)
+
+    def as_measured(self, network: LearnsBlock, path: Path) -> Block:
+        """The block by this network: its weights go into ``path``, with what they have learnt from."""
+        return Block(self.name, plugins.build_extractor(self.extractor, network.write_trunk(path)))
+
+    def describe(self) -> str:
+        """Said beside every result that has such a block."""
+        return (
+            f"Block {self.name} is cross-fitted: in every split a network of its own, trained on the training part "
+            "alone, embeds all cells."
+        )
+
+
+def learnt_blocks(config: FeatureSettings, fitting: FitSettings) -> list[LearntBlock]:
+    """Those of the chosen blocks that a network can learn, with the networks that the settings ask for.
+
+    Raises
+    ------
+    UsageError : none of the blocks can be learnt, or settings that the network refuses.
+    """
+    found = []
+    for name in config.blocks:
+        family = name.partition(".")[0]
+        learner = plugins.learner_of(family)
+        if learner is None:
+            continue
+        given = {key: value for key, value in config.extractor(name).items() if value is not None}
+        kind = plugins.classifier_class(learner)
+        assert issubclass(kind, LearnsBlock)
+        params = kind.params_for_block(name, fitting.given(learner), given)
+        block = LearntBlock(name, family, learner, params, fitting.seed)
+        _check(block)
+        found.append(block)
+    if not found:
+        able = [name for name in plugins.names(plugins.EXTRACTORS) if plugins.learner_of(name) is not None]
+        raise UsageError(
+            "--cnn-crossfit trains the networks behind a block, and none of the features has one",
+            found=", ".join(config.blocks),
+            do=f"Add {' or '.join(able)} to --features.",
+        )
+    return found
+
+
+def embed_splits(
+    block: LearntBlock, study: Study, splits: Sequence[Split], run: Run
+) -> tuple[NDArray[np.float32], ...]:
+    """For every split float32 (n, channels): all cells as the split's own network sees them.
+
+    What is finished is kept in ``run.folder`` until the result is written, so that a run which was stopped goes on.
+    """
+    values = {
+        "block": block.name,
+        "network": block.network.identity(),
+        "seed": block.seed,
+        "preparation": PREPARATION,
+        "keys": study.table.keys,
+        "cells": study.identity,
+        "y": study.table.y,
+        "versions": versions(),
+    }
+    parts = [part for split in splits for part in (split.train, split.test)]
+    kept = Checkpoint.of(run.folder, values, [study.table.groups, *parts])
+    found = []
+    for at, split in enumerate(splits):
+        name = f"embedded/{at:04d}"
+        rows = kept.read(name)
+        if rows is None:
+            network = block.fit(study, split.train, run, f"network {at + 1}", kept.folder / f"network-{at:04d}")
+            rows = block.embed(network, study)
+            kept.keep(name, rows)
+        found.append(np.asarray(rows, np.float32))
+        run.tell("training networks", at + 1, len(splits))
+    return tuple(found)
+
+
+def inner_folds(
+    study: Study, units: _Rows, recipe: Recipe, learnt: Sequence[LearntBlock], run: Run
+) -> InnerFolds:
+    """Folds inside these cells, each with networks that have learnt from the fold's own training cells alone.
+
+    Parameters
+    ----------
+    study : with its measured blocks only.
+    """
+
+    def anew(train: _Rows, test: _Rows) -> InnerPart:
+        own, _ = learn_blocks(study, units[train], learnt, run, "inner network")
+        return InnerPart(
+            own.training_rows(recipe.blocks, units[train]),
+            own.rows(recipe.blocks, units[test]),
+            tuple(own.sources(units[test])),
+            inner_folds(study, units[train], recipe, learnt, run),
+        )
+
+    return InnerFolds(None, anew)
+
+
+def learn_blocks(
+    study: Study, units: _Rows, learnt: Sequence[LearntBlock], run: Run, part: str
+) -> tuple[Study, list[LearnsBlock]]:
+    """The study with these blocks, by networks that have learnt from these cells; and the networks.
+
+    A training is kept by its cells until the run is over: other recipes that ask for the same one find it finished.
+    """
+    own, networks = study, []
+    for block in learnt:
+        network = block.fit(study, units, run, part, run.folder / f"{block.name} {_digest(units)}")
+        own = own.with_block(block.name, block.embed(network, study))
+        networks.append(network)
+    return own, networks
+
+
+def _check(block: LearntBlock) -> None:
+    """UsageError for settings that the network refuses, as far as they can be checked before there is any data."""
+    try:
+        block.network.eye()
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"wrong setting of classifier '{block.learner}'", found=reason) from error
+
+
+def _digest(units: _Rows) -> str:
+    import hashlib
+
+    return hashlib.sha256(np.ascontiguousarray(units).tobytes()).hexdigest()[:12]

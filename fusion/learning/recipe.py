@@ -1,0 +1,127 @@
+"""How a model is made: plain values in the order in which the steps are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from fusion import plugins
+from fusion.calibration import Finish, Method
+from fusion.config import FitSettings, HarmoniseSettings, JitterSettings
+from fusion.plugins import Classifier, HoldsOut, TakesImages
+
+#: How results name the images that a classifier is given beside its blocks.
+IMAGE = "image"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way of building a model.
+
+    Attributes
+    ----------
+    blocks : feature blocks that it learns from.
+    classifier, params : the registered classifier, and its parameters.
+    takes_images : whether the classifier is given the cells' images as well.
+    learnt : those of ``blocks`` whose network is trained anew in every training part.
+    nested : train networks inside each training part too, for whatever needs held-out scores there.
+    augment : augmented cells to learn from beside the training cells.
+    harmonise, stability : how features are changed, and which are then left out, before they are fused.
+    layer : parameters of the fusion layer.
+    calibrate, threshold, positive : what is put on top of the fitted model, and the class that the threshold is of.
+    seed : of every random choice.
+    """
+
+    blocks: tuple[str, ...]
+    classifier: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    takes_images: bool = False
+    learnt: tuple[str, ...] = ()
+    nested: bool = False
+    augment: JitterSettings = JitterSettings()
+    harmonise: HarmoniseSettings = HarmoniseSettings()
+    stability: float | None = None
+    layer: Mapping[str, Any] = field(default_factory=dict)
+    calibrate: Method = "none"
+    threshold: str | None = None
+    positive: str | None = None
+    seed: int = 0
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What is learnt from, as results name it."""
+        return (*((IMAGE,) if self.takes_images else ()), *self.blocks)
+
+    @property
+    def name(self) -> str:
+        """What its scores are kept under: ``svm/morphology+texture``."""
+        return f"{self.classifier}/{'+'.join(self.features)}"
+
+    @property
+    def finish(self) -> Finish:
+        """Calibration and threshold."""
+        return Finish(self.calibrate, self.threshold)
+
+    @property
+    def minds_sources(self) -> bool:
+        """Whether the sources of cells have a say in a fit."""
+        return self.harmonise.method != "none" or self.stability is not None
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether fits of a split may share scaled blocks and distances with other recipes.
+
+        Calibration and thresholds need models of parts of the training part, with scalers of their own; sources and
+        augmented cells have no say in what is shared.
+        """
+        return self.finish.is_nothing and not self.minds_sources and not self.augment.copies
+
+    def without_finish(self) -> Self:
+        """The same up to the fitted classifier: what is scored to learn calibration and threshold."""
+        return replace(self, calibrate="none", threshold=None)
+
+    def build(self) -> Classifier:
+        """The unfitted classifier; raises as ``plugins.build_classifier`` does."""
+        return build_seeded(self.classifier, self.params, self.seed)
+
+    def held_out_steps(self) -> list[str]:
+        """The steps that need held-out scores inside a training part, in words."""
+        steps = {
+            f"classifier {self.classifier}": isinstance(self.build(), HoldsOut),
+            "calibrate": self.calibrate != "none",
+            "threshold": self.threshold is not None and self.finish.learns,
+        }
+        return [name for name, needs in steps.items() if needs]
+
+
+def recipe_of(config: FitSettings, classifier: str, blocks: Sequence[str], learnt: Sequence[str] = ()) -> Recipe:
+    """The recipe that a command's settings ask for, with this classifier on these blocks.
+
+    Parameters
+    ----------
+    learnt : blocks that are learnt anew in every training part, of which those among ``blocks`` count.
+    """
+    params = config.params(classifier)
+    return Recipe(
+        blocks=tuple(blocks),
+        classifier=classifier,
+        params=params,
+        takes_images=isinstance(plugins.build_classifier(classifier, params), TakesImages),
+        learnt=tuple(name for name in blocks if name in learnt),
+        nested=config.nested,
+        augment=config.jitter,
+        harmonise=config.harmonise,
+        stability=config.stability,
+        layer=config.layer,
+        calibrate=config.calibrate,
+        threshold=config.threshold,
+        positive=config.positive,
+        seed=config.seed,
+    )
+
+
+def build_seeded(name: str, params: Mapping[str, Any], seed: int) -> Classifier:
+    """The registered classifier with ``seed`` as its random state, if it has one and ``params`` do not set it."""
+    takes_seed = "random_state" in plugins.parameters(plugins.CLASSIFIERS, name)
+    return plugins.build_classifier(name, {"random_state": seed, **params} if takes_seed else params)

@@ -1,0 +1,163 @@
+"""Which steps do not go together, why, and what to do instead: one table for every command.
+
+What is not listed here works, in every command: ``tests/.../test_pairs.py`` runs each pair on a few cells, and
+docs/architecture.md shows the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fusion.errors import UsageError
+from fusion.learning.recipe import Recipe
+from fusion.plugins import ReadsBatches, TakesImages
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A step that another one cannot do with.
+
+    Attributes
+    ----------
+    step, other : both, as a user would name them.
+    holds : whether a recipe asks for both.
+    reason, remedy : one sentence each; ``{}`` stands for the classifier's name.
+    found : what was asked for, in words.
+    """
+
+    step: str
+    other: str
+    holds: Callable[[Recipe], bool]
+    reason: str
+    remedy: str
+
+
+def _reads_batches(recipe: Recipe) -> bool:
+    return bool(batches_setting(recipe))
+
+
+def batches_setting(recipe: Recipe) -> str:
+    """The parameter by which the classifier keeps features out of memory, "" where it does not.
+
+    Raises
+    ------
+    UsageError : it is set to what cannot be, an address that is none for example.
+    """
+    classifier = recipe.build()
+    return classifier.batches_by() if isinstance(classifier, ReadsBatches) else ""
+
+
+def _searches(recipe: Recipe) -> bool:
+    return bool(recipe.params.get("search"))
+
+
+def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:
+    return Refusal(
+        "external memory, cluster",
+        step,
+        lambda recipe: _reads_batches(recipe) and holds(recipe),
+        f"classifier '{{}}' keeps the features out of memory, and {step} needs them in it",
+        "Leave one of them out.",
+    )
+
+
+#: In the order in which they are asked about.
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal(
+        "classifier of images",
+        "harmonise",
+        lambda recipe: recipe.takes_images and recipe.harmonise.method != "none",
+        "harmonise is for features, and classifier '{}' learns from the images themselves",
+        "Normalise the images, or take --cnn-crossfit under another classifier.",
+    ),
+    Refusal(
+        "classifier of images",
+        "stability",
+        lambda recipe: recipe.takes_images and recipe.stability is not None,
+        "stability is for features, and classifier '{}' learns from the images themselves",
+        "Normalise the images, or take --cnn-crossfit under another classifier.",
+    ),
+    Refusal(
+        "classifier of images",
+        "augment",
+        lambda recipe: recipe.takes_images and recipe.augment.copies > 0,
+        "classifier '{}' augments images itself",
+        "Set classifiers.{}.augmentation instead.",
+    ),
+    Refusal(
+        "classifier of images",
+        "calibrate, threshold",
+        lambda recipe: recipe.takes_images and not recipe.finish.is_nothing,
+        "--calibrate and --threshold would train classifier '{}' six times over",
+        "Leave them out, or train a network by --cnn-crossfit under another classifier.",
+    ),
+    Refusal(
+        "classifier of images",
+        "search",
+        lambda recipe: recipe.takes_images and _searches(recipe),
+        "a search would train classifier '{}' once for each of its trials",
+        "Leave --search out, or search with another classifier.",
+    ),
+    Refusal(
+        "classifier of images",
+        "learnt embedding",
+        lambda recipe: recipe.takes_images and bool(recipe.learnt),
+        "classifier '{}' sees the images itself, and is trained in every fold as it is",
+        "Leave --cnn-crossfit out, and its block too.",
+    ),
+    Refusal(
+        "learnt embedding",
+        "augment",
+        lambda recipe: bool(recipe.learnt) and recipe.augment.copies > 0,
+        "--cnn-crossfit does not learn from augmented cells",
+        "Leave one of them out, or set the network's own augmentation.",
+    ),
+    Refusal(
+        "learnt embedding",
+        "search",
+        lambda recipe: bool(recipe.learnt) and _searches(recipe),
+        "a search inside the training part would choose by cells that the block's network has met",
+        "Leave one of them out.",
+    ),
+    Refusal(
+        "learnt embedding",
+        "calibrate, threshold, an SVM's own sigmoid",
+        lambda recipe: bool(recipe.learnt) and not recipe.nested and bool(recipe.held_out_steps()),
+        "{steps} needs held-out scores inside the training part, whose cells the block's network has met",
+        "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or a "
+        "classifier without (logreg, xgb).",
+    ),
+    _batches("search", _searches),
+    _batches("calibrate or threshold", lambda recipe: not recipe.finish.is_nothing),
+    _batches("harmonise", lambda recipe: recipe.harmonise.method != "none"),
+    _batches("stability", lambda recipe: recipe.stability is not None),
+    _batches("augment", lambda recipe: recipe.augment.copies > 0),
+    _batches("a learnt embedding", lambda recipe: bool(recipe.learnt)),
+)
+
+
+def check_recipes(recipes: Sequence[Recipe]) -> None:
+    """UsageError for the first pair of steps that do not go together; before anything is read."""
+    for recipe in recipes:
+        if not recipe.features:
+            raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
+        for refusal in REFUSALS:
+            if refusal.holds(recipe):
+                words = {"steps": " and ".join(recipe.held_out_steps())}
+                raise UsageError(
+                    refusal.reason.format(recipe.classifier, **words),
+                    found=f"{recipe.name.replace('/', ' on ')}",
+                    do=refusal.remedy.format(recipe.classifier),
+                )
+
+
+def check_processes(recipe: Recipe, count: int) -> None:
+    """UsageError for what several processes cannot do together."""
+    if count > 1 and (not isinstance(recipe.build(), TakesImages) or recipe.learnt):
+        what = "a learnt block" if recipe.learnt else f"classifier '{recipe.classifier}'"
+        raise UsageError(
+            f"{what} is trained by one process",
+            found=f"{count} processes, started by torchrun",
+            do="Take a classifier of images , or start fusion by itself.",
+        )

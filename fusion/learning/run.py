@@ -1,0 +1,92 @@
+"""What a run of the road may use and leave: memory, workers, unfinished work, and whom it tells of its progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.checkpoint import Checkpoint, forget_unfinished
+from fusion.errors import UsageError
+from fusion.extraction import Progress
+
+
+@dataclass(frozen=True)
+class Run:
+    """How fits of one command are made.
+
+    Attributes
+    ----------
+    folder : where trainings of networks are kept until they are finished.
+    checkpoint : where scores of finished fits are kept, None for nowhere.
+    jobs : worker processes, 0 is one a core.
+    memory : bytes that shared distances may hold in all workers together.
+    resume : go on with trainings that an earlier run has left unfinished.
+    progress : told of what is done.
+    board : folder for the curves of trainings, as TensorBoard reads them.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint | None = None
+    jobs: int = 1
+    memory: float = 0.0
+    resume: bool = True
+    progress: Progress | None = None
+    board: Path | None = None
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Tell of the progress."""
+        if self.progress is not None:
+            self.progress(stage, done, total, 0)
+
+    def watch(self, part: str) -> Callable[[int, int, int, int], None]:
+        """What a network tells of every step of the training called ``part``."""
+        return lambda epoch, epochs, step, steps: self.tell(part, step, steps)
+
+    def curves(self, part: str) -> Callable[[int, Mapping[str, float]], None] | None:
+        """What a network tells of every epoch; None where nobody asked for curves."""
+        return None if self.board is None else _curves(self.board / part)
+
+    def begin(self) -> None:
+        """Forget the trainings that an earlier run has left, unless they are to be gone on with."""
+        if not self.resume:
+            self.end()
+
+    def end(self) -> None:
+        """Delete the unfinished trainings: they are finished. Nothing but what was written here is touched."""
+        forget_unfinished(self.folder)  # of networks behind a block
+        for part in (*self.folder.glob("*/checkpoint.safetensors"), *self.folder.glob("*.safetensors")):
+            part.unlink()
+            if part.parent != self.folder and not any(part.parent.iterdir()):
+                part.parent.rmdir()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def check_tensorboard() -> None:
+    """UsageError where TensorBoard's files cannot be written."""
+    import importlib.util
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs TensorBoard", do="pip install 'fusion-cells[tensorboard]'.")
+
+
+def half_the_memory() -> float:
+    """Bytes: half of what the machine has, or 4 GB where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and some systems not these names
+        return 4e9
+
+
+def _curves(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
+    """Writes loss, validation score and learning rate of every epoch."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    def log(epoch: int, values: Mapping[str, float]) -> None:
+        with SummaryWriter(str(folder), purge_step=epoch) as writer:
+            for name, value in values.items():
+                writer.add_scalar(name, value, epoch)
+
+    return log

@@ -1,0 +1,268 @@
+"""The cells of one comparison: who takes part, what is known of them, and the one way to their features and images.
+
+Who takes part is decided once, in the plain view: the cells that have every block and every image that any recipe of
+the run asks for. All recipes are then judged on the same cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins
+from fusion.cells import PREPARATION, Cell
+from fusion.datasets import Dataset, Fault, measured_key
+from fusion.extraction import Progress
+from fusion.inputs import CellInputs
+from fusion.learning.training_rows import TrainingRows
+from fusion.measuring import check_rows
+from fusion.parts import Block, instances, measure, regrouped
+from fusion.picture_map import Eye, look
+from fusion.store import FeatureStore
+from fusion.streaming import is_stored, rows_of
+from fusion.table import Copies, FeatureTable
+
+_Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images of a study's cells by one input transform, on disk until a batch is asked for.
+
+    Attributes
+    ----------
+    source : uint8 (m, S, S, 3).
+    rows : intp (n,), which image is whose.
+    """
+
+    source: NDArray[np.uint8]
+    rows: _Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Labelled cells, their measured blocks side by side, and their images.
+
+    Attributes
+    ----------
+    table : who the cells are, their features, and their augmented cells, to learn from.
+    images : by input transform.
+    faults : images that were skipped.
+    identity : plain values that the features depend on beside the cells' own keys: blocks by fingerprint.
+    """
+
+    table: FeatureTable
+    images: Mapping[Eye, Images] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        blocks: Sequence[Block],
+        transforms: Sequence[Eye],
+        store: FeatureStore,
+        *,
+        jobs: int = 0,
+        progress: Progress | None = None,
+        stored: bool = False,
+    ) -> Self:
+        """Measure the cells of a data set, and take their images.
+
+        Parameters
+        ----------
+        dataset : the view that is measured, its images normalised as they are to be.
+        blocks : what is measured, in the order of the table's columns.
+        transforms : the input transforms by which classifiers take images, each once.
+        stored : leave features in the store, for a classifier that reads them batch by batch.
+
+        Raises
+        ------
+        FusionError : as ``extract`` does.
+        """
+        found = measure(dataset, blocks, store, jobs=jobs, progress=progress, stored=stored)
+        table, at, faults = found.table, found.complete, found.faults
+        maps = {each: look(dataset, each, store.local, jobs=jobs, progress=progress) for each in transforms}
+        has = np.ones(len(at), bool)
+        for each in maps.values():
+            has &= each.places[at] >= 0
+            known = {fault.path for fault in faults}
+            faults = (*faults, *(fault for fault in each.faults.values() if fault.path not in known))
+        images = {by: Images(each.pictures, each.places[at][has]) for by, each in maps.items()}
+        keys = list(map(measured_key, dataset.each("key"), dataset.each("adjustment")))
+        identity = {
+            "preparation": PREPARATION,
+            "blocks": {block.name: plugins.fingerprint(block.extractor, PREPARATION) for block in blocks},
+            "cells": [keys[row] for row in at[has].tolist()],
+        }
+        return cls(table.take(np.flatnonzero(has)) if maps else table, images, tuple(faults), identity)
+
+    @classmethod
+    def of_cells(
+        cls,
+        cells: Sequence[Cell],
+        names: Sequence[str],
+        blocks: Sequence[Block],
+        transforms: Sequence[Eye],
+        source: str | None = None,
+    ) -> Self:
+        """Measure cells in memory; nothing is kept.
+
+        Parameters
+        ----------
+        names : stand for the cells in table and faults, and for their subjects' groups: each is its own.
+        source : the site that they are from.
+        """
+        measured = instances(blocks)
+        rows: list[list[NDArray[np.float32]]] = []
+        kept: list[int] = []
+        faults: list[Fault] = []
+        for at, (cell, name) in enumerate(zip(cells, names, strict=True)):
+            try:
+                # By themselves, so that one that cannot be measured stops no other.
+                rows.append([check_rows(each, each.extract([cell]), 1)[0] for each in measured.values()])
+            except Exception as error:  # any trouble of a measurement is the cell's, as in a data set
+                faults.append(Fault(Path(name), "extract", f"{type(error).__name__}: {error}"))
+            else:
+                kept.append(at)
+        columns = [f"{name}.{feature}" for name, each in measured.items() for feature in each.feature_names()]
+        X = np.array([np.concatenate(row) if row else [] for row in rows], np.float32).reshape(len(kept), len(columns))
+        unknown = (None,) * len(kept)
+        own = tuple(names[at] for at in kept)
+        table = FeatureTable(
+            X=X,
+            columns=tuple(columns),
+            names=own,
+            keys=own,
+            image_keys=own,
+            y=unknown,
+            subjects=unknown,
+            folds=unknown,
+            groups=np.arange(len(kept)),
+            subjects_known=False,
+            sources=(source,) * len(kept),
+        )
+        images = {each: Images(each([cells[at] for at in kept]), np.arange(len(kept))) for each in transforms}
+        return cls(regrouped(table, blocks), images, tuple(faults))
+
+    @classmethod
+    def pair(cls, train: Study, test: Study, groups: _Rows) -> Self:
+        """Both studies' cells, those that are learnt from first; ``groups`` are over all of them."""
+        images = {}
+        for each, own in train.images.items():
+            other = test.images[each]
+            both = np.concatenate([own.source[own.rows], other.source[other.rows]])
+            images[each] = Images(both, np.arange(len(both)))
+        table = _stacked(train.table, test.table, groups)
+        identity = {"train": train.identity, "test": test.identity}
+        return cls(table, images, (*train.faults, *test.faults), identity)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels of the cells, sorted."""
+        return sorted({str(label) for label in self.table.y})
+
+    @property
+    def everyone(self) -> _Rows:
+        """Numbers of all cells."""
+        return np.arange(len(self.table))
+
+    def with_augmented(self, copies: Copies | None) -> Self:
+        """The same cells with augmented cells to learn from."""
+        return replace(self, table=replace(self.table, copies=copies))
+
+    def with_groups(self, groups: _Rows) -> Self:
+        """The same cells in other groups."""
+        return replace(self, table=replace(self.table, groups=groups))
+
+    def with_block(self, name: str, rows: NDArray[np.float32]) -> Self:
+        """The same cells with float32 (n, d) as a further, last block."""
+        columns = tuple(f"{name}.e{at:04d}" for at in range(rows.shape[1]))
+        table = replace(self.table, X=np.hstack([self.table.X, rows]), columns=(*self.table.columns, *columns))
+        return replace(self, table=table)
+
+    def select(self, blocks: Sequence[str]) -> FeatureTable:
+        """Their table with these blocks, in this order."""
+        if list(self.table.blocks) == list(blocks):
+            return self.table
+        return self.table.select(blocks) if blocks else replace(self.table, X=self.table.X[:, :0], columns=(), copies=None)
+
+    def training_rows(self, blocks: Sequence[str], units: _Rows) -> TrainingRows:
+        """What a model of these blocks learns from, of these cells and no others."""
+        return TrainingRows.of(self.select(blocks), units)
+
+    def rows(self, blocks: Sequence[str], units: _Rows) -> Any:
+        """float32 (n, d) features of these cells, in the store still if they are there."""
+        return rows_of(self.select(blocks).X, units)
+
+    def sources(self, units: _Rows) -> list[str | None]:
+        """Where these cells are from."""
+        return [self.table.sources[row] for row in units]
+
+    def inputs(self, by: Eye, blocks: Sequence[str], units: _Rows) -> CellInputs:
+        """Images and features of these cells, as a classifier of images takes them."""
+        table, images = self.select(blocks), self.images[by]
+        return CellInputs(table.X, table.blocks, images.source, images.rows, table.sources).take(units)
+
+    @property
+    def unnamed_arrays(self) -> list[NDArray[Any]]:
+        """Features that ``identity`` does not name, since they were measured by nobody that it knows."""
+        if self.identity:
+            return []
+        copies = self.table.copies
+        return [self.table.X, *([] if copies is None else [copies.X, copies.there])]
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether features are still in the store."""
+        return is_stored(self.table.X)
+
+
+def units_of(dataset: Dataset) -> FeatureTable:
+    """The data set as a table without columns: enough to plan splits before anything is measured."""
+    samples = dataset.samples
+    return FeatureTable(
+        X=np.empty((len(samples), 0), np.float32),
+        columns=(),
+        names=tuple(dataset.names),
+        keys=tuple(sample.key for sample in samples),
+        image_keys=tuple(sample.image_key for sample in samples),
+        y=tuple(sample.label for sample in samples),
+        subjects=tuple(sample.subject for sample in samples),
+        folds=tuple(sample.fold for sample in samples),
+        groups=dataset.groups(),
+        subjects_known=dataset.subjects_known,
+        sources=tuple(sample.source for sample in samples),
+    )
+
+
+def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> FeatureTable:
+    """Both tables' rows, one after the other; augmented cells are of the first alone."""
+    copies = first.copies
+    if copies is not None:
+        more = ((0, 0), (0, len(second)))
+        X = np.pad(copies.X, (*more, (0, 0)), constant_values=np.nan)
+        copies = replace(copies, X=X, there=np.pad(copies.there, more))
+    return FeatureTable(
+        X=np.vstack([first.X, second.X]),
+        columns=first.columns,
+        names=(*first.names, *second.names),
+        keys=(*first.keys, *second.keys),
+        image_keys=(*first.image_keys, *second.image_keys),
+        y=(*first.y, *second.y),
+        subjects=(*first.subjects, *second.subjects),
+        folds=(*first.folds, *second.folds),
+        groups=groups,
+        subjects_known=first.subjects_known and second.subjects_known,
+        sources=(*first.sources, *second.sources),
+        copies=copies,
+    )

@@ -1,0 +1,155 @@
+"""What every workflow that learns begins with: labelled cells, the blocks and images of its recipes, and the study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.config import DataSettings, LearnConfig
+from fusion.copies import augmented_cells, augmentation_notes
+from fusion.datasets import Dataset, load_dataset
+from fusion.extraction import Progress
+from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
+from fusion.learning.recipe import Recipe
+from fusion.learning.study import Study
+from fusion.normalising import Normalised, as_trained, normalise
+from fusion.parts import Block, build_blocks
+from fusion.picture_map import Eye
+from fusion.plugins import Classifier, TakesImages
+from fusion.provenance import check_unseen
+from fusion.splits import Split
+from fusion.store import FeatureStore
+from fusion.table import FeatureTable
+
+
+def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
+    """The labelled images that a configuration names."""
+    return read_dataset(config, progress).select(config.classes, config.folds, config.sources).labelled()
+
+
+def read_dataset(config: DataSettings, progress: Progress | None = None) -> Dataset:
+    """Every image of the data set that a configuration names, with the progress of reading it."""
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress("reading", done, total, 0)
+
+    dataset = load_dataset(config.data, part=config.part, store=config.store, progress=tell)
+    return dataset.with_source(config.source)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A study, and how its images were normalised."""
+
+    study: Study
+    view: Normalised
+    settings: LearnConfig
+
+    def notes(self, splits: Sequence[Split]) -> list[str]:
+        """What a result on these splits should say of it."""
+        parts = [split.train for split in splits]
+        return [*self.view.notes, *augmentation_notes(self.settings.jitter, self.study.table, parts)]
+
+    def stamps(self, splits: Sequence[Split]) -> list[str]:
+        """What must be read with every figure on these splits."""
+        return self.view.stamps(self.study.table, splits)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What the recipes of a command are given: blocks that are measured, blocks that are learnt, images.
+
+    Attributes
+    ----------
+    blocks, learnt : measured blocks, and those that are learnt anew in every training part.
+    classifiers : by name, one of each that the recipes build.
+    """
+
+    blocks: tuple[Block, ...]
+    learnt: tuple[LearntBlock, ...]
+    classifiers: dict[str, Classifier]
+
+    @classmethod
+    def of(cls, config: LearnConfig) -> Inputs:
+        """The chosen blocks.
+
+        Raises
+        ------
+        UsageError : an unknown block, or parameters for a block that is not chosen.
+        """
+        blocks = build_blocks(config) if config.blocks else []
+        learnt = learnt_blocks(config, config) if config.cnn_crossfit else []
+        names = {block.name for block in learnt}
+        return cls(tuple(block for block in blocks if block.name not in names), tuple(learnt), {})
+
+    def of_recipes(self, recipes: Sequence[Recipe]) -> Inputs:
+        """The same, with the classifiers of these recipes."""
+        return Inputs(self.blocks, self.learnt, {recipe.classifier: recipe.build() for recipe in recipes})
+
+    @property
+    def names(self) -> list[str]:
+        """The blocks, those that are learnt last."""
+        return [block.name for block in (*self.blocks, *self.learnt)]
+
+    @property
+    def takers(self) -> list[TakesImages]:
+        """The classifiers and networks that are given images."""
+        every = [*self.classifiers.values(), *(block.network for block in self.learnt)]
+        return [each for each in every if isinstance(each, TakesImages)]
+
+    @property
+    def transforms(self) -> list[Eye]:
+        """The input transforms by which images are taken, each once."""
+        return list(dict.fromkeys(taker.eye() for taker in self.takers))
+
+    @property
+    def device(self) -> str:
+        """Where networks are trained."""
+        return self.takers[0].device if self.takers else "auto"
+
+    def check_unseen(self, dataset: Dataset, *, allow: bool) -> list[str]:
+        """Stamps for weights that have met cells of this data set; LeakageError unless ``allow``."""
+        learners = {block.instance: block.extractor for block in self.blocks}
+        return check_unseen(
+            {**learners, **{block.name: block.network for block in self.learnt}, **self.classifiers},
+            dataset,
+            allow=allow,
+        )
+
+    def measure(
+        self, dataset: Dataset, config: LearnConfig, progress: Progress | None = None, *, stored: bool = False
+    ) -> Measured:
+        """The study of a data set, with augmented cells where they are asked for."""
+        store, jobs = FeatureStore(config.store), config.jobs
+        view = normalise(dataset, config.normalise, store, jobs=jobs, progress=progress)
+
+        def measure(which: Dataset) -> FeatureTable:
+            shown, _ = as_trained(view.normaliser, which, store, jobs=jobs, progress=progress)
+            return Study.of(shown, self.blocks, (), store, jobs=jobs, progress=progress).table
+
+        study = Study.of(
+            view.dataset, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored
+        )
+        copies = augmented_cells(dataset, study.table, config.jitter, config.seed, measure)
+        return Measured(study.with_augmented(copies), view, config)
+
+    def measure_as(
+        self, like: Measured, dataset: Dataset, progress: Progress | None = None
+    ) -> tuple[Study, list[str]]:
+        """The study of other cells, their images normalised as those of ``like`` were; and stamps."""
+        config = like.settings
+        store, jobs = FeatureStore(config.store), config.jobs
+        shown, stamps = as_trained(like.view.normaliser, dataset, store, jobs=jobs, progress=progress)
+        return Study.of(shown, self.blocks, self.transforms, store, jobs=jobs, progress=progress), stamps
+
+
+def group_numbers(table: FeatureTable, joined: dict[str, int]) -> NDArray[np.intp]:
+    """Groups of the table, merged where near-duplicates (image hash -> number of their set) join them."""
+    from fusion.splits import merge_groups
+
+    sets = [f"near {joined[key]}" if key in joined else None for key in table.image_keys]
+    return merge_groups([str(group) for group in table.groups], table.image_keys, sets)

@@ -1,0 +1,81 @@
+"""Plain values about data, split and choices, as results and their notes have them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusion.config import FitSettings
+from fusion.datasets import Dataset
+from fusion.errors import UsageError
+from fusion.metrics import default_positive
+from fusion.results import Scores
+from fusion.splits import Split
+from fusion.table import FeatureTable
+
+
+def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:
+    """A stamp where features of a source that is only tested are harmonised by the cells that are judged."""
+    if config.harmonise.method == "none" or not config.harmonise.transductive:
+        return []
+    new = any(
+        {table.sources[row] for row in split.test} - {table.sources[row] for row in split.train} for split in splits
+    )
+    stamp = "transductive: features of new sources harmonised by the cells that are judged, without labels"
+    return [stamp] if new else []
+
+
+def chosen_rows(entries: Sequence[Scores]) -> list[dict[str, Any]]:
+    """Plain values: what every training part chose for its classifier."""
+    return [
+        {"features": list(scores.features), "classifier": scores.classifier, **chosen}
+        for scores in entries
+        for chosen in scores.chosen
+    ]
+
+
+def describe_cuts(scores: Scores, positive: str | None) -> str:
+    """Which thresholds the training parts chose, in words; "" where none were asked for."""
+    if scores.cut is None or positive is None:
+        return ""
+    chosen = np.unique(scores.cut[scores.fold >= 0])
+    between = f"{chosen[0]:.3f}" if len(chosen) == 1 else f"{chosen[0]:.3f} to {chosen[-1]:.3f}"
+    return f"A cell is called '{positive}' from a probability of {between}, chosen inside each training part."
+
+
+def choose_positive(classes: Sequence[str], wanted: str | None) -> str | None:
+    """The class that sensitivity is about; None for more than two classes.
+
+    Raises
+    ------
+    UsageError : ``wanted`` is none of the classes.
+    """
+    if wanted is not None and wanted not in classes:
+        raise UsageError("--positive names no class", found=wanted, expected=", ".join(classes))
+    if len(classes) != 2:
+        return None
+    return wanted or default_positive(classes)
+
+
+def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: str) -> dict[str, Any]:
+    """Plain values about data and split, for ``result.json``."""
+    counts: Mapping[str, int] = {label: table.y.count(label) for label in dataset.classes}
+    return {
+        "data": str(dataset.root),
+        "layout": dataset.layout,
+        "images": len(table),
+        "groups": len(np.unique(table.groups)),
+        "subjects_known": table.subjects_known,
+        "classes": counts,
+        "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
+        "columns": {name: part.stop - part.start for name, part in table.blocks.items()},
+        **({"sources": counts_of(table.sources)} if any(table.sources) else {}),
+    }
+
+
+def counts_of(names: Sequence[str | None]) -> dict[str, int]:
+    """How often each name occurs, by name; "" stands for what has none."""
+    return dict(sorted(Counter("" if name is None else name for name in names).items()))
