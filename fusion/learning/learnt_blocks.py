@@ -125,35 +125,29 @@ def learnt_blocks(config: FeatureSettings, fitting: FitSettings) -> list[LearntB
     return found
 
 
+def embedded(
+    block: LearntBlock, study: Study, units: _Rows, run: Run, part: str = "network"
+) -> NDArray[np.float32]:
+    """float32 (n, channels): all cells as a network sees them that has learnt from these alone.
+
+    What is finished is kept in ``run.folder`` until the result is written, so that it is learnt once, whoever asks.
+    """
+    kept = _checkpoint(block, study, units, run)
+    rows = kept.read("embedded")
+    if rows is None:
+        rows = block.embed(block.fit(study, units, run, part, kept.folder / "network"), study)
+        kept.keep("embedded", rows)
+    return np.asarray(rows, np.float32)
+
+
 def embed_splits(
     block: LearntBlock, study: Study, splits: Sequence[Split], run: Run
 ) -> tuple[NDArray[np.float32], ...]:
-    """For every split float32 (n, channels): all cells as the split's own network sees them.
-
-    What is finished is kept in ``run.folder`` until the result is written, so that a run which was stopped goes on.
-    """
-    values = {
-        "block": block.name,
-        "network": block.network.identity(),
-        "seed": block.seed,
-        "preparation": PREPARATION,
-        "keys": study.table.keys,
-        "cells": study.identity,
-        "y": study.table.y,
-        "versions": versions(),
-    }
-    parts = [part for split in splits for part in (split.train, split.test)]
-    kept = Checkpoint.of(run.folder, values, [study.table.groups, *parts])
+    """For every split all cells as the split's own network sees them; see ``embedded``."""
     found = []
-    for at, split in enumerate(splits):
-        name = f"embedded/{at:04d}"
-        rows = kept.read(name)
-        if rows is None:
-            network = block.fit(study, split.train, run, f"network {at + 1}", kept.folder / f"network-{at:04d}")
-            rows = block.embed(network, study)
-            kept.keep(name, rows)
-        found.append(np.asarray(rows, np.float32))
-        run.tell("training networks", at + 1, len(splits))
+    for at, split in enumerate(splits, start=1):
+        found.append(embedded(block, study, split.train, run, f"network {at}"))
+        run.tell("training networks", at, len(splits))
     return tuple(found)
 
 
@@ -168,7 +162,9 @@ def inner_folds(
     """
 
     def anew(train: _Rows, test: _Rows) -> InnerPart:
-        own, _ = learn_blocks(study, units[train], learnt, run, "inner network")
+        own = study
+        for block in learnt:
+            own = own.with_block(block.name, embedded(block, study, units[train], run, "inner network"))
         return InnerPart(
             own.training_rows(recipe.blocks, units[train]),
             own.rows(recipe.blocks, units[test]),
@@ -182,16 +178,28 @@ def inner_folds(
 def learn_blocks(
     study: Study, units: _Rows, learnt: Sequence[LearntBlock], run: Run, part: str
 ) -> tuple[Study, list[LearnsBlock]]:
-    """The study with these blocks, by networks that have learnt from these cells; and the networks.
-
-    A training is kept by its cells until the run is over: other recipes that ask for the same one find it finished.
-    """
+    """The study with these blocks, by networks that have learnt from these cells; and the networks."""
     own, networks = study, []
     for block in learnt:
-        network = block.fit(study, units, run, part, run.folder / f"{block.name} {_digest(units)}")
+        network = block.fit(study, units, run, part, _checkpoint(block, study, units, run).folder / "network")
         own = own.with_block(block.name, block.embed(network, study))
         networks.append(network)
     return own, networks
+
+
+def _checkpoint(block: LearntBlock, study: Study, units: _Rows, run: Run) -> Checkpoint:
+    """Where what a network has learnt from these cells is kept."""
+    values = {
+        "block": block.name,
+        "network": block.network.identity(),
+        "seed": block.seed,
+        "preparation": PREPARATION,
+        "keys": study.table.keys,
+        "cells": study.identity.get("cells"),
+        "y": study.table.y,
+        "versions": versions(),
+    }
+    return Checkpoint.of(run.folder, values, [study.table.groups, units])
 
 
 def _check(block: LearntBlock) -> None:
@@ -201,9 +209,3 @@ def _check(block: LearntBlock) -> None:
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"wrong setting of classifier '{block.learner}'", found=reason) from error
-
-
-def _digest(units: _Rows) -> str:
-    import hashlib
-
-    return hashlib.sha256(np.ascontiguousarray(units).tobytes()).hexdigest()[:12]

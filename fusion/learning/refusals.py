@@ -23,7 +23,6 @@ class Refusal:
     step, other : both, as a user would name them.
     holds : whether a recipe asks for both.
     reason, remedy : one sentence each; ``{}`` stands for the classifier's name.
-    found : what was asked for, in words.
     """
 
     step: str
@@ -57,7 +56,7 @@ def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:
         "external memory, cluster",
         step,
         lambda recipe: _reads_batches(recipe) and holds(recipe),
-        f"classifier '{{}}' keeps the features out of memory, and {step} needs them in it",
+        f"classifier '{{}}' keeps the features out of memory, which does not go with: {step}",
         "Leave one of them out.",
     )
 
@@ -129,11 +128,11 @@ REFUSALS: tuple[Refusal, ...] = (
         "classifier without (logreg, xgb).",
     ),
     _batches("search", _searches),
-    _batches("calibrate or threshold", lambda recipe: not recipe.finish.is_nothing),
+    _batches("calibrate, threshold", lambda recipe: not recipe.finish.is_nothing),
     _batches("harmonise", lambda recipe: recipe.harmonise.method != "none"),
     _batches("stability", lambda recipe: recipe.stability is not None),
     _batches("augment", lambda recipe: recipe.augment.copies > 0),
-    _batches("a learnt embedding", lambda recipe: bool(recipe.learnt)),
+    _batches("learnt embedding", lambda recipe: bool(recipe.learnt)),
 )
 
 

@@ -113,12 +113,9 @@ class Inputs:
 
     def check_unseen(self, dataset: Dataset, *, allow: bool) -> list[str]:
         """Stamps for weights that have met cells of this data set; LeakageError unless ``allow``."""
-        learners = {block.instance: block.extractor for block in self.blocks}
-        return check_unseen(
-            {**learners, **{block.name: block.network for block in self.learnt}, **self.classifiers},
-            dataset,
-            allow=allow,
-        )
+        learners = [(block.name, block.extractor) for block in self.blocks]
+        learners += [(block.name, block.network) for block in self.learnt]
+        return check_unseen([*learners, *self.classifiers.items()], dataset, allow=allow)
 
     def measure(
         self, dataset: Dataset, config: LearnConfig, progress: Progress | None = None, *, stored: bool = False

@@ -1,0 +1,119 @@
+"""Every pair of options either works, in every command that takes both, or is refused by the step that minds."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from fusion import report
+from fusion.config import AblateConfig, TrainConfig
+from fusion.errors import UsageError
+from fusion.learning.refusals import REFUSALS
+from fusion.workflows.ablate import ablate
+from fusion.workflows.train import train
+
+#: A network that is trained in a moment.
+NETWORK = {
+    "threads": 1,
+    "network": {
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "view": 450,
+        "dropout": 0.0,
+        "drop_path": 0.0,
+        "head": [],
+        "head_dropout": [0.0],
+    },
+    "training": {"epochs": 1, "batch_size": 16, "validation": 0.0, "patience": 0},
+}
+
+#: Option -> the settings that ask for it. ``classifier`` is the one that it needs.
+OPTIONS = {
+    "normalise": {"normalise": {"background": "grey"}},
+    "augment": {"jitter": {"copies": 1}},
+    "learnt embedding": {"features": ["morphology", "cnn"], "cnn_crossfit": True},
+    "harmonise": {"harmonise": {"method": "standard"}},
+    "stability": {"stability": 0.5},
+    "search": {"search": True},
+    "calibrate": {"calibrate": "temperature"},
+    "threshold": {"threshold": "balanced-accuracy"},
+    "external memory": {"classifier": "xgb", "classifiers": {"xgb": {"external_memory": True}}},
+    "cluster": {"classifier": "xgb", "classifiers": {"xgb": {"scheduler": "tcp://127.0.0.1:1"}}},
+    "classifier of images": {"classifier": "neural"},
+}
+
+#: Pairs that are no pair: two classifiers, or two ways of the same one.
+NO_PAIRS = {
+    ("external memory", "cluster"),
+    ("external memory", "classifier of images"),
+    ("cluster", "classifier of images"),
+}
+
+PAIRS = [pair for pair in combinations(OPTIONS, 2) if pair not in NO_PAIRS]
+
+
+def merged(*names: str) -> dict:
+    """The settings that ask for all of these options."""
+    settings: dict = {"classifiers": {}, "features": ["morphology"]}
+    for name in names:
+        own = OPTIONS[name]
+        settings |= {key: value for key, value in own.items() if key != "classifiers"}
+        settings["classifiers"] |= own.get("classifiers", {})
+    classifiers = settings["classifiers"]
+    classifiers["neural"] = NETWORK
+    classifiers["xgb"] = {"n_estimators": 3, **classifiers.get("xgb", {})}
+    return {"classifier": "logreg", **settings}
+
+
+def is_refused(first: str, second: str) -> bool:
+    """Whether the table of refusals has the pair."""
+    known = {(step, other) for row in REFUSALS for step in row.step.split(", ") for other in row.other.split(", ")}
+    return bool({(first, second), (second, first)} & known)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """24 cells of 6 subjects in each of two sites."""
+    from fusion.synthetic import SyntheticDesign, synthesize
+
+    design = SyntheticDesign(subjects=6, cells_per_subject=2, laboratories=2)
+    return synthesize(tmp_path_factory.mktemp("few") / "cells", design)
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+def run(command: str, settings: dict, data, store, folder):
+    """One command with these settings."""
+    shared = {**settings, "data": data, "store": store, "splits": 2, "bootstrap": 100, "jobs": 1}
+    if command == "train":
+        return train(TrainConfig(output=folder, **shared)).result
+    classifier = shared.pop("classifier")
+    return ablate(AblateConfig(output=folder, compare=[classifier], **shared))
+
+
+@pytest.mark.parametrize("command", ["train", "ablate"])
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_a_pair_of_options_works_or_is_refused(first, second, command, few, common, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "write_report", lambda *given: None)  # drawn elsewhere, and slow
+    settings = merged(first, second)
+    if is_refused(first, second):
+        with pytest.raises(UsageError):
+            run(command, settings, few, common, tmp_path / "out")
+        assert not (tmp_path / "out" / "result.json").exists()
+        return
+    if "cluster" in (first, second):
+        return  # its scheduler is none; tests of clusters have one
+    result = run(command, settings, few, common, tmp_path / "out")
+    for scores in result.scores:
+        assert (scores.fold >= 0).all()
+        assert ((scores.proba >= 0) & (scores.proba <= 1)).all()
+
+
+def test_every_refusal_is_about_known_options():
+    named = {name for row in REFUSALS for name in (*row.step.split(", "), *row.other.split(", "))}
+    assert named - {"an SVM's own sigmoid"} <= set(OPTIONS)
