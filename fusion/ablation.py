@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fusion import plugins, report
 from fusion.calibration import Finish
 from fusion.checkpoint import Checkpoint, forget_unfinished
-from fusion.config import AblateConfig, JitterSettings, write_config
-from fusion.copies import check_sources, copied, copied_by_part, refuse
+from fusion.config import AblateConfig, write_config
+from fusion.copies import check_sources, copied, refuse
 from fusion.copies import told as told_of_copies
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
 from fusion.datasets import Dataset, Fault, load_dataset
@@ -27,7 +27,7 @@ from fusion.fitting import Fit, Workload, run_fits, selections, without_room
 from fusion.importance import importance
 from fusion.inputs import CellInputs
 from fusion.model import takes_pictures
-from fusion.normalising import Described, describe, seen_by_split, told
+from fusion.normalising import as_trained, normalise, stated, views_of
 from fusion.parts import regrouped
 from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
@@ -61,11 +61,7 @@ _CHOSEN = "Each training part chose its own threshold (--threshold): they are in
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """Cells with their features and the plan to judge them by; ``tested`` is an external test set.
-
-    ``normalised`` has for every split the table's rows as its training part normalises them, ``varied`` the copies that
-    are learnt from; or they are empty.
-    """
+    """Cells with their features and the plan to judge them by; ``tested`` is an external test set."""
 
     dataset: Dataset
     table: FeatureTable
@@ -75,17 +71,16 @@ class _Measured:
     stamps: tuple[str, ...] = ()
     sight: Sight | None = None
     tested: Dataset | None = None
-    normalised: tuple[NDArray[np.float32], ...] = ()
-    varied: tuple[Copies | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """The networks of a block that is learnt anew in every split, and the pictures of the table's cells: the same in
-    all splits, or for each split as its training part normalises them."""
+    """The networks of a block that is learnt anew in every split, and the pictures of the table's cells; ``views``
+    changes with whatever these are changed by."""
 
     crossfit: Crossfit
-    inputs: CellInputs | tuple[CellInputs, ...]
+    inputs: CellInputs
+    views: str
 
 
 def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
@@ -101,6 +96,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     # What cannot be asked is refused before anything is read.
     feature_sets(config.blocks, config.subsets, config.seed)
     Finish(config.calibrate, config.threshold)
+    config = config.model_copy(update={"normalise": stated(config.normalise)})
     if config.trials:
         check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
@@ -115,9 +111,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
     measured = _measure(config, dataset, extractors, crossfit, progress)
-    result = compare(
-        measured.table, measured.plan, dataset, config, progress, measured.sight, measured.normalised, measured.varied
-    )
+    result = compare(measured.table, measured.plan, dataset, config, progress, measured.sight)
     result = replace(
         result,
         stamps=(*measured.stamps, *result.stamps),
@@ -143,22 +137,16 @@ def compare(
     config: AblateConfig,
     progress: Progress | None = None,
     sight: Sight | None = None,
-    normalised: Sequence[NDArray[np.float32]] = (),
-    varied: Sequence[Copies | None] = (),
 ) -> Result:
     """Fit and judge everything; writes nothing but what a run that is killed can go on from."""
     config, approximate = _by_landmarks(config, plan)
     classes = sorted({str(label) for label in table.y})
     splits = tuple(split for _, split in plan.splits)
-    embedded: tuple[NDArray[np.float32], ...] = tuple(normalised)
+    embedded: tuple[NDArray[np.float32], ...] = ()
     if sight is not None:
-        steps = None if config.normalise.is_nothing else config.normalise.steps
-        rows = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress, steps)
-        # Where features are normalised split by split too, all columns are the split's own, and else the network's.
-        embedded = tuple(np.hstack(both) for both in zip(normalised, rows, strict=True)) if normalised else rows
-        table = with_block(table, np.zeros_like(rows[0]))
-    checkpoint = _checkpoint(table, plan, config, embedded, varied)
-    load = Workload(table, splits, config, checkpoint, embedded, tuple(varied))
+        embedded = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress, sight.views)
+        table = with_block(table, np.zeros_like(embedded[0]))
+    load = Workload(table, splits, config, _checkpoint(table, plan, config, embedded), embedded)
     sets = feature_sets(list(table.blocks), config.subsets, config.seed)
     entries = [(blocks, name) for blocks in sets for name in config.compare]
     fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(load.splits))]
@@ -198,7 +186,7 @@ def compare(
             progress("judging", at, len(scores), 0)
     result = Result(
         command="ablate",
-        cells=table,
+        cells=replace(table, copies=None),
         classes=tuple(classes),
         positive=positive,
         scores=scores,
@@ -254,78 +242,47 @@ def _measure(
         extraction = extract(which, fixed, store, jobs=config.jobs, progress=progress)
         return Gathered(regrouped(extraction.table, config.blocks), None, extraction.faults)
 
-    def sight(inputs: CellInputs | tuple[CellInputs, ...] | None) -> Sight | None:
-        return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
-
-    def seen_as(which: Dataset) -> Described:
-        return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
+    def sight(inputs: CellInputs | None, *shown: Dataset) -> Sight | None:
+        return None if crossfit is None or inputs is None else Sight(crossfit, inputs, views_of(*shown))
 
     def measure(which: Dataset) -> FeatureTable:
-        return gathered(which).table
+        normalised, _ = as_trained(shown.normaliser, which, store, jobs=config.jobs, progress=progress)
+        return gathered(normalised).table
 
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
-    steps, jitter = config.normalise, config.jitter
+    jitter = config.jitter
     if config.test is not None:
         other = load_dataset(config.test, part=config.test_part, store=config.store).select(config.classes).labelled()
         external_plan(dataset_view(dataset), dataset_view(other))
         stamps = [*stamps, *(s for s in check_unseen(learners, other, allow=config.allow_leakage) if s not in stamps)]
-        if steps.is_nothing:
-            one, two = gathered(dataset), gathered(other)
-            own = copied(dataset, one.table, jitter, config.seed, measure)
-        else:
-            own = None
-            first, second = seen_as(dataset), seen_as(other)
-            normaliser = first.fit(steps)
-            one, two = gathered(first.adjusted(normaliser)), gathered(second.adjusted(normaliser))
-            stamps += [*told(normaliser, second.looks), *first.notes, *second.notes]
-            everyone = [np.arange(len(one.table))]
-            if jitter.copies:
-                (own,) = copied_by_part(
-                    dataset, one.table, everyone, [normaliser], jitter, config.seed, seen_as, measure
-                )
+        shown = normalise(dataset, config.normalise, store, jobs=config.jobs, progress=progress)
+        brought, said = as_trained(shown.normaliser, other, store, jobs=config.jobs, progress=progress)
+        one, two = gathered(shown.dataset), gathered(brought)
+        own = copied(dataset, one.table, jitter, config.seed, measure)
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
+        table = replace(table, copies=None if own is None else _above(own, len(table)))
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
         ((_, split),) = plan.splits
-        varied: tuple[Copies | None, ...] = () if own is None else (_above(own, len(table)),)
         return _Measured(
-            dataset, table, plan, (*other.notes, *_told_of(varied, [split.train], jitter)),
-            (*one.faults, *two.faults), tuple(stamps), sight(seen), other, varied=varied,
+            dataset, table, plan, (*other.notes, *shown.notes, *told_of_copies(jitter, table, [split.train])),
+            (*one.faults, *two.faults), (*stamps, *said), sight(seen, shown.dataset, brought), other,
         )  # fmt: skip
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
-    described = None if steps.is_nothing else seen_as(dataset)
-    notes = [*notes, *(described.notes if described is not None else [])]
-    found = gathered(dataset if described is None else described.adjusted(described.fit(steps)))
+    shown = normalise(dataset, config.normalise, store, jobs=config.jobs, progress=progress)
+    found = gathered(shown.dataset)
     table = found.table
     if joined:
         table = replace(table, groups=_joined_groups(table, joined))
     plan = _plan(table, config)
-    normalised: tuple[NDArray[np.float32], ...] = ()
-    if described is not None:
-        seen_by, said = seen_by_split(
-            described, steps, table, [split for _, split in plan.splits], lambda which: gathered(which).rows
-        )
-        normalised = tuple(X for X, _ in seen_by)
-        inputs = tuple(part for _, part in seen_by if part is not None)
-        stamps += said
-    else:
-        inputs = ()
-    parts = [split.train for _, split in plan.splits]
-    varied = ()
-    if jitter.copies and described is None:
-        varied = (copied(dataset, table, jitter, config.seed, measure),) * len(parts)
-    elif jitter.copies and described is not None:
-        by = [described.fit(steps, [table.names[row] for row in rows]) for rows in parts]
-        varied = copied_by_part(dataset, table, parts, by, jitter, config.seed, seen_as, measure)
+    splits = [split for _, split in plan.splits]
+    table = replace(table, copies=copied(dataset, table, jitter, config.seed, measure))
     return _Measured(
-        dataset, table, plan, (*notes, *_told_of(varied, parts, jitter)), found.faults, tuple(stamps),
-        sight(inputs or found.inputs), None, normalised, varied,
+        dataset, table, plan,
+        (*notes, *shown.notes, *told_of_copies(jitter, table, [split.train for split in splits])),
+        found.faults, (*stamps, *shown.stamps(table, splits)), sight(found.inputs, shown.dataset),
     )  # fmt: skip
-
-
-def _told_of(varied: Sequence[Copies | None], parts: Sequence[NDArray[np.intp]], jitter: JitterSettings) -> list[str]:
-    return told_of_copies(jitter, list(zip(varied, parts, strict=True))) if varied else []
 
 
 def _above(copies: Copies, n: int) -> Copies:
@@ -351,8 +308,6 @@ def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progre
     """The result with what a random split of the same cells would have claimed."""
     if measured.plan.kind != "grouped":
         raise UsageError("--show-leak compares with folds by subject", found=f"--split {measured.plan.kind}")
-    if measured.normalised:
-        raise UsageError("--show-leak takes cells as they are", found="normalise", do="Leave one of them out.")
     plan = make_plan(measured.table, "random", config.splits, config.rounds, config.seed)
     told = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
     leaky = compare(measured.table, plan, measured.dataset, config, told, measured.sight)
@@ -383,7 +338,6 @@ def _checkpoint(
     plan: Plan,
     config: AblateConfig,
     embedded: Sequence[NDArray[np.float32]],
-    varied: Sequence[Copies | None],
 ) -> Checkpoint:
     """Where finished fits are kept: a name that changes with everything that could change a probability."""
     values = {
@@ -400,9 +354,7 @@ def _checkpoint(
         "versions": versions(),
     }
     parts = [part for _, split in plan.splits for part in (split.train, split.test)]
-    # Splits may have the same copies, which are asked once.
-    each = {id(copies): copies for copies in varied if copies is not None}.values()
-    copies = [array for one in each for array in (one.X, one.there)]
+    copies = [] if table.copies is None else [table.copies.X, table.copies.there]
     return Checkpoint.of(config.output, values, [table.X, table.groups, *parts, *embedded, *copies])
 
 

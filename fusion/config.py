@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PositiveFloat,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -133,28 +134,42 @@ class FeatureSettings(SightSettings):
         return self._seeing(given, f"extractors.{name}") if name == "cnn" else dict(given)
 
 
+class ReinhardTarget(_Settings):
+    """Mean and spread of L (0 to 100), a and b that the pixels of a cell are brought to."""
+
+    mean: tuple[float, float, float] = Field(description="of L, a and b")
+    spread: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(description="standard deviations of L, a and b")
+
+
 class NormaliseSettings(_Settings):
     """What pixels are changed by before they are measured; see ``fusion.normalisation``. By default nothing."""
 
-    colour: Literal["none", "reinhard", "macenko", "vahadane"] = Field(
-        "none", description="bring stains to that of training cells"
-    )
-    of: Literal["source", "cell"] = Field(
-        "source", description="whose stain and red cells are taken: the source's, or each cell's"
-    )
     white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
+    reinhard: Path | ReinhardTarget | None = Field(
+        None, description="bring the stain of every cell to that of a picture of a cell, or to mean and spread in Lab"
+    )
     scale: Literal["none", "um_per_px", "red-cells", "median-size"] = Field(
-        "none", description="the same length of a pixel for all, stated or told by red cells; or the same median cell"
+        "none", description="pixels of one length, stated or told by red cells; or one median cell for all sources"
+    )
+    # A blast of 13 micrometres is 64 pixels across: coarse enough that most laboratories' pictures are made smaller.
+    um_per_px: float = Field(
+        0.2, ge=0.01, le=10, description="um_per_px, red-cells: micrometres on the side of every pixel afterwards"
     )
     diameter: float | None = Field(
-        None, ge=8, le=512, description="median diameter in pixels that training cells are brought to; default theirs"
+        None, ge=8, le=512, description="median-size: diameter in pixels that the median cell of a source is brought to"
     )
     background: Literal["keep", "black", "grey"] = Field("keep", description="what is around the cell")
+
+    @model_validator(mode="after")
+    def _diameter_is_of_median_size(self) -> NormaliseSettings:
+        if (self.diameter is not None) != (self.scale == "median-size"):
+            raise ValueError(f"a diameter for scale: median-size, and for no other; scale is {self.scale}")
+        return self
 
     @property
     def is_nothing(self) -> bool:
         """Whether no pixel is changed."""
-        plain = self.colour == "none" and self.scale == "none" and self.background == "keep"
+        plain = self.reinhard is None and self.scale == "none" and self.background == "keep"
         return plain and not self.white_balance
 
     @property

@@ -20,7 +20,7 @@ from fusion.model import build_seeded
 from fusion.scaled import ScaledBlocks
 from fusion.selection import Selection
 from fusion.splits import Split
-from fusion.table import Copies, FeatureTable
+from fusion.table import FeatureTable
 from fusion.training import score_fold
 
 #: Fits below which another worker process costs more to start than it saves.
@@ -52,8 +52,7 @@ _Fitted = tuple[Fit, NDArray[np.float64], float, dict[str, float]]
 class Workload:
     """What the fits have in common; it travels to every worker once.
 
-    ``embedded`` is empty, or has for every split the last columns of the table as the fits of that split have them, and
-    ``varied`` likewise the copies that they learn from.
+    ``embedded`` is empty, or has for every split the last columns of the table as the fits of that split have them.
     """
 
     table: FeatureTable
@@ -61,23 +60,21 @@ class Workload:
     config: FitSettings
     checkpoint: Checkpoint
     embedded: tuple[NDArray[np.float32], ...] = ()
-    varied: tuple[Copies | None, ...] = ()
 
     def table_of(self, split: int) -> FeatureTable:
         """The table as the fits of this split have it."""
-        table = self.table if not self.varied else replace(self.table, copies=self.varied[split])
         if not self.embedded:
-            return table
+            return self.table
         own = self.embedded[split]
-        X = table.X.copy()
+        X = self.table.X.copy()
         X[:, X.shape[1] - own.shape[1] :] = own
-        return replace(table, X=X)
+        return replace(self.table, X=X)
 
     @property
     def is_shareable(self) -> bool:
         """Whether fits of a split may share what they have in common. What is put on top of a model needs models of
         parts of the training part, with scalers of their own; a source, and copies, have no say in what is shared."""
-        return self.config.finish.is_nothing and not self.config.minds_sources and not self.varied
+        return self.config.finish.is_nothing and not self.config.minds_sources and self.table.copies is None
 
 
 def selections(load: Workload) -> list[Selection]:

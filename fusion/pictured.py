@@ -54,11 +54,6 @@ class Gathered:
         """What is learnt from, as results name it."""
         return (*((PICTURE,) if self.inputs is not None else ()), *self.table.blocks)
 
-    @property
-    def rows(self) -> tuple[FeatureTable, CellInputs | None]:
-        """The rows' features, and their pictures."""
-        return self.table, self.inputs
-
 
 def gather(
     dataset: Dataset,

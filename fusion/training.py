@@ -15,16 +15,15 @@ from fusion import plugins, processes
 from fusion.bundle import ModelBundle, check_writable
 from fusion.calibration import Finish
 from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
-from fusion.copies import check_sources, copied, copied_by_part, learnt, refuse
+from fusion.copies import check_sources, copied, learnt, refuse
 from fusion.copies import told as told_of_copies
 from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
 from fusion.datasets import Dataset, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress
-from fusion.inputs import CellInputs
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
-from fusion.normalising import Described, describe, seen_by_split
+from fusion.normalising import as_trained, normalise, stated, views_of
 from fusion.novelty import learn_novelty
 from fusion.parts import choose, families
 from fusion.pictured import (
@@ -48,7 +47,7 @@ from fusion.splits import Split
 from fusion.store import FeatureStore
 from fusion.streaming import is_stored, rows_of, some
 from fusion.subjects import remembered
-from fusion.table import Copies, FeatureTable
+from fusion.table import FeatureTable
 from fusion.tracking import open_tracker
 from fusion.tuning import check_optuna
 
@@ -74,6 +73,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     """
     check_writable(config.output)
     Finish(config.calibrate, config.threshold)  # refuses a threshold that is none before anything is read
+    config = config.model_copy(update={"normalise": stated(config.normalise)})
     if config.trials:
         check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
@@ -102,14 +102,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     store = FeatureStore(config.store)
     blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
-    described, normaliser = None, None
-
-    def seen_as(which: Dataset) -> Described:
-        return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
-
-    if not config.normalise.is_nothing:
-        described = seen_as(dataset)
-        normaliser = described.fit(config.normalise)
+    shown = normalise(dataset, config.normalise, store, jobs=config.jobs, progress=progress)
 
     def gathered(which: Dataset) -> Gathered:
         return gather(
@@ -117,13 +110,13 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         )
 
     with processes.first_alone(getattr(looker, "device", "auto")):
-        found = gathered(dataset if described is None or normaliser is None else described.adjusted(normaliser))
+        found = gathered(shown.dataset)
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
     if inputs is not None and config.show_batch is not None and processes.is_first():
         write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
-    notes = [*dataset.notes, *plan.notes, *(described.notes if described is not None else [])]
+    notes = [*dataset.notes, *plan.notes, *shown.notes]
     if config.holdout:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]
@@ -142,30 +135,17 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     network: Any
     learnt = set(table.keys)
     known = trained_on([sample for sample in dataset.samples if sample.key in learnt])
-    normalised: tuple[NDArray[np.float32], ...] = ()
-    seen: tuple[CellInputs, ...] = ()
-    if described is not None:
-        by_fold, said = seen_by_split(described, config.normalise, table, folds, lambda which: gathered(which).rows)
-        normalised = tuple(X for X, _ in by_fold)
-        seen = tuple(part for _, part in by_fold if part is not None)
-        stamps += said
+    stamps += shown.stamps(table, folds)
     everyone = np.arange(len(table))
-    parts = [*(fold.train for fold in folds), everyone]
 
     def measured(which: Dataset) -> FeatureTable:
-        return gathered(which).table
+        normalised, _ = as_trained(shown.normaliser, which, store, jobs=config.jobs, progress=progress)
+        return gathered(normalised).table
 
-    varied: tuple[Copies | None, ...] = (None,) * len(parts)
-    if config.jitter.copies and (described is None or normaliser is None):
-        varied = (copied(dataset, table, config.jitter, config.seed, measured),) * len(parts)
-    elif config.jitter.copies and described is not None and normaliser is not None:
-        normalisers = [described.fit(config.normalise, [table.names[row] for row in fold.train]) for fold in folds]
-        varied = copied_by_part(
-            dataset, table, parts, [*normalisers, normaliser], config.jitter, config.seed, seen_as, measured
-        )
-    notes += told_of_copies(config.jitter, list(zip(varied, parts, strict=True)))
+    learnt_from = replace(table, copies=copied(dataset, table, config.jitter, config.seed, measured))
+    notes += told_of_copies(config.jitter, learnt_from, [*(fold.train for fold in folds), everyone])
     if crossfit is not None and training is not None:
-        scores = _cross_fitted(crossfit, table, folds, config, training, normalised, seen)
+        scores = _cross_fitted(crossfit, table, folds, config, training, views_of(shown.dataset))
         scores = replace(scores, features=(*table.blocks, BLOCK))
         network, extractor = _final_network(crossfit, table, training, known)
         extractors = [*extractors, extractor]
@@ -173,11 +153,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         model = fit(table, everyone, config.classifier, config)
         notes += [CROSSFITTED, network.describe()]
     else:
-        scores = cross_validate(
-            table, folds, config.classifier, config, progress, training, normalised, seen, varied[:-1]
-        )
+        scores = cross_validate(learnt_from, folds, config.classifier, config, progress, training)
         scores = replace(scores, features=found.features)
-        model = fit(replace(table, copies=varied[-1]), everyone, config.classifier, config, training)
+        model = fit(learnt_from, everyone, config.classifier, config, training)
         network = model.classifier
         if training is not None:
             network.remember(known)
@@ -217,7 +195,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         usual = table.take(drawn)
         if len(drawn) < len(table):
             notes.append(f"What is usual, for novelty and explanations, is learnt from {len(drawn)} cells drawn.")
-    shown = model.harmonised(usual.X, usual.sources)
+    harmonised = model.harmonised(usual.X, usual.sources)
     bundle = ModelBundle(
         model=model,
         classifier=config.classifier,
@@ -234,14 +212,14 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         facts=result.to_json(dataset.root),
         # Not by what a network sees in cells that it has learnt from: it sees new ones otherwise.
         novelty=learn_novelty(
-            shown,
+            harmonised,
             np.array(usual.y),
             usual.groups,
             {name: part for name, part in table.blocks.items() if crossfit is None or name != BLOCK},
             seed=config.seed,
         ),
-        reference=learn_reference(shown, usual.y, model.classes) if table.columns else None,
-        normaliser=normaliser,
+        reference=learn_reference(harmonised, usual.y, model.classes) if table.columns else None,
+        normaliser=shown.normaliser,
     )
     if not processes.is_first():  # it has what the first one writes
         return Trained(bundle, result, dataset)
@@ -288,7 +266,6 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
     asked = {
         "search": getattr(classifier, "search", False),
         "calibrate or threshold": not config.finish.is_nothing,
-        "normalise": not config.normalise.is_nothing,
         "harmonise": config.harmonise.method != "none",
         "stability": config.stability is not None,
         "jitter": config.jitter.copies > 0,
@@ -329,16 +306,13 @@ def _cross_fitted(
     folds: Sequence[Split],
     config: TrainConfig,
     training: Training,
-    normalised: Sequence[NDArray[np.float32]],
-    seen: Sequence[CellInputs],
+    views: str,
 ) -> Scores:
     """Every cell judged on what a network sees in it that has learnt from the fold's training part alone."""
-    steps = config.normalise.steps if seen else None
-    embedded = crossfit.embed(table, seen or training.inputs, folds, training.folder, training.progress, steps)
+    embedded = crossfit.embed(table, training.inputs, folds, training.folder, training.progress, views)
     parts = []
-    for at, (fold, rows) in enumerate(zip(folds, embedded, strict=True)):
-        of_fold = replace(table, X=normalised[at]) if normalised else table
-        parts.append(cross_validate(with_block(of_fold, rows), [fold], config.classifier, config))
+    for fold, rows in zip(folds, embedded, strict=True):
+        parts.append(cross_validate(with_block(table, rows), [fold], config.classifier, config))
     proba, number = parts[0].proba.copy(), parts[0].fold.copy()
     cut = None if parts[0].cut is None else parts[0].cut.copy()
     chosen: list[dict[str, float]] = []
@@ -413,15 +387,8 @@ def cross_validate(
     config: FitSettings,
     progress: Progress | None = None,
     training: Training | None = None,
-    normalised: Sequence[NDArray[np.float32]] = (),
-    seen: Sequence[CellInputs] = (),
-    varied: Sequence[Copies | None] = (),
 ) -> Scores:
-    """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks.
-
-    ``normalised`` has for every fold the table's rows as its training part normalises them, ``seen`` likewise what a
-    network is given, ``varied`` the copies that are learnt from; or they are empty.
-    """
+    """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks."""
     classes = sorted(set(table.y), key=str)
     proba = np.full((len(table), len(classes)), np.nan)
     number = np.full(len(table), -1, np.intp)
@@ -429,13 +396,11 @@ def cross_validate(
     chosen: list[dict[str, float]] = []
     for at, fold in enumerate(folds):
         if training is None:
-            of_fold = replace(table, X=normalised[at] if normalised else table.X, copies=varied[at] if varied else None)
-            proba[fold.test], cut[fold.test], found = score_fold(of_fold, fold, classifier, config)
+            proba[fold.test], cut[fold.test], found = score_fold(table, fold, classifier, config)
             chosen += [{"fold": at + 1, **found}] if found else []
         else:
-            own = replace(training, inputs=seen[at]) if seen else training
-            model = fit(table, fold.train, classifier, config, own, f"fold {at + 1}")
-            proba[fold.test] = model.predict_proba(own.inputs.take(fold.test))
+            model = fit(table, fold.train, classifier, config, training, f"fold {at + 1}")
+            proba[fold.test] = model.predict_proba(training.inputs.take(fold.test))
         number[fold.test] = at
         if progress is not None:
             progress("fitting", at + 1, len(folds), 0)

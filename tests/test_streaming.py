@@ -103,7 +103,7 @@ def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_me
 
 @pytest.mark.parametrize(
     "asked",
-    [{"search": True}, {"calibrate": "isotonic"}, {"normalise": {"background": "grey"}}],
+    [{"search": True}, {"calibrate": "isotonic"}, {"harmonise": {"method": "standard"}}],
     ids=lambda asked: next(iter(asked)),
 )
 def test_what_needs_all_features_in_memory_is_refused_before_anything_is_measured(asked, synthetic, tmp_path):
