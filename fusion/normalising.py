@@ -23,12 +23,6 @@ from fusion.splits import Split
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
 
-#: Said beside every result whose scale is by median size.
-_MEDIAN_SIZE = (
-    "scale by median size: the median cell of a source is that of all its cells in the data set, held-out ones too, "
-    "without labels."
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Normalised:
@@ -96,7 +90,11 @@ def normalise(
     normaliser = Normaliser.fit(settings.steps, described.looks)
     looks, leans = described.looks, normaliser.leans(described.looks)
     leaning = {looks.names[row]: looks.sources[row] or "" for row in np.flatnonzero(leans)}
-    notes = [*([_MEDIAN_SIZE] if settings.scale == "median-size" else []), *described.notes]
+    median = (
+        f"scale by {settings.scale}: the median of a source is that of all its cells in the data set, held-out ones "
+        "too, without labels."
+    )
+    notes = [*described.notes, *([median] if leaning else [])]
     return Normalised(described.adjusted(normaliser), normaliser, leaning, tuple(notes))
 
 
@@ -183,13 +181,13 @@ def _describe(dataset: Dataset, scale: str, store: FeatureStore, jobs: int, prog
     seen: list[Extractor] = [Appearance(), *([RedCells()] if scale == "red-cells" else [])]
     found = extract(dataset, seen, store, jobs=jobs, progress=progress)
     # A picture is known by its content, and what the store remembers of the size of its pixels may be of another table.
-    stated = [
+    lengths = [
         np.nan if um is None else um / (1.0 if change is None else change.zoom)
         for um, change in zip(dataset.each("um_per_px"), dataset.each("adjustment"), strict=True)
     ]
     looks = found.table
     X = looks.X.copy()
-    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = np.array(stated)[found.complete]
+    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = np.array(lengths)[found.complete]
     return _Described(dataset, replace(looks, X=X), found.complete)
 
 

@@ -227,6 +227,16 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
     assert any("transductive" in note for note in told.notes)
 
 
+def test_what_a_random_split_would_claim_is_told_of_normalised_cells_too(tree, common, tmp_path):
+    result = ablate(
+        AblateConfig(
+            data=tree / "truth.csv", output=tmp_path / "a", features=["colour"], compare=["logreg"], bootstrap=100,
+            splits=2, sources=["lab_1"], show_leak=True, normalise=STEPS["normalise"], **common,
+        )
+    )  # fmt: skip
+    assert result.findings["leak"]["rows"]
+
+
 # ---- networks -------------------------------------------------------------------------------------------------------
 
 NEURAL = {

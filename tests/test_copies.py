@@ -170,13 +170,13 @@ def test_a_source_that_is_named_as_a_copy_is_refused():
 
 def test_fits_that_learn_from_copies_share_nothing(tmp_path):
     table = copied_table()
-    load = Workload(table, (halves(table),), ablation(tmp_path), None)
+    load = Workload(replace(table, copies=None), (halves(table),), ablation(tmp_path), None)
     assert shares_scaling("logreg", load)
     many = table.take(np.arange(600) % len(table))
     many = replace(many, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2"))
-    load = Workload(many, (halves(many),), ablation(tmp_path), None)
+    load = Workload(replace(many, copies=None), (halves(many),), ablation(tmp_path), None)
     assert shares_distances("svm", load, 1e12)
-    with_copies = replace(load, varied=(many.copies,))
+    with_copies = replace(load, table=many)
     assert not shares_distances("svm", with_copies, 1e12)
     assert not shares_scaling("logreg", with_copies)
 
