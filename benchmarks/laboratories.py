@@ -59,12 +59,10 @@ def recipes() -> dict[str, dict[str, Any]]:
         "plain + scale": scale,
         "plain + stain and light (Reinhard)": {"normalise": light},
         "plain + harmonisation (standard)": {"harmonise": robust["harmonise"]},
-        "plain + rotation-free features": {"tags": ["rotation_free"]},
         "robust: scale + harmonisation": robust,
         "robust + stain and light (Reinhard)": _together([robust, {"normalise": light}]),
         "robust + stain and light (Macenko)": _together([robust, macenko]),
         "robust + stain and light (Vahadane)": _together([robust, {"normalise": {**light, "colour": "vahadane"}}]),
-        "robust + rotation-free features": {**robust, "tags": ["rotation_free"]},
         "scale + stain and light, no harmonisation": _together([scale, {"normalise": light}]),
     }
     found["scale + stain and light (Macenko), no harmonisation"] = _together([scale, macenko])

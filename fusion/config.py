@@ -107,9 +107,6 @@ class FeatureSettings(SightSettings):
     """Which measurements."""
 
     features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
-    tags: Names = Field(
-        [], description="of handcrafted blocks only features with all of these: scale_free, stain_free, rotation_free"
-    )
     extractors: dict[str, dict[str, Any]] = Field({}, description="parameters of extractors by name")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -117,10 +114,7 @@ class FeatureSettings(SightSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
         chosen = self.features or [*HANDCRAFTED, *(["cnn"] if "cnn" in self.extractors else [])]
-        tagged = [
-            ".".join([block, *self.tags]) if block.partition(".")[0] in HANDCRAFTED else block for block in chosen
-        ]
-        return list(dict.fromkeys(tagged))
+        return list(dict.fromkeys(chosen))
 
     @property
     def networks(self) -> list[str]:
