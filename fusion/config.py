@@ -160,20 +160,10 @@ class NormaliseSettings(_Settings):
 class HarmoniseSettings(_Settings):
     """What features are changed by before they are fused; see ``fusion.harmonisation``. By default nothing."""
 
-    method: Literal["none", "standard", "quantile", "combat", "coral"] = Field(
+    method: Literal["none", "standard", "quantile"] = Field(
         "none", description="take out of features what only tells the source"
     )
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
-    protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
-    mix: bool = Field(
-        False, description="standard, quantile: weigh cells as if every source had the training cells' mix of classes"
-    )
-
-    @model_validator(mode="after")
-    def _mix_is_of_standard(self) -> HarmoniseSettings:
-        if self.mix and self.method not in ("standard", "quantile"):
-            raise ValueError(f"mix goes with method: standard or quantile, not {self.method}")
-        return self
 
 
 class JitterSettings(_Settings):
