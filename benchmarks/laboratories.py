@@ -61,18 +61,12 @@ def recipes() -> dict[str, dict[str, Any]]:
         "plain + scale": scale,
         "plain + stain and light": {"normalise": LIGHT},
         "plain + harmonisation (standard)": {"harmonise": robust["harmonise"]},
-        "plain + rotation-free features": {"tags": ["rotation_free"]},
         "robust: scale + harmonisation": robust,
         "robust + stain and light": _together([robust, {"normalise": LIGHT}]),
-        "robust + rotation-free features": {**robust, "tags": ["rotation_free"]},
         "scale + stain and light, no harmonisation": _together([scale, {"normalise": LIGHT}]),
     }
-    for method in ("quantile", "combat", "coral"):
-        found[f"plain + harmonisation ({method})"] = {"harmonise": {**robust["harmonise"], "method": method}}
-        found[f"robust, {method} instead"] = _together([robust, {"harmonise": {"method": method}}])
-    weighed = {"harmonise": {"method": "quantile", "mix": True}}
-    found["robust, quantile instead, + mix of classes"] = _together([robust, weighed])
-    found["robust + mix of classes"] = _together([robust, {"harmonise": {"mix": True}}])
+    found["plain + harmonisation (quantile)"] = {"harmonise": {**robust["harmonise"], "method": "quantile"}}
+    found["robust, quantile instead"] = _together([robust, {"harmonise": {"method": "quantile"}}])
     found["robust, inductive harmonisation"] = _together([robust, {"harmonise": {"transductive": False}}])
     copies, wide = {"jitter": read_yaml(ROBUST)["jitter"]}, {"jitter": WIDE}
     for name, steps in (("plain", {}), ("robust", robust), ("scale, no harmonisation", scale)):

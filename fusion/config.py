@@ -108,9 +108,6 @@ class FeatureSettings(SightSettings):
     """Which measurements."""
 
     features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
-    tags: Names = Field(
-        [], description="of handcrafted blocks only features with all of these: scale_free, stain_free, rotation_free"
-    )
     extractors: dict[str, dict[str, Any]] = Field({}, description="parameters of extractors by name")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -118,10 +115,7 @@ class FeatureSettings(SightSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
         chosen = self.features or [*HANDCRAFTED, *(["cnn"] if "cnn" in self.extractors else [])]
-        tagged = [
-            ".".join([block, *self.tags]) if block.partition(".")[0] in HANDCRAFTED else block for block in chosen
-        ]
-        return list(dict.fromkeys(tagged))
+        return list(dict.fromkeys(chosen))
 
     @property
     def networks(self) -> list[str]:
@@ -181,20 +175,10 @@ class NormaliseSettings(_Settings):
 class HarmoniseSettings(_Settings):
     """What features are changed by before they are fused; see ``fusion.harmonisation``. By default nothing."""
 
-    method: Literal["none", "standard", "quantile", "combat", "coral"] = Field(
+    method: Literal["none", "standard", "quantile"] = Field(
         "none", description="take out of features what only tells the source"
     )
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
-    protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
-    mix: bool = Field(
-        False, description="standard, quantile: weigh cells as if every source had the training cells' mix of classes"
-    )
-
-    @model_validator(mode="after")
-    def _mix_is_of_standard(self) -> HarmoniseSettings:
-        if self.mix and self.method not in ("standard", "quantile"):
-            raise ValueError(f"mix goes with method: standard or quantile, not {self.method}")
-        return self
 
 
 class JitterSettings(_Settings):

@@ -84,7 +84,7 @@ def selections(load: Workload) -> list[Selection]:
         shown = learnt(load.table_of(at), split.train)
         X: NDArray[Any] = shown.X
         if config.harmonise.method != "none":
-            harmoniser = Harmoniser.fit(X, shown.sources, shown.y, **config.harmonise.model_dump())
+            harmoniser = Harmoniser.fit(X, shown.sources, **config.harmonise.model_dump())
             X = harmoniser.transform(X, shown.sources)
         found.append(Selection.fit(X, shown.y, shown.sources, config.stability or 0.0, shown.cells))
     return found

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from fusion import plugins
 from fusion.errors import UsageError
 from fusion.streaming import is_stored
 from fusion.table import FeatureTable
@@ -34,25 +33,16 @@ def columns_of(block: str, columns: Sequence[str]) -> list[str]:
     """The columns of whole families that a block is made of.
 
     A part is named by the words that its features' names begin with, or go on with after the first word, which is a
-    region: ``texture.glcm``, ``texture.nucleus``, ``morphology.zernike``, ``colour.cell_red``, ``colour.lab_l``; or by
-    what its features are free of: ``texture.stain_free``. Of several, ``texture.glcm.stain_free``, all must hold.
+    region: ``texture.glcm``, ``texture.nucleus_glcm``, ``morphology.zernike``, ``colour.cell_red``, ``colour.lab_l``.
     """
-    family, *parts = block.split(".")
+    family, _, part = block.partition(".")
     found = [column for column in columns if column.startswith(f"{family}.")]
-    for part in parts:
-        found = [column for column in found if _begins(part, column)] or _free(part, family, found)
-    return found
+    return [column for column in found if _begins(part, column)] if part else found
 
 
 def _begins(part: str, column: str) -> bool:
     feature = column.rpartition(".")[2]
     return any(f"{words}_".startswith(f"{part}_") for words in (feature, feature.partition("_")[2]))
-
-
-def _free(part: str, family: str, columns: Sequence[str]) -> list[str]:
-    """The columns whose features have this tag."""
-    tags = plugins.tags(family)
-    return [column for column in columns if part in tags.get(column.rpartition(".")[2], ())]
 
 
 def choose(blocks: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:

@@ -243,14 +243,6 @@ def _readable(error: Any) -> str:
     return f"{where}: {error['msg']}" if where else str(error["msg"])
 
 
-def tags(family: str) -> Mapping[str, frozenset[str]]:
-    """Feature -> what it is free of ("scale_free", ..), as the extractor's class method ``tags`` says; optional."""
-    if family not in names(EXTRACTORS):
-        return {}
-    said = getattr(_load(EXTRACTORS, family), "tags", None)
-    return said() if callable(said) else {}
-
-
 def parameters(group: str, name: str) -> set[str]:
     """Names of the parameters that a registered plug-in takes."""
     return _parameters(_load(group, name))

@@ -123,7 +123,7 @@ def distances(load: Workload, blocks: Sequence[str]) -> _Floats:
         harmonise = load.config.harmonise
         if harmonise.method != "none":
             shown = learnt(table, split.train)
-            harmoniser = Harmoniser.fit(shown.X, shown.sources, shown.y, **harmonise.model_dump()).only(known)
+            harmoniser = Harmoniser.fit(shown.X, shown.sources, **harmonise.model_dump()).only(known)
             X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:
             novelty = learn_novelty(X, y, table.groups[split.train], table.blocks, seed=load.config.seed)

@@ -349,28 +349,6 @@ def test_networks_of_every_split_see_normalised_pictures_and_their_block_is_harm
     assert sum(stamp.startswith("transductive: ") for stamp in result.stamps) == 2
 
 
-# ---- another mix of classes ------------------------------------------------------------------------------------------
-
-
-def test_the_mix_of_classes_is_estimated_and_never_read_from_labels(tree, common, tmp_path):
-    """Planted: the judged cells under wrong labels get the same scores to the last bit, by a model read from disk."""
-    harmonise = {"method": "standard", "transductive": True, "mix": True}
-    fit(tree, common, tmp_path / "m", harmonise=harmonise)
-    rows = pd.read_csv(tree / "truth.csv")
-    rows["label"] = rows["label"].map({"all": "hem", "hem": "all"})
-    rows.to_csv(tree / "turned.csv", index=False)
-    honest, turned = (
-        judged(tree, common, tmp_path / "m", tmp_path / data, data=data, sources=["lab_2"])
-        for data in ("truth.csv", "turned.csv")
-    )
-    assert honest.scores[0].proba.tobytes() == turned.scores[0].proba.tobytes()
-    assert any("weighed by an estimate of their mix of classes" in stamp for stamp in honest.stamps)
-    plain = tmp_path / "plain"
-    fit(tree, common, plain, harmonise={**harmonise, "mix": False})
-    without = judged(tree, common, plain, tmp_path / "r", sources=["lab_2"])
-    assert np.abs(without.scores[0].proba - honest.scores[0].proba).max() > 1e-4
-
-
 # ---- features that tell the laboratories apart -----------------------------------------------------------------------
 
 
