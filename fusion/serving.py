@@ -123,7 +123,7 @@ class Served:
             try:
                 return work(*arguments)
             finally:
-                self.metrics.model_seconds += time.perf_counter() - started
+                self.metrics.model_seconds.inc(time.perf_counter() - started)
 
         job = asyncio.get_running_loop().run_in_executor(self._thread, timed)
         done, _ = await asyncio.wait({job}, timeout=self.limits.seconds)
@@ -166,7 +166,8 @@ class Served:
                     **({"picture": _picture(one.cell, _SMALL)} if pictures and one.cell is not None else {}),
                 }
             )  # fmt: skip
-        self.metrics.cells.update(judged=len(rows), fault=len(faults))
+        self.metrics.cells.labels("judged").inc(len(rows))
+        self.metrics.cells.labels("fault").inc(len(faults))
         return {
             "classes": self.bundle.classes,
             "calibrated": said.calibrated,
