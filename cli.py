@@ -491,8 +491,10 @@ def serve(screen: Screen, file: Path | None, settings: tuple[str, ...], **given:
     from fusion.errors import UsageError
 
     config = build_config(ServeConfig, file=file, settings=settings, options=given)
-    if not all(map(find_spec, ("fastapi", "uvicorn", "python_multipart"))):
-        raise UsageError("fusion serve needs FastAPI and uvicorn", do="pip install 'fusion-cells[serve]'.")
+    if not all(map(find_spec, ("fastapi", "uvicorn", "python_multipart", "prometheus_client"))):
+        raise UsageError(
+            "fusion serve needs FastAPI, uvicorn and prometheus-client", do="pip install 'fusion-cells[serve]'."
+        )
     from fusion.serving import serve
 
     serve(config, lambda address: screen.line(f"{address}  (stop with Ctrl+C)"))

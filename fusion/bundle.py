@@ -33,7 +33,7 @@ from fusion.parts import columns_of, source
 from fusion.plugins import Extractor
 from fusion.reference import Reference
 from fusion.selection import Selection
-from fusion.table import FeatureTable
+from fusion.table import FeatureTable, block_columns
 
 #: Raised whenever an older Fusion could not read the folder.
 FORMAT = 3
@@ -94,7 +94,7 @@ class ModelBundle:
     @property
     def blocks(self) -> list[str]:
         """Names of the feature blocks, in the order of the columns."""
-        return list(dict.fromkeys(column.rpartition(".")[0] for column in self.columns))
+        return list(block_columns(self.columns))
 
     def predict_proba(self, table: FeatureTable) -> NDArray[np.float64]:
         """float64 (n, classes) for a table with this model's columns.

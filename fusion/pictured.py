@@ -17,7 +17,6 @@ from fusion.checkpoint import forget_unfinished
 from fusion.datasets import Dataset, Fault
 from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
-from fusion.files import write_atomically
 from fusion.inputs import CellInputs
 from fusion.measuring import check_rows
 from fusion.model import FusedModel, build_seeded, takes_pictures
@@ -25,7 +24,7 @@ from fusion.parts import regrouped
 from fusion.picture_map import look
 from fusion.plugins import Classifier, Extractor
 from fusion.store import FeatureStore
-from fusion.table import FeatureTable
+from fusion.table import FeatureTable, block_slices
 
 #: Ending of the folder beside a model in which unfinished trainings are kept.
 UNFINISHED = ".unfinished"
@@ -185,15 +184,6 @@ def curves(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
     return log
 
 
-def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
-    """Write uint8 RGB (height, width, 3) as a PNG file, whole or not at all."""
-    import cv2
-
-    done, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    assert done
-    write_atomically(path, content.tobytes())
-
-
 # ---- a stored model --------------------------------------------------------------------------------------------------
 
 
@@ -212,10 +202,7 @@ class PicturedBundle(ModelBundle):
             super()._check(manifest)
             return
         side = self.model.classifier.eye().size  # type: ignore[attr-defined]
-        starts: dict[str, list[int]] = {}
-        for at, column in enumerate(self.columns):
-            starts.setdefault(column.rpartition(".")[0], []).append(at)
-        blocks = {name: slice(at[0], at[-1] + 1) for name, at in starts.items()}
+        blocks = block_slices(self.columns)
         black = np.zeros((1, side, side, 3), np.uint8)
         ModelBundle._check(
             replace(self, model=cast(FusedModel, _Seeing(self.model, blocks, black, np.zeros(1, np.intp)))), manifest

@@ -35,10 +35,10 @@ from fusion.pictured import (
     dataset_view,
     gather,
     load_model,
-    write_sheet,
 )
 from fusion.plans import make_plan
 from fusion.plugins import Classifier, Extractor
+from fusion.png import write_png
 from fusion.provenance import check_unseen, trained_on
 from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
@@ -113,7 +113,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         found = gathered(shown.dataset)
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
     if inputs is not None and config.show_batch is not None and processes.is_first():
-        write_sheet(config.show_batch, looker.show_batch(inputs, labels))
+        write_png(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
     notes = [*dataset.notes, *plan.notes, *shown.notes]
@@ -161,7 +161,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
             network.remember(known)
             notes.append(network.describe())
     if training is not None and config.show_attention is not None and processes.is_first():
-        write_sheet(config.show_attention, network.show_attention(training.inputs, labels))
+        write_png(config.show_attention, network.show_attention(training.inputs, labels))
     if model.selection is not None:
         notes += told_of_selection([model.selection], table.columns)
     positive = choose_positive(model.classes, config.positive)
