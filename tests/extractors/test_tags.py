@@ -9,9 +9,8 @@ from extractors.catalogue import FAMILIES
 from extractors.tag_list import TAGS, tags_of
 from extractors.tags import concordance, concordances, draw
 from fusion.config import TrainConfig
-from fusion.parts import choose, columns_of
+from fusion.parts import Block, build_blocks
 from fusion.plugins import build_extractor, tags
-from fusion.training import build_extractors
 
 #: Fresh cells tell a concordance within some 0.05: a tag must hold to this, and one withheld not be beyond doubt.
 HOLDS, BEYOND_DOUBT = 0.8, 0.98
@@ -69,22 +68,23 @@ def test_concordance_is_as_lin_defines_it():
 
 
 def test_a_tag_is_a_part_of_a_family_and_narrows_another():
-    columns = [f"texture.{name}" for name in build_extractor("texture").feature_names()]
-    free = columns_of("texture.stain_free", columns)
-    assert 0 < len(free) < len(columns)
-    glcm = columns_of("texture.glcm", columns)
-    assert columns_of("texture.glcm.stain_free", columns) == [column for column in glcm if column in set(free)]
-    assert set(columns_of("texture.stain_free.rotation_free", columns)) < set(free)
+    texture = build_extractor("texture")
+
+    def features(*part):
+        return Block("texture", texture, part).features
+
+    free = features("stain_free")
+    assert 0 < len(free) < len(features())
+    assert features("glcm", "stain_free") == [feature for feature in features("glcm") if feature in set(free)]
+    assert set(features("stain_free", "rotation_free")) < set(free)
 
 
 def test_tags_of_a_configuration_narrow_every_handcrafted_block(tmp_path):
     config = TrainConfig(data=tmp_path, output=tmp_path, features=["morphology", "texture.glcm"], tags=["stain_free"])
     assert config.blocks == ["morphology.stain_free", "texture.glcm.stain_free"]
-    given = [f"{one.name}.{feature}" for one in build_extractors(config) for feature in one.feature_names()]
-    chosen = choose(config.blocks, given)
-    free = {family: tags(family) for family in ("morphology", "texture")}
-    for column in (column for of in chosen.values() for column in of):
-        assert "stain_free" in free[column.partition(".")[0]][column.rpartition(".")[2]]
+    for block in build_blocks(config):
+        free = tags(block.extractor.name)
+        assert all("stain_free" in free[feature] for feature in block.features)
 
 
 def test_an_extractor_without_tags_has_none():
