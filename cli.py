@@ -289,26 +289,26 @@ def extract(
     from fusion.config import ExtractConfig, build_config
     from fusion.datasets import write_faults
     from fusion.errors import UsageError
-    from fusion.extraction import extract
     from fusion.journal import Journal
+    from fusion.parts import build_blocks, extract_blocks
     from fusion.results import fault_row
     from fusion.store import FeatureStore
     from fusion.table import check_export
-    from fusion.training import build_extractors, read_dataset
+    from fusion.training import read_dataset
 
     options = {**given, "extractors": _cnn(weights, backbone)}
     config = build_config(ExtractConfig, file=file, settings=settings, options=options)
     if config.export is not None:
         check_export(config.export)
-    if parts := [block for block in config.blocks if "." in block]:
+    chosen = build_blocks(config)
+    if parts := [block.name for block in chosen if block.part]:
         raise UsageError("families are measured and kept whole", found=", ".join(parts), do="Name the family alone.")
     journal = Journal(config.log) if config.log is not None else None
-    extractors = build_extractors(config)
     dataset = read_dataset(config, screen.progress).select(config.classes, config.folds, config.sources)
     _notes(screen, dataset.notes)
     store = FeatureStore(config.store)
-    found = extract(
-        dataset, extractors, store,
+    found = extract_blocks(
+        dataset, chosen, store,
         jobs=config.jobs, scheduler=config.scheduler, progress=screen.progress, journal=journal,
     )  # fmt: skip
     if config.export is not None:

@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from fusion import plugins, report
 from fusion.calibration import Finish
 from fusion.checkpoint import Checkpoint, forget_unfinished
-from fusion.config import AblateConfig, write_config
-from fusion.copies import check_sources, copied, refuse
+from fusion.config import AblateConfig, JitterSettings, write_config
+from fusion.copies import check_sources, copied, copied_by_part, refuse
 from fusion.copies import told as told_of_copies
-from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
+from fusion.crossfit import CROSSFITTED, NETWORK, Crossfit, crossfit_of, others, stacked, with_block
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.differences import against_best, optimism, worth_of_blocks
 from fusion.duplicates import near_duplicates
 from fusion.errors import UsageError
-from fusion.extraction import Progress, extract
+from fusion.extraction import Progress
 from fusion.feature_sets import feature_sets, sampled_orders
 from fusion.fitting import Fit, Workload, run_fits, selections, without_room
 from fusion.importance import importance
 from fusion.inputs import CellInputs
 from fusion.model import takes_pictures
-from fusion.normalising import as_trained, normalise, stated, views_of
-from fusion.parts import regrouped
+from fusion.normalising import Described, describe, seen_by_split, told
+from fusion.parts import Block, build_blocks, measure
 from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
 from fusion.provenance import check_unseen
@@ -40,7 +40,6 @@ from fusion.table import Copies, FeatureTable
 from fusion.tracking import open_tracker
 from fusion.training import (
     adapted_stamps,
-    build_extractors,
     choose_positive,
     chosen_rows,
     dataset_view,
@@ -61,7 +60,11 @@ _CHOSEN = "Each training part chose its own threshold (--threshold): they are in
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """Cells with their features and the plan to judge them by; ``tested`` is an external test set."""
+    """Cells with their features and the plan to judge them by; ``tested`` is an external test set.
+
+    ``normalised`` has for every split the table's rows as its training part normalises them, ``varied`` the copies that
+    are learnt from; or they are empty.
+    """
 
     dataset: Dataset
     table: FeatureTable
@@ -71,16 +74,17 @@ class _Measured:
     stamps: tuple[str, ...] = ()
     sight: Sight | None = None
     tested: Dataset | None = None
+    normalised: tuple[NDArray[np.float32], ...] = ()
+    varied: tuple[Copies | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """The networks of a block that is learnt anew in every split, and the pictures of the table's cells; ``views``
-    changes with whatever these are changed by."""
+    """The networks of a block that is learnt anew in every split, and the pictures of the table's cells: the same in
+    all splits, or for each split as its training part normalises them."""
 
     crossfit: Crossfit
-    inputs: CellInputs
-    views: str
+    inputs: CellInputs | tuple[CellInputs, ...]
 
 
 def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
@@ -96,22 +100,23 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     # What cannot be asked is refused before anything is read.
     feature_sets(config.blocks, config.subsets, config.seed)
     Finish(config.calibrate, config.threshold)
-    config = config.model_copy(update={"normalise": stated(config.normalise)})
     if config.trials:
         check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     refuse(config.jitter, crossfit=config.cnn_crossfit, leak=config.show_leak)
     dataset = load_labelled(config, progress)
     check_sources(dataset.each("source"), config.jitter)
-    extractors = build_extractors(config)
+    blocks = build_blocks(config)
     for name in config.compare:
         built = plugins.build_classifier(name, config.params(name))
         refuse(config.jitter, looks=takes_pictures(built))
     crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
-    measured = _measure(config, dataset, extractors, crossfit, progress)
-    result = compare(measured.table, measured.plan, dataset, config, progress, measured.sight)
+    measured = _measure(config, dataset, blocks, crossfit, progress)
+    result = compare(
+        measured.table, measured.plan, dataset, config, progress, measured.sight, measured.normalised, measured.varied
+    )
     result = replace(
         result,
         stamps=(*measured.stamps, *result.stamps),
@@ -137,16 +142,22 @@ def compare(
     config: AblateConfig,
     progress: Progress | None = None,
     sight: Sight | None = None,
+    normalised: Sequence[NDArray[np.float32]] = (),
+    varied: Sequence[Copies | None] = (),
 ) -> Result:
     """Fit and judge everything; writes nothing but what a run that is killed can go on from."""
     config, approximate = _by_landmarks(config, plan)
     classes = sorted({str(label) for label in table.y})
     splits = tuple(split for _, split in plan.splits)
-    embedded: tuple[NDArray[np.float32], ...] = ()
+    embedded: tuple[NDArray[np.float32], ...] = tuple(normalised)
     if sight is not None:
-        embedded = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress, sight.views)
-        table = with_block(table, np.zeros_like(embedded[0]))
-    load = Workload(table, splits, config, _checkpoint(table, plan, config, embedded), embedded)
+        steps = None if config.normalise.is_nothing else config.normalise.steps
+        rows = sight.crossfit.embed(table, sight.inputs, splits, config.output, progress, steps)
+        # Where features are normalised split by split too, all columns are the split's own, and else the network's.
+        embedded = tuple(np.hstack(both) for both in zip(normalised, rows, strict=True)) if normalised else rows
+        table = with_block(table, np.zeros_like(rows[0]))
+    checkpoint = _checkpoint(table, plan, config, embedded, varied)
+    load = Workload(table, splits, config, checkpoint, embedded, tuple(varied))
     sets = feature_sets(list(table.blocks), config.subsets, config.seed)
     entries = [(blocks, name) for blocks in sets for name in config.compare]
     fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(load.splits))]
@@ -186,7 +197,7 @@ def compare(
             progress("judging", at, len(scores), 0)
     result = Result(
         command="ablate",
-        cells=replace(table, copies=None),
+        cells=table,
         classes=tuple(classes),
         positive=positive,
         scores=scores,
@@ -226,63 +237,94 @@ def compare(
 def _measure(
     config: AblateConfig,
     dataset: Dataset,
-    extractors: Sequence[plugins.Extractor],
+    blocks: Sequence[Block],
     crossfit: Crossfit | None,
     progress: Progress | None,
 ) -> _Measured:
     """Plan before anything is measured, so that what cannot be split is refused at once; then measure and plan."""
     store = FeatureStore(config.store)
-    fixed = extractors if crossfit is None else others(extractors)
-    learners = [*fixed, *([] if crossfit is None else [crossfit.classifier])]
+    fixed = blocks if crossfit is None else others(blocks)
+    learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in fixed]
+    learners += [] if crossfit is None else [(NETWORK, crossfit.classifier)]
 
     def gathered(which: Dataset) -> Gathered:
         if crossfit is not None:
-            blocks = [block for block in config.blocks if block != BLOCK]
-            return gather(which, fixed, crossfit.classifier, store, jobs=config.jobs, progress=progress, blocks=blocks)
-        extraction = extract(which, fixed, store, jobs=config.jobs, progress=progress)
-        return Gathered(regrouped(extraction.table, config.blocks), None, extraction.faults)
+            return gather(which, fixed, crossfit.classifier, store, jobs=config.jobs, progress=progress)
+        found = measure(which, fixed, store, jobs=config.jobs, progress=progress)
+        return Gathered(found.table, None, found.faults)
 
-    def sight(inputs: CellInputs | None, *shown: Dataset) -> Sight | None:
-        return None if crossfit is None or inputs is None else Sight(crossfit, inputs, views_of(*shown))
+    def sight(inputs: CellInputs | tuple[CellInputs, ...] | None) -> Sight | None:
+        return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
 
-    def measure(which: Dataset) -> FeatureTable:
-        normalised, _ = as_trained(shown.normaliser, which, store, jobs=config.jobs, progress=progress)
-        return gathered(normalised).table
+    def seen_as(which: Dataset) -> Described:
+        return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
+
+    def measured(which: Dataset) -> FeatureTable:
+        return gathered(which).table
 
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
-    jitter = config.jitter
+    steps, jitter = config.normalise, config.jitter
     if config.test is not None:
         other = load_dataset(config.test, part=config.test_part, store=config.store).select(config.classes).labelled()
         external_plan(dataset_view(dataset), dataset_view(other))
         stamps = [*stamps, *(s for s in check_unseen(learners, other, allow=config.allow_leakage) if s not in stamps)]
-        shown = normalise(dataset, config.normalise, store, jobs=config.jobs, progress=progress)
-        brought, said = as_trained(shown.normaliser, other, store, jobs=config.jobs, progress=progress)
-        one, two = gathered(shown.dataset), gathered(brought)
-        own = copied(dataset, one.table, jitter, config.seed, measure)
+        if steps.is_nothing:
+            one, two = gathered(dataset), gathered(other)
+            own = copied(dataset, one.table, jitter, config.seed, measured)
+        else:
+            own = None
+            first, second = seen_as(dataset), seen_as(other)
+            normaliser = first.fit(steps)
+            one, two = gathered(first.adjusted(normaliser)), gathered(second.adjusted(normaliser))
+            stamps += [*told(normaliser, second.looks), *first.notes, *second.notes]
+            everyone = [np.arange(len(one.table))]
+            if jitter.copies:
+                (own,) = copied_by_part(
+                    dataset, one.table, everyone, [normaliser], jitter, config.seed, seen_as, measured
+                )
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
-        table = replace(table, copies=None if own is None else _above(own, len(table)))
         seen = None if one.inputs is None or two.inputs is None else stacked(one.inputs, two.inputs)
         ((_, split),) = plan.splits
+        varied: tuple[Copies | None, ...] = () if own is None else (_above(own, len(table)),)
         return _Measured(
-            dataset, table, plan, (*other.notes, *shown.notes, *told_of_copies(jitter, table, [split.train])),
-            (*one.faults, *two.faults), (*stamps, *said), sight(seen, shown.dataset, brought), other,
+            dataset, table, plan, (*other.notes, *_told_of(varied, [split.train], jitter)),
+            (*one.faults, *two.faults), tuple(stamps), sight(seen), other, varied=varied,
         )  # fmt: skip
     _plan(dataset_view(dataset), config)
     joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
-    shown = normalise(dataset, config.normalise, store, jobs=config.jobs, progress=progress)
-    found = gathered(shown.dataset)
+    described = None if steps.is_nothing else seen_as(dataset)
+    notes = [*notes, *(described.notes if described is not None else [])]
+    found = gathered(dataset if described is None else described.adjusted(described.fit(steps)))
     table = found.table
     if joined:
         table = replace(table, groups=_joined_groups(table, joined))
     plan = _plan(table, config)
-    splits = [split for _, split in plan.splits]
-    table = replace(table, copies=copied(dataset, table, jitter, config.seed, measure))
+    normalised: tuple[NDArray[np.float32], ...] = ()
+    if described is not None:
+        seen_by, said = seen_by_split(
+            described, steps, table, [split for _, split in plan.splits], lambda which: gathered(which).rows
+        )
+        normalised = tuple(X for X, _ in seen_by)
+        inputs = tuple(part for _, part in seen_by if part is not None)
+        stamps += said
+    else:
+        inputs = ()
+    parts = [split.train for _, split in plan.splits]
+    varied = ()
+    if jitter.copies and described is None:
+        varied = (copied(dataset, table, jitter, config.seed, measured),) * len(parts)
+    elif jitter.copies and described is not None:
+        by = [described.fit(steps, [table.names[row] for row in rows]) for rows in parts]
+        varied = copied_by_part(dataset, table, parts, by, jitter, config.seed, seen_as, measured)
     return _Measured(
-        dataset, table, plan,
-        (*notes, *shown.notes, *told_of_copies(jitter, table, [split.train for split in splits])),
-        found.faults, (*stamps, *shown.stamps(table, splits)), sight(found.inputs, shown.dataset),
+        dataset, table, plan, (*notes, *_told_of(varied, parts, jitter)), found.faults, tuple(stamps),
+        sight(inputs or found.inputs), None, normalised, varied,
     )  # fmt: skip
+
+
+def _told_of(varied: Sequence[Copies | None], parts: Sequence[NDArray[np.intp]], jitter: JitterSettings) -> list[str]:
+    return told_of_copies(jitter, list(zip(varied, parts, strict=True))) if varied else []
 
 
 def _above(copies: Copies, n: int) -> Copies:
@@ -308,6 +350,8 @@ def _with_leak(result: Result, measured: _Measured, config: AblateConfig, progre
     """The result with what a random split of the same cells would have claimed."""
     if measured.plan.kind != "grouped":
         raise UsageError("--show-leak compares with folds by subject", found=f"--split {measured.plan.kind}")
+    if measured.normalised:
+        raise UsageError("--show-leak takes cells as they are", found="normalise", do="Leave one of them out.")
     plan = make_plan(measured.table, "random", config.splits, config.rounds, config.seed)
     told = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
     leaky = compare(measured.table, plan, measured.dataset, config, told, measured.sight)
@@ -338,6 +382,7 @@ def _checkpoint(
     plan: Plan,
     config: AblateConfig,
     embedded: Sequence[NDArray[np.float32]],
+    varied: Sequence[Copies | None],
 ) -> Checkpoint:
     """Where finished fits are kept: a name that changes with everything that could change a probability."""
     values = {
@@ -354,7 +399,9 @@ def _checkpoint(
         "versions": versions(),
     }
     parts = [part for _, split in plan.splits for part in (split.train, split.test)]
-    copies = [] if table.copies is None else [table.copies.X, table.copies.there]
+    # Splits may have the same copies, which are asked once.
+    each = {id(copies): copies for copies in varied if copies is not None}.values()
+    copies = [array for one in each for array in (one.X, one.there)]
     return Checkpoint.of(config.output, values, [table.X, table.groups, *parts, *embedded, *copies])
 
 

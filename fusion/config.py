@@ -51,6 +51,10 @@ _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
 HANDCRAFTED = ("morphology", "texture", "colour")
 
 
+def _is_network(block: str) -> bool:
+    return block.partition(".")[0] == "cnn"
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -107,25 +111,29 @@ class SightSettings(_Settings):
 class FeatureSettings(SightSettings):
     """Which measurements."""
 
-    features: Names = Field([], description="blocks; default morphology,texture,colour, and cnn if it has weights")
-    extractors: dict[str, dict[str, Any]] = Field({}, description="parameters of extractors by name")
+    features: Names = Field(
+        [], description="blocks; default morphology,texture,colour, and what of cnn has settings, so weights too"
+    )
+    extractors: dict[str, dict[str, Any]] = Field(
+        {}, description="parameters of extractors by FAMILY, or by FAMILY.NAME, a block of its own: cnn.b3, cnn.vgg16"
+    )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
     @property
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
-        chosen = self.features or [*HANDCRAFTED, *(["cnn"] if "cnn" in self.extractors else [])]
+        chosen = self.features or [*HANDCRAFTED, *(name for name in self.extractors if _is_network(name))]
         return list(dict.fromkeys(chosen))
 
     @property
     def networks(self) -> list[str]:
         """Names of what looks at pictures."""
-        return ["cnn"] if "cnn" in self.blocks else []
+        return [block for block in self.blocks if _is_network(block)]
 
     def extractor(self, name: str) -> dict[str, Any]:
-        """The parameters of an extractor by name."""
+        """The parameters of an extractor by the name of its block."""
         given = self.extractors.get(name, {})
-        return self._seeing(given, f"extractors.{name}") if name == "cnn" else dict(given)
+        return self._seeing(given, f"extractors.{name}") if _is_network(name) else dict(given)
 
 
 class ReinhardTarget(_Settings):
@@ -458,7 +466,8 @@ def build_config(
     ----------
     kind : the command's model.
     file : YAML.
-    settings : ``key=value`` texts; dots lead into nested settings, values are read as YAML.
+    settings : ``key=value`` texts; dots lead into nested settings, values are read as YAML. A parameter of an extractor
+        is ``extractors.FAMILY.PARAMETER``, or ``extractors.FAMILY.NAME.PARAMETER`` where the block has a name.
     options : nested plain values; None means not given.
 
     Raises
@@ -470,7 +479,7 @@ def build_config(
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError("--set takes key=value", found=setting)
-        _merge(merged, _nest(key.split("."), parse_yaml(value, f"--set {key}")))
+        _merge(merged, _nest(_keys(key), parse_yaml(value, f"--set {key}")))
     _merge(merged, _given(options))
     try:
         return kind.model_validate(merged)
@@ -561,6 +570,14 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _keys(key: str) -> list[str]:
+    """The keys that a dotted one leads through: a block that has a name of its own, ``cnn.b3``, is one key."""
+    keys = key.split(".")
+    if keys[0] == "extractors" and len(keys) == 4:
+        return [keys[0], ".".join(keys[1:3]), keys[3]]
+    return keys
 
 
 def _nest(keys: Sequence[str], value: Any) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.inputs import CellInputs
 from fusion.model import build_seeded
+from fusion.parts import Block
 from fusion.pictured import build
-from fusion.plugins import Classifier, Extractor
+from fusion.plugins import Classifier
 from fusion.results import versions
 from fusion.splits import Split
 from fusion.table import FeatureTable
@@ -160,9 +161,9 @@ def crossfit_of(config: FeatureSettings, fitting: FitSettings) -> Crossfit:
     return Crossfit(build(NETWORK, params), params, fitting.seed)
 
 
-def others(extractors: Sequence[Extractor]) -> list[Extractor]:
-    """The extractors whose features are the same in every split."""
-    return [extractor for extractor in extractors if extractor.name != BLOCK]
+def others(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks whose features are the same in every split."""
+    return [block for block in blocks if block.name != BLOCK]
 
 
 def with_block(table: FeatureTable, rows: NDArray[np.float32]) -> FeatureTable:
@@ -178,6 +179,6 @@ def stacked(first: CellInputs, second: CellInputs) -> CellInputs:
     return CellInputs(np.empty((count, 0), np.float32), {}, np.concatenate(pictures), np.arange(count))
 
 
-def extractor_of(network: Any, path: Path) -> Extractor:
-    """The extractor ``cnn`` by this network: its weights go into ``path``, with what they have learnt from."""
-    return plugins.build_extractor(BLOCK, network.write_trunk(path))
+def block_of(network: Any, path: Path) -> Block:
+    """The block ``cnn`` by this network: its weights go into ``path``, with what they have learnt from."""
+    return Block(BLOCK, plugins.build_extractor(BLOCK, network.write_trunk(path)))

@@ -21,7 +21,6 @@ from fusion.errors import UsageError
 from fusion.files import printable
 from fusion.model import takes_pictures
 from fusion.normalising import cells_as_trained
-from fusion.parts import source as whole
 from fusion.pictured import PicturedBundle, gather_cells
 from fusion.placing import Places, find_places
 from fusion.plugins import Describing, Description
@@ -245,8 +244,7 @@ def explain_measured(
     found = attribute(bundle.model, blocks, features, typical, called, picture)
     places = None
     if not sees and known is not None:
-        columns = list(bundle.columns)
-        places = find_places(bundle.model, bundle.extractors, columns, blocks, cell, features, known, found)
+        places = find_places(bundle.model, bundle.blocks, blocks, cell, features, known, found)
         if places is not None:
             found = replace(found, limits=f"{found.limits} {places.limits}")
     order = np.argsort(found.columns, kind="stable")
@@ -257,7 +255,7 @@ def explain_measured(
     reasons = []
     for at in map(int, chosen):
         column, value = bundle.columns[at], float(features[at])
-        about = told.get(whole(column), Description(column.rpartition(".")[2], ""))
+        about = told.get(column, Description(column.rpartition(".")[2], ""))
         reasons.append(
             Reason(
                 column,
@@ -278,12 +276,12 @@ def explain_measured(
 
 
 def descriptions(bundle: ModelBundle) -> dict[str, Description]:
-    """Column of a whole family -> what its extractor says of it, for those that say anything."""
+    """Column -> what its block's extractor says of it, for those that say anything."""
     return {
-        f"{extractor.name}.{about.name}": about
-        for extractor in bundle.extractors
-        if isinstance(extractor, Describing)
-        for about in extractor.describe()
+        f"{block.name}.{about.name}": about
+        for block in bundle.blocks
+        if isinstance(block.extractor, Describing)
+        for about in block.extractor.describe()
     }
 
 

@@ -407,7 +407,7 @@ def _facts(bundle: PicturedBundle, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "classifier": bundle.classifier,
-        "blocks": bundle.blocks,
+        "blocks": [block.name for block in bundle.blocks],
         "classes": bundle.classes,
         "positive": bundle.positive,
         "calibrated": bundle.model.calibration is not None,

@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from fusion import plugins, processes
 from fusion.bundle import ModelBundle, check_writable
 from fusion.calibration import Finish
-from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
-from fusion.copies import check_sources, copied, learnt, refuse
+from fusion.config import DataSettings, FitSettings, TrainConfig, write_config
+from fusion.copies import check_sources, copied, copied_by_part, learnt, refuse
 from fusion.copies import told as told_of_copies
-from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
+from fusion.crossfit import BLOCK, CROSSFITTED, NETWORK, Crossfit, block_of, crossfit_of, others, with_block
 from fusion.datasets import Dataset, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress
+from fusion.inputs import CellInputs
 from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
-from fusion.normalising import as_trained, normalise, stated, views_of
+from fusion.normalising import Described, describe, seen_by_split
 from fusion.novelty import learn_novelty
-from fusion.parts import choose, families
+from fusion.parts import Block, build_blocks
 from fusion.pictured import (
     UNFINISHED,
     Gathered,
@@ -35,10 +36,10 @@ from fusion.pictured import (
     dataset_view,
     gather,
     load_model,
+    write_sheet,
 )
 from fusion.plans import make_plan
-from fusion.plugins import Classifier, Extractor
-from fusion.png import write_png
+from fusion.plugins import Classifier
 from fusion.provenance import check_unseen, trained_on
 from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
@@ -47,7 +48,7 @@ from fusion.splits import Split
 from fusion.store import FeatureStore
 from fusion.streaming import is_stored, rows_of, some
 from fusion.subjects import remembered
-from fusion.table import FeatureTable
+from fusion.table import Copies, FeatureTable
 from fusion.tracking import open_tracker
 from fusion.tuning import check_optuna
 
@@ -73,7 +74,6 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     """
     check_writable(config.output)
     Finish(config.calibrate, config.threshold)  # refuses a threshold that is none before anything is read
-    config = config.model_copy(update={"normalise": stated(config.normalise)})
     if config.trials:
         check_optuna()
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
@@ -90,33 +90,38 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         progress = progress if processes.is_first() else None
     dataset = load_labelled(config, progress)
     check_sources(dataset.each("source"), config.jitter)
-    extractors = build_extractors(config)
+    blocks = build_blocks(config)
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
     refuse_steps(config, classifier)
     _check_wishes(config, looker)
     is_external = _is_external(config, classifier)
-    extractors = others(extractors) if crossfit is not None else extractors
-    learners = [*extractors, classifier, *([looker] if crossfit is not None else [])]
+    blocks = others(blocks) if crossfit is not None else blocks
+    learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in blocks]
+    learners += [(config.classifier, classifier), *([(NETWORK, looker)] if crossfit is not None else [])]
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     store = FeatureStore(config.store)
-    blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
-    shown = normalise(dataset, config.normalise, store, jobs=config.jobs, progress=progress)
+    described, normaliser = None, None
+
+    def seen_as(which: Dataset) -> Described:
+        return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
+
+    if not config.normalise.is_nothing:
+        described = seen_as(dataset)
+        normaliser = described.fit(config.normalise)
 
     def gathered(which: Dataset) -> Gathered:
-        return gather(
-            which, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks, stored=is_external
-        )
+        return gather(which, blocks, looker, store, jobs=config.jobs, progress=progress, stored=is_external)
 
     with processes.first_alone(getattr(looker, "device", "auto")):
-        found = gathered(shown.dataset)
+        found = gathered(dataset if described is None or normaliser is None else described.adjusted(normaliser))
     table, inputs, labels = found.table, found.inputs, [str(label) for label in found.table.y]
     if inputs is not None and config.show_batch is not None and processes.is_first():
-        write_png(config.show_batch, looker.show_batch(inputs, labels))
+        write_sheet(config.show_batch, looker.show_batch(inputs, labels))
     plan = make_plan(table, "grouped", config.splits, 1, config.seed)
     (folds,) = plan.rounds
-    notes = [*dataset.notes, *plan.notes, *shown.notes]
+    notes = [*dataset.notes, *plan.notes, *(described.notes if described is not None else [])]
     if config.holdout:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]
@@ -135,33 +140,48 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     network: Any
     learnt = set(table.keys)
     known = trained_on([sample for sample in dataset.samples if sample.key in learnt])
-    stamps += shown.stamps(table, folds)
+    normalised: tuple[NDArray[np.float32], ...] = ()
+    seen: tuple[CellInputs, ...] = ()
+    if described is not None:
+        by_fold, said = seen_by_split(described, config.normalise, table, folds, lambda which: gathered(which).rows)
+        normalised = tuple(X for X, _ in by_fold)
+        seen = tuple(part for _, part in by_fold if part is not None)
+        stamps += said
     everyone = np.arange(len(table))
+    parts = [*(fold.train for fold in folds), everyone]
 
     def measured(which: Dataset) -> FeatureTable:
-        normalised, _ = as_trained(shown.normaliser, which, store, jobs=config.jobs, progress=progress)
-        return gathered(normalised).table
+        return gathered(which).table
 
-    learnt_from = replace(table, copies=copied(dataset, table, config.jitter, config.seed, measured))
-    notes += told_of_copies(config.jitter, learnt_from, [*(fold.train for fold in folds), everyone])
+    varied: tuple[Copies | None, ...] = (None,) * len(parts)
+    if config.jitter.copies and (described is None or normaliser is None):
+        varied = (copied(dataset, table, config.jitter, config.seed, measured),) * len(parts)
+    elif config.jitter.copies and described is not None and normaliser is not None:
+        normalisers = [described.fit(config.normalise, [table.names[row] for row in fold.train]) for fold in folds]
+        varied = copied_by_part(
+            dataset, table, parts, [*normalisers, normaliser], config.jitter, config.seed, seen_as, measured
+        )
+    notes += told_of_copies(config.jitter, list(zip(varied, parts, strict=True)))
     if crossfit is not None and training is not None:
-        scores = _cross_fitted(crossfit, table, folds, config, training, views_of(shown.dataset))
+        scores = _cross_fitted(crossfit, table, folds, config, training, normalised, seen)
         scores = replace(scores, features=(*table.blocks, BLOCK))
-        network, extractor = _final_network(crossfit, table, training, known)
-        extractors = [*extractors, extractor]
+        network, block = _final_network(crossfit, table, training, known)
+        blocks = [*blocks, block]
         table = with_block(table, network.embed(training.inputs))
         model = fit(table, everyone, config.classifier, config)
         notes += [CROSSFITTED, network.describe()]
     else:
-        scores = cross_validate(learnt_from, folds, config.classifier, config, progress, training)
+        scores = cross_validate(
+            table, folds, config.classifier, config, progress, training, normalised, seen, varied[:-1]
+        )
         scores = replace(scores, features=found.features)
-        model = fit(learnt_from, everyone, config.classifier, config, training)
+        model = fit(replace(table, copies=varied[-1]), everyone, config.classifier, config, training)
         network = model.classifier
         if training is not None:
             network.remember(known)
             notes.append(network.describe())
     if training is not None and config.show_attention is not None and processes.is_first():
-        write_png(config.show_attention, network.show_attention(training.inputs, labels))
+        write_sheet(config.show_attention, network.show_attention(training.inputs, labels))
     if model.selection is not None:
         notes += told_of_selection([model.selection], table.columns)
     positive = choose_positive(model.classes, config.positive)
@@ -195,11 +215,11 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         usual = table.take(drawn)
         if len(drawn) < len(table):
             notes.append(f"What is usual, for novelty and explanations, is learnt from {len(drawn)} cells drawn.")
-    harmonised = model.harmonised(usual.X, usual.sources)
+    shown = model.harmonised(usual.X, usual.sources)
     bundle = ModelBundle(
         model=model,
         classifier=config.classifier,
-        extractors=tuple(extractors),
+        blocks=tuple(blocks),
         columns=table.columns,
         positive=positive,
         image_keys=frozenset(table.image_keys),
@@ -212,14 +232,14 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         facts=result.to_json(dataset.root),
         # Not by what a network sees in cells that it has learnt from: it sees new ones otherwise.
         novelty=learn_novelty(
-            harmonised,
+            shown,
             np.array(usual.y),
             usual.groups,
             {name: part for name, part in table.blocks.items() if crossfit is None or name != BLOCK},
             seed=config.seed,
         ),
-        reference=learn_reference(harmonised, usual.y, model.classes) if table.columns else None,
-        normaliser=shown.normaliser,
+        reference=learn_reference(shown, usual.y, model.classes) if table.columns else None,
+        normaliser=normaliser,
     )
     if not processes.is_first():  # it has what the first one writes
         return Trained(bundle, result, dataset)
@@ -266,6 +286,7 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
     asked = {
         "search": getattr(classifier, "search", False),
         "calibrate or threshold": not config.finish.is_nothing,
+        "normalise": not config.normalise.is_nothing,
         "harmonise": config.harmonise.method != "none",
         "stability": config.stability is not None,
         "jitter": config.jitter.copies > 0,
@@ -306,13 +327,16 @@ def _cross_fitted(
     folds: Sequence[Split],
     config: TrainConfig,
     training: Training,
-    views: str,
+    normalised: Sequence[NDArray[np.float32]],
+    seen: Sequence[CellInputs],
 ) -> Scores:
     """Every cell judged on what a network sees in it that has learnt from the fold's training part alone."""
-    embedded = crossfit.embed(table, training.inputs, folds, training.folder, training.progress, views)
+    steps = config.normalise.steps if seen else None
+    embedded = crossfit.embed(table, seen or training.inputs, folds, training.folder, training.progress, steps)
     parts = []
-    for fold, rows in zip(folds, embedded, strict=True):
-        parts.append(cross_validate(with_block(table, rows), [fold], config.classifier, config))
+    for at, (fold, rows) in enumerate(zip(folds, embedded, strict=True)):
+        of_fold = replace(table, X=normalised[at]) if normalised else table
+        parts.append(cross_validate(with_block(of_fold, rows), [fold], config.classifier, config))
     proba, number = parts[0].proba.copy(), parts[0].fold.copy()
     cut = None if parts[0].cut is None else parts[0].cut.copy()
     chosen: list[dict[str, float]] = []
@@ -326,12 +350,12 @@ def _cross_fitted(
 
 def _final_network(
     crossfit: Crossfit, table: FeatureTable, training: Training, known: Mapping[str, Sequence[str]]
-) -> tuple[Any, Extractor]:
-    """The network that the model keeps, fitted on all cells; and the extractor that sees by it."""
+) -> tuple[Any, Block]:
+    """The network that the model keeps, fitted on all cells; and the block that sees by it."""
     everything = np.arange(len(table))
     network = crossfit.fit(table, training.inputs, everything, training.folder / "network", training.progress)
     network.remember(known)
-    return network, extractor_of(network, training.folder / f"{BLOCK}.safetensors")
+    return network, block_of(network, training.folder / f"{BLOCK}.safetensors")
 
 
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -350,36 +374,6 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
     return dataset.with_source(config.source)
 
 
-def build_extractors(config: FeatureSettings) -> list[Extractor]:
-    """The chosen extractors with their parameters.
-
-    Raises
-    ------
-    UsageError : an unknown block, or parameters for a block that is not chosen.
-    """
-    known = plugins.names(plugins.EXTRACTORS)
-    wanted = families(config.blocks)
-    if unknown := [name for name in wanted if name not in known]:
-        raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(known))
-    if idle := sorted(set(config.extractors) - set(wanted)):
-        raise UsageError(
-            f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
-        )
-    if config.input is not None and not config.networks:
-        raise UsageError(
-            "--input is what a network is shown, and there is none",
-            found=", ".join(config.blocks),
-            do="Add cnn to --features, or take --classifier neural.",
-        )
-    extractors = [plugins.build_extractor(name, config.extractor(name)) for name in wanted]
-    # Parts that are none are refused before anything is measured.
-    for extractor in extractors:
-        blocks = [block for block in config.blocks if block.partition(".")[0] == extractor.name]
-        if blocks != [extractor.name]:
-            choose(blocks, [f"{extractor.name}.{feature}" for feature in extractor.feature_names()])
-    return extractors
-
-
 def cross_validate(
     table: FeatureTable,
     folds: Sequence[Split],
@@ -387,8 +381,15 @@ def cross_validate(
     config: FitSettings,
     progress: Progress | None = None,
     training: Training | None = None,
+    normalised: Sequence[NDArray[np.float32]] = (),
+    seen: Sequence[CellInputs] = (),
+    varied: Sequence[Copies | None] = (),
 ) -> Scores:
-    """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks."""
+    """Score every cell of a test part with a model that was fitted without its fold; ``training`` is for networks.
+
+    ``normalised`` has for every fold the table's rows as its training part normalises them, ``seen`` likewise what a
+    network is given, ``varied`` the copies that are learnt from; or they are empty.
+    """
     classes = sorted(set(table.y), key=str)
     proba = np.full((len(table), len(classes)), np.nan)
     number = np.full(len(table), -1, np.intp)
@@ -396,11 +397,13 @@ def cross_validate(
     chosen: list[dict[str, float]] = []
     for at, fold in enumerate(folds):
         if training is None:
-            proba[fold.test], cut[fold.test], found = score_fold(table, fold, classifier, config)
+            of_fold = replace(table, X=normalised[at] if normalised else table.X, copies=varied[at] if varied else None)
+            proba[fold.test], cut[fold.test], found = score_fold(of_fold, fold, classifier, config)
             chosen += [{"fold": at + 1, **found}] if found else []
         else:
-            model = fit(table, fold.train, classifier, config, training, f"fold {at + 1}")
-            proba[fold.test] = model.predict_proba(training.inputs.take(fold.test))
+            own = replace(training, inputs=seen[at]) if seen else training
+            model = fit(table, fold.train, classifier, config, own, f"fold {at + 1}")
+            proba[fold.test] = model.predict_proba(own.inputs.take(fold.test))
         number[fold.test] = at
         if progress is not None:
             progress("fitting", at + 1, len(folds), 0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fusion.config import AblateConfig, ConfigError, ExtractConfig, TrainConfig, build_config, parse_yaml, write_config
 from fusion.errors import UsageError
-from fusion.training import build_extractors
+from fusion.parts import build_blocks
 
 
 def test_the_nearer_word_wins(tmp_path):
@@ -139,4 +139,4 @@ def test_input_that_disagrees_with_a_networks_own_is_refused(place, ask):
 def test_input_without_a_network_is_refused():
     config = build_config(TrainConfig, options={"data": "d", "output": "o", "features": "colour", "input": "field"})
     with pytest.raises(UsageError, match="--input is what a network is shown, and there is none"):
-        build_extractors(config)
+        build_blocks(config)
