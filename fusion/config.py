@@ -22,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 
-from fusion.calibration import Finish
 from fusion.errors import UsageError
 from fusion.places import is_url, place
 
@@ -258,11 +257,6 @@ class FitSettings(SightSettings):
     def minds_sources(self) -> bool:
         """Whether the sources of cells have a say in a fit."""
         return self.harmonise.method != "none" or self.stability is not None
-
-    @property
-    def finish(self) -> Finish:
-        """What is put on top of every fitted model."""
-        return Finish(self.calibrate, self.threshold)
 
 
 class InspectConfig(DataSettings):

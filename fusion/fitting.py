@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import gram
+from fusion.calibration import Finish
 from fusion.checkpoint import Checkpoint
 from fusion.config import FitSettings
 from fusion.copies import learnt
@@ -20,7 +21,7 @@ from fusion.model import build_seeded
 from fusion.scaled import ScaledBlocks
 from fusion.selection import Selection
 from fusion.splits import Split
-from fusion.table import FeatureTable
+from fusion.table import Copies, FeatureTable
 from fusion.training import score_fold
 
 #: Fits below which another worker process costs more to start than it saves.
@@ -52,7 +53,8 @@ _Fitted = tuple[Fit, NDArray[np.float64], float, dict[str, float]]
 class Workload:
     """What the fits have in common; it travels to every worker once.
 
-    ``embedded`` is empty, or has for every split the last columns of the table as the fits of that split have them.
+    ``embedded`` is empty, or has for every split the last columns of the table as the fits of that split have them, and
+    ``varied`` likewise the copies that they learn from.
     """
 
     table: FeatureTable
@@ -60,21 +62,27 @@ class Workload:
     config: FitSettings
     checkpoint: Checkpoint
     embedded: tuple[NDArray[np.float32], ...] = ()
+    varied: tuple[Copies | None, ...] = ()
 
     def table_of(self, split: int) -> FeatureTable:
         """The table as the fits of this split have it."""
+        table = self.table if not self.varied else replace(self.table, copies=self.varied[split])
         if not self.embedded:
-            return self.table
+            return table
         own = self.embedded[split]
-        X = self.table.X.copy()
+        X = table.X.copy()
         X[:, X.shape[1] - own.shape[1] :] = own
-        return replace(self.table, X=X)
+        return replace(table, X=X)
 
     @property
     def is_shareable(self) -> bool:
         """Whether fits of a split may share what they have in common. What is put on top of a model needs models of
         parts of the training part, with scalers of their own; a source, and copies, have no say in what is shared."""
-        return self.config.finish.is_nothing and not self.config.minds_sources and self.table.copies is None
+        return (
+            Finish(self.config.calibrate, self.config.threshold).is_nothing
+            and not self.config.minds_sources
+            and not self.varied
+        )
 
 
 def selections(load: Workload) -> list[Selection]:
@@ -84,7 +92,7 @@ def selections(load: Workload) -> list[Selection]:
         shown = learnt(load.table_of(at), split.train)
         X: NDArray[Any] = shown.X
         if config.harmonise.method != "none":
-            harmoniser = Harmoniser.fit(X, shown.sources, **config.harmonise.model_dump())
+            harmoniser = Harmoniser.fit(X, shown.sources, shown.y, **config.harmonise.model_dump())
             X = harmoniser.transform(X, shown.sources)
         found.append(Selection.fit(X, shown.y, shown.sources, config.stability or 0.0, shown.cells))
     return found

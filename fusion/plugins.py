@@ -15,13 +15,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.cells import Cell
 from fusion.errors import FusionError, UsageError
+
+if TYPE_CHECKING:
+    from fusion.cells import Cell
 
 
 class PluginError(FusionError):
