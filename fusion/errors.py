@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class FusionError(Exception):
     """Something the user can mend, told in the shape every message of Fusion has.
@@ -41,3 +43,24 @@ class UsageError(FusionError):
     """The command or call itself was wrong: exit code 2."""
 
     exit_code = 2
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Ask "Did you mean 'seed'?", for ``do``: what is nearest to a name that is unknown; "" where nothing is near.
+
+    Parameters
+    ----------
+    name : as it was given; of a key with dots, what follows the last one is compared.
+    known : all there are, in the order that they are offered in.
+    """
+    from difflib import get_close_matches
+
+    last = {key: key.rpartition(".")[2] for key in known}
+    wanted = name.rpartition(".")[2]
+    # Whether capitals are right is checked last: 'c' is meant for 'C'.
+    near = get_close_matches(wanted.lower(), {word.lower() for word in last.values()}, n=3, cutoff=0.6)
+    keys = [key for word in near for key in last if last[key].lower() == word]
+    # What lies beside the unknown key comes first.
+    beside = name.rpartition(".")[0]
+    keys.sort(key=lambda key: key.rpartition(".")[0] != beside)
+    return f"Did you mean {' or '.join(repr(key) for key in keys[:3])}?" if keys else ""

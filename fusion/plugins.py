@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.cells import Cell
-from fusion.errors import FusionError, UsageError
+from fusion.errors import FusionError, UsageError, did_you_mean
 
 
 class PluginError(FusionError):
@@ -134,6 +134,14 @@ class Classifier(Protocol):
         ...
 
 
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """A plug-in of which some parameters are mappings with keys of their own. Optional: fusion settings lists them."""
+
+    #: Parameter -> the dataclass that its keys are fields of.
+    parameter_groups: ClassVar[Mapping[str, type]]
+
+
 EXTRACTORS, CLASSIFIERS = "fusion.extractors", "fusion.classifiers"
 
 
@@ -223,7 +231,10 @@ def _build(group: str, name: str, params: Mapping[str, Any]) -> Any:
     unknown = sorted(set(params) - set(known))
     if unknown:
         raise UsageError(
-            f"unknown parameter of {word} '{name}'", found=", ".join(unknown), expected=", ".join(known) or "none"
+            f"unknown parameter of {word} '{name}'",
+            found=", ".join(unknown),
+            expected=", ".join(known) or "none",
+            do=did_you_mean(unknown[0], known),
         )
     try:
         if dataclasses.is_dataclass(kind):
@@ -251,6 +262,12 @@ def tags(family: str) -> Mapping[str, frozenset[str]]:
     return said() if callable(said) else {}
 
 
+def plugin_class(group: str, name: str) -> type:
+    """The class registered as ``name``; raises as ``build_extractor`` does."""
+    found: type = _load(group, name)
+    return found
+
+
 def parameters(group: str, name: str) -> set[str]:
     """Names of the parameters that a registered plug-in takes."""
     return _parameters(_load(group, name))
@@ -266,7 +283,8 @@ def _load(group: str, name: str) -> Any:
     found = [point for point in points(group) if point.name == name]
     if not found:
         word = "extractor" if group == EXTRACTORS else "classifier"
-        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(names(group)))
+        known = names(group)
+        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(known), do=did_you_mean(name, known))
     if len({point.value for point in found}) > 1:
         raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in found))
     try:

@@ -31,7 +31,7 @@ def installed(tmp_path_factory):
 def fusion(installed, *words):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(installed)])}
     return subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "fusion", *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
 
 
