@@ -387,7 +387,7 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     split: Literal[
         "grouped", "source-stratified", "leave-one-source-out", "leave-one-subject-out", "official", "monte-carlo",
         "random",
-    ] = Field("grouped", description="how cells are dealt into training and test; 'random' leaks, and is stamped so")  # fmt: skip
+    ] = Field("grouped", description="how cells are dealt; 'random' leaks, and is stamped so")  # fmt: skip
     subsets: Names = Field(
         [],
         description="sets of blocks: all, sampled, alone, leave-one-out, or named ones, a+b,c; default all of up to 6 "

@@ -55,12 +55,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     from difflib import get_close_matches
 
-    last = {key: key.rpartition(".")[2] for key in known}
-    wanted = name.rpartition(".")[2]
-    # Whether capitals are right is checked last: 'c' is meant for 'C'.
-    near = get_close_matches(wanted.lower(), {word.lower() for word in last.values()}, n=3, cutoff=0.6)
-    keys = [key for word in near for key in last if last[key].lower() == word]
-    # What lies beside the unknown key comes first.
-    beside = name.rpartition(".")[0]
-    keys.sort(key=lambda key: key.rpartition(".")[0] != beside)
+    beside, _, wanted = name.rpartition(".")
+    last = {key: key.rpartition(".")[2].lower() for key in known}  # 'c' is meant for 'C'
+    near = get_close_matches(wanted.lower(), set(last.values()), n=3, cutoff=0.6)
+    if wanted.lower() in near:  # right, but elsewhere
+        near = [wanted.lower()]
+    keys = [key for word in near for key in sorted(last, key=lambda key: key.rpartition(".")[0] != beside)
+            if last[key] == word]  # fmt: skip
     return f"Did you mean {' or '.join(repr(key) for key in keys[:3])}?" if keys else ""

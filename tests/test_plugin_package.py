@@ -58,6 +58,13 @@ def test_its_block_is_measured_exported_and_kept(installed, class_folders, tmp_p
     assert json.loads(fusion(installed, *words).stdout)["computed"] == {"brightness": 0}
 
 
+def test_its_parameters_are_listed_with_what_its_docstring_says(installed):
+    rows = json.loads(fusion(installed, "settings", "extract", "--json").stdout)
+    (row,) = [row for row in rows if row["key"].startswith("extractors.brightness.")]
+    assert (row["key"], row["type"], row["default"]) == ("extractors.brightness.gamma", "float", 1.0)
+    assert row["meaning"] == "exponent put on grey values as shares of white; 1 leaves them."
+
+
 def test_its_parameters_are_settings_and_are_checked(installed, class_folders, tmp_path):
     words = ("extract", class_folders, "--features", "brightness", "--jobs", 1)
     darker = fusion(installed, *words, "--set", "extractors.brightness.gamma=2", "--export", tmp_path / "dark.parquet")
