@@ -18,12 +18,15 @@ from pydantic import (
     PositiveFloat,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from fusion.errors import UsageError
+from fusion.errors import UsageError, did_you_mean
 from fusion.places import is_url, place
+from fusion.setting import settings_of
+
 
 
 class ConfigError(UsageError):
@@ -39,7 +42,11 @@ def _each(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]
 
 
-Names = Annotated[list[str], BeforeValidator(_listed)]
+Names = Annotated[
+    list[str],
+    BeforeValidator(_listed),
+    WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}}),
+]
 
 #: A folder or file that may lie in an object store; all other paths are of this machine.
 Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
@@ -72,7 +79,9 @@ class TrackedSettings(_Settings):
     """Where a result is told of, beside its files."""
 
     # Not written back: it is not part of what makes the result, and a server's address may hold a password.
-    mlflow: str | None = Field(None, exclude=True, description="MLflow's tracking URI")
+    mlflow: str | None = Field(
+        None, exclude=True, description="log settings, figures and files to MLflow as well: its tracking URI"
+    )
 
 
 class DataSettings(_Settings):
@@ -91,7 +100,8 @@ class SightSettings(_Settings):
     """What networks are shown, as an embedding (``cnn``) and end to end (``neural``)."""
 
     input: Literal["cell", "cell-on-grey", "field"] | None = Field(
-        None, description="what a network is shown: the cell cut out on black, on grey, or with what is around it"
+        None,
+        description="what a network is shown: the cell cut out on black (default), on grey, or with what is around it",
     )
 
     def _seeing(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -235,10 +245,12 @@ class FitSettings(SightSettings):
         "none", description="make probabilities mean what they say, by held-out scores of the training part"
     )
     threshold: str | None = Field(
-        None, description="from which probability a cell is positive: balanced-accuracy, sensitivity:SHARE, a number"
+        None,
+        description="from which probability a cell is positive, chosen inside the training part: balanced-accuracy, "
+        "sensitivity:SHARE, or a number; default the most probable class",
     )
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
-    seed: int = Field(0, ge=0, description="of every random choice")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
 
     def params(self, classifier: str) -> dict[str, Any]:
         """The parameters of a classifier by name."""
@@ -267,16 +279,16 @@ class InspectConfig(DataSettings):
     # Four sheets of 24: as many as one looks at.
     overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
-    output: Path | None = Field(None, description="with shift: folder for a picture of the sources side by side")
-    jobs: int = Field(0, ge=0, description="worker processes for that; 0 is one a core")
-    seed: int = Field(0, ge=0, description="of the choice of cells on the contact sheets")
+    output: Path | None = Field(None, description="with shift: folder for a drawing of the sources side by side")
+    jobs: int = Field(0, ge=0, description="worker processes of overlays and shift; 0 is one a core")
+    seed: int = Field(0, ge=0, description="seed of the choice of cells on the contact sheets")
 
 
 class ExtractConfig(DataSettings, FeatureSettings):
     """fusion extract"""
 
     export: Path | None = Field(None, description="write the table as .parquet, .csv or .h5ad")
-    faults: Path | None = Field(None, description="write the skipped pictures as CSV: file, stage, reason")
+    faults: Path | None = Field(None, description="write the skipped images as CSV: file, stage, reason")
     # Not written back: where cells were measured is not part of what they are.
     scheduler: str | None = Field(None, exclude=True, description="address of a Dask scheduler, whose workers measure")
     log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
@@ -285,15 +297,17 @@ class ExtractConfig(DataSettings, FeatureSettings):
 class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """fusion train"""
 
-    classifier: str = Field("svm", description="name of a classifier")
+    classifier: str = Field("svm", description="svm, xgb, logreg, neural, or a plug-in")
     # Not written back: where trees were grown is not part of what they are.
     scheduler: str | None = Field(None, exclude=True, description="xgb: address of a Dask scheduler that grows trees")
     holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
-    resume: bool = Field(False, description="go on with a training of networks that was interrupted")
-    show_batch: Path | None = Field(None, description="draw what a network sees, as .png, before it is trained")
-    show_attention: Path | None = Field(None, description="draw where the trained network looks, as .png")
-    tensorboard: Path | None = Field(None, description="folder for the curves of a network's training")
-    cnn_crossfit: bool = Field(False, description="train the network behind cnn anew in every fold")
+    resume: bool = Field(False, description="neural: go on with a training that was interrupted")
+    show_batch: Path | None = Field(None, description="neural: draw what the network is shown, as .png, then train")
+    show_attention: Path | None = Field(None, description="neural: draw where the trained network looks, as .png")
+    tensorboard: Path | None = Field(None, description="neural: folder for loss and score of every epoch")
+    cnn_crossfit: bool = Field(
+        False, description="train the network behind cnn anew in every fold, as classifiers.neural says"
+    )
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     output: Path = Field(description="folder of the model")
 
@@ -320,17 +334,17 @@ class EvaluateConfig(DataSettings):
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
-    seed: int = Field(0, ge=0, description="of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
 class PredictConfig(_Settings):
     """fusion predict"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Place] = Field(min_length=1, description="pictures, folders or tables")
-    csv: Path | None = Field(None, description="write the predictions here")
-    parquet: Path | None = Field(None, description="write the predictions here")
-    explain: Path | None = Field(None, description="explain every cell in this folder")
+    images: list[Place] = Field(min_length=1, description="images, folders or tables")
+    csv: Path | None = Field(None, description="write the predictions as CSV")
+    parquet: Path | None = Field(None, description="write the predictions as Parquet")
+    explain: Path | None = Field(None, description="folder to explain every cell in, as fusion explain does")
     source: str | None = Field(None, description="source of all cells for which none is named")
     store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
@@ -340,7 +354,7 @@ class ExplainConfig(_Settings):
     """fusion explain"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Place] = Field(min_length=1, description="pictures, folders or tables")
+    images: list[Place] = Field(min_length=1, description="images, folders or tables")
     output: Path = Field(description="folder for the figures and the page")
     top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
     data: Place | None = Field(None, description="the training data, to show the cells most like each")
@@ -354,12 +368,12 @@ class ServeConfig(_Settings):
 
     model: Path = Field(description="folder of a model")
     host: str = Field("127.0.0.1", min_length=1, description="where to listen; beyond loopback it is open to others")
-    port: int = Field(8000, ge=0, le=65535, description="0 takes any free one")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one")
     source: str | None = Field(None, description="source of all cells that are sent")
-    files: int = Field(64, ge=1, le=1000, description="pictures in a request")
-    file_mb: int = Field(32, ge=1, le=1024, description="megabytes of a picture")
-    request_mb: int = Field(64, ge=1, le=4096, description="megabytes of a request")
-    megapixels: int = Field(16, ge=1, le=67, description="of a picture; of a request four times that")
+    files: int = Field(64, ge=1, le=1000, description="images in a request, at most")
+    file_mb: int = Field(32, ge=1, le=1024, description="megabytes of an image, at most")
+    request_mb: int = Field(64, ge=1, le=4096, description="megabytes of a request, at most")
+    megapixels: int = Field(16, ge=1, le=67, description="million pixels of an image; of a request four times that")
     timeout: float = Field(60.0, gt=0, le=3600, description="seconds that a request may take")
 
 
@@ -371,21 +385,29 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     split: Literal[
         "grouped", "source-stratified", "leave-one-source-out", "leave-one-subject-out", "official", "monte-carlo",
         "random",
-    ] = Field("grouped", description="random leaks, and is stamped so")  # fmt: skip
+    ] = Field("grouped", description="how cells are dealt; 'random' leaks, and is stamped so")  # fmt: skip
     subsets: Names = Field(
-        [], description="all, sampled, alone, leave-one-out, a+b; default all of up to 6 blocks, else sampled"
+        [],
+        description="sets of blocks: all, sampled, alone, leave-one-out, or named ones, a+b,c; default all of up to 6 "
+        "blocks, else sampled",
     )
-    repeats: int | None = Field(None, ge=1, le=1000, description="deals of folds; default 1, for monte-carlo 20")
+    repeats: int | None = Field(
+        None, ge=1, le=1000, description="how often folds are dealt; default 1, for monte-carlo 20"
+    )
     in_source: bool = Field(
         True, description="leave-one-source-out: also judge cells among their own, and tell the drop"
     )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
     test: Place | None = Field(None, description="an external test set: learn from all of data, judge on this")
-    test_part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="its part")
+    test_part: Literal["train", "preliminary", "final", "all"] | None = Field(
+        None, description="part of the external test set"
+    )
     near_duplicates: int = Field(
         0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
     )
-    cnn_crossfit: bool = Field(False, description="train the network behind cnn anew in every split")
+    cnn_crossfit: bool = Field(
+        False, description="train the network behind cnn anew in every split, as classifiers.neural says"
+    )
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
@@ -405,9 +427,9 @@ class CompareConfig(_Settings):
     """fusion compare"""
 
     results: list[Path] = Field(min_length=2, description="folders of results on the same cells")
-    output: Path | None = Field(None, description="write the comparison here as .csv")
+    output: Path | None = Field(None, description="write the comparison as .csv")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
-    seed: int = Field(0, ge=0, description="of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
 class ExportConfig(_Settings):
@@ -415,7 +437,7 @@ class ExportConfig(_Settings):
 
     model: Path = Field(description="folder of a model")
     onnx: Path = Field(description="file to write, as .onnx")
-    check: Place | None = Field(None, description="pictures, a folder or a table on which both are compared")
+    check: Place | None = Field(None, description="images, a folder or a table on which file and model are compared")
     store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -433,7 +455,7 @@ class SynthesizeConfig(_Settings):
         0, ge=0, description="laboratories with other stains and cameras, each with these subjects"
     )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
-    seed: int = Field(0, ge=0, description="same seed, same bytes")
+    seed: int = Field(0, ge=0, description="seed of every random choice; same seed, same bytes")
 
 
 class DemoConfig(_Settings):
@@ -445,10 +467,10 @@ class DemoConfig(_Settings):
     cells: int = Field(20, ge=1, description="cells of each subject")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
-    seed: int = Field(0, ge=0, description="of every random choice")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
 
 
-Config = TypeVar("Config", bound=_Settings)
+Config = TypeVar("Config", bound=BaseModel)
 
 
 def build_config(
@@ -478,21 +500,29 @@ def build_config(
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        # Pydantic's own words before what is expected.
-        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        known = ", ".join(_fields(kind, first["loc"][:-1])) if first["type"] == "extra_forbidden" else expected
-        if first["type"] == "missing":
-            raise ConfigError(
-                f"no '{where}' given", do="Give it on the command line, or in a --config file."
-            ) from error
-        source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
-        raise ConfigError(
-            f"{'unknown' if first['type'] == 'extra_forbidden' else 'wrong'} setting '{where}'{source}",
-            found=str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100],
-            expected=known,
-        ) from error
+        raise _refusal(kind, error, file) from error
+
+
+def _refusal(kind: type[BaseModel], error: ValidationError, file: Path | None) -> ConfigError:
+    """What is wrong first, and where it was given."""
+    errors = error.errors()
+    # An unknown key may be why another is missing: it is the one to name.
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return ConfigError(f"no '{where}' given", do="Give it on the command line, or in a --config file.")
+    source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
+    found = str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100]
+    if first["type"] == "extra_forbidden":
+        return ConfigError(
+            f"unknown setting '{where}'{source}",
+            found=found,
+            expected=", ".join(_fields(kind, first["loc"][:-1])),
+            do=did_you_mean(where, [setting.key for setting in settings_of(kind)]) or "fusion settings lists them all.",
+        )
+    # Pydantic's own words before what is expected.
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=expected)
 
 
 def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:

@@ -260,9 +260,8 @@ def _check_instances(built: Mapping[str, Extractor]) -> None:
         family, _, own = name.partition(".")
         if not own:
             continue
-        features = dict.fromkeys([*extractor.feature_names(), *plugins.tags(family)])
         whole = built[family].feature_names() if family in built else []
-        if taken := features_of(own, family, [*features, *(feature for feature in whole if feature not in features)]):
+        if taken := features_of(own, list(dict.fromkeys([*extractor.feature_names(), *whole]))):
             raise UsageError(
                 f"'{name}' cannot name a block of its own, since it is a part of {family}",
                 found=f"{len(taken)} features, such as {taken[0]}",

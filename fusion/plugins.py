@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkab
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.errors import FusionError, UsageError
+from fusion.errors import FusionError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from fusion.cells import Cell
@@ -136,6 +136,14 @@ class Classifier(Protocol):
         ...
 
 
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """A plug-in of which some parameters are mappings with keys of their own. Optional: fusion settings lists them."""
+
+    #: Parameter -> the dataclass that its keys are fields of.
+    parameter_groups: ClassVar[Mapping[str, type]]
+
+
 EXTRACTORS, CLASSIFIERS = "fusion.extractors", "fusion.classifiers"
 
 
@@ -225,7 +233,10 @@ def _build(group: str, name: str, params: Mapping[str, Any]) -> Any:
     unknown = sorted(set(params) - set(known))
     if unknown:
         raise UsageError(
-            f"unknown parameter of {word} '{name}'", found=", ".join(unknown), expected=", ".join(known) or "none"
+            f"unknown parameter of {word} '{name}'",
+            found=", ".join(unknown),
+            expected=", ".join(known) or "none",
+            do=did_you_mean(unknown[0], known),
         )
     try:
         if dataclasses.is_dataclass(kind):
@@ -245,6 +256,12 @@ def _readable(error: Any) -> str:
     return f"{where}: {error['msg']}" if where else str(error["msg"])
 
 
+def plugin_class(group: str, name: str) -> type:
+    """The class registered as ``name``; raises as ``build_extractor`` does."""
+    found: type = _load(group, name)
+    return found
+
+
 def parameters(group: str, name: str) -> set[str]:
     """Names of the parameters that a registered plug-in takes."""
     return _parameters(_load(group, name))
@@ -260,7 +277,8 @@ def _load(group: str, name: str) -> Any:
     found = [point for point in points(group) if point.name == name]
     if not found:
         word = "extractor" if group == EXTRACTORS else "classifier"
-        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(names(group)))
+        known = names(group)
+        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(known), do=did_you_mean(name, known))
     if len({point.value for point in found}) > 1:
         raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in found))
     try:
