@@ -28,7 +28,6 @@ from fusion.places import is_url, place
 from fusion.setting import settings_of
 
 
-
 class ConfigError(UsageError):
     """A configuration file or option holds something that the command does not take."""
 
