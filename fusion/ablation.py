@@ -16,19 +16,19 @@ from fusion.checkpoint import Checkpoint, forget_unfinished
 from fusion.config import AblateConfig, JitterSettings, write_config
 from fusion.copies import check_sources, copied, copied_by_part, refuse
 from fusion.copies import told as told_of_copies
-from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, others, stacked, with_block
+from fusion.crossfit import CROSSFITTED, NETWORK, Crossfit, crossfit_of, others, stacked, with_block
 from fusion.datasets import Dataset, Fault, load_dataset
 from fusion.differences import against_best, optimism, worth_of_blocks
 from fusion.duplicates import near_duplicates
 from fusion.errors import UsageError
-from fusion.extraction import Progress, extract
+from fusion.extraction import Progress
 from fusion.feature_sets import feature_sets, sampled_orders
 from fusion.fitting import Fit, Workload, run_fits, selections, without_room
 from fusion.importance import importance
 from fusion.inputs import CellInputs
 from fusion.model import takes_pictures
 from fusion.normalising import Described, describe, seen_by_split, told
-from fusion.parts import regrouped
+from fusion.parts import Block, build_blocks, measure
 from fusion.pictured import Gathered, gather
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
 from fusion.provenance import check_unseen
@@ -40,7 +40,6 @@ from fusion.table import Copies, FeatureTable
 from fusion.tracking import open_tracker
 from fusion.training import (
     adapted_stamps,
-    build_extractors,
     choose_positive,
     chosen_rows,
     dataset_view,
@@ -107,14 +106,14 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     refuse(config.jitter, crossfit=config.cnn_crossfit, leak=config.show_leak)
     dataset = load_labelled(config, progress)
     check_sources(dataset.each("source"), config.jitter)
-    extractors = build_extractors(config)
+    blocks = build_blocks(config)
     for name in config.compare:
         built = plugins.build_classifier(name, config.params(name))
         refuse(config.jitter, looks=takes_pictures(built))
     crossfit = crossfit_of(config, config) if config.cnn_crossfit else None
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
-    measured = _measure(config, dataset, extractors, crossfit, progress)
+    measured = _measure(config, dataset, blocks, crossfit, progress)
     result = compare(
         measured.table, measured.plan, dataset, config, progress, measured.sight, measured.normalised, measured.varied
     )
@@ -238,21 +237,21 @@ def compare(
 def _measure(
     config: AblateConfig,
     dataset: Dataset,
-    extractors: Sequence[plugins.Extractor],
+    blocks: Sequence[Block],
     crossfit: Crossfit | None,
     progress: Progress | None,
 ) -> _Measured:
     """Plan before anything is measured, so that what cannot be split is refused at once; then measure and plan."""
     store = FeatureStore(config.store)
-    fixed = extractors if crossfit is None else others(extractors)
-    learners = [*fixed, *([] if crossfit is None else [crossfit.classifier])]
+    fixed = blocks if crossfit is None else others(blocks)
+    learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in fixed]
+    learners += [] if crossfit is None else [(NETWORK, crossfit.classifier)]
 
     def gathered(which: Dataset) -> Gathered:
         if crossfit is not None:
-            blocks = [block for block in config.blocks if block != BLOCK]
-            return gather(which, fixed, crossfit.classifier, store, jobs=config.jobs, progress=progress, blocks=blocks)
-        extraction = extract(which, fixed, store, jobs=config.jobs, progress=progress)
-        return Gathered(regrouped(extraction.table, config.blocks), None, extraction.faults)
+            return gather(which, fixed, crossfit.classifier, store, jobs=config.jobs, progress=progress)
+        found = measure(which, fixed, store, jobs=config.jobs, progress=progress)
+        return Gathered(found.table, None, found.faults)
 
     def sight(inputs: CellInputs | tuple[CellInputs, ...] | None) -> Sight | None:
         return None if crossfit is None or inputs is None else Sight(crossfit, inputs)
@@ -260,7 +259,7 @@ def _measure(
     def seen_as(which: Dataset) -> Described:
         return describe(which, store, scale=config.normalise.scale, jobs=config.jobs, progress=progress)
 
-    def measure(which: Dataset) -> FeatureTable:
+    def measured(which: Dataset) -> FeatureTable:
         return gathered(which).table
 
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
@@ -271,7 +270,7 @@ def _measure(
         stamps = [*stamps, *(s for s in check_unseen(learners, other, allow=config.allow_leakage) if s not in stamps)]
         if steps.is_nothing:
             one, two = gathered(dataset), gathered(other)
-            own = copied(dataset, one.table, jitter, config.seed, measure)
+            own = copied(dataset, one.table, jitter, config.seed, measured)
         else:
             own = None
             first, second = seen_as(dataset), seen_as(other)
@@ -281,7 +280,7 @@ def _measure(
             everyone = [np.arange(len(one.table))]
             if jitter.copies:
                 (own,) = copied_by_part(
-                    dataset, one.table, everyone, [normaliser], jitter, config.seed, seen_as, measure
+                    dataset, one.table, everyone, [normaliser], jitter, config.seed, seen_as, measured
                 )
         plan, groups = external_plan(one.table, two.table)
         table = _stack(one.table, two.table, groups)
@@ -314,10 +313,10 @@ def _measure(
     parts = [split.train for _, split in plan.splits]
     varied = ()
     if jitter.copies and described is None:
-        varied = (copied(dataset, table, jitter, config.seed, measure),) * len(parts)
+        varied = (copied(dataset, table, jitter, config.seed, measured),) * len(parts)
     elif jitter.copies and described is not None:
         by = [described.fit(steps, [table.names[row] for row in rows]) for rows in parts]
-        varied = copied_by_part(dataset, table, parts, by, jitter, config.seed, seen_as, measure)
+        varied = copied_by_part(dataset, table, parts, by, jitter, config.seed, seen_as, measured)
     return _Measured(
         dataset, table, plan, (*notes, *_told_of(varied, parts, jitter)), found.faults, tuple(stamps),
         sight(inputs or found.inputs), None, normalised, varied,

@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.calibration import Calibration
 from fusion.cells import PREPARATION
-from fusion.errors import FusionError
+from fusion.errors import FusionError, UsageError
 from fusion.files import file_sha256, sha256, write_atomically
 from fusion.model import FusedModel
 from fusion.normalisation import Normaliser
 from fusion.novelty import Novelty
-from fusion.parts import columns_of, source
+from fusion.parts import Block, blocks_of, instances
 from fusion.plugins import Extractor
 from fusion.reference import Reference
 from fusion.selection import Selection
 from fusion.table import FeatureTable
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 3
+FORMAT = 4
 
 MANIFEST = "model.json"
 
@@ -63,7 +63,7 @@ class ModelBundle:
     ----------
     model : fusion layer and classifier.
     classifier : its registered name.
-    extractors : one for each block, in the order of the columns.
+    blocks : by name, each with its extractor, in the order of the columns.
     columns : ``block.feature`` of every input column.
     positive : the class that sensitivity is about, None for more than two classes.
     image_keys, subjects : content hashes of the pictures trained on, and hashed subjects (see
@@ -76,7 +76,7 @@ class ModelBundle:
 
     model: FusedModel
     classifier: str
-    extractors: tuple[Extractor, ...]
+    blocks: tuple[Block, ...]
     columns: tuple[str, ...]
     positive: str | None
     image_keys: frozenset[str]
@@ -91,11 +91,6 @@ class ModelBundle:
         """Class labels in the order of the probabilities' columns."""
         return self.model.classes
 
-    @property
-    def blocks(self) -> list[str]:
-        """Names of the feature blocks, in the order of the columns."""
-        return list(dict.fromkeys(column.rpartition(".")[0] for column in self.columns))
-
     def predict_proba(self, table: FeatureTable) -> NDArray[np.float64]:
         """float64 (n, classes) for a table with this model's columns.
 
@@ -108,7 +103,7 @@ class ModelBundle:
             raise BundleError(
                 "the features are not those the model was trained on",
                 found=f"{len(table.columns)} columns" + (f" without {', '.join(missing[:3])}" if missing else ""),
-                expected=f"{len(self.columns)} columns from {', '.join(e.name for e in self.extractors)}",
+                expected=f"{len(self.columns)} columns from {', '.join(block.name for block in self.blocks)}",
             )
         return self.model.predict_proba(table.X, table.sources)
 
@@ -168,7 +163,7 @@ class ModelBundle:
             "selection": None if self.model.selection is None else self.model.selection.to_json(),
             "novelty": None if novelty is None else _plain(novelty),
             "reference": self.reference is not None,
-            "extractors": [_describe(extractor, folder) for extractor in self.extractors],
+            "extractors": [_describe(*instance, folder) for instance in instances(self.blocks).items()],
             "image_keys": sorted(self.image_keys),
             "subjects": sorted(self.subjects),
             "facts": self.facts,
@@ -192,7 +187,7 @@ class ModelBundle:
         manifest = _read_manifest(folder)
         _check_files(folder, manifest)
         try:
-            extractors = tuple(_rebuild(entry, folder) for entry in manifest["extractors"])
+            blocks = _rebuild_blocks(manifest, folder)
             classifier = plugins.classifier_class(manifest["classifier"]).load(folder / "classifier")
             calibration, selection = manifest["calibration"], manifest.get("selection")  # which is none of before
             model = FusedModel(
@@ -207,7 +202,7 @@ class ModelBundle:
             bundle = cls(
                 model=model,
                 classifier=manifest["classifier"],
-                extractors=extractors,
+                blocks=blocks,
                 columns=tuple(manifest["columns"]),
                 positive=manifest["positive"],
                 image_keys=frozenset(manifest["image_keys"]),
@@ -229,15 +224,10 @@ class ModelBundle:
         """Whether the parts fit together: columns, classes, and a row that goes all the way through."""
         if self.classes != manifest["classes"]:
             raise BundleError("manifest and classifier of the model disagree about the classes")
-        given = tuple(f"{e.name}.{feature}" for e in self.extractors for feature in e.feature_names())
-        chosen = [column for block in self.blocks for column in columns_of(block, given)]
-        if chosen != [source(column) for column in self.columns]:
-            missing = [name for name in self.columns if source(name) not in given] or list(self.columns)
-            raise BundleError(
-                "the extractors do not give the features that the model was trained on",
-                found=f"{len(given)} features, without {', '.join(map(str, missing[:3]))}",
-                expected=f"{len(self.columns)} features",
-            )
+        given = [column for block in self.blocks for column in block.columns]
+        if given != list(self.columns):
+            missing = [column for column in self.columns if column not in set(given)]
+            raise _other_features(missing or self.columns, len(given))
         row = np.zeros((1, len(self.columns)), np.float32)
         if self.novelty is not None and not np.isfinite(self.novelty.distance(row)).all():
             raise BundleError("the model gives no distance from its training cells")
@@ -300,23 +290,40 @@ def load_sklearn(path: Path, kind: type, also: Sequence[str]) -> Any:
     return model
 
 
-def _describe(extractor: Extractor, folder: Path) -> dict[str, Any]:
-    """What rebuilds the extractor; files that it needs are copied into the model."""
+def _describe(block: str, extractor: Extractor, folder: Path) -> dict[str, Any]:
+    """What rebuilds the extractor of a block; files that it needs are copied into the model, by the block's name."""
     params = {}
     for f in dataclasses.fields(extractor):  # type: ignore[arg-type]  # extractors are dataclasses by protocol
         value = getattr(extractor, f.name)
         if f.metadata.get("file") and Path(str(value)).is_file():
-            kept = f"{extractor.name}-{f.name}{Path(str(value)).suffix}"
+            kept = f"{block}-{f.name}{Path(str(value)).suffix}"
             shutil.copyfile(str(value), folder / kept)
             value = {"file": kept}
         if f.init:
             params[f.name] = value
     return {
+        "block": block,
         "name": extractor.name,
         "version": extractor.version,
         "params": _plain(params),
         "fingerprint": plugins.fingerprint(extractor, PREPARATION),
     }
+
+
+def _rebuild_blocks(manifest: Mapping[str, Any], folder: Path) -> tuple[Block, ...]:
+    """The blocks that the columns are named by, each with its extractor."""
+    built = {entry["block"]: _rebuild(entry, folder) for entry in manifest["extractors"]}
+    try:
+        return tuple(blocks_of(dict.fromkeys(column.rpartition(".")[0] for column in manifest["columns"]), built))
+    except UsageError as error:
+        raise _other_features(manifest["columns"], 0) from error
+
+
+def _other_features(missing: Sequence[str], count: int) -> BundleError:
+    return BundleError(
+        "the extractors do not give the features that the model was trained on",
+        found=f"{count} features, without {', '.join(map(str, missing[:3]))}",
+    )
 
 
 def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:

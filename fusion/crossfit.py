@@ -25,8 +25,9 @@ from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.inputs import CellInputs
 from fusion.model import build_seeded
+from fusion.parts import Block
 from fusion.pictured import build
-from fusion.plugins import Classifier, Extractor
+from fusion.plugins import Classifier
 from fusion.results import versions
 from fusion.splits import Split
 from fusion.table import FeatureTable
@@ -59,20 +60,20 @@ class Crossfit:
     def embed(
         self,
         table: FeatureTable,
-        inputs: CellInputs | Sequence[CellInputs],
+        inputs: CellInputs,
         splits: Sequence[Split],
         folder: Path,
         progress: Progress | None = None,
-        steps: Mapping[str, Any] | None = None,
+        views: str = "",
     ) -> tuple[NDArray[np.float32], ...]:
         """For every split float32 (n, channels): all cells as the split's own network sees them.
 
         Parameters
         ----------
-        table, inputs : who the cells are, and their pictures, row for row; or for every split the pictures as its
-            training part normalises them, by these ``steps``.
+        table, inputs : who the cells are, and their pictures, row for row.
         folder : of the result; what is finished is kept there until the result is written, so that a run which was
             stopped goes on.
+        views : changes with whatever pictures are changed by before they are seen.
         """
         values = {
             "network": self.identity(),
@@ -81,20 +82,19 @@ class Crossfit:
             "keys": table.keys,
             "y": table.y,
             "versions": versions(),
-            **({} if steps is None else {"normalise": dict(steps)}),
+            "views": views,
         }
         parts = [part for split in splits for part in (split.train, split.test)]
         kept = Checkpoint.of(folder, values, [table.groups, *parts])
         found = []
-        each = [inputs] * len(splits) if isinstance(inputs, CellInputs) else inputs
-        for at, (split, own) in enumerate(zip(splits, each, strict=True)):
+        for at, split in enumerate(splits):
             name = f"embedded/{at:04d}"
             rows = kept.read(name)
             if rows is None:
                 network = self.fit(
-                    table, own, split.train, kept.folder / f"network-{at:04d}", progress, f"network {at + 1}"
+                    table, inputs, split.train, kept.folder / f"network-{at:04d}", progress, f"network {at + 1}"
                 )
-                rows = network.embed(own)
+                rows = network.embed(inputs)
                 kept.keep(name, rows)
             found.append(np.asarray(rows, np.float32))
             if progress is not None:
@@ -161,9 +161,9 @@ def crossfit_of(config: FeatureSettings, fitting: FitSettings) -> Crossfit:
     return Crossfit(build(NETWORK, params), params, fitting.seed)
 
 
-def others(extractors: Sequence[Extractor]) -> list[Extractor]:
-    """The extractors whose features are the same in every split."""
-    return [extractor for extractor in extractors if extractor.name != BLOCK]
+def others(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks whose features are the same in every split."""
+    return [block for block in blocks if block.name != BLOCK]
 
 
 def with_block(table: FeatureTable, rows: NDArray[np.float32]) -> FeatureTable:
@@ -179,6 +179,6 @@ def stacked(first: CellInputs, second: CellInputs) -> CellInputs:
     return CellInputs(np.empty((count, 0), np.float32), {}, np.concatenate(pictures), np.arange(count))
 
 
-def extractor_of(network: Any, path: Path) -> Extractor:
-    """The extractor ``cnn`` by this network: its weights go into ``path``, with what they have learnt from."""
-    return plugins.build_extractor(BLOCK, network.write_trunk(path))
+def block_of(network: Any, path: Path) -> Block:
+    """The block ``cnn`` by this network: its weights go into ``path``, with what they have learnt from."""
+    return Block(BLOCK, plugins.build_extractor(BLOCK, network.write_trunk(path)))

@@ -21,11 +21,11 @@ from fusion.errors import UsageError
 from fusion.files import printable
 from fusion.model import takes_pictures
 from fusion.normalising import cells_as_trained
-from fusion.parts import source as whole
 from fusion.pictured import PicturedBundle, gather_cells
 from fusion.placing import Places, find_places
 from fusion.plugins import Describing, Description
 from fusion.prediction import judge_gathered
+from fusion.table import block_slices
 
 #: Features shown for and against: more than a dozen in all nobody reads.
 TOP = 6
@@ -234,10 +234,7 @@ def explain_measured(
             found="batch_statistics: source",
         )
     sees = takes_pictures(classifier)
-    starts: dict[str, list[int]] = {}
-    for at, column in enumerate(bundle.columns):
-        starts.setdefault(column.rpartition(".")[0], []).append(at)
-    blocks = {block: slice(at[0], at[-1] + 1) for block, at in starts.items()}
+    blocks = block_slices(bundle.columns)
     known = bundle.reference
     typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
     picture = classifier.eye()([cell])[0] if sees else None
@@ -247,8 +244,7 @@ def explain_measured(
     found = attribute(bundle.model, blocks, features, typical, called, picture)
     places = None
     if not sees and known is not None:
-        columns = list(bundle.columns)
-        places = find_places(bundle.model, bundle.extractors, columns, blocks, cell, features, known, found)
+        places = find_places(bundle.model, bundle.blocks, blocks, cell, features, known, found)
         if places is not None:
             found = replace(found, limits=f"{found.limits} {places.limits}")
     order = np.argsort(found.columns, kind="stable")
@@ -259,7 +255,7 @@ def explain_measured(
     reasons = []
     for at in map(int, chosen):
         column, value = bundle.columns[at], float(features[at])
-        about = told.get(whole(column), Description(column.rpartition(".")[2], ""))
+        about = told.get(column, Description(column.rpartition(".")[2], ""))
         reasons.append(
             Reason(
                 column,
@@ -280,12 +276,12 @@ def explain_measured(
 
 
 def descriptions(bundle: ModelBundle) -> dict[str, Description]:
-    """Column of a whole family -> what its extractor says of it, for those that say anything."""
+    """Column -> what its block's extractor says of it, for those that say anything."""
     return {
-        f"{extractor.name}.{about.name}": about
-        for extractor in bundle.extractors
-        if isinstance(extractor, Describing)
-        for about in extractor.describe()
+        f"{block.name}.{about.name}": about
+        for block in bundle.blocks
+        if isinstance(block.extractor, Describing)
+        for about in block.extractor.describe()
     }
 
 

@@ -128,10 +128,7 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
         root = dataset.root
         store = FeatureStore(config.store)
         dataset, _ = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-        found = gather(
-            dataset, bundle.extractors, bundle.model.classifier, store,
-            jobs=config.jobs, progress=progress, blocks=bundle.blocks,
-        )  # fmt: skip
+        found = gather(dataset, bundle.blocks, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
         faults = found.faults
         if len(found.table):
             cells = found.inputs or CellInputs(found.table.X, found.table.blocks)

@@ -64,14 +64,16 @@ class Extraction:
     Attributes
     ----------
     dataset, extractors : what was measured, with what.
+    names : of the blocks, one for each extractor.
     blocks : what the store holds of each extractor.
     complete : intp (n,), the samples that have every block.
     rows : for each extractor intp (n,), where in its block they are.
     faults : pictures skipped, unreadable ones first.
-    computed, reused : cells measured now, and found in the store, for each extractor.
+    computed, reused : cells measured now, and found in the store, for each block.
     """
 
     dataset: Dataset
+    names: tuple[str, ...]
     extractors: tuple[Extractor, ...]
     blocks: tuple[Block, ...]
     complete: NDArray[np.intp]
@@ -86,7 +88,7 @@ class Extraction:
     @property
     def widths(self) -> dict[str, int]:
         """Number of features of each block."""
-        return {extractor.name: len(extractor.feature_names()) for extractor in self.extractors}
+        return {name: len(one.feature_names()) for name, one in zip(self.names, self.extractors, strict=True)}
 
     @cached_property
     def table(self) -> FeatureTable:
@@ -108,8 +110,12 @@ class Extraction:
     @property
     def units(self) -> dict[str, str]:
         """Column -> unit, "" for a pure number, of every feature whose extractor says so in ``describe()``."""
-        known = [extractor for extractor in self.extractors if isinstance(extractor, plugins.Describing)]
-        return {f"{extractor.name}.{each.name}": each.unit for extractor in known for each in extractor.describe()}
+        return {
+            f"{name}.{each.name}": each.unit
+            for name, extractor in zip(self.names, self.extractors, strict=True)
+            if isinstance(extractor, plugins.Describing)
+            for each in extractor.describe()
+        }
 
     @property
     def _groups(self) -> NDArray[np.intp]:
@@ -130,7 +136,11 @@ class Extraction:
         samples = [self.dataset.samples[i] for i in at]
         return FeatureTable(
             X=X,
-            columns=tuple(f"{e.name}.{feature}" for e in self.extractors for feature in e.feature_names()),
+            columns=tuple(
+                f"{name}.{feature}"
+                for name, extractor in zip(self.names, self.extractors, strict=True)
+                for feature in extractor.feature_names()
+            ),
             names=tuple(self.dataset.name_of(sample) for sample in samples),
             keys=tuple(sample.key for sample in samples),
             image_keys=tuple(sample.image_key for sample in samples),
@@ -383,6 +393,7 @@ def _gather(
     computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}
     return Extraction(
         dataset=dataset,
+        names=tuple(found),
         extractors=tuple(version.extractor for version in versions),
         blocks=tuple(blocks),
         complete=complete,

@@ -12,10 +12,10 @@ from fusion.bundle import ModelBundle
 from fusion.cells import Cell, CellError, read_cell
 from fusion.datasets import Sample, load_dataset
 from fusion.errors import UsageError
-from fusion.extraction import Progress, extract
+from fusion.extraction import Progress
 from fusion.normalising import as_trained
 from fusion.novelty import Novelty
-from fusion.parts import regrouped
+from fusion.parts import measure
 from fusion.store import FeatureStore
 
 #: Cells shown.
@@ -83,8 +83,8 @@ def open_gallery(
         )
     kept = FeatureStore(store)
     shown, _ = as_trained(bundle.normaliser, dataset, kept, jobs=jobs, progress=progress)
-    found = extract(shown, bundle.extractors, kept, jobs=jobs, progress=progress)
-    table = regrouped(found.table, bundle.blocks)
+    found = measure(shown, bundle.blocks, kept, jobs=jobs, progress=progress)
+    table = found.table
     rows = np.flatnonzero([key in bundle.image_keys for key in table.image_keys])
     features = bundle.model.harmonised(table.X, table.sources)
     samples = [dataset.samples[at] for at in found.complete[rows]]

@@ -16,14 +16,14 @@ from fusion.cells import Cell
 from fusion.checkpoint import forget_unfinished
 from fusion.datasets import Dataset, Fault
 from fusion.errors import UsageError
-from fusion.extraction import Progress, extract
+from fusion.extraction import Progress
 from fusion.files import write_atomically
 from fusion.inputs import CellInputs
 from fusion.measuring import check_rows
 from fusion.model import FusedModel, build_seeded, takes_pictures
-from fusion.parts import regrouped
+from fusion.parts import Block, instances, measure, regrouped
 from fusion.picture_map import look
-from fusion.plugins import Classifier, Extractor
+from fusion.plugins import Classifier
 from fusion.store import FeatureStore
 from fusion.table import FeatureTable
 
@@ -62,38 +62,32 @@ class Gathered:
 
 def gather(
     dataset: Dataset,
-    extractors: Sequence[Extractor],
+    blocks: Sequence[Block],
     classifier: Classifier,
     store: FeatureStore,
     *,
     jobs: int,
     progress: Progress | None,
-    blocks: Sequence[str] = (),
     stored: bool = False,
 ) -> Gathered:
     """Measure every cell and, for a classifier that takes pictures, look at it by the classifier's eye.
 
     Parameters
     ----------
-    blocks : how the table's columns are grouped, see ``parts``; by default each extractor is a block.
     stored : leave the features in the store, see ``streaming``; not for a classifier that takes pictures.
 
     Raises
     ------
-    UsageError : no features, and a classifier that needs some; or blocks that the extractors do not have.
+    UsageError : no features, and a classifier that needs some.
     FusionError : as ``extract`` does.
     """
     if not takes_pictures(classifier):
-        if not extractors:
+        if not blocks:
             raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
-        extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
-        table = extraction.stored if stored else extraction.table
-        return Gathered(regrouped(table, blocks), None, extraction.faults)
-    if extractors:
-        extraction = extract(dataset, extractors, store, jobs=jobs, progress=progress)
-        table, at, faults = regrouped(extraction.table, blocks), extraction.complete, extraction.faults
-    else:
-        table, at, faults = dataset_view(dataset), np.arange(len(dataset)), dataset.faults
+        found = measure(dataset, blocks, store, jobs=jobs, progress=progress, stored=stored)
+        return Gathered(found.table, None, found.faults)
+    found = measure(dataset, blocks, store, jobs=jobs, progress=progress)
+    table, at, faults = found.table, found.complete, found.faults
     seen = look(dataset, classifier.eye(), store.local, jobs=jobs, progress=progress)  # type: ignore[attr-defined]
     has = np.flatnonzero(seen.places[at] >= 0)
     told = {fault.path for fault in faults}
@@ -277,18 +271,19 @@ def gather_cells(
     ``names`` stand for the cells in table and faults, and for their subjects' groups: each is its own. ``source`` is
     the laboratory they are from.
     """
+    measured = instances(bundle.blocks)
     rows: list[list[NDArray[np.float32]]] = []
     kept: list[int] = []
     faults: list[Fault] = []
     for at, (cell, name) in enumerate(zip(cells, names, strict=True)):
         try:
             # By themselves, so that one that cannot be measured stops no other.
-            rows.append([check_rows(extractor, extractor.extract([cell]), 1)[0] for extractor in bundle.extractors])
+            rows.append([check_rows(extractor, extractor.extract([cell]), 1)[0] for extractor in measured.values()])
         except Exception as error:  # any trouble of a measurement is the cell's, as in fusion.measuring
             faults.append(Fault(Path(name), "extract", f"{type(error).__name__}: {error}"))
         else:
             kept.append(at)
-    columns = [f"{e.name}.{feature}" for e in bundle.extractors for feature in e.feature_names()]
+    columns = [f"{name}.{feature}" for name, one in measured.items() for feature in one.feature_names()]
     X = np.array([np.concatenate(row) if row else [] for row in rows], np.float32).reshape(len(kept), len(columns))
     unknown = (None,) * len(kept)
     own = tuple(names[at] for at in kept)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fusion.attribution import Attribution, Worth, adds_trees, worth_of_block
 from fusion.cells import Cell
 from fusion.model import FusedModel
-from fusion.parts import source as whole
-from fusion.plugins import Extractor, Placing
+from fusion.parts import Block
+from fusion.plugins import Placing
 from fusion.reference import LEVELS, Reference
 
 _Floats = NDArray[np.float64]
@@ -49,8 +49,7 @@ class Places:
 
 def find_places(
     model: FusedModel,
-    extractors: Sequence[Extractor],
-    columns: Sequence[str],
+    measured: Sequence[Block],
     blocks: Mapping[str, slice],
     cell: Cell,
     features: NDArray[np.float32],
@@ -76,24 +75,24 @@ def find_places(
 
     Parameters
     ----------
-    columns : of ``features``, ``block.feature``.
+    measured, blocks : what measures the blocks, and where in ``features`` each is.
     features : float32 (d,), see ``attribute``; where they are harmonised, places keep their raw differences from the
         cell's mean.
     known : of the training cells.
     found : the attribution that is to be spread.
     """
-    maps = {each.name: each for each in extractors if isinstance(each, Placing)}
-    able = [name for name in blocks if name.partition(".")[0] in maps]
+    able = {one.name: one for one in measured if isinstance(one.extractor, Placing) and one.name in blocks}
     if not able:
         return None
     block = max(able, key=lambda name: abs(found.blocks[name]))
     part = blocks[block]
-    extractor = maps[block.partition(".")[0]]
+    extractor = able[block].extractor
+    assert isinstance(extractor, Placing)  # as chosen
     seen = extractor.feature_map(cell)
     if seen is None:  # tokens
         return None
-    at = {f"{extractor.name}.{feature}": number for number, feature in enumerate(extractor.feature_names())}
-    chosen = seen[[at[whole(column)] for column in columns[part]]].astype(np.float64)
+    at = {feature: number for number, feature in enumerate(extractor.feature_names())}
+    chosen = seen[[at[feature] for feature in able[block].features]].astype(np.float64)
     places = chosen.reshape(len(chosen), -1).T
     # Features are rounded, harmonised, or another engine's: the places move along with their mean.
     places += features[part] - places.mean(axis=0)

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkab
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.cells import Cell
-from fusion.errors import FusionError, UsageError
+from fusion.errors import FusionError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from fusion.cells import Cell
 
 if TYPE_CHECKING:
     from fusion.gram import Distances
@@ -283,9 +285,6 @@ class Watch(Protocol):
 class TakesImages(Protocol):
     """A classifier that is given cells' images beside their blocks, and fuses both by itself."""
 
-    name: ClassVar[str]
-    prepares: ClassVar[str]
-    classes_: NDArray[Any]
     #: Where it is trained: "auto", "cpu", "cuda", ...
     device: str
 
@@ -357,6 +356,14 @@ class LearnsBlock(TakesImages, Protocol):
     def write_trunk(self, path: Path) -> dict[str, Any]:
         """Write the weights, and return the parameters of the block's extractor that sees by them."""
         ...
+
+
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """A plug-in of which some parameters are mappings with keys of their own. Optional: fusion settings lists them."""
+
+    #: Parameter -> the dataclass that its keys are fields of.
+    parameter_groups: ClassVar[Mapping[str, type]]
 
 
 EXTRACTORS, CLASSIFIERS = "fusion.extractors", "fusion.classifiers"
@@ -459,7 +466,10 @@ def _build(group: str, name: str, params: Mapping[str, Any]) -> Any:
     unknown = sorted(set(params) - set(known))
     if unknown:
         raise UsageError(
-            f"unknown parameter of {word} '{name}'", found=", ".join(unknown), expected=", ".join(known) or "none"
+            f"unknown parameter of {word} '{name}'",
+            found=", ".join(unknown),
+            expected=", ".join(known) or "none",
+            do=did_you_mean(unknown[0], known),
         )
     try:
         if dataclasses.is_dataclass(kind):
@@ -479,12 +489,10 @@ def _readable(error: Any) -> str:
     return f"{where}: {error['msg']}" if where else str(error["msg"])
 
 
-def tags(family: str) -> Mapping[str, frozenset[str]]:
-    """Feature -> what it is free of ("scale_free", ..), as the extractor's class method ``tags`` says; optional."""
-    if family not in names(EXTRACTORS):
-        return {}
-    said = getattr(_load(EXTRACTORS, family), "tags", None)
-    return said() if callable(said) else {}
+def plugin_class(group: str, name: str) -> type:
+    """The class registered as ``name``; raises as ``build_extractor`` does."""
+    found: type = _load(group, name)
+    return found
 
 
 def parameters(group: str, name: str) -> set[str]:
@@ -502,7 +510,8 @@ def _load(group: str, name: str) -> Any:
     found = [point for point in points(group) if point.name == name]
     if not found:
         word = "extractor" if group == EXTRACTORS else "classifier"
-        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(names(group)))
+        known = names(group)
+        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(known), do=did_you_mean(name, known))
     if len({point.value for point in found}) > 1:
         raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in found))
     try:

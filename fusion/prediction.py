@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,14 +46,12 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     if seen and not config.allow_leakage:
         raise _leakage(dataset, seen, config)
     # What the classifier itself has seen is said by the bundle; but its weights may have learnt from more before.
-    learners = [*bundle.extractors, *([] if seen else [bundle.model.classifier])]
+    learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in bundle.blocks]
+    learners += [] if seen else [(bundle.classifier, bundle.model.classifier)]
     known = check_unseen(learners, dataset, allow=config.allow_leakage)
     store = FeatureStore(config.store)
     shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    found = gather(
-        shown, bundle.extractors, bundle.model.classifier, store,
-        jobs=config.jobs, progress=progress, blocks=bundle.blocks,
-    )  # fmt: skip
+    found = gather(shown, bundle.blocks, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
     table = found.table
     proba = bundle.judge(found)
     adapted += _harmonised(bundle, table)
@@ -114,10 +113,7 @@ def ask(
     store = FeatureStore(config.store)
     dataset = collect(config.images, config.store, progress).with_source(config.source)
     dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    found = gather(
-        dataset, bundle.extractors, bundle.model.classifier, store,
-        jobs=config.jobs, progress=progress, blocks=bundle.blocks,
-    )  # fmt: skip
+    found = gather(dataset, bundle.blocks, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
     return dataset, judge_gathered(bundle, found, dataset.root, (*dataset.notes, *adapted))
 
 

@@ -47,17 +47,21 @@ def seen_by(provenance: Mapping[str, Sequence[str]], dataset: Dataset) -> list[i
     return [at for at, number in enumerate(numbers) if number in tainted]
 
 
-def check_unseen(learners: Sequence[Any], dataset: Dataset, *, allow: bool) -> list[str]:
+def check_unseen(learners: Sequence[tuple[str, Any]], dataset: Dataset, *, allow: bool) -> list[str]:
     """Stamps for a result on this data set; none where nothing has learnt from its cells or subjects.
 
     Extractors and classifiers that have learnt before say from what by a method ``provenance``.
+
+    Parameters
+    ----------
+    learners : each with its name: of the block, or of the classifier.
 
     Raises
     ------
     LeakageError : one has, and ``allow`` is off.
     """
     stamps = []
-    for learner in learners:
+    for name, learner in learners:
         provenance = getattr(learner, "provenance", None)
         said = provenance() if provenance is not None else None
         seen = seen_by(said, dataset) if said else []
@@ -65,14 +69,13 @@ def check_unseen(learners: Sequence[Any], dataset: Dataset, *, allow: bool) -> l
             continue
         if not allow:
             raise LeakageError(
-                f"the network behind '{learner.name}' was trained on cells of this data set",
+                f"the network behind '{name}' was trained on cells of this data set",
                 found=f"{len(seen)} of {len(dataset)} pictures, such as "
                 + ", ".join(dataset.name_of(dataset.samples[at]) for at in seen[:3]),
                 do="Take other weights or other subjects (--folds), or say --allow-leakage and have it stamped.",
             )
         stamps.append(
-            f"leaky: the network behind '{learner.name}' was trained on {len(seen)} of these pictures "
-            "or on their subjects"
+            f"leaky: the network behind '{name}' was trained on {len(seen)} of these pictures or on their subjects"
         )
     return stamps
 

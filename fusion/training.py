@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from fusion import plugins, processes
 from fusion.bundle import ModelBundle, check_writable
 from fusion.calibration import Finish
-from fusion.config import DataSettings, FeatureSettings, FitSettings, TrainConfig, write_config
+from fusion.config import DataSettings, FitSettings, TrainConfig, write_config
 from fusion.copies import check_sources, copied, copied_by_part, learnt, refuse
 from fusion.copies import told as told_of_copies
-from fusion.crossfit import BLOCK, CROSSFITTED, Crossfit, crossfit_of, extractor_of, others, with_block
+from fusion.crossfit import BLOCK, CROSSFITTED, NETWORK, Crossfit, block_of, crossfit_of, others, with_block
 from fusion.datasets import Dataset, load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import Progress
@@ -26,7 +26,7 @@ from fusion.metrics import default_positive
 from fusion.model import FusedModel, fit_model, takes_pictures
 from fusion.normalising import Described, describe, seen_by_split
 from fusion.novelty import learn_novelty
-from fusion.parts import choose, families
+from fusion.parts import Block, build_blocks
 from fusion.pictured import (
     UNFINISHED,
     Gathered,
@@ -39,7 +39,7 @@ from fusion.pictured import (
     write_sheet,
 )
 from fusion.plans import make_plan
-from fusion.plugins import Classifier, Extractor
+from fusion.plugins import Classifier
 from fusion.provenance import check_unseen, trained_on
 from fusion.reference import learn_reference
 from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
@@ -90,18 +90,18 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         progress = progress if processes.is_first() else None
     dataset = load_labelled(config, progress)
     check_sources(dataset.each("source"), config.jitter)
-    extractors = build_extractors(config)
+    blocks = build_blocks(config)
     crossfit = _crossfit(config, classifier) if config.cnn_crossfit else None
     looker: Any = classifier if crossfit is None else crossfit.classifier
     refuse_steps(config, classifier)
     _check_wishes(config, looker)
     is_external = _is_external(config, classifier)
-    extractors = others(extractors) if crossfit is not None else extractors
-    learners = [*extractors, classifier, *([looker] if crossfit is not None else [])]
+    blocks = others(blocks) if crossfit is not None else blocks
+    learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in blocks]
+    learners += [(config.classifier, classifier), *([(NETWORK, looker)] if crossfit is not None else [])]
     stamps = check_unseen(learners, dataset, allow=config.allow_leakage)
     make_plan(dataset_view(dataset), "grouped", config.splits, 1, config.seed)
     store = FeatureStore(config.store)
-    blocks = [block for block in config.blocks if block != BLOCK or crossfit is None]
     described, normaliser = None, None
 
     def seen_as(which: Dataset) -> Described:
@@ -112,9 +112,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         normaliser = described.fit(config.normalise)
 
     def gathered(which: Dataset) -> Gathered:
-        return gather(
-            which, extractors, looker, store, jobs=config.jobs, progress=progress, blocks=blocks, stored=is_external
-        )
+        return gather(which, blocks, looker, store, jobs=config.jobs, progress=progress, stored=is_external)
 
     with processes.first_alone(getattr(looker, "device", "auto")):
         found = gathered(dataset if described is None or normaliser is None else described.adjusted(normaliser))
@@ -128,7 +126,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]
     training = None
-    if inputs is not None and takes_pictures(classifier) and not config.finish.is_nothing:
+    if inputs is not None and takes_pictures(classifier) and not Finish(config.calibrate, config.threshold).is_nothing:
         raise UsageError(
             f"--calibrate and --threshold would train classifier '{config.classifier}' six times over",
             do="Leave them out, or train a network by --cnn-crossfit under another classifier.",
@@ -167,8 +165,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     if crossfit is not None and training is not None:
         scores = _cross_fitted(crossfit, table, folds, config, training, normalised, seen)
         scores = replace(scores, features=(*table.blocks, BLOCK))
-        network, extractor = _final_network(crossfit, table, training, known)
-        extractors = [*extractors, extractor]
+        network, block = _final_network(crossfit, table, training, known)
+        blocks = [*blocks, block]
         table = with_block(table, network.embed(training.inputs))
         model = fit(table, everyone, config.classifier, config)
         notes += [CROSSFITTED, network.describe()]
@@ -221,7 +219,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     bundle = ModelBundle(
         model=model,
         classifier=config.classifier,
-        extractors=tuple(extractors),
+        blocks=tuple(blocks),
         columns=table.columns,
         positive=positive,
         image_keys=frozenset(table.image_keys),
@@ -287,7 +285,7 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
         cluster.check_address(classifier.scheduler)  # type: ignore[attr-defined]  # as it says
     asked = {
         "search": getattr(classifier, "search", False),
-        "calibrate or threshold": not config.finish.is_nothing,
+        "calibrate or threshold": not Finish(config.calibrate, config.threshold).is_nothing,
         "normalise": not config.normalise.is_nothing,
         "harmonise": config.harmonise.method != "none",
         "stability": config.stability is not None,
@@ -352,12 +350,12 @@ def _cross_fitted(
 
 def _final_network(
     crossfit: Crossfit, table: FeatureTable, training: Training, known: Mapping[str, Sequence[str]]
-) -> tuple[Any, Extractor]:
-    """The network that the model keeps, fitted on all cells; and the extractor that sees by it."""
+) -> tuple[Any, Block]:
+    """The network that the model keeps, fitted on all cells; and the block that sees by it."""
     everything = np.arange(len(table))
     network = crossfit.fit(table, training.inputs, everything, training.folder / "network", training.progress)
     network.remember(known)
-    return network, extractor_of(network, training.folder / f"{BLOCK}.safetensors")
+    return network, block_of(network, training.folder / f"{BLOCK}.safetensors")
 
 
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -374,36 +372,6 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
 
     dataset = load_dataset(config.data, part=config.part, store=config.store, progress=tell)
     return dataset.with_source(config.source)
-
-
-def build_extractors(config: FeatureSettings) -> list[Extractor]:
-    """The chosen extractors with their parameters.
-
-    Raises
-    ------
-    UsageError : an unknown block, or parameters for a block that is not chosen.
-    """
-    known = plugins.names(plugins.EXTRACTORS)
-    wanted = families(config.blocks)
-    if unknown := [name for name in wanted if name not in known]:
-        raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(known))
-    if idle := sorted(set(config.extractors) - set(wanted)):
-        raise UsageError(
-            f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
-        )
-    if config.input is not None and not config.networks:
-        raise UsageError(
-            "--input is what a network is shown, and there is none",
-            found=", ".join(config.blocks),
-            do="Add cnn to --features, or take --classifier neural.",
-        )
-    extractors = [plugins.build_extractor(name, config.extractor(name)) for name in wanted]
-    # Parts that are none are refused before anything is measured.
-    for extractor in extractors:
-        blocks = [block for block in config.blocks if block.partition(".")[0] == extractor.name]
-        if blocks != [extractor.name]:
-            choose(blocks, [f"{extractor.name}.{feature}" for feature in extractor.feature_names()])
-    return extractors
 
 
 def cross_validate(
@@ -492,7 +460,7 @@ def fit(
             params=params,
             layer=config.layer,
             seed=config.seed,
-            finish=config.finish,
+            finish=Finish(config.calibrate, config.threshold),
             positive=choose_positive(sorted({str(label) for label in table.y}), config.positive),
             sources=shown.sources,
             harmonise=config.harmonise,

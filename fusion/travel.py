@@ -4,7 +4,7 @@ from other cells of their source, and by models that have met no cell of it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,22 +30,9 @@ _Floats = NDArray[np.float64]
 _LEFT_OUT = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Inside:
-    """Folds by subject inside the training part of splits that leave a source out, every source in each fold.
-
-    Attributes
-    ----------
-    plan : a round for each of the splits.
-    of : the number of the split that each round lies in.
-    """
-
-    plan: Plan
-    of: tuple[int, ...]
-
-
-def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, seed: int) -> Inside:
-    """At most ``n_splits`` folds inside each training part.
+def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, seed: int) -> Plan:
+    """At most ``n_splits`` folds by subject inside the training part of splits that leave a source out, every source in
+    each fold: a round for each of the splits, of ``_LEFT_OUT`` at most.
 
     Raises
     ------
@@ -61,7 +48,7 @@ def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, se
         rounds.append(tuple(Split(rows[fold.train], rows[fold.test], table.groups) for fold in folds))
     plan = Plan("source-stratified", tuple(rounds))
     check(plan, table)
-    return Inside(plan, tuple(chosen))
+    return plan
 
 
 def travelled(result: Result, fits: Fits, distance: _Floats, config: FitSettings) -> dict[str, Any]:
@@ -118,7 +105,7 @@ def travelled(result: Result, fits: Fits, distance: _Floats, config: FitSettings
     return {
         "rows": rows,
         "sources": sources,
-        "folds": max(len(folds) for folds in inside.plan.rounds),
+        "folds": max(len(folds) for folds in inside.rounds),
     }
 
 
@@ -174,12 +161,12 @@ def abstentions(result: Result, distance: _Floats | None = None) -> list[dict[st
     return rows
 
 
-def _scored_inside(fits: Fits, inside: Inside) -> tuple[Scores, ...]:
+def _scored_inside(fits: Fits, inside: Plan) -> tuple[Scores, ...]:
     """For each entry of the result, its scores of cells whose source was learnt from."""
-    splits = tuple(split for _, split in inside.plan.splits)
+    splits = tuple(split for _, split in inside.splits)
     kept = fits.run.checkpoint
     run = replace(fits.run, checkpoint=None if kept is None else Checkpoint(kept.folder / f"inside-{len(splits)}"))
-    return cross_validate(replace(fits, splits=splits, run=run), inside.plan, "fitting inside sources")
+    return cross_validate(replace(fits, splits=splits, run=run), inside, "fitting inside sources")
 
 
 def _right(result: Result, scores: Scores) -> _Floats:

@@ -16,6 +16,7 @@ from fusion.crossfit import CROSSFITTED, crossfit_of, stacked
 from fusion.datasets import load_dataset
 from fusion.errors import UsageError
 from fusion.inputs import CellInputs
+from fusion.parts import Block
 from fusion.pictured import gather
 from fusion.plans import make_plan
 from fusion.prediction import evaluate
@@ -145,11 +146,11 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     assert trained.result.scores[0].features == ("colour", "cnn")
     assert CROSSFITTED in trained.result.notes
     assert not (tmp_path / "m.unfinished").exists()
-    network = trained.bundle.extractors[-1]
+    network = trained.bundle.blocks[-1].extractor
     assert isinstance(network, Embedding)
     dataset = load_dataset(synthetic, store=store)
     assert len(seen_by(network.provenance(), dataset)) == len(dataset)
-    asked = gather(dataset, trained.bundle.extractors, trained.bundle.model.classifier, FeatureStore(store), jobs=1,
+    asked = gather(dataset, trained.bundle.blocks, trained.bundle.model.classifier, FeatureStore(store), jobs=1,
                    progress=None)  # fmt: skip
     assert asked.table.columns == trained.bundle.columns
     assert np.isfinite(trained.bundle.judge(asked)).all()
@@ -173,7 +174,7 @@ def test_every_fold_chooses_its_own_threshold_and_parameters(synthetic, store, t
 def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, tmp_path):
     """An embedding that was fine-tuned on the same cells would be judged on what it has learnt by heart."""
     model = train(TrainConfig(**settings(synthetic, tmp_path / "m", store, classifier="logreg"))).bundle
-    weights = model.extractors[-1].weights
+    weights = model.blocks[-1].extractor.weights
     given = settings(synthetic, tmp_path / "r", store, compare=["logreg"], cnn_crossfit=False, classifiers={})
     given["extractors"] = {"cnn": {"weights": weights}}
     with pytest.raises(LeakageError, match="behind 'cnn'"):
@@ -186,7 +187,9 @@ def test_embedding_by_a_classifier_is_the_extractors(view, tmp_path):
     found, crossfit, _, dataset = view
     network = crossfit.fit(found.table, found.inputs, np.arange(len(found.table)), tmp_path / "n", None)
     extractor = Embedding(**network.write_trunk(tmp_path / "cnn.safetensors"))
-    by_path = gather(dataset, [extractor], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None)
+    by_path = gather(
+        dataset, [Block("cnn", extractor)], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None
+    )
     assert_allclose(network.embed(found.inputs), by_path.table.X, atol=1e-5)
 
 

@@ -18,6 +18,7 @@ from fusion.explain import explain_cell
 from fusion.explanation_figures import explanation_figure, map_overlay
 from fusion.figures import render
 from fusion.model import fit_model
+from fusion.parts import Block
 from fusion.pictured import load_model
 from fusion.placing import find_places
 from fusion.reference import learn_reference
@@ -73,25 +74,24 @@ def planted(seed):
 
 
 def model_of(name, pca=None, n=80):
-    """A model of tiles and of a block without a map, its columns, blocks and training cells in short."""
+    """A model of tiles and of a block without a map, its blocks and training cells in short."""
     cells = [planted(seed)[0] for seed in range(n)]
     other = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
     other[:, 0] += np.arange(n) % 2
     X = np.hstack([Tiles().extract(cells), other]).astype(np.float32)
     y = np.where(np.arange(n) % 2, "patch", "plain")
     blocks = {"tiles": slice(0, 3), "other": slice(3, 7)}
-    columns = [f"tiles.{name}" for name in Tiles().feature_names()] + [f"other.{at}" for at in range(4)]
     model = fit_model(X, y, np.arange(n), blocks, name, layer={"pca": {"tiles": pca}} if pca else None)
-    return model, columns, blocks, learn_reference(X, y, model.classes)
+    return model, blocks, learn_reference(X, y, model.classes)
 
 
 def asked(made, seed, target="patch"):
-    model, columns, blocks, known = made
+    model, blocks, known = made
     cell, patch = planted(seed)
     other = np.random.default_rng(seed).normal(size=(1, 4))
     features = np.hstack([Tiles().extract([cell]), other]).astype(np.float32)[0]
     found = attribute(model, blocks, features, known.typical, target)
-    return find_places(model, [Tiles()], columns, blocks, cell, features, known, found), found, patch
+    return find_places(model, [Block("tiles", Tiles())], blocks, cell, features, known, found), found, patch
 
 
 @pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 2), ("svm", 2)])
@@ -121,7 +121,7 @@ def test_what_speaks_for_the_patch_lies_on_the_patch(name, pca):
 
 def test_of_a_linear_model_it_is_the_class_activation_map():
     made = model_of("logreg")
-    model, _, _, known = made
+    model, _, known = made
     places, _, _ = asked(made, 203)
     seen = Tiles().feature_map(planted(203)[0]).astype(np.float64)
     (block,) = [each for each in model.layer._blocks if each.name == "tiles"]
@@ -143,13 +143,13 @@ def test_a_feature_at_its_median_is_spread_evenly():
 
 
 def test_a_model_without_a_block_with_a_map_has_none():
-    model, columns, blocks, known = model_of("logreg")
+    model, blocks, known = model_of("logreg")
     cell, _ = planted(201)
     features = known.typical
     found = attribute(model, blocks, features, known.typical, "patch")
-    assert find_places(model, [], columns, blocks, cell, features, known, found) is None
+    assert find_places(model, [], blocks, cell, features, known, found) is None
     only = replace(found, blocks={"other": found.blocks["other"]})
-    assert find_places(model, [Tiles()], columns[3:], {"other": slice(3, 7)}, cell, features, known, only) is None
+    assert find_places(model, [Block("tiles", Tiles())], {"other": slice(3, 7)}, cell, features, known, only) is None
 
 
 # ---- a real network -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from fusion.config import TrainConfig
 from fusion.datasets import load_dataset
 from fusion.errors import UsageError
 from fusion.extraction import extract
-from fusion.parts import regrouped
+from fusion.parts import blocks_of, measure, regrouped
 from fusion.plugins import build_extractor
 from fusion.store import FeatureStore
 from fusion.training import train
@@ -78,32 +78,34 @@ def test_rows_in_the_store_are_those_of_the_table(class_folders, monkeypatch):
     rows = np.array([3, 0, 1])
     assert_array_equal(stored.X.take(rows)[:], table.X[rows])
     assert_array_equal(stored.take(rows).X, table.take(rows).X)
-    blocks = ["colour", "morphology.cell"]
+    built = {name: build_extractor(name) for name in ("morphology", "colour")}
+    blocks = blocks_of(["colour", "morphology.cell"], built)
     assert_array_equal(regrouped(stored, blocks).X[:], regrouped(table, blocks).X)
 
 
+@pytest.mark.parametrize("normalise", [{}, {"background": "grey"}], ids=["as they are", "normalised"])
 def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_memory(
-    synthetic, synthetic_store, tmp_path
+    synthetic, synthetic_store, tmp_path, normalise
 ):
     def trained(name, **params):
         given = {"n_estimators": 20, **params}
         return train(
             TrainConfig(
                 data=synthetic, store=synthetic_store, features=["morphology", "colour"], classifier="xgb",
-                classifiers={"xgb": given}, output=tmp_path / name, bootstrap=100, jobs=1,
+                classifiers={"xgb": given}, output=tmp_path / name, bootstrap=100, jobs=1, normalise=normalise,
             )
         )  # fmt: skip
 
     inside, outside = trained("inside"), trained("outside", external_memory=True)
     assert_array_equal(outside.result.scores[0].proba, inside.result.scores[0].proba)
     assert outside.result.figures == inside.result.figures
-    table = extract(load_dataset(synthetic), inside.bundle.extractors, FeatureStore(synthetic_store), jobs=1).table
+    table = measure(load_dataset(synthetic), inside.bundle.blocks, FeatureStore(synthetic_store), jobs=1).table
     assert_array_equal(outside.bundle.predict_proba(table), inside.bundle.predict_proba(table))
 
 
 @pytest.mark.parametrize(
     "asked",
-    [{"search": True}, {"calibrate": "isotonic"}, {"normalise": {"background": "grey"}}],
+    [{"search": True}, {"calibrate": "isotonic"}, {"harmonise": {"method": "standard"}}],
     ids=lambda asked: next(iter(asked)),
 )
 def test_what_needs_all_features_in_memory_is_refused_before_anything_is_measured(asked, synthetic, tmp_path):

@@ -103,7 +103,7 @@ def test_a_stored_model_answers_as_the_trained_one(trained, which, synthetic, st
     from fusion.pictured import gather
     from fusion.store import FeatureStore
 
-    given = gather(dataset, again.extractors, again.model.classifier, FeatureStore(store), jobs=1, progress=None)
+    given = gather(dataset, again.blocks, again.model.classifier, FeatureStore(store), jobs=1, progress=None)
     assert_array_equal(again.judge(given), found.bundle.model.predict_proba(given.inputs))
     with pytest.raises(UsageError, match="judges pictures"):
         again.predict_proba(given.table)
@@ -171,7 +171,7 @@ def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic,
 def test_a_command_that_is_killed_outright_goes_on_to_the_same_bits(trained, synthetic, store, tmp_path):
     """A process of its own, ended by SIGKILL as soon as it has kept an epoch; the same command goes on by --resume."""
     (tmp_path / "settings.yaml").write_text(json.dumps({"classifiers": {"neural": SETTINGS}, "bootstrap": 100}))
-    words = [sys.executable, "-m", "cli", "train", synthetic, "--classifier", "neural", "--features", "none"]
+    words = [sys.executable, "-m", "fusion", "train", synthetic, "--classifier", "neural", "--features", "none"]
     words += ["--splits", "2", "--jobs", "1", "--store", store, "--config", tmp_path / "settings.yaml", "-q"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen([*words, "-o", tmp_path / "m"], cwd=ROOT, env=alone)
@@ -253,7 +253,7 @@ NETWORKS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml") if "ne
 
 
 def test_the_box_has_the_published_network_and_its_baselines():
-    baselines = {"vgg16", "vgg19", "xception", "resnet50", "b3-without-attention", "prellberg2019"}
+    baselines = {"resnet50", "prellberg2019"}
     assert {name.removesuffix(".yaml") for name in NETWORKS} >= baselines | {"braga2026", "braga2026-as-run"}
 
 
@@ -377,12 +377,12 @@ def test_a_subject_that_shares_a_picture_with_one_that_was_learnt_is_known_too(t
     assert seen_by(provenance, dataset) == [0, 1, 2]
 
     class Learner:
-        name = "cnn"
-
         def provenance(self):
             return provenance
 
-    with pytest.raises(LeakageError, match="3 of 4"):
-        check_unseen([Learner()], dataset, allow=False)
-    assert check_unseen([Learner()], dataset, allow=True)[0].startswith("leaky")
-    assert check_unseen([object()], dataset, allow=False) == []
+    with pytest.raises(LeakageError, match=r"behind 'cnn\.b3' [^3]+3 of 4"):
+        check_unseen([("cnn.b3", Learner())], dataset, allow=False)
+    assert check_unseen([("cnn.b3", Learner())], dataset, allow=True)[0].startswith(
+        "leaky: the network behind 'cnn.b3'"
+    )
+    assert check_unseen([("cnn.b3", object())], dataset, allow=False) == []

@@ -18,6 +18,7 @@ from fusion.errors import FusionError
 from fusion.files import sha256
 from fusion.model import fit_model
 from fusion.novelty import learn_novelty
+from fusion.parts import Block
 from fusion.plugins import build_extractor
 from tests.faults.mutants import spoil
 
@@ -28,7 +29,8 @@ FORBIDDEN = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.f
 folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng, values = random.Random(seed), np.random.default_rng(seed)
 extractor = build_extractor("colour")
-columns = tuple(f"colour.{name}" for name in extractor.feature_names())
+blocks = (Block("colour", extractor),)
+columns = tuple(blocks[0].columns)
 X = values.normal(size=(60, len(columns))).astype(np.float32)
 y = np.array(["all", "hem"] * 30)
 X[y == "all"] += 0.3
@@ -36,9 +38,7 @@ expected = {}
 for name in ("svm", "xgb", "logreg"):
     model = fit_model(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))}, name)
     novelty = learn_novelty(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))})
-    bundle = ModelBundle(
-        model, name, (extractor,), columns, "all", frozenset("ab"), frozenset("cd"), {"note": "a"}, novelty
-    )
+    bundle = ModelBundle(model, name, blocks, columns, "all", frozenset("ab"), frozenset("cd"), {"note": "a"}, novelty)
     bundle.save(folder / name)
     expected[name] = ModelBundle.load(folder / name).model.predict_proba(X)
 
