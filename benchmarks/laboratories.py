@@ -33,7 +33,7 @@ from fusion.metrics import judge_scores
 from fusion.prediction import evaluate
 from fusion.synthetic import SyntheticDesign, synthesize
 from fusion.synthetic_laboratories import red_cells
-from fusion.training import train
+from fusion.workflows.train import train
 
 ROBUST = Path(__file__).parents[1] / "configs" / "robust.yaml"
 

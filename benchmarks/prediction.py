@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import cv2
 
 from fusion import measuring, plugins, prediction
+from fusion.bundle import ModelBundle
 from fusion.config import PredictConfig, TrainConfig
 from fusion.novelty import Novelty
-from fusion.pictured import PicturedBundle
 from fusion.store import FeatureStore
 from fusion.synthetic import SyntheticDesign, synthesize
-from fusion.training import train
+from fusion.workflows.train import train
 
 #: Subjects and cells of the training part: enough for the default trees to be as deep as they get.
 SUBJECTS, CELLS = 12, 10
@@ -86,9 +86,9 @@ def measure(folder: Path, cells: int, backbone: str | None) -> dict[str, float]:
         clock.watch(type(plugins.build_extractor(name, settings.get(name))), "extract", f"extractor {name}")
     clock.watch(measuring, "_read", "decoding and segmentation")
     clock.watch(prediction, "collect", "listing, hashing and checking files")
-    clock.watch(prediction, "load_model", "loading the model")
+    clock.watch(ModelBundle, "load", "loading the model")
     clock.watch(FeatureStore, "write", "writing the store")
-    clock.watch(PicturedBundle, "judge", "fusion layer and classifier")
+    clock.watch(ModelBundle, "predict_proba", "fusion layer and classifier")
     clock.watch(Novelty, "distance", "distance from the training cells")
     config = PredictConfig(model=folder / "model", images=[fresh], store=folder / "store", jobs=1)
     found = clock.timed(prediction.predict, "all else")(config)

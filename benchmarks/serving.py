@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fusion.config import TrainConfig
 from fusion.serving import example_cell
 from fusion.synthetic import SyntheticDesign, synthesize
-from fusion.training import train
+from fusion.workflows.train import train
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fusion.cells import MARGIN, Cell
 from fusion.errors import FusionError, UsageError
 from fusion.files import printable
+from fusion.plugins import Learnable
 from fusion.store import local_store
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusion.ablation import ablate as ablate
     from fusion.bundle import ModelBundle as ModelBundle
     from fusion.cells import Cell as Cell
     from fusion.config import AblateConfig as AblateConfig
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from fusion.explain import explain_cell as explain_cell
     from fusion.extraction import extract as extract
     from fusion.layer import FusionLayer as FusionLayer
-    from fusion.model import fit_model as fuse
+    from fusion.learning.fused_model import fuse as fuse
     from fusion.plugins import build_classifier as classifier
     from fusion.plugins import build_extractor as extractor
     from fusion.prediction import evaluate as evaluate
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
     from fusion.store import FeatureStore as FeatureStore
     from fusion.synthetic import synthesize as synthesize
     from fusion.table import FeatureTable as FeatureTable
-    from fusion.training import train as train
+    from fusion.workflows.ablate import ablate as ablate
+    from fusion.workflows.train import train as train
 
 #: Public name -> where it lives, and what it is called there.
 _PUBLIC = {
@@ -53,18 +53,18 @@ _PUBLIC = {
     "PredictConfig": ("fusion.config", "PredictConfig"),
     "Result": ("fusion.results", "Result"),
     "TrainConfig": ("fusion.config", "TrainConfig"),
-    "ablate": ("fusion.ablation", "ablate"),
+    "ablate": ("fusion.workflows.ablate", "ablate"),
     "classifier": ("fusion.plugins", "build_classifier"),
     "evaluate": ("fusion.prediction", "evaluate"),
     "explain_cell": ("fusion.explain", "explain_cell"),
     "extract": ("fusion.extraction", "extract"),
     "extractor": ("fusion.plugins", "build_extractor"),
-    "fuse": ("fusion.model", "fit_model"),
+    "fuse": ("fusion.learning.fused_model", "fuse"),
     "load": ("fusion.datasets", "load_dataset"),
     "predict": ("fusion.prediction", "predict"),
     "predict_cells": ("fusion.prediction", "predict_cells"),
     "synthesize": ("fusion.synthetic", "synthesize"),
-    "train": ("fusion.training", "train"),
+    "train": ("fusion.workflows.train", "train"),
 }
 
 __all__ = sorted(_PUBLIC)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.model import FusedModel, takes_pictures
+from fusion.learning.fused_model import FusedModel
+from fusion.plugins import Contributes, ExplainsImages, Linear
 from fusion.shapley import shapley_values
 
 _Floats = NDArray[np.float64]
@@ -106,7 +107,7 @@ def attribute(
             target, blocks, found[:-1], float(found[-1]), "exact tree SHAP",
             f"Exact: all {len(features)} bars add up to the score, from that of the average training cell. {_MEANING}",
         )  # fmt: skip
-    if hasattr(classifier, "linear_weights") and model.layer is not None:
+    if isinstance(classifier, Linear) and model.layer is not None:
         weights, intercept = classifier.linear_weights()
         usual, own = model.layer.shares(np.stack([typical, features]), weights[at])
         return _additive(
@@ -118,7 +119,7 @@ def attribute(
 
 def adds_trees(model: FusedModel) -> bool:
     """Whether a model's contributions are tree SHAP, on columns as they are."""
-    return hasattr(model.classifier, "contributions") and model.layer is None
+    return isinstance(model.classifier, Contributes) and model.layer is None
 
 
 def worth_of_block(
@@ -142,7 +143,7 @@ def worth_of_block(
         whole[:, part] = rows
         return whole
 
-    if hasattr(classifier, "linear_weights") and model.layer is not None:
+    if isinstance(classifier, Linear) and model.layer is not None:
         layer, weights = model.layer, classifier.linear_weights()[0][at]
         usual = layer.shares(typical[None], weights)[0, part].sum()
         return Worth(lambda rows: layer.shares(cell_with(rows), weights)[:, part].sum(axis=1) - usual, 1)
@@ -177,7 +178,7 @@ def _score(model: FusedModel, blocks: Mapping[str, slice], at: int, picture: NDA
     classifier: Any = model.classifier
 
     def score(rows: NDArray[np.float32]) -> _Floats:
-        if picture is not None and takes_pictures(classifier):
+        if picture is not None and isinstance(classifier, ExplainsImages):
             proba = classifier.predict_proba_variants(picture, rows)
         else:
             proba = plain.predict_proba(rows)

@@ -26,11 +26,14 @@ from fusion.calibration import Calibration
 from fusion.cells import PREPARATION
 from fusion.errors import FusionError, UsageError
 from fusion.files import file_sha256, sha256, write_atomically
-from fusion.model import FusedModel
+from fusion.learning.fused_model import FusedModel
+from fusion.learning.recipe import IMAGE
+from fusion.learning.study import Images, Study
 from fusion.normalisation import Normaliser
 from fusion.novelty import Novelty
 from fusion.parts import Block, blocks_of, instances
-from fusion.plugins import Extractor
+from fusion.picture_map import Eye
+from fusion.plugins import Extractor, TakesImages
 from fusion.reference import Reference
 from fusion.selection import Selection
 from fusion.table import FeatureTable
@@ -91,13 +94,26 @@ class ModelBundle:
         """Class labels in the order of the probabilities' columns."""
         return self.model.classes
 
-    def predict_proba(self, table: FeatureTable) -> NDArray[np.float64]:
-        """float64 (n, classes) for a table with this model's columns.
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it has learnt from, as results name it."""
+        images = (IMAGE,) if isinstance(self.model.classifier, TakesImages) else ()
+        return (*images, *(block.name for block in self.blocks))
+
+    @property
+    def transforms(self) -> list[Eye]:
+        """The input transform by which the classifier takes images; none where it takes features alone."""
+        classifier = self.model.classifier
+        return [classifier.eye()] if isinstance(classifier, TakesImages) else []
+
+    def predict_proba(self, study: Study) -> NDArray[np.float64]:
+        """float64 (n, classes) for cells that were measured by this model's blocks and input transform.
 
         Raises
         ------
-        BundleError : the table has other columns than the model was trained on.
+        BundleError : they have other columns than the model was trained on.
         """
+        table = study.table
         if table.columns != self.columns:
             missing = [name for name in self.columns if name not in table.columns]
             raise BundleError(
@@ -105,6 +121,8 @@ class ModelBundle:
                 found=f"{len(table.columns)} columns" + (f" without {', '.join(missing[:3])}" if missing else ""),
                 expected=f"{len(self.columns)} columns from {', '.join(block.name for block in self.blocks)}",
             )
+        for transform in self.transforms:
+            return self.model.predict_proba(study.inputs(transform, list(table.blocks), study.everyone))
         return self.model.predict_proba(table.X, table.sources)
 
     def save(self, folder: Path) -> None:
@@ -234,9 +252,35 @@ class ModelBundle:
         known = self.reference
         if known is not None and (len(known.counts), len(known.typical)) != (len(self.classes), len(self.columns)):
             raise BundleError("the model's training cells had other classes or features")
-        proba = self.model.predict_proba(row)
+        proba = self.predict_proba(self._one_cell(row))
         if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
             raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
+
+    def _one_cell(self, row: NDArray[np.float32]) -> Study:
+        """A cell that is black, with these features."""
+        nobody: tuple[str, ...] = ("cell",)
+        table = FeatureTable(
+            X=row,
+            columns=self.columns,
+            names=nobody,
+            keys=nobody,
+            image_keys=nobody,
+            y=(None,),
+            subjects=(None,),
+            folds=(None,),
+            groups=np.zeros(1, np.intp),
+            subjects_known=False,
+        )
+        black = {
+            each: Images(np.zeros((1, each.size, each.size, 3), np.uint8), np.zeros(1, np.intp))
+            for each in self.transforms
+        }
+        return Study(table, black)
+
+
+def load_model(folder: Path | str) -> ModelBundle:
+    """A model folder that ``fusion train`` wrote; see ``ModelBundle.load`` for what is refused."""
+    return ModelBundle.load(folder)
 
 
 def check_writable(folder: Path) -> None:

@@ -293,7 +293,37 @@ class ExtractConfig(DataSettings, FeatureSettings):
     log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
 
 
-class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
+class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
+    """What commands that learn have in common."""
+
+    cnn_crossfit: bool = Field(
+        False, description="train the network behind cnn anew in every training part, as classifiers.neural says"
+    )
+    nested: bool = Field(
+        False,
+        description="with cnn_crossfit: train networks inside each training part too, for what needs held-out scores "
+        "there (an SVM's sigmoid, calibrate, threshold); six times the networks",
+    )
+    allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
+    output: Path = Field(description="folder of the result, or of the model")
+
+    @property
+    def blocks(self) -> list[str]:
+        """The chosen blocks; none for "none", where a classifier looks at images alone."""
+        return [] if self.features == ["none"] else super().blocks
+
+    @property
+    def judges(self) -> list[str]:
+        """Names of the classifiers."""
+        raise NotImplementedError
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of what looks at images."""
+        return [*super().networks, *(name for name in self.judges if name == "neural")]
+
+
+class TrainConfig(LearnConfig):
     """fusion train"""
 
     classifier: str = Field("svm", description="svm, xgb, logreg, neural, or a plug-in")
@@ -304,25 +334,15 @@ class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     show_batch: Path | None = Field(None, description="neural: draw what the network is shown, as .png, then train")
     show_attention: Path | None = Field(None, description="neural: draw where the trained network looks, as .png")
     tensorboard: Path | None = Field(None, description="neural: folder for loss and score of every epoch")
-    cnn_crossfit: bool = Field(
-        False, description="train the network behind cnn anew in every fold, as classifiers.neural says"
-    )
-    allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
-    output: Path = Field(description="folder of the model")
 
     @property
-    def blocks(self) -> list[str]:
-        """The chosen blocks; none for "none", where a classifier looks at pictures alone."""
-        return [] if self.features == ["none"] else super().blocks
+    def judges(self) -> list[str]:
+        """The classifier."""
+        return [self.classifier]
 
     def params(self, classifier: str) -> dict[str, Any]:
         """The parameters of a classifier by name; one that trains on a cluster is told which."""
         return {**super().params(classifier), **({"scheduler": self.scheduler} if self.scheduler else {})}
-
-    @property
-    def networks(self) -> list[str]:
-        """Names of what looks at pictures."""
-        return [*super().networks, *(["neural"] if self.classifier == "neural" else [])]
 
 
 class EvaluateConfig(DataSettings):
@@ -376,7 +396,7 @@ class ServeConfig(_Settings):
     timeout: float = Field(60.0, gt=0, le=3600, description="seconds that a request may take")
 
 
-class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
+class AblateConfig(LearnConfig):
     """fusion ablate"""
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
@@ -404,17 +424,17 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     near_duplicates: int = Field(
         0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
     )
-    cnn_crossfit: bool = Field(
-        False, description="train the network behind cnn anew in every split, as classifiers.neural says"
-    )
-    allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     # Above, distances of one block are 3 GB, and an exact machine of a thousand columns takes a quarter of an hour.
     exact_up_to: int = Field(
         20_000, ge=0, description="training cells above which machines go by landmarks (Nystroem), stamped approximate"
     )
-    output: Path = Field(description="folder of the result")
+
+    @property
+    def judges(self) -> list[str]:
+        """The classifiers that are compared."""
+        return self.compare
 
     @property
     def rounds(self) -> int:

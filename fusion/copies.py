@@ -7,8 +7,7 @@ shown, and whether a probability is to be trusted is not asked of it. Copies of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from fusion.config import JitterSettings
 from fusion.datasets import Dataset, as_columns
 from fusion.errors import UsageError
 from fusion.jitter import draw
-from fusion.streaming import rows_of
 from fusion.table import Copies, FeatureTable
 
 #: Between the name of a source and the number of its copy.
@@ -27,46 +25,8 @@ _MARK = "~"
 Measuring = Callable[[Dataset], FeatureTable]
 
 
-@dataclass(frozen=True, eq=False)
-class Learnt:
-    """What a model is fitted on: training cells, and their copies below them.
-
-    Attributes
-    ----------
-    X : float32 (n, d), in the store still where the table's are.
-    y : object (n,), labels.
-    groups : intp (n,).
-    sources : n names, None where unknown; a copy's own where copies stand for other laboratories.
-    cells : intp (n,), for every row the row of the cell that it shows: its own, unless it is a copy.
-    """
-
-    X: Any
-    y: NDArray[Any]
-    groups: NDArray[np.intp]
-    sources: list[str | None]
-    cells: NDArray[np.intp]
-
-
-def learnt(table: FeatureTable, rows: NDArray[np.intp]) -> Learnt:
-    """The cells of these rows and all of their copies that could be measured."""
-    own = np.arange(len(rows))
-    labels, sources = np.array(table.y)[rows], [table.sources[row] for row in rows]
-    X = rows_of(table.X, rows)
-    if table.copies is None:
-        return Learnt(X, labels, table.groups[rows], sources, own)
-    parts, cells, named = [X], [own], list(sources)
-    for number, (copy, there) in enumerate(zip(table.copies.X, table.copies.there, strict=True), start=1):
-        has = np.flatnonzero(there[rows])
-        parts.append(copy[rows[has]])
-        cells.append(has)
-        of = [sources[at] for at in has]
-        named += [source_of_copy(name, number) for name in of] if table.copies.are_sources else of
-    shown = np.concatenate(cells)
-    return Learnt(np.vstack(parts), labels[shown], table.groups[rows][shown], named, shown)
-
-
 def source_of_copy(source: str | None, number: int) -> str:
-    """The name of the laboratory that copies of this number pass for, the first being 1."""
+    """The source that augmented cells of this number pass for, the first being 1."""
     return f"{source or ''}{_MARK}{number}"
 
 
@@ -98,7 +58,7 @@ def jittered(dataset: Dataset, settings: JitterSettings, seed: int, number: int)
     return replace(dataset, samples=as_columns(samples), faults=())
 
 
-def copied(
+def augmented_cells(
     dataset: Dataset, table: FeatureTable, settings: JitterSettings, seed: int, measure: Measuring
 ) -> Copies | None:
     """Copies of the table's cells, which are of this data set; None where none are asked for."""
@@ -111,7 +71,7 @@ def copied(
     return found
 
 
-def told(settings: JitterSettings, table: FeatureTable, parts: Sequence[NDArray[np.intp]]) -> list[str]:
+def augmentation_notes(settings: JitterSettings, table: FeatureTable, parts: Sequence[NDArray[np.intp]]) -> list[str]:
     """What is to be known about the copies of a table's cells, for the notes of a result.
 
     ``parts`` are the training rows of every fit.
@@ -125,20 +85,6 @@ def told(settings: JitterSettings, table: FeatureTable, parts: Sequence[NDArray[
     if lost:
         notes.append(f"jitter: up to {lost} copies of a training part could not be measured, and are left out.")
     return notes
-
-
-def refuse(settings: JitterSettings, *, looks: bool = False, crossfit: bool = False, leak: bool = False) -> None:
-    """UsageError for what does not go with copies: a classifier that looks at pictures, networks of every split, or a
-    look at what a random split would flatter by."""
-    if not settings.copies:
-        return
-    for is_asked, what, do in (
-        (looks, "a network varies pictures itself", "Set classifiers.neural.augmentation instead."),
-        (crossfit, "--cnn-crossfit does not learn from copies", "Leave one of them out, or set the network's own."),
-        (leak, "--show-leak takes cells as they are", "Leave one of them out."),
-    ):
-        if is_asked:
-            raise UsageError(what, found=f"jitter.copies {settings.copies}", do=do)
 
 
 def _only(dataset: Dataset, names: set[str]) -> Dataset:

@@ -9,18 +9,20 @@ from typing import Any
 
 import yaml
 
-from fusion.ablation import ablate
 from fusion.config import HANDCRAFTED, AblateConfig, DemoConfig, PredictConfig, TrainConfig, read_yaml
-from fusion.crossfit import BLOCK
 from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.files import write_atomically
 from fusion.prediction import Predictions, predict
 from fusion.results import Result, called, interval
 from fusion.synthetic import TRUTH_FILE, SyntheticDesign, synthesize
-from fusion.training import train
+from fusion.workflows.ablate import ablate
+from fusion.workflows.train import train
 
-#: The network behind block cnn: 0.1 M parameters on 32 pixels learn what they can from 400 cells in three seconds.
+#: The block that is learnt anew in every split.
+BLOCK = "cnn"
+
+#: The network behind it: 0.1 M parameters on 32 pixels learn what they can from 400 cells in three seconds.
 NETWORK: dict[str, Any] = {
     "threads": 1,
     "network": {
@@ -68,7 +70,7 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     shared: dict[str, Any] = {"data": cells, "store": out / "store", "seed": config.seed, "jobs": config.jobs}
     settings = {"neural": NETWORK, "xgb": TREES}
     judged = {**shared, "features": list(HANDCRAFTED), "bootstrap": config.bootstrap, "classifiers": settings}
-    learnt = {"features": [*HANDCRAFTED, BLOCK], "cnn_crossfit": True}
+    learnt = {"features": [*HANDCRAFTED, BLOCK], "cnn_crossfit": True, "nested": True}
     honest = ablate(AblateConfig(output=out / "comparison", **{**judged, **learnt}), progress)
     leaky = ablate(AblateConfig(output=out / "leaky", split="random", **judged), progress)
     best = honest.scores[honest.ranked()[0]]

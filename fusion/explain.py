@@ -19,12 +19,11 @@ from fusion.bundle import ModelBundle
 from fusion.cells import Cell, CellError
 from fusion.errors import UsageError
 from fusion.files import printable
-from fusion.model import takes_pictures
+from fusion.learning.study import Study
 from fusion.normalising import cells_as_trained
-from fusion.pictured import PicturedBundle, gather_cells
 from fusion.placing import Places, find_places
-from fusion.plugins import Describing, Description
-from fusion.prediction import judge_gathered
+from fusion.plugins import Describing, Description, ExplainsImages, MindsSources, TakesImages
+from fusion.prediction import judge_study
 from fusion.table import block_slices
 
 #: Features shown for and against: more than a dozen in all nobody reads.
@@ -181,7 +180,7 @@ class Explanation:
 
 
 def explain_cell(
-    bundle: PicturedBundle, cell: Cell, name: str, source: str | None = None, *, top: int = TOP
+    bundle: ModelBundle, cell: Cell, name: str, source: str | None = None, *, top: int = TOP
 ) -> Explanation:
     """Measure a cell in memory and explain what the model makes of it.
 
@@ -193,10 +192,10 @@ def explain_cell(
     CellError : an extractor cannot measure it.
     """
     (cell,), _ = cells_as_trained(bundle.normaliser, [cell], source)
-    found = gather_cells(bundle, [cell], [name], source)
+    found = Study.of_cells([cell], [name], bundle.blocks, bundle.transforms, source)
     if found.faults:
         raise CellError(found.faults[0].reason)
-    judged = judge_gathered(bundle, found, Path())
+    judged = judge_study(bundle, found, Path())
     distance = None if judged.distance is None else float(judged.distance[0])
     return explain_measured(
         bundle, cell, name, judged.table.X[0], judged.proba[0], judged.predicted[0], distance, top=top
@@ -227,23 +226,23 @@ def explain_measured(
     ------
     UsageError : a network whose batch norms are those of the cells beside it: no cell by itself explains what it says.
     """
-    classifier: Any = bundle.model.classifier
-    if getattr(classifier, "batch_statistics", "training") != "training":
+    classifier = bundle.model.classifier
+    if isinstance(classifier, MindsSources) and classifier.judges_together:
         raise UsageError(
             "a network whose batch norms are those of all cells it judges cannot be explained cell by cell",
             found="batch_statistics: source",
         )
-    sees = takes_pictures(classifier)
     blocks = block_slices(bundle.columns)
     known = bundle.reference
     typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
-    picture = classifier.eye()([cell])[0] if sees else None
-    attention = None
-    if sees and classifier.has_map():
+    picture, attention = None, None
+    if isinstance(classifier, TakesImages):
+        picture = classifier.eye()([cell])[0]
+    if isinstance(classifier, TakesImages) and isinstance(classifier, ExplainsImages) and classifier.has_map():
         attention = classifier.attention_map(cell, target=called, features=features)
     found = attribute(bundle.model, blocks, features, typical, called, picture)
     places = None
-    if not sees and known is not None:
+    if picture is None and known is not None:
         places = find_places(bundle.model, bundle.blocks, blocks, cell, features, known, found)
         if places is not None:
             found = replace(found, limits=f"{found.limits} {places.limits}")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import figures
+from fusion.bundle import ModelBundle, load_model
 from fusion.cells import Cell, CellError, read_cell
 from fusion.config import ExplainConfig
 from fusion.datasets import Dataset, Fault
@@ -22,7 +23,6 @@ from fusion.explanation_figures import explanation_figure, map_overlay, picture_
 from fusion.extraction import Progress
 from fusion.files import write_atomically
 from fusion.neighbours import Gallery, Neighbour, open_gallery
-from fusion.pictured import PicturedBundle, load_model
 from fusion.png import png_data_uri
 from fusion.prediction import ask
 from fusion.predictions import Predictions
@@ -90,7 +90,7 @@ def check_folder(folder: Path) -> None:
 
 
 def write_explanations(
-    bundle: PicturedBundle,
+    bundle: ModelBundle,
     dataset: Dataset,
     predictions: Predictions,
     folder: Path,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.bundle import ModelBundle
+from fusion.bundle import ModelBundle, load_model
 from fusion.calibration import Calibration
 from fusion.config import ExportConfig
 from fusion.datasets import Fault, load_dataset
@@ -25,11 +25,11 @@ from fusion.errors import FusionError, UsageError
 from fusion.extraction import Progress
 from fusion.files import write_atomically
 from fusion.inputs import CellInputs
+from fusion.learning.study import Study
 from fusion.metrics import called
-from fusion.model import takes_pictures
 from fusion.normalising import as_trained
 from fusion.onnx_graph import FEATURES, NETWORK_OUTPUT, PICTURES, Graph
-from fusion.pictured import PicturedBundle, gather, load_model
+from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
 from fusion.results import fault_row
 from fusion.store import FeatureStore
 
@@ -118,7 +118,7 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
         raise ExportError(f"{config.model} is too large for ONNX", found=f"{model.ByteSize() >> 20} MB")
     content = model.SerializeToString()
     session = _session(content)
-    asked = trial if takes_pictures(bundle.model.classifier) else trial.X
+    asked = trial if bundle.transforms else trial.X
     checks = [_compare("a trial", session, trial, bundle, lambda model: model.model.predict_proba(asked))]
     faults: tuple[Fault, ...] = ()
     root = Path()
@@ -128,11 +128,13 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
         root = dataset.root
         store = FeatureStore(config.store)
         dataset, _ = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-        found = gather(dataset, bundle.blocks, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
+        found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
         faults = found.faults
-        if len(found.table):
-            cells = found.inputs or CellInputs(found.table.X, found.table.blocks)
-            checks.append(_compare(str(config.check), session, cells, bundle, lambda model: model.judge(found)))
+        if len(found):
+            cells = CellInputs(found.table.X, found.table.blocks)
+            for transform in bundle.transforms:
+                cells = found.inputs(transform, list(found.table.blocks), found.everyone)
+            checks.append(_compare(str(config.check), session, cells, bundle, lambda model: model.predict_proba(found)))
     for check in checks:
         if not check.is_within:
             raise ExportError(
@@ -165,7 +167,7 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
 
     fused, columns = bundle.model, len(bundle.columns)
     classifier: Any = fused.classifier
-    if getattr(classifier, "batch_statistics", "training") != "training":
+    if isinstance(classifier, MindsSources) and classifier.judges_together:
         raise ExportError(
             "a network whose batch norms are those of the cells it judges has no ONNX form",
             do="Train with batch_statistics: training.",
@@ -178,12 +180,12 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
             do="Train without harmonise.",
         )
     about = {"columns": json.dumps(list(bundle.columns)), "classes": json.dumps(bundle.classes)}
-    if takes_pictures(classifier) and hasattr(classifier, "to_onnx_network"):
+    if isinstance(classifier, TakesImages) and isinstance(classifier, NetworkToOnnx):
         content, trial = classifier.to_onnx_network(columns)
         graph, proba = Graph(onnx.load_from_string(content)), NETWORK_OUTPUT
         if trial.source is not None:
             about["pictures"] = json.dumps(dataclasses.asdict(classifier.eye()))
-    elif not takes_pictures(classifier) and hasattr(classifier, "to_onnx"):
+    elif not isinstance(classifier, TakesImages) and isinstance(classifier, ToOnnx):
         graph = Graph()
         rows = graph.input(FEATURES, np.float32, ("n", columns))
         proba = classifier.to_onnx(graph, rows if fused.layer is None else _fuse(graph, rows, fused.layer))
@@ -265,7 +267,7 @@ def _made_up(bundle: ModelBundle) -> NDArray[np.float32]:
     """float32 (n, d): rows around those that the model was fitted on, one value in twenty missing."""
     fused, draw = bundle.model, np.random.default_rng(0)
     classifier: Any = fused.classifier
-    if fused.layer is None and hasattr(classifier, "trial_rows"):
+    if fused.layer is None and isinstance(classifier, HasTrialRows):
         X = classifier.trial_rows(_TRIAL, draw)
     else:
         X = draw.normal(size=(_TRIAL, len(bundle.columns)))
@@ -288,8 +290,8 @@ def _session(content: bytes) -> Any:
 
 
 def _compare(
-    on: str, session: Any, inputs: CellInputs, bundle: PicturedBundle,
-    judge: Callable[[PicturedBundle], NDArray[np.float64]],
+    on: str, session: Any, inputs: CellInputs, bundle: ModelBundle,
+    judge: Callable[[ModelBundle], NDArray[np.float64]],
 ) -> Difference:  # fmt: skip
     """Run file and model on the same cells; ``judge`` asks a model for the probabilities of these."""
     names = {value.name for value in session.get_inputs()}
@@ -303,7 +305,7 @@ def _compare(
         labels += list(label)
     expected = judge(bundle)
     difference = np.abs(np.concatenate(found) - expected)
-    tolerance = NETWORK_TOLERANCE if takes_pictures(bundle.model.classifier) else TOLERANCE
+    tolerance = NETWORK_TOLERANCE if bundle.transforms else TOLERANCE
     allowed = np.full_like(difference, tolerance)
     if (calibration := bundle.model.calibration) is not None:
         plain = judge(replace(bundle, model=replace(bundle.model, calibration=None)))

@@ -12,7 +12,7 @@ from fusion.journal import Journal
 from fusion.parts import build_blocks, extract_blocks
 from fusion.store import FeatureStore
 from fusion.table import check_export
-from fusion.training import read_dataset
+from fusion.workflows.loading import read_dataset
 
 
 def run_extract(config: ExtractConfig, progress: Progress | None, note: Callable[[str], None]) -> Extraction:

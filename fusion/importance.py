@@ -61,9 +61,15 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
     rows = []
     with threadpool_limits(1):  # the same sums on any machine
         for number, at in enumerate(asked):
-            rows.append(_of_recipe(fits, at, chosen, n_boot, lambda done, n=number: fits.run.tell(
-                "asking", n * len(chosen) + done, len(asked) * len(chosen)
-            )))
+            rows.append(
+                _of_recipe(
+                    fits,
+                    at,
+                    chosen,
+                    n_boot,
+                    lambda done, n=number: fits.run.tell("asking", n * len(chosen) + done, len(asked) * len(chosen)),
+                )
+            )
     return rows
 
 

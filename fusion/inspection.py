@@ -21,7 +21,7 @@ from fusion.shift_sheet import draw_sources
 from fusion.splits import merged_subjects
 from fusion.store import FeatureStore
 from fusion.subjects import identities, spoken
-from fusion.training import read_dataset
+from fusion.workflows.loading import read_dataset
 
 #: Groups of identical pictures that are named one by one.
 _SHOWN = 5

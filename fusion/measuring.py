@@ -19,7 +19,7 @@ from fusion.datasets import Fault, Sample, content_key
 from fusion.files import sha256
 from fusion.pictures import changed_ns
 from fusion.places import Remote
-from fusion.plugins import Extractor, stored_as
+from fusion.plugins import Extractor, NeedsRedCells, stored_as
 
 #: A sample, and the names of the extractors that it lacks.
 Need = tuple[Sample, frozenset[str]]
@@ -66,7 +66,9 @@ class Measure:
 
     @property
     def _need_red_cells(self) -> frozenset[str]:
-        return frozenset(each.name for each in self.extractors if getattr(each, "needs_red_cells", False))
+        return frozenset(
+            each.name for each in self.extractors if isinstance(each, NeedsRedCells) and each.needs_red_cells
+        )
 
     def __call__(self, task: Sequence[Need]) -> list[Measured]:
         contents = _contents([sample for sample, _ in task])

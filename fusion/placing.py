@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fusion.attribution import Attribution, Worth, adds_trees, worth_of_block
 from fusion.cells import Cell
-from fusion.model import FusedModel
+from fusion.learning.fused_model import FusedModel
 from fusion.parts import Block
 from fusion.plugins import Placing
 from fusion.reference import LEVELS, Reference

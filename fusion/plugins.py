@@ -24,8 +24,6 @@ from fusion.errors import FusionError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from fusion.cells import Cell
-
-if TYPE_CHECKING:
     from fusion.gram import Distances
     from fusion.inputs import CellInputs
     from fusion.onnx_graph import Graph
@@ -42,9 +40,6 @@ class Extractor(Protocol):
 
     A frozen dataclass whose fields are plain values; every one of them changes the fingerprint, so what does not
     change the numbers (a device, a batch size) is kept out of them with ``field(metadata={"cosmetic": True})``.
-
-    A field ``half`` is optional: where it is true, every number that ``extract`` returns is a float16 one, and the
-    store keeps it as such.
     """
 
     #: The block's name, first part of every column: ``texture``.
@@ -61,6 +56,30 @@ class Extractor(Protocol):
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined for that cell, never inf."""
         ...
+
+
+@runtime_checkable
+class HasIdentity(Protocol):
+    """An extractor that says by itself which plain values define its numbers; by default its fields do."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Plain values, which the fingerprint is made of."""
+        ...
+
+
+@runtime_checkable
+class StoredAsHalf(Protocol):
+    """An extractor whose numbers may be float16 ones."""
+
+    #: Whether every number that ``extract`` returns is, so that the store keeps it as such.
+    half: bool
+
+
+@runtime_checkable
+class NeedsRedCells(Protocol):
+    """An extractor that looks at the red blood cells around a cell, which are then looked for."""
+
+    needs_red_cells: ClassVar[bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +168,7 @@ class Classifier(Protocol):
         ...
 
 
-# ---- what a classifier may do beyond that: the core asks by these, and by nothing else --------------------------------
+# ---- what a classifier may do beyond that: the core asks by these, and by nothing else -------------------------------
 
 
 @runtime_checkable
@@ -258,10 +277,39 @@ class HasProvenance(Protocol):
 
 @runtime_checkable
 class MindsSources(Protocol):
-    """A classifier that judges cells of a new source by all of them together."""
+    """A classifier that may judge cells of a new source by all of them together."""
+
+    @property
+    def judges_together(self) -> bool:
+        """Whether it does, with the parameters that it has."""
+        ...
 
     def told(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
+        ...
+
+
+@runtime_checkable
+class ExplainsImages(Protocol):
+    """A classifier of images that says what it looks at in one cell."""
+
+    def attention_map(
+        self, cell: Cell, target: object = None, method: str = ..., features: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """float32 (H, W) in [0, 1] over ``cell.rgb``: where it looks for a class."""
+        ...
+
+    def predict_proba_variants(self, picture: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """float64 (n, classes) for n rows of features of the cell in one image, uint8 (S, S, 3)."""
+        ...
+
+
+@runtime_checkable
+class NetworkToOnnx(Protocol):
+    """A classifier of images that is exported whole."""
+
+    def to_onnx_network(self, columns: int) -> tuple[bytes, CellInputs]:
+        """The network as an ONNX file, and made-up cells to try it on."""
         ...
 
 
@@ -436,16 +484,15 @@ def classifier_class(name: str) -> type[Classifier]:
 
 def identity(extractor: Extractor) -> dict[str, Any]:
     """The plain values that define an extractor's numbers: its own ``identity()``, else its non-cosmetic fields."""
-    own = getattr(extractor, "identity", None)
-    if own is not None:
-        return dict(own())
+    if isinstance(extractor, HasIdentity):
+        return dict(extractor.identity())
     fields = dataclasses.fields(extractor)  # type: ignore[arg-type]  # the protocol says dataclass; types cannot
     return {field.name: getattr(extractor, field.name) for field in fields if not field.metadata.get("cosmetic")}
 
 
 def stored_as(extractor: Extractor) -> type[np.floating[Any]]:
     """What the store keeps an extractor's numbers as: float16 where it promises nothing finer, else float32."""
-    return np.float16 if getattr(extractor, "half", False) else np.float32
+    return np.float16 if isinstance(extractor, StoredAsHalf) and extractor.half else np.float32
 
 
 def fingerprint(extractor: Extractor, preparation: str) -> str:

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from fusion.bundle import ModelBundle
+from fusion.bundle import ModelBundle, load_model
 from fusion.cells import Cell
 from fusion.config import EvaluateConfig, ExplainConfig, PredictConfig, write_config
 from fusion.datasets import Dataset, load_dataset, load_pictures
 from fusion.errors import UsageError
 from fusion.extraction import Progress
 from fusion.files import printable
+from fusion.learning.study import Study
 from fusion.normalising import as_trained, cells_as_trained
-from fusion.pictured import Gathered, PicturedBundle, gather, gather_cells, load_model
+from fusion.plugins import MindsSources
 from fusion.predictions import Predictions
 from fusion.provenance import check_unseen
 from fusion.readers import is_picture
@@ -27,7 +28,8 @@ from fusion.splits import LeakageError, Split
 from fusion.store import FeatureStore
 from fusion.subjects import Identity, recognises
 from fusion.table import FeatureTable
-from fusion.training import facts, load_labelled
+from fusion.workflows.loading import load_labelled
+from fusion.workflows.run_facts import facts
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result:
@@ -51,12 +53,12 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     known = check_unseen(learners, dataset, allow=config.allow_leakage)
     store = FeatureStore(config.store)
     shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    found = gather(shown, bundle.blocks, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
+    found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
     table = found.table
-    proba = bundle.judge(found)
+    proba = bundle.predict_proba(found)
     adapted += _harmonised(bundle, table)
     cut = None if bundle.model.cut is None else np.full(len(table), bundle.model.cut)
-    scores = Scores(found.features, bundle.classifier, proba, np.zeros(len(table), np.intp), cut)
+    scores = Scores(bundle.features, bundle.classifier, proba, np.zeros(len(table), np.intp), cut)
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     stamps = [*known, *adapted] if table.subjects_known else [*known, *adapted, UNKNOWN_SUBJECTS]
@@ -107,18 +109,18 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
 
 
 def ask(
-    bundle: PicturedBundle, config: PredictConfig | ExplainConfig, progress: Progress | None = None
+    bundle: ModelBundle, config: PredictConfig | ExplainConfig, progress: Progress | None = None
 ) -> tuple[Dataset, Predictions]:
     """What the images hold, normalised as the model's training cells were, and what the model says of it."""
     store = FeatureStore(config.store)
     dataset = collect(config.images, config.store, progress).with_source(config.source)
     dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    found = gather(dataset, bundle.blocks, bundle.model.classifier, store, jobs=config.jobs, progress=progress)
-    return dataset, judge_gathered(bundle, found, dataset.root, (*dataset.notes, *adapted))
+    found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    return dataset, judge_study(bundle, found, dataset.root, (*dataset.notes, *adapted))
 
 
 def predict_cells(
-    bundle: PicturedBundle, cells: Sequence[Cell], names: Sequence[str], source: str | None = None
+    bundle: ModelBundle, cells: Sequence[Cell], names: Sequence[str], source: str | None = None
 ) -> Predictions:
     """Class probabilities for cells in memory, called by these names; nothing is read, stored or remembered.
 
@@ -126,12 +128,13 @@ def predict_cells(
     measure becomes a fault, as it does in ``predict``.
     """
     shown, adapted = cells_as_trained(bundle.normaliser, cells, source)
-    return judge_gathered(bundle, gather_cells(bundle, shown, names, source), Path(), adapted)
+    found = Study.of_cells(shown, names, bundle.blocks, bundle.transforms, source)
+    return judge_study(bundle, found, Path(), adapted)
 
 
-def judge_gathered(bundle: PicturedBundle, found: Gathered, root: Path, remarks: Sequence[str] = ()) -> Predictions:
+def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str] = ()) -> Predictions:
     """What the model says of measured cells."""
-    proba = bundle.judge(found) if len(found.table) else np.empty((0, len(bundle.classes)))
+    proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
     features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
     return Predictions(
         table=replace(found.table, X=features),
@@ -152,7 +155,7 @@ def _harmonised(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
     harmoniser = bundle.model.harmoniser
     stamps = [] if harmoniser is None else harmoniser.told(table.sources)
-    if hasattr(bundle.model.classifier, "told"):  # a network whose batch norms are the source's
+    if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
         stamps += bundle.model.classifier.told(table.sources)
     known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
     if "" in known and None in table.sources:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fusion.datasets import Dataset, Sample
 from fusion.files import sha256
+from fusion.plugins import HasProvenance
 from fusion.splits import LeakageError
 from fusion.subjects import recognises, remembered
 
@@ -62,8 +63,7 @@ def check_unseen(learners: Sequence[tuple[str, Any]], dataset: Dataset, *, allow
     """
     stamps = []
     for name, learner in learners:
-        provenance = getattr(learner, "provenance", None)
-        said = provenance() if provenance is not None else None
+        said = learner.provenance() if isinstance(learner, HasProvenance) else None
         seen = seen_by(said, dataset) if said else []
         if not seen:
             continue

@@ -22,6 +22,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.requests import ClientDisconnect
 
 from fusion import figures
+from fusion.bundle import ModelBundle, load_model
 from fusion.cells import Cell, CellError
 from fusion.config import ServeConfig
 from fusion.errors import UsageError
@@ -29,7 +30,6 @@ from fusion.explain import Explanation, explain_cell
 from fusion.explaining import map_square, page_text
 from fusion.explanation_figures import explanation_figure
 from fusion.overlays import outlined
-from fusion.pictured import PicturedBundle, load_model
 from fusion.png import encode_png, png_data_uri
 from fusion.prediction import predict_cells
 from fusion.serving_guard import HEADERS, LOOPBACK, Guard, Metrics
@@ -86,7 +86,7 @@ _PICTURES: dict[str, Any] = {
 class Served:
     """A model that answers one request at a time."""
 
-    def __init__(self, bundle: PicturedBundle, limits: Limits, source: str | None, metrics: Metrics) -> None:
+    def __init__(self, bundle: ModelBundle, limits: Limits, source: str | None, metrics: Metrics) -> None:
         self.bundle, self.limits, self.source, self.metrics = bundle, limits, source, metrics
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._held = 0
@@ -204,7 +204,7 @@ class Served:
 
 
 def create_app(
-    bundle: PicturedBundle,
+    bundle: ModelBundle,
     *,
     name: str = "model",
     source: str | None = None,
@@ -403,7 +403,7 @@ def _explanation(found: Explanation) -> dict[str, Any]:
     }
 
 
-def _facts(bundle: PicturedBundle, name: str) -> dict[str, Any]:
+def _facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "classifier": bundle.classifier,
@@ -431,7 +431,7 @@ def _static(file: str, media_type: str) -> Callable[[], Any]:
     return static
 
 
-def _page(bundle: PicturedBundle, name: str, limits: Limits) -> str:
+def _page(bundle: ModelBundle, name: str, limits: Limits) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -117,7 +117,8 @@ def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
     for at, split in enumerate(fits.splits):
         study = fits.study_of(at)
         known, tested = study.sources(split.train), study.sources(split.test)
-        y, X, seen = np.array(study.table.y)[split.train], study.rows(blocks, split.train), study.rows(blocks, split.test)
+        y = np.array(study.table.y)[split.train]
+        X, seen = study.rows(blocks, split.train), study.rows(blocks, split.test)
         if recipe.harmonise.method != "none":
             shown = study.training_rows(blocks, split.train)
             harmoniser = Harmoniser.fit(shown.X, shown.sources, **recipe.harmonise.model_dump()).only(known)

@@ -215,6 +215,11 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 proba[rows] = predict(self.network_, own, batch, self.turns, is_black)
         return proba
 
+    @property
+    def judges_together(self) -> bool:
+        """Whether cells of a new source are judged by batch norms of their own."""
+        return self.batch_statistics != "training"
+
     def told(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
         check_is_fitted(self)

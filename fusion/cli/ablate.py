@@ -42,8 +42,8 @@ def ablate(screen: Screen, config: AblateConfig) -> tuple[Fault, ...]:
 
     Every subset of the blocks with every classifier, on the same folds by subject.
     """
-    from fusion.ablation import ablate
     from fusion.differences import finding_lines
+    from fusion.workflows.ablate import ablate
 
     result = ablate(config, screen.progress)
     screen.result(result)

@@ -43,7 +43,7 @@ def train(screen: Screen, config: TrainConfig) -> tuple[Fault, ...]:
     whole network on the images; --features none leaves the handcrafted blocks out.
     """
     from fusion.processes import is_first
-    from fusion.training import train
+    from fusion.workflows.train import train
 
     trained = train(config, screen.progress)
     if is_first():

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import gram
-from fusion.learning.learn import chosen_by, fit_on, refused
 from fusion.learning.fused_model import FusedModel
+from fusion.learning.learn import chosen_by, fit_on, refused
 from fusion.learning.learnt_blocks import LearntBlock, inner_folds
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run

@@ -13,9 +13,9 @@ is refused, or with ``nested`` gets networks of its own for every fold inside.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.cells import PREPARATION
 from fusion.checkpoint import Checkpoint
-from fusion.config import FeatureSettings, FitSettings
+from fusion.config import LearnConfig
 from fusion.errors import UsageError
 from fusion.learning.inner_folds import InnerFolds, InnerPart
 from fusion.learning.recipe import Recipe, build_seeded
 from fusion.learning.run import Run
 from fusion.learning.study import Study
 from fusion.parts import Block
-from fusion.plugins import Extractor, LearnsBlock
+from fusion.plugins import LearnsBlock
 from fusion.results import versions
 from fusion.splits import Split
 
@@ -95,7 +95,7 @@ class LearntBlock:
         )
 
 
-def learnt_blocks(config: FeatureSettings, fitting: FitSettings) -> list[LearntBlock]:
+def learnt_blocks(config: LearnConfig) -> list[LearntBlock]:
     """Those of the chosen blocks that a network can learn, with the networks that the settings ask for.
 
     Raises
@@ -109,10 +109,9 @@ def learnt_blocks(config: FeatureSettings, fitting: FitSettings) -> list[LearntB
         if learner is None:
             continue
         given = {key: value for key, value in config.extractor(name).items() if value is not None}
-        kind = plugins.classifier_class(learner)
-        assert issubclass(kind, LearnsBlock)
-        params = kind.params_for_block(name, fitting.given(learner), given)
-        block = LearntBlock(name, family, learner, params, fitting.seed)
+        kind = cast(type[LearnsBlock], plugins.plugin_class(plugins.CLASSIFIERS, learner))
+        params = kind.params_for_block(name, config.given(learner), given)
+        block = LearntBlock(name, family, learner, params, config.seed)
         _check(block)
         found.append(block)
     if not found:
@@ -125,9 +124,7 @@ def learnt_blocks(config: FeatureSettings, fitting: FitSettings) -> list[LearntB
     return found
 
 
-def embedded(
-    block: LearntBlock, study: Study, units: _Rows, run: Run, part: str = "network"
-) -> NDArray[np.float32]:
+def embedded(block: LearntBlock, study: Study, units: _Rows, run: Run, part: str = "network") -> NDArray[np.float32]:
     """float32 (n, channels): all cells as a network sees them that has learnt from these alone.
 
     What is finished is kept in ``run.folder`` until the result is written, so that it is learnt once, whoever asks.
@@ -151,9 +148,7 @@ def embed_splits(
     return tuple(found)
 
 
-def inner_folds(
-    study: Study, units: _Rows, recipe: Recipe, learnt: Sequence[LearntBlock], run: Run
-) -> InnerFolds:
+def inner_folds(study: Study, units: _Rows, recipe: Recipe, learnt: Sequence[LearntBlock], run: Run) -> InnerFolds:
     """Folds inside these cells, each with networks that have learnt from the fold's own training cells alone.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from fusion import plugins
 from fusion.calibration import Finish, Method
-from fusion.config import FitSettings, HarmoniseSettings, JitterSettings
+from fusion.config import HarmoniseSettings, JitterSettings, LearnConfig
 from fusion.plugins import Classifier, HoldsOut, TakesImages
 
 #: How results name the images that a classifier is given beside its blocks.
@@ -39,8 +39,8 @@ class Recipe:
     takes_images: bool = False
     learnt: tuple[str, ...] = ()
     nested: bool = False
-    augment: JitterSettings = JitterSettings()
-    harmonise: HarmoniseSettings = HarmoniseSettings()
+    augment: JitterSettings = field(default_factory=JitterSettings)
+    harmonise: HarmoniseSettings = field(default_factory=HarmoniseSettings)
     stability: float | None = None
     layer: Mapping[str, Any] = field(default_factory=dict)
     calibrate: Method = "none"
@@ -95,7 +95,7 @@ class Recipe:
         return [name for name, needs in steps.items() if needs]
 
 
-def recipe_of(config: FitSettings, classifier: str, blocks: Sequence[str], learnt: Sequence[str] = ()) -> Recipe:
+def recipe_of(config: LearnConfig, classifier: str, blocks: Sequence[str], learnt: Sequence[str] = ()) -> Recipe:
     """The recipe that a command's settings ask for, with this classifier on these blocks.
 
     Parameters

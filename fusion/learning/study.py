@@ -194,7 +194,9 @@ class Study:
         """Their table with these blocks, in this order."""
         if list(self.table.blocks) == list(blocks):
             return self.table
-        return self.table.select(blocks) if blocks else replace(self.table, X=self.table.X[:, :0], columns=(), copies=None)
+        if not blocks:
+            return replace(self.table, X=self.table.X[:, :0], columns=(), copies=None)
+        return self.table.select(blocks)
 
     def training_rows(self, blocks: Sequence[str], units: _Rows) -> TrainingRows:
         """What a model of these blocks learns from, of these cells and no others."""

@@ -8,11 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.copies import source_of_copy
 from fusion.streaming import rows_of
 from fusion.table import FeatureTable
-
-#: Between the name of a source and the number of the augmented cells that pass for another one.
-_MARK = "~"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +51,7 @@ class TrainingRows:
         return cls(np.vstack(parts), labels[shown], table.groups[rows][shown], tuple(named), shown)
 
     @classmethod
-    def of_arrays(
-        cls, X: Any, y: Any, groups: Any, sources: Any = (), cells: NDArray[np.intp] | None = None
-    ) -> Self:
+    def of_arrays(cls, X: Any, y: Any, groups: Any, sources: Any = (), cells: NDArray[np.intp] | None = None) -> Self:
         """Rows that are arrays already; ``sources`` () is n times unknown, ``cells`` None is no augmented cell."""
         labels = np.asarray(y)
         own = np.arange(len(labels)) if cells is None else np.asarray(cells, np.intp)
@@ -87,8 +83,3 @@ class TrainingRows:
             tuple(self.sources[row] for row in shown),
             place[self.cells[shown]],
         )
-
-
-def source_of_copy(source: str | None, number: int) -> str:
-    """The source that augmented cells of this number pass for, the first being 1."""
-    return f"{source or ''}{_MARK}{number}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion import plugins, report
 from fusion.calibration import Finish
@@ -29,7 +28,6 @@ from fusion.learning.refusals import check_recipes
 from fusion.learning.run import Run, half_the_memory
 from fusion.learning.selections import selections
 from fusion.learning.study import Study, units_of
-from fusion.metrics import default_positive
 from fusion.normalising import stated
 from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
 from fusion.redundancy import redundancy

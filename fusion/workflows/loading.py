@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.config import DataSettings, LearnConfig
-from fusion.copies import augmented_cells, augmentation_notes
+from fusion.copies import augmentation_notes, augmented_cells
 from fusion.datasets import Dataset, load_dataset
 from fusion.extraction import Progress
 from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
@@ -82,7 +82,7 @@ class Inputs:
         UsageError : an unknown block, or parameters for a block that is not chosen.
         """
         blocks = build_blocks(config) if config.blocks else []
-        learnt = learnt_blocks(config, config) if config.cnn_crossfit else []
+        learnt = learnt_blocks(config) if config.cnn_crossfit else []
         names = {block.name for block in learnt}
         return cls(tuple(block for block in blocks if block.name not in names), tuple(learnt), {})
 
@@ -128,15 +128,11 @@ class Inputs:
             shown, _ = as_trained(view.normaliser, which, store, jobs=jobs, progress=progress)
             return Study.of(shown, self.blocks, (), store, jobs=jobs, progress=progress).table
 
-        study = Study.of(
-            view.dataset, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored
-        )
+        study = Study.of(view.dataset, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored)
         copies = augmented_cells(dataset, study.table, config.jitter, config.seed, measure)
         return Measured(study.with_augmented(copies), view, config)
 
-    def measure_as(
-        self, like: Measured, dataset: Dataset, progress: Progress | None = None
-    ) -> tuple[Study, list[str]]:
+    def measure_as(self, like: Measured, dataset: Dataset, progress: Progress | None = None) -> tuple[Study, list[str]]:
         """The study of other cells, their images normalised as those of ``like`` were; and stamps."""
         config = like.settings
         store, jobs = FeatureStore(config.store), config.jobs

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -133,7 +132,9 @@ def _check_wishes(config: TrainConfig, recipe: Recipe, inputs: Inputs) -> None:
         if any(wishes):
             raise UsageError("only a classifier that takes images can show them", do="Take a network of images.")
         if config.resume:
-            raise UsageError(f"classifier '{recipe.classifier}' has no training to go on with", do="Leave --resume out.")
+            raise UsageError(
+                f"classifier '{recipe.classifier}' has no training to go on with", do="Leave --resume out."
+            )
         return
     if config.show_attention is not None and not all(taker.has_map() for taker in inputs.takers):
         raise UsageError("--show-attention needs a feature map", found="a backbone of tokens, as transformers are")
