@@ -21,7 +21,7 @@ def draw_groups(holds: NDArray[np.bool_], n_boot: int, rng: np.random.Generator)
     """Draw groups with replacement, as many as there are.
 
     Where every group has one label, groups are drawn within each label; where groups hold several they are drawn from
-    all, and a replicate that lost a class is drawn again. See ``metrics.evaluate`` for the reasons.
+    all, and a replicate that lost a class is drawn again. See ``metrics.judge_scores`` for the reasons.
 
     Parameters
     ----------
@@ -138,8 +138,8 @@ def bootstrap_p(replicates: _Floats) -> float:
     return float(min(1.0, 2 * (tail + 1) / (len(values) + 1)))
 
 
-def corrected_interval(values: Sequence[float], test_share: float) -> tuple[float, float, float]:
-    """Mean of one value a split, with the interval that knows how far training parts overlap.
+def corrected_error(values: Sequence[float], test_share: float) -> tuple[float, float, int]:
+    """Mean of one value a split, with a standard error that knows how far training parts overlap.
 
     The variance of the mean is s**2 (1 / J + test_share / (1 - test_share)) for J splits, with Student's t on J - 1
     degrees of freedom: the correction for the training cells that any two splits share.
@@ -152,17 +152,8 @@ def corrected_interval(values: Sequence[float], test_share: float) -> tuple[floa
 
     Returns
     -------
-    mean, low, high; the bounds are NaN with fewer than two values.
+    mean, standard error, degrees of freedom; the error is NaN and the degrees are 0 with fewer than two values.
     """
-    from scipy.stats import t
-
-    mean, error, degrees = corrected_error(values, test_share)
-    reach = float(t.ppf(0.975, degrees)) * error if degrees > 0 else float("nan")
-    return mean, mean - reach, mean + reach
-
-
-def corrected_error(values: Sequence[float], test_share: float) -> tuple[float, float, int]:
-    """Mean, corrected standard error and degrees of freedom of ``corrected_interval``."""
     held = np.asarray([value for value in values if not np.isnan(value)], np.float64)
     if len(held) < 2:
         return (float(held.mean()) if len(held) else float("nan")), float("nan"), 0
