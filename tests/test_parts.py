@@ -13,7 +13,7 @@ from fusion.errors import UsageError
 from fusion.extraction import extract
 from fusion.parts import columns_of, families, regrouped, source
 from fusion.store import FeatureStore
-from tests.test_cli import assert_refused, fusion
+from tests.builders import assert_refused, fusion
 
 
 @pytest.fixture(scope="module")
