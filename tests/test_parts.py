@@ -22,8 +22,8 @@ from fusion.provenance import trained_on
 from fusion.splits import LeakageError
 from fusion.store import FeatureStore
 from fusion.training import train
+from tests.builders import assert_refused, fusion
 from tests.conftest import ROOT, write_image
-from tests.test_cli import assert_refused, fusion
 
 TEXTURE = Texture().feature_names()
 
