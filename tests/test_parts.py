@@ -319,8 +319,8 @@ def test_such_a_model_predicts_is_evaluated_explained_and_exported(two_networks,
     assert entry["features"] == ["cnn.one", "cnn.two", "texture.fine.lbp"]
     explained = fusion("explain", folder, picture, "-o", tmp_path / "e", "--json", "--jobs", 1)
     assert explained.exit_code == 0, explained.stderr
-    (cell,) = json.loads(explained.stdout)["cells"]
-    assert set(cell["blocks"]) == {"cnn.one", "cnn.two", "texture.fine.lbp"}
+    (told,) = json.loads(explained.stdout)["explanations"]
+    assert set(told["blocks"]) == {"cnn.one", "cnn.two", "texture.fine.lbp"}
     exported = fusion("export", folder, "--onnx", tmp_path / "m.onnx", "--check", picture)
     assert exported.exit_code == 0, exported.stderr
 
