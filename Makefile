@@ -1,35 +1,39 @@
-# Two commands set everything up on a fresh machine: make demo, make test.
+# Two commands set everything up on a fresh machine: make demo, make test. A bare make says what there is.
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Compiled at once: else every command that cannot write beside the packages would compile them anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: demo test docs-test lint soak constraints clean
+.PHONY: help demo test docs-test lint hooks soak constraints clean
 .DELETE_ON_ERROR:
 
-# Synthesise cells, measure, compare, train, predict: see fusion-demo/comparison/report.html afterwards.
-demo: $(VENV)/installed
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/installed ## synthesise cells, measure, compare, train, predict: ends in fusion-demo/comparison/report.html
 	$(BIN)/fusion demo fusion-demo
 
-test: $(VENV)/installed-dev lint
+test: $(VENV)/installed-dev lint ## lint, and every test that takes no longer than a few seconds
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-# Every command in README and docs, as a reader would type it, on small synthetic data.
-docs-test: $(VENV)/installed-dev
+docs-test: $(VENV)/installed-dev ## every command in README and docs, as a reader would type it, on synthetic cells
 	$(BIN)/python -m pytest tests/test_documentation.py -n auto
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Everything, however long it takes.
-soak: $(VENV)/installed-dev
+hooks: $(VENV)/installed-dev ## check every commit of this clone before it is made
+	$(BIN)/pre-commit install
+
+soak: $(VENV)/installed-dev ## every test, however long it takes
 	$(BIN)/python -m pytest -n auto
 
-# Pin what a fresh resolution of all extras gives today, names and versions only.
-constraints: $(VENV)/bin/uv
+# Names and versions only.
+constraints: $(VENV)/bin/uv ## pin what a fresh resolution of all extras gives today
 	$(BIN)/uv pip compile setup.cfg --all-extras --upgrade --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links --output-file constraints.txt --quiet
 
@@ -45,5 +49,5 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(INSTALL) -e '.[dev]'
 	@touch $@
 
-clean:
+clean: ## remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info fusion-demo

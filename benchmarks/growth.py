@@ -48,7 +48,7 @@ def draw(folder: Path, count: int) -> None:
 
 def extract(folder: Path, store: Path, features: str) -> tuple[float, float]:
     """Seconds and megabytes of one ``fusion extract``."""
-    command = [sys.executable, "-m", "cli", "extract", str(folder), "--features", features, "--jobs", "1", "--quiet"]
+    command = [sys.executable, "-m", "fusion", "extract", str(folder), "--features", features, "--jobs", "1", "--quiet"]
     environment = os.environ | {"FUSION_CACHE": str(store)}
     started = time.perf_counter()
     done = subprocess.run(

@@ -265,7 +265,7 @@ def _extract(work: Path, number: int, jobs: int) -> Run:
     tree = work / f"tree_{number}"
     if not tree.exists():
         synthesize(tree, SyntheticDesign(subjects=4, cells_per_subject=max(1, number // 4)), jobs=0)
-    command = [sys.executable, "-m", "cli", "extract", str(tree), "--features", "morphology,texture,colour"]
+    command = [sys.executable, "-m", "fusion", "extract", str(tree), "--features", "morphology,texture,colour"]
     command += ["--jobs", str(jobs), "--json", "--quiet"]
     with tempfile.TemporaryDirectory(dir=work) as store:
         environment = os.environ | ONE_CORE | {"FUSION_CACHE": store}

@@ -36,18 +36,15 @@ def networks(weights: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
     augmentation = _neural(augmentation=neural["augmentation"])
     scale = together([{"normalise": whole["normalise"]}, _neural(network={"view": neural["network"]["view"]})])
     statistics = _neural(batch_statistics="source")
-    light = {"normalise": {"white_balance": True, "colour": "reinhard"}}
     found = {
         "network": plain,
         "network + augmentation": together([plain, augmentation]),
         "network + scale": together([plain, scale]),
-        "network + stain and light (Reinhard)": together([plain, light]),
         "network + batch statistics": together([plain, statistics]),
         "network + augmentation + scale": together([plain, augmentation, scale]),
         "network + augmentation + batch statistics": together([plain, augmentation, statistics]),
         "network + scale + batch statistics": together([plain, scale, statistics]),
         "robust network": whole,
-        "robust network + stain and light (Reinhard)": together([whole, light]),
     }
     seen = {name: plain["classifiers"]["neural"]["network"][name] for name in ("backbone", "weights", "size")}
     frozen = {"classifier": "svm", "features": ["cnn"], "extractors": {"cnn": {**seen, "attention": False}}}

@@ -48,7 +48,7 @@ HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 @contextmanager
 def served(model: Path) -> Iterator[tuple[int, int]]:
     """Port and process number of a server."""
-    command = [sys.executable, "-u", "-m", "cli", "serve", str(model), "--port", "0"]
+    command = [sys.executable, "-u", "-m", "fusion", "serve", str(model), "--port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -41,9 +41,12 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_estimators, learning_rate, max_depth : 300 shallow trees at 0.05: slow learners that a few hundred cells bear.
-    subsample, colsample_bytree : share of rows and of columns seen by a tree; with columns as alike as GLCM
-        statistics are, a third of them is enough and keeps one block from drowning the others.
+    n_estimators : trees. 300 shallow ones at a rate of 0.05 are slow learners that a few hundred cells bear.
+    learning_rate : share of what a tree has learnt that is added.
+    max_depth : decisions on the way to a leaf, at most.
+    subsample : share of the rows seen by a tree.
+    colsample_bytree : share of the columns seen by a tree; with columns as alike as GLCM statistics are, a third of
+        them is enough and keeps one block from drowning the others.
     min_child_weight : smallest sum of weights in a leaf.
     reg_lambda : L2 penalty on leaf values.
     max_bin : histogram bins a column; 64 lose nothing on measurements this noisy and halve the time of 256.

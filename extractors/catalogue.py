@@ -14,7 +14,6 @@ from itertools import groupby
 from types import ModuleType
 
 from extractors.descriptions import described
-from extractors.tag_list import TAGS, tags_of
 from fusion.plugins import Describing, Description, Extractor, build_extractor
 
 FAMILIES = ("morphology", "texture", "colour")
@@ -27,11 +26,6 @@ _TITLE = """# Features
 Every handcrafted feature that Fusion computes, with its definition, unit, range and source. A column of a feature table
 is named family.feature, such as `colour.cell_red_mean`. Values are float32, and NaN where the definition has no answer.
 Where no source is named, the definition is complete as it stands here and our own.
-
-"Free of" says which of scale, stain and rotation leave a feature as it is: measured on synthetic cells drawn again at
-0.7 and 1.4 times the scale, in three other stains, or turned and mirrored, with a concordance of 0.9 at least
-(`extractors/tags.py`, values in `extractors/tags.csv`). They choose features, one by one or together:
-`--features texture.stain_free,morphology.scale_free.rotation_free`, or `--set tags=[stain_free]` for all families.
 
 This page is made from the code: `python -m extractors.catalogue > docs/features.md`.
 """
@@ -87,13 +81,10 @@ def _section(extractor: Describing) -> str:
     descriptions = extractor.describe()
     if [each.name for each in descriptions] != extractor.feature_names():
         raise LookupError(f"{extractor.name} describes other features than it names")
-    free = tags_of(extractor.name)
-    rows = ["| feature | definition | unit | range | source | free of |", "| --- | --- | --- | --- | --- | --- |"]
+    rows = ["| feature | definition | unit | range | source |", "| --- | --- | --- | --- | --- |"]
 
     def _words(description: Description) -> tuple[str, ...]:
-        tags = free.get(description.name, frozenset())
-        of = ", ".join(tag.removesuffix("_free") for tag in TAGS if tag in tags)
-        return description.definition, description.unit, description.range, description.source, of
+        return description.definition, description.unit, description.range, description.source
 
     # The same measure of cell and nucleus, or at several distances, is one row.
     order = {_words(each): at for at, each in reversed(list(enumerate(descriptions)))}

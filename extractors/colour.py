@@ -7,7 +7,7 @@ picture turned, mirrored or padded gives the same numbers to the last bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import ClassVar
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from extractors import colour_kernels
 from extractors.colour_spaces import CHANNELS, PLANES, WHOLE, Channel, convert
 from extractors.descriptions import described
-from extractors.tag_list import tags_of
 from extractors.vacuoles import find_vacuoles
 from fusion.cells import Cell
 from fusion.plugins import Description
@@ -60,11 +59,6 @@ class Colour:
     def feature_names(self) -> list[str]:
         """``cell_red_mean``, ``nucleus_lab_l_percentile_5``, ``cytoplasm_azure_std``, ``contrast_delta_e``."""
         return list(_names(self.percentiles))
-
-    @classmethod
-    def tags(cls) -> Mapping[str, frozenset[str]]:
-        """What each feature is free of, as measured for the default parameters: see ``extractors.tags``."""
-        return tags_of(cls.name)
 
     def describe(self) -> list[Description]:
         """What each feature is, in the order of ``feature_names``."""

@@ -130,20 +130,3 @@ def count_values(values: NDArray[np.uint8], depth: NDArray[np.uint8], regions: i
             if region + 1 < regions:
                 counts[region, value] += counts[region + 1, value]
     return counts
-
-
-@compiled
-def central_moments(values: NDArray) -> tuple[float, float, float, float]:
-    """Mean and the second, third and fourth central moments of a non-empty vector, in double precision."""
-    mean = 0.0
-    for value in values:
-        mean += value
-    mean /= len(values)
-    second, third, fourth = 0.0, 0.0, 0.0
-    for value in values:
-        deviation = value - mean
-        square = deviation * deviation
-        second += square
-        third += square * deviation
-        fourth += square * square
-    return mean, second / len(values), third / len(values), fourth / len(values)

@@ -7,7 +7,7 @@ and a column of pixels have defined sizes too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -19,7 +19,6 @@ from extractors import contour
 from extractors.contour import WAVES, fourier
 from extractors.fractal import fractal_dimension
 from extractors.outline import Outline
-from extractors.tag_list import tags_of
 from extractors.zernike import ZERNIKE_ORDERS, zernike
 from fusion.cells import Cell
 from fusion.plugins import Description
@@ -43,11 +42,6 @@ class Morphology:
     def feature_names(self) -> list[str]:
         """``cell_area`` .., ``nucleus_area`` .., then what relates the two, such as ``nucleus_cell_area_ratio``."""
         return list(_feature_names())
-
-    @classmethod
-    def tags(cls) -> Mapping[str, frozenset[str]]:
-        """What each feature is free of, as measured for the default parameters: see ``extractors.tags``."""
-        return tags_of(cls.name)
 
     def describe(self) -> list[Description]:
         """What each feature is, in the order of ``feature_names``."""

@@ -6,7 +6,7 @@ The nucleus lies inside the cell, so most counts are made once for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, get_args
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from extractors import chromatin, cooccurrence, kernels, patterns, runs_and_zones, scales
 from extractors.descriptions import described
-from extractors.tag_list import tags_of
 from fusion.cells import Cell
 from fusion.plugins import Description
 
@@ -87,11 +86,6 @@ class Texture:
     def feature_names(self) -> list[str]:
         """``cell_glcm_contrast_d1_mean``, ``nucleus_lbp_8_1_bin00``: region, method, statistic."""
         return list(_names(frozenset(self.methods), self.distances, self.circles))
-
-    @classmethod
-    def tags(cls) -> Mapping[str, frozenset[str]]:
-        """What each feature is free of, as measured for the default parameters: see ``extractors.tags``."""
-        return tags_of(cls.name)
 
     def describe(self) -> list[Description]:
         """What each feature is, in the order of ``feature_names``."""

@@ -15,15 +15,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PositiveFloat,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from fusion.calibration import Finish
-from fusion.errors import UsageError
+from fusion.errors import UsageError, did_you_mean
 from fusion.places import is_url, place
+from fusion.setting import settings_of
 
 
 class ConfigError(UsageError):
@@ -39,7 +41,11 @@ def _each(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]
 
 
-Names = Annotated[list[str], BeforeValidator(_listed)]
+Names = Annotated[
+    list[str],
+    BeforeValidator(_listed),
+    WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}}),
+]
 
 #: A folder or file that may lie in an object store; all other paths are of this machine.
 Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
@@ -72,7 +78,9 @@ class TrackedSettings(_Settings):
     """Where a result is told of, beside its files."""
 
     # Not written back: it is not part of what makes the result, and a server's address may hold a password.
-    mlflow: str | None = Field(None, exclude=True, description="MLflow's tracking URI")
+    mlflow: str | None = Field(
+        None, exclude=True, description="log settings, figures and files to MLflow as well: its tracking URI"
+    )
 
 
 class DataSettings(_Settings):
@@ -91,7 +99,8 @@ class SightSettings(_Settings):
     """What networks are shown, as an embedding (``cnn``) and end to end (``neural``)."""
 
     input: Literal["cell", "cell-on-grey", "field"] | None = Field(
-        None, description="what a network is shown: the cell cut out on black, on grey, or with what is around it"
+        None,
+        description="what a network is shown: the cell cut out on black (default), on grey, or with what is around it",
     )
 
     def _seeing(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -113,9 +122,6 @@ class FeatureSettings(SightSettings):
     features: Names = Field(
         [], description="blocks; default morphology,texture,colour, and what of cnn has settings, so weights too"
     )
-    tags: Names = Field(
-        [], description="of handcrafted blocks only features with all of these: scale_free, stain_free, rotation_free"
-    )
     extractors: dict[str, dict[str, Any]] = Field(
         {}, description="parameters of extractors by FAMILY, or by FAMILY.NAME, a block of its own: cnn.b3, cnn.vgg16"
     )
@@ -125,10 +131,7 @@ class FeatureSettings(SightSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
         chosen = self.features or [*HANDCRAFTED, *(name for name in self.extractors if _is_network(name))]
-        tagged = [
-            ".".join([block, *self.tags]) if block.partition(".")[0] in HANDCRAFTED else block for block in chosen
-        ]
-        return list(dict.fromkeys(tagged))
+        return list(dict.fromkeys(chosen))
 
     @property
     def networks(self) -> list[str]:
@@ -141,28 +144,42 @@ class FeatureSettings(SightSettings):
         return self._seeing(given, f"extractors.{name}") if _is_network(name) else dict(given)
 
 
+class ReinhardTarget(_Settings):
+    """Mean and spread of L (0 to 100), a and b that the pixels of a cell are brought to."""
+
+    mean: tuple[float, float, float] = Field(description="of L, a and b")
+    spread: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(description="standard deviations of L, a and b")
+
+
 class NormaliseSettings(_Settings):
     """What pixels are changed by before they are measured; see ``fusion.normalisation``. By default nothing."""
 
-    colour: Literal["none", "reinhard", "macenko", "vahadane"] = Field(
-        "none", description="bring stains to that of training cells"
-    )
-    of: Literal["source", "cell"] = Field(
-        "source", description="whose stain and red cells are taken: the source's, or each cell's"
-    )
     white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
+    reinhard: Path | ReinhardTarget | None = Field(
+        None, description="bring the stain of every cell to that of a picture of a cell, or to mean and spread in Lab"
+    )
     scale: Literal["none", "um_per_px", "red-cells", "median-size"] = Field(
-        "none", description="the same length of a pixel for all, stated or told by red cells; or the same median cell"
+        "none", description="pixels of one length, stated or told by red cells; or one median cell for all sources"
+    )
+    # A blast of 13 micrometres is 64 pixels across: coarse enough that most laboratories' pictures are made smaller.
+    um_per_px: float = Field(
+        0.2, ge=0.01, le=10, description="um_per_px, red-cells: micrometres on the side of every pixel afterwards"
     )
     diameter: float | None = Field(
-        None, ge=8, le=512, description="median diameter in pixels that training cells are brought to; default theirs"
+        None, ge=8, le=512, description="median-size: diameter in pixels that the median cell of a source is brought to"
     )
     background: Literal["keep", "black", "grey"] = Field("keep", description="what is around the cell")
+
+    @model_validator(mode="after")
+    def _diameter_is_of_median_size(self) -> NormaliseSettings:
+        if (self.diameter is not None) != (self.scale == "median-size"):
+            raise ValueError(f"a diameter for scale: median-size, and for no other; scale is {self.scale}")
+        return self
 
     @property
     def is_nothing(self) -> bool:
         """Whether no pixel is changed."""
-        plain = self.colour == "none" and self.scale == "none" and self.background == "keep"
+        plain = self.reinhard is None and self.scale == "none" and self.background == "keep"
         return plain and not self.white_balance
 
     @property
@@ -174,20 +191,10 @@ class NormaliseSettings(_Settings):
 class HarmoniseSettings(_Settings):
     """What features are changed by before they are fused; see ``fusion.harmonisation``. By default nothing."""
 
-    method: Literal["none", "standard", "quantile", "combat", "coral"] = Field(
+    method: Literal["none", "standard", "quantile"] = Field(
         "none", description="take out of features what only tells the source"
     )
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
-    protect: bool = Field(True, description="combat: leave differences between classes of training cells alone")
-    mix: bool = Field(
-        False, description="standard, quantile: weigh cells as if every source had the training cells' mix of classes"
-    )
-
-    @model_validator(mode="after")
-    def _mix_is_of_standard(self) -> HarmoniseSettings:
-        if self.mix and self.method not in ("standard", "quantile"):
-            raise ValueError(f"mix goes with method: standard or quantile, not {self.method}")
-        return self
 
 
 class JitterSettings(_Settings):
@@ -237,10 +244,12 @@ class FitSettings(SightSettings):
         "none", description="make probabilities mean what they say, by held-out scores of the training part"
     )
     threshold: str | None = Field(
-        None, description="from which probability a cell is positive: balanced-accuracy, sensitivity:SHARE, a number"
+        None,
+        description="from which probability a cell is positive, chosen inside the training part: balanced-accuracy, "
+        "sensitivity:SHARE, or a number; default the most probable class",
     )
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
-    seed: int = Field(0, ge=0, description="of every random choice")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
 
     def params(self, classifier: str) -> dict[str, Any]:
         """The parameters of a classifier by name."""
@@ -260,11 +269,6 @@ class FitSettings(SightSettings):
         """Whether the sources of cells have a say in a fit."""
         return self.harmonise.method != "none" or self.stability is not None
 
-    @property
-    def finish(self) -> Finish:
-        """What is put on top of every fitted model."""
-        return Finish(self.calibrate, self.threshold)
-
 
 class InspectConfig(DataSettings):
     """fusion inspect"""
@@ -274,16 +278,16 @@ class InspectConfig(DataSettings):
     # Four sheets of 24: as many as one looks at.
     overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
-    output: Path | None = Field(None, description="with shift: folder for a picture of the sources side by side")
-    jobs: int = Field(0, ge=0, description="worker processes for that; 0 is one a core")
-    seed: int = Field(0, ge=0, description="of the choice of cells on the contact sheets")
+    output: Path | None = Field(None, description="with shift: folder for a drawing of the sources side by side")
+    jobs: int = Field(0, ge=0, description="worker processes of overlays and shift; 0 is one a core")
+    seed: int = Field(0, ge=0, description="seed of the choice of cells on the contact sheets")
 
 
 class ExtractConfig(DataSettings, FeatureSettings):
     """fusion extract"""
 
     export: Path | None = Field(None, description="write the table as .parquet, .csv or .h5ad")
-    faults: Path | None = Field(None, description="write the skipped pictures as CSV: file, stage, reason")
+    faults: Path | None = Field(None, description="write the skipped images as CSV: file, stage, reason")
     # Not written back: where cells were measured is not part of what they are.
     scheduler: str | None = Field(None, exclude=True, description="address of a Dask scheduler, whose workers measure")
     log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
@@ -292,15 +296,17 @@ class ExtractConfig(DataSettings, FeatureSettings):
 class TrainConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """fusion train"""
 
-    classifier: str = Field("svm", description="name of a classifier")
+    classifier: str = Field("svm", description="svm, xgb, logreg, neural, or a plug-in")
     # Not written back: where trees were grown is not part of what they are.
     scheduler: str | None = Field(None, exclude=True, description="xgb: address of a Dask scheduler that grows trees")
     holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
-    resume: bool = Field(False, description="go on with a training of networks that was interrupted")
-    show_batch: Path | None = Field(None, description="draw what a network sees, as .png, before it is trained")
-    show_attention: Path | None = Field(None, description="draw where the trained network looks, as .png")
-    tensorboard: Path | None = Field(None, description="folder for the curves of a network's training")
-    cnn_crossfit: bool = Field(False, description="train the network behind cnn anew in every fold")
+    resume: bool = Field(False, description="neural: go on with a training that was interrupted")
+    show_batch: Path | None = Field(None, description="neural: draw what the network is shown, as .png, then train")
+    show_attention: Path | None = Field(None, description="neural: draw where the trained network looks, as .png")
+    tensorboard: Path | None = Field(None, description="neural: folder for loss and score of every epoch")
+    cnn_crossfit: bool = Field(
+        False, description="train the network behind cnn anew in every fold, as classifiers.neural says"
+    )
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     output: Path = Field(description="folder of the model")
 
@@ -327,17 +333,17 @@ class EvaluateConfig(DataSettings):
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
-    seed: int = Field(0, ge=0, description="of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
 class PredictConfig(_Settings):
     """fusion predict"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Place] = Field(min_length=1, description="pictures, folders or tables")
-    csv: Path | None = Field(None, description="write the predictions here")
-    parquet: Path | None = Field(None, description="write the predictions here")
-    explain: Path | None = Field(None, description="explain every cell in this folder")
+    images: list[Place] = Field(min_length=1, description="images, folders or tables")
+    csv: Path | None = Field(None, description="write the predictions as CSV")
+    parquet: Path | None = Field(None, description="write the predictions as Parquet")
+    explain: Path | None = Field(None, description="folder to explain every cell in, as fusion explain does")
     source: str | None = Field(None, description="source of all cells for which none is named")
     store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
@@ -347,7 +353,7 @@ class ExplainConfig(_Settings):
     """fusion explain"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Place] = Field(min_length=1, description="pictures, folders or tables")
+    images: list[Place] = Field(min_length=1, description="images, folders or tables")
     output: Path = Field(description="folder for the figures and the page")
     top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
     data: Place | None = Field(None, description="the training data, to show the cells most like each")
@@ -361,12 +367,12 @@ class ServeConfig(_Settings):
 
     model: Path = Field(description="folder of a model")
     host: str = Field("127.0.0.1", min_length=1, description="where to listen; beyond loopback it is open to others")
-    port: int = Field(8000, ge=0, le=65535, description="0 takes any free one")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one")
     source: str | None = Field(None, description="source of all cells that are sent")
-    files: int = Field(64, ge=1, le=1000, description="pictures in a request")
-    file_mb: int = Field(32, ge=1, le=1024, description="megabytes of a picture")
-    request_mb: int = Field(64, ge=1, le=4096, description="megabytes of a request")
-    megapixels: int = Field(16, ge=1, le=67, description="of a picture; of a request four times that")
+    files: int = Field(64, ge=1, le=1000, description="images in a request, at most")
+    file_mb: int = Field(32, ge=1, le=1024, description="megabytes of an image, at most")
+    request_mb: int = Field(64, ge=1, le=4096, description="megabytes of a request, at most")
+    megapixels: int = Field(16, ge=1, le=67, description="million pixels of an image; of a request four times that")
     timeout: float = Field(60.0, gt=0, le=3600, description="seconds that a request may take")
 
 
@@ -378,21 +384,29 @@ class AblateConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     split: Literal[
         "grouped", "source-stratified", "leave-one-source-out", "leave-one-subject-out", "official", "monte-carlo",
         "random",
-    ] = Field("grouped", description="random leaks, and is stamped so")  # fmt: skip
+    ] = Field("grouped", description="how cells are dealt; 'random' leaks, and is stamped so")  # fmt: skip
     subsets: Names = Field(
-        [], description="all, sampled, alone, leave-one-out, a+b; default all of up to 6 blocks, else sampled"
+        [],
+        description="sets of blocks: all, sampled, alone, leave-one-out, or named ones, a+b,c; default all of up to 6 "
+        "blocks, else sampled",
     )
-    repeats: int | None = Field(None, ge=1, le=1000, description="deals of folds; default 1, for monte-carlo 20")
+    repeats: int | None = Field(
+        None, ge=1, le=1000, description="how often folds are dealt; default 1, for monte-carlo 20"
+    )
     in_source: bool = Field(
         True, description="leave-one-source-out: also judge cells among their own, and tell the drop"
     )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
     test: Place | None = Field(None, description="an external test set: learn from all of data, judge on this")
-    test_part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="its part")
+    test_part: Literal["train", "preliminary", "final", "all"] | None = Field(
+        None, description="part of the external test set"
+    )
     near_duplicates: int = Field(
         0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
     )
-    cnn_crossfit: bool = Field(False, description="train the network behind cnn anew in every split")
+    cnn_crossfit: bool = Field(
+        False, description="train the network behind cnn anew in every split, as classifiers.neural says"
+    )
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
@@ -412,9 +426,9 @@ class CompareConfig(_Settings):
     """fusion compare"""
 
     results: list[Path] = Field(min_length=2, description="folders of results on the same cells")
-    output: Path | None = Field(None, description="write the comparison here as .csv")
+    output: Path | None = Field(None, description="write the comparison as .csv")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
-    seed: int = Field(0, ge=0, description="of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
 class ExportConfig(_Settings):
@@ -422,7 +436,7 @@ class ExportConfig(_Settings):
 
     model: Path = Field(description="folder of a model")
     onnx: Path = Field(description="file to write, as .onnx")
-    check: Place | None = Field(None, description="pictures, a folder or a table on which both are compared")
+    check: Place | None = Field(None, description="images, a folder or a table on which file and model are compared")
     store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
@@ -440,7 +454,7 @@ class SynthesizeConfig(_Settings):
         0, ge=0, description="laboratories with other stains and cameras, each with these subjects"
     )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
-    seed: int = Field(0, ge=0, description="same seed, same bytes")
+    seed: int = Field(0, ge=0, description="seed of every random choice; same seed, same bytes")
 
 
 class DemoConfig(_Settings):
@@ -452,10 +466,10 @@ class DemoConfig(_Settings):
     cells: int = Field(20, ge=1, description="cells of each subject")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
-    seed: int = Field(0, ge=0, description="of every random choice")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
 
 
-Config = TypeVar("Config", bound=_Settings)
+Config = TypeVar("Config", bound=BaseModel)
 
 
 def build_config(
@@ -485,21 +499,29 @@ def build_config(
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        # Pydantic's own words before what is expected.
-        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        known = ", ".join(_fields(kind, first["loc"][:-1])) if first["type"] == "extra_forbidden" else expected
-        if first["type"] == "missing":
-            raise ConfigError(
-                f"no '{where}' given", do="Give it on the command line, or in a --config file."
-            ) from error
-        source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
-        raise ConfigError(
-            f"{'unknown' if first['type'] == 'extra_forbidden' else 'wrong'} setting '{where}'{source}",
-            found=str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100],
-            expected=known,
-        ) from error
+        raise _refusal(kind, error, file) from error
+
+
+def _refusal(kind: type[BaseModel], error: ValidationError, file: Path | None) -> ConfigError:
+    """What is wrong first, and where it was given."""
+    errors = error.errors()
+    # An unknown key may be why another is missing: it is the one to name.
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return ConfigError(f"no '{where}' given", do="Give it on the command line, or in a --config file.")
+    source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
+    found = str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100]
+    if first["type"] == "extra_forbidden":
+        return ConfigError(
+            f"unknown setting '{where}'{source}",
+            found=found,
+            expected=", ".join(_fields(kind, first["loc"][:-1])),
+            do=did_you_mean(where, [setting.key for setting in settings_of(kind)]) or "fusion settings lists them all.",
+        )
+    # Pydantic's own words before what is expected.
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=expected)
 
 
 def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:

@@ -17,8 +17,6 @@ from fusion.config import JitterSettings
 from fusion.datasets import Dataset, as_columns
 from fusion.errors import UsageError
 from fusion.jitter import draw
-from fusion.normalisation import Normaliser
-from fusion.normalising import Described
 from fusion.streaming import rows_of
 from fusion.table import Copies, FeatureTable
 
@@ -113,46 +111,17 @@ def copied(
     return found
 
 
-def copied_by_part(
-    dataset: Dataset,
-    table: FeatureTable,
-    parts: Sequence[NDArray[np.intp]],
-    normalisers: Sequence[Normaliser],
-    settings: JitterSettings,
-    seed: int,
-    describe: Callable[[Dataset], Described],
-    measure: Measuring,
-) -> tuple[Copies, ...]:
-    """For each training part the copies of its cells, normalised as its normaliser does, and of no others.
+def told(settings: JitterSettings, table: FeatureTable, parts: Sequence[NDArray[np.intp]]) -> list[str]:
+    """What is to be known about the copies of a table's cells, for the notes of a result.
 
-    A copy that stands for another laboratory is described by the copies of the part's cells.
-
-    Parameters
-    ----------
-    dataset : the cells as they are, before they are normalised.
-    parts : rows of ``table``; ``normalisers`` were fitted on each.
+    ``parts`` are the training rows of every fit.
     """
-    known = _only(dataset, set(table.names))
-    found = [_none_yet(table, settings) for _ in parts]
-    for at in range(settings.copies):
-        looked = describe(jittered(known, settings, seed, at + 1))
-        for copies, rows, normaliser in zip(found, parts, normalisers, strict=True):
-            names = {table.names[row] for row in rows}
-            _put(copies, at, table, measure(looked.only(names).adjusted(normaliser)))
-    return tuple(found)
-
-
-def told(settings: JitterSettings, found: Sequence[tuple[Copies | None, NDArray[np.intp]]]) -> list[str]:
-    """What is to be known about copies, for the notes of a result.
-
-    ``found`` are the copies and the training rows of every fit.
-    """
-    if not settings.copies:
+    if table.copies is None:
         return []
     as_what = "as if of another laboratory" if settings.of == "source" else "each cell's by a draw of its own"
     number = "a varied copy" if settings.copies == 1 else f"{settings.copies} varied copies"
     notes = [f"jitter: models learn from {number} of every training cell too, {as_what}; no copy is judged."]
-    lost = max((int((~copies.there[:, rows]).sum()) for copies, rows in found if copies is not None), default=0)
+    lost = max((int((~table.copies.there[:, rows]).sum()) for rows in parts), default=0)
     if lost:
         notes.append(f"jitter: up to {lost} copies of a training part could not be measured, and are left out.")
     return notes

@@ -60,20 +60,20 @@ class Crossfit:
     def embed(
         self,
         table: FeatureTable,
-        inputs: CellInputs | Sequence[CellInputs],
+        inputs: CellInputs,
         splits: Sequence[Split],
         folder: Path,
         progress: Progress | None = None,
-        steps: Mapping[str, Any] | None = None,
+        views: str = "",
     ) -> tuple[NDArray[np.float32], ...]:
         """For every split float32 (n, channels): all cells as the split's own network sees them.
 
         Parameters
         ----------
-        table, inputs : who the cells are, and their pictures, row for row; or for every split the pictures as its
-            training part normalises them, by these ``steps``.
+        table, inputs : who the cells are, and their pictures, row for row.
         folder : of the result; what is finished is kept there until the result is written, so that a run which was
             stopped goes on.
+        views : changes with whatever pictures are changed by before they are seen.
         """
         values = {
             "network": self.identity(),
@@ -82,20 +82,19 @@ class Crossfit:
             "keys": table.keys,
             "y": table.y,
             "versions": versions(),
-            **({} if steps is None else {"normalise": dict(steps)}),
+            "views": views,
         }
         parts = [part for split in splits for part in (split.train, split.test)]
         kept = Checkpoint.of(folder, values, [table.groups, *parts])
         found = []
-        each = [inputs] * len(splits) if isinstance(inputs, CellInputs) else inputs
-        for at, (split, own) in enumerate(zip(splits, each, strict=True)):
+        for at, split in enumerate(splits):
             name = f"embedded/{at:04d}"
             rows = kept.read(name)
             if rows is None:
                 network = self.fit(
-                    table, own, split.train, kept.folder / f"network-{at:04d}", progress, f"network {at + 1}"
+                    table, inputs, split.train, kept.folder / f"network-{at:04d}", progress, f"network {at + 1}"
                 )
-                rows = network.embed(own)
+                rows = network.embed(inputs)
                 kept.keep(name, rows)
             found.append(np.asarray(rows, np.float32))
             if progress is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fusion.cells import CellError, decode_picture, read_bytes
 from fusion.datasets import Dataset
 from fusion.extraction import Progress
+from fusion.splits import connected
 
 #: Side of the small grey picture, and of the square of its low frequencies that the hash is made of.
 _SIDE, _FREQUENCIES = 64, 16
@@ -94,21 +95,9 @@ def near_duplicates(
     if not hashes:
         return {}, []
     pairs = near_pairs(np.stack(hashes), threshold)
-    return _sets(keys, pairs), _notes(names, pairs, threshold)
-
-
-def _sets(keys: Sequence[str], pairs: Sequence[tuple[int, int, int]]) -> dict[str, int]:
-    parent = list(range(len(keys)))
-
-    def root(at: int) -> int:
-        while parent[at] != at:
-            at = parent[at]
-        return at
-
-    for first, second, _ in pairs:
-        a, b = root(first), root(second)
-        parent[max(a, b)] = min(a, b)
-    return {keys[at]: root(at) for pair in pairs for at in pair[:2]}
+    joined = connected(len(keys), [pair[:2] for pair in pairs])
+    sets = {keys[at]: int(joined[at]) for pair in pairs for at in pair[:2]}
+    return sets, _notes(names, pairs, threshold)
 
 
 def _notes(names: Sequence[str], pairs: Sequence[tuple[int, int, int]], threshold: int) -> list[str]:

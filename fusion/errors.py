@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class FusionError(Exception):
     """Something the user can mend, told in the shape every message of Fusion has.
@@ -41,3 +43,23 @@ class UsageError(FusionError):
     """The command or call itself was wrong: exit code 2."""
 
     exit_code = 2
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Ask "Did you mean 'seed'?", for ``do``: what is nearest to a name that is unknown; "" where nothing is near.
+
+    Parameters
+    ----------
+    name : as it was given; of a key with dots, what follows the last one is compared.
+    known : all there are, in the order that they are offered in.
+    """
+    from difflib import get_close_matches
+
+    beside, _, wanted = name.rpartition(".")
+    last = {key: key.rpartition(".")[2].lower() for key in known}  # 'c' is meant for 'C'
+    near = get_close_matches(wanted.lower(), set(last.values()), n=3, cutoff=0.6)
+    if wanted.lower() in near:  # right, but elsewhere
+        near = [wanted.lower()]
+    keys = [key for word in near for key in sorted(last, key=lambda key: key.rpartition(".")[0] != beside)
+            if last[key] == word]  # fmt: skip
+    return f"Did you mean {' or '.join(repr(key) for key in keys[:3])}?" if keys else ""

@@ -25,6 +25,7 @@ from fusion.pictured import PicturedBundle, gather_cells
 from fusion.placing import Places, find_places
 from fusion.plugins import Describing, Description
 from fusion.prediction import judge_gathered
+from fusion.table import block_slices
 
 #: Features shown for and against: more than a dozen in all nobody reads.
 TOP = 6
@@ -233,10 +234,7 @@ def explain_measured(
             found="batch_statistics: source",
         )
     sees = takes_pictures(classifier)
-    starts: dict[str, list[int]] = {}
-    for at, column in enumerate(bundle.columns):
-        starts.setdefault(column.rpartition(".")[0], []).append(at)
-    blocks = {block: slice(at[0], at[-1] + 1) for block, at in starts.items()}
+    blocks = block_slices(bundle.columns)
     known = bundle.reference
     typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
     picture = classifier.eye()([cell])[0] if sees else None

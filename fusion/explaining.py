@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from fusion.extraction import Progress
 from fusion.files import write_atomically
 from fusion.neighbours import Gallery, Neighbour, open_gallery
 from fusion.pictured import PicturedBundle, load_model
+from fusion.png import png_data_uri
 from fusion.prediction import ask
 from fusion.predictions import Predictions
 
@@ -158,8 +158,8 @@ def page_text(explanations: Sequence[tuple[Explanation, str, Sequence[Neighbour]
         rows=[
             {
                 "found": found,
-                "picture": data_address(picture_with_outlines(found, _SIDE)),
-                "map": data_address(map_square(found)) if found.map_caption else None,
+                "picture": png_data_uri(picture_with_outlines(found, _SIDE)),
+                "map": png_data_uri(map_square(found)) if found.map_caption else None,
                 "svg": figure,
                 "reach": max((abs(reason.contribution) for reason in found.reasons), default=1.0),
                 "block_reach": max((abs(value) for value in found.attribution.blocks.values()), default=1.0) or 1,
@@ -177,17 +177,10 @@ def map_square(found: Explanation) -> NDArray[np.uint8]:
 
 def thumbnail(cell: Cell) -> str:
     """A ``data:`` address of a small picture of a cell."""
-    return data_address(_fitted(cell.rgb, _SMALL))
+    return png_data_uri(_fitted(cell.rgb, _SMALL))
 
 
 def _fitted(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     scale = side / max(rgb.shape[:2])
     size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8)
-
-
-def data_address(rgb: NDArray[np.uint8]) -> str:
-    """A picture, uint8 RGB (H, W, 3), as a ``data:`` address of a PNG."""
-    done, content = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    assert done
-    return "data:image/png;base64," + base64.b64encode(content.tobytes()).decode()

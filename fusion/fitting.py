@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import gram
+from fusion.calibration import Finish
 from fusion.checkpoint import Checkpoint
 from fusion.config import FitSettings
 from fusion.copies import learnt
@@ -77,7 +78,11 @@ class Workload:
     def is_shareable(self) -> bool:
         """Whether fits of a split may share what they have in common. What is put on top of a model needs models of
         parts of the training part, with scalers of their own; a source, and copies, have no say in what is shared."""
-        return self.config.finish.is_nothing and not self.config.minds_sources and not self.varied
+        return (
+            Finish(self.config.calibrate, self.config.threshold).is_nothing
+            and not self.config.minds_sources
+            and not self.varied
+        )
 
 
 def selections(load: Workload) -> list[Selection]:

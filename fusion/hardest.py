@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from fusion import metrics
 from fusion.cells import Cell, CellError, read_cell
+from fusion.png import png_data_uri
 from fusion.results import Result
 
 #: Subjects and cells that a page shows, the worst ones.
@@ -99,9 +99,7 @@ def thumbnail(cell: Cell) -> str:
     square: NDArray[np.uint8] = np.zeros((_SIDE, _SIDE, 3), np.uint8)
     top, left = (_SIDE - size[1]) // 2, (_SIDE - size[0]) // 2
     square[top : top + size[1], left : left + size[0]] = small
-    done, content = cv2.imencode(".png", cv2.cvtColor(square, cv2.COLOR_RGB2BGR))
-    assert done
-    return "data:image/png;base64," + base64.b64encode(content.tobytes()).decode()
+    return png_data_uri(square)
 
 
 def pictured(cells: Sequence[Seen], places: Places) -> list[dict[str, Any]]:

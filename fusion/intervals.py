@@ -138,8 +138,8 @@ def bootstrap_p(replicates: _Floats) -> float:
     return float(min(1.0, 2 * (tail + 1) / (len(values) + 1)))
 
 
-def corrected_interval(values: Sequence[float], test_share: float) -> tuple[float, float, float]:
-    """Mean of one value a split, with the interval that knows how far training parts overlap.
+def corrected_error(values: Sequence[float], test_share: float) -> tuple[float, float, int]:
+    """Mean of one value a split, its standard error that knows how far training parts overlap, and degrees of freedom.
 
     The variance of the mean is s**2 (1 / J + test_share / (1 - test_share)) for J splits, with Student's t on J - 1
     degrees of freedom: the correction for the training cells that any two splits share.
@@ -147,22 +147,13 @@ def corrected_interval(values: Sequence[float], test_share: float) -> tuple[floa
 
     Parameters
     ----------
-    values : J >= 2 values, one a split; those that are NaN are left out.
+    values : J values, one a split; those that are NaN are left out.
     test_share : share of the cells that a split tests, above 0 and below 1.
 
     Returns
     -------
-    mean, low, high; the bounds are NaN with fewer than two values.
+    mean, error, degrees; NaN and 0 for the latter two with fewer than two values.
     """
-    from scipy.stats import t
-
-    mean, error, degrees = corrected_error(values, test_share)
-    reach = float(t.ppf(0.975, degrees)) * error if degrees > 0 else float("nan")
-    return mean, mean - reach, mean + reach
-
-
-def corrected_error(values: Sequence[float], test_share: float) -> tuple[float, float, int]:
-    """Mean, corrected standard error and degrees of freedom of ``corrected_interval``."""
     held = np.asarray([value for value in values if not np.isnan(value)], np.float64)
     if len(held) < 2:
         return (float(held.mean()) if len(held) else float("nan")), float("nan"), 0

@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fusion.table import block_columns
+
 #: Spread, as a share of a column's largest value, up to which it is constant: features arrive as float32, and a few
 #: units in the last place are rounding that scaling would blow up to look like a measurement.
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
@@ -245,11 +247,8 @@ class FusionLayer(TransformerMixin, BaseEstimator):
         """Block name -> intp columns, checked against the table."""
         d = self.n_features_in_
         if self.blocks is None:
-            starts: dict[str, list[int]] = {}
-            for at, column in enumerate(getattr(self, "feature_names_in_", [""] * d)):
-                block, dot, _ = str(column).rpartition(".")
-                starts.setdefault(block if dot else _UNNAMED, []).append(at)
-            return {name: np.array(columns, np.intp) for name, columns in starts.items()}
+            names = map(str, getattr(self, "feature_names_in_", [""] * d))
+            return block_columns(name if "." in name else f"{_UNNAMED}.{name}" for name in names)
         blocks = {str(name): np.array(columns, np.intp) for name, columns in self.blocks.items()}
         every = np.concatenate([np.empty(0, np.intp), *blocks.values()])
         if not blocks or not all(columns.size for columns in blocks.values()):

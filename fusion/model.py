@@ -66,19 +66,16 @@ class FusedModel:
         if isinstance(X, CellInputs):
             proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # the protocol knows matrices only
         else:
-            proba = self._said(self.harmonised(X, sources))
+            rows = self.harmonised(X, sources)
+            rows = rows if self.selection is None else self.selection.transform(rows)
+            proba = self.classifier.predict_proba(rows if self.layer is None else self.layer.transform(rows))
         return proba if self.calibration is None else self.calibration.apply(proba)
 
     def harmonised(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> NDArray[Any]:
         """(n, d) as the fusion layer gets it before ``selection``: float64 from a harmoniser, else ``X`` itself."""
         if self.harmoniser is None:
             return X
-        return self.harmoniser.transform(X, sources or [None] * len(X), self._said)
-
-    def _said(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """float64 (n, classes): what the classifier says of harmonised rows."""
-        rows = rows if self.selection is None else self.selection.transform(rows)
-        return self.classifier.predict_proba(rows if self.layer is None else self.layer.transform(rows))
+        return self.harmoniser.transform(X, sources or [None] * len(X))
 
 
 def fit_model(
@@ -137,7 +134,7 @@ def fit_model(
     if harmonise is not None and harmonise.method != "none":
         from fusion.harmonisation import Harmoniser
 
-        harmoniser = Harmoniser.fit(X, sources, y, **harmonise.model_dump())
+        harmoniser = Harmoniser.fit(X, sources, **harmonise.model_dump())
         model = fit_model(
             harmoniser.transform(X, sources), y, groups, blocks, classifier, params=params, layer=layer, seed=seed,
             sources=sources, stability=stability, cells=cells,

@@ -1,11 +1,14 @@
-"""Making the pixels of one laboratory look like those of another, before anything is measured.
+"""Bringing the pixels of all laboratories to one stated scale, light and stain, before anything is measured.
 
-What a cell is changed by is an ``Adjustment``: a zoom, a white balance, a colour map, a background. Its fingerprint is
-part of the key under which the cell's features are kept, so that each way of looking at a cell is measured once.
+What a cell is changed by is an ``Adjustment``: a zoom, a white balance, a stain normalisation, a background. Its
+fingerprint is part of the key under which the cell's features are kept, so that each way of looking at a cell is
+measured once.
 
-A ``Normaliser`` is fitted on training cells: what cells are to be like, and how each training source is. A source that
-it does not know is described by the cells that are to be judged, all together and without labels: that is transductive,
-and is stamped on every result. With ``of: cell`` every cell is described by itself, which needs no other cell.
+A ``Normaliser`` says what cells are brought to. That is stated, never learnt, so that how a cell is seen depends
+neither on a split nor on who is in a training part. Light and stain are taken from the cell alone. A scale may be that
+of the cell's source, which is the median of its cells in the data set at hand, without labels; a model keeps it, and a
+source that it does not know is described by the cells that are to be judged: that is transductive, and is stamped on a
+result.
 """
 
 from __future__ import annotations
@@ -21,18 +24,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.appearance import LEAST_RED_CELLS, PIXELS, RED_CELL_UM
+from fusion.appearance import LEAST_RED_CELLS, PIXELS, RED_CELL_UM, Appearance
 from fusion.cells import Cell, make_cell
 from fusion.errors import UsageError
 from fusion.files import sha256
-from fusion.stain import STAINS, WHITE, Stain, white_balanced
+from fusion.stain import Reinhard, white_balanced
 from fusion.table import FeatureTable
 
 #: Zooms stay within these, so that one wrong size of a pixel cannot fill the memory.
 _LEAST_ZOOM, _MOST_ZOOM = 1 / 16, 16.0
-
-#: Scales that make a pixel the same length for all.
-_BY_LENGTH = ("um_per_px", "red-cells")
 
 #: The column after those of ``Appearance``: the diameter of red cells, where a scale by them is asked for.
 _RED_CELLS = 5 + 3 * PIXELS
@@ -73,8 +73,8 @@ class Adjustment:
 
     zoom: float = 1.0
     glass: tuple[float, float, float] | None = None
-    stain: Stain | None = None
-    target: Stain | None = None
+    stain: Reinhard | None = None
+    target: Reinhard | None = None
     background: str = "keep"
 
     @property
@@ -103,7 +103,7 @@ class Adjustment:
             if self.glass is not None:
                 pixels = white_balanced(pixels, self.glass)
             if self.stain is not None and self.target is not None:
-                pixels = self.stain.apply(pixels, self.target)  # type: ignore[arg-type]  # both of one kind
+                pixels = self.stain.apply(pixels, self.target)
             rgb = np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(rgb.shape)
             rgb[cut_out] = 0
         if self.background != "keep":
@@ -128,189 +128,145 @@ def _zoomed(mask: NDArray[np.bool_], size: Sequence[int], how: int, least: int) 
 
 
 @dataclass(frozen=True)
-class Looks:
-    """How a set of cells looks: median diameter in pixels, in micrometres (None unknown), its stain, and micrometres on
-    the side of a pixel as red cells tell them (None where nobody asked, or none are seen)."""
-
-    diameter: float
-    diameter_um: float | None
-    stain: Stain | None
-    um_per_px: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        stain = None if self.stain is None else dataclasses.asdict(self.stain)
-        told = {} if self.um_per_px is None else {"um_per_px": self.um_per_px}
-        return {"diameter": self.diameter, "diameter_um": self.diameter_um, "stain": stain, **told}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], colour: str) -> Self:
-        """What ``to_json`` told."""
-        stain = values["stain"]
-        if stain is not None:
-            stain = STAINS[colour](**{name: tuple(map(float, part)) for name, part in stain.items()})
-        um, um_per_px = (None if um is None else float(um) for um in (values["diameter_um"], values.get("um_per_px")))
-        return cls(float(values["diameter"]), um, stain, um_per_px)
-
-
-@dataclass(frozen=True)
 class Normaliser:
-    """Fitted on training cells: what all cells are made to look like, and how each training source looks.
+    """What all cells are brought to, which is stated; and what must be known of a source to bring its cells there.
 
     Attributes
     ----------
-    colour : "none", "reinhard", "macenko" or "vahadane".
     white_balance : whether the light is made even by empty glass, where any is seen.
-    scale : "none", "um_per_px" (the same length of a pixel for all), "red-cells" (the same, told by the red cells
-        around, and where none are seen by the table) or "median-size" (the same median cell for all sources).
-    of : "source" or "cell", whose colours and red cells are taken; a picture that shows too few red cells takes the
-        median of its source.
+    scale : "none"; "um_per_px" (all pixels as long as ``um_per_px``, from the length that the table states);
+        "red-cells" (the same, from the length that red cells around the cell tell; a picture that shows too few takes
+        the median of its source, and without that what the table states); or "median-size" (the median cell of every
+        source is ``diameter`` across).
+    um_per_px : micrometres on the side of every pixel afterwards, for the scales that ask for it.
+    diameter : in pixels, for "median-size"; None for the others.
+    reinhard : mean and spread in Lab that every cell is brought to by itself; None leaves stains as they are.
     background : "keep", "black" or "grey".
-    target : how cells are to look.
-    sources : how each training source looks, by name; "" is that of cells without a source.
+    sources : by name ("" for cells without one) the median diameter in pixels of the source's cells ("median-size"), or
+        the median of micrometres on the side of a pixel that their red cells tell ("red-cells"; None where they show
+        too few). Empty for the other scales.
     """
 
-    colour: str
     white_balance: bool
     scale: str
-    of: str
+    um_per_px: float
+    diameter: float | None
+    reinhard: Reinhard | None
     background: str
-    target: Looks
-    sources: Mapping[str, Looks]
+    sources: Mapping[str, float | None]
 
     @classmethod
     def fit(cls, settings: Mapping[str, Any], cells: FeatureTable) -> Self:
-        """From the ``Appearance`` of training cells; labels are not looked at.
+        """As ``settings`` state it, with the sources of these cells; labels are not looked at.
 
         Parameters
         ----------
-        settings : colour, white_balance, scale, of, background, and diameter, the median diameter in pixels that
-            training cells are brought to, None for that which they have.
+        settings : plain values by the names above but ``sources``.
+        cells : their ``Appearance``, and their ``RedCells`` for a scale by these.
 
         Raises
         ------
-        UsageError : a scale by the size of pixels, and cells without one.
+        UsageError : a scale by the length of pixels, and cells without one.
         """
-        wanted = dict(settings)
-        diameter = wanted.pop("diameter")
-        looks = _Look(wanted["colour"], wanted["white_balance"], wanted["scale"], wanted["of"])
-        sources = looks.by_source(cells)
-        target = looks.at(cells, looks.sizes(cells, sources))
-        if wanted["scale"] in _BY_LENGTH and target.diameter_um is None:
-            raise _without_size(wanted["scale"], cells, looks.sizes(cells, sources))
-        if diameter is not None:
-            target = dataclasses.replace(target, diameter=float(diameter))
-        return cls(**wanted, target=target, sources=sources)
-
-    def unknown(self, sources: Sequence[str | None]) -> list[str]:
-        """Sources among these that no training cell is of; "" for cells without a source."""
-        return sorted({_named(source) for source in sources} - set(self.sources))
+        found = cls.from_json({**settings, "sources": {}})
+        found._zooms(cells)  # which refuses cells without a scale
+        return dataclasses.replace(found, sources=found._medians(cells))
 
     @property
     def describes_sources(self) -> bool:
         """Whether anything of a source as a whole is needed, so that an unknown one is described by its cells."""
-        return self.scale in ("median-size", "red-cells") or (self.of == "source" and self.colour != "none")
+        return self.scale in ("median-size", "red-cells")
 
     def adjustments(self, cells: FeatureTable) -> list[Adjustment]:
-        """One for each row of ``Appearance``; a training source is as it was in training, whatever its cells here.
+        """One for each row of ``Appearance``; a known source is as it was, whatever its cells here.
 
         Raises
         ------
-        UsageError : a scale by the size of pixels, and a cell without one.
+        UsageError : a scale by the length of pixels, and a cell without one.
         """
-        known = dict(self.sources)
-        unknown = set(self.unknown(cells.sources))
-        looks = _Look(self.colour, self.white_balance, self.scale, self.of)
-        if unknown:
-            rows = np.flatnonzero([_named(source) in unknown for source in cells.sources])
-            known |= looks.by_source(cells.take(rows))
-        sizes = looks.sizes(cells, known)
-        if self.scale in _BY_LENGTH and np.isnan(sizes).any():
-            raise _without_size(self.scale, cells, sizes)
-        return [
-            self._adjustment(row, size, known[_named(source)])
-            for row, size, source in zip(cells.X, sizes, cells.sources, strict=True)
-        ]
+        return [self._adjustment(row, zoom) for row, zoom in zip(cells.X, self._zooms(cells)[0], strict=True)]
 
-    def _adjustment(self, row: NDArray[np.float32], size: float, source: Looks) -> Adjustment:
-        zoom = 1.0
-        if self.scale in _BY_LENGTH and self.target.diameter_um is not None:
-            zoom = self.target.diameter / self.target.diameter_um * float(size)
-        elif self.scale == "median-size":
-            zoom = self.target.diameter / source.diameter
+    def leans(self, cells: FeatureTable) -> NDArray[np.bool_]:
+        """bool (n,): whose scale is that of the cell's source, and not its own."""
+        return self._zooms(cells)[1]
+
+    def _adjustment(self, row: NDArray[np.float32], zoom: float) -> Adjustment:
         glass = None
         if self.white_balance and not math.isnan(row[2]):
             glass = (float(row[2]), float(row[3]), float(row[4]))
-        stain = source.stain
-        if self.colour != "none" and self.of == "cell":
-            stain = STAINS[self.colour].fit(_pixels(row[None], self.white_balance))
+        stain = None if self.reinhard is None else Reinhard.fit(_pixels(row, self.white_balance))
         zoom = float(f"{min(max(zoom, _LEAST_ZOOM), _MOST_ZOOM):.6g}")
-        return Adjustment(zoom, glass, stain, None if stain is None else self.target.stain, self.background)
+        return Adjustment(zoom, glass, stain, self.reinhard, self.background)
+
+    def _zooms(self, cells: FeatureTable) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """float64 (n,): factors on lengths; and bool (n,), those that are of the source and not the cell's own."""
+        n = len(cells)
+        if self.scale == "none":
+            return np.ones(n), np.zeros(n, bool)
+        medians = {**self._medians(cells), **self.sources}
+        middle = np.array([medians.get(_named(source)) for source in cells.sources], np.float64)  # NaN for None
+        if self.diameter is not None:
+            return self.diameter / middle, np.ones(n, bool)
+        sizes, leans = cells.X[:, 1].astype(np.float64), np.zeros(n, bool)
+        if self.scale == "red-cells":
+            own = _told_by_red_cells(cells)
+            leans = np.isnan(own) & ~np.isnan(middle)
+            sizes = np.where(np.isnan(own), np.where(leans, middle, sizes), own)
+        if np.isnan(sizes).any():
+            raise _without_size(self.scale, cells, sizes)
+        return sizes / self.um_per_px, leans
+
+    def _medians(self, cells: FeatureTable) -> dict[str, float | None]:
+        """What ``sources`` holds, of these cells."""
+        if not self.describes_sources:
+            return {}
+        values = _told_by_red_cells(cells) if self.scale == "red-cells" else cells.X[:, 0].astype(np.float64)
+        names = _names(cells)
+        found: dict[str, float | None] = {}
+        for name in sorted(set(names)):
+            of = values[names == name]
+            seen = of[~np.isnan(of)]
+            found[name] = float(np.median(seen)) if len(seen) else None
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that ``from_json`` makes it again from."""
-        values = {name: getattr(self, name) for name in ("colour", "white_balance", "scale", "of", "background")}
-        looks = {name: looks.to_json() for name, looks in sorted(self.sources.items())}
-        return {**values, "target": self.target.to_json(), "sources": looks}
+        return {**dataclasses.asdict(self), "sources": dict(sorted(self.sources.items()))}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The normaliser that ``to_json`` told of."""
+        """The normaliser that ``to_json`` told of.
+
+        Raises
+        ------
+        ValueError : a length that is none.
+        """
         plain = dict(values)
-        colour = str(plain["colour"])
-        looks = {str(name): Looks.from_json(each, colour) for name, each in plain.pop("sources").items()}
-        return cls(target=Looks.from_json(plain.pop("target"), colour), sources=looks, **plain)
+        sources = {str(name): None if value is None else float(value) for name, value in plain.pop("sources").items()}
+        lengths = [plain["um_per_px"], plain["diameter"], *sources.values()]
+        if not all(0 < float(length) < math.inf for length in lengths if length is not None):
+            raise ValueError("normalise: a length that is none")
+        if (target := plain.pop("reinhard")) is not None:
+            target = Reinhard(**{name: tuple(map(float, part)) for name, part in target.items()})
+        return cls(**plain, reinhard=target, sources=sources)
+
+
+def target_of(cell: Cell, white_balance: bool) -> Reinhard:
+    """How a cell is stained, as others are to be; in even light where that is asked for and can be had."""
+    return Reinhard.fit(_pixels(Appearance().extract([cell])[0], white_balance))
 
 
 def _named(source: str | None) -> str:
     return "" if source is None else source
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What of cells is looked at; see ``Normaliser``."""
-
-    colour: str
-    white_balance: bool
-    scale: str
-    of: str
-
-    def by_source(self, cells: FeatureTable) -> dict[str, Looks]:
-        """How each source looks, by name."""
-        names = _names(cells)
-        parts = {name: cells.take(np.flatnonzero(names == name)) for name in sorted(set(names))}
-        return {name: self.at(part, self.sizes(part, {})) for name, part in parts.items()}
-
-    def at(self, cells: FeatureTable, sizes: NDArray[np.float64]) -> Looks:
-        """How these cells look together, with micrometres on the side of a pixel for each."""
-        diameters = cells.X[:, 0].astype(np.float64)
-        stain = None if self.colour == "none" else STAINS[self.colour].fit(_pixels(cells.X, self.white_balance))
-        middle = float(np.median(sizes * diameters))
-        told = self._by_red_cells(cells) if self.scale == "red-cells" else np.empty(0)
-        um_per_px = None if np.isnan(told).all() else float(np.nanmedian(told))
-        return Looks(float(np.median(diameters)), None if math.isnan(middle) else middle, stain, um_per_px)
-
-    def sizes(self, cells: FeatureTable, known: Mapping[str, Looks]) -> NDArray[np.float64]:
-        """float64 (n,): micrometres on the side of a pixel, NaN where unknown; ``known`` sources are as they were."""
-        stated = cells.X[:, 1].astype(np.float64)
-        if self.scale != "red-cells":
-            return stated
-        told, names = self._by_red_cells(cells), _names(cells)
-        found = told if self.of == "cell" else np.full(len(told), np.nan)
-        for name in sorted(set(names)):
-            of = names == name
-            seen = told[of][~np.isnan(told[of])]
-            middle = known[name].um_per_px if name in known else float(np.median(seen)) if len(seen) else None
-            found = np.where(of & np.isnan(found), np.nan if middle is None else middle, found)
-        return np.where(np.isnan(found), stated, found)
-
-    @staticmethod
-    def _by_red_cells(cells: FeatureTable) -> NDArray[np.float64]:
-        return RED_CELL_UM / cells.X[:, _RED_CELLS].astype(np.float64)
-
-
 def _names(cells: FeatureTable) -> NDArray[np.object_]:
     return np.array([_named(source) for source in cells.sources], object)
+
+
+def _told_by_red_cells(cells: FeatureTable) -> NDArray[np.float64]:
+    """float64 (n,): micrometres on the side of a pixel, NaN where too few red cells are seen."""
+    return RED_CELL_UM / cells.X[:, _RED_CELLS].astype(np.float64)
 
 
 def _without_size(scale: str, cells: FeatureTable, sizes: NDArray[np.float64]) -> UsageError:
@@ -326,10 +282,7 @@ def _without_size(scale: str, cells: FeatureTable, sizes: NDArray[np.float64]) -
     )
 
 
-def _pixels(rows: NDArray[np.float32], white_balance: bool) -> NDArray[np.float64]:
-    """float64 (n PIXELS, 3): sampled pixels of all cells, in even light where that is asked for and can be had."""
-    pixels = rows[:, 5:_RED_CELLS].astype(np.float64).reshape(-1, PIXELS, 3)
-    if white_balance:
-        glass = rows[:, 2:5].astype(np.float64)
-        pixels = pixels * np.where(np.isnan(glass), 1.0, WHITE / np.maximum(glass, 1.0))[:, None]
-    return pixels.reshape(-1, 3)
+def _pixels(row: NDArray[np.float32], white_balance: bool) -> NDArray[np.float64]:
+    """float64 (PIXELS, 3): the cell's sampled pixels, in even light where that is asked for and can be had."""
+    pixels, glass = row[5:_RED_CELLS].astype(np.float64).reshape(PIXELS, 3), row[2:5].astype(np.float64)
+    return white_balanced(pixels, glass) if white_balance and not np.isnan(glass).any() else pixels

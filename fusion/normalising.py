@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.appearance import LEAST_RED_CELLS, Appearance, RedCells
-from fusion.cells import Cell
-from fusion.config import NormaliseSettings
+from fusion.cells import Cell, CellError, read_cell
+from fusion.config import ConfigError, NormaliseSettings, ReinhardTarget
 from fusion.datasets import Dataset, as_columns
-from fusion.errors import UsageError
 from fusion.extraction import Progress, extract
-from fusion.inputs import CellInputs
 from fusion.jitter import Jittered
-from fusion.normalisation import Adjustment, Change, Normaliser
+from fusion.normalisation import Adjustment, Change, Normaliser, target_of
 from fusion.plugins import Extractor
 from fusion.splits import Split
 from fusion.store import FeatureStore
@@ -24,69 +25,86 @@ from fusion.table import FeatureTable
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
-    """A data set and how each of its cells looks; ``at`` are the samples that the rows of ``looks`` are of."""
+class Normalised:
+    """A data set as its cells are measured, and what a model keeps of that.
+
+    Attributes
+    ----------
+    dataset : with an adjustment for every cell that is changed.
+    normaliser : does the same to other cells; None where nothing is changed.
+    leaning : name -> source ("" for none) of cells whose scale is that of their source, not their own.
+    notes : for a result.
+    """
 
     dataset: Dataset
-    looks: FeatureTable
-    at: NDArray[np.intp]
+    normaliser: Normaliser | None
+    leaning: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
-    @property
-    def notes(self) -> list[str]:
-        """Around how many cells red cells were seen, where they were looked for."""
-        at = f"{RedCells.name}.diameter"
-        if at not in self.looks.columns:
-            return []
-        seen = int((~np.isnan(self.looks.X[:, self.looks.columns.index(at)])).sum())
-        return [
-            f"scale by red cells: {LEAST_RED_CELLS} or more are whole around {seen} of {len(self.looks)} cells; the "
-            "others take the median of their source, or what the table says."
-        ]
-
-    def fit(self, settings: NormaliseSettings, names: Sequence[str] | None = None) -> Normaliser:
-        """Fitted on the samples of these names, by default on all."""
-        if names is None:
-            return Normaliser.fit(settings.steps, self.looks)
-        wanted = set(names)
-        rows = [row for row, name in enumerate(self.looks.names) if name in wanted]
-        return Normaliser.fit(settings.steps, self.looks.take(np.array(rows, np.intp)))
-
-    def only(self, names: Collection[str]) -> Described:
-        """The samples of these names that could be looked at."""
-        rows = np.array([row for row, name in enumerate(self.looks.names) if name in names], np.intp)
-        samples = as_columns(self.dataset.samples[at] for at in self.at[rows])
-        return Described(replace(self.dataset, samples=samples), self.looks.take(rows), np.arange(len(rows)))
-
-    def adjusted(self, normaliser: Normaliser) -> Dataset:
-        """The data set with an adjustment for every cell, after what it is changed by already; what cannot be read is
-        left as it is."""
-        given = dict(zip(self.at.tolist(), normaliser.adjustments(self.looks), strict=True)) if len(self.at) else {}
-        samples = (
-            replace(sample, adjustment=_after(sample.adjustment, given[at])) if at in given else sample
-            for at, sample in enumerate(self.dataset.samples)
-        )
-        return replace(self.dataset, samples=as_columns(samples))
+    def stamps(self, table: FeatureTable, splits: Sequence[Split]) -> list[str]:
+        """For a result on these splits of ``table``: where a source was described by cells that are judged, and no
+        others."""
+        found: dict[str, None] = {}
+        for split in splits:
+            known = {table.sources[row] or "" for row in split.train}
+            leaning = (self.leaning.get(table.names[row]) for row in split.test)
+            found |= dict.fromkeys(_told(source for source in leaning if source is not None and source not in known))
+        return list(found)
 
 
-def _after(change: Change | None, adjustment: Adjustment) -> Change:
-    return adjustment if change is None else Jittered(change, adjustment)
+def stated(settings: NormaliseSettings) -> NormaliseSettings:
+    """The settings in plain values: a picture that others are to be stained like is read.
+
+    Raises
+    ------
+    ConfigError : there is no cell in it.
+    """
+    if not isinstance(settings.reinhard, Path):
+        return settings
+    try:
+        target = target_of(read_cell(settings.reinhard), settings.white_balance)
+    except (CellError, OSError) as error:
+        raise ConfigError(
+            f"normalise.reinhard: {settings.reinhard} shows no stain", found=str(error), expected="a picture of a cell"
+        ) from error
+    return settings.model_copy(update={"reinhard": ReinhardTarget(mean=target.mean, spread=target.spread)})
 
 
-def describe(
-    dataset: Dataset, store: FeatureStore, *, scale: str = "none", jobs: int, progress: Progress | None = None
-) -> Described:
-    """Look at every cell once, and at red cells around it where ``scale`` asks; what is seen is kept in the store."""
-    seen: list[Extractor] = [Appearance(), *([RedCells()] if scale == "red-cells" else [])]
-    found = extract(dataset, seen, store, jobs=jobs, progress=progress)
-    # A picture is known by its content, and what the store remembers of the size of its pixels may be of another table.
-    stated = [
-        np.nan if um is None else um / (1.0 if change is None else change.zoom)
-        for um, change in zip(dataset.each("um_per_px"), dataset.each("adjustment"), strict=True)
-    ]
-    looks = found.table
-    X = looks.X.copy()
-    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = np.array(stated)[found.complete]
-    return Described(dataset, replace(looks, X=X), found.complete)
+def normalise(
+    dataset: Dataset,
+    settings: NormaliseSettings,
+    store: FeatureStore,
+    *,
+    jobs: int,
+    progress: Progress | None = None,
+) -> Normalised:
+    """The data set as ``stated`` settings ask for it: the same for every split, whoever is in a training part.
+
+    Raises
+    ------
+    UsageError : a scale by the length of pixels, and cells without one.
+    """
+    if settings.is_nothing:
+        return Normalised(dataset, None, {})
+    described = _describe(dataset, settings.scale, store, jobs, progress)
+    normaliser = Normaliser.fit(settings.steps, described.looks)
+    looks, leans = described.looks, normaliser.leans(described.looks)
+    leaning = {looks.names[row]: looks.sources[row] or "" for row in np.flatnonzero(leans)}
+    median = (
+        f"scale by {settings.scale}: the median of a source is that of all its cells in the data set, held-out ones "
+        "too, without labels."
+    )
+    notes = [*described.notes, *([median] if leaning else [])]
+    return Normalised(described.adjusted(normaliser), normaliser, leaning, tuple(notes))
+
+
+def views_of(*datasets: Dataset) -> str:
+    """A hash that changes with any cell, and with anything that it is changed by before it is measured."""
+    digest = hashlib.sha256()
+    for dataset in datasets:
+        for sample in dataset.samples:
+            digest.update(sample.measured_key.encode())
+    return digest.hexdigest()
 
 
 def as_trained(
@@ -100,8 +118,8 @@ def as_trained(
     """The data set with its pixels normalised as a model's training cells were, and stamps."""
     if normaliser is None:
         return dataset, []
-    described = describe(dataset, store, scale=normaliser.scale, jobs=jobs, progress=progress)
-    return described.adjusted(normaliser), [*told(normaliser, described.looks), *described.notes]
+    described = _describe(dataset, normaliser.scale, store, jobs, progress)
+    return described.adjusted(normaliser), [*_unknown(normaliser, described.looks), *described.notes]
 
 
 def cells_as_trained(
@@ -120,64 +138,71 @@ def cells_as_trained(
         np.arange(len(cells)), subjects_known=False, sources=(source,) * len(cells),
     )  # fmt: skip
     adjusted = [each.apply(cell) for each, cell in zip(normaliser.adjustments(looks), cells, strict=True)]
-    return adjusted, told(normaliser, looks)
+    return adjusted, _unknown(normaliser, looks)
 
 
-def told(normaliser: Normaliser, looks: FeatureTable) -> list[str]:
-    """Stamps for a result on these cells."""
-    unknown = normaliser.unknown(looks.sources) if normaliser.describes_sources else []
-    if not unknown:
-        return []
-    cells = sum(("" if source is None else source) in unknown for source in looks.sources)
-    who = ", ".join(name or "cells without a source" for name in unknown)
-    return [f"transductive: pixels normalised by {cells} cells that are judged here, without labels ({who})"]
+@dataclass(frozen=True, eq=False)
+class _Described:
+    """A data set and how each of its cells looks; ``at`` are the samples that the rows of ``looks`` are of."""
+
+    dataset: Dataset
+    looks: FeatureTable
+    at: NDArray[np.intp]
+
+    @property
+    def notes(self) -> list[str]:
+        """Around how many cells red cells were seen, where they were looked for."""
+        at = f"{RedCells.name}.diameter"
+        if at not in self.looks.columns:
+            return []
+        seen = int((~np.isnan(self.looks.X[:, self.looks.columns.index(at)])).sum())
+        return [
+            f"scale by red cells: {LEAST_RED_CELLS} or more are whole around {seen} of {len(self.looks)} cells; the "
+            "others take the median of their source, or what the table says."
+        ]
+
+    def adjusted(self, normaliser: Normaliser) -> Dataset:
+        """The data set with an adjustment for every cell, after what it is changed by already; what cannot be read is
+        left as it is."""
+        given = dict(zip(self.at.tolist(), normaliser.adjustments(self.looks), strict=True)) if len(self.at) else {}
+        samples = (
+            replace(sample, adjustment=_after(sample.adjustment, given[at])) if at in given else sample
+            for at, sample in enumerate(self.dataset.samples)
+        )
+        return replace(self.dataset, samples=as_columns(samples))
 
 
-def split_by_split(
-    described: Described,
-    settings: NormaliseSettings,
-    table: FeatureTable,
-    splits: Sequence[Split],
-    measure: Callable[[Dataset], FeatureTable],
-) -> tuple[tuple[NDArray[np.float32], ...], list[str]]:
-    """For every split float32 (n, d), the rows of ``table`` as normalised by the split's training part; and stamps.
-
-    A cell that cannot be measured under one of them has NaN there.
-    """
-    seen, stamps = seen_by_split(described, settings, table, splits, lambda which: (measure(which), None))
-    return tuple(X for X, _ in seen), stamps
+def _after(change: Change | None, adjustment: Adjustment) -> Change:
+    return adjustment if change is None else Jittered(change, adjustment)
 
 
-def seen_by_split(
-    described: Described,
-    settings: NormaliseSettings,
-    table: FeatureTable,
-    splits: Sequence[Split],
-    look: Callable[[Dataset], tuple[FeatureTable, CellInputs | None]],
-) -> tuple[tuple[tuple[NDArray[np.float32], CellInputs | None], ...], list[str]]:
-    """For every split the rows of ``table``, features as in ``split_by_split`` and pictures where ``look`` takes any,
-    all as the split's training part normalises them; and stamps.
+def _describe(dataset: Dataset, scale: str, store: FeatureStore, jobs: int, progress: Progress | None) -> _Described:
+    """Look at every cell once, and at red cells around it where ``scale`` asks; what is seen is kept in the store."""
+    seen: list[Extractor] = [Appearance(), *([RedCells()] if scale == "red-cells" else [])]
+    found = extract(dataset, seen, store, jobs=jobs, progress=progress)
+    # A picture is known by its content, and what the store remembers of the size of its pixels may be of another table.
+    lengths = [
+        np.nan if um is None else um / (1.0 if change is None else change.zoom)
+        for um, change in zip(dataset.each("um_per_px"), dataset.each("adjustment"), strict=True)
+    ]
+    looks = found.table
+    X = looks.X.copy()
+    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = np.array(lengths)[found.complete]
+    return _Described(dataset, replace(looks, X=X), found.complete)
 
-    Raises
-    ------
-    UsageError : a cell that has no picture once it is normalised.
-    """
-    parts: list[tuple[NDArray[np.float32], CellInputs | None]] = []
-    stamps: dict[str, None] = {}
-    for split in splits:
-        normaliser = described.fit(settings, [table.names[row] for row in split.train])
-        measured, inputs = look(described.adjusted(normaliser))
-        rows = {name: at for at, name in enumerate(measured.names)}
-        X = np.full(table.X.shape, np.nan, np.float32)
-        for row, name in enumerate(table.names):
-            if name in rows:
-                X[row] = measured.X[rows[name]]
-        if inputs is not None:
-            if lost := [name for name in table.names if name not in rows]:
-                raise UsageError("cells without a picture once they are normalised", found=", ".join(lost[:3]))
-            inputs = replace(inputs.take(np.array([rows[name] for name in table.names], np.intp)), X=X)
-        parts.append((X, inputs))
-        judged = {table.names[row] for row in split.test}
-        of = [row for row, name in enumerate(described.looks.names) if name in judged]
-        stamps |= dict.fromkeys(told(normaliser, described.looks.take(np.array(of, np.intp))))
-    return tuple(parts), list(stamps)
+
+def _unknown(normaliser: Normaliser, looks: FeatureTable) -> list[str]:
+    """Stamps for a result on these cells: which sources of theirs the model does not know."""
+    leaning = (looks.sources[row] or "" for row in np.flatnonzero(normaliser.leans(looks)))
+    return _told(source for source in leaning if source not in normaliser.sources)
+
+
+def _told(sources: Iterable[str]) -> list[str]:
+    """The stamp of judged cells of these sources, which are described by them alone; none for no cells."""
+    count = Counter(sources)
+    who = ", ".join(name or "cells without a source" for name in sorted(count))
+    return (
+        [f"transductive: pixels normalised by {count.total()} cells that are judged here, without labels ({who})"]
+        if count
+        else []
+    )

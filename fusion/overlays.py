@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fusion.cells import Cell, CellError, decode_mask, decode_picture, make_cell, read_bytes
 from fusion.datasets import Dataset, Fault, sample_name
 from fusion.errors import FusionError
-from fusion.files import write_atomically
+from fusion.png import write_png
 
 Picture = NDArray[np.uint8]
 
@@ -173,7 +173,7 @@ def write_sheets(folder: Path, tiles: Iterable[Tile], total: int) -> list[Path]:
             page.append(tile)
             if len(page) == per_sheet or done == total:
                 written.append(folder / f"overlays-{len(written) + 1:03d}.png")
-                write_atomically(written[-1], sheet(page, f"sheet {len(written)} of {sheets}"))
+                write_png(written[-1], sheet(page, f"sheet {len(written)} of {sheets}"))
                 page = []
     except OSError as error:
         raise OverlayError(
@@ -182,8 +182,8 @@ def write_sheets(folder: Path, tiles: Iterable[Tile], total: int) -> list[Path]:
     return written
 
 
-def sheet(tiles: Sequence[Tile], heading: str) -> bytes:
-    """A PNG of up to 24 tiles with what the colours mean above them."""
+def sheet(tiles: Sequence[Tile], heading: str) -> Picture:
+    """Up to 24 tiles with what the colours mean above them."""
     rows = math.ceil(len(tiles) / ACROSS)
     high, wide = SIDE + 2 * _LINE + _GAP, SIDE + _GAP
     paper = np.full((_LINE + 2 * _GAP + rows * high, ACROSS * wide + _GAP, 3), _PAPER, np.uint8)
@@ -199,7 +199,7 @@ def sheet(tiles: Sequence[Tile], heading: str) -> bytes:
             place[:] = tile.picture
             _write(paper, _fitting(tile.title), left, top + SIDE + _LINE - 4, _INK)
         _write(paper, _fitting(tile.caption), left, top + SIDE + 2 * _LINE - 4, _PALE)
-    return bytes(cv2.imencode(".png", cv2.cvtColor(paper, cv2.COLOR_RGB2BGR))[1])
+    return paper
 
 
 def _heading(paper: Picture, heading: str) -> None:

@@ -59,12 +59,11 @@ class Block:
         """Names of its features, without the block's, in the extractor's order.
 
         A part is named by the words that its features' names begin with, or go on with after the first word, which is a
-        region: ``texture.glcm``, ``texture.nucleus``, ``morphology.zernike``, ``colour.cell_red``, ``colour.lab_l``; or
-        by what its features are free of: ``texture.stain_free``.
+        region: ``texture.glcm``, ``texture.nucleus``, ``morphology.zernike``, ``colour.cell_red``, ``colour.lab_l``.
         """
         found = self.extractor.feature_names()
         for words in self.part:
-            found = features_of(words, self.extractor.name, found)
+            found = features_of(words, found)
         return found
 
     @property
@@ -143,11 +142,9 @@ def instances(blocks: Sequence[Block]) -> dict[str, Extractor]:
     return {block.instance: block.extractor for block in blocks}
 
 
-def features_of(words: str, family: str, features: Sequence[str]) -> list[str]:
+def features_of(words: str, features: Sequence[str]) -> list[str]:
     """Those of a family's features that these words choose; see ``Block.features``."""
-    begun = [feature for feature in features if _begins(words, feature)]
-    tags = {} if begun else plugins.tags(family)
-    return begun or [feature for feature in features if words in tags.get(feature, ())]
+    return [feature for feature in features if _begins(words, feature)]
 
 
 def extract_blocks(
@@ -263,9 +260,8 @@ def _check_instances(built: Mapping[str, Extractor]) -> None:
         family, _, own = name.partition(".")
         if not own:
             continue
-        features = dict.fromkeys([*extractor.feature_names(), *plugins.tags(family)])
-        whole = built[family].feature_names() if family in built else []
-        if taken := features_of(own, family, [*features, *(feature for feature in whole if feature not in features)]):
+        whole = built[family].feature_names() if family in built else _usual_features(family)
+        if taken := features_of(own, list(dict.fromkeys([*extractor.feature_names(), *whole]))):
             raise UsageError(
                 f"'{name}' cannot name a block of its own, since it is a part of {family}",
                 found=f"{len(taken)} features, such as {taken[0]}",
@@ -282,6 +278,14 @@ def _check_instances(built: Mapping[str, Extractor]) -> None:
                 found=f"the same {extractor.name}, with the same parameters",
                 do="Leave one of them out, or let them differ in something that changes a number.",
             )
+
+
+def _usual_features(family: str) -> list[str]:
+    """Features of a family by its default parameters."""
+    try:
+        return plugins.build_extractor(family).feature_names()
+    except UsageError:  # some of its parameters have no default: then it has no parts that everyone knows
+        return []
 
 
 def _check_parts(blocks: Sequence[Block]) -> None:

@@ -15,13 +15,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.cells import Cell
-from fusion.errors import FusionError, UsageError
+from fusion.errors import FusionError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from fusion.cells import Cell
 
 
 class PluginError(FusionError):
@@ -134,6 +136,14 @@ class Classifier(Protocol):
         ...
 
 
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """A plug-in of which some parameters are mappings with keys of their own. Optional: fusion settings lists them."""
+
+    #: Parameter -> the dataclass that its keys are fields of.
+    parameter_groups: ClassVar[Mapping[str, type]]
+
+
 EXTRACTORS, CLASSIFIERS = "fusion.extractors", "fusion.classifiers"
 
 
@@ -223,7 +233,10 @@ def _build(group: str, name: str, params: Mapping[str, Any]) -> Any:
     unknown = sorted(set(params) - set(known))
     if unknown:
         raise UsageError(
-            f"unknown parameter of {word} '{name}'", found=", ".join(unknown), expected=", ".join(known) or "none"
+            f"unknown parameter of {word} '{name}'",
+            found=", ".join(unknown),
+            expected=", ".join(known) or "none",
+            do=did_you_mean(unknown[0], known),
         )
     try:
         if dataclasses.is_dataclass(kind):
@@ -243,12 +256,10 @@ def _readable(error: Any) -> str:
     return f"{where}: {error['msg']}" if where else str(error["msg"])
 
 
-def tags(family: str) -> Mapping[str, frozenset[str]]:
-    """Feature -> what it is free of ("scale_free", ..), as the extractor's class method ``tags`` says; optional."""
-    if family not in names(EXTRACTORS):
-        return {}
-    said = getattr(_load(EXTRACTORS, family), "tags", None)
-    return said() if callable(said) else {}
+def plugin_class(group: str, name: str) -> type:
+    """The class registered as ``name``; raises as ``build_extractor`` does."""
+    found: type = _load(group, name)
+    return found
 
 
 def parameters(group: str, name: str) -> set[str]:
@@ -266,7 +277,8 @@ def _load(group: str, name: str) -> Any:
     found = [point for point in points(group) if point.name == name]
     if not found:
         word = "extractor" if group == EXTRACTORS else "classifier"
-        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(names(group)))
+        known = names(group)
+        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(known), do=did_you_mean(name, known))
     if len({point.value for point in found}) > 1:
         raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in found))
     try:

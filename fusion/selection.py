@@ -4,8 +4,6 @@ A feature is stable if cells of one class have the same values in every training
 a class is split into what lies between sources and what lies between cells of one source, and the share of the former
 is the intraclass correlation of a cell with others of its class and source, ICC(1): 0 where the source says nothing, 1
 where it says all. Stability is 1 less that share; labels keep a source's mix of classes from being taken for its stain.
-Whether a feature bears another stain, scale or orientation of the same cell is another question, measured once on
-synthetic cells that are drawn again: those are the tags (docs/features.md).
 
 Where models learn from varied copies of cells too (``fusion.copies``), a feature must also say the same of a cell and
 of its copies: their intraclass correlation among cells of a class is its repeatability, and asked to be as high.

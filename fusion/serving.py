@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import cv2
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,10 +26,11 @@ from fusion.cells import Cell, CellError
 from fusion.config import ServeConfig
 from fusion.errors import UsageError
 from fusion.explain import Explanation, explain_cell
-from fusion.explaining import data_address, map_square, page_text
+from fusion.explaining import map_square, page_text
 from fusion.explanation_figures import explanation_figure
 from fusion.overlays import outlined
 from fusion.pictured import PicturedBundle, load_model
+from fusion.png import encode_png, png_data_uri
 from fusion.prediction import predict_cells
 from fusion.serving_guard import HEADERS, LOOPBACK, Guard, Metrics
 from fusion.synthetic import SyntheticDesign, draw_cell, draw_subjects
@@ -123,7 +123,7 @@ class Served:
             try:
                 return work(*arguments)
             finally:
-                self.metrics.model_seconds += time.perf_counter() - started
+                self.metrics.model_seconds.inc(time.perf_counter() - started)
 
         job = asyncio.get_running_loop().run_in_executor(self._thread, timed)
         done, _ = await asyncio.wait({job}, timeout=self.limits.seconds)
@@ -166,7 +166,8 @@ class Served:
                     **({"picture": _picture(one.cell, _SMALL)} if pictures and one.cell is not None else {}),
                 }
             )  # fmt: skip
-        self.metrics.cells.update(judged=len(rows), fault=len(faults))
+        self.metrics.cells.labels("judged").inc(len(rows))
+        self.metrics.cells.labels("fault").inc(len(faults))
         return {
             "classes": self.bundle.classes,
             "calibrated": said.calibrated,
@@ -360,10 +361,7 @@ def example_cell(number: int) -> tuple[bytes, str]:
     at, cell = number % len(subjects), number // len(subjects)
     subject = subjects[at // 2 + half * (at % 2)]
     rng = np.random.default_rng(np.random.SeedSequence(_EXAMPLES.seed, spawn_key=(subject.index, cell)))
-    rgb = paint_cell(draw_cell(_EXAMPLES, subject, rng), rng).rgb
-    done, content = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    assert done
-    return content.tobytes(), subject.label
+    return encode_png(paint_cell(draw_cell(_EXAMPLES, subject, rng), rng).rgb), subject.label
 
 
 # ---- plain values ---------------------------------------------------------------------------------------------------
@@ -384,7 +382,7 @@ def _picture(cell: Cell, side: int) -> str:
     rgb[:] = np.median(border, axis=0)
     rgb[before[0] : before[0] + height, before[1] : before[1] + width] = cell.rgb
     mask, nucleus = (np.pad(each, around) for each in (cell.mask, cell.nucleus))
-    return data_address(outlined(rgb, Cell(rgb, mask, nucleus), side))
+    return png_data_uri(outlined(rgb, Cell(rgb, mask, nucleus), side))
 
 
 def _explanation(found: Explanation) -> dict[str, Any]:
@@ -400,7 +398,7 @@ def _explanation(found: Explanation) -> dict[str, Any]:
         "warning": found.warning,
         "score_unit": "log-odds" if len(found.classes) == 2 else "score",
         "picture": _picture(found.cell, _LARGE),
-        "attention": data_address(map_square(found)) if found.map_caption else None,
+        "attention": png_data_uri(map_square(found)) if found.map_caption else None,
         "map_caption": found.map_caption,
     }
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fusion.cells import CellError, decode_mask, decode_picture, make_cell, read_bytes
 from fusion.datasets import Dataset, Sample
-from fusion.files import write_atomically
 from fusion.overlays import OverlayError, even_spread
+from fusion.png import write_png
 
 Picture = NDArray[np.uint8]
 
@@ -62,7 +62,7 @@ def draw_sources(
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _sheet(places, reach))
+        write_png(path, _sheet(places, reach))
     except OSError as error:
         raise OverlayError(
             f"cannot write contact sheets to {folder}", found=error.strerror or str(error), do="Name another folder."
@@ -101,7 +101,7 @@ def _tile(sample: Sample, place: _Place, reach: int) -> Picture:
     return np.asarray(cv2.resize(square, (_SIDE, _SIDE), interpolation=how), np.uint8)
 
 
-def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _Place | None]]], reach: int) -> bytes:
+def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _Place | None]]], reach: int) -> Picture:
     column = _BESIDE * (_SIDE + _GAP) + _WIDE
     classes = sorted({sample.label or "" for part in seen.values() for sample, _ in part})
     rows = {label: max(_rows(part, label) for part in seen.values()) for label in classes}
@@ -122,7 +122,7 @@ def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _Place | None]]], re
                 else:
                     paper[y : y + _SIDE, x : x + _SIDE] = _tile(sample, place, reach)
         top += count * (_SIDE + _GAP) + _WIDE
-    return bytes(cv2.imencode(".png", cv2.cvtColor(paper, cv2.COLOR_RGB2BGR))[1])
+    return paper
 
 
 def _rows(part: Sequence[tuple[Sample, _Place | None]], label: str) -> int:

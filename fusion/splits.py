@@ -84,7 +84,10 @@ def merge_groups(
     >>> merge_groups(["20", "21", "22"], ["a", "a", "b"])
     array([0, 0, 1])
     """
-    return _connected(len(keys), subjects, keys, groups)
+    columns = [column for column in (subjects, keys, groups) if column is not None]
+    if wrong := [len(column) for column in columns if len(column) != len(keys)]:
+        raise ValueError(f"{wrong[0]} ids for {len(keys)} samples")
+    return connected(len(keys), [pair for column in columns for pair in _neighbours(column)])
 
 
 def merged_subjects(subjects: Sequence[Identity | None], keys: Sequence[str]) -> list[list[str]]:
@@ -96,29 +99,36 @@ def merged_subjects(subjects: Sequence[Identity | None], keys: Sequence[str]) ->
     return [list(ids) for ids in members.values() if len(ids) > 1]
 
 
-def _connected(n: int, *ids: Sequence[Hashable] | None) -> NDArray[np.intp]:
-    """Number the connected components of n samples; those with an equal entry in one of ``ids`` are neighbours."""
-    parent = list(range(n))
+def connected(n: int, pairs: ArrayLike) -> NDArray[np.intp]:
+    """Number the sets of n items that pairs join, directly or through others.
 
-    def root(at: int) -> int:
-        while parent[at] != at:
-            parent[at] = parent[parent[at]]  # halves the way for the next look
-            at = parent[at]
-        return at
+    Parameters
+    ----------
+    pairs : integers (m, 2), positions of items that belong together.
 
-    for column in ids:
-        if column is None:
-            continue
-        if len(column) != n:
-            raise ValueError(f"{len(column)} ids for {n} samples")
-        first: dict[Hashable, int] = {}
-        for at, value in enumerate(column):
-            if value is not None:
-                a, b = root(at), root(first.setdefault(value, at))
-                # The earlier sample is the root, so that roots appear in the order of their groups.
-                parent[max(a, b)] = min(a, b)
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(root(at), len(numbers)) for at in range(n)], np.intp)
+    Returns
+    -------
+    intp (n,): 0, 1, ... in the order in which the sets first appear.
+
+    >>> connected(4, [(3, 1), (1, 3), (2, 2)])
+    array([0, 1, 2, 1])
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    one, other = np.asarray(pairs, np.intp).reshape(-1, 2).T
+    labels = connected_components(coo_array((np.ones(len(one), bool), (one, other)), shape=(n, n)), directed=False)[1]
+    # SciPy promises no order of its numbers.
+    _, first, of = np.unique(labels, return_index=True, return_inverse=True)
+    return np.unique(first[of], return_inverse=True)[1].astype(np.intp)
+
+
+def _neighbours(ids: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
+    """(first row of that id, row) for every row with an id."""
+    first: dict[Hashable, int] = {}
+    for at, value in enumerate(ids):
+        if value is not None:
+            yield first.setdefault(value, at), at
 
 
 # ---- splits ---------------------------------------------------------------------------------------------------------

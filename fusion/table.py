@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def block_columns(columns: Iterable[str]) -> dict[str, NDArray[np.intp]]:
+    """Block name -> intp positions of its columns, for columns that are named ``block.feature``."""
+    positions: dict[str, list[int]] = {}
+    for at, column in enumerate(columns):
+        positions.setdefault(column.rpartition(".")[0], []).append(at)
+    return {name: np.array(own, np.intp) for name, own in positions.items()}
+
+
+def block_slices(columns: Iterable[str]) -> dict[str, slice]:
+    """Block name -> its columns, for columns that are named ``block.feature`` and stand block by block.
+
+    >>> block_slices(["colour.red", "colour.blue", "morphology.area"])
+    {'colour': slice(0, 2, None), 'morphology': slice(2, 3, None)}
+    """
+    return {name: slice(int(own[0]), int(own[-1]) + 1) for name, own in block_columns(columns).items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Copies:
     """Varied copies of n cells, to learn from beside them; see ``fusion.copies``.
@@ -88,10 +105,7 @@ class FeatureTable:
     @property
     def blocks(self) -> dict[str, slice]:
         """Block name -> its columns."""
-        starts: dict[str, list[int]] = {}
-        for at, column in enumerate(self.columns):
-            starts.setdefault(column.rpartition(".")[0], []).append(at)
-        return {name: slice(at[0], at[-1] + 1) for name, at in starts.items()}
+        return block_slices(self.columns)
 
     def select(self, blocks: Sequence[str]) -> FeatureTable:
         """The same cells with these blocks only, in this order.

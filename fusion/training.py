@@ -126,7 +126,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         notes.append(f"The figures come from one held-out part of {len(folds[0].test)} cells, not from all folds.")
         folds = folds[:1]
     training = None
-    if inputs is not None and takes_pictures(classifier) and not config.finish.is_nothing:
+    if inputs is not None and takes_pictures(classifier) and not Finish(config.calibrate, config.threshold).is_nothing:
         raise UsageError(
             f"--calibrate and --threshold would train classifier '{config.classifier}' six times over",
             do="Leave them out, or train a network by --cnn-crossfit under another classifier.",
@@ -285,7 +285,7 @@ def _is_external(config: TrainConfig, classifier: Classifier) -> bool:
         cluster.check_address(classifier.scheduler)  # type: ignore[attr-defined]  # as it says
     asked = {
         "search": getattr(classifier, "search", False),
-        "calibrate or threshold": not config.finish.is_nothing,
+        "calibrate or threshold": not Finish(config.calibrate, config.threshold).is_nothing,
         "normalise": not config.normalise.is_nothing,
         "harmonise": config.harmonise.method != "none",
         "stability": config.stability is not None,
@@ -460,7 +460,7 @@ def fit(
             params=params,
             layer=config.layer,
             seed=config.seed,
-            finish=config.finish,
+            finish=Finish(config.calibrate, config.threshold),
             positive=choose_positive(sorted({str(label) for label in table.y}), config.positive),
             sources=shown.sources,
             harmonise=config.harmonise,

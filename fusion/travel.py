@@ -4,7 +4,7 @@ from other cells of their source, and by models that have met no cell of it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,22 +31,9 @@ _Floats = NDArray[np.float64]
 _LEFT_OUT = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Inside:
-    """Folds by subject inside the training part of splits that leave a source out, every source in each fold.
-
-    Attributes
-    ----------
-    plan : a round for each of the splits.
-    of : the number of the split that each round lies in.
-    """
-
-    plan: Plan
-    of: tuple[int, ...]
-
-
-def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, seed: int) -> Inside:
-    """At most ``n_splits`` folds inside each training part.
+def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, seed: int) -> Plan:
+    """At most ``n_splits`` folds by subject inside the training part of splits that leave a source out, every source in
+    each fold: a round for each of the splits, of ``_LEFT_OUT`` at most.
 
     Raises
     ------
@@ -62,7 +49,7 @@ def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, se
         rounds.append(tuple(Split(rows[fold.train], rows[fold.test], table.groups) for fold in folds))
     plan = Plan("source-stratified", tuple(rounds))
     check(plan, table)
-    return Inside(plan, tuple(chosen))
+    return plan
 
 
 def travelled(
@@ -87,7 +74,7 @@ def travelled(
     "across" and "drop" {"value", "low", "high"}. "sources", of the best entry for each source: "source", "cells", the
     same three, "calibration" {"inside", "across"} (calibration error, mean confidence, accuracy), and "unlike", the
     share of its cells that are flagged as unlike the training cells, None where that cannot be told. "folds", inside a
-    training part. "normalised", whether pixels were.
+    training part.
     Empty where a training part has a class of a single group.
     """
     try:
@@ -121,8 +108,7 @@ def travelled(
     return {
         "rows": rows,
         "sources": sources,
-        "folds": max(len(folds) for folds in inside.plan.rounds),
-        "normalised": bool(load.embedded),
+        "folds": max(len(folds) for folds in inside.rounds),
     }
 
 
@@ -137,7 +123,7 @@ def distances(load: Workload, blocks: Sequence[str]) -> _Floats:
         harmonise = load.config.harmonise
         if harmonise.method != "none":
             shown = learnt(table, split.train)
-            harmoniser = Harmoniser.fit(shown.X, shown.sources, shown.y, **harmonise.model_dump()).only(known)
+            harmoniser = Harmoniser.fit(shown.X, shown.sources, **harmonise.model_dump()).only(known)
             X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:
             novelty = learn_novelty(X, y, table.groups[split.train], table.blocks, seed=load.config.seed)
@@ -178,24 +164,21 @@ def abstentions(result: Result, distance: _Floats | None = None) -> list[dict[st
 
 
 def _scored_inside(
-    result: Result, load: Workload, inside: Inside, jobs: int, memory: float, progress: Progress | None
+    result: Result, load: Workload, inside: Plan, jobs: int, memory: float, progress: Progress | None
 ) -> list[Scores]:
     """For each entry of the result, its scores of cells whose source was learnt from."""
-    splits = tuple(split for _, split in inside.plan.splits)
+    splits = tuple(split for _, split in inside.splits)
     within = replace(
         load,
         splits=splits,
         checkpoint=Checkpoint(load.checkpoint.folder / f"inside-{len(splits)}"),
-        # Pixels are normalised as the training part around the folds asks for: that takes no label.
-        embedded=tuple(load.embedded[inside.of[number]] for number, _ in inside.plan.splits) if load.embedded else (),
-        varied=tuple(load.varied[inside.of[number]] for number, _ in inside.plan.splits) if load.varied else (),
     )
     entries = [(scores.features, scores.classifier) for scores in result.scores]
     fits = [Fit(name, blocks, at) for blocks, name in entries for at in range(len(splits))]
-    shape = (len(inside.plan.rounds), len(load.table))
+    shape = (len(inside.rounds), len(load.table))
     proba = {entry: np.full((*shape, len(result.classes)), np.nan) for entry in entries}
     cut = {entry: np.full(shape, np.nan) for entry in entries}
-    numbers = [number for number, _ in inside.plan.splits]
+    numbers = [number for number, _ in inside.splits]
     for done, (fit, part, chosen, _) in enumerate(run_fits(fits, within, jobs=jobs, memory=memory), start=1):
         at = numbers[fit.split], splits[fit.split].test
         proba[fit.blocks, fit.classifier][at], cut[fit.blocks, fit.classifier][at] = part, chosen

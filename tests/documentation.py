@@ -129,7 +129,7 @@ def run(todo: list[Step], folder: Path) -> list[str]:
     """Do it all in ``folder``; one message for each step that failed."""
     binaries, packages, store = folder.parent / "bin", folder.parent / "site-packages", folder.parent / "store"
     binaries.mkdir(exist_ok=True)
-    for name, module in (("fusion", "cli"), ("pip", "pip"), ("python", "")):
+    for name, module in (("fusion", "fusion"), ("pip", "pip"), ("python", "")):
         program = f"{sys.executable} -m {module}" if module else sys.executable
         (binaries / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
         (binaries / name).chmod(0o755)

@@ -303,7 +303,7 @@ def test_a_damaged_part_is_computed_again(tmp_path):
 @pytest.mark.slow
 def test_a_killed_command_started_again_finishes_with_the_same_numbers(synthetic, tmp_path):
     words = [
-        sys.executable, "-m", "cli", "ablate", str(synthetic), "--features", "morphology,colour", "--splits", "3",
+        sys.executable, "-m", "fusion", "ablate", str(synthetic), "--features", "morphology,colour", "--splits", "3",
         "--classifiers", "xgb,logreg", "--repeats", "4", "--store", str(tmp_path / "store"), "--jobs", "1",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

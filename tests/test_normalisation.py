@@ -9,21 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from pydantic import ValidationError
 
 from fusion import plugins
 from fusion.appearance import Appearance, RedCells, glass_of
-from fusion.cells import Cell, decode_picture, make_cell
-from fusion.config import NormaliseSettings
+from fusion.cells import Cell, decode_picture, make_cell, read_cell
+from fusion.config import ConfigError, NormaliseSettings
 from fusion.errors import UsageError
-from fusion.normalisation import Adjustment, Normaliser
+from fusion.normalisation import Adjustment, Normaliser, target_of
+from fusion.normalising import stated
 from fusion.segmentation_red import whole_red_cells
-from fusion.stain import STAINS, WHITE, Macenko, Reinhard, Vahadane, _sparse_amounts
+from fusion.stain import WHITE, Reinhard
 from fusion.synthetic_laboratories import UM_PER_PX, draw_laboratories, photograph, placed_red_cells
 from fusion.synthetic_render import StainedCell
 from fusion.table import FeatureTable
-from tests.conftest import paint
+from tests.conftest import paint, write_image
 
 OFF = NormaliseSettings().steps
+BY_RED_CELLS = OFF | {"scale": "red-cells", "um_per_px": 0.25}
+SIZED = {"scale": "median-size", "diameter": 36.0}
 
 
 def cell(seed=0, side=60, radius=18, stain=(0.9, 1.4, 0.7), glass=(240, 235, 200), cut_out=False, um=None):
@@ -70,24 +74,61 @@ def test_nothing_is_changed_by_default():
     assert_array_equal(same.mask, one.mask)
 
 
-@pytest.mark.parametrize("colour", sorted(STAINS))
-@pytest.mark.parametrize("of", ["source", "cell"])
-def test_another_laboratory_looks_like_the_training_cells(colour, of):
+def stained_like(one, white_balance=False):
+    return dataclasses.asdict(target_of(one, white_balance))
+
+
+def changed(steps, cells, sources=None, normaliser=None):
+    """Cells as these steps, or a normaliser that has met others, show them."""
+    table = looks(cells, sources or ["any"] * len(cells))
+    normaliser = normaliser or Normaliser.fit(steps, table)
+    return [each.apply(one) for each, one in zip(normaliser.adjustments(table), cells, strict=True)]
+
+
+def test_all_laboratories_look_like_the_reference():
     east, west = two_laboratories()
-    steps = OFF | {"colour": colour, "of": of, "white_balance": True}
-    normaliser = Normaliser.fit(steps, looks(east, ["east"] * 6))
-    like = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(west, ["west"] * 6)), west, strict=True)]
-    same = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(east, ["east"] * 6)), east, strict=True)]
-    before = np.abs(mean_colour(west) - mean_colour(same)).max()
-    assert np.abs(mean_colour(like) - mean_colour(same)).max() < 0.35 * before
+    steps = OFF | {"reinhard": stained_like(east[0], white_balance=True), "white_balance": True}
+    like, same = changed(steps, west), changed(steps, east)
+    balanced = changed(OFF | {"white_balance": True}, east)
+    before = np.abs(mean_colour(west) - mean_colour(balanced)).max()
+    assert np.abs(mean_colour(like) - mean_colour(balanced)).max() < 0.35 * before
+    assert np.abs(mean_colour(same) - mean_colour(balanced)).max() < 6
 
 
-@pytest.mark.parametrize("colour", sorted(STAINS))
-def test_training_cells_keep_their_own_stain(colour):
+def test_a_cell_that_is_the_reference_keeps_its_stain():
     east, _ = two_laboratories()
-    normaliser = Normaliser.fit(OFF | {"colour": colour}, looks(east, ["east"] * 6))
-    changed = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(east, ["east"] * 6)), east, strict=True)]
-    assert np.abs(mean_colour(changed) - mean_colour(east)).max() < 6
+    assert np.abs(mean_colour(changed(OFF | {"reinhard": stained_like(east[0])}, east)) - mean_colour(east)).max() < 6
+
+
+@pytest.mark.parametrize("steps", [{"white_balance": True}, {"scale": "um_per_px"}, {"scale": "red-cells"}])
+def test_a_view_of_a_cell_depends_on_no_other_cell(steps):
+    """But for a scale by median size, which is of the source."""
+    east, west = two_laboratories()
+    steps = OFF | steps | {"reinhard": stained_like(west[0])}
+    table = with_red_cells([*east, *west], [*range(20, 32)], ["east"] * 6 + ["west"] * 6, um=0.3)
+    every = Normaliser.fit(steps, table)
+    for row, adjustment in enumerate(every.adjustments(table)):
+        alone = table.take(np.array([row]))
+        assert Normaliser.fit(steps, alone).adjustments(alone) == [adjustment]
+    assert not every.leans(table).any()
+
+
+def test_a_picture_is_read_as_the_stain_that_is_wanted(tmp_path):
+    path = write_image(tmp_path / "reference.png", paint(3, side=120, radius=30))
+    wanted = stated(NormaliseSettings(reinhard=path, white_balance=True))
+    assert wanted.reinhard.model_dump() == stained_like(read_cell(path), white_balance=True)
+    # What is written beside a result needs the picture no more.
+    assert NormaliseSettings(**json.loads(wanted.model_dump_json())) == wanted
+    assert stated(wanted) is wanted
+    for odd in (tmp_path / "nowhere.png", write_image(tmp_path / "black.png", np.zeros((64, 64, 3), np.uint8))):
+        with pytest.raises(ConfigError, match=r"normalise\.reinhard"):
+            stated(NormaliseSettings(reinhard=odd))
+
+
+def test_a_diameter_goes_with_median_size_and_with_nothing_else():
+    for wrong in ({"scale": "median-size"}, {"diameter": 64}, {"scale": "um_per_px", "diameter": 64}):
+        with pytest.raises(ValidationError, match="median-size"):
+            NormaliseSettings(**wrong)
 
 
 def test_reinhard_gives_the_mean_and_spread_of_the_target_in_lab():
@@ -97,53 +138,6 @@ def test_reinhard_gives_the_mean_and_spread_of_the_target_in_lab():
     again = Reinhard.fit(fitted.apply(source, goal))
     assert_allclose(again.mean, goal.mean, atol=0.3)
     assert_allclose(again.spread, goal.spread, rtol=0.05)
-
-
-@pytest.mark.parametrize("method", [Macenko, Vahadane])
-def test_the_two_stains_that_were_mixed_are_found(method):
-    rng = np.random.default_rng(1)
-    stains = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])  # haematoxylin and eosin, Ruifrok and Johnston (2001)
-    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    amounts = np.vstack([rng.dirichlet([0.4, 0.4], 3000) * rng.uniform(0.4, 1.2, (3000, 1))])
-    found = np.reshape(method.fit(WHITE * np.exp(-amounts @ stains)).stains, (2, 3))
-    assert (np.sum(found * stains, axis=1) > 0.995).all()
-
-
-def test_sparse_amounts_are_those_of_the_lasso():
-    from sklearn.decomposition import sparse_encode
-
-    rng = np.random.default_rng(2)
-    for _ in range(5):
-        stains = rng.uniform(0, 1, (2, 3))
-        stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-        od = rng.uniform(0, 1.5, (200, 3))
-        expected = sparse_encode(od, stains, algorithm="lasso_cd", alpha=0.1, positive=True, max_iter=10_000)
-        assert_allclose(_sparse_amounts(od, stains), expected, atol=1e-3)
-
-
-def test_learnt_stains_fit_as_well_as_a_library_s_dictionary():
-    """The objective of Vahadane et al., held against scikit-learn's own alternation from the same start."""
-    from sklearn.decomposition import DictionaryLearning
-
-    rng = np.random.default_rng(3)
-    stains = np.array([[0.65, 0.70, 0.29], [0.27, 0.57, 0.78]])
-    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    od = rng.dirichlet([0.5, 0.5], 400) * rng.uniform(0.4, 1.5, (400, 1)) @ stains + rng.normal(0, 0.02, (400, 3))
-    rgb = WHITE * np.exp(-np.maximum(od, 0))
-    start = np.reshape(Macenko.fit(rgb).stains, (2, 3))
-    od = np.log(WHITE / rgb)
-    library = DictionaryLearning(
-        2, alpha=0.1, max_iter=200, fit_algorithm="cd", transform_algorithm="lasso_cd", positive_code=True,
-        positive_dict=True, dict_init=start, code_init=np.maximum(od @ np.linalg.pinv(start), 0), random_state=0,
-    ).fit(od)  # fmt: skip
-
-    def loss(atoms):
-        amounts = _sparse_amounts(od, atoms)
-        return ((od - amounts @ atoms) ** 2).sum() / 2 + 0.1 * amounts.sum()
-
-    own = np.reshape(Vahadane.fit(rgb).stains, (2, 3))
-    assert loss(own) < loss(library.components_) * 1.005
-    assert loss(own) < loss(start)
 
 
 def test_glass_is_white_after_white_balance_and_black_stays_black():
@@ -158,13 +152,11 @@ def test_glass_is_white_after_white_balance_and_black_stays_black():
     assert_array_equal(adjustment.apply(cut).rgb, cut.rgb)
 
 
-@pytest.mark.parametrize("colour", sorted(STAINS))
-def test_what_is_cut_out_stays_on_exactly_black(colour):
+def test_what_is_cut_out_stays_on_exactly_black():
     cells = [cell(at, cut_out=True) for at in range(3)]
     _, west = two_laboratories()
-    normaliser = Normaliser.fit(OFF | {"colour": colour}, looks(west, ["west"] * 6))
-    for adjustment, one in zip(normaliser.adjustments(looks(cells, ["east"] * 3)), cells, strict=True):
-        assert not adjustment.apply(one).rgb[~one.mask].any()
+    for other, one in zip(changed(OFF | {"reinhard": stained_like(west[0])}, cells), cells, strict=True):
+        assert not other.rgb[~one.mask].any()
 
 
 def test_the_median_cell_of_every_source_gets_the_wanted_diameter():
@@ -172,9 +164,8 @@ def test_the_median_cell_of_every_source_gets_the_wanted_diameter():
     sizes = [cell(at, radius=r) for at, r in enumerate((10, 14, 22))]
     steps = OFF | {"scale": "median-size", "diameter": 24.0}
     normaliser = Normaliser.fit(steps, looks(east, ["east"] * 6))
-    cells, sources = [*west, *sizes], ["west"] * 6 + ["north"] * 3
-    changed = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(cells, sources)), cells, strict=True)]
-    diameters = [2 * np.sqrt(one.mask.sum() / np.pi) for one in changed]
+    brought = changed(steps, [*west, *sizes], ["west"] * 6 + ["north"] * 3, normaliser)
+    diameters = [2 * np.sqrt(one.mask.sum() / np.pi) for one in brought]
     assert np.median(diameters[:6]) == pytest.approx(24, rel=0.03)
     assert np.median(diameters[6:]) == pytest.approx(24, rel=0.03)
     # A large cell stays large beside the others of its source.
@@ -183,10 +174,11 @@ def test_the_median_cell_of_every_source_gets_the_wanted_diameter():
 
 def test_the_size_of_a_pixel_is_made_the_same():
     cells = [cell(0, radius=18, um=0.2), cell(1, radius=9, um=0.4)]
-    normaliser = Normaliser.fit(OFF | {"scale": "um_per_px", "diameter": 36.0}, looks(cells[:1], ["east"]))
-    changed = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(cells, ["east", "west"])), cells, strict=True)]
-    assert changed[0].um_per_px == pytest.approx(changed[1].um_per_px, rel=1e-3)
-    assert changed[1].mask.sum() == pytest.approx(changed[0].mask.sum(), rel=0.05)
+    normaliser = Normaliser.fit(OFF | {"scale": "um_per_px", "um_per_px": 0.25}, looks(cells[:1], ["east"]))
+    one, other = changed({}, cells, ["east", "west"], normaliser)
+    assert one.um_per_px == pytest.approx(0.25, rel=0.02)
+    assert one.um_per_px == pytest.approx(other.um_per_px, rel=1e-3)
+    assert other.mask.sum() == pytest.approx(one.mask.sum(), rel=0.05)
     with pytest.raises(UsageError, match="size of a pixel"):
         normaliser.adjustments(looks([cell()], ["north"]))
 
@@ -210,17 +202,16 @@ def test_the_order_of_cells_does_not_change_a_bit():
     east, west = two_laboratories()
     cells, sources = [*east, *west], ["east"] * 6 + ["west"] * 6
     order = np.random.default_rng(0).permutation(12)
-    for colour in STAINS:
-        steps = OFF | {"colour": colour, "scale": "median-size", "white_balance": True}
-        table = looks(cells, sources)
-        there, back = Normaliser.fit(steps, table), Normaliser.fit(steps, table.take(order))
-        assert there == back
-        assert there.adjustments(table.take(order)) == [there.adjustments(table)[at] for at in order]
+    steps = OFF | SIZED | {"reinhard": stained_like(east[0]), "white_balance": True}
+    table = looks(cells, sources)
+    there, back = Normaliser.fit(steps, table), Normaliser.fit(steps, table.take(order))
+    assert there == back
+    assert there.adjustments(table.take(order)) == [there.adjustments(table)[at] for at in order]
 
 
 def test_a_new_source_changes_no_training_cell():
     east, west = two_laboratories()
-    normaliser = Normaliser.fit(OFF | {"colour": "macenko", "scale": "median-size"}, looks(east, ["east"] * 6))
+    normaliser = Normaliser.fit(OFF | SIZED, looks(east, ["east"] * 6))
     alone = normaliser.adjustments(looks(east, ["east"] * 6))
     together = normaliser.adjustments(looks([*east, *west], ["east"] * 6 + ["west"] * 6))
     assert together[:6] == alone
@@ -240,14 +231,18 @@ def test_a_fingerprint_changes_with_every_part_of_an_adjustment():
     assert len({one.fingerprint for one in (some, *others)}) == 6
 
 
-@pytest.mark.parametrize("colour", ["none", *sorted(STAINS)])
-def test_what_is_stored_adjusts_to_the_same_bits(colour):
+@pytest.mark.parametrize("has_stain", [False, True])
+def test_what_is_stored_adjusts_to_the_same_bits(has_stain):
     east, west = two_laboratories()
-    normaliser = Normaliser.fit(OFF | {"colour": colour, "scale": "median-size"}, looks(east, ["east"] * 6))
+    reinhard = stained_like(east[0]) if has_stain else None
+    normaliser = Normaliser.fit(OFF | SIZED | {"reinhard": reinhard}, looks(east, ["east"] * 6))
     again = Normaliser.from_json(json.loads(json.dumps(normaliser.to_json())))
     assert again == normaliser
     table = looks(west, [None] * 6)
     assert again.adjustments(table) == normaliser.adjustments(table)
+    for odd in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="a length that is none"):
+            Normaliser.from_json({**normaliser.to_json(), "sources": {"east": odd}})
 
 
 def test_a_jpeg_in_yellow_light_comes_near_its_original():
@@ -258,9 +253,7 @@ def test_a_jpeg_in_yellow_light_comes_near_its_original():
         rgb = (one.rgb * np.array([0.95, 0.9, 0.6])).astype(np.uint8)
         rgb = cv2.imdecode(cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR)
         other.append(Cell(np.asarray(rgb, np.uint8), one.mask, one.nucleus))
-    steps = OFF | {"white_balance": True}
-    normaliser = Normaliser.fit(steps, looks(plain, ["east"] * 8))
-    back = [a.apply(c) for a, c in zip(normaliser.adjustments(looks(other, ["west"] * 8)), other, strict=True)]
+    back = changed(OFF | {"white_balance": True}, other)
     assert np.abs(mean_colour(back) - mean_colour(plain)).max() < 4
     assert np.abs(mean_colour(other) - mean_colour(plain)).max() > 30
 
@@ -327,36 +320,29 @@ def with_red_cells(cells, widths, sources, um=None):
     return dataclasses.replace(table, X=X, columns=(*table.columns, "red_cells.diameter", "red_cells.count"))
 
 
-def test_a_source_is_brought_to_scale_by_the_median_of_its_red_cells():
-    """East's red cells are 30 pixels wide, west's 15, one blunder among them: west is enlarged twice."""
-    east, west = two_laboratories()
-    normaliser = Normaliser.fit(OFF | {"scale": "red-cells"}, with_red_cells(east, [30.0] * 6, ["east"] * 6))
-    judged = with_red_cells(west, [15.0, 15.0, 15.0, 90.0, 0, 0], ["west"] * 6)
-    assert [a.zoom for a in normaliser.adjustments(judged)] == [2.0] * 6
-    assert normaliser.describes_sources
-    again = Normaliser.from_json(json.loads(json.dumps(normaliser.to_json())))
-    assert again.adjustments(judged) == normaliser.adjustments(judged)
-    # A training source stays as it was, whatever is seen around its cells now.
-    assert {a.zoom for a in normaliser.adjustments(with_red_cells(east, [60.0] * 6, ["east"] * 6))} == {1.0}
-
-
 def test_each_picture_by_its_own_red_cells_and_the_others_by_their_sources():
+    """A red cell is 7.5 micrometres: where it is 30 pixels wide, a pixel is as long as is wanted."""
     east, west = two_laboratories()
-    steps = OFF | {"scale": "red-cells", "of": "cell"}
-    normaliser = Normaliser.fit(steps, with_red_cells(east, [30.0] * 6, ["east"] * 6))
+    normaliser = Normaliser.fit(BY_RED_CELLS, with_red_cells(east, [30.0] * 6, ["east"] * 6))
     judged = with_red_cells(west, [15.0, 10.0, 15.0, 15.0, 0, 0], ["west"] * 6)
     assert [a.zoom for a in normaliser.adjustments(judged)] == pytest.approx([2, 3, 2, 2, 2, 2])
+    assert normaliser.describes_sources
+    assert normaliser.leans(judged).tolist() == [False] * 4 + [True] * 2
+    again = Normaliser.from_json(json.loads(json.dumps(normaliser.to_json())))
+    assert again.adjustments(judged) == normaliser.adjustments(judged)
+    # A known source stays as it was, whatever is seen around other cells of it now.
+    later = with_red_cells(east, [60.0, 60.0, 60.0, 0, 0, 0], ["east"] * 6)
+    assert [a.zoom for a in normaliser.adjustments(later)] == pytest.approx([0.5] * 3 + [1.0] * 3)
 
 
 def test_where_no_red_cell_is_seen_the_table_tells_the_scale_or_it_is_refused():
     east, west = two_laboratories()
-    steps = OFF | {"scale": "red-cells"}
-    normaliser = Normaliser.fit(steps, with_red_cells(east, [0] * 6, ["east"] * 6, um=0.25))
+    normaliser = Normaliser.fit(BY_RED_CELLS, with_red_cells(east, [0] * 6, ["east"] * 6, um=0.25))
     assert {a.zoom for a in normaliser.adjustments(with_red_cells(west, [15.0] * 6, ["west"] * 6))} == {2.0}
     with pytest.raises(UsageError, match="red-cells needs red cells around the cell"):
         normaliser.adjustments(with_red_cells(west, [0] * 6, ["west"] * 6))
     with pytest.raises(UsageError, match="in source east"):
-        Normaliser.fit(steps, with_red_cells(east, [0] * 6, ["east"] * 6))
+        Normaliser.fit(BY_RED_CELLS, with_red_cells(east, [0] * 6, ["east"] * 6))
 
 
 def test_red_cells_are_off_by_default_and_leave_what_was_stored_before_as_it_is():

@@ -190,7 +190,7 @@ def test_processes_share_data_and_store_elsewhere(tmp_path):
     for seed in range(100):
         write_image(tmp_path / "cells" / f"{seed:02}.png", paint(seed, side=40, radius=6 + seed % 12))
     data, store = f"local://{tmp_path}/cells", f"local://{tmp_path}/kept"
-    command = [sys.executable, "-m", "cli", "extract", "--features", "colour", "--jobs", "2", "-q"]
+    command = [sys.executable, "-m", "fusion", "extract", "--features", "colour", "--jobs", "2", "-q"]
     there = ["--store", store, "--export", tmp_path / "there.csv"]
     here = ["--store", tmp_path / "here", "--export", tmp_path / "here.csv"]
     subprocess.run([*command, data, *there], cwd=ROOT, check=True)
@@ -467,7 +467,7 @@ def test_s3_by_the_command_line_and_by_worker_processes(bucket, tmp_path):
     for seed in range(100):
         write_image(tmp_path / "more" / f"{seed:02}.png", paint(seed, side=40, radius=6 + seed % 12))
     upload(tmp_path / "more", f"{bucket}/more")
-    command = [sys.executable, "-m", "cli", "extract", "--features", "colour", "--jobs", "2", "-q"]
+    command = [sys.executable, "-m", "fusion", "extract", "--features", "colour", "--jobs", "2", "-q"]
     there = [f"{bucket}/more", "--store", f"{bucket}/store", "--export", tmp_path / "there.csv"]
     here = [tmp_path / "more", "--store", tmp_path / "here", "--export", tmp_path / "here.csv"]
     subprocess.run([*command, *there], cwd=ROOT, check=True)
@@ -480,7 +480,7 @@ def test_s3_tells_a_missing_bucket_a_missing_server_and_missing_credentials(buck
         url = settings.pop("url", f"{bucket}/cells")
         environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **settings}
         environment = {name: value for name, value in environment.items() if value}
-        command = [sys.executable, "-m", "cli", "inspect", url]
+        command = [sys.executable, "-m", "fusion", "inspect", url]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     missing = told(url="s3://no-such-bucket/cells")

@@ -31,7 +31,7 @@ def installed(tmp_path_factory):
 def fusion(installed, *words):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(installed)])}
     return subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "fusion", *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
 
 
@@ -56,6 +56,13 @@ def test_its_block_is_measured_exported_and_kept(installed, class_folders, tmp_p
         # The mask is Fusion's own; on black it is the disc, whose rim may be a pixel further in.
         assert table.loc[row.Index, "brightness.cell_mean"] == pytest.approx(picture[is_cell].mean(), rel=0.02)
     assert json.loads(fusion(installed, *words).stdout)["computed"] == {"brightness": 0}
+
+
+def test_its_parameters_are_listed_with_what_its_docstring_says(installed):
+    rows = json.loads(fusion(installed, "settings", "extract", "--json").stdout)
+    (row,) = [row for row in rows if row["key"].startswith("extractors.brightness.")]
+    assert (row["key"], row["type"], row["default"]) == ("extractors.brightness.gamma", "float", 1.0)
+    assert row["meaning"] == "exponent put on grey values as shares of white; 1 leaves them."
 
 
 def test_its_parameters_are_settings_and_are_checked(installed, class_folders, tmp_path):

@@ -5,8 +5,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from fusion.splits import (
     LeakageError,
@@ -35,11 +33,13 @@ def columns(tree):
 
 
 def components(*ids):
-    """Connected components by scipy: an edge between any two samples with the same id."""
+    """The first sample that each one reaches: steps between any two with the same id, until none leads further."""
     n = len(ids[0])
-    pairs = [(i, j) for c in ids for i in range(n) for j in range(i) if c[i] is not None and c[i] == c[j]]
-    rows, cols = np.array(pairs, int).reshape(-1, 2).T
-    return connected_components(coo_array((np.ones(len(rows)), (rows, cols)), (n, n)), directed=False)[1]
+    alike = [[[i == j or (c[i] is not None and c[i] == c[j]) for j in range(n)] for i in range(n)] for c in ids]
+    reach, before = np.any(alike, axis=0), None
+    while not np.array_equal(reach, before):
+        reach, before = reach @ reach, reach
+    return reach.argmax(axis=1)
 
 
 def assert_leaks_nothing(splits, subjects, keys, groups):

@@ -83,15 +83,16 @@ def test_rows_in_the_store_are_those_of_the_table(class_folders, monkeypatch):
     assert_array_equal(regrouped(stored, blocks).X[:], regrouped(table, blocks).X)
 
 
+@pytest.mark.parametrize("normalise", [{}, {"background": "grey"}], ids=["as they are", "normalised"])
 def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_memory(
-    synthetic, synthetic_store, tmp_path
+    synthetic, synthetic_store, tmp_path, normalise
 ):
     def trained(name, **params):
         given = {"n_estimators": 20, **params}
         return train(
             TrainConfig(
                 data=synthetic, store=synthetic_store, features=["morphology", "colour"], classifier="xgb",
-                classifiers={"xgb": given}, output=tmp_path / name, bootstrap=100, jobs=1,
+                classifiers={"xgb": given}, output=tmp_path / name, bootstrap=100, jobs=1, normalise=normalise,
             )
         )  # fmt: skip
 
@@ -104,7 +105,7 @@ def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_me
 
 @pytest.mark.parametrize(
     "asked",
-    [{"search": True}, {"calibrate": "isotonic"}, {"normalise": {"background": "grey"}}],
+    [{"search": True}, {"calibrate": "isotonic"}, {"harmonise": {"method": "standard"}}],
     ids=lambda asked: next(iter(asked)),
 )
 def test_what_needs_all_features_in_memory_is_refused_before_anything_is_measured(asked, synthetic, tmp_path):

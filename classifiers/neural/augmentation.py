@@ -19,12 +19,14 @@ class Augmentation:
 
     Attributes
     ----------
-    flip_horizontal, flip_vertical : mirror every other picture.
+    flip_horizontal : mirror every other picture, left to right.
+    flip_vertical : mirror every other picture, top to bottom.
     quarter_turns : turn by 0, 90, 180 or 270 degrees; with both flips these are the eight of the dihedral group.
     rotation : largest angle either way, degrees.
     translate : largest shift either way, as a share of the side.
     scale : largest change of size either way, as a share.
-    brightness, contrast : largest change either way, as a share.
+    brightness : largest change of the light either way, as a share.
+    contrast : largest change of contrast either way, as a share.
     stain : standard deviation of the change of optical density, as a share, shared by the three channels and once more
         channel by channel.
     blur : largest sigma of a Gaussian, pixels; every other picture is blurred.

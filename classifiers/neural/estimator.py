@@ -40,7 +40,7 @@ from extractors.trunk import Trunk, gives_map, load_trunk, save_trunk, untrained
 from fusion import processes
 from fusion.bundle import BundleError
 from fusion.cells import Cell
-from fusion.errors import FusionError, UsageError
+from fusion.errors import FusionError, UsageError, did_you_mean
 from fusion.inputs import CellInputs
 
 #: The one block of features that come as a plain matrix.
@@ -89,6 +89,11 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     prepares: ClassVar[str] = "raw"
     #: The spine gives such a classifier ``CellInputs`` with pictures, taken by its ``eye``.
     takes_pictures: ClassVar[bool] = True
+    parameter_groups: ClassVar[Mapping[str, type]] = {
+        "network": Design,
+        "training": Training,
+        "augmentation": Augmentation,
+    }
 
     def __init__(
         self,
@@ -556,7 +561,10 @@ def _checked(kind: type[Settings], word: str, given: Mapping[str, Any] | None) -
     values = dict(given or {})
     known = [f.name for f in dataclasses.fields(kind)]
     if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"unknown setting of {word}: {', '.join(unknown)}; known are {', '.join(known)}")
+        near = did_you_mean(unknown[0], known)
+        raise ValueError(
+            f"unknown setting of {word}: {', '.join(unknown)}; known are {', '.join(known)}. {near}".strip()
+        )
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:

@@ -35,8 +35,9 @@ class Design:
     input : "cell" (cut out on black), "cell-on-grey" or "field"; None is what a weights file says, else "cell".
     background : the older name of ``input``, "black", "grey" or "kept"; it is read, becomes ``input``, and is None.
     mean, std, pad_type : say otherwise than the weights' own configuration.
-    dropout, drop_path : of the trunk, see ``extractors.trunk.Trunk``. Backbones without stochastic depth (VGG,
-        Xception) take no drop_path above 0.
+    dropout : share of the feature map's elements left out in training, before attention.
+    drop_path : largest share of cells whose residual branch is left out in training, rising with depth; backbones
+        without stochastic depth (VGG, Xception) take none above 0.
     head : widths of the hidden layers, each with batch norm and ReLU.
     head_dropout : share left out before every layer of the head, one more number than ``head`` has.
     fusion : how blocks are joined to the picture: "concat", "gated", "film" or "attention".

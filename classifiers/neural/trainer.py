@@ -49,20 +49,25 @@ class Training:
 
     Attributes
     ----------
-    epochs, batch_size : at most so many epochs; cells in a batch, of all processes together.
+    epochs : at most so many.
+    batch_size : cells in a batch, of all processes together.
     accumulate : batches whose gradients make one step.
     learning_rate : peak rate, or three: of the early and the late half of the backbone, and of all that comes after.
-    schedule : "onecycle", "cosine" or "constant"; ``warmup`` is the share of the steps on which the latter two rise.
+    schedule : of the learning rate: "onecycle", "cosine" or "constant".
+    warmup : share of the steps on which the schedules "cosine" and "constant" rise.
     weight_decay : of AdamW.
     clip : largest norm of the gradient; 0 leaves it.
     loss : "focal" with ``alpha`` and ``gamma``, or "cross_entropy".
+    alpha : factor of the focal loss, or one for each class in their order.
+    gamma : how far the focal loss turns away from cells that are called with certainty; 0 does not.
     label_smoothing : share of a target that goes to all classes alike.
     sampling : "oversample" evens classes out, "natural" takes every cell once an epoch.
     freeze_epochs : epochs at the start in which the backbone stays as it is.
     freeze_norm : batch norms of the backbone keep their statistics all along, as weights with norms folded in need.
     validation : share of the cells kept back, whole groups, to stop by; 0 keeps none.
-    patience, min_delta : stop after so many epochs without a better macro F1 on them by so much; patience 0 never
-        stops. The best epoch's network is the outcome either way.
+    patience : stop after so many epochs without a better macro F1 on them; 0 never stops. The best epoch's network is
+        the outcome either way.
+    min_delta : what a macro F1 has to be better by.
     ema : decay of the running mean of the weights that is judged and kept in their place; 0 keeps the weights.
     precision : "float32", or "bfloat16" or "float16" for what a GPU may compute so (torch's autocast, with gradients
         scaled for float16); weights stay float32.

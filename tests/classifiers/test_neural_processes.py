@@ -52,7 +52,7 @@ def test_the_command_trains_on_two_processes_and_speaks_once(synthetic, tmp_path
         " head_dropout: [0.0, 0.0]}, training: {epochs: 1, batch_size: 16, patience: 0}}}"
     )
     words = [
-        "--module", "cli", "train", synthetic, "--classifier", "neural", "--features", "morphology", "--splits", 2,
+        "--module", "fusion", "train", synthetic, "--classifier", "neural", "--features", "morphology", "--splits", 2,
         "--config", tmp_path / "n.yaml", "--store", tmp_path / "store", "-o", tmp_path / "m", "--jobs", 1,
         "--set", "bootstrap=100",
     ]  # fmt: skip
@@ -67,11 +67,11 @@ def test_the_command_trains_on_two_processes_and_speaks_once(synthetic, tmp_path
 
 
 def test_what_one_process_must_do_alone_is_refused_and_said_once(synthetic, tmp_path):
-    done = torchrun("--module", "cli", "train", synthetic, "--classifier", "svm", "-o", tmp_path / "m")
+    done = torchrun("--module", "fusion", "train", synthetic, "--classifier", "svm", "-o", tmp_path / "m")
     assert done.returncode != 0
     assert done.stderr.count("classifier 'svm' is trained by one process") == 1
     assert "exitcode  : 2" in done.stderr
-    done = torchrun("--module", "cli", "inspect", synthetic)
+    done = torchrun("--module", "fusion", "inspect", synthetic)
     assert done.stderr.count("only fusion train works in several processes") == 1
 
 

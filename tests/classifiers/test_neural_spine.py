@@ -171,7 +171,7 @@ def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic,
 def test_a_command_that_is_killed_outright_goes_on_to_the_same_bits(trained, synthetic, store, tmp_path):
     """A process of its own, ended by SIGKILL as soon as it has kept an epoch; the same command goes on by --resume."""
     (tmp_path / "settings.yaml").write_text(json.dumps({"classifiers": {"neural": SETTINGS}, "bootstrap": 100}))
-    words = [sys.executable, "-m", "cli", "train", synthetic, "--classifier", "neural", "--features", "none"]
+    words = [sys.executable, "-m", "fusion", "train", synthetic, "--classifier", "neural", "--features", "none"]
     words += ["--splits", "2", "--jobs", "1", "--store", store, "--config", tmp_path / "settings.yaml", "-q"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen([*words, "-o", tmp_path / "m"], cwd=ROOT, env=alone)

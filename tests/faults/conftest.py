@@ -41,7 +41,7 @@ def words(data: Path, store: Path, *more: object) -> list[str]:
 
 def extract(data: Path, store: Path, *more: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `fusion extract` to its end in a process of its own."""
-    command = [sys.executable, "-m", "cli", "extract", *words(data, store, *more)]
+    command = [sys.executable, "-m", "fusion", "extract", *words(data, store, *more)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
 
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from fusion.display import Screen
+from fusion.cli.console import Screen
 
 ROWS = [["morphology + texture + colour + cnn", "svm", "0.910 [0.875, 0.942]"], ["texture", "xgb", "0.821 [0.7, 0.9]"]]
 

@@ -16,11 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from fusion.datasets import Fault
-from fusion.results import LABELS, METRICS, Result, called, describe_split, interval
-
 if TYPE_CHECKING:
+    from fusion.datasets import Fault
     from fusion.predictions import Predictions
+    from fusion.results import Result
 
 #: Faults and comparisons shown one by one; the rest is counted. A screen holds about twice as many lines.
 _SHOWN = 20
@@ -89,6 +88,11 @@ class Screen:
         if not self.quiet:
             self._err.print(Text(text))
 
+    def notes(self, texts: Iterable[str]) -> None:
+        """Remarks on standard error."""
+        for text in texts:
+            self.note(text)
+
     def warn(self, text: str) -> None:
         """A remark that must not be missed: shown even when quiet."""
         self._err.print(Text(text, style="yellow"))
@@ -117,19 +121,30 @@ class Screen:
 
     def result(self, result: Result) -> None:
         """Stamps, notes, and the figures of every entry, best first; subjects only where they are known."""
+        from fusion.results import describe_split
+
         for stamp in result.stamps:
             self.warn(stamp)
-        for note in result.notes:
-            self.note(note)
+        self.notes(result.notes)
         title = f"Held-out cells, {describe_split(result.facts)}. 95% intervals by {result.unit}."
+        if len(result.scores) == 1:
+            self._one_entry(result, title)
+        else:
+            self._entries(result, title)
+
+    def _one_entry(self, result: Result, title: str) -> None:
+        from fusion.results import LABELS, METRICS, called, interval
+
         levels = {"image": "cell by cell", "subject": "subject by subject"}
         if not result.cells.subjects_known:
             del levels["subject"]  # the same figures again
-        if len(result.scores) == 1:
-            (scores,), (figures,) = result.scores, result.figures
-            rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]
-            self.table([f"{called(scores)}", *levels.values()], rows, title)
-            return
+        (scores,), (figures,) = result.scores, result.figures
+        rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]
+        self.table([f"{called(scores)}", *levels.values()], rows, title)
+
+    def _entries(self, result: Result, title: str) -> None:
+        from fusion.results import called, interval
+
         ranked = result.ranked()
         rows = [
             [
@@ -166,14 +181,17 @@ class Screen:
         if not len(found):
             self.faults(found.faults)
         found.check()
-        for note in found.notes:
-            self.note(note)
+        self.notes(found.notes)
 
     def json(self, value: Any) -> None:
         """The result for a machine."""
         if self.as_json:
-            self._end_bars()
-            sys.stdout.write(json.dumps(value, indent=1) + "\n")
+            self.write(json.dumps(value, indent=1))
+
+    def write(self, text: str) -> None:
+        """A result that is for a machine in any case, as it stands."""
+        self._end_bars()
+        sys.stdout.write(text + "\n")
 
     def faults(self, faults: Sequence[Fault]) -> None:
         """The pictures that were skipped, counted and named."""
@@ -184,6 +202,11 @@ class Screen:
             self._err.print(Text(f"  {fault}"))
         if len(faults) > _SHOWN:
             self._err.print(Text(f"  and {len(faults) - _SHOWN} more; all of them with --json"))
+
+
+def size_in_words(count: int) -> str:
+    """Bytes as megabytes."""
+    return f"{count / 1e6:.1f} MB"
 
 
 class _Rate(ProgressColumn):

@@ -1,0 +1,54 @@
+"""``fusion ablate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, SPLITS, THRESHOLD, command, option
+from fusion.config import AblateConfig
+from fusion.places import place
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+
+@command(
+    AblateConfig,
+    *DATA,
+    option("compare", "--classifiers", metavar="A,B"),
+    *FEATURES,
+    option("subsets", metavar="RULE"),
+    OUTPUT,
+    "split",
+    SPLITS,
+    option("repeats", metavar="R"),
+    "search",
+    "calibrate",
+    THRESHOLD,
+    "show_leak",
+    option("test", metavar="DATA"),
+    "test_part",
+    "cnn_crossfit",
+    "allow_leakage",
+    POSITIVE,
+    MLFLOW,
+    "jobs",
+    "store",
+    "seed",
+)
+def ablate(screen: Screen, config: AblateConfig) -> tuple[Fault, ...]:
+    """Compare all subsets of feature blocks on held-out cells.
+
+    Every subset of the blocks with every classifier, on the same folds by subject.
+    """
+    from fusion.ablation import ablate
+    from fusion.differences import finding_lines
+
+    result = ablate(config, screen.progress)
+    screen.result(result)
+    for line in finding_lines(result):
+        screen.line(line)
+    screen.line(f"page {config.output / 'report.html'}, figures, table.csv, table.tex, scores.parquet, result.json")
+    screen.json(result.to_json(place(result.facts["data"])))
+    return result.faults

@@ -1,0 +1,88 @@
+"""``fusion cache``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fusion.cli.options import option, parameters, plain_command
+from fusion.config import DataSettings
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.store import FeatureStore
+
+
+@plain_command(
+    click.Argument(["action"], type=click.Choice(["ls", "verify", "compact", "gc"])),
+    *parameters(DataSettings, [option("store")]),
+)
+def cache(screen: Screen, *, action: str, store: Path | None) -> None:
+    """List, check, merge or sweep out the feature store.
+
+    ls lists what it holds. verify reads every shard and sets aside those that are no longer as they were written: the
+    next extract measures their cells again. compact merges small shards. gc deletes features of extractor versions
+    that this Fusion no longer computes, damaged shards, and what killed processes left behind.
+    """
+    from fusion.store import FeatureStore
+
+    does = {"ls": _list, "verify": _verify, "compact": _compact, "gc": _collect_garbage}
+    does[action](screen, FeatureStore(store))
+
+
+def _list(screen: Screen, store: FeatureStore) -> None:
+    from fusion import upkeep
+    from fusion.cli.console import size_in_words
+
+    held = list(upkeep.held(store))
+    screen.table(
+        ["extractor", "version", "fingerprint", "cells", "no cell", "shards", "size"],
+        [
+            [
+                h.extractor,
+                h.version,
+                h.fingerprint,
+                *map(str, (h.cells, h.faults, h.shards)),
+                size_in_words(h.size_bytes),
+            ]
+            for h in held
+        ],
+    )
+    screen.line(f"{len(held)} extractor versions in {store.root}")
+    screen.json([{**vars(h), "version": h.version} for h in held])
+
+
+def _verify(screen: Screen, store: FeatureStore) -> None:
+    from fusion import upkeep
+    from fusion.store import StoreError
+
+    count, damaged = upkeep.verify(store)
+    screen.json({"shards": count, "damaged": [str(path) for path in damaged]})
+    if damaged:
+        raise StoreError(
+            f"{len(damaged)} of {count} shards in {store.root} were damaged",
+            found=", ".join(path.name for path in damaged[:3]),
+            do=f"They now lie in {damaged[0].parent}; the next extract measures their cells again.",
+        )
+    screen.line(f"{count} shards in {store.root}, all as they were written")
+
+
+def _compact(screen: Screen, store: FeatureStore) -> None:
+    from fusion import upkeep
+
+    before, after = upkeep.compact_all(store)
+    screen.line(f"{before} shards in {store.root} are now {after}")
+    screen.json({"before": before, "after": after})
+
+
+def _collect_garbage(screen: Screen, store: FeatureStore) -> None:
+    from fusion import upkeep
+    from fusion.cli.console import size_in_words
+
+    removed, freed = upkeep.collect_garbage(store)
+    for line in removed:
+        screen.line(line)
+    screen.line(f"{size_in_words(freed)} freed in {store.root}")
+    screen.json({"removed": removed, "freed": freed})

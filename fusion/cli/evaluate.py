@@ -1,0 +1,28 @@
+"""``fusion evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import DATA, OUTPUT, argument, command
+from fusion.config import EvaluateConfig
+from fusion.places import place
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+
+@command(EvaluateConfig, argument("model"), *DATA, OUTPUT, "allow_leakage", "jobs", "store", "seed")
+def evaluate(screen: Screen, config: EvaluateConfig) -> tuple[Fault, ...]:
+    """Score labelled cells of new subjects with a MODEL.
+
+    Refuses cells and subjects that the model was trained on.
+    """
+    from fusion.prediction import evaluate
+
+    result = evaluate(config, screen.progress)
+    screen.result(result)
+    screen.line(f"page {config.output / 'report.html'}, figures, scores.parquet, table.csv and result.json")
+    screen.json(result.to_json(place(result.facts["data"])))
+    return result.faults

@@ -1,0 +1,30 @@
+"""``fusion explain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import IMAGES, MODEL, OUTPUT, command, option
+from fusion.config import ExplainConfig
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+
+@command(ExplainConfig, MODEL, IMAGES, OUTPUT, option("data", metavar="DATA"), "top", "jobs", "store")
+def explain(screen: Screen, config: ExplainConfig) -> tuple[Fault, ...]:
+    """Show why a MODEL calls each cell in IMAGES what it does.
+
+    A figure a cell (SVG and PNG), and one page: outlines, where a network looks, the features that speak for and
+    against, with the training cells' values, and what each block adds.
+    """
+    from fusion.explaining import explain
+
+    explained = explain(config, screen.progress)
+    screen.notes(explained.predictions.notes)
+    for each in explained.shown:
+        screen.line(f"{each.found.name}: {each.found.verdict}")
+    screen.line(f"page {explained.page}, and a figure a cell beside it")
+    screen.json({"page": str(explained.page), "explanations": [each.to_json() for each in explained.shown]})
+    return explained.faults

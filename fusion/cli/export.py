@@ -1,0 +1,36 @@
+"""``fusion export``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import MODEL, command, option
+from fusion.config import ExportConfig
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+
+@command(ExportConfig, MODEL, option("onnx", metavar="F"), option("check", metavar="DATA"), "jobs", "store")
+def export(screen: Screen, config: ExportConfig) -> tuple[Fault, ...]:
+    """Write MODEL as one ONNX file.
+
+    From the feature table to the probability; for neural, from the image that the network is shown. The file is run
+    beside the model and is not written where their probabilities differ. docs/export.md tells inputs and outputs.
+    """
+    from fusion.cli.console import size_in_words
+    from fusion.export import export_onnx
+
+    found = export_onnx(config, screen.progress)
+    for check in found.differences:
+        screen.line(
+            f"{check.rows} cells of {check.on}: probabilities differ by up to {check.probability:.1e}, "
+            f"{check.labels} called otherwise"
+        )
+    for way, values in (("in", found.inputs), ("out", found.outputs)):
+        for name, kind in values.items():
+            screen.line(f"  {way}  {name}: {kind}")
+    screen.line(f"{size_in_words(found.size_bytes)} written to {found.path}")
+    screen.json(found.to_json())
+    return found.faults

@@ -1,0 +1,30 @@
+"""``fusion inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import DATA, OUTPUT, command
+from fusion.config import InspectConfig
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+
+@command(InspectConfig, *DATA, "overlays", "shift", OUTPUT, "jobs", "store", "seed")
+def inspect(screen: Screen, config: InspectConfig) -> tuple[Fault, ...]:
+    """Count classes and subjects, find bad files and leaks.
+
+    Prints counts by class, subject and fold, unreadable files, identical images (also across subjects, folds and
+    labels), and what a random split would leak.
+    """
+    from fusion.inspection import inspect
+
+    found = inspect(config, screen.progress)
+    screen.notes(found.dataset.notes)
+    screen.line(f"{config.data}: {found.summary}")
+    for line in found.lines():
+        screen.line(f"  {line}")
+    screen.json(found.to_json())
+    return found.faults

@@ -1,0 +1,28 @@
+"""``fusion predict``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import IMAGES, MODEL, command, option
+from fusion.config import PredictConfig
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+
+@command(PredictConfig, MODEL, IMAGES, "csv", "parquet", option("explain", metavar="DIR"), "jobs", "store")
+def predict(screen: Screen, config: PredictConfig) -> tuple[Fault, ...]:
+    """Class and probability of every cell in IMAGES.
+
+    IMAGES are images, folders of images, C-NMC trees or tables, in any number. Where subjects are known, each is
+    also called as a whole: by the mean probability of its cells, and by their majority.
+    """
+    from fusion.prediction import predict
+
+    found = predict(config, screen.progress)
+    screen.predictions(found, {"csv": config.csv, "parquet": config.parquet})
+    if config.explain is not None:
+        screen.note(f"page {config.explain / 'explanations.html'}, and a figure a cell beside it")
+    return found.faults

@@ -1,0 +1,95 @@
+"""Runs a command so that each end it may come to is one clear message and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from fusion.errors import FusionError, UsageError
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+#: Exit codes: done, failed, finished with skipped inputs, interrupted, reader went away. 2, wrong use, is UsageError's.
+DONE, FAILED, SKIPPED, INTERRUPTED, BROKEN_PIPE = 0, 1, 3, 130, 141
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a command talks: the options that all commands take."""
+
+    as_json: bool
+    debug: bool
+    quiet: bool
+    verbose: bool
+
+
+def run(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Manner) -> NoReturn:
+    """Do the work of a command, show what it skipped, and leave with the exit code that says how it went."""
+    try:
+        faults = _work(name, work, manner)
+    except FusionError as error:
+        if manner.debug:
+            raise
+        _refuse(name, error)
+    except KeyboardInterrupt:
+        click.echo("interrupted; what was measured is kept, the same command goes on from there", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone; leave without another attempt to write to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except Exception as error:
+        if manner.debug or isinstance(error, click.ClickException):
+            raise
+        _own_up(name, error)
+    sys.exit(SKIPPED if faults else DONE)
+
+
+def _work(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Manner) -> Sequence[Fault]:
+    from fusion import processes
+    from fusion.cli.console import Screen
+
+    quiet = manner.quiet or not processes.is_first()
+    level = logging.DEBUG if manner.verbose else logging.ERROR if quiet else logging.WARNING
+    logging.getLogger("fusion").setLevel(level)
+    if processes.count() > 1 and name != "train":
+        raise UsageError(
+            "only fusion train works in several processes",
+            found=f"{processes.count()}, started by torchrun",
+            do="Start fusion by itself.",
+        )
+    screen = Screen(as_json=manner.as_json, quiet=quiet)
+    with screen:
+        faults = work(screen) or ()
+    screen.faults(faults)
+    sys.stdout.flush()
+    return faults
+
+
+def _refuse(name: str, error: FusionError) -> NoReturn:
+    """Tell an error that the user can mend."""
+    from fusion import processes
+
+    if not processes.is_first() and isinstance(error, UsageError):  # the same in all processes, and said once
+        processes.let_first_speak()
+    else:
+        click.echo(f"fusion {name}: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _own_up(name: str, error: Exception) -> NoReturn:
+    """Tell an error that is ours."""
+    click.echo(
+        f"fusion {name}: {type(error).__name__}: {error}\n"
+        "  This is a bug in Fusion. Run the command again with --debug and report what it prints.",
+        err=True,
+    )
+    sys.exit(FAILED)

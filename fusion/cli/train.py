@@ -1,0 +1,53 @@
+"""``fusion train``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, SPLITS, THRESHOLD, command, option
+from fusion.config import TrainConfig
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.datasets import Fault
+
+
+@command(
+    TrainConfig,
+    *DATA,
+    option("classifier", metavar="NAME"),
+    *FEATURES,
+    OUTPUT,
+    SPLITS,
+    option("scheduler", metavar="ADDR"),
+    "holdout",
+    "resume",
+    option("show_batch", metavar="PNG"),
+    option("show_attention", metavar="PNG"),
+    option("tensorboard", metavar="DIR"),
+    "cnn_crossfit",
+    "allow_leakage",
+    "search",
+    "calibrate",
+    THRESHOLD,
+    POSITIVE,
+    MLFLOW,
+    "jobs",
+    "store",
+    "seed",
+)
+def train(screen: Screen, config: TrainConfig) -> tuple[Fault, ...]:
+    """Judge a classifier on held-out subjects, fit it, save it.
+
+    The figures come from folds by subject; the model saved in OUTPUT is then fitted on all cells. neural trains the
+    whole network on the images; --features none leaves the handcrafted blocks out.
+    """
+    from fusion.processes import is_first
+    from fusion.training import train
+
+    trained = train(config, screen.progress)
+    if is_first():
+        screen.result(trained.result)
+        screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} cells")
+        screen.json({"model": str(config.output), **trained.result.to_json(trained.dataset.root)})
+    return trained.result.faults
