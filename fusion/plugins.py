@@ -41,7 +41,7 @@ class Extractor(Protocol):
     store keeps it as such.
     """
 
-    #: The block's name, first part of every column: ``texture``.
+    #: The family's name, with which names of its blocks begin: ``texture``.
     name: ClassVar[str]
     #: Raised whenever the numbers could change for the same parameters.
     version: ClassVar[str]

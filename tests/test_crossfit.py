@@ -180,10 +180,8 @@ def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, t
 def test_embedding_by_a_classifier_is_the_extractors(view, tmp_path):
     found, crossfit, _, dataset = view
     network = crossfit.fit(found.table, found.inputs, np.arange(len(found.table)), tmp_path / "n", None)
-    extractor = Embedding(**network.write_trunk(tmp_path / "cnn.safetensors"))
-    by_path = gather(
-        dataset, [Block("cnn", extractor)], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None
-    )
+    block = Block("cnn", Embedding(**network.write_trunk(tmp_path / "cnn.safetensors")))
+    by_path = gather(dataset, [block], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None)
     assert_allclose(network.embed(found.inputs), by_path.table.X, atol=1e-5)
 
 
