@@ -23,8 +23,6 @@ from extractors.zernike import ZERNIKE_ORDERS, zernike
 from fusion.cells import Cell
 from fusion.plugins import Description
 
-Values = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Morphology:

@@ -21,7 +21,7 @@ def draw_groups(holds: NDArray[np.bool_], n_boot: int, rng: np.random.Generator)
     """Draw groups with replacement, as many as there are.
 
     Where every group has one label, groups are drawn within each label; where groups hold several they are drawn from
-    all, and a replicate that lost a class is drawn again. See ``metrics.evaluate`` for the reasons.
+    all, and a replicate that lost a class is drawn again. See ``metrics.judge_scores`` for the reasons.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def bootstrap_p(replicates: _Floats) -> float:
 
 
 def corrected_error(values: Sequence[float], test_share: float) -> tuple[float, float, int]:
-    """Mean of one value a split, its standard error that knows how far training parts overlap, and degrees of freedom.
+    """Mean of one value a split, with a standard error that knows how far training parts overlap.
 
     The variance of the mean is s**2 (1 / J + test_share / (1 - test_share)) for J splits, with Student's t on J - 1
     degrees of freedom: the correction for the training cells that any two splits share.
@@ -152,7 +152,7 @@ def corrected_error(values: Sequence[float], test_share: float) -> tuple[float, 
 
     Returns
     -------
-    mean, error, degrees; NaN and 0 for the latter two with fewer than two values.
+    mean, standard error, degrees of freedom; the error is NaN and the degrees are 0 with fewer than two values.
     """
     held = np.asarray([value for value in values if not np.isnan(value)], np.float64)
     if len(held) < 2:

@@ -24,7 +24,7 @@ from fusion.rows import METRICS, Rows, default_positive, prepare
 
 __all__ = [
     "LEVELS", "METRICS", "Judgement", "by_subject", "by_vote",
-    "default_positive", "evaluate", "image_metrics", "judge_scores", "pooled",
+    "default_positive", "image_metrics", "judge_scores", "pooled",
 ]  # fmt: skip
 
 #: Cell by cell; subject by subject by the mean of its cells' scores, and by the majority of its cells.
@@ -142,7 +142,11 @@ class Judgement:
 
     Attributes
     ----------
-    figures : what ``evaluate`` returns.
+    figures : plain values: "image", "subject" (mean score of its cells) and "vote" (majority of its cells) hold
+        {metric: {"value", "low", "high", "method"}}, the last "bca", "percentile" or "none"; "n_images", "n_subjects"
+        (groups); "classes"; "positive" (None for more than two classes); "prevalence"; "confusion", the counts of
+        cells, a row for each true and a column for each predicted class, summed over repeats. "low" and "high" are NaN
+        where a class that occurs has a single group: nothing is known then of how its subjects differ.
     replicates : for each level float64 (n_boot, metrics), columns as in ``rows.METRICS``. The same seed on the same
         cells draws the same subjects, so that differences between replicates of two results are replicates of the
         difference. Empty (0 rows) where there is no interval.
@@ -152,7 +156,7 @@ class Judgement:
     replicates: dict[str, _Floats]
 
 
-def evaluate(
+def judge_scores(
     y: ArrayLike,
     proba: ArrayLike,
     classes: _Labels,
@@ -162,7 +166,8 @@ def evaluate(
     prevalence: float = 0.5,
     n_boot: int = 2000,
     seed: int = 0,
-) -> dict[str, Any]:
+    cut: _Floats | None = None,
+) -> Judgement:
     """Metrics of held-out scores at all levels, with 95% intervals by resampling groups.
 
     Cells of one subject are alike, so a subject is drawn with all its cells or not at all: the cluster bootstrap of
@@ -181,39 +186,11 @@ def evaluate(
     groups : n group numbers, the unit that is resampled.
     n_boot : replicates.
     seed : the same seed gives the same intervals.
-
-    Returns
-    -------
-    Plain values: "image", "subject" (mean score of its cells) and "vote" (majority of its cells) hold
-    {metric: {"value", "low", "high", "method"}}, the last "bca", "percentile" or "none"; "n_images", "n_subjects"
-    (groups); "classes"; "positive" (None for more than two classes); "prevalence"; "confusion", the counts of cells, a
-    row for each true and a column for each predicted class, summed over repeats. "low" and "high" are NaN where a class
-    that occurs has a single group: nothing is known then of how its subjects differ.
+    cut : float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``called``.
 
     Raises
     ------
     ValueError : see ``image_metrics``.
-    """
-    return judge_scores(
-        y, proba, classes, groups, positive=positive, prevalence=prevalence, n_boot=n_boot, seed=seed
-    ).figures
-
-
-def judge_scores(
-    y: ArrayLike,
-    proba: ArrayLike,
-    classes: _Labels,
-    groups: ArrayLike,
-    *,
-    positive: str | None = None,
-    prevalence: float = 0.5,
-    n_boot: int = 2000,
-    seed: int = 0,
-    cut: _Floats | None = None,
-) -> Judgement:
-    """The figures of ``evaluate`` together with the replicates that their intervals come from.
-
-    ``cut`` is float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``called``.
     """
     levels = _levels(y, proba, classes, groups, positive, prevalence, cut)
     images = levels["image"]

@@ -260,7 +260,7 @@ def _check_instances(built: Mapping[str, Extractor]) -> None:
         family, _, own = name.partition(".")
         if not own:
             continue
-        whole = built[family].feature_names() if family in built else []
+        whole = built[family].feature_names() if family in built else _usual_features(family)
         if taken := features_of(own, list(dict.fromkeys([*extractor.feature_names(), *whole]))):
             raise UsageError(
                 f"'{name}' cannot name a block of its own, since it is a part of {family}",
@@ -278,6 +278,14 @@ def _check_instances(built: Mapping[str, Extractor]) -> None:
                 found=f"the same {extractor.name}, with the same parameters",
                 do="Leave one of them out, or let them differ in something that changes a number.",
             )
+
+
+def _usual_features(family: str) -> list[str]:
+    """Features of a family by its default parameters."""
+    try:
+        return plugins.build_extractor(family).feature_names()
+    except UsageError:  # some of its parameters have no default: then it has no parts that everyone knows
+        return []
 
 
 def _check_parts(blocks: Sequence[Block]) -> None:

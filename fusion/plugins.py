@@ -42,7 +42,7 @@ class Extractor(Protocol):
     change the numbers (a device, a batch size) is kept out of them with ``field(metadata={"cosmetic": True})``.
     """
 
-    #: The block's name, first part of every column: ``texture``.
+    #: The family's name, with which names of its blocks begin: ``texture``.
     name: ClassVar[str]
     #: Raised whenever the numbers could change for the same parameters.
     version: ClassVar[str]

@@ -88,7 +88,7 @@ class Result:
     cells : who the rows are; its feature columns are not used.
     classes, positive : columns of the probabilities, and the class that sensitivity is about (None beyond two).
     scores : one entry a feature set and classifier, all on the same cells.
-    figures : for each of ``scores``, what ``metrics.evaluate`` says.
+    figures : for each of ``scores``, what ``metrics.judge_scores`` says.
     stamps : what must be read with every figure ("leaky: ...").
     notes, faults : what the user should know, and the pictures that were skipped.
     facts : plain values about split, data and versions.
@@ -220,7 +220,7 @@ _PARTS = {"": "value", "_low": "low", "_high": "high"}
 def judge(
     cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, bootstrap: int, seed: int
 ) -> dict[str, Any]:
-    """The figures of one entry with their intervals; see ``metrics.evaluate``."""
+    """The figures of one entry with their intervals; see ``metrics.judge_scores``."""
     return judge_paired(cells, scores, classes, positive, bootstrap=bootstrap, seed=seed)[0]
 
 

@@ -95,6 +95,17 @@ def trees(population, synthetic_store, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tests run side by side: threads of one would wait for those of the other far longer than they work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def real_data(folder: str) -> Path:
     """A folder of real pictures, or the test is skipped with the reason."""
     where = Path(os.environ.get("FUSION_REAL_DATA", ROOT.parent / "shared" / "data")) / folder

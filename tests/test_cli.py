@@ -7,16 +7,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
-import cli
+from tests.builders import assert_refused, fusion
 from tests.conftest import ROOT, paint, write_image
 
 HEAVY = ("torch", "timm", "sklearn", "xgboost", "skimage", "numba", "pandas", "matplotlib", "scipy")
-
-
-def fusion(*words):
-    return CliRunner().invoke(cli.fusion, [str(word) for word in words])
 
 
 def test_help_answers_without_the_heavy_libraries():
@@ -168,14 +163,6 @@ def test_inspect_tells_what_would_leak(tmp_path):
 
 
 # ---- getting it wrong -----------------------------------------------------------------------------------------------
-
-
-def assert_refused(result, code, *words):
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in result.stderr
-    assert result.stdout == ""
 
 
 def test_a_missing_folder(tmp_path):

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from extractors.embedding import Embedding
@@ -35,12 +34,7 @@ NEURAL = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +180,8 @@ def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, t
 def test_embedding_by_a_classifier_is_the_extractors(view, tmp_path):
     found, crossfit, _, dataset = view
     network = crossfit.fit(found.table, found.inputs, np.arange(len(found.table)), tmp_path / "n", None)
-    extractor = Embedding(**network.write_trunk(tmp_path / "cnn.safetensors"))
-    by_path = gather(
-        dataset, [Block("cnn", extractor)], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None
-    )
+    block = Block("cnn", Embedding(**network.write_trunk(tmp_path / "cnn.safetensors")))
+    by_path = gather(dataset, [block], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None)
     assert_allclose(network.embed(found.inputs), by_path.table.X, atol=1e-5)
 
 

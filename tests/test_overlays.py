@@ -6,9 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-import cli
 from fusion.cells import make_cell
 from fusion.datasets import load_dataset
 from fusion.overlays import (
@@ -24,6 +22,7 @@ from fusion.overlays import (
     sheet,
     write_sheets,
 )
+from tests.builders import fusion
 from tests.conftest import paint, real_data, write_image
 
 
@@ -162,10 +161,6 @@ def test_a_folder_that_cannot_be_written_is_told(class_folders, tmp_path):
 
 
 # ---- the command
-
-
-def fusion(*words):
-    return CliRunner().invoke(cli.fusion, [str(word) for word in words])
 
 
 def test_inspect_writes_sheets_and_says_where(class_folders, tmp_path):

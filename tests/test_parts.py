@@ -22,8 +22,8 @@ from fusion.provenance import trained_on
 from fusion.splits import LeakageError
 from fusion.store import FeatureStore
 from fusion.training import train
+from tests.builders import assert_refused, fusion
 from tests.conftest import ROOT, write_image
-from tests.test_cli import assert_refused, fusion
 
 TEXTURE = Texture().feature_names()
 
@@ -269,7 +269,7 @@ def two_networks(weights, population, synthetic_store, tmp_path_factory):
     """A model of two networks, and of two parts of a third instance, in a folder."""
     folder = tmp_path_factory.mktemp("models") / "m"
     config = settings(weights, population, synthetic_store, folder)
-    return train(TrainConfig(**config, classifier="logreg")), folder
+    return train(TrainConfig(**config, classifier="logreg", folds=["0", "1"])), folder
 
 
 def settings(weights, data, store, output):
@@ -306,19 +306,23 @@ def test_a_model_keeps_each_of_its_networks_and_the_files_of_each(two_networks, 
     assert_array_equal(again.predict_proba(table), trained.bundle.predict_proba(given))
 
 
-def test_such_a_model_predicts_is_evaluated_explained_and_exported(two_networks, fresh, tmp_path):
+def test_such_a_model_predicts_is_evaluated_explained_and_exported(two_networks, population, tmp_path):
     _, folder = two_networks
-    picture = next(fresh.rglob("*.bmp"))
+    picture = next((population / "fold_2").rglob("*.bmp"))
     predicted = fusion("predict", folder, picture, "--json", "--jobs", 1)
     assert predicted.exit_code == 0, predicted.stderr
-    judged = fusion("evaluate", folder, fresh, "-o", tmp_path / "r", "--jobs", 1, "--set", "bootstrap=100")
+    judged = fusion(
+        "evaluate", folder, population, "--folds", 2, "-o", tmp_path / "r", "--jobs", 1, "--set", "bootstrap=100"
+    )
     assert judged.exit_code == 0, judged.stderr
     (entry,) = json.loads((tmp_path / "r" / "result.json").read_text())["results"]
     assert entry["features"] == ["cnn.one", "cnn.two", "texture.fine.lbp"]
     explained = fusion("explain", folder, picture, "-o", tmp_path / "e", "--json", "--jobs", 1)
     assert explained.exit_code == 0, explained.stderr
-    (cell,) = json.loads(explained.stdout)["cells"]
-    assert set(cell["blocks"]) == {"cnn.one", "cnn.two", "texture.fine.lbp"}
+    (told,) = json.loads(explained.stdout)["explanations"]
+    assert set(told["blocks"]) == {"cnn.one", "cnn.two", "texture.fine.lbp"}
+    exported = fusion("export", folder, "--onnx", tmp_path / "m.onnx", "--check", picture)
+    assert exported.exit_code == 0, exported.stderr
 
 
 def test_instances_are_compared_in_one_run(weights, population, synthetic_store, tmp_path):
@@ -373,13 +377,14 @@ def test_the_four_backbones_are_one_comparison(tmp_path):
     assert config.subsets == ["alone"]
 
 
-def test_the_comparison_of_backbones_runs_on_other_weights(synthetic, tmp_path):
-    """The recipe as it is shipped, with weights that need no network, on a few cells."""
+def test_the_comparison_of_backbones_runs_as_it_is_shipped(synthetic, tmp_path):
+    """The recipe with small networks in the places of those whose weights are fetched."""
+    small = {"backbone": "test_efficientnet", "weights": "random", "size": 32}
     names = ("vgg16", "vgg19", "xception", "b3")
-    words = [word for name in names for word in ("--set", f"extractors.cnn.{name}.weights=random")]
-    words += [word for name in names for word in ("--set", f"extractors.cnn.{name}.size=32")]
-    words += ["--set", "part=null", "--set", "bootstrap=100", "--splits", 2, "--jobs", 1]
-    recipe = ("--config", ROOT / "configs" / "backbones.yaml")
+    given = [f"extractors.cnn.{name}.{key}={value}" for name in names for key, value in small.items()]
+    given += [f"extractors.cnn.{name}.seed={seed}" for seed, name in enumerate(names)]
+    words = [word for one in [*given, "part=null", "bootstrap=100"] for word in ("--set", one)]
+    recipe = ("--config", ROOT / "configs" / "backbones.yaml", "--splits", 2, "--jobs", 1)
     done = fusion("ablate", synthetic, *recipe, *words, "-o", tmp_path / "r")
     assert done.exit_code == 0, done.stderr
     found = json.loads((tmp_path / "r" / "result.json").read_text())

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from fusion.synthetic import SyntheticDesign, synthesize
+from tests.builders import fusion
 from tests.conftest import ROOT
-from tests.test_cli import fusion
 
 CONFIG = ROOT / "configs" / "cnmc.yaml"
 #: The published weights cannot be had offline: a network of another make stands in. All else is the protocol's.

@@ -13,8 +13,8 @@ from fusion.errors import UsageError
 from fusion.shift import NAMED, lines, shifts
 from fusion.shift_sheet import draw_sources
 from fusion.table import FeatureTable
+from tests.builders import fusion
 from tests.conftest import paint, write_image
-from tests.test_cli import fusion
 
 
 def table(seed=0, moved=(), by=2.0, sources=("east", "west"), subjects=12, cells=6):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib.util
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import MODEL, command, option
@@ -19,7 +19,7 @@ def serve(screen: Screen, config: ServeConfig) -> None:
 
     Both are of this machine. Nothing that is sent is stored. Runs until interrupted; needs the extra 'serve'.
     """
-    if not all(map(find_spec, ("fastapi", "uvicorn", "python_multipart", "prometheus_client"))):
+    if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "python_multipart", "prometheus_client"))):
         raise UsageError(
             "fusion serve needs FastAPI, uvicorn and prometheus-client", do="pip install 'fusion-cells[serve]'."
         )

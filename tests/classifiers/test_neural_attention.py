@@ -15,14 +15,7 @@ from extractors.trunk import untrained_trunk
 from fusion.cells import Cell
 from tests.conftest import paint
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tests run side by side: threads of one would wait for those of the other far longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def plain_network(seed=0):

@@ -13,10 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
 
-import cli
 from fusion import plugins
 from fusion.bundle import BundleError, ModelBundle
 from fusion.config import TrainConfig, build_config
@@ -27,6 +25,7 @@ from fusion.pictured import load_model
 from fusion.provenance import check_unseen, seen_by, trained_on
 from fusion.splits import LeakageError
 from fusion.training import train
+from tests.builders import fusion
 from tests.conftest import ROOT, paint, write_image
 
 SETTINGS = {
@@ -38,16 +37,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def fusion(*words):
-    return CliRunner().invoke(cli.fusion, [str(word) for word in words])
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(data, output, store, **settings):
@@ -382,7 +372,6 @@ def test_a_subject_that_shares_a_picture_with_one_that_was_learnt_is_known_too(t
 
     with pytest.raises(LeakageError, match=r"behind 'cnn\.b3' [^3]+3 of 4"):
         check_unseen([("cnn.b3", Learner())], dataset, allow=False)
-    assert check_unseen([("cnn.b3", Learner())], dataset, allow=True)[0].startswith(
-        "leaky: the network behind 'cnn.b3'"
-    )
+    (stamp,) = check_unseen([("cnn.b3", Learner())], dataset, allow=True)
+    assert stamp.startswith("leaky: the network behind 'cnn.b3'")
     assert check_unseen([("cnn.b3", object())], dataset, allow=False) == []

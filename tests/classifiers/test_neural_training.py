@@ -29,13 +29,7 @@ SMALL = {
 QUICK = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "patience": 0}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tests run side by side: threads of one would wait for those of the other far longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def classifier(training=None, **parts):
