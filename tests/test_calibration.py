@@ -18,7 +18,7 @@ from fusion.errors import UsageError
 from fusion.splits import Split
 from fusion.table import FeatureTable
 from fusion.training import score_fold
-from tests.builders import assert_refused, fusion
+from tests.builders.command_line import assert_refused, fusion
 
 
 def over_confident(n=6000, k=2, factor=3.0, seed=0):

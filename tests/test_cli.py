@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.builders import assert_refused, fusion
+from tests.builders.command_line import assert_refused, fusion
 from tests.conftest import ROOT, paint, write_image
 
 HEAVY = ("torch", "timm", "sklearn", "xgboost", "skimage", "numba", "pandas", "matplotlib", "scipy")

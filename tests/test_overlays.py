@@ -22,7 +22,7 @@ from fusion.overlays import (
     sheet,
     write_sheets,
 )
-from tests.builders import fusion
+from tests.builders.command_line import fusion
 from tests.conftest import paint, real_data, write_image
 
 

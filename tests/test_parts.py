@@ -22,7 +22,7 @@ from fusion.provenance import trained_on
 from fusion.splits import LeakageError
 from fusion.store import FeatureStore
 from fusion.training import train
-from tests.builders import assert_refused, fusion
+from tests.builders.command_line import assert_refused, fusion
 from tests.conftest import ROOT, write_image
 
 TEXTURE = Texture().feature_names()

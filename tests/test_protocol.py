@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from fusion.synthetic import SyntheticDesign, synthesize
-from tests.builders import fusion
+from tests.builders.command_line import fusion
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "configs" / "cnmc.yaml"

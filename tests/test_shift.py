@@ -13,7 +13,7 @@ from fusion.errors import UsageError
 from fusion.shift import NAMED, lines, shifts
 from fusion.shift_sheet import draw_sources
 from fusion.table import FeatureTable
-from tests.builders import fusion
+from tests.builders.command_line import fusion
 from tests.conftest import paint, write_image
 
 

@@ -13,7 +13,8 @@ from classifiers.svm import SupportVectorClassifier
 from fusion import tuning
 from fusion.config import AblateConfig
 from fusion.tuning import Span, tune
-from tests.builders import assert_refused, fusion, rings
+from tests.builders.command_line import assert_refused, fusion
+from tests.builders.tables import rings
 from tests.test_ablation import cells, scores_with_and_without_scrambled_labels
 
 needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="the extra optuna is not installed")

@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from classifiers import machines
 from classifiers.machines import LandmarkMachine, QuickMachine
 from classifiers.svm import SupportVectorClassifier
-from tests.builders import rings
+from tests.builders.tables import rings
 from tests.conftest import ROOT
 from tests.test_ablation import cells, config, run
 

@@ -25,7 +25,7 @@ from fusion.pictured import load_model
 from fusion.provenance import check_unseen, seen_by, trained_on
 from fusion.splits import LeakageError
 from fusion.training import train
-from tests.builders import fusion
+from tests.builders.command_line import fusion
 from tests.conftest import ROOT, paint, write_image
 
 SETTINGS = {

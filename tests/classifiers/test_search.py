@@ -10,7 +10,8 @@ from classifiers.boosting import BoostedTreesClassifier
 from classifiers.linear import LogisticClassifier
 from classifiers.svm import SupportVectorClassifier
 from fusion.gram import SharedDistances
-from tests.builders import assert_refused, fusion, rings
+from tests.builders.command_line import assert_refused, fusion
+from tests.builders.tables import rings
 
 
 @pytest.mark.parametrize("kind", [SupportVectorClassifier, LogisticClassifier, BoostedTreesClassifier])
