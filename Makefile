@@ -19,12 +19,13 @@ test: $(VENV)/installed-dev lint ## lint, and every test that takes no longer th
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
 docs-test: $(VENV)/installed-dev ## every command in README and docs, as a reader would type it, on synthetic cells
-	$(BIN)/python -m pytest tests/test_documentation.py -n auto
+	$(BIN)/python -m pytest tests/documentation/test_documentation.py -n auto
 
 lint: $(VENV)/installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 hooks: $(VENV)/installed-dev ## check every commit of this clone before it is made
 	$(BIN)/pre-commit install

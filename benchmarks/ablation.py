@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-from fusion.feature_sets import block_subsets
-from fusion.gram import SharedDistances
-from fusion.layer import FusionLayer
-from fusion.splits import grouped_folds
+from fusion.analysis.block_subsets import block_subsets
+from fusion.feature_transforms.fusion_layer import FusionLayer
+from fusion.leakage.grouped_splits import grouped_folds
+from fusion.learning.shared_distances import SharedDistances
 
 #: Columns of the four blocks: a network's, and 250 measured ones.
 BLOCKS = {"cnn": 1536, "texture": 150, "colour": 60, "morphology": 40}

@@ -63,7 +63,7 @@ def fusion(*families: str, **params: Mapping[str, Any]) -> Measure:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import cv2
 
-    from fusion.cells import Cell
+    from fusion.images.cell import Cell
     from fusion.plugins import build_extractor
 
     cv2.setNumThreads(1)

@@ -29,8 +29,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from fusion.cells import Cell, read_cell  # noqa: E402  # the code beside this script, not what is installed
-from fusion.synthetic import SyntheticDesign, synthesize  # noqa: E402
+from fusion.images.cell import Cell, read_cell  # noqa: E402  # the code beside this script, not what is installed
+from fusion.synthetic.cells import SyntheticDesign, synthesize  # noqa: E402
 
 #: Side of the picture; the cell in it fills about half of it, as in C-NMC.
 SIZES = (120, 300, 450, 1024)

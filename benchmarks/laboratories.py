@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 
 from benchmarks.laboratory_networks import networks
 from benchmarks.laboratory_networks import together as _together
-from fusion.config import EvaluateConfig, TrainConfig, read_yaml
-from fusion.metrics import judge_scores
-from fusion.prediction import evaluate
-from fusion.synthetic import SyntheticDesign, synthesize
-from fusion.synthetic_laboratories import red_cells
+from fusion.metrics.classification import judge_scores
+from fusion.settings.commands import EvaluateConfig, TrainConfig
+from fusion.settings.loading import read_yaml
+from fusion.synthetic.cells import SyntheticDesign, synthesize
+from fusion.synthetic.laboratories import red_cells
+from fusion.workflows.evaluate import evaluate
 from fusion.workflows.train import train
 
 ROBUST = Path(__file__).parents[1] / "configs" / "robust.yaml"

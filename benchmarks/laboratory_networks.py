@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion.config import read_yaml
+from fusion.settings.loading import read_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -22,10 +22,10 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from benchmarks.ablation import BLOCKS, matrix
-from fusion.feature_sets import block_subsets
-from fusion.layer import FusionLayer, block_weights
-from fusion.scaled import ScaledBlocks, scale_block
-from fusion.splits import Split, grouped_folds
+from fusion.analysis.block_subsets import block_subsets
+from fusion.feature_transforms.fusion_layer import FusionLayer, block_weights
+from fusion.leakage.grouped_splits import Split, grouped_folds
+from fusion.learning.scaled_blocks import ScaledBlocks, scale_block
 
 #: As ``classifiers.linear`` has it.
 C = 0.3

@@ -35,11 +35,11 @@ import torch  # noqa: E402
 
 from classifiers.neural.augmentation import Augmentation, augment  # noqa: E402
 from classifiers.neural.estimator import NeuralClassifier  # noqa: E402
-from extractors import runtime  # noqa: E402
-from extractors.embedding import Embedding  # noqa: E402
-from fusion.datasets import load_dataset  # noqa: E402
-from fusion.picture_map import look  # noqa: E402
-from fusion.synthetic import SyntheticDesign, synthesize  # noqa: E402
+from extractors.cnn import onnx_backend  # noqa: E402
+from extractors.cnn.extractor import Embedding  # noqa: E402
+from fusion.data.dataset import load_dataset  # noqa: E402
+from fusion.features.image_cache import look  # noqa: E402
+from fusion.synthetic.cells import SyntheticDesign, synthesize  # noqa: E402
 
 PARTS = ("training", "data", "embedding", "ladder")
 
@@ -183,7 +183,7 @@ def _embedding(options: argparse.Namespace, pictures: Any) -> None:
         engine: Embedding(
             backbone=options.backbone, weights="random", size=options.size, device=options.device, engine=engine
         )
-        for engine in ("torch", *(["onnx"] if options.device == "cpu" and runtime.is_installed() else []))
+        for engine in ("torch", *(["onnx"] if options.device == "cpu" and onnx_backend.is_installed() else []))
     }
 
     plain = timm.create_model(options.backbone, num_classes=0).to(options.device).eval()

@@ -21,17 +21,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fusion.workflows.predict import predict
+
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cv2
 
-from fusion import measuring, plugins, prediction
-from fusion.bundle import ModelBundle
-from fusion.config import PredictConfig, TrainConfig
-from fusion.novelty import Novelty
-from fusion.store import FeatureStore
-from fusion.synthetic import SyntheticDesign, synthesize
+from fusion import plugins
+from fusion.bundles import inference
+from fusion.bundles.model_bundle import ModelBundle
+from fusion.features import cell_measurement
+from fusion.features.store import FeatureStore
+from fusion.learning.novelty import Novelty
+from fusion.settings.commands import PredictConfig, TrainConfig
+from fusion.synthetic.cells import SyntheticDesign, synthesize
 from fusion.workflows.train import train
 
 #: Subjects and cells of the training part: enough for the default trees to be as deep as they get.
@@ -84,14 +88,14 @@ def measure(folder: Path, cells: int, backbone: str | None) -> dict[str, float]:
     clock = Clock()
     for name in features:
         clock.watch(type(plugins.build_extractor(name, settings.get(name))), "extract", f"extractor {name}")
-    clock.watch(measuring, "_read", "decoding and segmentation")
-    clock.watch(prediction, "collect", "listing, hashing and checking files")
+    clock.watch(cell_measurement, "_read", "decoding and segmentation")
+    clock.watch(inference, "collect", "listing, hashing and checking files")
     clock.watch(ModelBundle, "load", "loading the model")
     clock.watch(FeatureStore, "write", "writing the store")
     clock.watch(ModelBundle, "predict_proba", "fusion layer and classifier")
     clock.watch(Novelty, "distance", "distance from the training cells")
     config = PredictConfig(model=folder / "model", images=[fresh], store=folder / "store", jobs=1)
-    found = clock.timed(prediction.predict, "all else")(config)
+    found = clock.timed(predict, "all else")(config)
     assert len(found) == cells, f"{len(found)} cells judged"
     return clock.seconds
 

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.cells import Cell, decode_mask, decode_picture, make_cell, read_bytes
-from fusion.overlays import Tile, outlined, write_sheets
-from fusion.readers import read_listing
-from fusion.segmentation import segment_cell, segment_nucleus
+from fusion.data.readers import read_listing
+from fusion.images.cell import Cell, decode_mask, decode_picture, make_cell, read_bytes
+from fusion.images.segmentation.segment import segment_cell, segment_nucleus
+from fusion.reports.contact_sheets import Tile, outlined, write_sheets
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

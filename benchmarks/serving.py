@@ -28,9 +28,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fusion.config import TrainConfig
-from fusion.serving import example_cell
-from fusion.synthetic import SyntheticDesign, synthesize
+from fusion.serve.app import example_cell
+from fusion.settings.commands import TrainConfig
+from fusion.synthetic.cells import SyntheticDesign, synthesize
 from fusion.workflows.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -3,9 +3,10 @@
     python benchmarks/shards.py [--features 1786] [--shards 1000] [--quick]
 
 Simulated is what ``fusion extract`` does: every writer (an extract with its worker processes) writes a shard every
-``fusion.extraction.FLUSH`` cells or ``FLUSH_SECONDS``, whichever is first, and merges what is small when it ends, if
-that is much. Measured are, on true shards of one cell each: a listing, opening with every byte checked, opening again.
-What a plan needs follows from both: files, bytes, mappings (a process may have 65,530 on Linux), the time to open.
+``fusion.features.extraction.FLUSH`` cells or ``FLUSH_SECONDS``, whichever is first, and merges what is small when it
+ends, if that is much. Measured are, on true shards of one cell each: a listing, opening with every byte checked,
+opening again. What a plan needs follows from both: files, bytes, mappings (a process may have 65,530 on Linux), the
+time to open.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fusion.extraction import FLUSH, FLUSH_SECONDS
-from fusion.files import file_checksum, sha256
-from fusion.store import FeatureStore
-from fusion.upkeep import MANY, SHARD_BYTES, SMALL_BYTES
+from fusion.features.extraction import FLUSH, FLUSH_SECONDS
+from fusion.features.store import FeatureStore
+from fusion.features.store_maintenance import MANY, SHARD_BYTES, SMALL_BYTES
+from fusion.io.files import file_checksum, sha256
 
 #: Bytes of a cell beside its features: its key and Arrow's bookkeeping.
 KEY_BYTES = 72

@@ -24,11 +24,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fusion.files import file_checksum, sha256
-from fusion.store import FeatureStore
-from fusion.upkeep import compact
+from fusion.features.store import FeatureStore
+from fusion.features.store_maintenance import compact
+from fusion.io.files import file_checksum, sha256
 
-#: Cells that an extraction writes at once; see ``fusion.extraction``.
+#: Cells that an extraction writes at once; see ``fusion.features.extraction``.
 FLUSH = 512
 
 Read = Callable[[], np.ndarray]

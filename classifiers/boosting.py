@@ -15,11 +15,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers.trees import check_trees
-from classifiers.weights import balanced_weights, inner_folds
-from fusion.bundle import BundleError
-from fusion.onnx_graph import Graph
-from fusion.tuning import Span, tune
+from classifiers._tree_checks import check_trees
+from classifiers.class_weights import balanced_weights, inner_folds
+from fusion.bundles.model_bundle import BundleError
+from fusion.bundles.onnx_graph import Graph
+from fusion.learning.parameter_search import Span, tune
 
 #: Of the search: folds, trees at most, and trees without a better log loss after which no more are grown.
 _SEARCH_FOLDS, _MOST_TREES, _PATIENCE = 3, 1000, 30
@@ -131,7 +131,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         UsageError : ``scheduler`` is no address.
         """
         if self.scheduler is not None and not self.external_memory:
-            from fusion.cluster import check_address
+            from fusion.features.dask_cluster import check_address
 
             check_address(self.scheduler)
             return "scheduler"
@@ -142,7 +142,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"search needs all cells in memory, and {self.batches_by()} keeps them out of it")
         if self.external_memory and self.scheduler is not None:
             raise ValueError("external_memory is of this machine, and scheduler has the trees grown on others")
-        from classifiers.external import Batched
+        from classifiers._external_memory import Batched
 
         if not isinstance(X, Batched):
             X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
@@ -154,7 +154,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.chosen_ = {}
         weights = balanced_weights(codes)
         if self.scheduler is not None:
-            from classifiers.distributed import grow
+            from classifiers._dask_trees import grow
 
             self.booster_ = grow(X, codes, weights, self._settings(), self.n_estimators, self.scheduler)
             self.booster_.set_param({"nthread": self.n_jobs})
@@ -165,7 +165,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     def _grown_externally(self, X: Any, codes: NDArray[np.intp], weights: NDArray[np.float64]) -> Any:
         import xgboost
 
-        from classifiers.external import binned
+        from classifiers._external_memory import binned
 
         with tempfile.TemporaryDirectory(prefix="fusion-xgboost-") as folder:
             data = binned(X, codes, weights, Path(folder), max_bin=self.max_bin, threads=self.n_jobs)
@@ -216,7 +216,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
 
     def to_onnx(self, graph: Graph, rows: str) -> str:
         """Add the trees to a graph; the name of float64 (n, classes) for float32 (n, d) ``rows``."""
-        from classifiers.onnx_forms import ensemble
+        from classifiers._onnx_forms import ensemble
 
         check_is_fitted(self)
         return ensemble(graph, rows, self._model())

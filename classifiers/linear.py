@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers.searches import best_of
-from classifiers.weights import balanced_weights, inner_folds
-from fusion.bundle import load_sklearn, save_sklearn
-from fusion.onnx_graph import Graph
-from fusion.tuning import Span
+from classifiers._grid_search import best_of
+from classifiers.class_weights import balanced_weights, inner_folds
+from fusion.bundles.model_bundle import load_sklearn, save_sklearn
+from fusion.bundles.onnx_graph import Graph
+from fusion.learning.parameter_search import Span
 
 #: Folds of the search for C.
 _SEARCH_FOLDS = 5
@@ -92,7 +92,7 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
 
     def to_onnx(self, graph: Graph, rows: str) -> str:
         """Add the regression to a graph; the name of float64 (n, classes) for float64 (n, d) ``rows``."""
-        from classifiers.onnx_forms import logistic
+        from classifiers._onnx_forms import logistic
 
         check_is_fitted(self)
         return logistic(graph, rows, self.model_)

@@ -13,14 +13,14 @@ from sklearn.svm import SVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classifiers._grid_search import best_of
+from classifiers.class_weights import balanced_weights, inner_folds
 from classifiers.machines import LandmarkMachine, QuickMachine, rbf_machine
-from classifiers.searches import best_of
-from classifiers.weights import balanced_weights, inner_folds
-from fusion.bundle import load_sklearn, save_sklearn
-from fusion.gram import Distances
-from fusion.onnx_graph import Graph
+from fusion.bundles.model_bundle import load_sklearn, save_sklearn
+from fusion.bundles.onnx_graph import Graph
+from fusion.learning.parameter_search import Span
+from fusion.learning.shared_distances import Distances
 from fusion.plugins import Parts
-from fusion.tuning import Span
 
 
 class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
@@ -146,7 +146,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
 
     def to_onnx(self, graph: Graph, rows: str) -> str:
         """Add the machine to a graph; the name of float64 (n, classes) for float64 (n, d) ``rows``."""
-        from classifiers.onnx_forms import machine
+        from classifiers._onnx_forms import machine
 
         check_is_fitted(self)
         return machine(graph, rows, self.model_)
@@ -219,9 +219,7 @@ class _Parts:
 class _MachineOnParts(ClassifierMixin, BaseEstimator):
     """An RBF machine whose samples are row numbers, so that folds inside see features of their own."""
 
-    def __init__(
-        self, C: float, gamma: float | str, landmarks: int, random_state: int | None, parts: _Parts
-    ) -> None:
+    def __init__(self, C: float, gamma: float | str, landmarks: int, random_state: int | None, parts: _Parts) -> None:
         self.C = C
         self.gamma = gamma
         self.landmarks = landmarks

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from types import ModuleType
 
-from extractors.descriptions import described
+from extractors.feature_descriptions import described
 from fusion.plugins import Describing, Description, Extractor, build_extractor
 
 FAMILIES = ("morphology", "texture", "colour")

@@ -14,56 +14,56 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusion.bundle import ModelBundle as ModelBundle
-    from fusion.cells import Cell as Cell
-    from fusion.config import AblateConfig as AblateConfig
-    from fusion.config import EvaluateConfig as EvaluateConfig
-    from fusion.config import PredictConfig as PredictConfig
-    from fusion.config import TrainConfig as TrainConfig
-    from fusion.datasets import Dataset as Dataset
-    from fusion.datasets import load_dataset as load
+    from fusion.bundles.inference import predict_cells as predict_cells
+    from fusion.bundles.model_bundle import ModelBundle as ModelBundle
+    from fusion.data.dataset import Dataset as Dataset
+    from fusion.data.dataset import load_dataset as load
+    from fusion.data.feature_table import FeatureTable as FeatureTable
     from fusion.errors import FusionError as FusionError
-    from fusion.explain import explain_cell as explain_cell
-    from fusion.extraction import extract as extract
-    from fusion.layer import FusionLayer as FusionLayer
+    from fusion.evaluation.results import Result as Result
+    from fusion.explanation.explanation import explain_cell as explain_cell
+    from fusion.feature_transforms.fusion_layer import FusionLayer as FusionLayer
+    from fusion.features.extraction import extract as extract
+    from fusion.features.store import FeatureStore as FeatureStore
+    from fusion.images.cell import Cell as Cell
     from fusion.learning.fused_model import fuse as fuse
     from fusion.plugins import build_classifier as classifier
     from fusion.plugins import build_extractor as extractor
-    from fusion.prediction import evaluate as evaluate
-    from fusion.prediction import predict as predict
-    from fusion.prediction import predict_cells as predict_cells
-    from fusion.results import Result as Result
-    from fusion.store import FeatureStore as FeatureStore
-    from fusion.synthetic import synthesize as synthesize
-    from fusion.table import FeatureTable as FeatureTable
+    from fusion.settings.commands import AblateConfig as AblateConfig
+    from fusion.settings.commands import EvaluateConfig as EvaluateConfig
+    from fusion.settings.commands import PredictConfig as PredictConfig
+    from fusion.settings.commands import TrainConfig as TrainConfig
+    from fusion.synthetic.cells import synthesize as synthesize
     from fusion.workflows.ablate import ablate as ablate
+    from fusion.workflows.evaluate import evaluate as evaluate
+    from fusion.workflows.predict import predict as predict
     from fusion.workflows.train import train as train
 
 #: Public name -> where it lives, and what it is called there.
 _PUBLIC = {
-    "AblateConfig": ("fusion.config", "AblateConfig"),
-    "Cell": ("fusion.cells", "Cell"),
-    "Dataset": ("fusion.datasets", "Dataset"),
-    "EvaluateConfig": ("fusion.config", "EvaluateConfig"),
-    "FeatureStore": ("fusion.store", "FeatureStore"),
-    "FeatureTable": ("fusion.table", "FeatureTable"),
+    "AblateConfig": ("fusion.settings.commands", "AblateConfig"),
+    "Cell": ("fusion.images.cell", "Cell"),
+    "Dataset": ("fusion.data.dataset", "Dataset"),
+    "EvaluateConfig": ("fusion.settings.commands", "EvaluateConfig"),
+    "FeatureStore": ("fusion.features.store", "FeatureStore"),
+    "FeatureTable": ("fusion.data.feature_table", "FeatureTable"),
     "FusionError": ("fusion.errors", "FusionError"),
-    "FusionLayer": ("fusion.layer", "FusionLayer"),
-    "ModelBundle": ("fusion.bundle", "ModelBundle"),
-    "PredictConfig": ("fusion.config", "PredictConfig"),
-    "Result": ("fusion.results", "Result"),
-    "TrainConfig": ("fusion.config", "TrainConfig"),
+    "FusionLayer": ("fusion.feature_transforms.fusion_layer", "FusionLayer"),
+    "ModelBundle": ("fusion.bundles.model_bundle", "ModelBundle"),
+    "PredictConfig": ("fusion.settings.commands", "PredictConfig"),
+    "Result": ("fusion.evaluation.results", "Result"),
+    "TrainConfig": ("fusion.settings.commands", "TrainConfig"),
     "ablate": ("fusion.workflows.ablate", "ablate"),
     "classifier": ("fusion.plugins", "build_classifier"),
-    "evaluate": ("fusion.prediction", "evaluate"),
-    "explain_cell": ("fusion.explain", "explain_cell"),
-    "extract": ("fusion.extraction", "extract"),
+    "evaluate": ("fusion.workflows.evaluate", "evaluate"),
+    "explain_cell": ("fusion.explanation.explanation", "explain_cell"),
+    "extract": ("fusion.features.extraction", "extract"),
     "extractor": ("fusion.plugins", "build_extractor"),
     "fuse": ("fusion.learning.fused_model", "fuse"),
-    "load": ("fusion.datasets", "load_dataset"),
-    "predict": ("fusion.prediction", "predict"),
-    "predict_cells": ("fusion.prediction", "predict_cells"),
-    "synthesize": ("fusion.synthetic", "synthesize"),
+    "load": ("fusion.data.dataset", "load_dataset"),
+    "predict": ("fusion.workflows.predict", "predict"),
+    "predict_cells": ("fusion.bundles.inference", "predict_cells"),
+    "synthesize": ("fusion.synthetic.cells", "synthesize"),
     "train": ("fusion.workflows.train", "train"),
 }
 

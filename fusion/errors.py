@@ -63,3 +63,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     keys = [key for word in near for key in sorted(last, key=lambda key: key.rpartition(".")[0] != beside)
             if last[key] == word]  # fmt: skip
     return f"Did you mean {' or '.join(repr(key) for key in keys[:3])}?" if keys else ""
+
+
+class ConfigError(UsageError):
+    """A configuration file or option holds something that the command does not take."""

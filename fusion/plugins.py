@@ -23,11 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 from fusion.errors import FusionError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from fusion.cells import Cell
-    from fusion.gram import Distances
-    from fusion.inputs import CellInputs
-    from fusion.onnx_graph import Graph
-    from fusion.picture_map import Eye
+    from fusion.bundles.onnx_graph import Graph
+    from fusion.data.classifier_inputs import CellInputs
+    from fusion.features.image_cache import Eye
+    from fusion.images.cell import Cell
+    from fusion.learning.shared_distances import Distances
 
 
 class PluginError(FusionError):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,50 +14,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion import ablation, fitting
-from fusion.ablation import compare
-from fusion.checkpoint import UNFINISHED, Checkpoint
-from fusion.config import AblateConfig
-from fusion.datasets import Dataset
-from fusion.plans import make_plan
-from fusion.splits import merge_groups
-from fusion.table import FeatureTable
-from tests.conftest import ROOT
-
-
-def cells(subjects=20, each=6, class_effect=0.6, subject_effect=1.0, seed=0, prefix=True):
-    """Two blocks of measurements with class and subject effects of known size."""
-    rng = np.random.default_rng(seed)
-    group = np.repeat(np.arange(subjects), each)
-    sign = np.where(group % 2, 1.0, -1.0)
-    told = np.array([1.0, 0, 0, 0.5, 0, 0, 0])
-    X = class_effect * sign[:, None] * told + rng.normal(size=(len(group), 7))
-    X += subject_effect * rng.normal(size=(subjects, 7))[group]
-    names = tuple(f"{at}.bmp" for at in range(len(group)))
-    ids = tuple(f"{'H' if at % 2 and prefix else 'P'}{at}" for at in group)
-    return FeatureTable(
-        X=X.astype(np.float32),
-        columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2", "b.3"),
-        names=names,
-        keys=names,
-        image_keys=names,
-        y=tuple("hem" if at % 2 else "all" for at in group),
-        subjects=ids,
-        folds=(None,) * len(group),
-        groups=merge_groups(ids, names),
-        subjects_known=True,
-    )
-
-
-def config(tmp_path, **given):
-    return AblateConfig(
-        data="cells", output=tmp_path / "out", jobs=1, **{"bootstrap": 100, "compare": ["svm", "logreg"], **given}
-    )
-
-
-def run(table, settings):
-    plan = make_plan(table, settings.split, settings.splits, settings.rounds, settings.seed)
-    return compare(table, plan, Dataset(Path("cells"), "table", ()), settings)
-
+from fusion.io.run_checkpoint import UNFINISHED, Checkpoint
+from tests.builders.comparisons import cells, config, run, scores_with_and_without_scrambled_labels
+from tests.builders.images import ROOT
 
 # ---- the same numbers -----------------------------------------------------------------------------------------------
 
@@ -118,25 +76,6 @@ def test_monte_carlo_leaves_cells_unscored_where_they_were_not_tested(tmp_path):
 
 
 # ---- what must not be seen ------------------------------------------------------------------------------------------
-
-
-def scores_with_and_without_scrambled_labels(tmp_path, measured, **settings):
-    """For each classifier float64 (test cells, classes) twice: by the true labels, and with the test part's swapped.
-
-    ``measured`` makes the table of the labels.
-    """
-    settings = config(tmp_path, compare=["svm", "xgb", "logreg"], **settings)
-    table = measured(np.array(cells().y, object))
-    split = make_plan(table, "grouped", 5, 1, 0).rounds[0][0]
-    y = np.array(table.y, object)
-    y[split.test] = np.where(y[split.test] == "all", "hem", "all")
-    fits = [fitting.Fit(name, tuple(table.blocks), 0) for name in settings.compare]
-    found = []
-    for at, each in enumerate((table, measured(y))):
-        load = fitting.Workload(each, (split,), settings, Checkpoint(tmp_path / str(at)))
-        done = fitting.run_fits(fits, load, jobs=1, memory=1e9)
-        found.append({fit.classifier: proba for fit, proba, *_ in done})
-    return {name: (found[0][name], found[1][name]) for name in settings.compare}
 
 
 def test_no_label_and_no_cell_of_the_test_part_changes_a_model(tmp_path, monkeypatch):
@@ -404,7 +343,7 @@ def test_every_kind_of_split_is_a_choice(split, synthetic, synthetic_store, tmp_
 
 
 def test_an_external_test_set_is_judged_alone(synthetic, synthetic_store, tmp_path):
-    from fusion.synthetic import SyntheticDesign, synthesize
+    from fusion.synthetic.cells import SyntheticDesign, synthesize
 
     design = SyntheticDesign(subjects=6, cells_per_subject=4, seed=9)
     other = synthesize(tmp_path / "other", design)

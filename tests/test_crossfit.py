@@ -8,22 +8,22 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from extractors.embedding import Embedding
+from extractors.cnn.extractor import Embedding
 from fusion.ablation import ablate
-from fusion.config import AblateConfig, EvaluateConfig, TrainConfig
 from fusion.crossfit import CROSSFITTED, crossfit_of, stacked
-from fusion.datasets import load_dataset
+from fusion.data.classifier_inputs import CellInputs
+from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
-from fusion.inputs import CellInputs
-from fusion.parts import Block
+from fusion.features.blocks import Block
+from fusion.features.store import FeatureStore
+from fusion.leakage.grouped_splits import LeakageError
+from fusion.leakage.protocols import make_plan
+from fusion.leakage.provenance import seen_by
 from fusion.pictured import gather
-from fusion.plans import make_plan
-from fusion.prediction import evaluate
-from fusion.provenance import seen_by
-from fusion.splits import LeakageError
-from fusion.store import FeatureStore
+from fusion.settings.commands import AblateConfig, EvaluateConfig, TrainConfig
 from fusion.training import train
-from tests.conftest import paint, write_image
+from fusion.workflows.evaluate import evaluate
+from tests.builders.images import paint, write_image
 
 NEURAL = {
     "network": {

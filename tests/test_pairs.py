@@ -6,10 +6,10 @@ from itertools import combinations
 
 import pytest
 
-from fusion import report
-from fusion.config import AblateConfig, TrainConfig
 from fusion.errors import UsageError
 from fusion.learning.refusals import REFUSALS
+from fusion.reports import html_report
+from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.workflows.ablate import ablate
 from fusion.workflows.train import train
 
@@ -76,7 +76,7 @@ def is_refused(first: str, second: str) -> bool:
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     """24 cells of 6 subjects in each of two sites."""
-    from fusion.synthetic import SyntheticDesign, synthesize
+    from fusion.synthetic.cells import SyntheticDesign, synthesize
 
     design = SyntheticDesign(subjects=6, cells_per_subject=2, laboratories=2)
     return synthesize(tmp_path_factory.mktemp("few") / "cells", design)
@@ -99,7 +99,7 @@ def run(command: str, settings: dict, data, store, folder):
 @pytest.mark.parametrize("command", ["train", "ablate"])
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_a_pair_of_options_works_or_is_refused(first, second, command, few, common, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "write_report", lambda *given: None)  # drawn elsewhere, and slow
+    monkeypatch.setattr(html_report, "write_report", lambda *given: None)  # drawn elsewhere, and slow
     settings = merged(first, second)
     if is_refused(first, second):
         with pytest.raises(UsageError):

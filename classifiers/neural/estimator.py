@@ -18,13 +18,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers.neural import storage
-from classifiers.neural.adapting import check_moments, moments_of, new_sources, statistics_of
-from classifiers.neural.augmentation import Augmentation
-from classifiers.neural.blocks import block_sizes
-from classifiers.neural.network import Design, Network, describe
-from classifiers.neural.sampling import keep_back
-from classifiers.neural.trainer import (
+from classifiers.neural import _network_files
+from classifiers.neural._batch_norm_adaptation import check_moments, moments_of, new_sources, statistics_of
+from classifiers.neural._blocks import block_sizes
+from classifiers.neural._sampling import keep_back
+from classifiers.neural._trainer import (
     Lesson,
     Log,
     Trainer,
@@ -35,13 +33,17 @@ from classifiers.neural.trainer import (
     predict_variants,
     return_to_rest,
 )
-from extractors.embedding import INPUTS, RANDOM, TRAINED_ON, Embedding, Eye
-from extractors.trunk import Trunk, gives_map, load_trunk, save_trunk, untrained_trunk
-from fusion import processes
-from fusion.bundle import BundleError
-from fusion.cells import Cell
+from classifiers.neural.augmentation import Augmentation
+from classifiers.neural.network import Design, Network, describe
+from extractors.cnn.backbone import Trunk, gives_map, load_trunk, save_trunk, untrained_trunk
+from extractors.cnn.extractor import TRAINED_ON, Embedding
+from extractors.cnn.input_transform import INPUTS, Eye
+from extractors.cnn.network_config import RANDOM
+from fusion.bundles.model_bundle import BundleError
+from fusion.compute import torch_processes
+from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import FusionError, UsageError, did_you_mean
-from fusion.inputs import CellInputs
+from fusion.images.cell import Cell
 
 #: The one block of features that come as a plain matrix.
 _UNNAMED = "features"
@@ -174,15 +176,15 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                     "seed": seed,
                     "turns": self.turns,
                     "torch": torch.__version__,
-                    "processes": processes.count(),
+                    "processes": torch_processes.count(),
                 },
                 lesson,
             )
             if resume:
-                storage.read_checkpoint(checkpoint, trainer, name)
+                _network_files.read_checkpoint(checkpoint, trainer, name)
         keep = None
-        if checkpoint is not None and processes.is_first():
-            keep = lambda t: storage.write_checkpoint(checkpoint, t, name)  # noqa: E731
+        if checkpoint is not None and torch_processes.is_first():
+            keep = lambda t: _network_files.write_checkpoint(checkpoint, t, name)  # noqa: E731
         with _threads(self.threads):
             self.history_ = trainer.run(watch, keep, log).history
             if self.batch_statistics == "source":
@@ -254,7 +256,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError : the network's fusion is not "gated", or has a single part.
         """
-        from classifiers.neural.trainer import features
+        from classifiers.neural._trainer import features
 
         check_is_fitted(self)
         inputs, _ = self._inputs(X, None)
@@ -282,8 +284,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError : an unknown method or label, or a network without a feature map.
         """
-        from classifiers.neural.attention import attention_maps
-        from classifiers.neural.trainer import features
+        from classifiers.neural._attention import attention_maps
+        from classifiers.neural._trainer import features
 
         check_is_fitted(self)
         inputs, _ = self._inputs(X, None)
@@ -417,7 +419,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     def show_batch(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
         """uint8 RGB (height, width, 3): cells as the network sees them, and varied as in training; see ``sheet``."""
-        from classifiers.neural.sheet import batch_sheet
+        from classifiers.neural._training_sheets import batch_sheet
 
         _, _, variation = self._settings()
         seed = 0 if self.random_state is None else int(self.random_state)
@@ -425,8 +427,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     def show_attention(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
         """uint8 RGB (height, width, 3): some cells, and by every method where the network looks in them."""
-        from classifiers.neural.attention import METHODS
-        from classifiers.neural.sheet import attention_sheet, spread
+        from classifiers.neural._attention import METHODS
+        from classifiers.neural._training_sheets import attention_sheet, spread
 
         chosen = spread(labels, 0 if self.random_state is None else int(self.random_state))
         some = inputs.take(chosen)
@@ -436,7 +438,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     def to_onnx_network(self, columns: int) -> tuple[bytes, CellInputs]:
         """The network as an ONNX file, and made-up cells to try it on; see ``exporting``."""
-        from classifiers.neural.exporting import network_to_onnx
+        from classifiers.neural._onnx_form import network_to_onnx
 
         check_is_fitted(self)
         return network_to_onnx(self.network_, self.turns, columns, None if self.eye_ is None else self.eye_.size)
@@ -480,7 +482,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             facts = json.loads((folder / FACTS).read_bytes())
             model = cls(**facts["params"])
             design, _, _ = model._settings()
-            layers, _ = storage.read_tensors(folder / LAYERS)
+            layers, _ = _network_files.read_tensors(folder / LAYERS)
             model.classes_, model.blocks_ = np.asarray(facts["classes"]), dict(facts["blocks"])
             for at, columns in enumerate(model.blocks_.values()):  # before anything as large as they say is made
                 if f"fuse.scales.{at}.centre" in layers and layers[f"fuse.scales.{at}.centre"].shape != (columns,):
@@ -497,7 +499,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             network = Network(design, trunk, model.blocks_, len(model.classes_))
             own = {} if trunk is None else {f"trunk.{name}": tensor for name, tensor in trunk.state_dict().items()}
             moments = {name: layers.pop(name) for name in list(layers) if name.startswith(MOMENTS)}
-            storage.fill(network, {**layers, **own}, folder / LAYERS)
+            _network_files.fill(network, {**layers, **own}, folder / LAYERS)
             if moments:  # models of before have none
                 model.moments_ = {name.removeprefix(MOMENTS): tensor for name, tensor in moments.items()}
                 check_moments(model.moments_, network)
@@ -595,8 +597,8 @@ def _checked(kind: type[Settings], word: str, given: Mapping[str, Any] | None) -
 
 
 def _device(name: str) -> str:
-    if processes.count() > 1:
-        return str(processes.join(name).device)
+    if torch_processes.count() > 1:
+        return str(torch_processes.join(name).device)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
         torch.zeros(1, device=chosen)

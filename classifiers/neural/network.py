@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classifiers.neural.blocks import PICTURE, BlockFusion
-from extractors.embedding import DEFAULT_BACKBONE, Embedding
-from extractors.trunk import Trunk
+from classifiers.neural._blocks import PICTURE, BlockFusion
+from extractors.cnn.backbone import Trunk
+from extractors.cnn.extractor import Embedding
+from extractors.cnn.network_config import DEFAULT_BACKBONE
 
 #: Parameters that the paper states for its network, in millions.
 PAPER_MILLIONS = 15.2

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, SPLITS, THRESHOLD, command, option
-from fusion.config import AblateConfig
-from fusion.places import place
+from fusion.io.remote_path import place
+from fusion.settings.commands import AblateConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 
 @command(
@@ -42,7 +42,7 @@ def ablate(screen: Screen, config: AblateConfig) -> tuple[Fault, ...]:
 
     Every subset of the blocks with every classifier, on the same folds by subject.
     """
-    from fusion.differences import finding_lines
+    from fusion.evaluation.result_differences import finding_lines
     from fusion.workflows.ablate import ablate
 
     result = ablate(config, screen.progress)

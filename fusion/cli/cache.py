@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fusion.cli.options import option, parameters, plain_command
-from fusion.config import DataSettings
+from fusion.settings.data import DataSettings
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.store import FeatureStore
+    from fusion.features.store import FeatureStore
 
 
 @plain_command(
@@ -26,17 +26,17 @@ def cache(screen: Screen, *, action: str, store: Path | None) -> None:
     next extract measures their cells again. compact merges small shards. gc deletes features of extractor versions
     that this Fusion no longer computes, damaged shards, and what killed processes left behind.
     """
-    from fusion.store import FeatureStore
+    from fusion.features.store import FeatureStore
 
     does = {"ls": _list, "verify": _verify, "compact": _compact, "gc": _collect_garbage}
     does[action](screen, FeatureStore(store))
 
 
 def _list(screen: Screen, store: FeatureStore) -> None:
-    from fusion import upkeep
     from fusion.cli.console import size_in_words
+    from fusion.features import store_maintenance
 
-    held = list(upkeep.held(store))
+    held = list(store_maintenance.held(store))
     screen.table(
         ["extractor", "version", "fingerprint", "cells", "no cell", "shards", "size"],
         [
@@ -55,10 +55,10 @@ def _list(screen: Screen, store: FeatureStore) -> None:
 
 
 def _verify(screen: Screen, store: FeatureStore) -> None:
-    from fusion import upkeep
-    from fusion.store import StoreError
+    from fusion.features import store_maintenance
+    from fusion.features.store import StoreError
 
-    count, damaged = upkeep.verify(store)
+    count, damaged = store_maintenance.verify(store)
     screen.json({"shards": count, "damaged": [str(path) for path in damaged]})
     if damaged:
         raise StoreError(
@@ -70,18 +70,18 @@ def _verify(screen: Screen, store: FeatureStore) -> None:
 
 
 def _compact(screen: Screen, store: FeatureStore) -> None:
-    from fusion import upkeep
+    from fusion.features import store_maintenance
 
-    before, after = upkeep.compact_all(store)
+    before, after = store_maintenance.compact_all(store)
     screen.line(f"{before} shards in {store.root} are now {after}")
     screen.json({"before": before, "after": after})
 
 
 def _collect_garbage(screen: Screen, store: FeatureStore) -> None:
-    from fusion import upkeep
     from fusion.cli.console import size_in_words
+    from fusion.features import store_maintenance
 
-    removed, freed = upkeep.collect_garbage(store)
+    removed, freed = store_maintenance.collect_garbage(store)
     for line in removed:
         screen.line(line)
     screen.line(f"{size_in_words(freed)} freed in {store.root}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import OUTPUT, argument, command
-from fusion.config import CompareConfig
+from fusion.settings.commands import CompareConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
@@ -18,8 +18,8 @@ def compare(screen: Screen, config: CompareConfig) -> None:
     Entries that every result has (same features, same classifier) are compared with those of the first; where there
     are none, the best with the best. Differences are those of the first result minus another.
     """
-    from fusion.comparison import compare_results
-    from fusion.files import write_atomically
+    from fusion.io.files import write_atomically
+    from fusion.workflows.compare import compare_results
 
     found = compare_results(config)
     screen.notes(found.notes)

@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from fusion.datasets import Fault
-    from fusion.predictions import Predictions
-    from fusion.results import Result
+    from fusion.data.dataset import Fault
+    from fusion.evaluation.results import Result
+    from fusion.learning.predictions import Predictions
 
 #: Faults and comparisons shown one by one; the rest is counted. A screen holds about twice as many lines.
 _SHOWN = 20
@@ -121,7 +121,7 @@ class Screen:
 
     def result(self, result: Result) -> None:
         """Stamps, notes, and the figures of every entry, best first; subjects only where they are known."""
-        from fusion.results import describe_split
+        from fusion.evaluation.results import describe_split
 
         for stamp in result.stamps:
             self.warn(stamp)
@@ -133,7 +133,7 @@ class Screen:
             self._entries(result, title)
 
     def _one_entry(self, result: Result, title: str) -> None:
-        from fusion.results import LABELS, METRICS, called, interval
+        from fusion.evaluation.results import LABELS, METRICS, called, interval
 
         levels = {"image": "cell by cell", "subject": "subject by subject"}
         if not result.cells.subjects_known:
@@ -143,7 +143,7 @@ class Screen:
         self.table([f"{called(scores)}", *levels.values()], rows, title)
 
     def _entries(self, result: Result, title: str) -> None:
-        from fusion.results import called, interval
+        from fusion.evaluation.results import called, interval
 
         ranked = result.ranked()
         rows = [
@@ -166,7 +166,7 @@ class Screen:
         PredictionError : there is none; faults have been shown.
         UsageError : a file cannot be written.
         """
-        from fusion.predictions import cell_rows, subject_rows
+        from fusion.learning.predictions import cell_rows, subject_rows
 
         for kind, path in files.items():
             if path is not None:

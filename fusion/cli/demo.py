@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import argument, command
-from fusion.config import DemoConfig
+from fusion.settings.commands import DemoConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
@@ -17,7 +17,7 @@ def demo(screen: Screen, config: DemoConfig) -> None:
 
     Synthesise, measure, compare, show a leak, train and predict in OUTPUT: two minutes on two cores.
     """
-    from fusion.demo import run_demo
+    from fusion.workflows.demo import run_demo
 
     story = run_demo(config, screen.progress)
     for line in story.lines:

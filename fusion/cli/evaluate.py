@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import DATA, OUTPUT, argument, command
-from fusion.config import EvaluateConfig
-from fusion.places import place
+from fusion.io.remote_path import place
+from fusion.settings.commands import EvaluateConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 
 @command(EvaluateConfig, argument("model"), *DATA, OUTPUT, "allow_leakage", "jobs", "store", "seed")
@@ -19,7 +19,7 @@ def evaluate(screen: Screen, config: EvaluateConfig) -> tuple[Fault, ...]:
 
     Refuses cells and subjects that the model was trained on.
     """
-    from fusion.prediction import evaluate
+    from fusion.workflows.evaluate import evaluate
 
     result = evaluate(config, screen.progress)
     screen.result(result)

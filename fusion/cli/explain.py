@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import IMAGES, MODEL, OUTPUT, command, option
-from fusion.config import ExplainConfig
+from fusion.settings.commands import ExplainConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 
 @command(ExplainConfig, MODEL, IMAGES, OUTPUT, option("data", metavar="DATA"), "top", "jobs", "store")
@@ -19,7 +19,7 @@ def explain(screen: Screen, config: ExplainConfig) -> tuple[Fault, ...]:
     A figure a cell (SVG and PNG), and one page: outlines, where a network looks, the features that speak for and
     against, with the training cells' values, and what each block adds.
     """
-    from fusion.explaining import explain
+    from fusion.workflows.explain import explain
 
     explained = explain(config, screen.progress)
     screen.notes(explained.predictions.notes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import MODEL, command, option
-from fusion.config import ExportConfig
+from fusion.settings.commands import ExportConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 
 @command(ExportConfig, MODEL, option("onnx", metavar="F"), option("check", metavar="DATA"), "jobs", "store")
@@ -19,8 +19,8 @@ def export(screen: Screen, config: ExportConfig) -> tuple[Fault, ...]:
     From the feature table to the probability; for neural, from the image that the network is shown. The file is run
     beside the model and is not written where their probabilities differ. docs/export.md tells inputs and outputs.
     """
+    from fusion.bundles.onnx_export import export_onnx
     from fusion.cli.console import size_in_words
-    from fusion.export import export_onnx
 
     found = export_onnx(config, screen.progress)
     for check in found.differences:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fusion.cli.options import DATA, FEATURES, command, option
-from fusion.config import ExtractConfig
+from fusion.settings.commands import ExtractConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
-    from fusion.extraction import Extraction
+    from fusion.data.dataset import Fault
+    from fusion.features.extraction import Extraction
 
 
 @command(
@@ -29,8 +29,8 @@ def extract(screen: Screen, config: ExtractConfig) -> tuple[Fault, ...]:
 
     Stopped by Ctrl-C, killed, or out of disk, it goes on where it was: run the same command again.
     """
-    from fusion.extract_workflow import run_extract
-    from fusion.store import FeatureStore
+    from fusion.features.store import FeatureStore
+    from fusion.workflows.extract import run_extract
 
     found = run_extract(config, screen.progress, screen.note)
     screen.table(
@@ -46,7 +46,7 @@ def extract(screen: Screen, config: ExtractConfig) -> tuple[Fault, ...]:
 
 
 def _plain(found: Extraction) -> dict[str, Any]:
-    from fusion.results import fault_row
+    from fusion.data.dataset import fault_row
 
     return {
         "cells": len(found),

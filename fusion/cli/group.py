@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from fusion.memory import collect_rarely
+from fusion.compute.memory import collect_rarely
 
 #: Command -> its line in ``fusion --help``, in the order in which one needs them. Each has a file of its name, which
 #: says the same in the first line of its help; it is written here too so that the list needs none of these files.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import DATA, OUTPUT, command
-from fusion.config import InspectConfig
+from fusion.settings.commands import InspectConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 
 @command(InspectConfig, *DATA, "overlays", "shift", OUTPUT, "jobs", "store", "seed")
@@ -19,7 +19,7 @@ def inspect(screen: Screen, config: InspectConfig) -> tuple[Fault, ...]:
     Prints counts by class, subject and fold, unreadable files, identical images (also across subjects, folds and
     labels), and what a random split would leak.
     """
-    from fusion.inspection import inspect
+    from fusion.workflows.inspect import inspect
 
     found = inspect(config, screen.progress)
     screen.notes(found.dataset.notes)

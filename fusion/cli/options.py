@@ -14,13 +14,13 @@ import click
 from pydantic import BaseModel
 
 from fusion.cli.runner import Manner, run
-from fusion.config import build_config
-from fusion.places import place
-from fusion.setting import Setting, choices, core, settings_of
+from fusion.io.remote_path import place
+from fusion.settings.key import Setting, choices, core, settings_of
+from fusion.settings.loading import build_config
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import IMAGES, MODEL, command, option
-from fusion.config import PredictConfig
+from fusion.settings.commands import PredictConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 
 @command(PredictConfig, MODEL, IMAGES, "csv", "parquet", option("explain", metavar="DIR"), "jobs", "store")
@@ -19,7 +19,7 @@ def predict(screen: Screen, config: PredictConfig) -> tuple[Fault, ...]:
     IMAGES are images, folders of images, C-NMC trees or tables, in any number. Where subjects are known, each is
     also called as a whole: by the mean probability of its cells, and by their majority.
     """
-    from fusion.prediction import predict
+    from fusion.workflows.predict import predict
 
     found = predict(config, screen.progress)
     screen.predictions(found, {"csv": config.csv, "parquet": config.parquet})

@@ -15,7 +15,7 @@ from fusion.errors import FusionError, UsageError
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 #: Exit codes: done, failed, finished with skipped inputs, interrupted, reader went away. 2, wrong use, is UsageError's.
 DONE, FAILED, SKIPPED, INTERRUPTED, BROKEN_PIPE = 0, 1, 3, 130, 141
@@ -54,16 +54,16 @@ def run(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Man
 
 
 def _work(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Manner) -> Sequence[Fault]:
-    from fusion import processes
     from fusion.cli.console import Screen
+    from fusion.compute import torch_processes
 
-    quiet = manner.quiet or not processes.is_first()
+    quiet = manner.quiet or not torch_processes.is_first()
     level = logging.DEBUG if manner.verbose else logging.ERROR if quiet else logging.WARNING
     logging.getLogger("fusion").setLevel(level)
-    if processes.count() > 1 and name != "train":
+    if torch_processes.count() > 1 and name != "train":
         raise UsageError(
             "only fusion train works in several processes",
-            found=f"{processes.count()}, started by torchrun",
+            found=f"{torch_processes.count()}, started by torchrun",
             do="Start fusion by itself.",
         )
     screen = Screen(as_json=manner.as_json, quiet=quiet)
@@ -76,10 +76,10 @@ def _work(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: M
 
 def _refuse(name: str, error: FusionError) -> NoReturn:
     """Tell an error that the user can mend."""
-    from fusion import processes
+    from fusion.compute import torch_processes
 
-    if not processes.is_first() and isinstance(error, UsageError):  # the same in all processes, and said once
-        processes.let_first_speak()
+    if not torch_processes.is_first() and isinstance(error, UsageError):  # the same in all processes, and said once
+        torch_processes.let_first_speak()
     else:
         click.echo(f"fusion {name}: {error}", err=True)
     sys.exit(error.exit_code)

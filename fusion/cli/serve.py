@@ -6,8 +6,8 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import MODEL, command, option
-from fusion.config import ServeConfig
 from fusion.errors import UsageError
+from fusion.settings.commands import ServeConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
@@ -23,6 +23,6 @@ def serve(screen: Screen, config: ServeConfig) -> None:
         raise UsageError(
             "fusion serve needs FastAPI, uvicorn and prometheus-client", do="pip install 'fusion-cells[serve]'."
         )
-    from fusion.serving import serve
+    from fusion.serve.app import serve
 
     serve(config, lambda address: screen.line(f"{address}  (stop with Ctrl+C)"))

@@ -12,8 +12,8 @@ from fusion.cli.options import plain_command
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.setting import Setting
-    from fusion.settings_reference import Reference
+    from fusion.settings.key import Setting
+    from fusion.workflows.settings_reference import Reference
 
 
 @plain_command(
@@ -27,7 +27,7 @@ def settings(screen: Screen, *, command: str | None, json_schema: bool) -> None:
     the parameters of installed extractors and classifiers are among them.
     """
     from fusion.errors import UsageError
-    from fusion.settings_reference import COMMANDS, reference
+    from fusion.workflows.settings_reference import COMMANDS, reference
 
     if json_schema:
         if command is None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import argument, command, option
-from fusion.config import SynthesizeConfig
+from fusion.settings.commands import SynthesizeConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.synthetic import SyntheticDesign
+    from fusion.synthetic.cells import SyntheticDesign
 
 
 @command(
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 def synthesize(screen: Screen, config: SynthesizeConfig) -> None:
     """Make a C-NMC-shaped data set with known truth in OUTPUT."""
-    from fusion.synthetic import synthesize
+    from fusion.synthetic.cells import synthesize
 
     synthesize(
         config.output, _design(config), lambda done, total: screen.progress("painting", done, total, 0),
@@ -38,7 +38,7 @@ def synthesize(screen: Screen, config: SynthesizeConfig) -> None:
 
 
 def _design(config: SynthesizeConfig) -> SyntheticDesign:
-    from fusion.synthetic import SyntheticDesign
+    from fusion.synthetic.cells import SyntheticDesign
 
     return SyntheticDesign(
         subjects=config.subjects,

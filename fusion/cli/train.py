@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, SPLITS, THRESHOLD, command, option
-from fusion.config import TrainConfig
+from fusion.settings.commands import TrainConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.datasets import Fault
+    from fusion.data.dataset import Fault
 
 
 @command(
@@ -42,7 +42,7 @@ def train(screen: Screen, config: TrainConfig) -> tuple[Fault, ...]:
     The figures come from folds by subject; the model saved in OUTPUT is then fitted on all cells. neural trains the
     whole network on the images; --features none leaves the handcrafted blocks out.
     """
-    from fusion.processes import is_first
+    from fusion.compute.torch_processes import is_first
     from fusion.workflows.train import train
 
     trained = train(config, screen.progress)

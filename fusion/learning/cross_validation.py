@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.evaluation.results import Scores
+from fusion.leakage.protocols import Plan
 from fusion.learning.fits import Fit, Fits, Fitted, run_fits, score
 from fusion.learning.learn import learn
 from fusion.learning.learnt_blocks import LearntBlock, embed_splits
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
-from fusion.plans import Plan
-from fusion.results import Scores
 
 
 def prepare_fits(

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import gram
+from fusion.leakage.grouped_splits import Split
+from fusion.learning import shared_distances
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.learn import chosen_by, fit_on, refused
 from fusion.learning.learnt_blocks import LearntBlock, inner_folds
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
+from fusion.learning.scaled_blocks import ScaledBlocks
 from fusion.learning.study import Study
 from fusion.plugins import Classifier, FitsDistances, Searches
-from fusion.scaled import ScaledBlocks
-from fusion.splits import Split
 
 #: Fits below which another worker process costs more to start than it saves.
 _WORTH_A_WORKER = 20
@@ -152,7 +152,7 @@ class Fits:
     def bytes_a_worker(self) -> int:
         """Bytes that shared distances of one split hold at most."""
         blocks = len(self.blocks)
-        needed = (gram.memory_needed(len(split.train), len(split.test), blocks) for split in self.splits)
+        needed = (shared_distances.memory_needed(len(split.train), len(split.test), blocks) for split in self.splits)
         return max(1, max(needed, default=1))
 
     def _shared(self, name: str) -> str:
@@ -261,13 +261,15 @@ def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
 def _on_shared_distances(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
     """Fit a batch of one classifier in one split, on distances that are computed once."""
 
-    def scored(shared: gram.SharedDistances, recipe: Recipe, labels: Any, groups: Any) -> tuple[Classifier, Any]:
+    def scored(
+        shared: shared_distances.SharedDistances, recipe: Recipe, labels: Any, groups: Any
+    ) -> tuple[Classifier, Any]:
         classifier = recipe.build()
         assert isinstance(classifier, FitsDistances)
         classifier.fit_distances(shared.of(recipe.blocks), labels, groups)
         return classifier, classifier.predict_proba_distances(shared.test_rows)
 
-    yield from _shared_batch(batch, load, gram.SharedDistances, scored)
+    yield from _shared_batch(batch, load, shared_distances.SharedDistances, scored)
 
 
 def _shared_batch(

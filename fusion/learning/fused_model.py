@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.calibration import Calibration, fit_calibration, held_out
+from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
-from fusion.inputs import CellInputs
-from fusion.learning.inner_folds import InnerFolds, InnerPart
+from fusion.feature_transforms.stable_features import Selection
+from fusion.features.stored_matrix import BATCH, StoredRows
+from fusion.learning._inner_folds import InnerFolds, InnerPart
+from fusion.learning._training_rows import TrainingRows
+from fusion.learning.calibration import Calibration, fit_calibration, held_out
 from fusion.learning.recipe import Recipe
-from fusion.learning.training_rows import TrainingRows
 from fusion.plugins import Classifier, HoldsOut, TakesImages
-from fusion.selection import Selection
-from fusion.streaming import BATCH, StoredRows
 
 if TYPE_CHECKING:
-    from fusion.harmonisation import Harmoniser
-    from fusion.layer import FusionLayer
+    from fusion.feature_transforms.fusion_layer import FusionLayer
+    from fusion.feature_transforms.harmonisation import Harmoniser
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ def _prepare(
     """The steps before the classifier, fitted, and the rows as it gets them."""
     X, harmoniser, selection, layer = rows.X, None, None, None
     if recipe.harmonise.method != "none":
-        from fusion.harmonisation import Harmoniser
+        from fusion.feature_transforms.harmonisation import Harmoniser
 
         fitted = Harmoniser.fit(X, rows.sources, **recipe.harmonise.model_dump())
         X = fitted.transform(X, rows.sources)
@@ -181,7 +181,7 @@ def _prepare(
         selection = Selection.fit(X, rows.y, rows.sources, recipe.stability, rows.cells)
         X = selection.transform(X)
     if classifier.prepares != "raw":
-        from fusion.layer import FusionLayer
+        from fusion.feature_transforms.fusion_layer import FusionLayer
 
         columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
         layer = FusionLayer(blocks=columns, **{"random_state": recipe.seed, **recipe.layer})

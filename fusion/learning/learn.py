@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import UsageError
+from fusion.features.blocks import Block
+from fusion.learning._inner_folds import InnerFolds
 from fusion.learning.fused_model import FusedModel, fit_rows
-from fusion.learning.inner_folds import InnerFolds
 from fusion.learning.learnt_blocks import LearntBlock, inner_folds, learn_blocks
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
-from fusion.parts import Block
 from fusion.plugins import LearnsBlock, Searches, TakesImages
 
 _Rows = NDArray[np.intp]

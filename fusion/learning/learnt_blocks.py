@@ -21,18 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
-from fusion.cells import PREPARATION
-from fusion.checkpoint import Checkpoint
-from fusion.config import LearnConfig
 from fusion.errors import UsageError
-from fusion.learning.inner_folds import InnerFolds, InnerPart
+from fusion.features.blocks import Block
+from fusion.images.cell import PREPARATION
+from fusion.io.run_checkpoint import Checkpoint
+from fusion.leakage.grouped_splits import Split
+from fusion.learning._inner_folds import InnerFolds, InnerPart
 from fusion.learning.recipe import Recipe, build_seeded
 from fusion.learning.run import Run
 from fusion.learning.study import Study
-from fusion.parts import Block
 from fusion.plugins import LearnsBlock
-from fusion.results import versions
-from fusion.splits import Split
+from fusion.settings.commands import LearnConfig
+from fusion.versions import versions
 
 _Rows = NDArray[np.intp]
 

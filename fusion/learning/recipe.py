@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from fusion import plugins
-from fusion.calibration import Finish, Method
-from fusion.config import HarmoniseSettings, JitterSettings, LearnConfig
+from fusion.learning.calibration import Finish, Method
 from fusion.plugins import Classifier, HoldsOut, TakesImages
+from fusion.settings.commands import LearnConfig
+from fusion.settings.learning import HarmoniseSettings, JitterSettings
 
 #: How results name the images that a classifier is given beside its blocks.
 IMAGE = "image"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.checkpoint import Checkpoint, forget_unfinished
 from fusion.errors import UsageError
-from fusion.extraction import Progress
+from fusion.io.run_checkpoint import Checkpoint, forget_unfinished
+from fusion.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fusion.harmonisation import Harmoniser
-from fusion.selection import Selection
+from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.feature_transforms.stable_features import Selection
 
 if TYPE_CHECKING:
     from fusion.learning.fits import Fits

@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
-from fusion.cells import PREPARATION, Cell
-from fusion.datasets import Dataset, Fault, measured_key
-from fusion.extraction import Progress
-from fusion.inputs import CellInputs
-from fusion.learning.training_rows import TrainingRows
-from fusion.measuring import check_rows
-from fusion.parts import Block, instances, measure, regrouped
-from fusion.picture_map import Eye, look
-from fusion.store import FeatureStore
-from fusion.streaming import is_stored, rows_of
-from fusion.table import Copies, FeatureTable
+from fusion.data.classifier_inputs import CellInputs
+from fusion.data.dataset import Dataset, Fault, measured_key
+from fusion.data.feature_table import Copies, FeatureTable
+from fusion.features.blocks import Block, instances, measure, regrouped
+from fusion.features.cell_measurement import check_rows
+from fusion.features.image_cache import Eye, look
+from fusion.features.store import FeatureStore
+from fusion.features.stored_matrix import is_stored, rows_of
+from fusion.images.cell import PREPARATION, Cell
+from fusion.learning._training_rows import TrainingRows
+from fusion.progress import Progress
 
 _Rows = NDArray[np.intp]
 

@@ -8,35 +8,38 @@ from typing import Any
 
 import numpy as np
 
-from fusion import plugins, report
-from fusion.calibration import Finish
-from fusion.checkpoint import Checkpoint, forget_unfinished
-from fusion.config import AblateConfig, write_config
-from fusion.copies import check_sources
-from fusion.datasets import Dataset, load_dataset
-from fusion.differences import against_best, optimism, worth_of_blocks
-from fusion.duplicates import near_duplicates
+from fusion import plugins
+from fusion.analysis.block_importance import importance
+from fusion.analysis.block_similarity import redundancy
+from fusion.analysis.block_subsets import FeatureSet, feature_sets, sampled_orders
+from fusion.analysis.cross_site import abstentions, distances, travelled
+from fusion.data.dataset import Dataset, load_dataset
+from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
-from fusion.extraction import Progress
-from fusion.feature_sets import FeatureSet, feature_sets, sampled_orders
-from fusion.importance import importance
+from fusion.evaluation.result_differences import against_best, optimism, worth_of_blocks
+from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired
+from fusion.feature_transforms.stable_features import told as selection_notes
+from fusion.image_transforms.dataset_transforms import stated
+from fusion.io.run_checkpoint import Checkpoint, forget_unfinished
+from fusion.leakage.near_duplicates import near_duplicates
+from fusion.leakage.protocols import Plan, external_plan, leaking_subjects, make_plan
+from fusion.learning.augmented_cells import check_sources
+from fusion.learning.calibration import Finish
 from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import LearntBlock
+from fusion.learning.parameter_search import check_optuna
 from fusion.learning.recipe import Recipe, recipe_of
 from fusion.learning.refusals import check_recipes
 from fusion.learning.run import Run, half_the_memory
 from fusion.learning.selections import selections
 from fusion.learning.study import Study, units_of
-from fusion.normalising import stated
-from fusion.plans import Plan, external_plan, leaking_subjects, make_plan
-from fusion.redundancy import redundancy
-from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired, versions
-from fusion.selection import told as selection_notes
-from fusion.table import FeatureTable
-from fusion.tracking import open_tracker
-from fusion.travel import abstentions, distances, travelled
-from fusion.tuning import check_optuna
+from fusion.progress import Progress
+from fusion.reports import html_report
+from fusion.reports.mlflow_tracking import open_tracker
+from fusion.settings.commands import AblateConfig
+from fusion.settings.loading import write_config
+from fusion.versions import versions
 from fusion.workflows.loading import Inputs, group_numbers, load_labelled
 from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, facts
 
@@ -97,7 +100,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     result.save(config.output, dataset.root)
     shown = judged.tested or dataset
     places = {shown.name_of(sample): (sample.path, sample.mask_path) for sample in shown.samples}
-    report.write_report(result, config.output, places)
+    html_report.write_report(result, config.output, places)
     forget_unfinished(config.output)
     if tracker is not None:
         tracker.log(result, config, config.output)

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.config import DataSettings, LearnConfig
-from fusion.copies import augmentation_notes, augmented_cells
-from fusion.datasets import Dataset, load_dataset
-from fusion.extraction import Progress
+from fusion.data.dataset import Dataset, load_dataset
+from fusion.data.feature_table import FeatureTable
+from fusion.features.blocks import Block, build_blocks
+from fusion.features.image_cache import Eye
+from fusion.features.store import FeatureStore
+from fusion.image_transforms.dataset_transforms import Normalised, as_trained, normalise
+from fusion.leakage.grouped_splits import Split
+from fusion.leakage.provenance import check_unseen
+from fusion.learning.augmented_cells import augmentation_notes, augmented_cells
 from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
 from fusion.learning.recipe import Recipe
 from fusion.learning.study import Study
-from fusion.normalising import Normalised, as_trained, normalise
-from fusion.parts import Block, build_blocks
-from fusion.picture_map import Eye
 from fusion.plugins import Classifier, TakesImages
-from fusion.provenance import check_unseen
-from fusion.splits import Split
-from fusion.store import FeatureStore
-from fusion.table import FeatureTable
+from fusion.progress import Progress
+from fusion.settings.commands import LearnConfig
+from fusion.settings.data import DataSettings
 
 
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -142,7 +143,7 @@ class Inputs:
 
 def group_numbers(table: FeatureTable, joined: dict[str, int]) -> NDArray[np.intp]:
     """Groups of the table, merged where near-duplicates (image hash -> number of their set) join them."""
-    from fusion.splits import merge_groups
+    from fusion.data.groups import merge_groups
 
     sets = [f"near {joined[key]}" if key in joined else None for key in table.image_keys]
     return merge_groups([str(group) for group in table.groups], table.image_keys, sets)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fusion.config import FitSettings
-from fusion.datasets import Dataset
+from fusion.data.dataset import Dataset
+from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
-from fusion.metrics import default_positive
-from fusion.results import Scores
-from fusion.splits import Split
-from fusion.table import FeatureTable
+from fusion.evaluation.results import Scores
+from fusion.leakage.grouped_splits import Split
+from fusion.metrics.classification import default_positive
+from fusion.settings.learning import FitSettings
 
 
 def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:

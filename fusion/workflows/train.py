@@ -1,4 +1,4 @@
-"""``fusion train``: judge a recipe on cells of held-out subjects, learn it on all cells, and save the model."""
+"""fusion train: judge a classifier on held-out subjects, fit it on all cells, save it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion import plugins, processes
-from fusion.bundle import ModelBundle, check_writable
-from fusion.calibration import Finish
-from fusion.config import TrainConfig, write_config
-from fusion.copies import check_sources
-from fusion.datasets import Dataset
+from fusion import plugins
+from fusion.bundles.model_bundle import ModelBundle, check_writable
+from fusion.compute import torch_processes
+from fusion.data.dataset import Dataset
+from fusion.data.feature_table import FeatureTable
+from fusion.data.subjects import remembered
 from fusion.errors import UsageError
-from fusion.extraction import Progress
+from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, judge
+from fusion.feature_transforms.stable_features import told as selection_notes
+from fusion.features.stored_matrix import some
+from fusion.image_transforms.dataset_transforms import stated
+from fusion.leakage.grouped_splits import Split
+from fusion.leakage.protocols import Plan, make_plan
+from fusion.leakage.provenance import trained_on
+from fusion.learning.augmented_cells import check_sources
+from fusion.learning.calibration import Finish
 from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.learn import FittedModel, learn
+from fusion.learning.novelty import learn_novelty
+from fusion.learning.parameter_search import check_optuna
 from fusion.learning.recipe import Recipe, recipe_of
 from fusion.learning.refusals import batches_setting, check_processes, check_recipes
 from fusion.learning.run import Run, check_tensorboard, half_the_memory
 from fusion.learning.study import Study, units_of
-from fusion.normalising import stated
-from fusion.novelty import learn_novelty
-from fusion.plans import Plan, make_plan
+from fusion.learning.training_quantiles import learn_reference
 from fusion.plugins import TakesImages
-from fusion.png import write_png
-from fusion.provenance import trained_on
-from fusion.reference import learn_reference
-from fusion.results import UNKNOWN_SUBJECTS, Result, Scores, judge
-from fusion.selection import told as selection_notes
-from fusion.splits import Split
-from fusion.streaming import some
-from fusion.subjects import remembered
-from fusion.table import FeatureTable
-from fusion.tracking import open_tracker
-from fusion.tuning import check_optuna
+from fusion.progress import Progress
+from fusion.reports.mlflow_tracking import open_tracker
+from fusion.reports.png import write_png
+from fusion.settings.commands import TrainConfig
+from fusion.settings.loading import write_config
 from fusion.workflows.loading import Inputs, Measured, load_labelled
 from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, describe_cuts, facts
 
@@ -76,12 +78,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     config = config.model_copy(update={"normalise": stated(config.normalise)})
     recipe, inputs = _plan_recipe(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
-    progress = progress if processes.is_first() else None
+    progress = progress if torch_processes.is_first() else None
     dataset = load_labelled(config, progress)
     check_sources(dataset.each("source"), config.jitter)
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     make_plan(units_of(dataset), "grouped", config.splits, 1, config.seed)  # what cannot be split is refused at once
-    with processes.first_alone(inputs.device):
+    with torch_processes.first_alone(inputs.device):
         measured = inputs.measure(dataset, config, progress, stored=bool(batches_setting(recipe)))
     recipe = replace(recipe, positive=choose_positive(measured.study.classes, config.positive))
     run = _run(config, recipe, inputs, progress)
@@ -95,7 +97,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     usual = _usual(model, config.seed)
     result = _result(config, dataset, measured, plan, scores, model, stamps, usual)
     bundle = _bundle(result, inputs, measured, model, usual, run)
-    if processes.is_first():  # the others have what the first one writes
+    if torch_processes.is_first():  # the others have what the first one writes
         bundle = _save(bundle, model, config, run)
         if tracker is not None:
             tracker.log(result, config, config.output)
@@ -118,7 +120,7 @@ def _plan_recipe(config: TrainConfig) -> tuple[Recipe, Inputs]:
         )
     inputs = Inputs.of(config)
     recipe = recipe_of(config, config.classifier, inputs.names, [block.name for block in inputs.learnt])
-    check_processes(recipe, processes.count())
+    check_processes(recipe, torch_processes.count())
     check_recipes([recipe])
     inputs = inputs.of_recipes([recipe])
     _check_wishes(config, recipe, inputs)
@@ -150,9 +152,9 @@ def _run(config: TrainConfig, recipe: Recipe, inputs: Inputs, progress: Progress
         memory=half_the_memory(),
         resume=config.resume,
         progress=progress,
-        board=config.tensorboard if processes.is_first() else None,
+        board=config.tensorboard if torch_processes.is_first() else None,
     )
-    if inputs.takers and processes.is_first():
+    if inputs.takers and torch_processes.is_first():
         run.begin()
     return run
 
@@ -172,7 +174,7 @@ def _folds(table: FeatureTable, config: TrainConfig) -> Plan:
 
 def _show_batch(config: TrainConfig, recipe: Recipe, inputs: Inputs, study: Study) -> None:
     """Draw what the network is given, before it is trained."""
-    if config.show_batch is None or not processes.is_first():
+    if config.show_batch is None or not torch_processes.is_first():
         return
     (taker,) = inputs.takers[:1]
     blocks = recipe.blocks if recipe.takes_images else ()
@@ -182,7 +184,7 @@ def _show_batch(config: TrainConfig, recipe: Recipe, inputs: Inputs, study: Stud
 
 def _show_attention(config: TrainConfig, model: FittedModel) -> None:
     """Draw where the trained network looks."""
-    if config.show_attention is None or not processes.is_first():
+    if config.show_attention is None or not torch_processes.is_first():
         return
     network, study = model.network, model.study
     blocks = model.recipe.blocks if model.recipe.takes_images else ()

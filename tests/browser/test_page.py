@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fusion.pictured import load_model
-from fusion.serving import create_app, example_cell
+from fusion.serve.app import create_app, example_cell
 
 playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: pip install playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for faults that hide a page from some")

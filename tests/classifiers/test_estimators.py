@@ -66,7 +66,7 @@ def test_class_shares_of_the_training_part_do_not_tip_the_scale(model):
 
 
 def test_calibration_folds_keep_groups_whole():
-    from classifiers.weights import inner_folds
+    from classifiers.class_weights import inner_folds
 
     y, groups = np.tile([0, 1], 30), np.arange(60) // 6
     for train, test in inner_folds(y, groups, 5, 0):
@@ -74,7 +74,7 @@ def test_calibration_folds_keep_groups_whole():
 
 
 def test_a_class_of_one_group_is_split_by_row():
-    from classifiers.weights import inner_folds
+    from classifiers.class_weights import inner_folds
 
     y = np.array([0] * 20 + [1] * 10)
     folds = inner_folds(y, np.array([*range(20), *[99] * 10]), 5, 0)

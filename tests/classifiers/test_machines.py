@@ -14,9 +14,9 @@ from sklearn.svm import SVC
 from classifiers import machines
 from classifiers.machines import LandmarkMachine, QuickMachine
 from classifiers.svm import SupportVectorClassifier
+from tests.builders.comparisons import cells, config, run
+from tests.builders.images import ROOT
 from tests.builders.tables import rings
-from tests.conftest import ROOT
-from tests.test_ablation import cells, config, run
 
 needs_fast = pytest.mark.skipif(find_spec("sklearnex") is None, reason="the extra fast is not installed")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from extractors.catalogue import FAMILIES, page
-from extractors.colour import Colour
-from extractors.descriptions import Description, described
-from extractors.morphology import Morphology
-from extractors.texture import Texture
+from extractors.colour.extractor import Colour
+from extractors.feature_descriptions import Description, described
+from extractors.morphology.extractor import Morphology
+from extractors.texture.extractor import Texture
 from fusion.plugins import build_extractor
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, paint, write_image
-
-#: The cheapest block: what is tested here is the engine, whatever it measures.
-FEATURES = ["colour"]
+from tests.builders.images import ROOT, paint, write_image
+from tests.builders.runs import FEATURES, words
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +30,6 @@ def undisturbed(cells, tmp_path_factory):
     done = extract(cells, folder / "store", "--export", folder / "calm.csv")
     assert done.returncode == 0, done.stderr
     return (folder / "calm.csv").read_bytes()
-
-
-def words(data: Path, store: Path, *more: object) -> list[str]:
-    """The command line of an extract in this process, without workers."""
-    return [str(word) for word in (data, "--features", *FEATURES, "--jobs", 1, "--store", store, *more)]
 
 
 def extract(data: Path, store: Path, *more: object, **environment: str) -> subprocess.CompletedProcess[str]:

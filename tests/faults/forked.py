@@ -21,10 +21,11 @@ import pyarrow.compute
 import pyarrow.ipc  # noqa: F401
 
 import cli
-import fusion.extraction
+import fusion.features.extraction
 import fusion.training
-from fusion import cells, plugins
-from fusion.store import FeatureStore
+from fusion import plugins
+from fusion.features.store import FeatureStore
+from fusion.images import cell
 
 
 def run(words, log, before=None):
@@ -105,9 +106,9 @@ def interrupt(log, words, store, signals):
 
 
 # Many small shards, so that most kills meet a write.
-fusion.extraction.FLUSH = 4
+fusion.features.extraction.FLUSH = 4
 picture, *features = sys.argv[1:]
-one = cells.read_cell(Path(picture))
+one = cell.read_cell(Path(picture))
 for name in features:
     plugins.build_extractor(name).extract([one])
 for line in sys.stdin:

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from fusion import plugins
-from fusion.datasets import Dataset, load_dataset
-from fusion.measuring import Measure
-from tests.faults.mutants import pictures, spoil
+from fusion.data.dataset import Dataset, load_dataset
+from fusion.features.cell_measurement import Measure
+from tests.builders.mutants import pictures, spoil
 
 #: Seconds that one picture may take.
 HANGS = 10

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion.bundle import ModelBundle
+from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import FusionError
-from fusion.files import sha256
+from fusion.features.blocks import Block
+from fusion.io.files import sha256
+from fusion.learning.novelty import learn_novelty
 from fusion.model import fit_model
-from fusion.novelty import learn_novelty
-from fusion.parts import Block
 from fusion.plugins import build_extractor
-from tests.faults.mutants import spoil
+from tests.builders.mutants import spoil
 
 #: What reading a model must never do, by the names that Python's audit events have.
 FORBIDDEN = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class",

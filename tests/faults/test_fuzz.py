@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fusion.headers import read_header
-from fusion.pictures import ImageError, decode_mask, decode_picture
-from tests.conftest import ROOT
-from tests.faults.mutants import pictures, spoil
+from fusion.images.decoding import ImageError, decode_mask, decode_picture
+from fusion.images.file_headers import read_header
+from tests.builders.images import ROOT
+from tests.builders.mutants import pictures, spoil
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no alarm")

@@ -9,17 +9,17 @@ import sys
 
 import pytest
 
-from fusion.store import FeatureStore
-from fusion.upkeep import compact_all, held, verify
-from tests.conftest import ROOT
-from tests.faults.conftest import FEATURES, words
+from fusion.features.store import FeatureStore
+from fusion.features.store_maintenance import compact_all, held, verify
+from tests.builders.images import ROOT
+from tests.builders.runs import FEATURES, words
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
 
 
 def keys_by_shard(store):
     """How often each key lies in the store."""
-    from fusion.store import open_shard
+    from fusion.features.store import open_shard
 
     shards = [open_shard(path) for path in sorted((store / "features").rglob("*.arrow"))]
     return collections.Counter(key for shard in shards for key in shard.keys.to_pylist())
@@ -85,8 +85,8 @@ def test_merging_while_eight_write_loses_nothing(cells, tmp_path, undisturbed, f
 
 def main_process_table(cells, store, path):
     """The table as this process reads it out of the store."""
-    from fusion.datasets import load_dataset
-    from fusion.extraction import extract
+    from fusion.data.dataset import load_dataset
+    from fusion.features.extraction import extract
     from fusion.plugins import build_extractor
 
     found = extract(load_dataset(cells), [build_extractor(name) for name in FEATURES], FeatureStore(store))
@@ -97,8 +97,8 @@ def main_process_table(cells, store, path):
 
 MERGE_FOR_EVER = """
 import sys
-from fusion.store import FeatureStore
-from fusion.upkeep import compact_all
+from fusion.features.store import FeatureStore
+from fusion.features.store_maintenance import compact_all
 while True:
     compact_all(FeatureStore(sys.argv[1]))
 """

@@ -6,9 +6,9 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from skimage import color
 
-from extractors.colour import Colour
-from extractors.colour_spaces import CHANNELS, PLANES, convert
-from tests.extractors.conftest import irregular_cell, measured
+from extractors.colour._colour_spaces import CHANNELS, PLANES, convert
+from extractors.colour.extractor import Colour
+from tests.builders.cells import irregular_cell, measured
 
 
 @pytest.fixture(scope="module")

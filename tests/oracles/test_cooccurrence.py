@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from skimage.feature import graycomatrix, graycoprops
 
-from extractors.cooccurrence import (
+from extractors.texture._cooccurrence import (
     STATISTICS,
     Cooccurrence,
     cooccurrence_statistics,
@@ -20,7 +20,7 @@ from extractors.cooccurrence import (
     entropy,
     offsets_of,
 )
-from tests.extractors.conftest import irregular_cell
+from tests.builders.cells import irregular_cell
 
 NAMES = [statistic.__name__ for statistic in STATISTICS]
 HARALICKS = 13  # the first of them

@@ -13,12 +13,12 @@ import math
 import numpy as np
 import pytest
 
-from extractors import cooccurrence, runs_and_zones
-from extractors.colour import Colour
-from extractors.cooccurrence import Cooccurrence, count_pairs, offsets_of
-from extractors.runs_and_zones import Sizes, count_runs, count_zones
-from fusion.cells import Cell
-from tests.extractors.conftest import measured
+from extractors.colour.extractor import Colour
+from extractors.texture import _cooccurrence, _runs_and_zones
+from extractors.texture._cooccurrence import Cooccurrence, count_pairs, offsets_of
+from extractors.texture._runs_and_zones import Sizes, count_runs, count_zones
+from fusion.images.cell import Cell
+from tests.builders.cells import measured
 
 # Grey levels 1 .. 6 of the four slices, 0 where the phantom's mask is not set.
 PHANTOM = np.uint8(
@@ -178,7 +178,7 @@ def test_cooccurrence(code, aggregation):
     name, values = GLCM[code]
     counts = merge(pairs(), aggregation)
     glcm = Cooccurrence.of(counts.reshape(-1, LEVELS, LEVELS))
-    found = getattr(cooccurrence, name)(glcm) * FACTORS.get(code, 1)
+    found = getattr(_cooccurrence, name)(glcm) * FACTORS.get(code, 1)
     assert found.mean() == three_digits(values[aggregation])
 
 
@@ -190,7 +190,7 @@ def test_runs(code, aggregation):
     pixels = merge(np.broadcast_to(pixels[:, None, None, None], (4, 4, 1, 1)), aggregation).ravel()
     counts = merge(counts, aggregation)
     sizes = Sizes(counts.reshape(-1, *counts.shape[2:]), np.arange(1.0, 6), 1, pixels)
-    assert getattr(runs_and_zones, name)(sizes).mean() == three_digits(values[aggregation])
+    assert getattr(_runs_and_zones, name)(sizes).mean() == three_digits(values[aggregation])
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["2D", "2.5D"])
@@ -201,11 +201,11 @@ def test_zones(code, merged):
     if merged:
         counts, pixels = counts.sum(axis=0, keepdims=True), pixels.sum(keepdims=True)
     sizes = Sizes(counts, np.arange(1.0, 21), 1, pixels)
-    assert getattr(runs_and_zones, name)(sizes).mean() == three_digits(values[merged])
+    assert getattr(_runs_and_zones, name)(sizes).mean() == three_digits(values[merged])
 
 
 def test_every_statistic_of_these_families_is_held_against_the_ibsi():
-    of = {"glcm": (GLCM, cooccurrence), "glrlm": (GLRLM, runs_and_zones), "glszm": (GLSZM, runs_and_zones)}
+    of = {"glcm": (GLCM, _cooccurrence), "glrlm": (GLRLM, _runs_and_zones), "glszm": (GLSZM, _runs_and_zones)}
     for table, room in of.values():
         assert {name for name, _ in table.values()} == {statistic.__name__ for statistic in room.STATISTICS}
     assert [len(table) for table, _ in of.values()] == [25, 16, 16]

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from skimage.feature import local_binary_pattern
 
-from extractors.patterns import (
+from extractors.texture._local_patterns import (
     count_adjacent,
     local_binary_patterns,
     otsu_threshold,
@@ -18,7 +18,7 @@ from extractors.patterns import (
     shares,
     threshold_adjacency,
 )
-from tests.extractors.conftest import irregular_cell
+from tests.builders.cells import irregular_cell
 
 CIRCLES = [(8, 1), (16, 2), (24, 3), (12, 2), (5, 3), (32, 4), (40, 5), (64, 6)]
 

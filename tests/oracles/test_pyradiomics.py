@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extractors.colour import Colour
-from extractors.cooccurrence import (
+from extractors.colour.extractor import Colour
+from extractors.morphology.extractor import Morphology
+from extractors.texture._cooccurrence import (
     Cooccurrence,
     count_pairs,
     inverse_difference_moment_normalised,
     inverse_difference_normalised,
     offsets_of,
 )
-from extractors.morphology import Morphology
-from extractors.texture import Texture, quantise
-from fusion.cells import Cell
-from tests.extractors.conftest import measured
+from extractors.texture.extractor import Texture, quantise
+from fusion.images.cell import Cell
+from tests.builders.cells import measured
 from tests.oracles.pyradiomics_values import BIN_WIDTH, picture
 
 THEIRS = json.loads((Path(__file__).parent / "pyradiomics.json").read_text())["values"]

@@ -9,10 +9,10 @@ from scipy.spatial.distance import pdist
 from skimage.measure import moments_central, moments_hu, moments_normalized, perimeter_crofton, regionprops
 from skimage.morphology import convex_hull_image
 
-from extractors.morphology import Morphology
-from extractors.outline import Outline
-from extractors.zernike import ZERNIKE_ORDERS
-from tests.extractors.conftest import irregular_cell, measured, solid_cell
+from extractors.morphology._region import Outline
+from extractors.morphology._zernike import ZERNIKE_ORDERS
+from extractors.morphology.extractor import Morphology
+from tests.builders.cells import irregular_cell, measured, solid_cell
 
 
 def shapes():

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from skimage.measure import label
 
-from extractors.runs_and_zones import count_runs, count_zones
-from tests.extractors.conftest import irregular_cell
+from extractors.texture._runs_and_zones import count_runs, count_zones
+from tests.builders.cells import irregular_cell
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.cells import Cell
+from fusion.images.cell import Cell
 from fusion.plugins import Description
 
 

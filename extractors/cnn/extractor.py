@@ -1,0 +1,285 @@
+"""The trunk as the extractor ``cnn``, and which network that is: all of it that needs no torch.
+
+Settling what the numbers depend on must be cheap, because every run asks for it before it looks into the store; so this
+module imports torch and timm only where pictures meet the network.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractors.cnn._weights_file import (
+    LARGEST_SIDE,
+    SMALLEST_SIDE,
+    WeightsError,
+    WeightsFile,
+    is_per_channel,
+    read_metadata,
+    read_weights_file,
+)
+from extractors.cnn.input_transform import INPUTS, Eye, agreed_input
+from extractors.cnn.network_config import PRETRAINED, RANDOM, Recipe, resolve_recipe, warn_of_random_weights
+from fusion.errors import UsageError
+from fusion.images.cell import Cell
+from fusion.io.cache_folder import local_store
+from fusion.io.files import printable
+from fusion.plugins import Learnable
+
+if TYPE_CHECKING:
+    from extractors.cnn.backbone import Trunk
+
+
+#: What may run the network on a CPU.
+ENGINES = ("auto", "onnx", "torch")
+
+#: What a weights file says of its training, as hashes: of pictures, of subject ids, of other group ids.
+TRAINED_ON = frozenset({"images", "subjects", "groups"})
+
+
+@dataclass(frozen=True)
+class Embedding(Learnable):
+    """What an attention network sees in a cell: e0000, e0001, ..., the mean of its last feature map. No unit.
+
+    Every cell is a square picture, the cell in its middle. Never NaN.
+
+    Attributes
+    ----------
+    backbone : any timm model; None is the one that the weights file names, else tf_efficientnetv2_b3.
+    weights : "pretrained" (through timm, fetched once), "random", or the path of a .safetensors file.
+    attention : squeeze and excitation before the mean; untrained, it only halves every feature.
+    size : side in pixels of the network's input; None is the size the weights were published with.
+    view : side in source pixels of the square that the network sees, centred on the cell. A fixed view keeps the cell's
+        size visible: 450 is a whole picture of C-NMC. None is what the weights file says it was trained with; where it
+        says nothing, the square that just holds the cell and its margin.
+    input : "cell" sets what is outside the cell to 0, "cell-on-grey" to 128, "field" leaves it. None is as the weights
+        file says, else "cell".
+    background : the older name of ``input``, "black", "grey" or "kept"; it is read, becomes ``input``, and is None.
+    mean, std : of the weights' training pictures, scale 0 to 1, one number or one a channel; None is the weights' own.
+    pad_type : "same", "valid" or "" where the convolutions pad otherwise than the backbone's default.
+    seed : of random weights, and of nothing else.
+    half : features rounded to float16 and kept in two bytes each: within 0.05% of their value, or 3e-8 if that is more.
+        Another feature than the same in float32. One above 65,504 is a fault.
+    batch_size : pictures in one pass.
+    device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+    engine : what runs the network on a CPU: "onnx" (ONNX Runtime, within 1e-4 of torch or not at all), "torch", or
+        "auto", the former where the extra ``onnx`` is installed.
+
+    Raises
+    ------
+    ValueError : a value outside the above.
+    """
+
+    name: ClassVar[str] = "cnn"
+    learnt_by: ClassVar[str] = "neural"
+    version: ClassVar[str] = "1"
+    in_main_process: ClassVar[bool] = True
+
+    backbone: str | None = None
+    # "file": the file travels with a model. Its content, not its path, is part of the identity.
+    weights: str = field(default=PRETRAINED, metadata={"file": True})
+    attention: bool = True
+    size: int | None = None
+    view: int | None = None
+    input: str | None = None
+    background: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    pad_type: str | None = None
+    seed: int = 0
+    half: bool = False
+    # 16: past it a CPU gains nothing, and a batch of 300-pixel pictures through B3 stays under 1 GB.
+    batch_size: int = field(default=16, metadata={"cosmetic": True})
+    device: str = field(default="auto", metadata={"cosmetic": True})
+    engine: str = field(default="auto", metadata={"cosmetic": True})
+
+    def __post_init__(self) -> None:
+        if self.weights not in (PRETRAINED, RANDOM) and Path(self.weights).suffix != ".safetensors":
+            raise ValueError(f"weights must be pretrained, random or a .safetensors file, not {self.weights!r}")
+        for name in ("size", "view"):
+            side = getattr(self, name)
+            if side is not None and not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+                raise ValueError(f"{name} must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, not {side}")
+        object.__setattr__(self, "input", agreed_input(self.input, self.background))
+        object.__setattr__(self, "background", None)
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None and not is_per_channel(values, positive=name == "std"):
+                sign = "positive" if name == "std" else "finite"
+                raise ValueError(f"{name} must be one or three {sign} numbers, not {values}")
+        if self.pad_type not in (None, "", "same", "valid"):
+            raise ValueError(f"pad_type must be same, valid or '', not {self.pad_type!r}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, not {self.seed}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, not {self.batch_size}")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be {', '.join(ENGINES)}, not {self.engine!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The parameters alone: another process loads the network itself."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def identity(self) -> dict[str, Any]:
+        """The plain values that the numbers depend on.
+
+        A file counts by its content, so a model folder may move. Pretrained weights count by their timm tag: what is
+        published under one does not change, and a hash would need the weights at hand where stored features suffice.
+
+        Raises
+        ------
+        WeightsError : the weights file cannot be read.
+        UsageError : timm does not know the backbone, or the tag.
+        """
+        return {
+            **asdict(self.recipe),
+            "weights": self._source,
+            "view": self.eye.view,
+            "background": self.eye.background,
+            # Left out where it is off, so that what was stored before there was a choice is found.
+            **({"half": True} if self.half else {}),
+        }
+
+    def provenance(self) -> dict[str, list[str]] | None:
+        """Hashes of the pictures, subjects and groups that a weights file was trained on, None where it says nothing.
+
+        Raises
+        ------
+        WeightsError : the file cannot be read, or what it says cannot be understood.
+        """
+        if self._file is None or "provenance" not in self._file.metadata:
+            return None
+        try:
+            said = json.loads(self._file.metadata["provenance"])
+            return {name: [str(value) for value in said[name]] for name in TRAINED_ON & said.keys()} or None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"{printable(self._file.path)} does not say clearly what it was trained on", found=str(error)
+            ) from error
+
+    @functools.cached_property
+    def eye(self) -> Eye:
+        """How a cell becomes the picture that the network sees."""
+        stated = {} if self._file is None else read_metadata(self._file)
+        view = self.view if self.view is not None else stated.get("view")
+        background = stated.get("background", "black") if self.input is None else INPUTS[self.input]
+        return Eye(self.recipe.size, view, background, self.recipe.interpolation)
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """Which network, and how pictures are prepared for it."""
+        return resolve_recipe(
+            self._file,
+            backbone=self.backbone,
+            attention=self.attention,
+            size=self.size,
+            mean=self.mean,
+            std=self.std,
+            pad_type=self.pad_type,
+        )
+
+    @functools.cached_property
+    def _file(self) -> WeightsFile | None:
+        return None if self.weights in (PRETRAINED, RANDOM) else read_weights_file(Path(self.weights))
+
+    @functools.cached_property
+    def _source(self) -> str:
+        if self._file is not None:
+            return self._file.source
+        if self.weights == RANDOM:
+            warn_of_random_weights(self.seed)  # also where every feature is stored already
+            return f"{RANDOM}:{self.seed}"
+        from extractors.cnn._published_models import published_weights
+
+        return ":".join(published_weights(self.recipe.backbone))
+
+    @functools.cached_property
+    def trunk(self) -> Trunk:
+        """The network itself, in evaluation mode on its device.
+
+        Raises
+        ------
+        WeightsError : the weights cannot be had, do not fit, or changed since ``identity`` was asked.
+        UsageError : an unknown backbone, or one that does not take these parameters.
+        """
+        from extractors.cnn.backbone import load_trunk
+
+        recipe = self.recipe
+        loaded = load_trunk(
+            recipe.backbone,
+            self.weights,
+            recipe.attention,
+            size=recipe.size,
+            mean=recipe.mean,
+            std=recipe.std,
+            pad_type=recipe.pad_type,
+            seed=self.seed,
+        )
+        if loaded.source != self._source:
+            raise WeightsError(
+                f"{printable(self.weights)} changed while it was in use",
+                do="Start again: features of two networks must not share a table.",
+            )
+        return loaded.on(self.device)
+
+    def feature_names(self) -> list[str]:
+        """``e0000``, ``e0001``, ...: as many as the last feature map has channels. Needs no weights."""
+        from extractors.cnn.backbone import embedding_width
+
+        return [f"e{at:04d}" for at in range(embedding_width(self.recipe))]
+
+    def pictures(self, cells: Sequence[Cell]) -> NDArray[np.uint8]:
+        """uint8 (n, size, size, 3): what the network sees."""
+        return self.eye(cells)
+
+    @functools.cached_property
+    def embed(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """float32 (n, d) of uint8 (n, size, size, 3), by the engine that was chosen; raises as ``trunk`` does."""
+        from extractors.cnn import onnx_backend
+
+        trunk = self.trunk
+        on_cpu = next(trunk.parameters()).device.type == "cpu"
+        if self.engine == "onnx" and not (on_cpu and onnx_backend.is_installed()):
+            raise UsageError(
+                "the network cannot run by ONNX Runtime",
+                found="it is not installed" if on_cpu else f"device {self.device}",
+                do="pip install 'fusion-cells[onnx]', or take engine auto." if on_cpu else "Take device cpu.",
+            )
+        by_onnx = None
+        if self.engine != "torch" and on_cpu and onnx_backend.is_installed():
+            by_onnx = onnx_backend.embedder(trunk, local_store())
+        return by_onnx or trunk.embed
+
+    def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
+        """float32 (n, d): one embedding a cell. On a CPU the same cells give the same bytes by the same engine."""
+        batches = [self.pictures(cells[at : at + self.batch_size]) for at in range(0, len(cells), self.batch_size)]
+        if not batches:
+            return np.empty((0, len(self.feature_names())), np.float32)
+        rows = np.concatenate([self.embed(batch) for batch in batches])
+        return as_half(rows) if self.half else rows
+
+    def feature_map(self, cell: Cell) -> NDArray[np.float32] | None:
+        """float32 (d, h, w): what ``extract`` gives the means of, to 1e-4; None of a backbone that has tokens."""
+        from extractors.cnn.backbone import gives_map
+
+        return self.trunk.maps(self.pictures([cell]))[0] if gives_map(self.recipe) else None
+
+    def laid_back(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
+        """float32 (H, W) over ``cell.rgb`` from float (h, w) over the places of the feature map; see ``Eye``."""
+        return self.eye.laid_back(places, cell)
+
+
+def as_half(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest float16 numbers, as float32; inf above 65,504."""
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float16).astype(np.float32)

@@ -1,0 +1,198 @@
+"""What a model of all blocks relies on: what it loses without each block's values, and the features its trees go by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.feature_table import FeatureTable
+from fusion.leakage.grouped_splits import Split
+from fusion.learning import shared_distances
+from fusion.learning.fits import Fit, Fits
+from fusion.metrics import classification
+from fusion.metrics.cluster_bootstrap import can_be_drawn, draw_groups, percentile
+from fusion.plugins import Contributes, FitsDistances
+
+_Floats = NDArray[np.float64]
+
+#: Splits whose models are asked: what ten models agree on, a hundred will not gainsay.
+_SPLITS = 10
+
+#: Times that a block's values are exchanged; the subjects are what is scarce, not the exchanges.
+_EXCHANGES = 3
+
+#: Features told of a block.
+_TOP = 5
+
+
+#: Asked for cells of a test part: float64 (n, classes) where a block (its number, None for no block) has the values
+#: of training rows, counted within the training part.
+_Ask = Callable[[int | None, NDArray[np.intp]], _Floats]
+
+
+def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
+    """Permutation importance of blocks, and of trees' features by SHAP, from cells that models have not learnt from.
+
+    A block's importance is what balanced accuracy loses where its columns, all together, are those of other cells:
+    drawn from the training part, so that a test part of a single subject has other subjects' values too. Two blocks
+    that say the same stand in for each other, and then neither is missed; what they add is told by Shapley values.
+    Source: Breiman (2001), Machine Learning 45:5-32, section 10; by groups of columns as in Au et al. (2022), Data
+    Min. Knowl. Discov. 36:1401-1450. Features of trees by the mean absolute tree SHAP value over held-out cells
+    (Lundberg et al. 2020, Nature Machine Intelligence 2:56-67).
+
+    Parameters
+    ----------
+    fits : of a comparison; those recipes are asked that learn from all of its blocks, and from features alone. At most
+        ten of the splits are used, spread over all.
+    n_boot : draws of groups, for percentile intervals.
+
+    Returns
+    -------
+    Plain values, a row a recipe: "classifier", "cells" (held-out cells asked), "blocks": [{"block", "value", "low",
+    "high"}] (the loss, the largest first), "features": {block: [{"feature", "share"}]}, the share of all absolute SHAP
+    values, for trees only.
+    """
+    from threadpoolctl import threadpool_limits
+
+    chosen = np.unique(np.linspace(0, len(fits.splits) - 1, _SPLITS).round().astype(int)).tolist()
+    asked = [at for at, recipe in enumerate(fits.recipes) if recipe.features == tuple(fits.blocks)]
+    rows = []
+    with threadpool_limits(1):  # the same sums on any machine
+        for number, at in enumerate(asked):
+            rows.append(
+                _of_recipe(
+                    fits,
+                    at,
+                    chosen,
+                    n_boot,
+                    lambda done, n=number: fits.run.tell("asking", n * len(chosen) + done, len(asked) * len(chosen)),
+                )
+            )
+    return rows
+
+
+def _of_recipe(
+    fits: Fits, number: int, splits: Sequence[int], n_boot: int, tell: Callable[[int], None]
+) -> dict[str, Any]:
+    recipe, classes = fits.recipes[number], fits.study.classes
+    column = None if recipe.positive is None else classes.index(recipe.positive)
+    on_distances = fits.shared[recipe.classifier] == "distances"
+    rng = np.random.default_rng(recipe.seed)
+    lost: list[_Floats] = []
+    table = fits.study_of(0).table
+    shap = np.zeros(len(table.columns))
+    for done, at in enumerate(splits, start=1):
+        own, split = fits.study_of(at).table, fits.splits[at]
+        ask, cut, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
+        lost.append(_lost(ask, cut, own, split, classes, column, rng))
+        shap += found
+        tell(done)
+    cells = np.concatenate([fits.splits[at].test for at in splits])
+    blocks = _judged(np.concatenate(lost), table, cells, classes, n_boot, recipe.seed)
+    row: dict[str, Any] = {"classifier": recipe.classifier, "cells": len(np.unique(cells)), "blocks": blocks}
+    return {**row, "features": _top(shap, table)} if shap.any() else row
+
+
+def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
+    """How a model is asked, its threshold, and float64 (d,) the mean absolute SHAP value of each column, or zeros."""
+    split, model = fits.splits[fit.split], fits.fuse(fit)
+    sources = [table.sources[row] for row in split.test]
+    parts = list(table.blocks.values())
+
+    def ask(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+        X = table.X[split.test]  # a copy
+        if which is not None:
+            X[:, parts[which]] = table.X[split.train[strangers], parts[which]]
+        return model.predict_proba(X, sources)
+
+    shap = np.zeros(len(table.columns))
+    if isinstance(model.classifier, Contributes):
+        rows: Any = model.harmonised(table.X[split.test], sources)
+        shap = np.abs(model.classifier.contributions(rows)[:, :, :-1]).mean(axis=1).sum(axis=0)
+    return ask, model.cut, shap
+
+
+def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
+    """The same, where distances within blocks are at hand: those of other cells' values are in them already."""
+    recipe, split = fits.recipes[fit.recipe], fits.splits[fit.split]
+    layer = {"random_state": recipe.seed, **recipe.layer}
+    shared = shared_distances.SharedDistances(table.X, table.blocks, split.train, split.test, layer)
+    classifier = recipe.build()
+    assert isinstance(classifier, FitsDistances)
+    classifier.fit_distances(shared.of(list(table.blocks)), np.array(table.y)[split.train], table.groups[split.train])
+
+    def ask(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+        rows = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
+        if which is not None:
+            rows[:, which] = strangers
+        return classifier.predict_proba_distances(rows)
+
+    return ask, None, np.zeros(len(table.columns))
+
+
+def _lost(
+    ask: _Ask,
+    cut: float | None,
+    table: FeatureTable,
+    split: Split,
+    classes: Sequence[str],
+    positive: int | None,
+    rng: np.random.Generator,
+) -> _Floats:
+    """float64 (test cells, blocks): 1 where a cell is right and would not be without the block, -1 the other way."""
+    codes = np.searchsorted(list(classes), np.array(table.y, object)[split.test].astype(str))
+    cuts = None if cut is None else np.full(len(codes), cut)
+
+    def right(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+        return (classification.called(ask(which, strangers), cuts, positive) == codes).astype(np.float64)
+
+    whole = right(None, np.empty(0, np.intp))
+    lost = np.zeros((len(split.test), len(table.blocks)))
+    for _ in range(_EXCHANGES):
+        strangers = rng.integers(len(split.train), size=len(split.test))
+        for which in range(len(table.blocks)):
+            lost[:, which] += (whole - right(which, strangers)) / _EXCHANGES
+    return lost
+
+
+def _judged(
+    lost: _Floats, table: FeatureTable, cells: NDArray[np.intp], classes: Sequence[str], n_boot: int, seed: int
+) -> list[dict[str, Any]]:
+    """The mean loss over classes of each block with its interval over groups, the largest first."""
+    codes = np.searchsorted(list(classes), np.array(table.y, object)[cells].astype(str))
+    ids = np.unique(table.groups[cells], return_inverse=True)[1]
+    counts = np.zeros((len(classes), ids.max() + 1))
+    sums = np.zeros((lost.shape[1], *counts.shape))
+    np.add.at(counts, (codes, ids), 1)
+    for which in range(lost.shape[1]):
+        np.add.at(sums[which], (codes, ids), lost[:, which])
+    occurs = counts.any(axis=1)
+    counts, sums = counts[occurs], sums[:, occurs]
+
+    def mean(weights: _Floats) -> _Floats:
+        return np.stack([((part @ weights) / (counts @ weights)).mean(axis=0) for part in sums], axis=1)
+
+    values = mean(np.ones((counts.shape[1], 1)))[0]
+    low = high = np.full(len(values), np.nan)
+    if can_be_drawn(counts.T > 0):
+        low, high = percentile(mean(draw_groups(counts.T > 0, n_boot, np.random.default_rng(seed))))
+    rows = [
+        {"block": name, "value": float(values[at]), "low": float(low[at]), "high": float(high[at])}
+        for at, name in enumerate(table.blocks)
+    ]
+    return sorted(rows, key=lambda row: -row["value"])
+
+
+def _top(shap: _Floats, table: FeatureTable) -> Mapping[str, list[dict[str, Any]]]:
+    """The features of each block with the largest share of all SHAP values."""
+    shares = shap / shap.sum()
+    found = {}
+    for name, part in table.blocks.items():
+        best = part.start + np.argsort(-shares[part], kind="stable")[:_TOP]
+        found[name] = [
+            {"feature": table.columns[at], "share": float(shares[at])} for at in best.tolist() if shares[at] > 0
+        ]
+    return found

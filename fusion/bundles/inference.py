@@ -1,0 +1,132 @@
+"""What a loaded model says of cells: of images that are read and measured, and of cells in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from fusion.bundles.model_bundle import ModelBundle
+from fusion.data.dataset import Dataset, load_dataset, load_pictures
+from fusion.data.feature_table import FeatureTable
+from fusion.data.readers import is_picture
+from fusion.data.subjects import Identity
+from fusion.features.store import FeatureStore
+from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
+from fusion.images.cell import Cell
+from fusion.io.files import printable
+from fusion.learning.predictions import Predictions
+from fusion.learning.study import Study
+from fusion.plugins import MindsSources
+from fusion.progress import Progress
+from fusion.settings.commands import ExplainConfig, PredictConfig
+
+
+def ask(
+    bundle: ModelBundle, config: PredictConfig | ExplainConfig, progress: Progress | None = None
+) -> tuple[Dataset, Predictions]:
+    """What the images hold, normalised as the model's training cells were, and what the model says of it."""
+    store = FeatureStore(config.store)
+    dataset = collect(config.images, config.store, progress).with_source(config.source)
+    dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
+    found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    return dataset, judge_study(bundle, found, dataset.root, (*dataset.notes, *adapted))
+
+
+def predict_cells(
+    bundle: ModelBundle, cells: Sequence[Cell], names: Sequence[str], source: str | None = None
+) -> Predictions:
+    """Class probabilities for cells in memory, called by these names; nothing is read, stored or remembered.
+
+    ``source`` is the laboratory that all of them are from, None where it is unknown. A cell that an extractor cannot
+    measure becomes a fault, as it does in ``predict``.
+    """
+    shown, adapted = cells_as_trained(bundle.normaliser, cells, source)
+    found = Study.of_cells(shown, names, bundle.blocks, bundle.transforms, source)
+    return judge_study(bundle, found, Path(), adapted)
+
+
+def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str] = ()) -> Predictions:
+    """What the model says of measured cells."""
+    proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
+    features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
+    return Predictions(
+        table=replace(found.table, X=features),
+        classes=tuple(bundle.classes),
+        proba=proba,
+        faults=found.faults,
+        root=root,
+        positive=bundle.positive,
+        cut=bundle.model.cut,
+        calibrated=bundle.model.calibration is not None,
+        trained_on=np.array([key in bundle.image_keys for key in found.table.image_keys], bool),
+        distance=None if bundle.novelty is None else bundle.novelty.distance(features),
+        remarks=(*remarks, *harmonisation_notes(bundle, found.table)),
+    )
+
+
+def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
+    """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
+    harmoniser = bundle.model.harmoniser
+    stamps = [] if harmoniser is None else harmoniser.told(table.sources)
+    if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
+        stamps += bundle.model.classifier.told(table.sources)
+    known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
+    if "" in known and None in table.sources:
+        stamps.append(
+            "no source named: taken for the laboratory that the model was trained in; if it is another one, "
+            "say --set source=NAME"
+        )
+    return stamps
+
+
+def collect(images: Sequence[Path], store: Path | None = None, progress: Progress | None = None) -> Dataset:
+    """One data set of all the paths, in their order; names stay as the user typed them.
+
+    Pictures that are named one by one are one input, and so is each folder or table. Subjects of several inputs
+    that are called alike, and whose source no input names, need not be the same person: they get the input's name in
+    front.
+
+    Raises
+    ------
+    DatasetError : a path that is nothing Fusion can read.
+    """
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress("reading", done, total, 0)
+
+    parts: list[tuple[str, Dataset]] = []
+    for loose, paths in groupby(images, key=lambda path: is_picture(path) and not path.is_dir()):
+        if loose:
+            parts.append(("", load_pictures(list(paths), store=store, progress=tell)))
+            continue
+        for path in paths:
+            part = "all" if path.is_dir() else None
+            parts.append((printable(path), load_dataset(path, part=part, store=store, progress=tell)))
+    if len(parts) == 1:
+        return parts[0][1]
+    inputs: dict[Identity | None, set[str]] = {}
+    for given, dataset in parts:
+        for sample in dataset.samples:
+            inputs.setdefault(sample.identity, set()).add(given)
+    shared = {subject for subject, among in inputs.items() if isinstance(subject, str) and len(among) > 1}
+    notes = [note for _, dataset in parts for note in dataset.notes]
+    if shared:
+        notes.append(f"{len(shared)} subjects are called alike in several inputs, and are kept apart.")
+    return Dataset(
+        root=Path(),
+        layout=parts[0][1].layout,
+        samples=tuple(
+            replace(sample, subject=f"{given}: {sample.subject}" if given else sample.subject)
+            if sample.identity in shared
+            else sample
+            for given, dataset in parts
+            for sample in dataset.samples
+        ),
+        faults=tuple(fault for _, dataset in parts for fault in dataset.faults),
+        notes=tuple(notes),
+    )

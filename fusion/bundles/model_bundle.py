@@ -1,0 +1,480 @@
+"""A trained model as a folder that can be moved, read again, and trusted not to run code.
+
+``model.json`` names every other file with its sha256; a file that is not named, or is another one, is refused. The
+fusion layer is plain arrays (safetensors), the classifier stores itself (skops with a short list of allowed types,
+XGBoost's JSON); there is no pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins
+from fusion.data.feature_table import FeatureTable
+from fusion.errors import FusionError, UsageError
+from fusion.feature_transforms.stable_features import Selection
+from fusion.features.blocks import Block, blocks_of, instances
+from fusion.features.image_cache import Eye
+from fusion.image_transforms.normaliser import Normaliser
+from fusion.images.cell import PREPARATION
+from fusion.io.files import file_sha256, sha256, write_atomically
+from fusion.learning.calibration import Calibration
+from fusion.learning.fused_model import FusedModel
+from fusion.learning.novelty import Novelty
+from fusion.learning.recipe import IMAGE
+from fusion.learning.study import Images, Study
+from fusion.learning.training_quantiles import Reference
+from fusion.plugins import Extractor, TakesImages
+
+#: Raised whenever an older Fusion could not read the folder.
+FORMAT = 4
+
+MANIFEST = "model.json"
+
+#: A manifest of a million training cells stays below this; a larger one is not ours.
+_MAX_MANIFEST = 1 << 28
+
+#: Unpacked size of a stored classifier; a support vector machine of 100,000 cells with 2,000 columns has 1.6 GB.
+_MAX_UNPACKED = 4 << 30
+
+
+#: The largest file that a model has: a network of a billion parameters in 32 bits.
+_MAX_FILE = 4 << 30
+
+
+class BundleError(FusionError):
+    """The model folder is damaged, incomplete, from another version, or holds something that could run code."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBundle:
+    """A fitted model with everything that predicting needs.
+
+    Attributes
+    ----------
+    model : fusion layer and classifier.
+    classifier : its registered name.
+    blocks : by name, each with its extractor, in the order of the columns.
+    columns : ``block.feature`` of every input column.
+    positive : the class that sensitivity is about, None for more than two classes.
+    image_keys, subjects : content hashes of the pictures trained on, and hashed subjects (see
+        ``subjects.remembered``).
+    facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
+    novelty : tells cells that are unlike the training cells; None for a model without features.
+    reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
+    normaliser : what pixels are changed by before they are measured, None for nothing.
+    """
+
+    model: FusedModel
+    classifier: str
+    blocks: tuple[Block, ...]
+    columns: tuple[str, ...]
+    positive: str | None
+    image_keys: frozenset[str]
+    subjects: frozenset[str]
+    facts: Mapping[str, Any]
+    novelty: Novelty | None = None
+    reference: Reference | None = None
+    normaliser: Normaliser | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """Class labels in the order of the probabilities' columns."""
+        return self.model.classes
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it has learnt from, as results name it."""
+        images = (IMAGE,) if isinstance(self.model.classifier, TakesImages) else ()
+        return (*images, *(block.name for block in self.blocks))
+
+    @property
+    def transforms(self) -> list[Eye]:
+        """The input transform by which the classifier takes images; none where it takes features alone."""
+        classifier = self.model.classifier
+        return [classifier.eye()] if isinstance(classifier, TakesImages) else []
+
+    def predict_proba(self, study: Study) -> NDArray[np.float64]:
+        """float64 (n, classes) for cells that were measured by this model's blocks and input transform.
+
+        Raises
+        ------
+        BundleError : they have other columns than the model was trained on.
+        """
+        table = study.table
+        if table.columns != self.columns:
+            missing = [name for name in self.columns if name not in table.columns]
+            raise BundleError(
+                "the features are not those the model was trained on",
+                found=f"{len(table.columns)} columns" + (f" without {', '.join(missing[:3])}" if missing else ""),
+                expected=f"{len(self.columns)} columns from {', '.join(block.name for block in self.blocks)}",
+            )
+        for transform in self.transforms:
+            return self.model.predict_proba(study.inputs(transform, list(table.blocks), study.everyone))
+        return self.model.predict_proba(table.X, table.sources)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder whole or not at all; an older model of the same name is replaced.
+
+        Raises
+        ------
+        BundleError : ``folder`` exists and is something else than a model.
+        """
+        check_writable(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        aside = work.with_name(f"{work.name}-old")
+        try:
+            self._write(work)
+            work.chmod(0o755)
+            # Moved aside, not deleted: should the second renaming fail, the old model goes back to its place.
+            if folder.exists():
+                folder.rename(aside)
+            work.rename(folder)
+        except BaseException:
+            if aside.exists():
+                aside.rename(folder)
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
+        (folder / "classifier").mkdir()
+        self.model.classifier.save(folder / "classifier")
+        layer = None
+        if self.model.layer is not None:
+            _write_arrays(folder / "layer.safetensors", self.model.layer.state())
+            layer = _plain(self.model.layer.get_params())
+        harmonise = None
+        if self.model.harmoniser is not None:
+            harmonise, arrays = self.model.harmoniser.state()
+            _write_arrays(folder / "harmoniser.safetensors", arrays)
+        novelty = None
+        if self.novelty is not None:
+            novelty, arrays = self.novelty.state()
+            _write_arrays(folder / "novelty.safetensors", arrays)
+        if self.reference is not None:
+            _write_arrays(folder / "reference.safetensors", self.reference.state())
+        manifest = {
+            "format": FORMAT,
+            "classes": self.classes,
+            "positive": self.positive,
+            "columns": list(self.columns),
+            "classifier": self.classifier,
+            "layer": layer,
+            "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
+            "threshold": self.model.cut,
+            "normalise": None if self.normaliser is None else self.normaliser.to_json(),
+            "harmonise": harmonise,
+            "selection": None if self.model.selection is None else self.model.selection.to_json(),
+            "novelty": None if novelty is None else _plain(novelty),
+            "reference": self.reference is not None,
+            "extractors": [_describe(*instance, folder) for instance in instances(self.blocks).items()],
+            "image_keys": sorted(self.image_keys),
+            "subjects": sorted(self.subjects),
+            "facts": self.facts,
+        }
+        files = {
+            path.relative_to(folder).as_posix(): sha256(path.read_bytes())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        write_atomically(folder / MANIFEST, json.dumps({**manifest, "files": files}, indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a model folder after checking every file in it.
+
+        Raises
+        ------
+        BundleError : see the class; nothing in the folder is executed.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        _check_files(folder, manifest)
+        try:
+            blocks = _rebuild_blocks(manifest, folder)
+            classifier = plugins.classifier_class(manifest["classifier"]).load(folder / "classifier")
+            calibration, selection = manifest["calibration"], manifest.get("selection")  # which is none of before
+            model = FusedModel(
+                _load_layer(folder, manifest["layer"]),
+                classifier,
+                None if calibration is None else Calibration.from_json(calibration),
+                None if manifest["threshold"] is None else float(manifest["threshold"]),
+                _load_harmoniser(folder, manifest["harmonise"]),
+                None if selection is None else Selection.from_json(selection),
+            )
+            normalise = manifest["normalise"]
+            bundle = cls(
+                model=model,
+                classifier=manifest["classifier"],
+                blocks=blocks,
+                columns=tuple(manifest["columns"]),
+                positive=manifest["positive"],
+                image_keys=frozenset(manifest["image_keys"]),
+                subjects=frozenset(manifest["subjects"]),
+                facts=manifest["facts"],
+                novelty=_load_novelty(folder, manifest["novelty"]),
+                reference=_load_reference(folder) if manifest["reference"] else None,
+                normaliser=None if normalise is None else Normaliser.from_json(normalise),
+            )
+            bundle._check(manifest)
+        except FusionError:
+            raise
+        except Exception as error:  # a manifest or an array of a stranger's making can trip any line above
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise BundleError(f"{folder} is not a model that this version can read", found=reason) from error
+        return bundle
+
+    def _check(self, manifest: Mapping[str, Any]) -> None:
+        """Whether the parts fit together: columns, classes, and a row that goes all the way through."""
+        if self.classes != manifest["classes"]:
+            raise BundleError("manifest and classifier of the model disagree about the classes")
+        given = [column for block in self.blocks for column in block.columns]
+        if given != list(self.columns):
+            missing = [column for column in self.columns if column not in set(given)]
+            raise _other_features(missing or self.columns, len(given))
+        row = np.zeros((1, len(self.columns)), np.float32)
+        if self.novelty is not None and not np.isfinite(self.novelty.distance(row)).all():
+            raise BundleError("the model gives no distance from its training cells")
+        known = self.reference
+        if known is not None and (len(known.counts), len(known.typical)) != (len(self.classes), len(self.columns)):
+            raise BundleError("the model's training cells had other classes or features")
+        proba = self.predict_proba(self._one_cell(row))
+        if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
+            raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
+
+    def _one_cell(self, row: NDArray[np.float32]) -> Study:
+        """A cell that is black, with these features."""
+        nobody: tuple[str, ...] = ("cell",)
+        table = FeatureTable(
+            X=row,
+            columns=self.columns,
+            names=nobody,
+            keys=nobody,
+            image_keys=nobody,
+            y=(None,),
+            subjects=(None,),
+            folds=(None,),
+            groups=np.zeros(1, np.intp),
+            subjects_known=False,
+        )
+        black = {
+            each: Images(np.zeros((1, each.size, each.size, 3), np.uint8), np.zeros(1, np.intp))
+            for each in self.transforms
+        }
+        return Study(table, black)
+
+
+def load_model(folder: Path | str) -> ModelBundle:
+    """A model folder that ``fusion train`` wrote; see ``ModelBundle.load`` for what is refused."""
+    return ModelBundle.load(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse to write a model over a folder that is something else; call it before the work is done."""
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(f"{folder} exists and is not a model", do="Choose another folder with -o.")
+
+
+def save_sklearn(model: Any, path: Path) -> None:
+    """Write a fitted scikit-learn object with skops."""
+    import skops.io
+
+    path.write_bytes(skops.io.dumps(model))
+
+
+def load_sklearn(path: Path, kind: type, also: Sequence[str]) -> Any:
+    """Read an object of class ``kind`` that skops wrote.
+
+    Parameters
+    ----------
+    also : the types allowed beside those that skops trusts by itself. The list is fixed in our code: whatever else
+        the file asks for is refused.
+
+    Raises
+    ------
+    BundleError : not a skops file, a type that is not allowed, an object of another class, or too large.
+    """
+    import zipfile
+
+    import skops.io
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > _MAX_UNPACKED:
+            raise BundleError(f"{path} unpacks to {unpacked >> 20} MB", expected=f"at most {_MAX_UNPACKED >> 20} MB")
+        asked = sorted(set(skops.io.get_untrusted_types(file=path)) - set(also))
+        if asked:
+            raise BundleError(f"{path} holds what a model never does", found=", ".join(asked[:5]), do="Do not use it.")
+        model = skops.io.load(path, trusted=list(also))
+    except BundleError:
+        raise
+    except Exception as error:  # skops raises whatever the damaged part happens to raise
+        raise BundleError(f"{path} cannot be read", found=f"{type(error).__name__}: {error}"[:200]) from error
+    if type(model) is not kind:
+        raise BundleError(f"{path} holds a {type(model).__name__}", expected=kind.__name__)
+    # What an earlier version stored knows nothing of parameters that came later: it was as they are by default.
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if not hasattr(model, name):
+            setattr(model, name, parameter.default)
+    return model
+
+
+def _describe(block: str, extractor: Extractor, folder: Path) -> dict[str, Any]:
+    """What rebuilds the extractor of a block; files that it needs are copied into the model, by the block's name."""
+    params = {}
+    for f in dataclasses.fields(extractor):  # type: ignore[arg-type]  # extractors are dataclasses by protocol
+        value = getattr(extractor, f.name)
+        if f.metadata.get("file") and Path(str(value)).is_file():
+            kept = f"{block}-{f.name}{Path(str(value)).suffix}"
+            shutil.copyfile(str(value), folder / kept)
+            value = {"file": kept}
+        if f.init:
+            params[f.name] = value
+    return {
+        "block": block,
+        "name": extractor.name,
+        "version": extractor.version,
+        "params": _plain(params),
+        "fingerprint": plugins.fingerprint(extractor, PREPARATION),
+    }
+
+
+def _rebuild_blocks(manifest: Mapping[str, Any], folder: Path) -> tuple[Block, ...]:
+    """The blocks that the columns are named by, each with its extractor."""
+    built = {entry["block"]: _rebuild(entry, folder) for entry in manifest["extractors"]}
+    try:
+        return tuple(blocks_of(dict.fromkeys(column.rpartition(".")[0] for column in manifest["columns"]), built))
+    except UsageError as error:
+        raise _other_features(manifest["columns"], 0) from error
+
+
+def _other_features(missing: Sequence[str], count: int) -> BundleError:
+    return BundleError(
+        "the extractors do not give the features that the model was trained on",
+        found=f"{count} features, without {', '.join(map(str, missing[:3]))}",
+    )
+
+
+def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
+    params = {
+        name: str(folder / _inside(value["file"])) if isinstance(value, dict) and "file" in value else value
+        for name, value in entry["params"].items()
+    }
+    extractor = plugins.build_extractor(entry["name"], params)
+    if plugins.fingerprint(extractor, PREPARATION) != entry["fingerprint"]:
+        raise BundleError(
+            f"extractor '{entry['name']}' is not the one the model was trained with",
+            found=f"version {extractor.version}",
+            expected=f"version {entry['version']} with fingerprint {entry['fingerprint']}",
+            do="Train the model again with this version of Fusion, or install the version it was trained with.",
+        )
+    return extractor
+
+
+def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Any:
+    if about is None:
+        return None
+    from safetensors.numpy import load
+
+    from fusion.feature_transforms.harmonisation import Harmoniser
+
+    return Harmoniser.from_state(about, load((folder / "harmoniser.safetensors").read_bytes()))
+
+
+def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> Any:
+    if params is None:
+        return None
+    from safetensors.numpy import load
+
+    from fusion.feature_transforms.fusion_layer import FusionLayer
+
+    return FusionLayer.from_state(params, load((folder / "layer.safetensors").read_bytes()))
+
+
+def _load_novelty(folder: Path, values: Mapping[str, Any] | None) -> Novelty | None:
+    if values is None:
+        return None
+    from safetensors.numpy import load
+
+    return Novelty.from_state(values, load((folder / "novelty.safetensors").read_bytes()))
+
+
+def _load_reference(folder: Path) -> Reference:
+    from safetensors.numpy import load
+
+    return Reference.from_state(load((folder / "reference.safetensors").read_bytes()))
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    from safetensors.numpy import save
+
+    write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a model", expected=f"a folder with {MANIFEST}, made by fusion train")
+    if path.stat().st_size > _MAX_MANIFEST:
+        raise BundleError(f"{path} is too large to be a manifest", found=f"{path.stat().st_size >> 20} MB")
+    try:
+        manifest = json.loads(path.read_bytes())
+        version, files = manifest["format"], manifest["files"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"{path} is damaged", found=str(error)) from error
+    if version != FORMAT or not isinstance(files, dict):
+        raise BundleError(
+            f"{folder} has model format {version!r}",
+            expected=str(FORMAT),
+            do="Train it again with this version of Fusion.",
+        )
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    for path in paths:  # before any is opened: a link leads elsewhere, and a pipe would be waited for for ever
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path} is a link or a device, not a file", do="Do not use it.")
+        if status.st_size > _MAX_FILE:
+            raise BundleError(f"{path} is too large for a part of a model", found=f"{status.st_size >> 20} MB")
+    present = {path.relative_to(folder).as_posix() for path in paths} - {MANIFEST}
+    listed = {str(_inside(name)) for name in manifest["files"]}
+    if present != listed:
+        odd = sorted(present ^ listed)
+        raise BundleError(
+            f"{folder} does not hold what its manifest lists",
+            found=f"{'unlisted' if odd[0] in present else 'missing'}: {', '.join(odd[:3])}",
+        )
+    for name, digest in manifest["files"].items():
+        if file_sha256(folder / name) != digest:
+            raise BundleError(f"{folder / name} was changed after the model was written", do="Copy the model again.")
+
+
+def _inside(name: str) -> PurePosixPath:
+    """``name`` if it stays inside the model folder."""
+    path = PurePosixPath(str(name))
+    if path.is_absolute() or ".." in path.parts or "\\" in str(name) or ":" in str(name):
+        raise BundleError("a model names a file outside its folder", found=str(name)[:100], do="Do not use it.")
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON has it, so that what is written equals what will be read."""
+    return json.loads(json.dumps(value, default=lambda odd: odd.tolist() if hasattr(odd, "tolist") else list(odd)))

@@ -1,0 +1,324 @@
+"""A model as one ONNX file: from features, or pictures, to probabilities; checked against the original.
+
+What cuts the cell out and measures it stays with Fusion: the file begins where the feature table (or the picture that
+the network sees) begins. Its metadata say what the columns are and how pictures are taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.bundles.model_bundle import ModelBundle, load_model
+from fusion.bundles.onnx_graph import FEATURES, NETWORK_OUTPUT, PICTURES, Graph
+from fusion.data.classifier_inputs import CellInputs
+from fusion.data.dataset import Fault, fault_row, load_dataset
+from fusion.errors import FusionError, UsageError
+from fusion.features.store import FeatureStore
+from fusion.image_transforms.dataset_transforms import as_trained
+from fusion.io.files import write_atomically
+from fusion.learning.calibration import Calibration
+from fusion.learning.study import Study
+from fusion.metrics.classification import called
+from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
+from fusion.progress import Progress
+from fusion.settings.commands import ExportConfig
+
+if TYPE_CHECKING:
+    from fusion.feature_transforms.fusion_layer import FusionLayer
+
+#: Names of the outputs.
+PROBABILITY, LABEL = "probability", "label"
+
+#: Largest difference of a probability before calibration at which a file is written: from features by the rounding of
+#: 32 bits, of a network by what other kernels make of the same convolutions. Where a calibration rises steeply it makes
+#: more of either, and as much more is allowed.
+TOLERANCE, NETWORK_TOLERANCE = 1e-5, 1e-4
+
+#: Rows of the trial that needs no data.
+_TRIAL = 512
+
+#: A protobuf cannot be larger.
+_MAX_BYTES = (1 << 31) - 1
+
+#: Fusion's own: logarithms of probabilities are taken no further, as in ``fusion.learning.calibration``.
+_LEAST = 1e-12
+
+
+class ExportError(FusionError):
+    """A model that has no ONNX form, or whose ONNX form gives other numbers."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the file is from the model.
+
+    Attributes
+    ----------
+    on : what was asked: "a trial", or the name of the data.
+    rows : how many cells.
+    probability : the largest difference of any probability.
+    labels : how many cells are called by another class.
+    is_within : whether the difference is one of rounding: see ``TOLERANCE``.
+    """
+
+    on: str
+    rows: int
+    probability: float
+    labels: int
+    is_within: bool
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: its size, inputs and outputs with type and shape, and how far it is from the model."""
+
+    path: Path
+    size_bytes: int
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    differences: tuple[Difference, ...]
+    faults: tuple[Fault, ...]
+    root: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "onnx": str(self.path),
+            "bytes": self.size_bytes,
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "differences": [dataclasses.asdict(difference) for difference in self.differences],
+            "faults": [fault_row(fault, self.root) for fault in self.faults],
+        }
+
+
+def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Exported:
+    """Write the model as ONNX, after running both on a trial and, where some is given, on data.
+
+    Raises
+    ------
+    UsageError : the extra ``onnx`` is not installed.
+    ExportError : the classifier has no ONNX form, or the file's numbers are not the model's; nothing is written.
+    BundleError, FusionError : the model or the data cannot be read.
+    """
+    check_packages()
+    bundle = load_model(config.model)
+    model, trial = build(bundle)
+    if model.ByteSize() > _MAX_BYTES:
+        raise ExportError(f"{config.model} is too large for ONNX", found=f"{model.ByteSize() >> 20} MB")
+    content = model.SerializeToString()
+    session = _session(content)
+    asked = trial if bundle.transforms else trial.X
+    checks = [_compare("a trial", session, trial, bundle, lambda model: model.model.predict_proba(asked))]
+    faults: tuple[Fault, ...] = ()
+    root = Path()
+    if config.check is not None:
+        # The way that predict goes: whatever is there, labelled or not.
+        dataset = load_dataset(config.check, part="all" if config.check.is_dir() else None, store=config.store)
+        root = dataset.root
+        store = FeatureStore(config.store)
+        dataset, _ = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
+        found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+        faults = found.faults
+        if len(found):
+            cells = CellInputs(found.table.X, found.table.blocks)
+            for transform in bundle.transforms:
+                cells = found.inputs(transform, list(found.table.blocks), found.everyone)
+            checks.append(_compare(str(config.check), session, cells, bundle, lambda model: model.predict_proba(found)))
+    for check in checks:
+        if not check.is_within:
+            raise ExportError(
+                f"the ONNX form of {config.model} gives other probabilities than the model",
+                found=f"up to {check.probability:.2g} on {check.on}",
+                do="Nothing was written; report this.",
+            )
+    write_atomically(config.onnx, content)
+    inputs, outputs = _told(session.get_inputs()), _told(session.get_outputs())
+    return Exported(config.onnx, len(content), inputs, outputs, tuple(checks), faults, root)
+
+
+def check_packages() -> None:
+    """UsageError where the extra ``onnx`` is not installed."""
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            "fusion export needs ONNX", found=f"no package {', '.join(missing)}", do="pip install 'fusion-cells[onnx]'"
+        )
+
+
+def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
+    """The ``onnx.ModelProto`` of a model, and made-up cells to try it on.
+
+    Raises
+    ------
+    ExportError : the classifier has no ONNX form, or the model harmonises features.
+    """
+    import onnx
+
+    fused, columns = bundle.model, len(bundle.columns)
+    classifier: Any = fused.classifier
+    if isinstance(classifier, MindsSources) and classifier.judges_together:
+        raise ExportError(
+            "a network whose batch norms are those of the cells it judges has no ONNX form",
+            do="Train with batch_statistics: training.",
+        )
+    if fused.harmoniser is not None:
+        raise ExportError(
+            "a model that harmonises features has no ONNX form",
+            found=f"harmonise: method: {fused.harmoniser.method}",
+            expected="features that are taken as they are, whatever laboratory they are from",
+            do="Train without harmonise.",
+        )
+    about = {"columns": json.dumps(list(bundle.columns)), "classes": json.dumps(bundle.classes)}
+    if isinstance(classifier, TakesImages) and isinstance(classifier, NetworkToOnnx):
+        content, trial = classifier.to_onnx_network(columns)
+        graph, proba = Graph(onnx.load_from_string(content)), NETWORK_OUTPUT
+        if trial.source is not None:
+            about["pictures"] = json.dumps(dataclasses.asdict(classifier.eye()))
+    elif not isinstance(classifier, TakesImages) and isinstance(classifier, ToOnnx):
+        graph = Graph()
+        rows = graph.input(FEATURES, np.float32, ("n", columns))
+        proba = classifier.to_onnx(graph, rows if fused.layer is None else _fuse(graph, rows, fused.layer))
+        trial = CellInputs(_made_up(bundle), {})
+    else:
+        raise ExportError(
+            f"classifier '{bundle.classifier}' has no ONNX form",
+            expected="svm, xgb, logreg, neural, or a plug-in with to_onnx",
+        )
+    _finish(graph, proba, bundle)
+    return graph.model(about), trial
+
+
+def _fuse(graph: Graph, rows: str, layer: FusionLayer) -> str:
+    """float64 (n, d_out): what ``FusionLayer.transform`` gives, in the same steps."""
+    state = layer.state()
+    blocks = []
+    for at, weight in enumerate(state["weights"]):
+        part = {name: state[f"{at}.{name}"] for name in ("columns", "informative", "fill", "centre", "spread", "mean")}
+        x = graph.cast(graph.add("Gather", rows, part["columns"].astype(np.int64), axis=1), np.float64)
+        x = graph.add("Where", graph.add("IsNaN", x), part["fill"], x)
+        x = graph.add("Div", graph.add("Sub", x, part["centre"]), part["spread"])
+        if layer.clip is not None and layer.scale != "none":
+            x = graph.add("Clip", x, np.array(-layer.clip, np.float64), np.array(layer.clip, np.float64))
+        x = graph.add("Where", part["informative"], x, np.array(0.0))
+        components = state.get(f"{at}.components")
+        if components is not None:
+            x = graph.add("MatMul", graph.add("Sub", x, part["mean"]), np.ascontiguousarray(components.T))
+        blocks.append(graph.add("Mul", x, np.array(weight)))
+    return graph.add("Concat", *blocks, axis=1)
+
+
+def _finish(graph: Graph, proba: str, bundle: ModelBundle) -> None:
+    """Calibration, and what the cell is called, as the model says."""
+    fused, classes = bundle.model, bundle.classes
+    if fused.calibration is not None:
+        proba = _calibrate(graph, proba, fused.calibration)
+    if fused.cut is None or bundle.positive is None:
+        column = graph.add("ArgMax", proba, axis=1, keepdims=0)
+    else:
+        positive = classes.index(bundle.positive)
+        score = graph.add("Gather", proba, np.array(positive), axis=1)
+        is_positive = graph.add("GreaterOrEqual", score, np.array(fused.cut, np.float64))
+        column = graph.add("Where", is_positive, np.array(positive), np.array(1 - positive))
+    graph.output(graph.cast(proba, np.float32), PROBABILITY, np.float32, ("n", len(classes)))
+    graph.output(graph.add("Gather", graph.constant(np.array(classes)), column), LABEL, np.str_, ("n",))
+
+
+def _calibrate(graph: Graph, proba: str, calibration: Calibration) -> str:
+    """float64 (n, K): what ``Calibration.apply`` gives."""
+    if not calibration.knots:
+        logs = graph.add("Log", graph.add("Max", proba, np.array(_LEAST)))
+        return graph.add("Softmax", graph.add("Div", logs, np.array(calibration.temperature)), axis=1)
+    columns = [1] if len(calibration.knots) == 1 else range(len(calibration.knots))
+    mapped = [
+        _interpolate(graph, graph.add("Gather", proba, np.array([column]), axis=1), *map(np.array, knots))
+        for column, knots in zip(columns, calibration.knots, strict=True)
+    ]
+    if len(mapped) == 1:
+        return graph.add("Concat", graph.add("Sub", np.array(1.0), mapped[0]), mapped[0], axis=1)
+    together = graph.add("Concat", *mapped, axis=1)
+    return graph.add("Div", together, graph.add("ReduceSum", together, np.array([1]), keepdims=1))
+
+
+def _interpolate(graph: Graph, x: str, steps: NDArray[np.float64], heights: NDArray[np.float64]) -> str:
+    """float64 (n, 1): the broken line through the knots, level beyond them, as a sum of what each piece adds."""
+    if len(steps) == 1:
+        return graph.add("Add", graph.add("Mul", x, np.array(0.0)), heights[:1])
+    width = np.diff(steps)
+    within = graph.add("Max", graph.add("Sub", x, steps[:-1]), np.array(0.0))
+    share = graph.add("Div", graph.add("Min", within, width), width)
+    return graph.add("Add", graph.add("MatMul", share, np.diff(heights)[:, None]), heights[:1])
+
+
+# ---- the check -------------------------------------------------------------------------------------------------------
+
+
+def _made_up(bundle: ModelBundle) -> NDArray[np.float32]:
+    """float32 (n, d): rows around those that the model was fitted on, one value in twenty missing."""
+    fused, draw = bundle.model, np.random.default_rng(0)
+    classifier: Any = fused.classifier
+    if fused.layer is None and isinstance(classifier, HasTrialRows):
+        X = classifier.trial_rows(_TRIAL, draw)
+    else:
+        X = draw.normal(size=(_TRIAL, len(bundle.columns)))
+        if fused.layer is not None:
+            state = fused.layer.state()
+            for at in range(len(state["weights"])):
+                columns = state[f"{at}.columns"]
+                X[:, columns] = X[:, columns] * state[f"{at}.spread"] + state[f"{at}.centre"]
+    X = np.asarray(X, np.float32)
+    X[draw.random(X.shape) < 0.05] = np.nan
+    return X
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: what it would have liked better is of no use to anyone here
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _compare(
+    on: str, session: Any, inputs: CellInputs, bundle: ModelBundle,
+    judge: Callable[[ModelBundle], NDArray[np.float64]],
+) -> Difference:  # fmt: skip
+    """Run file and model on the same cells; ``judge`` asks a model for the probabilities of these."""
+    names = {value.name for value in session.get_inputs()}
+    found, labels = [], []
+    for start in range(0, len(inputs), _TRIAL):
+        rows = np.arange(start, min(start + _TRIAL, len(inputs)))
+        given: dict[str, NDArray[Any]] = {FEATURES: inputs.X[rows]} if FEATURES in names else {}
+        given |= {PICTURES: inputs.pictures(rows)} if PICTURES in names else {}
+        proba, label = session.run([PROBABILITY, LABEL], given)
+        found.append(proba)
+        labels += list(label)
+    expected = judge(bundle)
+    difference = np.abs(np.concatenate(found) - expected)
+    tolerance = NETWORK_TOLERANCE if bundle.transforms else TOLERANCE
+    allowed = np.full_like(difference, tolerance)
+    if (calibration := bundle.model.calibration) is not None:
+        plain = judge(replace(bundle, model=replace(bundle.model, calibration=None)))
+        for column in range(plain.shape[1]):
+            for side in (-tolerance, tolerance):
+                moved = plain.copy()
+                moved[:, column] = np.clip(moved[:, column] + side, 0, 1)
+                allowed = np.maximum(allowed, np.abs(calibration.apply(moved) - expected))
+    cut = None if bundle.model.cut is None else np.full(len(expected), bundle.model.cut)
+    positive = None if bundle.positive is None else bundle.classes.index(bundle.positive)
+    called_so = [bundle.classes[at] for at in called(expected, cut, positive)]
+    others = sum(a != b for a, b in zip(labels, called_so, strict=True))
+    return Difference(on, len(inputs), float(difference.max()), others, bool((difference <= allowed).all()))
+
+
+def _told(values: Any) -> dict[str, str]:
+    return {value.name: f"{value.type} {value.shape}" for value in values}

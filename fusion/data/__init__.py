@@ -1,0 +1,62 @@
+"""Data sets: which cells there are, who they are, and what is known of them.
+
+Readers of C-NMC trees, class folders and tables; the index of files; subjects and groups; the feature table that all
+measured numbers travel in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from fusion.data.classifier_inputs import CellInputs as CellInputs
+    from fusion.data.dataset import Dataset as Dataset
+    from fusion.data.dataset import Fault as Fault
+    from fusion.data.dataset import Sample as Sample
+    from fusion.data.dataset import as_columns as as_columns
+    from fusion.data.dataset import content_key as content_key
+    from fusion.data.dataset import fault_row as fault_row
+    from fusion.data.dataset import load_dataset as load_dataset
+    from fusion.data.dataset import load_pictures as load_pictures
+    from fusion.data.dataset import measured_key as measured_key
+    from fusion.data.dataset import sample_name as sample_name
+    from fusion.data.dataset import write_faults as write_faults
+    from fusion.data.feature_table import Copies as Copies
+    from fusion.data.feature_table import FeatureTable as FeatureTable
+    from fusion.data.feature_table import check_export as check_export
+    from fusion.data.feature_table import export as export
+    from fusion.data.groups import connected as connected
+    from fusion.data.groups import merge_groups as merge_groups
+    from fusion.data.groups import merged_subjects as merged_subjects
+    from fusion.data.readers import is_picture as is_picture
+    from fusion.data.readers import read_listing as read_listing
+    from fusion.data.subjects import identities as identities
+    from fusion.data.subjects import recognises as recognises
+    from fusion.data.subjects import remembered as remembered
+    from fusion.data.subjects import spoken as spoken
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "classifier_inputs": ["CellInputs"],
+        "dataset": [
+            "Dataset",
+            "Fault",
+            "Sample",
+            "as_columns",
+            "content_key",
+            "fault_row",
+            "load_dataset",
+            "load_pictures",
+            "measured_key",
+            "sample_name",
+            "write_faults",
+        ],
+        "feature_table": ["Copies", "FeatureTable", "check_export", "export"],
+        "groups": ["connected", "merge_groups", "merged_subjects"],
+        "readers": ["is_picture", "read_listing"],
+        "subjects": ["identities", "recognises", "remembered", "spoken"],
+    },
+)

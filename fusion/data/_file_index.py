@@ -1,0 +1,302 @@
+"""What is in which file, remembered: (path, size, mtime) -> content hash and whether it decodes.
+
+A hundred thousand unchanged pictures are then known again in seconds. The index is a cache and nothing more: a damaged
+or missing one is made anew, and two processes writing it at once only lose each other's news.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import RawIOBase
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.images.decoding import MAX_BYTES, CellError, check_picture, read_bytes, too_large
+from fusion.io import arrow_arrays
+from fusion.io.content_hash import positions
+from fusion.io.files import replacing, sha256
+from fusion.io.record_columns import Columns
+from fusion.io.remote_path import THREADS, is_url, place
+from fusion.io.remote_path import stamps as stamps_elsewhere
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_log = logging.getLogger("fusion")
+
+#: A file changed this shortly before it was read may change again within one tick of its clock: it is not remembered.
+_SETTLED_NS = 2_000_000_000
+
+#: Reading and hashing let go of the interpreter lock; beyond eight threads a disk gains nothing.
+_THREADS = min(8, 2 * (os.cpu_count() or 1))
+
+#: Files that are read between two looks at the clock, and seconds after which what is known so far is written down.
+_PORTION, _REMEMBER_SECONDS = 1024, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used.
+
+    ``is_passing``: the fault is of reading, and not of what was read: the next run tries again. ``changed_ns``: when
+    the file was last changed, in ns since 1970; while that stays, so does what it holds. 0 where that cannot be told:
+    it was changed too shortly before it was read, or lies elsewhere.
+    """
+
+    sha256: str
+    fault: str = ""
+    is_passing: bool = False
+    changed_ns: int = field(default=0, compare=False)
+
+
+class FileIndex:
+    """Content hashes of files, kept in one file at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known = _read(path)
+        self.files_read = 0
+
+    def look_up(
+        self,
+        paths: Iterable[Path | str],
+        check: Callable[[bytes], object] = check_picture,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Sequence[Content]:
+        """The content of every file; those unknown or changed are read, hashed and checked once.
+
+        Raises nothing for a bad file: its ``fault`` says what is wrong with it.
+        """
+        names = _absolute(paths)
+        stamps = _stamps(names)
+        at, known, sizes = self._find(names, stamps), self._known, stamps[:, 0]
+        stale = int((at < 0).sum())
+        self.files_read += stale
+        contents = Columns(Content, texts=["sha256"], numbers=["changed_ns"])
+        news: list[pa.Table] = []
+        done, started = 0, time.monotonic()
+        try:
+            with ThreadPoolExecutor(THREADS if _is_any_elsewhere(names) else _THREADS) as pool:
+                for start in range(0, len(names), _PORTION):
+                    part = names[start : start + _PORTION].to_pylist()
+                    of_part = stamps[start : start + _PORTION]
+                    is_settled = _settled(of_part)
+                    changed = _changed(part, of_part, is_settled)
+                    found = _remembered(known, at[start : start + _PORTION], changed)
+                    unknown = [i for i, content in enumerate(found) if content is None]
+                    read = pool.map(
+                        lambda i, part=part, first=start, changed=changed: _inspect(
+                            part[i], sizes[first + i], check, changed[i]
+                        ),
+                        unknown,
+                    )
+                    try:
+                        for i, content in zip(unknown, read, strict=True):
+                            found[i] = content
+                            done += 1
+                            if progress is not None:
+                                progress(done, stale)
+                    finally:
+                        news.append(_news(part, of_part, is_settled, found, unknown))
+                    contents.extend(content for content in found if content is not None)
+                    if unknown and time.monotonic() - started > _REMEMBER_SECONDS:
+                        self._remember(news)
+                        started, news = time.monotonic(), []
+        finally:  # also on an interrupt: what has been read is not read again
+            self._remember(news)
+        return contents
+
+    def _find(self, names: pa.ChunkedArray, stamps: NDArray[np.int64]) -> NDArray[np.intp]:
+        """In which row every file is remembered as it is now, -1 where it is not."""
+        at = positions(names, self._known["path"])
+        known = np.stack([arrow_arrays.values(self._known[name]) for name in ("size", "mtime_ns")], axis=1)
+        is_current = (at >= 0) & (stamps[:, 0] >= 0)
+        is_current[is_current] = (known[at[is_current]] == stamps[is_current, :2]).all(axis=1)
+        return np.where(is_current, at, -1)
+
+    def _remember(self, news: Sequence[pa.Table]) -> None:
+        import pyarrow as pa
+
+        new = pa.concat_tables([arrow_arrays.empty(_schema()), *news])
+        if len(new):
+            self._known = _updated(self._known, new)
+            try:
+                _write(self.path, self._known)
+            except OSError as error:  # a read-only store serves well for reading features
+                reason = error.strerror or error
+                _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
+
+
+def _remembered(known: pa.Table, at: NDArray[np.intp], changed: Sequence[int]) -> list[Content | None]:
+    """What these rows of the index say; None for those of -1."""
+    found: list[Content | None] = [None] * len(at)
+    here = np.flatnonzero(at >= 0).tolist()
+    rows = known.select(["sha256", "fault"]).take(arrow_arrays.numbers(at[here]))
+    for i, digest, fault in zip(here, *(column.to_pylist() for column in rows.columns), strict=True):
+        found[i] = Content(digest, fault, changed_ns=changed[i])
+    return found
+
+
+def _settled(stamps: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool (n,): whether the stamp tells the content of a file that is read from now on."""
+    return (stamps[:, 0] >= 0) & (time.time_ns() - stamps[:, 2] > _SETTLED_NS)
+
+
+def _changed(names: Sequence[bytes], stamps: NDArray[np.int64], is_settled: NDArray[np.bool_]) -> list[int]:
+    """``Content.changed_ns`` of every file."""
+    times = np.where(is_settled, stamps[:, 2], 0).tolist()
+    return [0 if b"://" in name else changed for name, changed in zip(names, times, strict=True)]
+
+
+def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
+    """Absolute names, so that the same file is known again from another working folder. Bytes, as names are on most
+    systems: text would refuse some of them."""
+    import pyarrow as pa
+
+    here = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118  # pathlib takes ten times as long
+    rest, pieces = (os.fspath(path) for path in paths), []
+    while piece := list(islice(rest, _PORTION)):
+        absolute = [
+            os.fsencode(name if os.path.isabs(name) or is_url(name) else here + name)  # noqa: PTH117
+            for name in piece
+        ]
+        pieces.append(arrow_arrays.blobs(absolute))
+    return pa.chunked_array(pieces, pa.binary())
+
+
+def _stamps(names: pa.ChunkedArray) -> NDArray[np.int64]:
+    """int64 (n, 3) of every file, -1 where it cannot be told: its size, what changes with its content, and the time of
+    change in ns. On this machine both latter are the same; an object store knows more of its versions than the time."""
+    stamps = np.full((len(names), 3), -1, np.int64)
+    elsewhere: list[tuple[int, str]] = []
+    for at, name in enumerate(name for piece in names.chunks for name in piece.to_pylist()):
+        if b"://" in name:
+            elsewhere.append((at, os.fsdecode(name)))
+            continue
+        try:
+            status = os.stat(name)  # noqa: PTH116
+        except (OSError, ValueError):  # not there, or a name that no file can have: reading it will tell
+            continue
+        stamps[at] = status.st_size, status.st_mtime_ns, status.st_mtime_ns
+    if elsewhere:
+        for (at, _), stamp in zip(elsewhere, stamps_elsewhere([url for _, url in elsewhere]), strict=True):
+            stamps[at] = stamp or -1
+    return stamps
+
+
+def _is_any_elsewhere(names: pa.ChunkedArray) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring(names, b"://")).as_py())
+
+
+def _inspect(name: bytes, size: int, check: Callable[[bytes], object], changed_ns: int) -> Content:
+    try:
+        if size > MAX_BYTES:
+            raise too_large(size)
+        content = read_bytes(place(os.fsdecode(name)))
+        check(content)
+    except CellError as error:
+        reason = error.what + (f" ({error.found})" if error.found else "")
+        return Content("", reason, is_passing=isinstance(error.__cause__, OSError))
+    except MemoryError:
+        return Content("", "needs more memory than there is", is_passing=True)
+    return Content(sha256(content), changed_ns=changed_ns)
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("path", pa.binary()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+            ("sha256", pa.string()),
+            ("fault", pa.string()),
+        ]
+    )
+
+
+def _news(
+    names: Sequence[bytes],
+    stamps: NDArray[np.int64],
+    is_settled: NDArray[np.bool_],
+    found: Sequence[Content | None],
+    read: Sequence[int],
+) -> pa.Table:
+    """Rows for what has been read just now, as far as it is settled."""
+    import pyarrow as pa
+
+    at = [i for i in read if is_settled[i] and (content := found[i]) is not None and not content.is_passing]
+    contents = [content for i in at if (content := found[i]) is not None]
+    return pa.table(
+        [
+            arrow_arrays.blobs([names[i] for i in at]),
+            arrow_arrays.numbers(stamps[at, 0]),
+            arrow_arrays.numbers(stamps[at, 1]),
+            arrow_arrays.texts([content.sha256 for content in contents]),
+            arrow_arrays.texts([content.fault for content in contents]),
+        ],
+        schema=_schema(),
+    )
+
+
+def _updated(known: pa.Table, new: pa.Table) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = known.filter(pc.invert(pc.is_in(known["path"], value_set=new["path"])))
+    return pa.concat_tables([kept, new])
+
+
+def _read(path: Path) -> pa.Table:
+    """The stored index, or an empty one where there is none or its checksum is off."""
+    import pyarrow as pa
+
+    try:
+        stored = path.read_bytes()
+    except OSError:
+        return arrow_arrays.empty(_schema())
+    content = pa.py_buffer(memoryview(stored)[64:])
+    if hashlib.sha256(content).hexdigest().encode() != stored[:64]:
+        return arrow_arrays.empty(_schema())
+    return pa.ipc.open_stream(content).read_all()
+
+
+def _write(path: Path, known: pa.Table) -> None:
+    import pyarrow as pa
+
+    with replacing(path) as stream:
+        stream.write(b"0" * 64)  # room for the sum, which is known when the last byte is
+        summed = _Summed(stream)
+        with pa.ipc.new_stream(pa.PythonFile(summed, "w"), known.schema) as writer:
+            writer.write_table(known)
+        stream.seek(0)
+        stream.write(summed.sum.hexdigest().encode())
+
+
+class _Summed(RawIOBase):
+    """A stream that adds up what passes through it on its way to another."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.sum = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.sum.update(content)
+        return self._stream.write(content)

@@ -1,0 +1,363 @@
+"""A data set: labelled pictures with their subjects, folds and content keys."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.compute.memory import give_back
+from fusion.data import readers
+from fusion.data._file_index import Content, FileIndex
+from fusion.data.groups import merge_groups
+from fusion.data.readers import DatasetError, Listed
+from fusion.data.subjects import Identity, identities
+from fusion.errors import UsageError
+from fusion.images.cell_transform import Change
+from fusion.images.decoding import decode_mask
+from fusion.io.cache_folder import default_store
+from fusion.io.files import printable, sha256, write_atomically
+from fusion.io.record_columns import Columns
+from fusion.io.remote_path import place
+
+__all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset", "load_pictures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One readable picture.
+
+    ``image_key`` is the sha256 of the picture file: two samples that share it show the same cell, whatever their
+    names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
+    too: it says which measurements can be reused. ``source`` is the laboratory, scanner or batch of slides, as the data
+    set names it; it is never guessed. ``adjustment`` is what the cell is changed by before it is measured.
+    ``changed_ns`` is when the picture's file was last changed, 0 where that says nothing of its content; see
+    ``index.Content``.
+    """
+
+    path: Path
+    key: str
+    image_key: str
+    label: str | None = None
+    subject: str | None = None
+    group: str | None = None
+    fold: str | None = None
+    mask_path: Path | None = None
+    um_per_px: float | None = None
+    source: str | None = None
+    adjustment: Change | None = None
+    changed_ns: int = field(default=0, compare=False)
+
+    @property
+    def measured_key(self) -> str:
+        """Which measurements can be reused: see the function of this name."""
+        return measured_key(self.key, self.adjustment)
+
+    @property
+    def identity(self) -> Identity | None:
+        """The subject as this sample alone tells it: id, or (source, id); None where it is unknown."""
+        return identities([self.subject], [self.source])[0]
+
+
+def measured_key(key: str, adjustment: Change | None) -> str:
+    """Which measurements of a cell can be reused: by its ``key``, and what it is changed by before it is measured."""
+    return key if adjustment is None else sha256(f"{key}+{adjustment.fingerprint}".encode())
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A picture that was skipped: where in the work ("read", "cell", "extract") and why, in one line."""
+
+    path: Path
+    stage: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures that can be read, those that cannot, and what the reader wants known.
+
+    Attributes
+    ----------
+    root : the folder, or the table's folder; sample names are relative to it.
+    layout : "cnmc", "class folders", "folder" or "table".
+    samples : readable pictures in the order of the listing; kept as columns, and made when asked for.
+    faults : unreadable pictures.
+    notes : remarks for the user, one line each.
+    """
+
+    root: Path
+    layout: str
+    samples: Sequence[Sample]
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.samples, Columns):
+            object.__setattr__(self, "samples", as_columns(self.samples))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def names(self) -> list[str]:
+        """Path of every sample relative to ``root``, as printable text."""
+        return [sample_name(path, self.root) for path in self.each("path")]
+
+    def name_of(self, sample: Sample) -> str:
+        """Path of the sample relative to ``root``, as printable text."""
+        return sample_name(sample.path, self.root)
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that occur, sorted."""
+        return sorted(set(self.each("label")) - {None})
+
+    @property
+    def subjects_known(self) -> bool:
+        """Whether every sample names its subject (or another group)."""
+        return all(
+            subject is not None or group is not None
+            for subject, group in zip(self.each("subject"), self.each("group"), strict=True)
+        )
+
+    def each(self, attribute: str) -> Iterator[Any]:
+        """One attribute of every sample, in order, without making the samples."""
+        assert isinstance(self.samples, Columns)  # as __post_init__ has made it
+        return self.samples.column(attribute)
+
+    def groups(self) -> NDArray[np.intp]:
+        """Group number of every sample: subjects and groups, merged wherever they share a picture."""
+        return merge_groups(
+            identities(list(self.each("subject")), list(self.each("source"))),
+            list(self.each("image_key")),
+            list(self.each("group")),
+        )
+
+    def with_source(self, source: str | None) -> Dataset:
+        """The same data set, with this source for every sample that has none; None leaves all as it is."""
+        if source is None:
+            return self
+        named = (sample if sample.source else replace(sample, source=source) for sample in self.samples)
+        return replace(self, samples=as_columns(named))
+
+    def select(self, classes: Sequence[str] = (), folds: Sequence[str] = (), sources: Sequence[str] = ()) -> Dataset:
+        """The samples of these classes, folds and sources; an empty selection keeps all.
+
+        Raises
+        ------
+        UsageError : a class, fold or source that does not occur.
+        """
+        kept = np.ones(len(self), bool)
+        for option, attribute, wanted in (
+            ("--classes", "label", classes),
+            ("--folds", "fold", folds),
+            ("--sources", "source", sources),
+        ):
+            known = set(self.each(attribute)) - {None}
+            if unknown := sorted(set(wanted) - known):
+                raise UsageError(
+                    f"{option} names what the data set does not have",
+                    found=", ".join(unknown),
+                    expected=", ".join(sorted(known)) or f"no {attribute} is known",
+                )
+            if wanted:
+                kept &= np.fromiter((value in wanted for value in self.each(attribute)), bool, len(self))
+        return self._only(kept)
+
+    def labelled(self) -> Dataset:
+        """The labelled samples.
+
+        Raises
+        ------
+        DatasetError : there are none, or they are all of one class.
+        """
+        found = self._only(np.fromiter((label is not None for label in self.each("label")), bool, len(self)))
+        if len(found.classes) < 2:
+            raise DatasetError(
+                f"nothing to compare in {printable(self.root)}",
+                found=f"{len(found)} labelled pictures, of {len(found.classes)} classes",
+                expected="at least two classes",
+                do="Give class folders, C-NMC file names, or a table with a column 'label'.",
+            )
+        unlabelled = len(self) - len(found)
+        notes = (*self.notes, f"{unlabelled} pictures without a label are left out.") if unlabelled else self.notes
+        return replace(found, notes=notes)
+
+    def _only(self, kept: NDArray[np.bool_]) -> Dataset:
+        if kept.all():
+            return self
+        return replace(
+            self, samples=as_columns(sample for sample, is_kept in zip(self.samples, kept, strict=True) if is_kept)
+        )
+
+
+def load_dataset(
+    path: Path | str,
+    *,
+    part: str | None = None,
+    store: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Read a C-NMC tree, a folder of class folders, a flat folder, or a CSV/Parquet table.
+
+    Parameters
+    ----------
+    path : the folder or table.
+    part : of a C-NMC release: "train", "preliminary", "final" or "all". None takes the training part where there
+        are several, so that no test picture is trained on by accident, and says so in ``notes``.
+    store : where the index of file contents lives; None takes ``$FUSION_CACHE`` or the platform's cache folder.
+    progress : called with (files read, files to read).
+
+    Raises
+    ------
+    DatasetError : nothing to read; see ``readers.read_listing``.
+    """
+    path = place(path)
+    layout, listed = readers.read_listing(path)
+    listed, notes = _choose_part(listed, part, path)
+    index = _index_of(path, store)
+    contents = index.look_up(listed.written("path"), progress=progress)
+    masked = filter(None, listed.written("mask_path"))
+    masks = iter(index.look_up(masked, decode_mask))
+    del index
+    faults: list[Fault] = []
+    samples = as_columns(_readable(listed, contents, masks, faults))
+    del listed, contents, masks
+    give_back()
+    if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
+        notes.append(
+            f"{table} lists pictures too, and is not used: give it as DATA for its labels, subjects and masks."
+        )
+    root = path if path.is_dir() else path.parent
+    return Dataset(root, layout, samples, tuple(faults), tuple(notes))
+
+
+def load_pictures(
+    paths: Sequence[Path], *, store: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Pictures that are named one by one, in this order; names of C-NMC's tell label and subject.
+
+    ``store`` and ``progress`` are those of ``load_dataset``. What the pictures of a folder hold is remembered where
+    ``load_dataset`` remembers it for that folder.
+
+    Raises
+    ------
+    DatasetError : a file that is not there.
+    """
+    listed = [entry for path in paths for entry in readers.read_listing(path)[1]]
+    contents: dict[Path, Content] = {}
+    for folder in dict.fromkeys(path.parent for path in paths):
+        inside = [path for path in paths if path.parent == folder]
+        before = len(contents)
+
+        def tell(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, len(paths))
+
+        contents |= zip(inside, _index_of(folder, store).look_up(inside, progress=tell), strict=True)
+    read = [_sample(entry, contents[entry.path], None) for entry in listed]
+    return Dataset(
+        root=paths[0].parent if len(paths) == 1 else Path(),
+        layout="folder",
+        samples=tuple(each for each in read if isinstance(each, Sample)),
+        faults=tuple(each for each in read if isinstance(each, Fault)),
+    )
+
+
+def _readable(
+    listed: Iterable[Listed], contents: Iterable[Content], masks: Iterator[Content], faults: list[Fault]
+) -> Iterator[Sample]:
+    """The samples that can be read; the others go to ``faults``. ``masks`` are of those that have one."""
+    for entry, picture in zip(listed, contents, strict=True):
+        sample = _sample(entry, picture, None if entry.mask_path is None else next(masks))
+        if isinstance(sample, Sample):
+            yield sample
+        else:
+            faults.append(sample)
+
+
+def as_columns(samples: Iterable[Sample]) -> Columns[Sample]:
+    """The samples as columns, made one after the other: a million of them need never be there at once."""
+    return Columns(Sample, samples, ("path", "mask_path"), ("key", "image_key"), ("changed_ns",))
+
+
+def _index_of(path: Path, store: Path | None) -> FileIndex:
+    return FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
+
+
+def content_key(image_key: str, mask_key: str | None) -> str:
+    """The sample's key: the picture's hash, or the hash of picture and mask where there is one."""
+    return image_key if mask_key is None else sha256(f"{image_key}+{mask_key}".encode())
+
+
+def sample_name(path: Path, root: Path) -> str:
+    """How a picture is called in tables and messages: relative to its data set where it lies inside."""
+    return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path)
+
+
+def write_faults(path: Path, faults: Sequence[Fault], root: Path) -> None:
+    """Write the skipped pictures as CSV with the columns file, stage, reason; the header alone where there are none.
+
+    Raises
+    ------
+    UsageError : the file cannot be written.
+    """
+    lines = StringIO(newline="")
+    rows = csv.writer(lines)
+    rows.writerow(["file", "stage", "reason"])
+    rows.writerows([sample_name(fault.path, root), fault.stage, fault.reason] for fault in faults)
+    try:
+        write_atomically(path, lines.getvalue().encode())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
+
+
+def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple[Columns[Listed], list[str]]:
+    counts = Counter(part for part in listed.column("part") if part is not None)
+    if part not in (None, "all") and part not in counts:
+        raise DatasetError(
+            f"no {part} part in {path}", expected=", ".join(counts) or "this data set is not a C-NMC release"
+        )
+    if part == "all" or len(counts) < 2:
+        return listed, []
+    chosen = part or (readers.TRAIN if readers.TRAIN in counts else readers.PRELIMINARY)
+    # None: a folder that cannot be listed
+    kept = readers.as_columns(entry for entry in listed if entry.part in (chosen, None))
+    rest = ", ".join(f"{name} ({count} pictures)" for name, count in counts.items() if name != chosen)
+    return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
+
+
+def _sample(entry: Listed, picture: Content, mask: Content | None) -> Sample | Fault:
+    if picture.fault:
+        return Fault(entry.path, "read", picture.fault)
+    if mask is not None and mask.fault:
+        return Fault(entry.path, "read", f"mask {entry.mask_path}: {mask.fault}")
+    return Sample(
+        path=entry.path,
+        key=content_key(picture.sha256, None if mask is None else mask.sha256),
+        image_key=picture.sha256,
+        label=entry.label,
+        subject=entry.subject,
+        group=entry.group,
+        fold=entry.fold,
+        mask_path=entry.mask_path,
+        um_per_px=entry.um_per_px,
+        source=entry.source,
+        changed_ns=picture.changed_ns if mask is None else 0,
+    )
+
+
+def fault_row(fault: Fault, root: Path) -> dict[str, str]:
+    """A fault as plain values: path, stage, reason."""
+    return {"path": sample_name(fault.path, root), "stage": fault.stage, "reason": fault.reason}

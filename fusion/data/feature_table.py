@@ -1,0 +1,250 @@
+"""A feature table: float32 numbers, named columns in blocks, and who each row is."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.subjects import Identity, identities
+from fusion.errors import UsageError
+from fusion.feature_transforms.block_columns import block_slices
+from fusion.io.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Varied copies of n cells, to learn from beside them; see ``fusion.learning.augmented_cells``.
+
+    Attributes
+    ----------
+    X : float32 (K, n, d), the columns of the cells' table.
+    there : bool (K, n), the copies that could be measured.
+    are_sources : whether the copies of each number stand for laboratories of their own.
+    """
+
+    X: NDArray[np.float32]
+    there: NDArray[np.bool_]
+    are_sources: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """The features of n cells.
+
+    Attributes
+    ----------
+    X : float32 (n, d); NaN where a feature is undefined for a cell.
+    columns : d names ``block.feature``; the columns of a block lie side by side.
+    names : n picture names, relative to the data set.
+    keys, image_keys : n content hashes, of picture and mask, and of the picture alone.
+    y, subjects, folds : n values, None where unknown.
+    groups : intp (n,), what must stay on one side of a split.
+    subjects_known : False where every content group stands for a subject of its own.
+    sources : n laboratories, scanners or batches, None where unknown; () stands for n times None.
+    copies : of the same cells, to learn from; None for none. Nothing but a fit looks at them.
+    """
+
+    X: NDArray[np.float32]
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    image_keys: tuple[str, ...]
+    y: tuple[str | None, ...]
+    subjects: tuple[str | None, ...]
+    folds: tuple[str | None, ...]
+    groups: NDArray[np.intp]
+    subjects_known: bool
+    sources: tuple[str | None, ...] = ()
+    copies: Copies | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", (None,) * len(self.names))
+        parts = (self.X, self.names, self.keys, self.y, self.subjects, self.folds, self.groups, self.sources)
+        rows = {len(part) for part in parts}
+        if len(rows) != 1 or self.X.shape[1] != len(self.columns):
+            raise ValueError(f"parts of a feature table disagree: rows {sorted(rows)}, columns {self.X.shape[1:]}")
+        if self.copies is not None and self.copies.X.shape[1:] != self.X.shape:
+            raise ValueError(f"copies of a feature table are {self.copies.X.shape[1:]}, and its cells {self.X.shape}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def identities(self) -> list[Identity | None]:
+        """What tells the subjects apart: the id, with its source where that is known; see ``fusion.data.subjects``."""
+        return identities(self.subjects, self.sources)
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """Block name -> its columns."""
+        return block_slices(self.columns)
+
+    def select(self, blocks: Sequence[str]) -> FeatureTable:
+        """The same cells with these blocks only, in this order.
+
+        Raises
+        ------
+        UsageError : a block that the table does not have.
+        """
+        if unknown := [name for name in blocks if name not in self.blocks]:
+            raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(self.blocks))
+        at = np.concatenate([np.arange(len(self.columns))[self.blocks[name]] for name in blocks])
+        copies = None if self.copies is None else replace(self.copies, X=self.copies.X[:, :, at])
+        return replace(self, X=self.X[:, at], columns=tuple(self.columns[i] for i in at), copies=copies)
+
+    def take(self, rows: NDArray[np.intp]) -> FeatureTable:
+        """These rows, in this order; groups keep their numbers."""
+
+        def pick(values: tuple) -> tuple:
+            return tuple(values[row] for row in rows)
+
+        return replace(
+            self,
+            X=self.X[rows],
+            groups=self.groups[rows],
+            names=pick(self.names),
+            keys=pick(self.keys),
+            image_keys=pick(self.image_keys),
+            y=pick(self.y),
+            subjects=pick(self.subjects),
+            folds=pick(self.folds),
+            sources=pick(self.sources),
+            copies=None
+            if self.copies is None
+            else replace(self.copies, X=self.copies.X[:, rows], there=self.copies.there[:, rows]),
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """A DataFrame: name, key, label, subject, source, group, fold, then the features."""
+        import pandas as pd
+
+        head = pd.DataFrame(
+            {
+                "name": self.names,
+                "key": self.keys,
+                "label": self.y,
+                "subject": self.subjects,
+                "source": self.sources,
+                "group": self.groups,
+                "fold": self.folds,
+            }
+        )
+        return pd.concat([head, pd.DataFrame(self.X, columns=list(self.columns))], axis=1)
+
+    def save(self, path: Path) -> None:
+        """Write the table as ``.parquet`` or ``.csv``, by the name's ending.
+
+        Raises
+        ------
+        UsageError : another ending.
+        """
+        export(path, [self])
+
+
+#: Endings of the files that a table can be written to.
+ENDINGS = (".parquet", ".csv", ".h5ad")
+
+
+def export(path: Path, parts: Iterable[FeatureTable], units: Mapping[str, str] | None = None) -> None:
+    """Write tables with the same columns below each other, whole or not at all.
+
+    Parquet and CSV hold one part at a time in memory. AnnData's ``.h5ad`` holds all: its ``X`` are the features, its
+    ``obs`` what a cell is (key, label, subject, source, group, fold, by name), its ``var`` what a feature is (block,
+    unit).
+
+    Parameters
+    ----------
+    units : column -> unit, for ``.h5ad``.
+
+    Raises
+    ------
+    UsageError : the name has none of these endings, or the package that ``.h5ad`` needs is missing.
+    """
+    check_export(path)
+    ending = path.suffix.lower()
+    with replacing(path) as stream:
+        if ending == ".parquet":
+            _write_parquet(stream, parts)
+        elif ending == ".h5ad":
+            _write_h5ad(stream, parts, units or {})
+        else:
+            for at, part in enumerate(parts):
+                part.to_frame().to_csv(stream, index=False, header=at == 0)
+
+
+def _write_parquet(stream: BinaryIO, parts: Iterable[FeatureTable]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    for part in parts:
+        if writer is None:
+            # Said once for all parts: one that knows no subject would otherwise have a column of another type.
+            texts = [(name, pa.string()) for name in ("name", "key", "label", "subject", "source")]
+            numbers = [(name, pa.float32()) for name in part.columns]
+            schema = pa.schema([*texts, ("group", pa.int64()), ("fold", pa.string()), *numbers])
+            writer = pq.ParquetWriter(stream, schema)
+        writer.write_table(pa.Table.from_pandas(part.to_frame(), writer.schema, preserve_index=False))
+    if writer is not None:
+        writer.close()
+
+
+#: Names of text columns, and the table's attributes that fill them.
+_TEXTS = (("key", "keys"), ("label", "y"), ("subject", "subjects"), ("source", "sources"), ("fold", "folds"))
+
+
+def _write_h5ad(stream: BinaryIO, parts: Iterable[FeatureTable], units: Mapping[str, str]) -> None:
+    import anndata
+    import pandas as pd
+
+    tables = list(parts)
+    columns = list(tables[0].columns)
+
+    # Plain objects: the Arrow strings that pandas makes of text cannot be written by every AnnData.
+    def plain(values: Iterable[str | None]) -> pd.Categorical:
+        texts = list(values)
+        known = pd.Index(sorted({text for text in texts if text is not None}), dtype=object)
+        return pd.Categorical(texts, categories=known)
+
+    cells = anndata.AnnData(
+        np.concatenate([part.X for part in tables]),
+        obs=pd.DataFrame(
+            {name: plain(value for part in tables for value in getattr(part, of)) for name, of in _TEXTS}
+            | {"group": np.concatenate([part.groups for part in tables])},
+            index=pd.Index([name for part in tables for name in part.names], dtype=object),
+        ),
+        var=pd.DataFrame(
+            {
+                "block": plain(column.rpartition(".")[0] for column in columns),
+                "unit": plain(units.get(column, "") for column in columns),
+            },
+            index=pd.Index(columns, dtype=object),
+        ),
+    )
+    with tempfile.TemporaryDirectory() as folder:  # HDF5 wants a file of its own
+        cells.write_h5ad(Path(folder) / "table.h5ad")
+        with (Path(folder) / "table.h5ad").open("rb") as written:
+            shutil.copyfileobj(written, stream)
+
+
+def check_export(path: Path) -> None:
+    """Refuse an export file that could not be written, before any work is done."""
+    if path.suffix.lower() not in ENDINGS:
+        *others, last = ENDINGS
+        raise UsageError(f"cannot export to {path}", expected=f"a name ending in {', '.join(others)} or {last}")
+    if path.suffix.lower() == ".h5ad" and importlib.util.find_spec("anndata") is None:
+        raise UsageError(
+            f"cannot export to {path}", found="no package anndata", do="pip install 'fusion-cells[anndata]'"
+        )

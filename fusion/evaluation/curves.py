@@ -1,0 +1,167 @@
+"""ROC, precision, reliability and abstention curves with bands that resample subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.evaluation.results import Result
+from fusion.metrics.classification import called, pooled
+from fusion.metrics.cluster_bootstrap import can_be_drawn, draw_groups, percentile
+from fusion.metrics.scored_rows import reliability_of, reliability_rows
+
+_Floats = NDArray[np.float64]
+
+#: Replicates of a band: its edges are drawn, not read off, and 500 place them within a line's width.
+_REPLICATES = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A curve and its 95% band, NaN where there is none: float64 (m,) each."""
+
+    x: _Floats
+    y: _Floats
+    low: _Floats
+    high: _Floats
+
+
+def roc_curve(result: Result, at: int, seed: int = 0) -> Curve:
+    """Sensitivity over 1 - specificity of one entry, on a grid of 101; the band is pointwise.
+
+    The straight line between two neighbouring thresholds, so that the area is the AUROC.
+
+    Raises
+    ------
+    ValueError : a result of more than two classes.
+    """
+    if result.positive is None:
+        raise ValueError("a ROC curve needs two classes")
+    y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)
+    score, is_positive = scores[:, result.classes.index(result.positive)], y == result.positive
+    rank = np.unique(ids, return_inverse=True)[1]
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    grid = np.linspace(0, 1, 101)
+
+    def at_grid(weights: _Floats) -> _Floats:
+        drawn = weights[rank[order]]
+        found, called = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn * ~is_positive[order])[ends]
+        false, true = (np.append(0, part / max(part[-1], 1)) for part in (called, found))
+        # A hair between equal rates keeps the steps upright, which interpolation would otherwise lean.
+        return np.interp(grid, false + 1e-12 * np.arange(len(false)), true)
+
+    return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1], seed)
+
+
+def precision_curve(result: Result, at: int, seed: int = 0) -> Curve:
+    """Precision over sensitivity of one entry, on a grid of 100 from 0.01; the band is pointwise.
+
+    At each sensitivity the precision of the highest threshold that reaches it: a staircase, since precision between two
+    thresholds lies on no straight line (Davis and Goadrich 2006, ICML, 233-240).
+
+    Raises
+    ------
+    ValueError : a result of more than two classes.
+    """
+    if result.positive is None:
+        raise ValueError("a precision-recall curve needs two classes")
+    y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)
+    score, is_positive = scores[:, result.classes.index(result.positive)], y == result.positive
+    rank = np.unique(ids, return_inverse=True)[1]
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    grid = np.linspace(0.01, 1, 100)
+
+    def at_grid(weights: _Floats) -> _Floats:
+        drawn = weights[rank[order]]
+        found, called = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn)[ends]
+        recall = found / max(found[-1], 1)
+        first = np.minimum(np.searchsorted(recall, grid - 1e-12), len(recall) - 1)
+        return found[first] / np.maximum(called[first], 1)
+
+    return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1], seed)
+
+
+def reliability_curve(result: Result, at: int, seed: int = 0) -> Curve:
+    """Share of hits over mean confidence, a point a bin of equally many cells; see ``rows.reliability_of``."""
+    y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)
+    codes = np.array([result.classes.index(label) for label in y.tolist()], np.intp)
+    positive = None if result.positive is None else result.classes.index(result.positive)
+    confidence, hit = reliability_of(codes, scores, positive)
+    which = reliability_rows(confidence)
+    rank = np.unique(ids, return_inverse=True)[1]
+    size = int(which.max()) + 1
+    mean = np.bincount(which, confidence, size) / np.maximum(np.bincount(which, minlength=size), 1)
+
+    def share(weights: _Floats) -> _Floats:
+        drawn = weights[rank]
+        rows = np.bincount(which, drawn, size)
+        return np.divide(np.bincount(which, drawn * hit, size), rows, out=np.full(size, np.nan), where=rows > 0)
+
+    curve = _with_band(mean, share, rank, codes, seed)
+    held = np.bincount(which, minlength=size) > 0
+    return Curve(*(part[held] for part in (curve.x, curve.y, curve.low, curve.high)))
+
+
+def abstention_curve(result: Result, at: int, sureness: _Floats | None = None, seed: int = 0) -> Curve:
+    """Balanced accuracy of one entry over the share of cells answered, from a tenth to all; the band is pointwise.
+
+    Cells are answered in the order of ``sureness``, float64 (n,), NaN last; by default that is how far above its
+    threshold (or above nothing) a cell's class is. Cells that are equally sure are answered together, so that at least
+    the share is. NaN where no cell of a class is answered: what is right about the others is no balanced accuracy.
+    Source: El-Yaniv and Wiener (2010), JMLR 11:1605-1641 (the risk-coverage curve).
+    """
+    labels, proba, ids, repeat, cell = pooled(
+        np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
+    )
+    cut = result.scores[at].cut
+    cuts = None if cut is None else cut[repeat, cell]
+    positive = None if result.positive is None else result.classes.index(result.positive)
+    codes = np.array([result.classes.index(label) for label in labels.tolist()], np.intp)
+    right = called(proba, cuts, positive) == codes
+    sure = _confidence(proba, cuts, positive) if sureness is None else np.nan_to_num(sureness[cell], nan=-np.inf)
+    rank = np.unique(ids, return_inverse=True)[1]
+    order = np.argsort(-sure, kind="stable")
+    ends = np.flatnonzero(np.append(sure[order][1:] != sure[order][:-1], True))
+    grid = np.linspace(0.1, 1, 46)
+    occurs = np.unique(codes)
+
+    def at_grid(weights: _Floats) -> _Floats:
+        drawn = weights[rank[order]]
+        answered = np.cumsum(drawn)[ends]
+        first = np.minimum(np.searchsorted(answered, (grid - 1e-9) * answered[-1]), len(ends) - 1)
+        recalls = []
+        for code in occurs:
+            of = drawn * (codes[order] == code)
+            cells, hits = np.cumsum(of)[ends][first], np.cumsum(of * right[order])[ends][first]
+            recalls.append(np.divide(hits, cells, out=np.full(len(grid), np.nan), where=cells > 0))
+        return np.mean(recalls, axis=0)
+
+    curve = _with_band(grid, at_grid, rank, codes, seed)
+    low, high = (np.where(np.isnan(curve.y), np.nan, end) for end in (curve.low, curve.high))
+    return Curve(grid, curve.y, low, high)
+
+
+def _confidence(proba: _Floats, cuts: _Floats | None, positive: int | None) -> _Floats:
+    """float64 (n,): the highest probability; with a threshold, the share of the way from there to certainty."""
+    if cuts is None or positive is None:
+        return proba.max(axis=1)
+    p = proba[:, positive]
+    return np.where(p >= cuts, (p - cuts) / np.maximum(1 - cuts, 1e-12), (cuts - p) / np.maximum(cuts, 1e-12))
+
+
+def _with_band(
+    x: _Floats, value: Callable[[_Floats], _Floats], rank: NDArray[np.intp], codes: NDArray[np.intp], seed: int
+) -> Curve:
+    holds = np.zeros((int(rank.max()) + 1, int(codes.max()) + 1), bool)
+    holds[rank, codes] = True
+    y = value(np.ones(len(holds)))
+    if not can_be_drawn(holds):
+        return Curve(x, y, np.full_like(y, np.nan), np.full_like(y, np.nan))
+    weights = draw_groups(holds, _REPLICATES, np.random.default_rng(seed))
+    low, high = percentile(np.stack([value(weight) for weight in weights.T]))
+    return Curve(x, y, low, high)

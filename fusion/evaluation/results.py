@@ -1,0 +1,310 @@
+"""Results: held-out scores of every cell, the figures computed from them, and the files that hold both."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.dataset import Fault, fault_row
+from fusion.data.feature_table import FeatureTable
+from fusion.errors import ConfigError
+from fusion.io.files import write_atomically
+from fusion.io.json_values import without_nan
+from fusion.io.run_checkpoint import UNFINISHED
+from fusion.metrics import classification
+from fusion.metrics.classification import LEVELS
+from fusion.versions import versions
+
+#: The figures in the order in which tables show them.
+METRICS = (
+    "balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro", "accuracy",
+    "mcc", "auprc", "ppv", "npv", "brier", "log_loss", "ece",
+)  # fmt: skip
+
+#: How figures are called where people read them.
+LABELS = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "f1_weighted": "weighted F1",
+    "f1_macro": "macro F1",
+    "accuracy": "accuracy",
+    "mcc": "MCC",
+    "auprc": "AUPRC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "ece": "ECE",
+}
+
+#: Levels and metrics of which the replicates are kept, for questions about differences.
+KEPT = tuple((level, metric) for level in ("image", "subject") for metric in ("balanced_accuracy", "auroc"))
+
+UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Held-out class probabilities of the cells for one feature set and one classifier.
+
+    ``proba`` is float64 (rounds, n, classes), NaN for cells that a round did not test; ``fold`` intp (rounds, n)
+    numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
+    one round. ``cut`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is called
+    positive, as the cell's training part chose it; None calls the most probable class. ``chosen`` are the classifier's
+    parameters that training parts chose, with the fold that each was for.
+    """
+
+    features: tuple[str, ...]
+    classifier: str
+    proba: NDArray[np.float64]
+    fold: NDArray[np.intp]
+    cut: NDArray[np.float64] | None = None
+    chosen: tuple[Mapping[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.proba.ndim == 2:
+            object.__setattr__(self, "proba", self.proba[None])
+            object.__setattr__(self, "fold", self.fold[None])
+            object.__setattr__(self, "cut", None if self.cut is None else self.cut[None])
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one command found out about one data set.
+
+    Attributes
+    ----------
+    command : "train", "evaluate" or "ablate".
+    cells : who the rows are; its feature columns are not used.
+    classes, positive : columns of the probabilities, and the class that sensitivity is about (None beyond two).
+    scores : one entry a feature set and classifier, all on the same cells.
+    figures : for each of ``scores``, what ``metrics.judge_scores`` says.
+    stamps : what must be read with every figure ("leaky: ...").
+    notes, faults : what the user should know, and the pictures that were skipped.
+    facts : plain values about split, data and versions.
+    config : the configuration as YAML.
+    findings : plain values about differences and blocks: "paired", "worth", "redundancy", "importance", "leak",
+        "chosen", "travel" and "abstention", where they were asked for or could be had.
+    replicates : for each of ``scores``, float64 (bootstrap,) by (level, metric) of ``KEPT``; the same draws of subjects
+        in each, so that they can be subtracted.
+    """
+
+    command: str
+    cells: FeatureTable
+    classes: tuple[str, ...]
+    positive: str | None
+    scores: tuple[Scores, ...]
+    figures: tuple[Mapping[str, Any], ...]
+    config: str
+    stamps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    replicates: tuple[Mapping[tuple[str, str], NDArray[np.float64]], ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What is resampled for intervals: "subject", or "picture" where subjects are unknown."""
+        return "subject" if self.cells.subjects_known else "picture"
+
+    def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
+        """Positions in ``scores``, best first."""
+        return sorted(range(len(self.scores)), key=lambda at: -_or_worst(self.figures[at][level][metric]["value"]))
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """The content of ``result.json``; NaN becomes null."""
+        rows = [
+            {"features": list(scores.features), "classifier": scores.classifier, **figures}
+            for scores, figures in zip(self.scores, self.figures, strict=True)
+        ]
+        return without_nan(
+            {
+                "command": self.command,
+                "classes": list(self.classes),
+                "positive": self.positive,
+                "stamps": list(self.stamps),
+                "notes": list(self.notes),
+                "facts": {**self.facts, "versions": versions()},
+                "results": rows,
+                **({"findings": self.findings} if self.findings else {}),
+                "faults": [fault_row(fault, root) for fault in self.faults],
+            }
+        )
+
+    def save(self, folder: Path, root: Path) -> None:
+        """Write ``scores.parquet``, ``table.csv``, ``config.yaml`` and, last, ``result.json``.
+
+        Parameters
+        ----------
+        folder : made if it is not there; see ``check_result_folder``.
+        root : pictures in faults are named relative to it.
+        """
+        self.save_scores(folder / "scores.parquet")
+        write_atomically(folder / "table.csv", self.table_frame().to_csv(index=False).encode())
+        write_atomically(folder / "config.yaml", self.config.encode())
+        write_atomically(folder / "result.json", json.dumps(self.to_json(root), indent=1).encode())
+
+    def save_scores(self, file: Path) -> None:
+        """Write every held-out score as Parquet; stamps travel in a column of their own."""
+        sink = BytesIO()
+        self._score_frame().to_parquet(sink, index=False)
+        write_atomically(file, sink.getvalue())
+
+    def table_frame(self) -> Any:
+        """DataFrame: one row a feature set and classifier, each figure with its interval, at both levels."""
+        import pandas as pd
+
+        rows = []
+        for at in self.ranked():
+            row: dict[str, Any] = {
+                "features": "+".join(self.scores[at].features),
+                "classifier": self.scores[at].classifier,
+            }
+            for level in LEVELS:
+                for metric in METRICS:
+                    figure = self.figures[at][level][metric]
+                    row |= {f"{level}_{metric}{part}": figure[key] for part, key in _PARTS.items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _score_frame(self) -> Any:
+        import pandas as pd
+
+        cells = self.cells
+        column_of_positive = None if self.positive is None else self.classes.index(self.positive)
+        frames = []
+        for scores in self.scores:
+            cuts = [None] * len(scores.fold) if scores.cut is None else list(scores.cut)
+            for at, (proba, fold, cut) in enumerate(zip(scores.proba, scores.fold, cuts, strict=True)):
+                tested = np.flatnonzero(fold >= 0)
+                frame = pd.DataFrame(
+                    {
+                        "features": "+".join(scores.features),
+                        "classifier": scores.classifier,
+                        "repeat": at,
+                        "fold": fold[tested],
+                        "name": np.array(cells.names, object)[tested],
+                        "key": np.array(cells.keys, object)[tested],
+                        "subject": np.array(cells.subjects, object)[tested],
+                        **({"source": np.array(cells.sources, object)[tested]} if any(cells.sources) else {}),
+                        "group": cells.groups[tested],
+                        "label": np.array(cells.y, object)[tested],
+                        "predicted": np.array(self.classes, object)[
+                            classification.called(
+                                proba[tested], None if cut is None else cut[tested], column_of_positive
+                            )
+                        ],
+                    }
+                )
+                for column, label in enumerate(self.classes):
+                    frame[f"p_{label}"] = proba[tested, column]
+                if cut is not None:
+                    frame["threshold"] = cut[tested]
+                frames.append(frame)
+        every = pd.concat(frames, ignore_index=True)
+        return every.assign(stamp="; ".join(self.stamps)) if self.stamps else every
+
+
+_PARTS = {"": "value", "_low": "low", "_high": "high"}
+
+
+def judge(
+    cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """The figures of one entry with their intervals; see ``metrics.judge_scores``."""
+    return judge_paired(cells, scores, classes, positive, bootstrap=bootstrap, seed=seed)[0]
+
+
+def judge_paired(
+    cells: FeatureTable,
+    scores: Scores,
+    classes: Sequence[str],
+    positive: str | None,
+    *,
+    bootstrap: int,
+    seed: int,
+    prevalence: float = 0.5,
+) -> tuple[dict[str, Any], dict[tuple[str, str], NDArray[np.float64]]]:
+    """The figures of one entry, and the replicates that ``KEPT`` names."""
+    judged = classification.judge_scores(
+        np.array(cells.y, object), scores.proba, classes, cells.groups,
+        positive=positive, prevalence=prevalence, n_boot=bootstrap, seed=seed, cut=scores.cut,
+    )  # fmt: skip
+    kept = {
+        (level, metric): judged.replicates[level][:, classification.METRICS.index(metric)].copy()
+        for level, metric in KEPT
+    }
+    return judged.figures, kept
+
+
+def interval(figure: Mapping[str, float]) -> str:
+    """``0.812 [0.771, 0.850]``, ``0.812 (no interval)`` or ``undefined``."""
+    if math.isnan(figure["value"]):
+        return "undefined"
+    if math.isnan(figure["low"]):
+        return f"{figure['value']:.3f} (no interval)"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def p_text(value: float) -> str:
+    """``0.012``, ``<0.001``, or ``-`` where the test does not apply."""
+    if math.isnan(value):
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def called(scores: Scores) -> str:
+    """``morphology + texture, svm``."""
+    return f"{' + '.join(scores.features)}, {scores.classifier}"
+
+
+def describe_split(facts: Mapping[str, Any]) -> str:
+    """How the cells were held out, in words: "5 folds by subject, 3 times over", "one fold by subject" of a holdout."""
+    kind, folds, repeats = facts["split"]["kind"], facts["split"]["folds"], facts["split"].get("repeats", 1)
+    over = f", {repeats} times over" if repeats > 1 else ""
+    some = "one fold" if folds == 1 else f"{folds} folds"
+    if kind == "external":
+        return "scored by a trained model"
+    if kind == "external test":
+        return f"an external test set, learnt from {facts['learnt_from']['images']} other cells"
+    if kind == "official":
+        which = "one of the folds" if folds == 1 else f"the {folds} folds"
+        return f"{which} of the data set, whole subjects together"
+    if kind == "leave-one-source-out":
+        return "each source left out in turn"
+    if kind == "leave-one-subject-out":
+        return "each subject left out in turn"
+    if kind == "random":
+        return f"{some} by picture at random{over}"
+    who = "by subject" if facts["subjects_known"] else "identical pictures together"
+    if kind == "monte-carlo":
+        return f"{repeats} random test parts, {who}"
+    who += ", every source in each as far as it goes" if kind == "source-stratified" else ""
+    return f"{some}{'' if facts['subjects_known'] else ','} {who}{over}"
+
+
+def check_result_folder(folder: Path) -> None:
+    """Refuse to write a result among files that are something else; call it before the work is done.
+
+    Raises
+    ------
+    ConfigError : ``folder`` is a file, or is not empty and holds neither ``result.json`` nor an unfinished run.
+    """
+    taken = folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir()))
+    if taken and not (folder / "result.json").is_file():
+        raise ConfigError(f"{folder} exists and holds no result", do="Choose another folder with -o.")
+
+
+def _or_worst(value: float) -> float:
+    return -1.0 if math.isnan(value) else value

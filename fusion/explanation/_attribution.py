@@ -1,0 +1,263 @@
+"""What each feature and each block adds to a model's verdict on one cell.
+
+A classifier whose margin is a sum says so itself: ``contributions`` (trees) or ``linear_weights``. Any other is asked
+about variants of the cell, in which features are put to their training median; what that cannot tell is said with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.evaluation.shapley import shapley_values
+from fusion.learning.fused_model import FusedModel
+from fusion.plugins import Contributes, ExplainsImages, Linear
+
+_Floats = NDArray[np.float64]
+
+#: A score of rows of features: float32 (n, d) to float64 (n,).
+Score = Callable[[NDArray[np.float32]], _Floats]
+
+#: Blocks up to which every subset is asked about; of more, orders are sampled.
+_ALL_SUBSETS = 8
+
+#: Sampled orders of blocks, each also taken backwards.
+_ORDERS = 32
+
+#: Probabilities are taken no closer to 0 or 1 than this before logarithms.
+_LEAST = 1e-12
+
+_MEANING = (
+    "They tell what the model used, not what makes a cell what it is; features that say the same share the credit."
+)
+
+_MAP = (
+    "The map is layer CAM (Jiang et al. 2021, IEEE Trans. Image Processing 30:5875-5888): coarse, it tells where in "
+    "the last feature map evidence for the class lies, not what that evidence is."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Worth:
+    """A block's contribution, were its columns others.
+
+    Attributes
+    ----------
+    ask : float32 (n, width) to float64 (n,).
+    times : how many times the model is asked for each row.
+    """
+
+    ask: Score
+    times: int
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What speaks for a class in one cell, and what against it, by one model.
+
+    Attributes
+    ----------
+    target : the class.
+    score : the model's margin for it before calibration: of two classes the log-odds.
+    base : the margin that contributions start from.
+    columns : float64 (d,), above 0 where a feature speaks for the class. Where ``is_additive``, they and ``base`` sum
+        to ``score``.
+    blocks : the same for each block; they and ``base`` sum to ``score`` always.
+    method, limits : how they were found and what they cannot tell, in words.
+    """
+
+    target: str
+    score: float
+    base: float
+    columns: _Floats
+    blocks: Mapping[str, float]
+    is_additive: bool
+    method: str
+    limits: str
+
+
+def attribute(
+    model: FusedModel,
+    blocks: Mapping[str, slice],
+    features: NDArray[np.float32],
+    typical: NDArray[np.float32],
+    target: str,
+    picture: NDArray[np.uint8] | None = None,
+) -> Attribution:
+    """What the features of one cell add to the margin of class ``target``.
+
+    Parameters
+    ----------
+    blocks : block name -> its columns.
+    features : float32 (d,), harmonised where the model does that.
+    typical : float32 (d,), the training medians.
+    picture : uint8 (S, S, 3), as the classifier's eye takes it, for one that takes pictures.
+    """
+    at = model.classes.index(target)
+    classifier: Any = model.classifier
+    if adds_trees(model):
+        found = classifier.contributions(features[None])[0, at]
+        return _additive(
+            target, blocks, found[:-1], float(found[-1]), "exact tree SHAP",
+            f"Exact: all {len(features)} bars add up to the score, from that of the average training cell. {_MEANING}",
+        )  # fmt: skip
+    if isinstance(classifier, Linear) and model.layer is not None:
+        weights, intercept = classifier.linear_weights()
+        usual, own = model.layer.shares(np.stack([typical, features]), weights[at])
+        return _additive(
+            target, blocks, own - usual, float(intercept[at] + usual.sum()), "exact linear contributions",
+            f"Exact: all {len(features)} bars add up to the score, from that of a cell of training medians. {_MEANING}",
+        )  # fmt: skip
+    return _by_asking(_score(model, blocks, at, picture), target, blocks, features, typical, picture is not None)
+
+
+def adds_trees(model: FusedModel) -> bool:
+    """Whether a model's contributions are tree SHAP, on columns as they are."""
+    return isinstance(model.classifier, Contributes) and model.layer is None
+
+
+def worth_of_block(
+    model: FusedModel,
+    blocks: Mapping[str, slice],
+    name: str,
+    features: NDArray[np.float32],
+    typical: NDArray[np.float32],
+    target: str,
+) -> Worth:
+    """What ``attribute`` gives block ``name``, as a function of the block's own columns, all else as in this cell.
+
+    Parameters are those of ``attribute``, of a model that takes no pictures and does not add up trees. At the cell's
+    own values the answer is ``attribute(...).blocks[name]``, at the training medians it is 0.
+    """
+    at, part = model.classes.index(target), blocks[name]
+    classifier: Any = model.classifier
+
+    def cell_with(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        whole = np.repeat(features[None], len(rows), axis=0)
+        whole[:, part] = rows
+        return whole
+
+    if isinstance(classifier, Linear) and model.layer is not None:
+        layer, weights = model.layer, classifier.linear_weights()[0][at]
+        usual = layer.shares(typical[None], weights)[0, part].sum()
+        return Worth(lambda rows: layer.shares(cell_with(rows), weights)[:, part].sum(axis=1) - usual, 1)
+    score, others = _score(model, blocks, at, None), _others(name, list(blocks))
+
+    def asked(rows: NDArray[np.float32]) -> _Floats:
+        total = np.zeros(len(rows))
+        for beside, share in others.items():
+            variants = np.repeat(typical[None], len(rows) + 1, axis=0)
+            for other in beside:
+                variants[:, blocks[other]] = features[blocks[other]]
+            variants[:-1, part] = rows
+            scores = score(variants)
+            total += share * (scores[:-1] - scores[-1])
+        return total
+
+    return Worth(asked, len(others))
+
+
+def _additive(
+    target: str, blocks: Mapping[str, slice], columns: _Floats, base: float, method: str, limits: str
+) -> Attribution:
+    parts = {name: float(columns[part].sum()) for name, part in blocks.items()}
+    return Attribution(target, base + float(columns.sum()), base, columns, parts, True, method, limits)
+
+
+# ---- any other model ------------------------------------------------------------------------------------------------
+
+
+def _score(model: FusedModel, blocks: Mapping[str, slice], at: int, picture: NDArray[np.uint8] | None) -> Score:
+    plain = replace(model, calibration=None, harmoniser=None)
+    classifier: Any = model.classifier
+
+    def score(rows: NDArray[np.float32]) -> _Floats:
+        if picture is not None and isinstance(classifier, ExplainsImages):
+            proba = classifier.predict_proba_variants(picture, rows)
+        else:
+            proba = plain.predict_proba(rows)
+        share = np.clip(proba[:, at], _LEAST, 1 - _LEAST)
+        return np.log(share / (1 - share))
+
+    return score
+
+
+def _by_asking(
+    score: Score,
+    target: str,
+    blocks: Mapping[str, slice],
+    features: NDArray[np.float32],
+    typical: NDArray[np.float32],
+    sees: bool,
+) -> Attribution:
+    d = len(features)
+    if not d:
+        score_alone = float(score(features[None])[0])
+        return Attribution(target, score_alone, score_alone, np.empty(0), {}, True, "the picture alone", _MAP)
+    variants = np.repeat(features[None], d + 1, axis=0)
+    variants[np.arange(d), np.arange(d)] = typical
+    scores = score(variants)
+    base, parts = _block_values(score, blocks, features, typical)
+    return Attribution(
+        target, float(scores[-1]), base, scores[-1] - scores[:-1], parts, False, "asking about one feature at a time",
+        "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
+        "that say the same stand in for each other, so each seems to matter less than they do together, and the bars "
+        "do not add up. Blocks do (Shapley values, from a cell of training medians"
+        + (f" in the same picture, which has no bar). {_MAP}" if sees else ")."),
+    )  # fmt: skip
+
+
+def _block_values(
+    score: Score, blocks: Mapping[str, slice], features: NDArray[np.float32], typical: NDArray[np.float32]
+) -> tuple[float, dict[str, float]]:
+    """The score of the typical cell, and each block's Shapley value on the way from it to this cell."""
+    names = list(blocks)
+
+    def worth(sets: Sequence[frozenset[str]]) -> dict[frozenset[str], _Floats]:
+        rows = np.repeat(typical[None], len(sets), axis=0)
+        for row, chosen in zip(rows, sets, strict=True):
+            for name in chosen:
+                row[blocks[name]] = features[blocks[name]]
+        return dict(zip(sets, score(rows), strict=True))
+
+    if len(names) <= _ALL_SUBSETS:
+        every = [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
+        found = worth(every)
+        return float(found[frozenset()]), {name: float(v) for name, v in shapley_values(names, found).items()}
+    orders = _orders(names)
+    walks = [[frozenset(order[:count]) for count in range(len(names) + 1)] for order in orders]
+    found = worth(list(dict.fromkeys(step for walk in walks for step in walk)))
+    values = dict.fromkeys(names, 0.0)
+    for order, walk in zip(orders, walks, strict=True):
+        for name, before, after in zip(order, walk, walk[1:], strict=False):
+            values[name] += float(found[after] - found[before]) / len(orders)
+    return float(found[frozenset()]), values
+
+
+def _orders(names: Sequence[str]) -> list[list[str]]:
+    draw = np.random.default_rng(0)
+    forward = [[str(name) for name in draw.permutation(names)] for _ in range(_ORDERS)]
+    return [*forward, *(order[::-1] for order in forward)]
+
+
+def _others(name: str, names: Sequence[str]) -> dict[frozenset[str], float]:
+    """The sets of other blocks that block ``name`` is added to in ``_block_values``, and how much each counts."""
+    if len(names) <= _ALL_SUBSETS:
+        others = [other for other in names if other != name]
+        return {
+            frozenset(some): 1 / (len(names) * comb(len(others), size))
+            for size in range(len(names))
+            for some in combinations(others, size)
+        }
+    orders = _orders(names)
+    found: dict[frozenset[str], float] = {}
+    for order in orders:
+        before = frozenset(order[: order.index(name)])
+        found[before] = found.get(before, 0.0) + 1 / len(orders)
+    return found

@@ -1,0 +1,302 @@
+"""Why a model calls a cell what it calls it: what speaks for and against, in the field's words.
+
+Pure: a model and a cell in, plain values and arrays out. Drawing is in ``explanation_figures``, files are written by
+``explaining``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.bundles.inference import judge_study
+from fusion.bundles.model_bundle import ModelBundle
+from fusion.errors import UsageError
+from fusion.explanation._attribution import Attribution, attribute
+from fusion.explanation._spatial_attribution import Places, find_places
+from fusion.feature_transforms.block_columns import block_slices
+from fusion.image_transforms.dataset_transforms import cells_as_trained
+from fusion.images.cell import Cell, CellError
+from fusion.io.files import printable
+from fusion.learning.study import Study
+from fusion.plugins import Describing, Description, ExplainsImages, MindsSources, TakesImages
+
+#: Features shown for and against: more than a dozen in all nobody reads.
+TOP = 6
+
+#: Letters of a unit that is said with a value; a longer one is a definition.
+_UNIT = 16
+
+#: Words of a feature's name that are abbreviations, and are written so.
+_ABBREVIATIONS = {word.lower(): word for word in (
+    "GLCM", "GLRLM", "GLSZM", "LBP", "TAS", "FFT", "HSV", "LUV", "NGTDM", "GLDM", "PCA",
+)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One feature that speaks for or against a class in one cell.
+
+    Attributes
+    ----------
+    column : ``block.feature``.
+    words : the feature's name as one says it.
+    definition, unit : as the extractor describes it, "" where it does not.
+    value : of this cell, NaN where undefined.
+    contribution : above 0 for the class, below 0 against it; in the unit of the model's score.
+    medians, below : for each class, the median of its training cells, and the share of them whose value is below; NaN
+        where there is none.
+    """
+
+    column: str
+    words: str
+    definition: str
+    unit: str
+    value: float
+    contribution: float
+    medians: tuple[float, ...]
+    below: tuple[float, ...]
+
+    @property
+    def block(self) -> str:
+        """The block that the feature belongs to."""
+        return self.column.rpartition(".")[0]
+
+    @property
+    def said(self) -> str:
+        """Name, value and unit, where the unit is a word or two."""
+        if np.isnan(self.value):
+            return f"{self.words} undefined"
+        unit = "" if self.unit == "none" else self.unit.partition(",")[0]
+        return f"{self.words} = {number(self.value)}" + (f" {unit}" if 0 < len(unit) <= _UNIT else "")
+
+    def held_to(self, classes: Sequence[str]) -> str:
+        """How the value compares with the training cells of each class: "above 92% of 'hem', below 60% of 'all'"."""
+        return ", ".join(
+            f"above {_percent(share)} of '{label}'" if share >= 0.5 else f"below {_percent(1 - share)} of '{label}'"
+            for label, share in zip(classes, self.below, strict=True)
+            if not np.isnan(share)
+        )
+
+    def usual(self, classes: Sequence[str]) -> str:
+        """The classes' medians: "medians hem 1.02, all 1.2"."""
+        known = [f"{c} {number(m)}" for c, m in zip(classes, self.medians, strict=True) if not np.isnan(m)]
+        return f"medians {', '.join(known)}" if known else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One cell and why it is called what it is called.
+
+    Attributes
+    ----------
+    name, cell : which cell.
+    classes, proba : probability of each class, calibrated where the model is.
+    called : the class it is called, which reasons are for or against.
+    attribution : what each feature and block adds, and how that was found.
+    reasons : the features that add most for (first) and against ``called``, the strongest first in each.
+    attention : float32 (H, W) in [0, 1] over ``cell.rgb``, what a network looks at for ``called``; None without one.
+    places : where a deep block has what it adds for and against ``called``; None without one.
+    distance : from the training cells, see ``fusion.learning.novelty``: above 1 the cell is unlike them. None if not
+    known.
+    """
+
+    name: str
+    cell: Cell
+    classes: tuple[str, ...]
+    proba: tuple[float, ...]
+    called: str
+    attribution: Attribution
+    reasons: tuple[Reason, ...]
+    attention: NDArray[np.float32] | None
+    places: Places | None
+    distance: float | None
+
+    @property
+    def speaks_for(self) -> tuple[Reason, ...]:
+        """Reasons to call the cell what it is called."""
+        return tuple(reason for reason in self.reasons if reason.contribution > 0)
+
+    @property
+    def speaks_against(self) -> tuple[Reason, ...]:
+        """Reasons not to."""
+        return tuple(reason for reason in self.reasons if reason.contribution < 0)
+
+    @property
+    def verdict(self) -> str:
+        """The class and how sure the model is, in one line."""
+        return f"called {self.called}, probability {self.proba[self.classes.index(self.called)]:.3f}"
+
+    @property
+    def map_caption(self) -> str:
+        """What the map beside the cell shows, "" where there is none."""
+        if self.attention is not None:
+            return f"where the network looks for {self.called}: brighter and warmer"
+        if self.places is not None:
+            return f"where {self.places.block} speaks for {self.called} (blue), and against it (orange)"
+        return ""
+
+    @property
+    def warning(self) -> str:
+        """What must be said before anything else, "" where nothing must."""
+        if self.distance is None or self.distance <= 1:
+            return ""
+        far = f"{self.distance:.1f} times as far from them as is usual"
+        return f"Unlike the training cells: {far}. The class means little."
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: everything but pictures."""
+        found = self.attribution
+
+        def plain(value: float) -> float | None:
+            return None if np.isnan(value) else float(value)
+
+        return {
+            "name": self.name,
+            "class": self.called,
+            "probability": dict(zip(self.classes, self.proba, strict=True)),
+            "distance": self.distance,
+            "unlike": None if self.distance is None else self.distance > 1,
+            "score": found.score,
+            "base": found.base,
+            "blocks": dict(found.blocks),
+            "method": found.method,
+            "limits": found.limits,
+            "map": None if self.places is None else {"block": self.places.block, "places": self.places.values.tolist()},
+            "features": [
+                {
+                    "feature": reason.column, "words": reason.words, "definition": reason.definition,
+                    "unit": reason.unit, "value": plain(reason.value), "contribution": reason.contribution,
+                    "median": dict(zip(self.classes, map(plain, reason.medians), strict=True)),
+                    "below": dict(zip(self.classes, map(plain, reason.below), strict=True)),
+                }
+                for reason in self.reasons
+            ],
+        }  # fmt: skip
+
+
+def explain_cell(
+    bundle: ModelBundle, cell: Cell, name: str, source: str | None = None, *, top: int = TOP
+) -> Explanation:
+    """Measure a cell in memory and explain what the model makes of it.
+
+    ``source`` is the laboratory it is from; a model that normalises or harmonises by laboratory cannot learn what a new
+    one is like from one cell (see ``predict_cells`` for many).
+
+    Raises
+    ------
+    CellError : an extractor cannot measure it.
+    """
+    (cell,), _ = cells_as_trained(bundle.normaliser, [cell], source)
+    found = Study.of_cells([cell], [name], bundle.blocks, bundle.transforms, source)
+    if found.faults:
+        raise CellError(found.faults[0].reason)
+    judged = judge_study(bundle, found, Path())
+    distance = None if judged.distance is None else float(judged.distance[0])
+    return explain_measured(
+        bundle, cell, name, judged.table.X[0], judged.proba[0], judged.predicted[0], distance, top=top
+    )
+
+
+def explain_measured(
+    bundle: ModelBundle,
+    cell: Cell,
+    name: str,
+    features: NDArray[np.float32],
+    proba: NDArray[np.float64],
+    called: str,
+    distance: float | None,
+    *,
+    top: int = TOP,
+) -> Explanation:
+    """Explain what a model has made of a cell.
+
+    Parameters
+    ----------
+    cell : as the model measured it, normalised where it does that.
+    features : float32 (d,), harmonised where the model does that: see ``Predictions.table``.
+    proba, called, distance : what it said, see ``fusion.learning.predictions``.
+    top : features shown for, and as many against.
+
+    Raises
+    ------
+    UsageError : a network whose batch norms are those of the cells beside it: no cell by itself explains what it says.
+    """
+    classifier = bundle.model.classifier
+    if isinstance(classifier, MindsSources) and classifier.judges_together:
+        raise UsageError(
+            "a network whose batch norms are those of all cells it judges cannot be explained cell by cell",
+            found="batch_statistics: source",
+        )
+    blocks = block_slices(bundle.columns)
+    known = bundle.reference
+    typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
+    picture, attention = None, None
+    if isinstance(classifier, TakesImages):
+        picture = classifier.eye()([cell])[0]
+    if isinstance(classifier, TakesImages) and isinstance(classifier, ExplainsImages) and classifier.has_map():
+        attention = classifier.attention_map(cell, target=called, features=features)
+    found = attribute(bundle.model, blocks, features, typical, called, picture)
+    places = None
+    if picture is None and known is not None:
+        places = find_places(bundle.model, bundle.blocks, blocks, cell, features, known, found)
+        if places is not None:
+            found = replace(found, limits=f"{found.limits} {places.limits}")
+    order = np.argsort(found.columns, kind="stable")
+    chosen = [*(at for at in order[::-1][:top] if found.columns[at] > 0)]
+    chosen += [at for at in order[:top] if found.columns[at] < 0]
+    told = descriptions(bundle)
+    nothing = (np.nan,) * len(bundle.classes)
+    reasons = []
+    for at in map(int, chosen):
+        column, value = bundle.columns[at], float(features[at])
+        about = told.get(column, Description(column.rpartition(".")[2], ""))
+        reasons.append(
+            Reason(
+                column,
+                spoken(about.name),
+                about.definition,
+                about.unit,
+                value,
+                float(found.columns[at]),
+                nothing if known is None else tuple(known.medians(at).tolist()),
+                nothing if known is None else tuple(known.shares_below(at, value).tolist()),
+            )
+        )
+    shown = printable(name)
+    probabilities = tuple(float(p) for p in proba)
+    return Explanation(
+        shown, cell, tuple(bundle.classes), probabilities, called, found, tuple(reasons), attention, places, distance
+    )
+
+
+def descriptions(bundle: ModelBundle) -> dict[str, Description]:
+    """Column -> what its block's extractor says of it, for those that say anything."""
+    return {
+        f"{block.name}.{about.name}": about
+        for block in bundle.blocks
+        if isinstance(block.extractor, Describing)
+        for about in block.extractor.describe()
+    }
+
+
+def number(value: float) -> str:
+    """Three significant digits, and a power of ten only where there would be more than five zeros."""
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.2e}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _percent(share: float) -> str:
+    # Quantiles tell nothing about the last half percent, and no cell is beyond all that there will ever be.
+    return "more than 99%" if share > 0.995 else f"{share:.0%}"
+
+
+def spoken(feature: str) -> str:
+    """A feature's name as one says it: "nucleus_glcm_contrast_d1_mean" is "nucleus GLCM contrast d1 mean"."""
+    return " ".join(_ABBREVIATIONS.get(word, word) for word in feature.split("_"))

@@ -1,0 +1,92 @@
+"""The training cells most like a cell, as pictures: precedents that a person can compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.bundles.model_bundle import ModelBundle
+from fusion.data.dataset import Sample, load_dataset
+from fusion.errors import UsageError
+from fusion.features.blocks import measure
+from fusion.features.store import FeatureStore
+from fusion.image_transforms.dataset_transforms import as_trained
+from fusion.images.cell import Cell, CellError, read_cell
+from fusion.learning.novelty import Novelty
+from fusion.progress import Progress
+
+#: Cells shown.
+NEAREST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """A training cell: its name, label and picture, and how far it is in fused space (no unit)."""
+
+    name: str
+    label: str | None
+    cell: Cell
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Training cells in fused space; ``Z`` is float64 (n, d), a row a sample."""
+
+    novelty: Novelty
+    Z: NDArray[np.float64]
+    names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    def nearest(self, features: NDArray[np.float32], image_key: str) -> tuple[Neighbour, ...]:
+        """The cells nearest to float32 (d,) by Euclidean distance in fused space, which scales every block alike.
+
+        The picture with this content itself is left out, and so are pictures that can no longer be read.
+        """
+        away = np.linalg.norm(self.Z - self.novelty.layer.transform(features[None]), axis=1)
+        found: list[Neighbour] = []
+        for at in np.argsort(away, kind="stable"):
+            sample = self.samples[at]
+            if sample.image_key == image_key:
+                continue
+            try:
+                cell = read_cell(sample.path, sample.mask_path)
+            except CellError:  # moved or changed since it was measured: the next one is shown
+                continue
+            found.append(Neighbour(self.names[at], sample.label, cell, float(away[at])))
+            if len(found) == NEAREST:
+                break
+        return tuple(found)
+
+
+def open_gallery(
+    bundle: ModelBundle, data: Path, store: Path | None, jobs: int, progress: Progress | None = None
+) -> Gallery:
+    """The cells of a data set that the model has learnt from.
+
+    Raises
+    ------
+    UsageError : none of them is in the data set, or the model has no features to compare cells by.
+    """
+    if bundle.novelty is None:
+        raise UsageError("--data needs a model with features, to compare cells by", do="Leave --data out.")
+    dataset = load_dataset(data, part="all" if data.is_dir() else None, store=store)
+    known = [sample.image_key in bundle.image_keys for sample in dataset.samples]
+    if not any(known):
+        raise UsageError(
+            f"{data} has none of the cells that the model learnt from",
+            found=f"{len(known)} other pictures",
+            do="Give the data set of its training, or leave --data out.",
+        )
+    kept = FeatureStore(store)
+    shown, _ = as_trained(bundle.normaliser, dataset, kept, jobs=jobs, progress=progress)
+    found = measure(shown, bundle.blocks, kept, jobs=jobs, progress=progress)
+    table = found.table
+    rows = np.flatnonzero([key in bundle.image_keys for key in table.image_keys])
+    features = bundle.model.harmonised(table.X, table.sources)
+    samples = [dataset.samples[at] for at in found.complete[rows]]
+    names = tuple(table.names[at] for at in rows)
+    return Gallery(bundle.novelty, bundle.novelty.layer.transform(features[rows]), names, tuple(samples))

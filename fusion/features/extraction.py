@@ -1,0 +1,414 @@
+"""Which cells still need which extractor, and running them.
+
+Every picture is read, decoded and cropped once for all extractors that miss it. Handcrafted families run in worker
+processes; networks run in this one, on the crops the workers hand back. What is measured goes to the store every
+few hundred cells or half a minute, and nothing but the store keeps it: memory does not grow with the number of cells,
+and a run that is stopped, or killed, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import plugins
+from fusion.compute import process_pool
+from fusion.compute.graceful_stop import Stop
+from fusion.compute.memory import give_back
+from fusion.data.dataset import Dataset, Fault, Sample, measured_key
+from fusion.data.feature_table import FeatureTable, export
+from fusion.features import store_maintenance
+from fusion.features.cell_measurement import Measure, Measured, Need, embed, lost
+from fusion.features.store import Block, FeatureStore
+from fusion.features.stored_matrix import StoredRows
+from fusion.images.cell import PREPARATION
+from fusion.io import arrow_arrays
+from fusion.io.content_hash import as_arrow, distinct
+from fusion.io.event_log import Journal
+from fusion.io.files import printable
+from fusion.plugins import Extractor
+from fusion.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_log = logging.getLogger("fusion")
+
+#: Cells handed to a worker at once: enough to hide the cost of a message, few enough for a lively progress bar.
+_TASK = 16
+
+#: Crops gathered for a network before it runs: four of its batches, and 40 MB of C-NMC crops.
+_BATCH = 64
+
+#: Cells, and seconds, between two writes to the store: what a kill may cost.
+FLUSH, FLUSH_SECONDS = 512, 30.0
+
+#: Below this many cells a worker process costs more to start than it saves.
+_WORTH_A_WORKER = 48
+
+#: Rows of a table that are in memory at once while it is exported.
+_EXPORTED = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Extraction:
+    """What an extraction brought. The features stay in the store until ``table`` is asked for.
+
+    Attributes
+    ----------
+    dataset, extractors : what was measured, with what.
+    names : of the blocks, one for each extractor.
+    blocks : what the store holds of each extractor.
+    complete : intp (n,), the samples that have every block.
+    rows : for each extractor intp (n,), where in its block they are.
+    faults : pictures skipped, unreadable ones first.
+    computed, reused : cells measured now, and found in the store, for each block.
+    """
+
+    dataset: Dataset
+    names: tuple[str, ...]
+    extractors: tuple[Extractor, ...]
+    blocks: tuple[Block, ...]
+    complete: NDArray[np.intp]
+    rows: tuple[NDArray[np.intp], ...]
+    faults: tuple[Fault, ...]
+    computed: dict[str, int]
+    reused: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.complete)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Number of features of each block."""
+        return {name: len(one.feature_names()) for name, one in zip(self.names, self.extractors, strict=True)}
+
+    @cached_property
+    def table(self) -> FeatureTable:
+        """The cells that have every block, in memory."""
+        return self._part(slice(None), self._groups)
+
+    @cached_property
+    def stored(self) -> FeatureTable:
+        """``table`` with its features still in the store: see ``fusion.features.stored_matrix``."""
+        X: Any = StoredRows.of(self.blocks, self.rows)
+        return self._about(slice(None), self._groups, X)
+
+    def save(self, path: Path) -> None:
+        """``table`` as a file; ``.parquet`` and ``.csv`` piece by piece: they may be larger than the memory."""
+        groups = self._groups
+        starts = range(0, max(1, len(self)), _EXPORTED)
+        export(path, (self._part(slice(start, start + _EXPORTED), groups) for start in starts), self.units)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Column -> unit, "" for a pure number, of every feature whose extractor says so in ``describe()``."""
+        return {
+            f"{name}.{each.name}": each.unit
+            for name, extractor in zip(self.names, self.extractors, strict=True)
+            if isinstance(extractor, plugins.Describing)
+            for each in extractor.describe()
+        }
+
+    @property
+    def _groups(self) -> NDArray[np.intp]:
+        return self.dataset.groups()
+
+    def _part(self, part: slice, groups: NDArray[np.intp]) -> FeatureTable:
+        widths = self.widths
+        X = np.empty((len(self.complete[part]), sum(widths.values())), np.float32)
+        start = 0
+        for block, rows, width in zip(self.blocks, self.rows, widths.values(), strict=True):
+            block.rows(rows[part], X[:, start : start + width])
+            block.let_go()
+            start += width
+        return self._about(part, groups, X)
+
+    def _about(self, part: slice, groups: NDArray[np.intp], X: NDArray[np.float32]) -> FeatureTable:
+        at = self.complete[part]
+        samples = [self.dataset.samples[i] for i in at]
+        return FeatureTable(
+            X=X,
+            columns=tuple(
+                f"{name}.{feature}"
+                for name, extractor in zip(self.names, self.extractors, strict=True)
+                for feature in extractor.feature_names()
+            ),
+            names=tuple(self.dataset.name_of(sample) for sample in samples),
+            keys=tuple(sample.key for sample in samples),
+            image_keys=tuple(sample.image_key for sample in samples),
+            y=tuple(sample.label for sample in samples),
+            subjects=tuple(sample.subject for sample in samples),
+            folds=tuple(sample.fold for sample in samples),
+            groups=groups[at],
+            subjects_known=self.dataset.subjects_known,
+            sources=tuple(sample.source for sample in samples),
+        )
+
+
+def extract(
+    dataset: Dataset,
+    extractors: Sequence[Extractor],
+    store: FeatureStore,
+    *,
+    jobs: int = 0,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+    journal: Journal | None = None,
+) -> Extraction:
+    """Measure every cell that the store does not hold yet.
+
+    The first SIGINT or SIGTERM finishes the cells at work and stores them; the second one stops at once.
+
+    Parameters
+    ----------
+    dataset : what to measure.
+    extractors : one for each block, in the order of the table's blocks.
+    store : where features are kept.
+    jobs : worker processes; 0 takes one a core.
+    scheduler : address of a Dask scheduler whose workers measure instead; they must see the pictures by the same paths.
+    progress : called as cells are finished.
+    journal : told of every start, write, fault and end.
+
+    Raises
+    ------
+    UsageError : ``scheduler`` is no address.
+    StoreError : the store cannot be written. What was written before stays.
+    ClusterError : the scheduler cannot be reached, or its workers cannot measure.
+    FusionError : an extractor cannot run at all, for want of weights for example.
+    KeyboardInterrupt : asked to stop; what was measured is in the store.
+    """
+    if scheduler is not None:  # refused also where nothing is left to measure
+        from fusion.features import dask_cluster
+
+        dask_cluster.check_address(scheduler)
+    tell = journal or (lambda event, **facts: None)
+    versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
+    cells = _Cells.of(dataset)
+    lacks = np.stack([version.open(store).lacks(cells.keys) for version in versions], axis=1)
+    todo = np.flatnonzero(lacks.any(axis=1))
+    tell(
+        "start",
+        pictures=len(dataset.samples),
+        to_measure={v.name: int(count) for v, count in zip(versions, lacks.sum(axis=0), strict=True)},
+    )
+    for fault in dataset.faults:
+        tell("fault", **_told(fault))
+    passing: dict[str, Fault] = {}
+    if len(todo):
+        give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
+        needs = _needs(versions, lacks)
+        samples = ((dataset.samples[int(cells.places[at])], needs[lacks[at].tobytes()]) for at in todo)
+        flush = _Flush(store, versions, tell)
+        with Stop() as stop:
+            done = 0
+            try:
+                for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop, scheduler):
+                    flush.add(measured)
+                    done += len(measured)
+                    for m in measured:
+                        if m.faults:
+                            passing[m.sample.measured_key] = next(iter(m.faults.values()))
+                            tell("fault", **_told(passing[m.sample.measured_key]))
+                    if progress is not None:
+                        progress("measuring", done, len(todo), len(passing) + len(dataset.faults))
+            finally:  # also on an interrupt: what has been measured is kept
+                flush()
+            if stop and done < len(todo):
+                tell("stopped", done=done, left=len(todo) - done)
+                raise KeyboardInterrupt
+        for version in versions:
+            store_maintenance.tidy(store, version.name, version.fingerprint)
+    give_back()
+    found = _gather(dataset, versions, store, cells, lacks, passing)
+    tell("end", cells=len(found), faults=len(found.faults), computed=found.computed, reused=found.reused)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The different cells of a data set, each of which is measured once.
+
+    Attributes
+    ----------
+    keys : Arrow strings, which measurements can be reused for each.
+    places : intp, the first sample that shows it.
+    of_sample : intp (n,), which cell each sample shows.
+    """
+
+    keys: pa.ChunkedArray
+    places: NDArray[np.intp]
+    of_sample: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        keys = as_arrow(map(measured_key, dataset.each("key"), dataset.each("adjustment")))
+        places, of_sample = distinct(keys)
+        return cls(keys if len(places) == len(keys) else keys.take(arrow_arrays.numbers(places)), places, of_sample)
+
+
+@dataclass(frozen=True)
+class _Version:
+    """An extractor and the fingerprint of its numbers."""
+
+    extractor: Extractor
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        return self.extractor.name
+
+    @property
+    def about(self) -> dict[str, Any]:
+        extractor = self.extractor
+        return {"version": extractor.version, "preparation": PREPARATION, "params": plugins.identity(extractor)}
+
+    def open(self, store: FeatureStore) -> Block:
+        return store.open(self.name, self.fingerprint, self.extractor.feature_names())
+
+
+class _Flush:
+    """Measured cells on their way to the store: written every so many cells or seconds, and when called."""
+
+    def __init__(self, store: FeatureStore, versions: Sequence[_Version], tell: Callable[..., None]) -> None:
+        self._store, self._versions, self._tell = store, versions, tell
+        self._batch: list[Measured] = []
+        self._last = time.monotonic()
+
+    def add(self, measured: Sequence[Measured]) -> None:
+        self._batch += measured
+        if len(self._batch) >= FLUSH or time.monotonic() - self._last >= FLUSH_SECONDS:
+            self()
+
+    def __call__(self) -> None:
+        batch, self._batch, self._last = self._batch, [], time.monotonic()
+        for version in self._versions:
+            name = version.name
+            rows = {m.sample.measured_key: m.rows[name] for m in batch if name in m.rows}
+            faults = {m.sample.measured_key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
+            names = version.extractor.feature_names()
+            kept_as = plugins.stored_as(version.extractor)
+            self._store.write(name, version.fingerprint, names, rows, faults, version.about, kept_as)
+            if rows or faults:
+                self._tell("written", extractor=name, cells=len(rows), faults=len(faults))
+
+
+def _workers(jobs: int, cells: int) -> int:
+    if not jobs:
+        from joblib import cpu_count  # a tenth of a second
+
+        jobs = cpu_count()
+    return max(1, min(jobs, cells // _WORTH_A_WORKER))
+
+
+def _needs(versions: Sequence[_Version], lacks: NDArray[np.bool_]) -> dict[bytes, frozenset[str]]:
+    """A row of ``lacks`` -> the names it stands for; a million cells share a handful of them."""
+    names = [version.name for version in versions]
+    return {row.tobytes(): frozenset(np.array(names)[row].tolist()) for row in np.unique(lacks, axis=0)}
+
+
+def _run(
+    samples: Iterator[Need], extractors: Sequence[Extractor], count: int, stop: Stop, scheduler: str | None
+) -> Iterator[list[Measured]]:
+    """Measured samples, some at a time, in the order of ``samples`` whatever the number of workers."""
+    here = [extractor for extractor in extractors if extractor.in_main_process]
+    there = tuple(extractor for extractor in extractors if not extractor.in_main_process)
+    measure = Measure(there, frozenset(extractor.name for extractor in here))
+    batch: list[Measured] = []
+    is_told = False
+    for measured in _measured(measure, samples, count, stop, scheduler):
+        if stop and not is_told:
+            _log.warning("stopping as soon as the cells at work are stored; press Ctrl-C again to stop at once")
+            is_told = True
+        batch += measured
+        if not here or sum(m.cell is not None for m in batch) >= _BATCH:
+            yield _embedded(here, batch)
+            batch = []
+    if batch:
+        yield _embedded(here, batch)
+
+
+def _measured(
+    measure: Measure, samples: Iterator[Need], count: int, stop: Stop, scheduler: str | None
+) -> Iterator[list[Measured]]:
+    """Measured by processes of this machine, or by a cluster's workers."""
+    if scheduler is None:
+        yield from process_pool.run(measure, _tasks(samples), count, lost, stop.__bool__)
+        return
+    from fusion.features import dask_cluster
+
+    with dask_cluster.connect(scheduler) as client:
+        tasks = _tasks(dask_cluster.everywhere(samples))
+        yield from dask_cluster.run(client, dask_cluster.Remote.of(measure), tasks, lost, stop.__bool__)
+
+
+def _tasks(samples: Iterator[Need]) -> Iterator[list[Need]]:
+    from itertools import islice
+
+    while task := list(islice(samples, _TASK)):
+        yield task
+
+
+def _embedded(extractors: Sequence[Extractor], batch: list[Measured]) -> list[Measured]:
+    for extractor in extractors:
+        embed(extractor, [m for m in batch if m.cell is not None and extractor.name in m.need])
+    for m in batch:
+        m.cell = None  # the crop has served; the cells of a flush would fill the memory
+    return batch
+
+
+def _gather(
+    dataset: Dataset,
+    versions: Sequence[_Version],
+    store: FeatureStore,
+    cells: _Cells,
+    lacked: NDArray[np.bool_],
+    passing: Mapping[str, Fault],
+) -> Extraction:
+    """The samples that have every block, and a fault for each of the others."""
+    blocks = [version.open(store) for version in versions]
+    found = {version.name: block.find(cells.keys) for version, block in zip(versions, blocks, strict=True)}
+    has = np.stack([at >= 0 for at in found.values()], axis=1)
+    is_complete = np.asarray(has.all(axis=1))[cells.of_sample]
+    complete = np.flatnonzero(is_complete)
+    faults = list(dataset.faults)
+    if len(complete) < len(dataset):
+        reasons = [block.faults(cells.keys) for block in blocks]
+        for at in np.flatnonzero(~is_complete).tolist():
+            sample = dataset.samples[at]
+            fault = passing.get(sample.measured_key)
+            if fault is None:
+                reason = next((r[sample.measured_key] for r in reasons if sample.measured_key in r), None)
+                fault = Fault(sample.path, "cell", reason) if reason else _vanished(sample)
+            faults.append(Fault(sample.path, fault.stage, fault.reason))
+    for block in blocks:
+        block.let_go()
+    computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}
+    return Extraction(
+        dataset=dataset,
+        names=tuple(found),
+        extractors=tuple(version.extractor for version in versions),
+        blocks=tuple(blocks),
+        complete=complete,
+        rows=tuple(at[cells.of_sample[complete]] for at in found.values()),
+        faults=tuple(faults),
+        computed=computed,
+        reused={name: int(has[:, i].sum()) - computed[name] for i, name in enumerate(found)},
+    )
+
+
+def _vanished(sample: Sample) -> Fault:
+    """Someone emptied or harmed the store while we were at work."""
+    return Fault(sample.path, "store", "its features were taken out of the store meanwhile; extract again")
+
+
+def _told(fault: Fault) -> dict[str, str]:
+    return {"file": printable(fault.path), "stage": fault.stage, "reason": fault.reason}

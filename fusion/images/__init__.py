@@ -1,0 +1,43 @@
+"""From the bytes of an image to a cell.
+
+What an image file says before it is decoded, decoding that refuses what cannot be trusted, and the cell that
+extractors measure: pixels, mask, nucleus. Where there is no mask, ``fusion.images.segmentation`` finds it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from fusion.images.cell import Cell as Cell
+    from fusion.images.cell import make_cell as make_cell
+    from fusion.images.cell import read_cell as read_cell
+    from fusion.images.cell_transform import Change as Change
+    from fusion.images.decoding import CellError as CellError
+    from fusion.images.decoding import changed_ns as changed_ns
+    from fusion.images.decoding import check_picture as check_picture
+    from fusion.images.decoding import decode_mask as decode_mask
+    from fusion.images.decoding import decode_picture as decode_picture
+    from fusion.images.decoding import read_bytes as read_bytes
+    from fusion.images.decoding import too_large as too_large
+    from fusion.images.file_headers import read_header as read_header
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "cell": ["Cell", "make_cell", "read_cell"],
+        "cell_transform": ["Change"],
+        "decoding": [
+            "CellError",
+            "changed_ns",
+            "check_picture",
+            "decode_mask",
+            "decode_picture",
+            "read_bytes",
+            "too_large",
+        ],
+        "file_headers": ["read_header"],
+    },
+)

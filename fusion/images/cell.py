@@ -1,0 +1,163 @@
+"""A cell: the cropped picture and masks that every extractor measures.
+
+The masks' contract. ``mask`` is the whole cell, one connected region without holes unless a mask file says otherwise;
+``nucleus`` lies inside it and may be empty. A mask given by the user always wins over segmentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.images.decoding import CellError, ImageError, decode_mask, decode_picture, read_bytes
+from fusion.images.segmentation import red_blood_cells, segment
+
+__all__ = [
+    "CYTOPLASM_VALUE", "MARGIN", "NUCLEUS_VALUE", "PREPARATION", "Cell", "CellError", "ImageError", "decode_mask",
+    "decode_picture", "make_cell", "read_bytes", "read_cell",
+]  # fmt: skip
+
+#: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
+PREPARATION = f"2+{segment.VERSION}"
+
+#: Background kept around the cell's bounding box, so that gradients and dilations at the outline have room.
+MARGIN = 8
+
+#: Grey values of a two-level mask file: 0 background, 128 cytoplasm, 255 nucleus. Stray values go to the nearest.
+CYTOPLASM_VALUE, NUCLEUS_VALUE = 128, 255
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell, cropped to its bounding box plus a margin.
+
+    Attributes
+    ----------
+    rgb : uint8 (H, W, 3), the picture, background included as it was.
+    mask : bool (H, W), the whole cell; never empty.
+    nucleus : bool (H, W), inside ``mask``; may be empty.
+    origin : (y, x) of the crop's first pixel in the source picture.
+    um_per_px : micrometres on the side of a pixel, None where unknown.
+    red_cells : diameter in pixels of every whole red cell around it, None where nobody has asked.
+
+    Raises
+    ------
+    ValueError : shapes or dtypes differ from the above, an empty mask, or a nucleus that leaves the cell.
+    """
+
+    rgb: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    nucleus: NDArray[np.bool_]
+    origin: tuple[int, int] = (0, 0)
+    um_per_px: float | None = None
+    red_cells: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
+            raise ValueError(f"rgb must be uint8 (H, W, 3), not {self.rgb.dtype} {self.rgb.shape}")
+        for name, mask in (("mask", self.mask), ("nucleus", self.nucleus)):
+            if mask.dtype != np.bool_ or mask.shape != self.rgb.shape[:2]:
+                raise ValueError(f"{name} must be bool {self.rgb.shape[:2]}, not {mask.dtype} {mask.shape}")
+        if not self.mask.any():
+            raise ValueError("mask must not be empty")
+        if (self.nucleus & ~self.mask).any():
+            raise ValueError("nucleus must lie inside mask")
+
+    @property
+    def cytoplasm(self) -> NDArray[np.bool_]:
+        """bool (H, W): the cell without its nucleus; may be empty."""
+        return self.mask & ~self.nucleus
+
+
+def make_cell(
+    rgb: NDArray[np.uint8],
+    mask_image: NDArray[np.uint8] | None = None,
+    um_per_px: float | None = None,
+    *,
+    red_cells: bool = False,
+) -> Cell:
+    """Find the cell in a picture and crop to it.
+
+    Parameters
+    ----------
+    rgb : uint8 (H, W, 3).
+    mask_image : uint8 (H, W), the user's mask: 0 background, 128 cytoplasm, 255 nucleus (or 0, 1, 2). A mask of two
+        values only is taken as the whole cell, and the nucleus is then found inside it. None: the cell is whatever
+        is not black on a black background, else what segmentation finds.
+    um_per_px : micrometres per pixel, carried along.
+    red_cells : measure the red cells of the whole picture too, before it is cropped.
+
+    Raises
+    ------
+    CellError : all black, no cell found, or a mask of another size or without any cell pixel.
+    """
+    if mask_image is None:
+        mask = _found_cell(rgb)
+        nucleus = segment.segment_nucleus(rgb, mask)
+    else:
+        mask, drawn_nucleus = _given_masks(mask_image, rgb.shape[:2])
+        nucleus = segment.segment_nucleus(rgb, mask) if drawn_nucleus is None else drawn_nucleus
+    widths = red_blood_cells.whole_red_cells(rgb, mask)[:, 2].tolist() if red_cells else None
+    rows, columns = _window(mask)
+    return Cell(
+        rgb=np.ascontiguousarray(rgb[rows, columns]),
+        mask=np.ascontiguousarray(mask[rows, columns]),
+        nucleus=np.ascontiguousarray(nucleus[rows, columns]),
+        origin=(rows.start, columns.start),
+        um_per_px=um_per_px,
+        red_cells=None if widths is None else tuple(widths),
+    )
+
+
+def _found_cell(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    mask = segment.segment_cell(rgb)
+    if mask.any():
+        return mask
+    if not rgb.any():
+        raise CellError("the picture is fully black: there is no cell in it")
+    raise CellError("no cell found in the picture", do="Give a mask for it, or leave it out.")
+
+
+def _given_masks(
+    mask_image: NDArray[np.uint8], shape: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Cell and nucleus from a mask file; the nucleus is None where the file draws the cell only."""
+    if mask_image.shape != shape:
+        raise CellError(
+            "the mask has another size than its picture",
+            found=f"mask {mask_image.shape[1]}x{mask_image.shape[0]}, picture {shape[1]}x{shape[0]}",
+        )
+    values = mask_image.astype(np.int16)
+    if values.max() <= 2:  # labels 0, 1, 2 instead of grey values
+        values = np.take(np.array([0, CYTOPLASM_VALUE, NUCLEUS_VALUE], np.int16), values)
+    cell = values >= CYTOPLASM_VALUE // 2
+    if not cell.any():
+        raise CellError("the mask holds no cell pixel", found=f"values up to {mask_image.max()}")
+    nucleus = values >= (CYTOPLASM_VALUE + NUCLEUS_VALUE + 1) // 2
+    draws_both = nucleus.any() and (nucleus != cell).any()
+    return cell, nucleus if draws_both else None
+
+
+def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The bounding box of ``mask`` plus the margin, clipped to the picture."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (
+        slice(max(0, y - MARGIN), min(mask.shape[0], y + height + MARGIN)),
+        slice(max(0, x - MARGIN), min(mask.shape[1], x + width + MARGIN)),
+    )
+
+
+def read_cell(path: Path, mask_path: Path | None = None, um_per_px: float | None = None) -> Cell:
+    """Read a picture, and its mask if there is one, and crop to the cell.
+
+    Raises
+    ------
+    CellError : unreadable, truncated, or without a measurable cell (see ``make_cell``).
+    """
+    rgb = decode_picture(read_bytes(path))
+    mask_image = None if mask_path is None else decode_mask(read_bytes(mask_path))
+    return make_cell(rgb, mask_image, um_per_px)

@@ -1,0 +1,199 @@
+"""The nucleus inside a known cell: the purple part, told from the cytoplasm by a threshold of the cell's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.images.segmentation._mask_geometry import Mask, Picture, disc, radius_of, regions
+from fusion.images.segmentation._otsu import Values, median_level, two_classes
+
+# Separability of two classes that are none: a flat distribution scores 0.75, a single normal one 0.64.
+FLAT = 0.75
+
+# A channel parts two tones clearly better than another if it explains so much more of the variance.
+CLEARLY = 0.03
+
+# Tones that lie no farther apart are one.
+GREY_LEVEL = 1 / 255
+
+# Levels of a cell's tones: half a level is then less than the sensor can tell apart.
+LEVELS = 512
+
+# A cell is judged at a radius of about 48 pixels: squares of whole pixels become one, which is an order of magnitude
+# faster than any other scale. What is lost is finer than the blur that is needed anyway (a pixel of 48 is a fiftieth of
+# the radius), and the border is interpolated back to the pixels of the picture.
+WORKING_RADIUS = 48
+
+# A cell's rim is mixed with what lies around it, or refracts darkly: a tenth of the radius tells nothing about the two
+# tones. But a thin cytoplasm lies there and nowhere else, and a cell cut out on black is clean up to its edge: the
+# rim left out may then be the thinner one, whichever shows the two tones better.
+RIMS = (0.1, 0.04)
+
+
+def purple_part(rgb: Picture, mask: Mask, white: Values | None) -> Mask:
+    """bool (H, W): the nucleus, or all of ``mask`` where the cell shows no second tone.
+
+    Parameters
+    ----------
+    rgb : uint8 (H, W, 3), the cell's bounding box.
+    mask : bool (H, W), the cell, not empty.
+    white : (3,) the colour of the empty slide; None where the cell lies on black.
+    """
+    radius = radius_of(np.count_nonzero(mask))
+    cell = _Inside(mask, max(1, round(radius / WORKING_RADIUS)), radius)
+    tones = _on_black(rgb, cell) if white is None else _on_slide(rgb, white, cell)
+    if tones is None:
+        return mask
+    # Half-way between the tones is where a blurred edge lies; Otsu's split leans to the class of wider spread.
+    dark = mask & (cell.without_threads(tones) <= (tones.dark + tones.light) / 2)
+    # The smallest lobes of a segmented nucleus are about a tenth of it; crumbs are less.
+    return mask & regions(dark, 0.05)
+
+
+def _on_black(rgb: Picture, cell: _Inside) -> _Tones | None:
+    """The two tones of a cell on black; None where it shows one only."""
+    # Without a slide the balance of green and blue is unknown, and green alone may do better.
+    channels = [greenness(rgb, np.full(3, 255, np.float32)), cv2.extractChannel(rgb, 1) * np.float32(1 / 255)]
+    smoothed, cores = [cell.smoothed(channel) for channel in channels], [cell.core(rim) for rim in RIMS]
+    tones = two_tones([(values, core) for values in smoothed for core in cores])
+    return tones if tones.contrast >= GREY_LEVEL and tones.separability >= FLAT else None
+
+
+def _on_slide(rgb: Picture, white: Values, cell: _Inside) -> _Tones | None:
+    """The two tones of a cell on a slide of this colour; None where it shows one only."""
+    core = cell.core(RIMS[0])
+    plain, with_red = (
+        two_tones([(cell.smoothed(channel), core)]) for channel in (greenness(rgb, white), red_greenness(rgb, white))
+    )
+    # The tones are compared with the slide: chromatin alone spans up to 0.14 of the way from its dark tone to the
+    # slide, a cytoplasm is at least 0.23 away, eosin granules included.
+    seen = [tones for tones in (plain, with_red) if tones.contrast >= max(GREY_LEVEL, 0.16 * (0.5 - tones.dark))]
+    if len(seen) < 2:
+        return seen[0] if seen else None
+    return with_red if with_red.separability > plain.separability + CLEARLY else plain
+
+
+def greenness(rgb: Picture, white: Values) -> Values:
+    """float32 (H, W): transmission of green minus half of that of blue, 0.5 on the empty slide, lowest in chromatin.
+
+    The dye of chromatin takes green light and leaves blue. Haemoglobin and eosin granules take both, so subtracting
+    blue sets them apart from a nucleus as dark as they are; all of it would only add the noise of the blue channel.
+    """
+    let_through = np.minimum(np.arange(256, dtype=np.float32) / white[:, None], 1)
+    green = cv2.LUT(cv2.extractChannel(rgb, 1), let_through[1])
+    blue = cv2.LUT(cv2.extractChannel(rgb, 2), 0.5 * let_through[2])
+    return np.asarray(green - blue, np.float32)
+
+
+def red_greenness(rgb: Picture, white: Values) -> Values:
+    """float32 (H, W): as ``greenness``, with the geometric mean of red and green, their mean density, in green's place.
+
+    Eosin lets red pass, which chromatin takes. Where a stain, or the camera, leaves granules nearly as dark in green as
+    the nucleus, and blue does not make up for it, red tells them apart; a basophilic cytoplasm takes red too.
+    """
+    roots = np.sqrt(np.minimum(np.arange(256, dtype=np.float32) / white[:, None], 1))
+    red, green = (cv2.LUT(cv2.extractChannel(rgb, channel), roots[channel]) for channel in (0, 1))
+    blue = cv2.LUT(cv2.extractChannel(rgb, 2), 0.5 * roots[2] ** 2)
+    return np.asarray(red * green - blue, np.float32)
+
+
+class _Tones(NamedTuple):
+    """A smoothed channel, the medians of its two classes in the core of the cell, and how well they part."""
+
+    values: Values
+    dark: float
+    light: float
+    separability: float
+
+    @property
+    def contrast(self) -> float:
+        return self.light - self.dark
+
+
+def two_tones(choices: Sequence[tuple[Values, Picture]]) -> _Tones:
+    """The tones of the smoothed channel that shows two best within its core; the first of those that show them as well.
+
+    ``choices``: channels, float32 (H, W), each with the pixels to look at, uint8 (H, W), not all 0.
+    """
+    ranges = [cv2.minMaxLoc(values, core)[:2] for values, core in choices]
+    low, high = np.array(ranges).T
+    step = (high - low) / LEVELS
+    if not step.any():  # one tone
+        return _Tones(choices[0][0], 0, 0, 0)
+    histograms = np.zeros((len(choices), LEVELS + 1))
+    for at, (values, core) in enumerate(choices):
+        if step[at] > 0:
+            # The upper bound of a histogram is left out, so the highest tone needs one level more.
+            bounds = [low[at], high[at] + step[at]]
+            histograms[at] = cv2.calcHist([values], [0], core, [LEVELS + 1], bounds).ravel()
+        else:
+            histograms[at, 0] = 1
+    below = np.cumsum(histograms, axis=1)
+    for histogram, counts in zip(histograms, below, strict=True):
+        # A hundredth at either end, whatever it is, counts as no darker or lighter than the rest.
+        first, last = np.searchsorted(counts, np.array([0.01, 0.99]) * counts[-1])
+        histogram[first], histogram[last] = counts[first], counts[-1] - counts[last] + histogram[last]
+        histogram[:first] = histogram[last + 1 :] = 0
+    splits, separabilities = two_classes(histograms)
+    best = int(separabilities.argmax())
+    if separabilities[best] == 0:
+        return _Tones(choices[best][0], 0, 0, 0)
+    split, histogram = int(splits[best]), histograms[best]
+    dark, light = median_level(histogram[: split + 1]), split + 1 + median_level(histogram[split + 1 :])
+    at_low, of_step = float(low[best]), float(step[best])
+    return _Tones(
+        choices[best][0],
+        at_low + (dark + 0.5) * of_step,
+        at_low + (light + 0.5) * of_step,
+        float(separabilities[best]),
+    )
+
+
+class _Inside:
+    """The inside of a cell at working size, where means take no pixel from outside it; ``radius`` is at that size."""
+
+    def __init__(self, mask: Mask, factor: int, radius: float) -> None:
+        self.full, self.factor, self.radius = mask.astype(np.float32), factor, radius / factor
+        self.weight = self._resized(self.full)
+        self.mask = self.weight > 0.5 if factor > 1 else mask
+        # A fortieth of the radius is less than an edge is blurred, and more than the grain of a sensor.
+        self.sigma = max(0.6, self.radius / 40)
+        self.share = np.maximum(cv2.GaussianBlur(self.weight, (0, 0), self.sigma), 1e-6)
+        self.depth = cv2.distanceTransform(np.pad(self.mask, 1).view(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+
+    def _resized(self, values: Values) -> Values:
+        if self.factor == 1:
+            return values
+        below, right = (-length % self.factor for length in values.shape)
+        whole = cv2.copyMakeBorder(values, 0, below, 0, right, cv2.BORDER_CONSTANT, value=0)
+        size = whole.shape[1] // self.factor, whole.shape[0] // self.factor
+        return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.float32)
+
+    def smoothed(self, channel: Values) -> Values:
+        """A Gaussian mean of the pixels inside the cell only."""
+        blurred = cv2.GaussianBlur(self._resized(channel * self.full), (0, 0), self.sigma)
+        return np.asarray(blurred / self.share, np.float32)
+
+    def core(self, rim: float) -> Picture:
+        """uint8 (H, W): 1 for pixels deeper inside than ``rim`` radii, for all where none is."""
+        core = (self.depth > max(1, rim * self.radius)).view(np.uint8)
+        return core if cv2.countNonZero(core) else np.ones_like(core)
+
+    def without_threads(self, tones: _Tones) -> NDArray[np.float32]:
+        """The channel at the size of the picture, light where dark is narrower than a sixth of the cell's radius."""
+        # Closing tones opens every set of pixels darker than a threshold. Outside the cell nothing is dark.
+        values = np.where(self.mask, tones.values, np.float32(np.inf))
+        values = cv2.morphologyEx(values, cv2.MORPH_CLOSE, disc(round(self.radius * 0.08)))
+        if self.factor == 1:
+            return np.asarray(values, np.float32)
+        # The outline of the cell runs between pixels of this size: each side's tones reach across it.
+        around = cv2.erode(np.where(self.mask, values, np.float32(np.inf)), np.ones((3, 3), np.uint8))
+        values = np.where(self.mask, values, np.minimum(around, tones.light))
+        size = values.shape[1] * self.factor, values.shape[0] * self.factor
+        whole = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(whole[: self.full.shape[0], : self.full.shape[1]], np.float32)

@@ -1,0 +1,119 @@
+"""Pictures that are nearly the same: turned, mirrored, brightened or saved anew, so that no content hash joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.dataset import Dataset
+from fusion.data.groups import connected
+from fusion.images.cell import CellError, decode_picture, read_bytes
+from fusion.progress import Progress
+
+#: Side of the small grey picture, and of the square of its low frequencies that the hash is made of.
+_SIDE, _FREQUENCIES = 64, 16
+
+#: Brightness up to which a pixel is background, as in C-NMC's black pictures.
+_BLACK = 8
+
+#: Bits of a hash.
+_BITS = _FREQUENCIES**2
+
+#: Rows of the distance matrix at a time: 512 rows by 10,000 pictures are 20 MB.
+_CHUNK = 512
+
+
+def picture_hash(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The picture's perceptual hash under its 8 turns and mirrorings.
+
+    The box around what is not black, as a grey square; of its cosine transform the 16 x 16 lowest frequencies, each a
+    bit that says whether it is above their median. The box makes the hash blind to black margins, and 256 bits tell
+    cells apart that all are dark discs. After Zauner (2010), Implementation and Benchmarking of Perceptual Image Hash
+    Functions, which takes 8 x 8.
+
+    Returns
+    -------
+    bool (8, 256): the bits for each of the 8 pictures, the picture itself first.
+    """
+    grey = rgb.max(axis=2)
+    seen = grey > _BLACK
+    if seen.any():
+        rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+        grey = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    small = cv2.resize(np.ascontiguousarray(grey), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    turned = [np.rot90(picture, quarter) for picture in (small, small[:, ::-1]) for quarter in range(4)]
+    return np.stack([_bits(np.ascontiguousarray(picture)) for picture in turned])
+
+
+def near_pairs(hashes: NDArray[np.bool_], threshold: int) -> list[tuple[int, int, int]]:
+    """Pairs of pictures that differ in at most ``threshold`` of 256 bits under some turn or mirroring.
+
+    Parameters
+    ----------
+    hashes : bool (n, 8, 256), of ``picture_hash``.
+
+    Returns
+    -------
+    (first, second, bits) with first < second, in order.
+    """
+    # Bits as -1 and 1: a product then is equal bits minus different ones, exact in float32, and a matrix product fast.
+    signs = np.where(hashes, np.float32(1), np.float32(-1))
+    pairs = []
+    for start in range(0, len(hashes), _CHUNK):
+        rows = signs[start : start + _CHUNK, 0]
+        alike = np.max([rows @ signs[:, turn].T for turn in range(hashes.shape[1])], axis=0)
+        nearest = ((_BITS - alike) / 2).astype(np.intp)
+        for row, other in np.argwhere(nearest <= threshold):
+            if start + row < other:
+                pairs.append((int(start + row), int(other), int(nearest[row, other])))
+    return pairs
+
+
+def near_duplicates(
+    dataset: Dataset, threshold: int, progress: Progress | None = None
+) -> tuple[dict[str, int], list[str]]:
+    """Sets of pictures of a data set that are nearly the same, and notes that name some of the pairs.
+
+    Returns
+    -------
+    picture hash (``image_key``) -> number of its set, for pictures in a set of two or more contents; notes.
+    """
+    pictures = {sample.image_key: sample for sample in dataset.samples}
+    hashes, keys, names = [], [], []
+    for done, (key, sample) in enumerate(pictures.items(), start=1):
+        try:
+            hashes.append(picture_hash(decode_picture(read_bytes(sample.path))))
+        except CellError:  # it has changed since it was listed; extraction will report it
+            continue
+        keys.append(key)
+        names.append(sample.path.name)
+        if progress is not None:
+            progress("hashing", done, len(pictures), 0)
+    if not hashes:
+        return {}, []
+    pairs = near_pairs(np.stack(hashes), threshold)
+    joined = connected(len(keys), [pair[:2] for pair in pairs])
+    sets = {keys[at]: int(joined[at]) for pair in pairs for at in pair[:2]}
+    return sets, _notes(names, pairs, threshold)
+
+
+def _notes(names: Sequence[str], pairs: Sequence[tuple[int, int, int]], threshold: int) -> list[str]:
+    if not pairs:
+        return [f"No two different pictures are within {threshold} of 256 bits of each other."]
+    shown = "; ".join(f"{names[a]} and {names[b]} ({bits} bits)" for a, b, bits in pairs[:5])
+    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+    return [
+        f"{len(pairs)} pairs of different pictures are within {threshold} of 256 bits of each other, and stay on one "
+        f"side of every split: {shown}{more}."
+    ]
+
+
+def _bits(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
+    low = cv2.dct(picture)[:_FREQUENCIES, :_FREQUENCIES].ravel()
+    # The first coefficient is the mean brightness: it says nothing about what is shown.
+    above = low > np.median(low[1:])
+    above[0] = False
+    return above

@@ -1,0 +1,251 @@
+"""Every kind of split by its name, each one checked by the guard before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.feature_table import FeatureTable
+from fusion.data.groups import merge_groups
+from fusion.data.subjects import identities
+from fusion.leakage import grouped_splits
+from fusion.leakage.grouped_splits import Split, SplitError
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is learnt from and what is judged, and what had to be changed to make it fair.
+
+    Attributes
+    ----------
+    kind : one of ``KINDS``, or "external".
+    rounds : splits by round; within a round no cell is tested twice.
+    notes : what the user should know, one line each.
+    """
+
+    kind: str
+    rounds: tuple[tuple[Split, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> list[tuple[int, Split]]:
+        """(round, split) in the order in which they are fitted."""
+        return [(at, split) for at, splits in enumerate(self.rounds) for split in splits]
+
+    def test_share(self) -> float:
+        """Mean share of the cells taking part that a split tests."""
+        shares = [len(split.test) / (len(split.test) + len(split.train)) for _, split in self.splits]
+        return float(np.mean(shares))
+
+
+def make_plan(table: FeatureTable, kind: str, n_splits: int, repeats: int, seed: int) -> Plan:
+    """Splits of one kind over all cells of the table.
+
+    Parameters
+    ----------
+    kind : "grouped": ``repeats`` times ``n_splits`` folds that keep groups whole. "monte-carlo": ``repeats`` times one
+        such fold of a fresh deal is tested. "leave-one-subject-out": each group is tested once. "official": the folds
+        of the data set, mended where a group spans several. "leave-one-source-out": each source is tested once.
+        "source-stratified": as "grouped", with every source in every fold as far as whole groups allow. "random":
+        ``repeats`` times folds by picture, which leak and are here to show by how much.
+    n_splits, repeats, seed : the first round of a seed is the same whatever ``repeats`` is.
+
+    Raises
+    ------
+    SplitError : these cells cannot be split so.
+    LeakageError : a subject or picture would be on both sides of a split that is not random.
+    """
+    y = np.array(table.y, dtype=object)
+    _refuse_twin_labels(sorted(set(table.y), key=str))
+    rounds, notes = KINDS[kind](table, y, n_splits, _seeds(seed, repeats))
+    plan = Plan(kind, tuple(tuple(part) for part in rounds), (*notes, *_listed_twice(table)))
+    if kind != "random":
+        check(plan, table)
+    return plan
+
+
+def external_plan(train: FeatureTable, test: FeatureTable) -> tuple[Plan, NDArray[np.intp]]:
+    """All of one table to learn from, all of the other to judge, as a plan over both, the training part first.
+
+    Returns
+    -------
+    the plan, and intp (n,) groups over both tables.
+
+    Raises
+    ------
+    SplitError : a class is tested that nothing is learnt of.
+    LeakageError : a subject or a picture is in both.
+    """
+    if unknown := sorted(set(map(str, test.y)) - set(map(str, train.y))):
+        raise SplitError("the external test has classes that nothing is learnt of", found=", ".join(unknown))
+    subjects = identities((*train.subjects, *test.subjects), (*train.sources, *test.sources))
+    image_keys = (*train.image_keys, *test.image_keys)
+    # Groups of each table as they are, told apart by a letter: what joins them must be a subject or a picture.
+    own = [f"{letter}{g}" for letter, table in (("a", train), ("b", test)) for g in table.groups]
+    groups = merge_groups(subjects, image_keys, own)
+    split = Split(np.arange(len(train)), np.arange(len(train), len(train) + len(test)), groups)
+    names = (*train.names, *test.names)
+    grouped_splits.assert_disjoint(split, subjects=subjects, keys=image_keys, paths=names)
+    return Plan("external", ((split,),)), groups
+
+
+def check(plan: Plan, table: FeatureTable) -> None:
+    """Ask the guard about every split."""
+    for _, split in plan.splits:
+        grouped_splits.assert_disjoint(split, subjects=table.identities, keys=table.image_keys, paths=table.names)
+
+
+def leaking_subjects(plan: Plan) -> int:
+    """How many groups are on both sides of a split of the plan."""
+    return len({int(group) for _, split in plan.splits for group in grouped_splits.leaked_groups(split)})
+
+
+_Made = tuple[list[list[Split]], list[str]]
+_Maker = Callable[[FeatureTable, NDArray[np.object_], int, Sequence[int]], _Made]
+
+
+def _grouped(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    affordable, notes = _affordable(table, y, n_splits)
+    made = [grouped_splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects) for seed in seeds]
+    return made, notes
+
+
+def _random(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    affordable, notes = _affordable(table, y, n_splits)
+    return [grouped_splits.random_folds(y, table.groups, affordable, seed) for seed in seeds], notes
+
+
+def _monte_carlo(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    rounds, notes = _grouped(table, y, n_splits, seeds)
+    # Folds differ in size by what groups allow; the chosen one must not always be the largest.
+    chosen = [
+        [folds[np.random.default_rng(seed).integers(len(folds))]] for folds, seed in zip(rounds, seeds, strict=True)
+    ]
+    tested = len(set().union(*(set(part[0].test.tolist()) for part in chosen)))
+    if tested < len(table):
+        notes.append(f"{len(table) - tested} of {len(table)} cells were drawn for no test in {len(seeds)} rounds.")
+    return chosen, notes
+
+
+def _leave_one_out(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    if not table.subjects_known:
+        raise SplitError("no subject can be left out", found="cells without subjects", expected="a subject each")
+    grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
+    return [grouped_splits.leave_one_group_out(table.groups)], []
+
+
+def _source_stratified(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    if None in table.sources:
+        raise SplitError(
+            "sources cannot be spread over folds", found="cells without a source", expected="a source each"
+        )
+    affordable, notes = _affordable(table, y, n_splits)
+    made = [
+        grouped_splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects, strata=table.sources)
+        for seed in seeds
+    ]
+    return made, notes
+
+
+def _leave_one_source_out(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    made = grouped_splits.leave_one_source_out(table.sources, table.groups)
+    notes = []
+    for source, split in made:
+        if missing := sorted(set(y[split.test]) - set(y[split.train]), key=str):
+            raise SplitError(
+                f"source '{source}' cannot be tested", found=f"no {', '.join(missing)} cell is in the other sources"
+            )
+        if left_out := len(table) - len(split.train) - len(split.test):
+            notes.append(
+                f"{left_out} cells are not learnt from where source '{source}' is tested: it shares their subjects, "
+                "pictures or groups."
+            )
+    return [[split for _, split in made]], notes
+
+
+def _official(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+    official = grouped_splits.official_folds(table.folds, table.groups)
+    for name, split in zip(official.names, official.splits, strict=True):
+        if missing := sorted(set(y) - set(y[split.train]), key=str):
+            raise SplitError(
+                f"fold '{name}' cannot be tested", found=f"no {', '.join(missing)} cell is in the other folds"
+            )
+    return [list(official.splits)], _moved(table, official)
+
+
+def _moved(table: FeatureTable, official: grouped_splits.OfficialFolds) -> list[str]:
+    """What had to be moved to keep groups whole, with the subjects concerned."""
+    if not len(official.moved):
+        return []
+    groups = set(table.groups[official.moved].tolist())
+    members: dict[int, dict[str, None]] = {}
+    for group, subject in zip(table.groups.tolist(), table.subjects, strict=True):
+        if group in groups and subject is not None:
+            members.setdefault(group, {})[subject] = None
+    named = [" and ".join(ids) if len(ids) <= 3 else f"{len(ids)} subjects" for ids in members.values() if ids]
+    who = (
+        f" (subjects {'; '.join(named[:3])}{f'; and {len(named) - 3} more' if len(named) > 3 else ''})" if named else ""
+    )
+    return [
+        f"{len(official.moved)} cells of {len(groups)} groups are tested in another fold than the data set puts them "
+        f"in, since a group that shares subjects or pictures must stay together{who}."
+    ]
+
+
+#: Names of the kinds that ``make_plan`` takes.
+KINDS: Mapping[str, _Maker] = {
+    "grouped": _grouped,
+    "monte-carlo": _monte_carlo,
+    "leave-one-subject-out": _leave_one_out,
+    "leave-one-source-out": _leave_one_source_out,
+    "source-stratified": _source_stratified,
+    "official": _official,
+    "random": _random,
+}
+
+
+def _affordable(table: FeatureTable, y: NDArray[np.object_], n_splits: int) -> tuple[int, list[str]]:
+    affordable = grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
+    if affordable == n_splits:
+        return affordable, []
+    scarce = min(sorted(set(table.y), key=str), key=lambda label: len(np.unique(table.groups[y == label])))
+    return affordable, [f"{affordable} folds instead of {n_splits}: '{scarce}' has no more subjects than that."]
+
+
+def _seeds(seed: int, repeats: int) -> list[int]:
+    """The seed itself, then others derived from it."""
+    more = np.random.SeedSequence(seed).generate_state(max(0, repeats - 1))
+    return [seed, *(int(state) for state in more)]
+
+
+def _refuse_twin_labels(labels: Sequence[str | None]) -> None:
+    """'HEM' and 'hem' are one class spelt twice, and on a disk that ignores case one folder read twice."""
+    spelt: dict[str, list[str]] = {}
+    for label in labels:
+        spelt.setdefault(str(label).casefold(), []).append(str(label))
+    if twins := [" and ".join(names) for names in spelt.values() if len(names) > 1]:
+        raise SplitError(
+            "classes that differ only in upper and lower case",
+            found="; ".join(twins),
+            do="Spell each class one way; a picture listed under both would be judged against itself.",
+        )
+
+
+def _listed_twice(table: FeatureTable) -> list[str]:
+    """Notes on pictures that are there several times: they stay in one group, and still count several times."""
+    labels: dict[str, set[str]] = {}
+    for key, label in zip(table.image_keys, table.y, strict=True):
+        labels.setdefault(key, set()).add(str(label))
+    extra, torn = len(table) - len(labels), sum(len(found) > 1 for found in labels.values())
+    notes = []
+    if extra:
+        cells = (
+            "1 cell is a copy of another: it stays" if extra == 1 else f"{extra} cells are copies of others: they stay"
+        )
+        notes.append(f"{cells} on the same side of every split, and each is counted.")
+    if torn:
+        notes.append(f"{torn} pictures have several labels: no classifier can be right about both.")
+    return notes

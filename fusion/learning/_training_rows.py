@@ -1,0 +1,85 @@
+"""What a model is fitted on: the training cells' features, and their augmented cells below them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.feature_table import FeatureTable
+from fusion.features.stored_matrix import rows_of
+from fusion.learning.augmented_cells import source_of_copy
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRows:
+    """Rows to learn from: training cells first, each augmented cell somewhere below.
+
+    Attributes
+    ----------
+    X : float (n, d), in the store still where the table's are (``StoredRows``).
+    y : object (n,), labels.
+    groups : intp (n,).
+    sources : n names, None where unknown; an augmented cell's own where it passes for another site's.
+    cells : intp (n,), for every row the row of the cell that it shows: its own, unless it is augmented.
+    """
+
+    X: Any
+    y: NDArray[Any]
+    groups: NDArray[np.intp]
+    sources: tuple[str | None, ...]
+    cells: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, table: FeatureTable, rows: NDArray[np.intp]) -> Self:
+        """The cells of these rows and all of their augmented cells that could be measured."""
+        own = np.arange(len(rows))
+        labels, sources = np.array(table.y)[rows], [table.sources[row] for row in rows]
+        X = rows_of(table.X, rows)
+        if table.copies is None:
+            return cls(X, labels, table.groups[rows], tuple(sources), own)
+        parts, cells, named = [X], [own], list(sources)
+        for number, (copy, there) in enumerate(zip(table.copies.X, table.copies.there, strict=True), start=1):
+            has = np.flatnonzero(there[rows])
+            parts.append(copy[rows[has]])
+            cells.append(has)
+            of = [sources[at] for at in has]
+            named += [source_of_copy(name, number) for name in of] if table.copies.are_sources else of
+        shown = np.concatenate(cells)
+        return cls(np.vstack(parts), labels[shown], table.groups[rows][shown], tuple(named), shown)
+
+    @classmethod
+    def of_arrays(cls, X: Any, y: Any, groups: Any, sources: Any = (), cells: NDArray[np.intp] | None = None) -> Self:
+        """Rows that are arrays already; ``sources`` () is n times unknown, ``cells`` None is no augmented cell."""
+        labels = np.asarray(y)
+        own = np.arange(len(labels)) if cells is None else np.asarray(cells, np.intp)
+        return cls(X, labels, np.asarray(groups), tuple(sources) or (None,) * len(labels), own)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def count(self) -> int:
+        """How many training cells there are: the first rows."""
+        return int((self.cells == np.arange(len(self.cells))).sum())
+
+    @property
+    def own_sources(self) -> tuple[str | None, ...]:
+        """Sources of the training cells themselves: augmented cells' are none that a cell can be from."""
+        return self.sources[: self.count]
+
+    def only(self, units: NDArray[np.intp]) -> Self:
+        """These training cells, counted from 0, with the augmented cells that follow them: the one way into a fold."""
+        count = self.count
+        place = np.full(count, -1, np.intp)
+        place[units] = np.arange(len(units))
+        shown = np.concatenate([units, count + np.flatnonzero(place[self.cells[count:]] >= 0)])
+        return type(self)(
+            self.X[shown],
+            self.y[shown],
+            self.groups[shown],
+            tuple(self.sources[row] for row in shown),
+            place[self.cells[shown]],
+        )

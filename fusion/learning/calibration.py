@@ -1,0 +1,233 @@
+"""Probabilities that mean what they say, and the threshold a cell is called by: both from the training part alone.
+
+A model's probabilities for cells that it was fitted on are too sure of themselves. So the training part is dealt into
+folds of whole groups, each fold is scored by a model of the others, and what is learnt from these scores is put on top
+of a model of the whole training part. No test cell is ever asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import UsageError
+from fusion.leakage import grouped_splits
+
+_Floats = NDArray[np.float64]
+
+Method = Literal["none", "temperature", "isotonic"]
+
+#: Folds of the training part: five models in all cost five times one, and leave four fifths to learn from.
+FOLDS = 5
+
+#: Logarithms of probabilities are taken no further than this: what is 0 by rounding is not infinitely unlikely.
+_LEAST = 1e-12
+
+#: Temperatures that are looked at, e**-3 to e**3: a model that is wrong by more needs another model.
+_WIDEST = 3.0
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is put on top of a fitted model.
+
+    Parameters
+    ----------
+    calibrate : "temperature" divides logarithms of probabilities by one number (Guo et al. 2017, ICML, 1321-1330);
+        "isotonic" maps each class's probability by a step function that never falls (Zadrozny and Elkan 2002, KDD,
+        694-699), the outcomes made to sum to 1; "none" leaves them.
+    threshold : from which probability a cell is called positive. None calls the most probable class;
+        "balanced-accuracy" takes the one that is best on the training part's held-out scores; "sensitivity:0.95" the
+        highest one that still finds so many of the positives; a number is taken as it is. For two classes only.
+
+    Raises
+    ------
+    UsageError : a threshold that is none of these.
+    """
+
+    calibrate: Method = "none"
+    threshold: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold not in (None, "balanced-accuracy"):
+            kind, _, number = str(self.threshold).rpartition(":")
+            try:
+                is_known = kind in ("", "sensitivity") and 0 < float(number) < 1
+            except ValueError:
+                is_known = False
+            if not is_known:
+                raise UsageError(
+                    "--threshold is not understood",
+                    found=str(self.threshold),
+                    expected="balanced-accuracy, sensitivity:SHARE, or a probability between 0 and 1",
+                )
+
+    @property
+    def learns(self) -> bool:
+        """Whether held-out scores of the training part are needed."""
+        return self.calibrate != "none" or (self.threshold is not None and self._fixed is None)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether models are left as they are."""
+        return self.calibrate == "none" and self.threshold is None
+
+    @property
+    def _fixed(self) -> float | None:
+        try:
+            return float(str(self.threshold))
+        except ValueError:
+            return None
+
+    def cut(self, score: _Floats, is_positive: NDArray[np.bool_]) -> float | None:
+        """The threshold, by the (calibrated) probabilities of the positive class; None where none is asked for."""
+        if self.threshold is None:
+            return None
+        if self._fixed is not None:
+            return self._fixed
+        if self.threshold == "balanced-accuracy":
+            return best_cut(score, is_positive)
+        return cut_of_sensitivity(score, is_positive, float(self.threshold.rpartition(":")[2]))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted map from probabilities to probabilities; plain values, so that it is stored as JSON.
+
+    Attributes
+    ----------
+    temperature : what logarithms are divided by, 1 for isotonic.
+    knots : for isotonic one (from, to) pair of ascending tuples a class, or one for the second of two classes.
+    """
+
+    temperature: float = 1.0
+    knots: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+
+    def apply(self, proba: _Floats) -> _Floats:
+        """float64 (n, K), rows summing to 1, from float64 (n, K)."""
+        if not self.knots:
+            logs = np.log(np.clip(proba, _LEAST, None)) / self.temperature
+            odds = np.exp(logs - logs.max(axis=1, keepdims=True))
+            return odds / odds.sum(axis=1, keepdims=True)
+        if len(self.knots) == 1:
+            second = np.interp(proba[:, 1], *self.knots[0])
+            return np.column_stack([1 - second, second])
+        mapped = np.column_stack([np.interp(p, *knots) for p, knots in zip(proba.T, self.knots, strict=True)])
+        return mapped / mapped.sum(axis=1, keepdims=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"temperature": self.temperature, "knots": self.knots}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What ``to_json`` gave.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError : it did not.
+        """
+        knots = tuple(tuple(tuple(float(x) for x in part) for part in pair) for pair in values["knots"])
+        temperature = float(values["temperature"])
+        is_sane = math.isfinite(temperature) and temperature > 0
+        for pair in knots:
+            steps, heights = pair
+            is_sane &= len(steps) == len(heights) > 0 and bool(np.isfinite([*steps, *heights]).all())
+            is_sane &= bool((np.diff(steps) > 0).all() and min(heights) > 0 and max(heights) < 1)
+        if not is_sane:
+            raise ValueError("a calibration of values that cannot be")
+        return cls(temperature, knots)  # type: ignore[arg-type]  # pairs, as just checked
+
+
+def fit_calibration(method: Method, proba: _Floats, codes: NDArray[np.intp]) -> Calibration | None:
+    """The calibration by held-out float64 (n, K) and the numbers of the true classes; None for "none"."""
+    if method == "none":
+        return None
+    return _temperature(proba, codes) if method == "temperature" else _isotonic(proba, codes)
+
+
+def _temperature(proba: _Floats, codes: NDArray[np.intp]) -> Calibration:
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(codes))
+
+    def surprise(log_temperature: float) -> float:
+        calibrated = Calibration(math.exp(log_temperature)).apply(proba)
+        return float(-np.log(np.clip(calibrated[rows, codes], _LEAST, None)).mean())
+
+    found = minimize_scalar(surprise, bounds=(-_WIDEST, _WIDEST), method="bounded", options={"xatol": 1e-6})
+    return Calibration(math.exp(float(found.x)))
+
+
+def _isotonic(proba: _Floats, codes: NDArray[np.intp]) -> Calibration:
+    from sklearn.isotonic import IsotonicRegression
+
+    # Never quite 0 or 1: the next cell may be the first of its kind (Laplace's rule of succession).
+    least = 1 / (len(codes) + 2)
+    knots = []
+    for code in range(proba.shape[1]) if proba.shape[1] > 2 else [1]:
+        fitted = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
+        fitted.fit(proba[:, code], codes == code)
+        knots.append((tuple(map(float, fitted.X_thresholds_)), tuple(map(float, fitted.y_thresholds_))))
+    return Calibration(knots=tuple(knots))
+
+
+def best_cut(score: _Floats, is_positive: NDArray[np.bool_]) -> float:
+    """The threshold with the best balanced accuracy; of equal ones the middle, half-way between two scores."""
+    cuts = _between(score)
+    positives, negatives = np.sort(score[is_positive]), np.sort(score[~is_positive])
+    found = 1 - np.searchsorted(positives, cuts) / len(positives)
+    spared = np.searchsorted(negatives, cuts) / len(negatives)
+    best = np.flatnonzero(np.isclose(found + spared, (found + spared).max(), rtol=0, atol=1e-12))
+    return float(cuts[best[len(best) // 2]])
+
+
+def cut_of_sensitivity(score: _Floats, is_positive: NDArray[np.bool_], share: float) -> float:
+    """The highest threshold at which at least this share of the positives is called so."""
+    cuts = _between(score)
+    positives = np.sort(score[is_positive])
+    found = 1 - np.searchsorted(positives, cuts) / len(positives)
+    return float(cuts[np.flatnonzero(found >= share - 1e-12)[-1]])
+
+
+def _between(score: _Floats) -> _Floats:
+    """Every threshold that parts the scores otherwise: half-way between neighbours, and below the lowest."""
+    values = np.unique(score)
+    return np.concatenate([values[:1] / 2, (values[1:] + values[:-1]) / 2])
+
+
+def held_out(
+    score: Callable[[NDArray[np.intp], NDArray[np.intp]], _Floats], y: NDArray[Any], groups: NDArray[np.intp], seed: int
+) -> _Floats:
+    """float64 (n, K): every row of a training part scored by a model of other groups.
+
+    Parameters
+    ----------
+    score : (rows to learn from, rows to score) -> float64 (rows, K).
+
+    Raises
+    ------
+    UsageError : a class with one group, whose cells nothing could be learnt of.
+    """
+    labels = np.asarray(y, object)
+    try:
+        count = grouped_splits.affordable_splits(labels, groups, FOLDS)
+        folds = grouped_splits.grouped_folds(labels, groups, count, seed)
+    except grouped_splits.SplitError as error:
+        raise UsageError(
+            "the training part cannot be held out from itself, to calibrate or to choose a threshold by",
+            found=" ".join(str(error).split()),
+            do="Leave --calibrate and --threshold out, or give more subjects.",
+        ) from error
+    proba: _Floats | None = None
+    for fold in folds:
+        part = score(fold.train, fold.test)
+        proba = np.full((len(labels), part.shape[1]), np.nan) if proba is None else proba
+        proba[fold.test] = part
+    assert proba is not None
+    return proba

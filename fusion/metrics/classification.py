@@ -1,0 +1,310 @@
+"""Metrics of held-out scores, cell by cell and subject by subject, with intervals that resample subjects.
+
+Conventions, the same everywhere:
+
+- the predicted class of a row is the one with the highest score, of equals the first in ``classes``; where there is a
+  threshold, the positive class from there on (a subject's mean score is held against its cells' mean threshold);
+- a mean over classes goes over the classes that occur among the true labels (for ``f1_macro``: among true or predicted
+  labels), as in scikit-learn;
+- what is undefined (AUROC without a negative, say) is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusion.metrics import scored_rows as rows_module
+from fusion.metrics.cluster_bootstrap import bca, can_be_drawn, draw_groups, strata_of
+from fusion.metrics.scored_rows import METRICS, Rows, default_positive, prepare
+
+__all__ = [
+    "LEVELS", "METRICS", "Judgement", "by_subject", "by_vote",
+    "default_positive", "image_metrics", "judge_scores", "pooled",
+]  # fmt: skip
+
+#: Cell by cell; subject by subject by the mean of its cells' scores, and by the majority of its cells.
+LEVELS = ("image", "subject", "vote")
+
+#: Groups up to which each is left out once for BCa intervals. With more, replicates are near normal, and leaving out
+#: ten thousand pictures one by one would take longer than the bootstrap.
+MOST_LEFT_OUT = 500
+
+_Floats = NDArray[np.float64]
+_Labels = Sequence[str] | NDArray[Any]
+
+
+def image_metrics(
+    y: ArrayLike, proba: ArrayLike, classes: _Labels, positive: str | None = None, prevalence: float = 0.5
+) -> dict[str, float]:
+    """Metrics of n scored rows.
+
+    Parameters
+    ----------
+    y : n labels, each one of ``classes``.
+    proba : float (n, K) scores, a column for each class.
+    classes : K >= 2 labels.
+    positive : for two classes, the one that sensitivity and AUROC are about; None takes ``default_positive``.
+    prevalence : share of positives for which PPV and NPV are told.
+
+    Returns
+    -------
+    accuracy : share of rows whose predicted class is the true one.
+    balanced_accuracy : mean over classes of the share of its rows that is recognised.
+    f1_weighted, f1_macro : mean over classes of 2 TP / (2 TP + FP + FN), weighted by the class's rows, or not.
+    auroc : probability that a positive row scores higher than a negative one, ties counted half (Hanley and McNeil
+        1982, Radiology 143:29-36); for more than two classes, the mean over classes of each against the rest.
+    sensitivity, specificity : share of positive rows called positive, and of the others called otherwise; for more
+        than two classes, the mean over classes of each against the rest.
+    mcc : correlation of true and predicted class, -1 to 1 (Matthews 1975, Biochim. Biophys. Acta 405:442-451; for more
+        than two classes Gorodkin 2004, Comput. Biol. Chem. 28:367-374).
+    auprc : average precision, the area under the precision-recall curve as a staircase; for more than two classes the
+        mean over classes of each against the rest. Chance is the share of positives, not 0.5.
+    ppv, npv : share of the rows called positive that are, and of those called otherwise, had ``prevalence`` of the
+        rows been positive (Bayes' rule on sensitivity and specificity); for more than two classes, the mean over
+        classes of each against the rest.
+    brier : mean squared error of the scores, 0 to 1; for more than two classes summed over classes, 0 to 2 (Brier 1950,
+        Mon. Weather Rev. 78:1-3).
+    log_loss : mean of -ln(score of the true class), in nats, from 0.
+    ece : expected calibration error, the mean distance between confidence and share of hits over 15 bins of equally
+        many rows (Nguyen and O'Connor 2015, EMNLP, 1587-1598). Its bins are those of all rows in every replicate.
+
+    All without unit but ``log_loss``; 0 to 1 where nothing else is said; or NaN. Our classifiers weigh classes alike,
+    so that their scores mean "if classes were equally common": where they are not, ``brier``, ``log_loss`` and ``ece``
+    count that difference too.
+
+    Raises
+    ------
+    ValueError : shapes that disagree, no rows, scores that are not finite, or an unknown label.
+    """
+    rows = prepare(y, proba, classes, np.zeros(len(np.asarray(proba)), np.intp), positive, prevalence)
+    return dict(zip(METRICS, rows.figures(np.ones((1, 1)))[0].tolist(), strict=True))
+
+
+def by_subject(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
+    """One row for each group and label: the mean score of its cells.
+
+    A leukaemic subject gives one row. A subject whose cells are of several types gives one row for each type.
+
+    Parameters
+    ----------
+    y, proba, groups : n labels, float (n, K) scores, n group numbers.
+
+    Returns
+    -------
+    labels (m,), float64 (m, K) mean scores, intp (m,) groups; ordered by group, then label.
+    """
+    labels, codes = np.unique(np.asarray(y, object).astype(str), return_inverse=True)
+    numbers, ids = np.unique(np.asarray(groups), return_inverse=True)
+    pairs, row = np.unique(ids * len(labels) + codes, return_inverse=True)
+    scores = np.asarray(proba, np.float64)
+    sums = np.column_stack([np.bincount(row, column, len(pairs)) for column in scores.T])
+    group, label = np.divmod(pairs, len(labels))
+    return labels[label], sums / np.bincount(row)[:, None], numbers[group].astype(np.intp)
+
+
+def by_vote(
+    y: ArrayLike, proba: ArrayLike, groups: ArrayLike, predicted: NDArray[np.intp] | None = None
+) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
+    """One row for each group and label, as ``by_subject``, scored by the share of its cells called each class.
+
+    Equal shares are told apart by the mean score: a billionth of it is added, less than any difference of shares.
+    ``predicted`` are the columns of the classes that the cells are called; None takes the highest scores.
+    """
+    scores = np.asarray(proba, np.float64)
+    labels, means, numbers = by_subject(y, scores, groups)
+    calls = scores.argmax(axis=1) if predicted is None else predicted
+    shares = by_subject(y, np.eye(scores.shape[1])[calls], groups)[1]
+    return labels, (shares + 1e-9 * means) / (1 + 1e-9 * means.sum(axis=1, keepdims=True)), numbers
+
+
+def called(scores: _Floats, cut: _Floats | None, positive: int | None) -> NDArray[np.intp]:
+    """intp (n,), the column of each row's predicted class.
+
+    Parameters
+    ----------
+    scores : float64 (n, K).
+    cut : float64 (n,), from which score of column ``positive`` on a row of two classes is called that; None takes the
+        highest score.
+    """
+    if cut is None or positive is None:
+        return scores.argmax(axis=1)
+    return np.where(scores[:, positive] >= cut, positive, 1 - positive)
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What scores are worth.
+
+    Attributes
+    ----------
+    figures : plain values: "image", "subject" (mean score of its cells) and "vote" (majority of its cells) hold
+        {metric: {"value", "low", "high", "method"}}, the last "bca", "percentile" or "none"; "n_images", "n_subjects"
+        (groups); "classes"; "positive" (None for more than two classes); "prevalence"; "confusion", the counts of
+        cells, a row for each true and a column for each predicted class, summed over repeats. "low" and "high" are NaN
+        where a class that occurs has a single group: nothing is known then of how its subjects differ.
+    replicates : for each level float64 (n_boot, metrics), columns as in ``rows.METRICS``. The same seed on the same
+        cells draws the same subjects, so that differences between replicates of two results are replicates of the
+        difference. Empty (0 rows) where there is no interval.
+    """
+
+    figures: dict[str, Any]
+    replicates: dict[str, _Floats]
+
+
+def judge_scores(
+    y: ArrayLike,
+    proba: ArrayLike,
+    classes: _Labels,
+    groups: ArrayLike,
+    *,
+    positive: str | None = None,
+    prevalence: float = 0.5,
+    n_boot: int = 2000,
+    seed: int = 0,
+    cut: _Floats | None = None,
+) -> Judgement:
+    """Metrics of held-out scores at all levels, with 95% intervals by resampling groups.
+
+    Cells of one subject are alike, so a subject is drawn with all its cells or not at all: the cluster bootstrap of
+    Field and Welsh (2007), J. R. Statist. Soc. B 69(3):369-390, with BCa intervals (``intervals.bca``) where they can
+    be had and there are at most 500 groups, else with percentile intervals. Where every group has one label, groups
+    are drawn within each label, as many as there are: how many leukaemic and healthy subjects were included is a
+    choice, not chance (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.2).
+    Where groups hold several labels they are drawn from all, and a replicate that lost a class is drawn again. All
+    levels use the same draws. With a group for every cell this is the ordinary bootstrap.
+
+    Parameters
+    ----------
+    y, classes, positive, prevalence : see ``image_metrics``.
+    proba : float (n, K), or (repeats, n, K) with NaN for cells that a repeat did not test. Repeats are pooled: a cell
+        scored in five repeats is five rows of one group.
+    groups : n group numbers, the unit that is resampled.
+    n_boot : replicates.
+    seed : the same seed gives the same intervals.
+    cut : float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``called``.
+
+    Raises
+    ------
+    ValueError : see ``image_metrics``.
+    """
+    levels = _levels(y, proba, classes, groups, positive, prevalence, cut)
+    images = levels["image"]
+    holds = np.zeros((images.n_groups, images.scores.shape[1]), bool)
+    holds[images.groups, images.codes] = True
+    replicates = _replicates(levels, holds, n_boot, np.random.default_rng(seed))
+    left_out = _left_out(levels, holds)
+    everyone = np.ones((images.n_groups, 1))
+    result: dict[str, Any] = {}
+    for level, rows in levels.items():
+        values = rows.figures(everyone)[0]
+        low, high, is_bca = bca(values, replicates[level], left_out[level], strata_of(holds))
+        result[level] = {
+            metric: {"value": value, "low": lower, "high": upper, "method": _method(lower, corrected)}
+            for metric, value, lower, upper, corrected in zip(
+                METRICS, values.tolist(), low.tolist(), high.tolist(), is_bca.tolist(), strict=True
+            )
+        }
+    names = [str(label) for label in classes]
+    tested = _tested(np.asarray(proba, np.float64))
+    figures = result | {
+        "n_images": int(tested.any(axis=0).sum()),
+        "n_subjects": images.n_groups,
+        "classes": names,
+        "positive": None if images.positive is None else names[images.positive],
+        "prevalence": prevalence,
+        "confusion": images.confusions(everyone)[0].astype(int).tolist(),
+    }
+    return Judgement(figures, replicates)
+
+
+def pooled(
+    y: ArrayLike, proba: ArrayLike, groups: ArrayLike
+) -> tuple[NDArray[Any], _Floats, NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """The tested (repeat, cell) pairs as rows: labels, scores (m, K), groups, repeat numbers, cell numbers."""
+    scores = np.asarray(proba, np.float64)
+    scores = scores[None] if scores.ndim == 2 else scores
+    labels, ids = np.asarray(y, object).astype(str), np.asarray(groups)
+    if scores.shape[1] != len(labels) or ids.shape != labels.shape:
+        raise ValueError(f"labels {labels.shape}, scores {scores.shape} and groups {ids.shape} disagree")
+    repeat, cell = np.nonzero(_tested(scores))
+    return labels[cell], scores[repeat, cell], ids[cell], repeat, cell
+
+
+def _tested(scores: _Floats) -> NDArray[np.bool_]:
+    """bool (repeats, n): which cells have a score. Without repeats all must have, and NaN among them is a fault."""
+    if scores.ndim == 2:
+        return np.ones((1, len(scores)), bool)
+    return np.asarray(~np.isnan(scores).all(axis=2))
+
+
+def _levels(
+    y: ArrayLike,
+    proba: ArrayLike,
+    classes: _Labels,
+    groups: ArrayLike,
+    positive: str | None,
+    prevalence: float,
+    cut: _Floats | None,
+) -> dict[str, Rows]:
+    labels, scores, ids, repeat, cell = pooled(y, proba, groups)
+    names = [str(label) for label in classes]
+    column = names.index(str(positive)) if positive is not None else None
+    cuts = None if cut is None else np.atleast_2d(cut)[repeat, cell]
+    predicted = called(scores, cuts, column)
+    images = prepare(labels, scores, classes, ids, positive, prevalence, predicted=predicted)
+    # A subject is scored anew in each repeat: its row is that of one repeat, not the mean over all.
+    apart = repeat * images.n_groups + images.groups
+    levels = {"image": images}
+    everyone = np.arange(images.n_groups)
+    mean_cut = None if cuts is None else by_subject(labels, cuts[:, None], apart)[1][:, 0]
+    for level, means, limit in (
+        ("subject", by_subject(labels, scores, apart), mean_cut),
+        ("vote", by_vote(labels, scores, apart, predicted), None),
+    ):
+        of = means[2] % images.n_groups
+        calls = called(means[1], limit, column)
+        levels[level] = prepare(means[0], means[1], classes, of, positive, prevalence, everyone, predicted=calls)
+    return levels
+
+
+def _method(low: float, corrected: bool) -> str:
+    """How an interval was made."""
+    if np.isnan(low):
+        return "none"
+    return "bca" if corrected else "percentile"
+
+
+def _replicates(
+    levels: Mapping[str, Rows], holds: NDArray[np.bool_], n_boot: int, rng: np.random.Generator
+) -> dict[str, _Floats]:
+    """For each level float64 (n_boot, metrics) from the same draws of groups; no rows where none can be drawn."""
+    if not can_be_drawn(holds):
+        return {level: np.empty((0, len(METRICS))) for level in levels}
+    size = _chunk(levels)
+    return _gathered(levels, (draw_groups(holds, min(size, n_boot - at), rng) for at in range(0, n_boot, size)))
+
+
+def _left_out(levels: Mapping[str, Rows], holds: NDArray[np.bool_]) -> dict[str, _Floats]:
+    """For each level float64 (groups, metrics) without each group; no rows where there is no interval, or too many."""
+    if not can_be_drawn(holds) or len(holds) > MOST_LEFT_OUT:
+        return {level: np.empty((0, len(METRICS))) for level in levels}
+    everyone_but_one, size = 1 - np.eye(len(holds)), _chunk(levels)
+    return _gathered(levels, (everyone_but_one[:, at : at + size] for at in range(0, len(holds), size)))
+
+
+def _chunk(levels: Mapping[str, Rows]) -> int:
+    return max(1, rows_module.CHUNK // len(levels["image"].codes))
+
+
+def _gathered(levels: Mapping[str, Rows], parts: Iterable[_Floats]) -> dict[str, _Floats]:
+    """For each level the figures under all weights, part after part."""
+    found: dict[str, list[_Floats]] = {level: [] for level in levels}
+    for weights in parts:
+        for level, rows in levels.items():
+            found[level].append(rows.figures(weights))
+    return {level: np.concatenate(part) for level, part in found.items()}

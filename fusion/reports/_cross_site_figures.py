@@ -1,0 +1,90 @@
+"""Figures of how far models travel: in-source beside cross-source, and what abstaining saves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.evaluation.results import Result
+from fusion.reports._figure_style import height, in_lines, legend, plain
+from fusion.reports.result_figures import COLOURS, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Feature sets in the figure, the best ones, as in the forest plot.
+_FOREST = 40
+
+
+def travel_plot(result: Result) -> Figure | None:
+    """Feature sets from best to worst in three columns: balanced accuracy in the source, across sources, and the drop;
+    a mark and a 95% interval for each classifier. None where no source was left out."""
+    from matplotlib.figure import Figure
+
+    travel = result.findings.get("travel")
+    if travel is None:
+        return None
+    every = list(dict.fromkeys(result.scores[at].features for at in result.ranked()))
+    sets = every[:_FOREST]
+    names = [in_lines(" + ".join(features)) for features in sets]
+    classifiers = list(dict.fromkeys(scores.classifier for scores in result.scores))
+    figure = Figure(figsize=(10, 1.7 + len(sets) * max(0.42, height(names))), layout="constrained")
+    columns = figure.subplots(1, 3, sharey=True)
+    titles = {"inside": "in the source", "across": "across sources", "drop": "drop"}
+    for axes, (part, title) in zip(columns, titles.items(), strict=True):
+        for row in travel["rows"]:
+            if tuple(row["features"]) not in sets:
+                continue
+            which = classifiers.index(row["classifier"])
+            value = row[part]
+            y = sets.index(tuple(row["features"])) + 0.6 * ((which + 0.5) / len(classifiers) - 0.5)
+            colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
+            axes.plot([value["low"], value["high"]], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(value["value"], y, marker, color=colour, markersize=5, label=row["classifier"])
+        axes.axvline(0 if part == "drop" else 1 / len(result.classes), color="0.5", linewidth=1, linestyle="--")
+        axes.set_title(title, fontsize=10, loc="left")
+        plain(axes, grid="x")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(left=False)
+    # Both columns on one scale: what lies further left is worse by what it looks like.
+    ends = [axes.get_xlim() for axes in columns[:2]]
+    for axes in columns[:2]:
+        axes.set_xlim(min(end[0] for end in ends), max(end[1] for end in ends))
+    columns[0].annotate("chance", (1 / len(result.classes), 0), (4, 2), xycoords=("data", "axes fraction"),
+                        textcoords="offset points", color="0.4", fontsize=8)  # fmt: skip
+    columns[0].set_yticks(range(len(sets)), names)
+    columns[0].set_ylim(len(sets) - 0.5, -0.5)
+    some = f"; the best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
+    figure.supxlabel(
+        f"balanced accuracy, cell by cell, on the same cells; 95% interval by {result.unit}{some}", fontsize=10
+    )
+    legend(figure, columns[0], classifiers)
+    return figure
+
+
+def abstention_plot(result: Result) -> Figure | None:
+    """Balanced accuracy over the share of cells answered, a line for each classifier's best entry, the best with its
+    band; None where nothing is known of it."""
+    from matplotlib.figure import Figure
+
+    rows = result.findings.get("abstention", [])[: len(COLOURS)]
+    if not rows:
+        return None
+    figure = Figure(figsize=(4.6, 4.6 + 0.22 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for at, row in enumerate(rows):
+        colour = COLOURS[at]
+        if at == 0:
+            axes.fill_between(row["share"], row["low"], row["high"], alpha=0.2, linewidth=0, color=colour)
+        how = "the surest first" if row["order"] == "confidence" else "the nearest to the training cells first"
+        name = f"{' + '.join(row['features'])}, {row['classifier']}: {how}"
+        style = ("-", "--", "-.", ":")[at % 4]
+        axes.plot(row["share"], row["balanced_accuracy"], color=colour, linewidth=1.6, linestyle=style,
+                  label=in_lines(name))  # fmt: skip
+    chance = 1 / len(result.classes)
+    axes.axhline(chance, color="0.5", linewidth=1, linestyle="--")
+    axes.annotate("chance", (0.01, chance), ha="left", va="bottom", color="0.4", fontsize=8)
+    axes.set(xlim=(0, 1.01), ylim=(min(chance, axes.get_ylim()[0]) - 0.02, 1.01))
+    axes.set(xlabel="share of cells answered", ylabel="balanced accuracy of those answered")
+    plain(axes, grid="both")
+    figure.legend(loc="outside upper left", frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,116 @@
+"""Where the best entry goes wrong: by subject, and the cells that it is most surely wrong about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.evaluation.results import Result
+from fusion.images.cell import Cell, CellError, read_cell
+from fusion.metrics import classification
+from fusion.reports.png import png_data_uri
+
+#: Subjects and cells that a page shows, the worst ones.
+SUBJECTS, CELLS = 20, 24
+
+#: Picture, and mask where there is one, by the name of the cell.
+Places = Mapping[str, tuple[Path, Path | None]]
+
+#: Side of a thumbnail in pixels.
+_SIDE = 112
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One judged cell of the best entry.
+
+    ``probability`` is that of its true class, the mean over rounds; ``called`` the class it was called most often.
+    """
+
+    name: str
+    label: str
+    subject: str | None
+    called: str
+    probability: float
+
+
+def judged_cells(result: Result) -> list[Seen]:
+    """Every cell that the best entry judged, in the order of the table."""
+    scores = result.scores[result.ranked()[0]]
+    classes = list(result.classes)
+    column = None if result.positive is None else classes.index(result.positive)
+    votes = np.zeros((len(result.cells), len(classes)))
+    total, times = np.zeros((len(result.cells), len(classes))), np.zeros(len(result.cells))
+    for number, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
+        rows = np.flatnonzero(fold >= 0)
+        cut = None if scores.cut is None else scores.cut[number, rows]
+        votes[rows, classification.called(proba[rows], cut, column)] += 1
+        total[rows] += proba[rows]
+        times[rows] += 1
+    found = []
+    for at in np.flatnonzero(times > 0):
+        label = str(result.cells.y[at])
+        mean = total[at] / times[at]
+        # Of calls that tie, the one with the higher mean probability.
+        called = classes[int((votes[at] + 1e-6 * mean).argmax())]
+        subject = result.cells.subjects[at]
+        found.append(Seen(result.cells.names[at], label, subject, called, float(mean[classes.index(label)])))
+    return found
+
+
+def by_subject(cells: Sequence[Seen]) -> list[dict[str, Any]]:
+    """A row for each subject and class: cells, how many were called wrong, as what; the worst share first."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for cell in cells:
+        if cell.subject is None:
+            continue
+        row = rows.setdefault(
+            (cell.subject, cell.label),
+            {"subject": cell.subject, "label": cell.label, "cells": 0, "wrong": 0, "probability": 0.0, "as": {}},
+        )
+        row["cells"] += 1
+        row["probability"] += cell.probability
+        if cell.called != cell.label:
+            row["wrong"] += 1
+            row["as"][cell.called] = row["as"].get(cell.called, 0) + 1
+    for row in rows.values():
+        row["probability"] /= row["cells"]
+    return sorted(rows.values(), key=lambda row: (-row["wrong"] / row["cells"], row["probability"], row["subject"]))
+
+
+def hardest(cells: Sequence[Seen]) -> list[Seen]:
+    """The cells called wrong, those first whose true class was thought least likely."""
+    wrong = [cell for cell in cells if cell.called != cell.label]
+    return sorted(wrong, key=lambda cell: (cell.probability, cell.name))[:CELLS]
+
+
+def thumbnail(cell: Cell) -> str:
+    """A ``data:`` address of a small PNG: the crop, its longer side filling the square."""
+    height, width = cell.mask.shape
+    scale = _SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(cell.rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    square: NDArray[np.uint8] = np.zeros((_SIDE, _SIDE, 3), np.uint8)
+    top, left = (_SIDE - size[1]) // 2, (_SIDE - size[0]) // 2
+    square[top : top + size[1], left : left + size[0]] = small
+    return png_data_uri(square)
+
+
+def pictured(cells: Sequence[Seen], places: Places) -> list[dict[str, Any]]:
+    """Rows for the page: what is known of each cell, with a thumbnail, "" where its picture is no longer at hand."""
+    rows = []
+    for cell in cells:
+        picture = ""
+        if cell.name in places:
+            try:
+                picture = thumbnail(read_cell(*places[cell.name]))
+            except CellError:  # moved or changed since it was measured: the page says so
+                picture = ""
+        rows.append({"cell": cell, "picture": picture})
+    return rows

@@ -1,0 +1,191 @@
+"""One figure a cell: its picture with outlines, where a network looks, and what speaks for and against."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.explanation.explanation import Explanation, Reason
+from fusion.reports.contact_sheets import CELL_COLOUR, NUCLEUS_COLOUR, outlined
+from fusion.reports.result_figures import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: What speaks for and against: the first two of a palette that colour-blind readers tell apart.
+FOR, AGAINST = COLOURS[0], COLOURS[1]
+
+#: Side in pixels of the cell's picture.
+_SIDE = 360
+
+#: Letters on a line below the figure, and of a feature's name and value.
+_LINE, _NAME = 150, 62
+
+#: Letters of the heading, of a cell's name in it at least, and of a line about a feature's value.
+_HEADING, _NAME_LEFT, _ABOUT = 62, 12, 84
+
+#: Other classes whose probability is said.
+_OTHERS = 3
+
+#: What no figure may go without.
+_RESEARCH = "For research: not a diagnosis."
+
+
+def explanation_figure(found: Explanation) -> Figure:
+    """The explanation as a figure, as high as it has reasons."""
+    from matplotlib.figure import Figure
+
+    rows = max(6, len(found.reasons))
+    limits = textwrap.wrap(f"By {found.attribution.method}. {found.attribution.limits}", _LINE)
+    high = 1.5 + 0.46 * rows + 0.16 * len(limits)
+    figure = Figure(figsize=(10.5, high))
+    top, foot = 1 - 0.62 / high, (0.65 + 0.16 * len(limits)) / high
+    heading = _plain(f"{_ending(found.name, max(_NAME_LEFT, _HEADING - len(found.verdict)))}: {found.verdict}")
+    figure.text(0.02, 1 - 0.28 / high, heading, fontsize=13, weight="bold", va="center")
+    figure.text(0.02, 1 - 0.52 / high, _plain(found.warning or _others(found)), fontsize=9, va="center",
+                color=AGAINST if found.warning else "0.35")  # fmt: skip
+    figure.text(0.98, 1 - 0.28 / high, _RESEARCH, fontsize=9, va="center", ha="right", color="0.35")
+    figure.text(0.02, 0.08 / high, "\n".join(limits), fontsize=7.5, color="0.35", va="bottom", linespacing=1.2)
+    if not found.attribution.blocks:  # pictures alone, side by side
+        places = figure.add_gridspec(1, 2, left=0.02, right=0.8, top=top - 0.1 / high, bottom=foot, wspace=0.1)
+        _picture(figure.add_subplot(places[0]), found)
+        if found.map_caption:
+            _map(figure.add_subplot(places[1]), found)
+        return figure
+    places = figure.add_gridspec(
+        3 if found.map_caption else 2, 1, left=0.02, right=0.26, top=top, bottom=foot,
+        height_ratios=[3, 3, 1.6] if found.map_caption else [3, 1.6], hspace=0.36 if found.map_caption else 0.3,
+    )  # fmt: skip
+    _picture(figure.add_subplot(places[0]), found)
+    if found.map_caption:
+        _map(figure.add_subplot(places[1]), found)
+    _blocks(figure.add_subplot(places[-1]), found)
+    _reasons(figure.add_axes((0.74, foot, 0.24, top - foot)), found, rows)
+    return figure
+
+
+def picture_with_outlines(found: Explanation, side: int = _SIDE) -> NDArray[np.uint8]:
+    """uint8 (side, side, 3): the cell and the outlines of cell and nucleus."""
+    return outlined(found.cell.rgb, replace(found.cell, origin=(0, 0)), side)
+
+
+def map_overlay(found: Explanation) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3): the cell in grey; brighter and warmer where a network looks, or in one colour where a deep block
+    speaks for the class and in another where against it, the more opaque the more."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+
+    grey = np.repeat(found.cell.rgb.mean(axis=2, keepdims=True), 3, axis=2) / 255
+    # Nothing is laid over what does not count: an overlay everywhere would hide the cell.
+    if found.attention is not None:
+        colour, weight = colormaps["inferno"](found.attention)[..., :3], 0.75 * found.attention[..., None]
+    else:
+        assert found.places is not None
+        laid = found.places.over_cell
+        colour = np.where(laid[..., None] > 0, to_rgb(FOR), to_rgb(AGAINST))
+        weight = 0.75 * np.abs(laid[..., None]) / (np.abs(laid).max() or 1)
+    return (255 * (grey * (1 - weight) + colour * weight)).round().astype(np.uint8)
+
+
+def _picture(axes: Axes, found: Explanation) -> None:
+    axes.imshow(picture_with_outlines(found))
+    axes.set_anchor("NW")
+    axes.axis("off")
+    for at, (word, colour) in enumerate((("cell", CELL_COLOUR), ("nucleus", NUCLEUS_COLOUR))):
+        axes.text(0.35 * at, -0.02, f"\u2014 {word}", transform=axes.transAxes, fontsize=8, va="top",
+                  color=[part / 255 for part in colour], weight="bold")  # fmt: skip
+
+
+def _map(axes: Axes, found: Explanation) -> None:
+    axes.imshow(map_overlay(found))
+    axes.set_anchor("NW")
+    axes.axis("off")
+    axes.text(0, -0.02, "\n".join(textwrap.wrap(_plain(found.map_caption), 44)), transform=axes.transAxes, fontsize=8,
+              va="top", color="0.25")  # fmt: skip
+
+
+def _blocks(axes: Axes, found: Explanation) -> None:
+    parts = sorted(found.attribution.blocks.items(), key=lambda part: -abs(part[1]))
+    _bars(axes, [value for _, value in parts])
+    axes.set_yticks([])
+    # Names on the side that a bar leaves free.
+    for at, (name, value) in enumerate(parts):
+        axes.text(0.48 if value > 0 else 0.52, at, _plain(name), transform=axes.get_yaxis_transform(), fontsize=8,
+                  va="center", ha="right" if value > 0 else "left")  # fmt: skip
+    score, base = found.attribution.score, found.attribution.base
+    axes.set_title(f"blocks: from {base:.2f} to {score:.2f}", fontsize=9, loc="left", pad=3)
+    axes.tick_params(axis="x", labelsize=7)
+
+
+def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
+    shown: Sequence[Reason] = [*found.speaks_for, *found.speaks_against]
+    _bars(axes, [reason.contribution for reason in shown])
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_yticks([])
+    kept = _compared(found)
+    classes = [found.classes[at] for at in kept]
+    for at, reason in enumerate(shown):
+        held = replace(
+            reason, medians=tuple(reason.medians[i] for i in kept), below=tuple(reason.below[i] for i in kept)
+        )
+        about = [held.held_to(classes), "; ".join(filter(None, [held.usual(classes), reason.block]))]
+        lines = "\n".join(_fitting(line, _ABOUT) for line in about if line)
+        for text, size, shift, side, ink in (
+            (_fitting(reason.said, _NAME), 9, -0.14, "bottom", "black"),
+            (lines, 7, -0.1, "top", "0.4"),
+        ):
+            axes.text(-0.04, at + shift, _plain(text), transform=axes.get_yaxis_transform(), fontsize=size, color=ink,
+                      ha="right", va=side, linespacing=1.15)  # fmt: skip
+    unit = "log-odds" if len(found.classes) == 2 else "score"
+    axes.set_xlabel(_plain(f"{unit} for {found.called}"), fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_title(_plain(f"against {found.called}"), fontsize=9, loc="left", color=AGAINST, pad=3)
+    axes.set_title(_plain(f"for {found.called}"), fontsize=9, loc="right", color=FOR, pad=3)
+
+
+def _bars(axes: Axes, values: Sequence[float]) -> None:
+    axes.barh(range(len(values)), values, height=0.62, color=[FOR if value > 0 else AGAINST for value in values])
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    # Symmetric, so that for and against can be set side by side.
+    reach = 1.1 * max((abs(value) for value in values), default=1.0) or 1.0
+    axes.set_xlim(-reach, reach)
+    axes.grid(axis="x", color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _compared(found: Explanation) -> list[int]:
+    """The class that the cell is called and the next probable one, in the model's order."""
+    by_probability = sorted(
+        range(len(found.classes)), key=lambda at: (found.classes[at] != found.called, -found.proba[at])
+    )
+    return sorted(by_probability[:2])
+
+
+def _others(found: Explanation) -> str:
+    others = [(p, label) for label, p in zip(found.classes, found.proba, strict=True) if label != found.called]
+    said = [f"{label} {p:.3f}" for p, label in sorted(others, key=lambda other: -other[0])[:_OTHERS]]
+    more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
+    like = "" if found.distance is None else f"; like the training cells ({found.distance:.2f} of the usual distance)"
+    return f"{', '.join(said)}{more}{like}."
+
+
+def _ending(name: str, letters: int) -> str:
+    """The end of a name that is too long: it is told from others by that."""
+    return name if len(name) <= letters else f"...{name[3 - letters :]}"
+
+
+def _fitting(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 12]}...{text[-9:]}"
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return text.replace("$", r"\$")

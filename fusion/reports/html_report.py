@@ -1,0 +1,198 @@
+"""The page: one self-contained HTML file that opens from disk and prints well, and the table for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.data.dataset import fault_row
+from fusion.evaluation.result_differences import signed
+from fusion.evaluation.results import LABELS, METRICS, Result, describe_split, interval, p_text
+from fusion.io.files import write_atomically
+from fusion.metrics.classification import LEVELS
+from fusion.reports import _cross_site_figures, result_figures
+from fusion.reports._hardest_cells import SUBJECTS, Places, Seen, by_subject, hardest, judged_cells, pictured
+from fusion.versions import versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Name of a figure's file -> what it shows, for readers who do not see it.
+DRAWN = {
+    "comparison": "Balanced accuracy of every feature set with its 95% interval",
+    "differences": "How far the best is ahead of each other entry, with 95% intervals",
+    "matrix": "How far each of the best entries is ahead of each worse one",
+    "shapley": "Shapley value of every block with its 95% interval",
+    "roc": "ROC curves on held-out cells",
+    "precision": "Precision-recall curves on held-out cells",
+    "reliability": "Reliability of the probabilities on held-out cells",
+    "abstention": "Balanced accuracy of the cells answered, over their share",
+}
+
+#: Metrics of the main table, and of the one on probabilities.
+_CALLS = METRICS[:11]
+_PROBABILITIES = METRICS[11:]
+
+#: Columns of the table for a paper.
+_PAPER = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "mcc")
+
+#: Rows of paired differences on the page; all of them are in result.json.
+_PAIRED_ROWS = 40
+
+
+def write_report(result: Result, folder: Path, places: Places | None = None) -> None:
+    """Write ``report.html``, ``table.tex``, every figure as SVG and ``comparison.png`` into the result's folder.
+
+    ``places`` are picture and mask by name, for the pictures of cells on the page.
+    """
+    drawn = draw(result)
+    write_atomically(folder / "comparison.png", result_figures.render(_comparison(result), "png"))
+    for name, vector in drawn.items():
+        write_atomically(folder / f"{name}.svg", vector.encode())
+    write_atomically(folder / "table.tex", table_tex(result).encode())
+    write_atomically(folder / "report.html", page(result, drawn, places).encode())
+
+
+def draw(result: Result) -> dict[str, str]:
+    """Name -> SVG of every figure that this result has."""
+    made = {
+        "comparison": _comparison(result),
+        "differences": result_figures.difference_plot(result),
+        "matrix": result_figures.difference_matrix(result),
+        "shapley": result_figures.shapley_plot(result),
+        "roc": result_figures.roc_plot(result),
+        "precision": result_figures.precision_plot(result),
+        "reliability": result_figures.reliability_plot(result),
+        "abstention": _cross_site_figures.abstention_plot(result),
+    }
+    return {name: result_figures.render(figure, "svg").decode() for name, figure in made.items() if figure is not None}
+
+
+def _comparison(result: Result) -> Figure:
+    """The forest plot; where sources were left out, with a column for what is achieved inside them and for the drop."""
+    return _cross_site_figures.travel_plot(result) or result_figures.forest_plot(result)
+
+
+def page(result: Result, drawn: Mapping[str, str], places: Places | None = None) -> str:
+    """The report as HTML text, with everything it shows inside it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fusion.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    # Without the XML head, which has no place inside a page.
+    svg = {name: vector[vector.index("<svg") :] for name, vector in drawn.items()}
+    levels = {"image": "Cell by cell"}
+    if result.facts["subjects_known"]:
+        levels |= {
+            "subject": "Subject by subject (mean probability of a subject's cells)",
+            "vote": "Subject by subject (majority of a subject's cells)",
+        }
+    judged = judged_cells(result)
+    return environment.get_template("report.html").render(
+        result=result,
+        split=describe_split(result.facts),
+        rows=[_row(result, at) for at in result.ranked()],
+        levels=levels,
+        confusions=_confusions(result, judged),
+        subjects=[row for row in by_subject(judged) if row["wrong"]],
+        subjects_shown=SUBJECTS,
+        wrong=sum(cell.called != cell.label for cell in judged),
+        hardest=pictured(hardest(judged), places or {}),
+        calls=[(metric, LABELS[metric]) for metric in _CALLS],
+        probabilities=[(metric, LABELS[metric]) for metric in _PROBABILITIES],
+        best=_row(result, result.ranked()[0]),
+        interval=interval,
+        uncorrected=_uncorrected(result),
+        signed=signed,
+        p_text=p_text,
+        figure=svg,
+        drawn=DRAWN,
+        paired=result.findings.get("paired", []),
+        paired_rows=_PAIRED_ROWS,
+        worth=result.findings.get("worth", []),
+        importance=result.findings.get("importance", []),
+        redundancy=result.findings.get("redundancy", []),
+        leak=result.findings.get("leak"),
+        travel=result.findings.get("travel"),
+        prevalence=result.figures[0].get("prevalence", 0.5),
+        faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
+        versions=versions(),
+    )
+
+
+def _uncorrected(result: Result) -> str:
+    """Which figures have plain percentile intervals, in words; "" where all are BCa."""
+    counts: dict[str, int] = {}
+    total = 0
+    for held in result.figures:
+        for level in LEVELS:
+            for metric, figure in held[level].items():
+                total += figure["method"] != "none"
+                if figure["method"] == "percentile":
+                    counts[LABELS[metric]] = counts.get(LABELS[metric], 0) + 1
+    if not counts:
+        return ""
+    if sum(counts.values()) == total:
+        return "all figures"
+    return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+
+
+def _confusions(result: Result, judged: Sequence[Seen]) -> list[tuple[str, list[list[int]]]]:
+    """Title and counts, a row for each true and a column for each called class, of cells and of whole subjects."""
+    classes = list(result.classes)
+
+    def counts(pairs: Iterable[tuple[str, str]]) -> list[list[int]]:
+        found = np.zeros((len(classes), len(classes)), int)
+        for label, called in pairs:
+            found[classes.index(label), classes.index(called)] += 1
+        return found.tolist()
+
+    tables = [("cells", counts((cell.label, cell.called) for cell in judged))]
+    if result.facts["subjects_known"]:
+        # The class that most of a subject's cells are called; of equals the first.
+        rows = by_subject(judged)
+        called = []
+        for row in rows:
+            calls = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
+            called.append((row["label"], max(classes, key=lambda label: calls.get(label, 0))))
+        tables.append(("subjects, by the majority of their cells", counts(called)))
+    return tables
+
+
+def table_tex(result: Result) -> str:
+    """The table of a paper (booktabs): best first, cell by cell, each figure with its interval below it."""
+    columns = "ll" + "r" * len(_PAPER)
+    head = " & ".join(["features", "classifier", *(_escape(LABELS[metric]) for metric in _PAPER)])
+    stamps = [f"% {stamp}" for stamp in result.stamps]
+    lines = [*stamps, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+    for at in result.ranked():
+        row, figures_ = _row(result, at), result.figures[at]["image"]
+        values, bounds = [], []
+        for metric in _PAPER:
+            value, _, bound = interval(figures_[metric]).partition(" ")
+            values.append(value)
+            bounds.append(rf"{{\scriptsize {bound.replace(', ', '--')}}}" if bound else "")
+        lines.append(" & ".join([_escape(row["features"]), _escape(row["classifier"]), *values]) + r" \\")
+        lines.append(" & ".join(["", "", *bounds]) + r" \\")
+    note = f"Held-out cells, {describe_split(result.facts)}; 95\\% intervals by resampling {result.unit}s."
+    # A stamp must go wherever the figures go.
+    note = "; ".join([note.rstrip("."), *(_escape(stamp) for stamp in result.stamps)]) + "."
+    lines += [r"\bottomrule", r"\end{tabular}", "", rf"\par\footnotesize {note}"]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return "".join(rf"\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+
+
+def _row(result: Result, at: int) -> dict[str, Any]:
+    scores, held = result.scores[at], result.figures[at]
+    return {
+        "features": " + ".join(scores.features),
+        "classifier": scores.classifier,
+        **{level: held[level] for level in ("image", "subject", "vote")},
+    }

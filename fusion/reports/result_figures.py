@@ -1,0 +1,232 @@
+"""The figures of a report, each drawn from a result alone."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.evaluation.curves import Curve, precision_curve, reliability_curve, roc_curve
+from fusion.evaluation.results import LABELS, Result, called
+from fusion.metrics.cluster_bootstrap import percentile
+from fusion.reports._figure_style import height, in_lines, legend, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, told apart by colour-blind readers; with the marker shapes also on a grey print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+
+#: Entries shown in the figure of differences, the best ones; a page holds no more lines that can be read.
+_SHOWN = 20
+
+#: Entries in the matrix of differences: numbers of three places in eleven columns are no longer read.
+_PAIRS = 10
+
+#: Feature sets in the forest plot, the best ones.
+_FOREST = 40
+
+
+def forest_plot(result: Result, level: str = "image", metric: str = "balanced_accuracy") -> Figure:
+    """Feature sets from best to worst, a mark and an interval for each classifier, chance as a dashed line."""
+    from matplotlib.figure import Figure
+
+    ranked = result.ranked(level, metric)
+    every = list(dict.fromkeys(result.scores[at].features for at in ranked))
+    sets = every[:_FOREST]
+    names = [in_lines(" + ".join(features)) for features in sets]
+    classifiers = list(dict.fromkeys(scores.classifier for scores in result.scores))
+    figure = Figure(figsize=(7.5, 1.6 + len(sets) * max(0.42, height(names))), layout="constrained")
+    axes = figure.subplots()
+    for at, scores in enumerate(result.scores):
+        if scores.features not in sets:
+            continue
+        which = classifiers.index(scores.classifier)
+        value = result.figures[at][level][metric]
+        # Classifiers of one feature set side by side, within three fifths of its line.
+        y = sets.index(scores.features) + 0.6 * ((which + 0.5) / len(classifiers) - 0.5)
+        colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
+        axes.plot([value["low"], value["high"]], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(value["value"], y, marker, color=colour, markersize=5, label=scores.classifier)
+    chance = 1 / len(result.classes)
+    axes.axvline(chance, color="0.5", linewidth=1, linestyle="--")
+    axes.annotate("chance", (chance, 0), (4, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                  color="0.4", fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(sets)), names)
+    axes.set_ylim(len(sets) - 0.5, -0.5)
+    some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
+    axes.set_xlabel(f"{LABELS[metric]}, {level} level, 95% interval by {result.unit}{some}")
+    axes.grid(axis="x", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    legend(figure, axes, classifiers)
+    return figure
+
+
+def difference_plot(result: Result) -> Figure | None:
+    """How far the best entry is ahead of the next ones, with intervals; None where there is nothing to compare."""
+    from matplotlib.figure import Figure
+
+    rows = result.findings.get("paired", [])[:_SHOWN]
+    if not rows:
+        return None
+    names = [in_lines(row["second"]) for row in rows]
+    figure = Figure(figsize=(7.5, 1.2 + len(rows) * max(0.3, height(names))), layout="constrained")
+    axes = figure.subplots()
+    for at, row in enumerate(rows):
+        value = row["balanced_accuracy"]
+        sure = row["holm_p"] < 0.05
+        axes.plot([value["low"], value["high"]], [at, at], color=COLOURS[0], linewidth=1.6, solid_capstyle="butt")
+        axes.plot(value["value"], at, "o", color=COLOURS[0], markersize=5, markerfacecolor=COLOURS[0] if sure else "w")
+    axes.axvline(0, color="0.5", linewidth=1, linestyle="--")
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("balanced accuracy: the best minus this one,\nwith 95% interval")
+    plain(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
+def difference_matrix(result: Result) -> Figure | None:
+    """Balanced accuracy of each of the best entries minus that of each worse one; None with fewer than three.
+
+    Bold on a tint where the 95% interval of the difference, from the same draws of subjects, leaves 0 out.
+    """
+    from matplotlib.figure import Figure
+
+    entries = result.ranked()[:_PAIRS]
+    if len(entries) < 3 or len(result.replicates) < len(result.scores):
+        return None
+    names = [in_lines(f"{called(result.scores[at])}  ({number})") for number, at in enumerate(entries, start=1)]
+    side = max(0.36, height(names))
+    figure = Figure(figsize=(7.5, 1.1 + len(entries) * side), layout="constrained")
+    axes = figure.subplots()
+    metric = ("image", "balanced_accuracy")
+    for row, better in enumerate(entries):
+        for column in range(row + 1, len(entries)):
+            worse = entries[column]
+            value, other = (result.figures[at]["image"]["balanced_accuracy"]["value"] for at in (better, worse))
+            drawn = result.replicates[better][metric] - result.replicates[worse][metric]
+            (low,), (high,) = percentile(drawn[:, None])
+            sure = low > 0 or high < 0
+            if sure:
+                axes.fill_between(
+                    [column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=COLOURS[5], alpha=0.35, lw=0
+                )
+            weight = "bold" if sure else "normal"
+            axes.text(column, row, f"{value - other:.3f}", ha="center", va="center", fontsize=8, fontweight=weight)
+    axes.set_xticks(range(1, len(entries)), [f"({number})" for number in range(2, len(entries) + 1)])
+    axes.set_yticks(range(len(entries)), names)
+    axes.set(xlim=(0.5, len(entries) - 0.5), ylim=(len(entries) - 0.5, -0.5))
+    axes.set_xlabel(
+        "balanced accuracy: the row's minus the column's\n"
+        f"bold: 95% interval by {result.unit} leaves 0 out\n(not corrected for the number of pairs)"
+    )
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def shapley_plot(result: Result) -> Figure | None:
+    """What each block adds to balanced accuracy, a bar and an interval for each classifier; None where not all subsets
+    were compared."""
+    from matplotlib.figure import Figure
+
+    worths = [worth for worth in result.findings.get("worth", ()) if worth["metric"] == "balanced_accuracy"]
+    if not worths:
+        return None
+    blocks = [row["block"] for row in worths[0]["blocks"]]
+    figure = Figure(figsize=(7.5, 1.3 + 0.2 * len(blocks) * (1 + len(worths))), layout="constrained")
+    axes = figure.subplots()
+    thick = 0.8 / len(worths)
+    for which, worth in enumerate(worths):
+        y = np.arange(len(blocks)) + thick * (which + 0.5) - 0.4
+        values = np.array([[row["shapley"][part] for part in ("value", "low", "high")] for row in worth["blocks"]])
+        axes.barh(y, values[:, 0], 0.85 * thick, color=COLOURS[which % len(COLOURS)], label=worth["classifier"])
+        for at, (_, low, high) in zip(y, values, strict=True):
+            axes.plot([low, high], [at, at], color="0.15", linewidth=1.2, solid_capstyle="butt")
+    axes.axvline(0, color="0.5", linewidth=1)
+    axes.set_yticks(range(len(blocks)), blocks)
+    axes.set_ylim(len(blocks) - 0.5, -0.5)
+    axes.set_xlabel(f"Shapley value: share of the balanced accuracy above chance, 95% interval by {result.unit}")
+    plain(axes, grid="x")
+    figure.legend(loc="outside upper left", ncols=len(worths), frameon=False)
+    return figure
+
+
+def roc_plot(result: Result) -> Figure | None:
+    """ROC of each classifier's best entry, the best of all with its band; None for more than two classes."""
+    if result.positive is None:
+        return None
+    curves = {called(result.scores[at]): roc_curve(result, at) for at in _best_of_each(result)}
+    return _squares(curves, "1 - specificity", f"sensitivity ('{result.positive}')", diagonal="chance")
+
+
+def precision_plot(result: Result) -> Figure | None:
+    """Precision and recall of each classifier's best entry, the best with its band; None for more than two classes."""
+    if result.positive is None:
+        return None
+    curves = {called(result.scores[at]): precision_curve(result, at) for at in _best_of_each(result)}
+    labels = [label for label in result.cells.y if label is not None]
+    chance = labels.count(result.positive) / len(labels)
+    return _squares(curves, f"sensitivity, recall of '{result.positive}'", "precision", diagonal="chance", level=chance)
+
+
+def reliability_plot(result: Result) -> Figure:
+    """How often a probability holds what it says, for each classifier's best entry, the best of all with its band."""
+    curves = {called(result.scores[at]): reliability_curve(result, at) for at in _best_of_each(result)}
+    what = f"probability of '{result.positive}'" if result.positive else "highest probability"
+    share = f"share of '{result.positive}'" if result.positive else "share of right calls"
+    return _squares(curves, what, share, diagonal="calibrated", marked=True)
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """The figure as "svg" or "png"; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    sink = BytesIO()
+    # A fixed salt and no date: the same result gives the same bytes. Text stays text, to be searched and copied.
+    # Without format and type the whole block of metadata goes, which names nothing but namespaces.
+    bare = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else None
+    with rc_context({"svg.hashsalt": "fusion", "svg.fonttype": "none"}):
+        figure.savefig(sink, format=kind, dpi=160, metadata=bare)
+    return sink.getvalue()
+
+
+def _best_of_each(result: Result) -> list[int]:
+    """The best entry of every classifier, the best of all first."""
+    first: dict[str, int] = {}
+    for at in result.ranked():
+        first.setdefault(result.scores[at].classifier, at)
+    return list(first.values())[: len(COLOURS)]
+
+
+def _squares(
+    curves: dict[str, Curve], across: str, up: str, *, diagonal: str, marked: bool = False, level: float | None = None
+) -> Figure:
+    """Curves in a square; the dashed line called ``diagonal`` lies at ``level`` where there is one."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 4.6 + 0.22 * len(curves)), layout="constrained")
+    axes = figure.subplots()
+    if level is None:
+        axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
+        axes.annotate(diagonal, (0.97, 0.95), ha="right", va="top", rotation=45, color="0.4", fontsize=8)
+    else:
+        axes.axhline(level, color="0.5", linewidth=1, linestyle="--")
+        axes.annotate(diagonal, (0.02, level), ha="left", va="bottom", color="0.4", fontsize=8)
+    for at, (name, curve) in enumerate(curves.items()):
+        colour: dict[str, Any] = {"color": COLOURS[at]}
+        if at == 0:
+            axes.fill_between(curve.x, curve.low, curve.high, alpha=0.2, linewidth=0, **colour)
+        style = {"marker": MARKERS[at], "markersize": 4} if marked else {"linestyle": ("-", "--", "-.", ":")[at % 4]}
+        axes.plot(curve.x, curve.y, linewidth=1.6, label=name, **colour, **style)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=across, ylabel=up, aspect="equal")
+    plain(axes, grid="both")
+    figure.legend(loc="outside upper left", frameon=False, fontsize=8)
+    return figure

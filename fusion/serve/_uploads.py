@@ -1,0 +1,201 @@
+"""Pictures out of a request: read within limits, into memory only, each taken for what it is, not what it is called.
+
+Nothing here opens a file. A name in a request is text that is shown again, and leads nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fusion.errors import FusionError
+from fusion.images.cell import Cell, CellError, make_cell
+from fusion.images.decoding import decode_picture
+from fusion.images.file_headers import read_header
+from fusion.io.files import printable, sha256
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+#: Name of the field that holds the pictures.
+FIELD = "files"
+
+#: Letters of a file name that are shown again.
+_NAME = 120
+
+#: Bytes of a multipart body beside its pictures: boundaries and part headers.
+_FRAME = 1 << 16
+
+
+class RequestError(FusionError):
+    """The request as a whole is refused; ``status`` is its HTTP status."""
+
+    def __init__(self, status: int, what: str, *, found: str = "", expected: str = "", do: str = "") -> None:
+        self.status = status
+        super().__init__(what, found=found, expected=expected, do=do)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for.
+
+    Attributes
+    ----------
+    files : pictures in a request.
+    file_bytes, request_bytes : of one file, and of all together.
+    pixels, request_pixels : of one picture as its header tells, and of all together: a black picture of a billion
+        pixels is a file of a megabyte.
+    seconds : for the pictures to come, and again for the answer.
+    requests : with pictures, held at a time; together they take at most so many times ``request_bytes`` of memory.
+    """
+
+    files: int = 64
+    file_bytes: int = 1 << 25
+    request_bytes: int = 1 << 26
+    pixels: int = 16_000_000
+    request_pixels: int = 64_000_000
+    seconds: float = 60.0
+    requests: int = 16
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file of a request: a name to show, and content."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The cell in an upload, or why there is none.
+
+    Attributes
+    ----------
+    cell : None where there is a ``reason``.
+    stage : "read" or "cell", in which the fault was found.
+    key : sha256 of the file, by which a model knows its training pictures.
+    """
+
+    name: str
+    cell: Cell | None
+    key: str
+    stage: str = ""
+    reason: str = ""
+
+
+async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
+    """The files of a multipart request, in its order.
+
+    Raises
+    ------
+    RequestError : 408 too slow, 413 too large or too many, 415 not multipart, 422 no file or another field than FIELD.
+    """
+    from starlette.datastructures import UploadFile
+    from starlette.formparsers import MultiPartException, MultiPartParser
+
+    class InMemory(MultiPartParser):
+        # Starlette would write what is larger than a megabyte into a temporary file.
+        spool_max_size = limits.request_bytes + _FRAME
+
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        found = printable(request.headers.get("content-type", "no content type"))[:_NAME]
+        raise RequestError(415, "pictures come as multipart/form-data", found=found)
+    body = _limited(request, limits.request_bytes + _FRAME)
+    # One more than is taken, so that the refusal is ours and says what is allowed.
+    parser = InMemory(request.headers, body, max_files=limits.files + 1, max_fields=0, max_part_size=1 << 10)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            form = await parser.parse()
+    except TimeoutError as error:
+        raise RequestError(408, "the pictures came too slowly", expected=f"within {limits.seconds:g} s") from error
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise _too_many(limits) from error
+        raise RequestError(422, "the upload cannot be read", found=error.message) from error
+    except (KeyError, UnicodeDecodeError) as error:  # a boundary or a charset that there is none of
+        raise RequestError(422, "the upload cannot be read", found="its header is damaged") from error
+    uploads = []
+    for field, value in form.multi_items():
+        if field != FIELD or not isinstance(value, UploadFile):
+            raise RequestError(422, "the upload has an unknown field", found=shown_name(field), expected=FIELD)
+        uploads.append(Upload(shown_name(value.filename or ""), await value.read()))
+        await value.close()
+    if len(uploads) > limits.files:
+        raise _too_many(limits)
+    if not uploads:
+        raise RequestError(422, "no picture in the request", expected=f"one to {limits.files} files in '{FIELD}'")
+    return uploads
+
+
+def _too_many(limits: Limits) -> RequestError:
+    return RequestError(413, "too many pictures in one request", expected=f"at most {limits.files}")
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body, whose length is counted and not believed."""
+    refusal = RequestError(413, "the upload is too large", expected=f"at most {megabytes(limit)} in all")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise refusal
+    seen = 0
+    async for piece in request.stream():
+        seen += len(piece)
+        if seen > limit:
+            raise refusal
+        yield piece
+
+
+def shown_name(name: str) -> str:
+    """The last part of a file name, as text that can be shown: no folder, no control character, not endless."""
+    last = printable(name.replace("\\", "/").rstrip("/").rpartition("/")[2].encode("utf-8", "replace").decode())
+    return (last if len(last) <= _NAME else f"{last[: _NAME // 2]}...{last[-_NAME // 2 + 3 :]}") or "without a name"
+
+
+def megabytes(count: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / (1 << 20):.0f} MB"
+
+
+def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = False) -> list[Found]:
+    """The cell in each upload, in order, and the red cells around it where asked for; a bad one stops no other."""
+    found, pixels = [], 0
+    for upload in uploads:
+        key = sha256(upload.content)
+        header = read_header(upload.content)
+        pixels += min(header.width * header.height, limits.pixels)
+        try:
+            _check(upload, header.width, header.height, pixels, limits)
+            rgb = decode_picture(upload.content)
+        except CellError as error:
+            found.append(Found(upload.name, None, key, "read", told(error)))
+            continue
+        try:
+            found.append(Found(upload.name, make_cell(rgb, red_cells=red_cells), key))
+        except CellError as error:
+            # Its advice, to give a mask, is for the command line.
+            found.append(Found(upload.name, None, key, "cell", told(CellError(error.what, found=error.found))))
+    return found
+
+
+def _check(upload: Upload, width: int, height: int, pixels: int, limits: Limits) -> None:
+    if len(upload.content) > limits.file_bytes:
+        raise CellError(
+            "the file is too large", found=megabytes(len(upload.content)), expected=megabytes(limits.file_bytes)
+        )
+    if width * height > limits.pixels:
+        raise CellError(
+            "too large for a picture of a cell",
+            found=f"{width} x {height} pixels",
+            expected=f"at most {limits.pixels / 1e6:.0f} million",
+        )
+    if pixels > limits.request_pixels:
+        raise CellError("too many pixels in one request", do="Send this picture in another one.")
+
+
+def told(error: FusionError) -> str:
+    """An error in one line."""
+    parts = [error.what, error.found and f"found {error.found}", error.expected and f"expected {error.expected}"]
+    return "; ".join(part for part in parts if part) + (f". {error.do}" if error.do else "")

@@ -1,0 +1,458 @@
+"""The page and the API of ``fusion serve``: pictures in, answers out, nothing kept.
+
+One thread asks the model, so that requests take turns and two never share a network or a figure; what waits too long is
+told so. Requests carry pictures and nothing else: no path, no address, no setting of the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.requests import ClientDisconnect
+
+from fusion.bundles.inference import predict_cells
+from fusion.bundles.model_bundle import ModelBundle, load_model
+from fusion.errors import UsageError
+from fusion.explanation.explanation import Explanation, explain_cell
+from fusion.images.cell import Cell, CellError
+from fusion.reports import result_figures
+from fusion.reports.contact_sheets import outlined
+from fusion.reports.explanation_figure import explanation_figure
+from fusion.reports.explanation_page import map_square, page_text
+from fusion.reports.png import encode_png, png_data_uri
+from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
+from fusion.serve._uploads import FIELD, Limits, RequestError, Upload, find_cells, read_uploads, told
+from fusion.settings.commands import ServeConfig
+from fusion.synthetic.cells import SyntheticDesign, draw_cell, draw_subjects
+from fusion.synthetic.rendering import paint_cell
+
+#: Side in pixels of a cell's picture in the table, and in its explanation.
+_SMALL, _LARGE = 144, 360
+
+#: Letters of an explanation's file name that are taken from the picture's.
+_STEM = 60
+
+#: Synthetic cells to try: as many as ``fusion synthesize`` could make of twelve subjects, three each.
+_EXAMPLES = SyntheticDesign(subjects=12, cells_per_subject=3, seed=2019)
+
+#: Files of the page: address, name among the templates, media type.
+_STATIC = (
+    ("/static/serve.css", "serve.css", "text/css"),
+    ("/static/serve.js", "serve.js", "text/javascript"),
+    ("/static/icon.svg", "icon.svg", "image/svg+xml"),
+)
+
+_Answer = TypeVar("_Answer")
+
+#: How a request with pictures looks, for OpenAPI: they are read by our own parser, which keeps to memory.
+_PICTURES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            }
+        },
+    },
+    "responses": {
+        str(status): {"description": why}
+        for status, why in (
+            (403, "Asked by another name or from another site."),
+            (408, "The pictures came too slowly."),
+            (413, "Too many pictures, or too large in all."),
+            (415, "Not multipart/form-data."),
+            (422, "No picture, or a request that cannot be read."),
+            (503, "The model is busy, or took too long."),
+        )
+    },
+}
+
+
+class Served:
+    """A model that answers one request at a time."""
+
+    def __init__(self, bundle: ModelBundle, limits: Limits, source: str | None, metrics: Metrics) -> None:
+        self.bundle, self.limits, self.source, self.metrics = bundle, limits, source, metrics
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._held = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Room for the pictures of one request.
+
+        Raises
+        ------
+        RequestError : 503, there is none left; before anything of the request is read.
+        """
+        if self._held >= self.limits.requests:
+            raise RequestError(503, "too many requests at a time", do="Try again.")
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    async def ask(self, work: Callable[..., _Answer], *arguments: Any) -> _Answer:
+        """Do ``work`` in the model's thread.
+
+        Raises
+        ------
+        RequestError : 503 after ``limits.seconds`` of waiting and working.
+        """
+        deadline = time.monotonic() + self.limits.seconds
+
+        def timed() -> _Answer:
+            if time.monotonic() > deadline:  # whoever asked has been told so, and is gone
+                raise _busy(self.limits)
+            started = time.perf_counter()
+            try:
+                return work(*arguments)
+            finally:
+                self.metrics.model_seconds.inc(time.perf_counter() - started)
+
+        job = asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        done, _ = await asyncio.wait({job}, timeout=self.limits.seconds)
+        if not done:
+            job.cancel()
+            job.add_done_callback(_nobody_waits)
+            raise _busy(self.limits)
+        return job.result()
+
+    def close(self) -> None:
+        """Take no more work."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # ---- in the model's thread --------------------------------------------------------------------------------------
+
+    @property
+    def _sees_red_cells(self) -> bool:
+        return self.bundle.normaliser is not None and self.bundle.normaliser.scale == "red-cells"
+
+    def judge(self, uploads: Sequence[Upload], *, pictures: bool) -> dict[str, Any]:
+        """What the model says of every upload, as plain values."""
+        found = find_cells(uploads, self.limits, red_cells=self._sees_red_cells)
+        places = [at for at, one in enumerate(found) if one.cell is not None]
+        cells = [cell for one in found if (cell := one.cell) is not None]
+        # By their places: two files of one request may have one name.
+        said = predict_cells(self.bundle, cells, [str(at) for at in places], self.source)
+        faults = [_fault(at, one.name, one.stage, one.reason) for at, one in enumerate(found) if one.cell is None]
+        for fault in said.faults:
+            at = int(fault.path.name)
+            faults.append(_fault(at, found[at].name, fault.stage, fault.reason))
+        rows = []
+        for row in said.to_json()["predictions"]:
+            at = int(row["name"])
+            one = found[at]
+            rows.append(
+                {
+                    "index": at, "name": one.name, "class": row["class"], "probability": row["probability"],
+                    "unlike": row["unlike"], "distance": row["distance"],
+                    "in_training": one.key in self.bundle.image_keys,
+                    **({"picture": _picture(one.cell, _SMALL)} if pictures and one.cell is not None else {}),
+                }
+            )  # fmt: skip
+        self.metrics.cells.labels("judged").inc(len(rows))
+        self.metrics.cells.labels("fault").inc(len(faults))
+        return {
+            "classes": self.bundle.classes,
+            "calibrated": said.calibrated,
+            "threshold": None if said.cut is None else {"class": said.positive, "probability": said.cut},
+            "predictions": rows,
+            "faults": sorted(faults, key=lambda fault: fault["index"]),
+            "notes": said.notes if rows else [],
+        }
+
+    def explain(self, upload: Upload) -> tuple[Explanation, bool]:
+        """Why the model says what it says of one upload, and whether it learnt from it.
+
+        Raises
+        ------
+        RequestError : 422, no cell that can be measured.
+        """
+        (one,) = find_cells([upload], self.limits, red_cells=self._sees_red_cells)
+        if one.cell is None:
+            raise RequestError(422, f"{one.name}: {one.reason}")
+        try:
+            found = explain_cell(self.bundle, one.cell, one.name, self.source)
+        except CellError as error:
+            raise RequestError(422, f"{one.name}: {told(error)}") from error
+        return found, one.key in self.bundle.image_keys
+
+    def explanation(self, upload: Upload, form: str) -> Response:
+        """The explanation as JSON, as a page of its own, or as a figure."""
+        found, known = self.explain(upload)
+        if form == "json":
+            return JSONResponse(_explanation(found) | {"in_training": known})
+        if form == "svg":
+            return _file(result_figures.render(explanation_figure(found), "svg"), "image/svg+xml", found.name, "svg")
+        return _file(page_text([(found, "", ())]).encode(), "text/html; charset=utf-8", found.name, "html")
+
+
+def create_app(
+    bundle: ModelBundle,
+    *,
+    name: str = "model",
+    source: str | None = None,
+    limits: Limits | None = None,
+    hosts: Sequence[str] = tuple(LOOPBACK),
+) -> FastAPI:
+    """The page and the API of a model, as an ASGI application.
+
+    Parameters
+    ----------
+    name : of the model, to be shown.
+    source : the laboratory that all cells are from, None where it is unknown.
+    hosts : names by which it may be asked, empty for any; see ``serving_guard``.
+    """
+    from importlib.metadata import version
+
+    limits = limits or Limits()
+    metrics = Metrics()
+    served = Served(bundle, limits, source, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> Any:
+        yield
+        served.close()
+
+    app = FastAPI(
+        title="Fusion",
+        summary="What a model says of single-cell pictures. For research: not a medical device, and no diagnosis.",
+        version=version("fusion-cells"),
+        docs_url=None,  # their pages come from elsewhere
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=lifespan,
+    )
+    page = _page(bundle, name, limits)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return HTMLResponse(page)
+
+    for address, file, media_type in _STATIC:
+        app.get(address, include_in_schema=False)(_static(file, media_type))
+
+    @app.get("/api/model")
+    async def model() -> dict[str, Any]:
+        """What the model is, and what a request may hold."""
+        return _facts(bundle, name) | {"limits": vars(limits)}
+
+    @app.post("/api/predict", openapi_extra=_PICTURES)
+    async def predict(request: Request, pictures: bool = Query(False, description="with outlines")) -> dict[str, Any]:
+        """Class and probability of every picture; a bad one is a fault, and stops no other."""
+        with served.place():
+            uploads = await read_uploads(request, limits)
+            return await served.ask(lambda: served.judge(uploads, pictures=pictures))
+
+    @app.post("/api/explain", openapi_extra=_PICTURES)
+    async def explain(request: Request, format: Literal["json", "html", "svg"] = "json") -> Response:
+        """Why the model says what it says of one picture: as JSON, as a page of its own, or as a figure."""
+        with served.place():
+            uploads = await read_uploads(request, limits)
+            if len(uploads) > 1:
+                raise RequestError(422, "one picture at a time is explained", found=str(len(uploads)))
+            return await served.ask(served.explanation, uploads[0], format)
+
+    @app.get("/api/example", response_class=Response)
+    async def example(number: int = Query(0, ge=0, lt=_EXAMPLES.subjects * _EXAMPLES.cells_per_subject)) -> Response:
+        """A synthetic cell as PNG, to try; which class it was drawn as is in the header X-Drawn-As."""
+        content, label = example_cell(number)
+        return Response(content, media_type="image/png", headers={"X-Drawn-As": label})
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether it answers."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def measured() -> PlainTextResponse:
+        """Counts and times since the start, for Prometheus."""
+        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.exception_handler(RequestError)
+    async def refused(_: Request, error: RequestError) -> JSONResponse:
+        # What is left of the body is not read: the connection ends with the answer.
+        return JSONResponse({"detail": told(error)}, error.status, {"Connection": "close"})
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # for the metrics: whoever asked is gone
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        # Answered outside of the guard, which it passes as an exception; the log has the traceback.
+        return JSONResponse({"detail": "a bug in Fusion: see what the server printed, and report it"}, 500, HEADERS)
+
+    @app.exception_handler(RequestValidationError)
+    async def misasked(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"detail": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
+
+    paths = [route.path for route in app.routes if hasattr(route, "path")]
+    app.add_middleware(Guard, hosts=hosts, paths=paths, metrics=metrics)
+    app.state.served = served
+    return app
+
+
+def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
+    """Answer until interrupted.
+
+    Parameters
+    ----------
+    say : told the page's address once the model has judged its first cell.
+
+    Raises
+    ------
+    BundleError : the model cannot be read.
+    UsageError : the address cannot be listened on.
+    """
+    import uvicorn
+
+    bundle = load_model(config.model)
+    limits = Limits(
+        files=config.files, file_bytes=config.file_mb << 20, request_bytes=config.request_mb << 20,
+        pixels=config.megapixels * 1_000_000, request_pixels=4 * config.megapixels * 1_000_000, seconds=config.timeout,
+    )  # fmt: skip
+    hosts = tuple(LOOPBACK) if config.host in LOOPBACK else ()
+    name = config.model.resolve().name
+    app = create_app(bundle, name=name, source=config.source, limits=limits, hosts=hosts)
+    # Kernels are compiled and networks warmed up before anybody waits for them.
+    app.state.served.explanation(Upload("example.png", example_cell(0)[0]), "json")
+    settings = uvicorn.Config(
+        app, host=config.host, port=config.port, log_level="warning", server_header=False, proxy_headers=False,
+        # More than a browser opens; whoever opens more waits outside.
+        limit_concurrency=64, timeout_keep_alive=10, timeout_graceful_shutdown=5, ws="none",
+    )  # fmt: skip
+    try:
+        listening = settings.bind_socket()
+    except (OSError, SystemExit) as error:
+        raise UsageError(
+            f"cannot listen on {config.host}:{config.port}",
+            found=str(getattr(error, "strerror", None) or "the address is taken or not of this machine").lower(),
+            do="Choose another one: --host, --port.",
+        ) from error
+    shown = f"[{config.host}]" if ":" in config.host else config.host
+    say(f"http://{shown}:{listening.getsockname()[1]}/")
+    with suppress(KeyboardInterrupt):  # the way to stop it; uvicorn has finished what was being answered
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+def example_cell(number: int) -> tuple[bytes, str]:
+    """A synthetic cell as PNG and the class it was drawn as; classes take turns."""
+    subjects = draw_subjects(_EXAMPLES)
+    half = len(subjects) // 2
+    # Malignant subjects come first; turn by turn, then the next cell of each.
+    at, cell = number % len(subjects), number // len(subjects)
+    subject = subjects[at // 2 + half * (at % 2)]
+    rng = np.random.default_rng(np.random.SeedSequence(_EXAMPLES.seed, spawn_key=(subject.index, cell)))
+    return encode_png(paint_cell(draw_cell(_EXAMPLES, subject, rng), rng).rgb), subject.label
+
+
+# ---- plain values ---------------------------------------------------------------------------------------------------
+
+
+def _fault(at: int, name: str, stage: str, reason: str) -> dict[str, Any]:
+    return {"index": at, "name": name, "stage": stage, "reason": reason}
+
+
+def _picture(cell: Cell, side: int) -> str:
+    """A ``data:`` address of the cell with its outlines, square, on what is around it."""
+    height, width = cell.mask.shape
+    long = max(height, width)
+    before = (long - height) // 2, (long - width) // 2
+    around = [(at, long - size - at) for at, size in zip(before, (height, width), strict=True)]
+    border = np.concatenate([cell.rgb[0], cell.rgb[-1], cell.rgb[:, 0], cell.rgb[:, -1]])
+    rgb = np.empty((long, long, 3), np.uint8)
+    rgb[:] = np.median(border, axis=0)
+    rgb[before[0] : before[0] + height, before[1] : before[1] + width] = cell.rgb
+    mask, nucleus = (np.pad(each, around) for each in (cell.mask, cell.nucleus))
+    return png_data_uri(outlined(rgb, Cell(rgb, mask, nucleus), side))
+
+
+def _explanation(found: Explanation) -> dict[str, Any]:
+    """What the page shows of an explanation: the values, said in words, and pictures."""
+    plain = found.to_json()
+    for feature, reason in zip(plain["features"], found.reasons, strict=True):
+        feature |= {
+            "block": reason.block, "said": reason.said, "held_to": reason.held_to(found.classes),
+            "usual": reason.usual(found.classes),
+        }  # fmt: skip
+    return plain | {
+        "verdict": found.verdict,
+        "warning": found.warning,
+        "score_unit": "log-odds" if len(found.classes) == 2 else "score",
+        "picture": _picture(found.cell, _LARGE),
+        "attention": png_data_uri(map_square(found)) if found.map_caption else None,
+        "map_caption": found.map_caption,
+    }
+
+
+def _facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "classifier": bundle.classifier,
+        "blocks": [block.name for block in bundle.blocks],
+        "classes": bundle.classes,
+        "positive": bundle.positive,
+        "calibrated": bundle.model.calibration is not None,
+        "training_pictures": len(bundle.image_keys),
+    }
+
+
+def _file(content: bytes, media_type: str, name: str, ending: str) -> Response:
+    """A file to be saved, named after the picture in letters that any header and file system takes."""
+    stem = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name)
+    disposition = f'attachment; filename="{stem[:_STEM]}-explained.{ending}"'
+    return Response(content, media_type=media_type, headers={"Content-Disposition": disposition})
+
+
+def _static(file: str, media_type: str) -> Callable[[], Any]:
+    content = (Path(__file__).parent / "templates" / file).read_bytes()
+
+    async def static() -> Response:
+        return Response(content, media_type=media_type)
+
+    return static
+
+
+def _page(bundle: ModelBundle, name: str, limits: Limits) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fusion.serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("serve.html").render(
+        model=_facts(bundle, name),
+        limits=limits,
+        settings=json.dumps(
+            vars(limits) | {"examples": _EXAMPLES.subjects * _EXAMPLES.cells_per_subject, "classes": bundle.classes}
+        ),
+    )
+
+
+def _busy(limits: Limits) -> RequestError:
+    return RequestError(
+        503, "the model did not answer in time", expected=f"within {limits.seconds:g} s", do="Send fewer pictures."
+    )
+
+
+def _nobody_waits(job: asyncio.Future[Any]) -> None:
+    """Take note of how abandoned work ended: nobody else will, and asyncio would complain."""
+    if not job.cancelled():
+        job.exception()

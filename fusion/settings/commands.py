@@ -1,0 +1,232 @@
+"""What each command can be told: one checked model a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fusion.settings._base import Names, Place, Settings
+from fusion.settings.data import DataSettings
+from fusion.settings.features import FeatureSettings
+from fusion.settings.learning import FitSettings, TrackedSettings
+
+
+class InspectConfig(DataSettings):
+    """fusion inspect"""
+
+    splits: int = Field(5, ge=2, le=1000, description="folds of the random split whose leaks are counted")
+    overlays: Path | None = Field(None, description="folder for contact sheets of the outlines found")
+    # Four sheets of 24: as many as one looks at.
+    overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
+    shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
+    output: Path | None = Field(None, description="with shift: folder for a drawing of the sources side by side")
+    jobs: int = Field(0, ge=0, description="worker processes of overlays and shift; 0 is one a core")
+    seed: int = Field(0, ge=0, description="seed of the choice of cells on the contact sheets")
+
+
+class ExtractConfig(DataSettings, FeatureSettings):
+    """fusion extract"""
+
+    export: Path | None = Field(None, description="write the table as .parquet, .csv or .h5ad")
+    faults: Path | None = Field(None, description="write the skipped images as CSV: file, stage, reason")
+    # Not written back: where cells were measured is not part of what they are.
+    scheduler: str | None = Field(None, exclude=True, description="address of a Dask scheduler, whose workers measure")
+    log: Path | None = Field(None, description="add what happens to this file, one JSON object a line")
+
+
+class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
+    """What commands that learn have in common."""
+
+    cnn_crossfit: bool = Field(
+        False, description="train the network behind cnn anew in every training part, as classifiers.neural says"
+    )
+    nested: bool = Field(
+        False,
+        description="with cnn_crossfit: train networks inside each training part too, for what needs held-out scores "
+        "there (an SVM's sigmoid, calibrate, threshold); six times the networks",
+    )
+    allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
+    output: Path = Field(description="folder of the result, or of the model")
+
+    @property
+    def blocks(self) -> list[str]:
+        """The chosen blocks; none for "none", where a classifier looks at images alone."""
+        return [] if self.features == ["none"] else super().blocks
+
+    @property
+    def judges(self) -> list[str]:
+        """Names of the classifiers."""
+        raise NotImplementedError
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of what looks at images."""
+        return [*super().networks, *(name for name in self.judges if name == "neural")]
+
+
+class TrainConfig(LearnConfig):
+    """fusion train"""
+
+    classifier: str = Field("svm", description="svm, xgb, logreg, neural, or a plug-in")
+    # Not written back: where trees were grown is not part of what they are.
+    scheduler: str | None = Field(None, exclude=True, description="xgb: address of a Dask scheduler that grows trees")
+    holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
+    resume: bool = Field(False, description="neural: go on with a training that was interrupted")
+    show_batch: Path | None = Field(None, description="neural: draw what the network is shown, as .png, then train")
+    show_attention: Path | None = Field(None, description="neural: draw where the trained network looks, as .png")
+    tensorboard: Path | None = Field(None, description="neural: folder for loss and score of every epoch")
+
+    @property
+    def judges(self) -> list[str]:
+        """The classifier."""
+        return [self.classifier]
+
+    def params(self, classifier: str) -> dict[str, Any]:
+        """The parameters of a classifier by name; one that trains on a cluster is told which."""
+        return {**super().params(classifier), **({"scheduler": self.scheduler} if self.scheduler else {})}
+
+
+class EvaluateConfig(DataSettings):
+    """fusion evaluate"""
+
+    model: Path = Field(description="folder of a model")
+    output: Path = Field(description="folder of the result")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+
+class PredictConfig(Settings):
+    """fusion predict"""
+
+    model: Path = Field(description="folder of a model")
+    images: list[Place] = Field(min_length=1, description="images, folders or tables")
+    csv: Path | None = Field(None, description="write the predictions as CSV")
+    parquet: Path | None = Field(None, description="write the predictions as Parquet")
+    explain: Path | None = Field(None, description="folder to explain every cell in, as fusion explain does")
+    source: str | None = Field(None, description="source of all cells for which none is named")
+    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+
+class ExplainConfig(Settings):
+    """fusion explain"""
+
+    model: Path = Field(description="folder of a model")
+    images: list[Place] = Field(min_length=1, description="images, folders or tables")
+    output: Path = Field(description="folder for the figures and the page")
+    top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
+    data: Place | None = Field(None, description="the training data, to show the cells most like each")
+    source: str | None = Field(None, description="source of all cells for which none is named")
+    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+
+class ServeConfig(Settings):
+    """fusion serve"""
+
+    model: Path = Field(description="folder of a model")
+    host: str = Field("127.0.0.1", min_length=1, description="where to listen; beyond loopback it is open to others")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one")
+    source: str | None = Field(None, description="source of all cells that are sent")
+    files: int = Field(64, ge=1, le=1000, description="images in a request, at most")
+    file_mb: int = Field(32, ge=1, le=1024, description="megabytes of an image, at most")
+    request_mb: int = Field(64, ge=1, le=4096, description="megabytes of a request, at most")
+    megapixels: int = Field(16, ge=1, le=67, description="million pixels of an image; of a request four times that")
+    timeout: float = Field(60.0, gt=0, le=3600, description="seconds that a request may take")
+
+
+class AblateConfig(LearnConfig):
+    """fusion ablate"""
+
+    # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
+    compare: Names = Field(["svm", "xgb", "logreg"], description="classifiers to compare")
+    split: Literal[
+        "grouped", "source-stratified", "leave-one-source-out", "leave-one-subject-out", "official", "monte-carlo",
+        "random",
+    ] = Field("grouped", description="how cells are dealt; 'random' leaks, and is stamped so")  # fmt: skip
+    subsets: Names = Field(
+        [],
+        description="sets of blocks: all, sampled, alone, leave-one-out, or named ones, a+b,c; default all of up to 6 "
+        "blocks, else sampled",
+    )
+    repeats: int | None = Field(
+        None, ge=1, le=1000, description="how often folds are dealt; default 1, for monte-carlo 20"
+    )
+    in_source: bool = Field(
+        True, description="leave-one-source-out: also judge cells among their own, and tell the drop"
+    )
+    show_leak: bool = Field(False, description="also report by how much a random split would flatter")
+    test: Place | None = Field(None, description="an external test set: learn from all of data, judge on this")
+    test_part: Literal["train", "preliminary", "final", "all"] | None = Field(
+        None, description="part of the external test set"
+    )
+    near_duplicates: int = Field(
+        0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
+    )
+    prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
+    memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
+    # Above, distances of one block are 3 GB, and an exact machine of a thousand columns takes a quarter of an hour.
+    exact_up_to: int = Field(
+        20_000, ge=0, description="training cells above which machines go by landmarks (Nystroem), stamped approximate"
+    )
+
+    @property
+    def judges(self) -> list[str]:
+        """The classifiers that are compared."""
+        return self.compare
+
+    @property
+    def rounds(self) -> int:
+        """How often folds are dealt."""
+        return self.repeats or (20 if self.split == "monte-carlo" else 1)
+
+
+class CompareConfig(Settings):
+    """fusion compare"""
+
+    results: list[Path] = Field(min_length=2, description="folders of results on the same cells")
+    output: Path | None = Field(None, description="write the comparison as .csv")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+
+class ExportConfig(Settings):
+    """fusion export"""
+
+    model: Path = Field(description="folder of a model")
+    onnx: Path = Field(description="file to write, as .onnx")
+    check: Place | None = Field(None, description="images, a folder or a table on which file and model are compared")
+    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+
+class SynthesizeConfig(Settings):
+    """fusion synthesize"""
+
+    output: Path = Field(description="folder to make")
+    subjects: int = Field(24, description="half of them leukaemic")
+    cells: int = Field(20, ge=1, description="cells of each subject")
+    class_effect: float = Field(1.0, ge=0, description="multiplies the difference between the classes")
+    subject_effect: float = Field(1.0, ge=0, description="multiplies the difference between subjects")
+    folds: int = Field(3, ge=1, description="folds of whole subjects")
+    laboratories: int = Field(
+        0, ge=0, description="laboratories with other stains and cameras, each with these subjects"
+    )
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    seed: int = Field(0, ge=0, description="seed of every random choice; same seed, same bytes")
+
+
+class DemoConfig(Settings):
+    """fusion demo"""
+
+    output: Path = Field(Path("fusion-demo"), description="folder to work in")
+    # Enough subjects for five folds with both classes in each, few enough cells to be done in two minutes.
+    subjects: int = Field(24, description="half of them leukaemic")
+    cells: int = Field(20, ge=1, description="cells of each subject")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    seed: int = Field(0, ge=0, description="seed of every random choice")

@@ -1,0 +1,152 @@
+"""How models are fitted and judged, and where their figures are tracked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from fusion.settings._base import Settings
+from fusion.settings.features import SightSettings
+
+
+class TrackedSettings(Settings):
+    """Where a result is told of, beside its files."""
+
+    # Not written back: it is not part of what makes the result, and a server's address may hold a password.
+    mlflow: str | None = Field(
+        None, exclude=True, description="log settings, figures and files to MLflow as well: its tracking URI"
+    )
+
+
+class ReinhardTarget(Settings):
+    """Mean and spread of L (0 to 100), a and b that the pixels of a cell are brought to."""
+
+    mean: tuple[float, float, float] = Field(description="of L, a and b")
+    spread: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(description="standard deviations of L, a and b")
+
+
+class NormaliseSettings(Settings):
+    """What pixels are changed by before they are measured; see ``fusion.image_transforms.normaliser``. By default
+    nothing.
+    """
+
+    white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
+    reinhard: Path | ReinhardTarget | None = Field(
+        None, description="bring the stain of every cell to that of a picture of a cell, or to mean and spread in Lab"
+    )
+    scale: Literal["none", "um_per_px", "red-cells", "median-size"] = Field(
+        "none", description="pixels of one length, stated or told by red cells; or one median cell for all sources"
+    )
+    # A blast of 13 micrometres is 64 pixels across: coarse enough that most laboratories' pictures are made smaller.
+    um_per_px: float = Field(
+        0.2, ge=0.01, le=10, description="um_per_px, red-cells: micrometres on the side of every pixel afterwards"
+    )
+    diameter: float | None = Field(
+        None, ge=8, le=512, description="median-size: diameter in pixels that the median cell of a source is brought to"
+    )
+    background: Literal["keep", "black", "grey"] = Field("keep", description="what is around the cell")
+
+    @model_validator(mode="after")
+    def _diameter_is_of_median_size(self) -> NormaliseSettings:
+        if (self.diameter is not None) != (self.scale == "median-size"):
+            raise ValueError(f"a diameter for scale: median-size, and for no other; scale is {self.scale}")
+        return self
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no pixel is changed."""
+        plain = self.reinhard is None and self.scale == "none" and self.background == "keep"
+        return plain and not self.white_balance
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """Plain values for ``Normaliser.fit``."""
+        return self.model_dump()
+
+
+class HarmoniseSettings(Settings):
+    """What features are changed by before they are fused; see ``fusion.feature_transforms.harmonisation``. By default
+    nothing.
+    """
+
+    method: Literal["none", "standard", "quantile"] = Field(
+        "none", description="take out of features what only tells the source"
+    )
+    transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
+
+
+class JitterSettings(Settings):
+    """Varied copies of training cells that models learn from too; see ``fusion.image_transforms.augmentation``. By
+    default none.
+    """
+
+    copies: int = Field(0, ge=0, le=20, description="of every training cell, to learn from beside it; 0 is none")
+    of: Literal["source", "cell"] = Field(
+        "source",
+        description="one draw for all cells of a source and copy, as if of another laboratory; or each its own",
+    )
+    stain: float = Field(
+        0.2, ge=0, le=1, description="standard deviation of optical density, of all channels and again of each"
+    )
+    brightness: float = Field(0.1, ge=0, lt=1, description="largest change of the light either way, as a share")
+    scale: float = Field(0.2, ge=0, le=0.9, description="largest change of size either way, as a share")
+    blur: float = Field(1.0, ge=0, le=20, description="largest sigma of a Gaussian, pixels")
+    noise: float = Field(3.0, ge=0, le=100, description="largest standard deviation of noise, grey levels")
+    jpeg: int = Field(70, ge=0, le=100, description="lowest quality of a JPEG that copies go through; 0 or 100 is none")
+    outline: float = Field(0.05, ge=0, le=0.5, description="largest change of outlines, as a share of the radius")
+
+    @model_validator(mode="after")
+    def _varies(self) -> JitterSettings:
+        how_far = (self.stain, self.brightness, self.scale, self.blur, self.noise, self.jpeg % 100, self.outline)
+        if self.copies and not any(how_far):
+            raise ValueError("something that copies differ by: all of stain, brightness, scale .. are 0")
+        return self
+
+
+class FitSettings(SightSettings):
+    """How layer and classifiers are fitted and judged."""
+
+    classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
+    layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
+    normalise: NormaliseSettings = Field(NormaliseSettings(), description="how pixels are changed before measuring")
+    harmonise: HarmoniseSettings = Field(HarmoniseSettings(), description="how features are changed before fusing")
+    stability: float | None = Field(
+        None, gt=0, le=1, description="leave out features that tell training sources apart: least share that does not"
+    )
+    jitter: JitterSettings = Field(JitterSettings(), description="varied copies of training cells, to learn from too")
+    splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
+    positive: str | None = Field(None, description="class that sensitivity is about")
+    search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
+    trials: int = Field(
+        0, ge=0, le=10_000, description="search by so many trials of optuna (an extra); 0 is by a small grid"
+    )
+    calibrate: Literal["none", "temperature", "isotonic"] = Field(
+        "none", description="make probabilities mean what they say, by held-out scores of the training part"
+    )
+    threshold: str | None = Field(
+        None,
+        description="from which probability a cell is positive, chosen inside the training part: balanced-accuracy, "
+        "sensitivity:SHARE, or a number; default the most probable class",
+    )
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+
+    def params(self, classifier: str) -> dict[str, Any]:
+        """The parameters of a classifier by name."""
+        searched = {"search": True} if self.search or self.trials else {}
+        tried = {"trials": self.trials} if self.trials else {}
+        return {**searched, **tried, **self.given(classifier)}
+
+    def given(self, classifier: str) -> dict[str, Any]:
+        """The parameters of a classifier as they were given, with what a network is shown."""
+        found = dict(self.classifiers.get(classifier, {}))
+        if classifier == "neural" and self.input is not None:
+            found["network"] = self._seeing(found.get("network", {}), "classifiers.neural.network")
+        return found
+
+    @property
+    def minds_sources(self) -> bool:
+        """Whether the sources of cells have a say in a fit."""
+        return self.harmonise.method != "none" or self.stability is not None

@@ -1,0 +1,158 @@
+"""Settings out of defaults, a YAML file and the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fusion.errors import ConfigError, did_you_mean
+from fusion.settings.key import settings_of
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def build_config(
+    kind: type[Config], *, file: Path | None = None, settings: Sequence[str] = (), options: Mapping[str, Any]
+) -> Config:
+    """A checked configuration: options of the command line over ``--set`` over the file over the defaults.
+
+    Parameters
+    ----------
+    kind : the command's model.
+    file : YAML.
+    settings : ``key=value`` texts; dots lead into nested settings, values are read as YAML. A parameter of an extractor
+        is ``extractors.FAMILY.PARAMETER``, or ``extractors.FAMILY.NAME.PARAMETER`` where the block has a name.
+    options : nested plain values; None means not given.
+
+    Raises
+    ------
+    ConfigError : unknown key, wrong value, unreadable or dangerous YAML.
+    """
+    merged: dict[str, Any] = {} if file is None else read_yaml(file)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError("--set takes key=value", found=setting)
+        _merge(merged, _nest(_keys(key), parse_yaml(value, f"--set {key}")))
+    _merge(merged, _given(options))
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        raise _refusal(kind, error, file) from error
+
+
+def _refusal(kind: type[BaseModel], error: ValidationError, file: Path | None) -> ConfigError:
+    """What is wrong first, and where it was given."""
+    errors = error.errors()
+    # An unknown key may be why another is missing: it is the one to name.
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return ConfigError(f"no '{where}' given", do="Give it on the command line, or in a --config file.")
+    source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
+    found = str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100]
+    if first["type"] == "extra_forbidden":
+        return ConfigError(
+            f"unknown setting '{where}'{source}",
+            found=found,
+            expected=", ".join(_fields(kind, first["loc"][:-1])),
+            do=did_you_mean(where, [setting.key for setting in settings_of(kind)]) or "fusion settings lists them all.",
+        )
+    # Pydantic's own words before what is expected.
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=expected)
+
+
+def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Names of the settings that there are at a place within a model."""
+    for name in place:
+        nested = getattr(kind.model_fields.get(str(name)), "annotation", None)
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            break
+        kind = nested
+    return list(kind.model_fields)
+
+
+def write_config(config: BaseModel) -> str:
+    """YAML that ``build_config`` reads back to the same configuration."""
+    import yaml
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; see ``parse_yaml``."""
+    try:
+        content = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}", found=str(error)) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} holds no settings", found=type(content).__name__, expected="key: value lines")
+    return content
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain values from YAML, without aliases (they can grow to any size) and without a key given twice.
+
+    Raises
+    ------
+    ConfigError : names ``source`` and the line.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.MarkedYAMLError(problem="an alias (*name)", problem_mark=self.peek_event().start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if str(key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"'{key.value}' twice", problem_mark=key.start_mark)
+                seen.add(str(key.value))
+            return super().construct_mapping(node, deep)
+
+    # YAML 1.1 takes 1e-4 for text, since it has no point.
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+    try:
+        return yaml.load(text, Loader)  # a SafeLoader: builds plain values only
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"line {line} of {source} is not a setting", found=str(error.problem)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML", found=" ".join(str(error).split())) from error
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _keys(key: str) -> list[str]:
+    """The keys that a dotted one leads through: a block that has a name of its own, ``cnn.b3``, is one key."""
+    keys = key.split(".")
+    if keys[0] == "extractors" and len(keys) == 4:
+        return [keys[0], ".".join(keys[1:3]), keys[3]]
+    return keys
+
+
+def _nest(keys: Sequence[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given; a nested mapping counts if anything in it was."""
+    nested = {key: _given(value) if isinstance(value, Mapping) else value for key, value in options.items()}
+    return {key: value for key, value in nested.items() if value is not None and value != {} and value != ()}

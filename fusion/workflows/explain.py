@@ -1,0 +1,115 @@
+"""Explanations of judged cells, written as figures and as one page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.bundles.inference import ask
+from fusion.bundles.model_bundle import ModelBundle, load_model
+from fusion.data.dataset import Dataset, Fault
+from fusion.errors import UsageError
+from fusion.explanation.explanation import TOP, Explanation, explain_measured
+from fusion.explanation.nearest_training_cells import Gallery, Neighbour, open_gallery
+from fusion.images.cell import CellError, read_cell
+from fusion.io.files import write_atomically
+from fusion.learning.predictions import Predictions
+from fusion.progress import Progress
+from fusion.reports import result_figures
+from fusion.reports.explanation_figure import explanation_figure
+from fusion.reports.explanation_page import Shown, explanation_page
+from fusion.settings.commands import ExplainConfig
+
+#: The page.
+PAGE = "explanations.html"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What was written, and the pictures that were skipped."""
+
+    shown: tuple[Shown, ...]
+    page: Path
+    faults: tuple[Fault, ...]
+    predictions: Predictions
+
+
+def explain(config: ExplainConfig, progress: Progress | None = None) -> Explained:
+    """Judge pictures, folders or tables, and explain every cell in files.
+
+    Raises
+    ------
+    BundleError : the model cannot be read.
+    DatasetError : a path that is nothing Fusion can read.
+    UsageError : the folder cannot be written, or ``data`` has none of the model's training cells.
+    PredictionError : no cell could be judged.
+    """
+    check_folder(config.output)
+    bundle = load_model(config.model)
+    dataset, predictions = ask(bundle, config, progress)
+    predictions.check()
+    gallery = None
+    if config.data is not None:
+        gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress)
+    return write_explanations(
+        bundle, dataset, predictions, config.output, top=config.top, gallery=gallery, progress=progress
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """UsageError where figures cannot be written, before anything is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write into {folder}", found=str(error.strerror or error).lower()) from error
+
+
+def write_explanations(
+    bundle: ModelBundle,
+    dataset: Dataset,
+    predictions: Predictions,
+    folder: Path,
+    *,
+    top: int = TOP,
+    gallery: Gallery | None = None,
+    progress: Progress | None = None,
+) -> Explained:
+    """Write a figure for every judged cell, and the page, into a folder.
+
+    ``dataset`` is what was judged. A picture that is no longer as it was measured is a fault.
+    """
+    samples = dict(zip(dataset.names, dataset.samples, strict=True))
+    table, called = predictions.table, predictions.predicted
+    shown: list[Shown] = []
+    faults = list(predictions.faults)
+    for at, name in enumerate(table.names):
+        sample = samples[name]
+        try:
+            cell = read_cell(sample.path, sample.mask_path, sample.um_per_px)
+        except CellError as error:
+            faults.append(Fault(sample.path, "read", error.what))
+            continue
+        if sample.adjustment is not None:
+            cell = sample.adjustment.apply(cell)
+        distance = None if predictions.distance is None else float(predictions.distance[at])
+        found = explain_measured(
+            bundle, cell, name, table.X[at], predictions.proba[at], called[at], distance, top=top
+        )  # fmt: skip
+        like = () if gallery is None else gallery.nearest(table.X[at], table.image_keys[at])
+        shown.append(_written(found, folder, at + 1, like))
+        if progress is not None:
+            progress("explaining", at + 1, len(table), len(faults))
+    page = folder / PAGE
+    write_atomically(page, explanation_page(shown).encode())
+    return Explained(tuple(shown), page, tuple(faults), predictions)
+
+
+def _written(found: Explanation, folder: Path, number: int, like: tuple[Neighbour, ...]) -> Shown:
+    # A number in front: pictures of two folders may have one name. Letters that any file system takes.
+    stem = re.sub(r"[^\w.-]", "_", Path(found.name).stem)[:80]
+    figure = explanation_figure(found)
+    svg, png = (folder / f"{number:04d}-{stem}.{kind}" for kind in ("svg", "png"))
+    for path in (svg, png):
+        write_atomically(path, result_figures.render(figure, path.suffix[1:]))
+    return Shown(found, svg, png, like)

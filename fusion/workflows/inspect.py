@@ -1,0 +1,253 @@
+"""What is in a data set before anyone measures it: counts, unreadable files, identical pictures, leaks to come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion.analysis.source_shift import Shift, shifts
+from fusion.analysis.source_shift import lines as shift_lines
+from fusion.data.dataset import Dataset, Fault, Sample, fault_row
+from fusion.data.groups import merged_subjects
+from fusion.data.subjects import identities, spoken
+from fusion.errors import UsageError
+from fusion.features.extraction import extract
+from fusion.features.store import FeatureStore
+from fusion.io.json_values import without_nan
+from fusion.plugins import build_extractor
+from fusion.progress import Progress
+from fusion.reports.contact_sheets import Overlays, draw_dataset
+from fusion.reports.sources_side_by_side import draw_sources
+from fusion.settings.commands import InspectConfig
+from fusion.settings.features import HANDCRAFTED
+from fusion.workflows.loading import read_dataset
+
+#: Groups of identical pictures that are named one by one.
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Counts and findings of one data set.
+
+    Attributes
+    ----------
+    classes, subjects, folds, sources : name -> number of pictures; unknown ones are not counted.
+    identical : groups of two or more pictures with the same content, each a list of names.
+    across : how many of those groups span several "subjects", "folds" or "labels".
+    merged_subjects : subject ids that share a picture, and are one group in every split.
+    leak : what a random split into ``splits`` folds would do; see ``_leak``.
+    shifts : how far each source lies from the others, where that was asked for.
+    overlays : the contact sheets that were drawn, None where none were asked for.
+    sources_drawn : the picture of the sources side by side, likewise.
+    """
+
+    dataset: Dataset
+    classes: dict[str, int]
+    subjects: dict[str, int]
+    folds: dict[str, int]
+    sources: dict[str, int]
+    identical: list[list[str]]
+    across: dict[str, int]
+    merged_subjects: list[list[str]]
+    leak: dict[str, Any]
+    overlays: Overlays | None = None
+    shifts: tuple[Shift, ...] = ()
+    sources_drawn: Path | None = None
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Unreadable pictures, and those drawn in which there is no measurable cell."""
+        return self.dataset.faults + (self.overlays.faults if self.overlays else ())
+
+    @property
+    def summary(self) -> str:
+        """``480 pictures (cnmc) of 24 subjects``."""
+        subjects = f"of {_many(len(self.subjects), 'subject')}" if self.subjects else "of unknown subjects"
+        return f"{_many(len(self.dataset), 'picture')} ({self.dataset.layout}) {subjects}"
+
+    def lines(self) -> list[str]:
+        """What a person should know: counts, identical pictures, subjects that share some, leaks, sheets."""
+        told = [
+            f"by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+            for title, counts in (
+                ("class", self.classes),
+                ("source", self.sources),
+                ("fold", self.folds),
+                ("subject", self.subjects),
+            )
+            if counts
+        ]
+        across = ", ".join(f"{count} across {word}" for word, count in self.across.items() if count)
+        groups = f"{_many(len(self.identical), 'group')} of identical pictures" if self.identical else ""
+        told.append((groups or "no identical pictures") + (f" ({across})" if across else ""))
+        told += [f"  {' = '.join(names)}" for names in self.identical[:_SHOWN]]
+        if len(self.identical) > _SHOWN:
+            told.append(f"  and {len(self.identical) - _SHOWN} more; all of them with --json")
+        told += [
+            f"subjects {', '.join(subjects)} share pictures: one group in every split"
+            for subjects in self.merged_subjects
+        ]
+        told += self._leak_lines()
+        told += shift_lines(self.shifts)
+        told += [f"sources side by side in {self.sources_drawn}"] if self.sources_drawn is not None else []
+        if self.overlays is not None:
+            drawn = self.overlays
+            told.append(
+                f"outlines of {drawn.drawn} of {_many(drawn.pictures, 'picture')} on "
+                f"{_many(len(drawn.sheets), 'sheet')} in {drawn.folder}"
+                + ("" if drawn.drawn == drawn.pictures else "; all of them with --set overlay_cells=0")
+            )
+        return told
+
+    def _leak_lines(self) -> list[str]:
+        leaks = []
+        if self.subjects and self.leak["subjects"]:
+            leaks.append(f"test {self.leak['test_share']:.0%} of them on a subject seen in training")
+        if self.identical:
+            leaks.append(f"part {_many(round(self.leak['identical_pairs']), 'pair')} of identical pictures")
+        leak = " and ".join(leaks)
+        return [f"a random {self.leak['folds']}-fold split of pictures would {leak}"] if leak else []
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``fusion inspect --json``."""
+        return {
+            "layout": self.dataset.layout,
+            "samples": len(self.dataset),
+            "classes": self.classes,
+            "subjects": self.subjects,
+            "folds": self.folds,
+            "sources": self.sources,
+            "identical": self.identical,
+            "identical_across": self.across,
+            "merged_subjects": self.merged_subjects,
+            "random_split": self.leak,
+            "unreadable": [fault_row(fault, self.dataset.root) for fault in self.dataset.faults],
+            "overlays": self.overlays and self._overlays_to_json(self.overlays),
+            "notes": list(self.dataset.notes),
+            **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
+            **({"sources_drawn": str(self.sources_drawn)} if self.sources_drawn is not None else {}),
+        }
+
+    def _overlays_to_json(self, overlays: Overlays) -> dict[str, Any]:
+        return {
+            "sheets": [str(path) for path in overlays.sheets],
+            "drawn": overlays.drawn,
+            "without_cell": [fault_row(fault, self.dataset.root) for fault in overlays.faults],
+        }
+
+
+def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspection:
+    """Read every picture of a data set once and say what is in it; draw contact sheets where they are asked for.
+
+    Raises
+    ------
+    DatasetError : nothing that can be read.
+    OverlayError : the sheets cannot be written.
+    UsageError : a folder for a picture of the sources, and no question about them.
+    """
+    if config.output is not None and not config.shift:
+        raise UsageError("-o is for the picture of the sources side by side", do="Add --shift, or take --overlays.")
+    # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
+    part = config.part or ("all" if config.data.is_dir() else None)
+    dataset = read_dataset(config.model_copy(update={"part": part}), progress)
+    dataset = dataset.select(config.classes, config.folds, config.sources)
+    samples = dataset.samples
+    by_content: dict[str, list[int]] = {}
+    for at, sample in enumerate(samples):
+        by_content.setdefault(sample.image_key, []).append(at)
+    same = [members for members in by_content.values() if len(members) > 1]
+    names = dataset.names
+    return Inspection(
+        dataset=dataset,
+        classes=_count(sample.label for sample in samples),
+        subjects=_count(None if (who := sample.identity) is None else spoken(who) for sample in samples),
+        folds=_count(sample.fold for sample in samples),
+        sources=_count(sample.source for sample in samples),
+        identical=[[names[at] for at in members] for members in same],
+        across={
+            word: sum(len({getattr(samples[at], attribute) for at in members}) > 1 for members in same)
+            for word, attribute in (
+                ("subjects", "identity"),
+                *([("sources", "source")] if any(sample.source for sample in samples) else []),
+                ("folds", "fold"),
+                ("labels", "label"),
+            )
+        },
+        merged_subjects=merged_subjects(
+            identities([s.subject for s in samples], [s.source for s in samples]), [s.image_key for s in samples]
+        ),
+        leak=_leak(samples, dataset, config.splits),
+        overlays=_draw(config, dataset, progress),
+        shifts=_shifts(config, dataset, progress),
+        sources_drawn=_sources_drawn(config, dataset, progress),
+    )
+
+
+def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> tuple[Shift, ...]:
+    if not config.shift:
+        return ()
+    extractors = [build_extractor(name) for name in HANDCRAFTED]
+    found = extract(dataset, extractors, FeatureStore(config.store), jobs=config.jobs, progress=progress)
+    return tuple(shifts(found.table, config.seed))
+
+
+def _sources_drawn(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Path | None:
+    if config.output is None:
+        return None
+    return draw_sources(dataset, config.output, seed=config.seed, progress=_drawing(progress))
+
+
+def _drawing(progress: Progress | None) -> Callable[[int, int, int], None]:
+    def tell(done: int, total: int, faults: int) -> None:
+        if progress is not None:
+            progress("drawing", done, total, faults)
+
+    return tell
+
+
+def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Overlays | None:
+    if config.overlays is None:
+        return None
+    return draw_dataset(
+        dataset, config.overlays, limit=config.overlay_cells, seed=config.seed, progress=_drawing(progress)
+    )
+
+
+def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str, Any]:
+    """What splitting pictures at random into ``splits`` equal folds would do.
+
+    ``subjects``: groups of two or more labelled pictures, which will nearly all stand on both sides. ``test_share``:
+    expected share of test pictures with a picture of the same group in training, 1 - (1/k)**(m-1) for a group of m
+    pictures (each of the others falls into the same fold with probability 1/k). ``identical_pairs``: expected number
+    of identical pairs that are torn apart, a share 1 - 1/k of all.
+    """
+    groups = dataset.groups()
+    labelled = [at for at, sample in enumerate(samples) if sample.label is not None]
+    sizes = Counter(int(groups[at]) for at in labelled)
+    content = Counter(samples[at].image_key for at in labelled)
+    pairs = sum(count * (count - 1) // 2 for count in content.values())
+    exposed = sum(size * (1 - splits ** -(size - 1)) for size in sizes.values())
+    return {
+        "folds": splits,
+        "subjects": sum(size > 1 for size in sizes.values()),
+        "test_share": exposed / len(labelled) if labelled else 0.0,
+        "identical_pairs": pairs * (1 - 1 / splits),
+    }
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _count(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(value for value in values if value is not None).items(), key=lambda kv: _natural(kv[0])))
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    """Sort key that puts H2 before H10."""
+    digits = "".join(character for character in name if character.isdigit())
+    return name.rstrip("0123456789"), int(digits or 0), name

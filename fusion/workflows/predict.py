@@ -1,0 +1,32 @@
+"""What a trained model says of any cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fusion.bundles.inference import ask
+from fusion.bundles.model_bundle import load_model
+from fusion.learning.predictions import Predictions
+from fusion.progress import Progress
+from fusion.settings.commands import PredictConfig
+
+
+def predict(config: PredictConfig, progress: Progress | None = None) -> Predictions:
+    """Class probabilities for pictures, folders of pictures or tables, labelled or not.
+
+    Raises
+    ------
+    BundleError : the model cannot be read.
+    DatasetError : a path that is nothing Fusion can read.
+    UsageError : ``explain`` is a folder that cannot be written.
+    """
+    bundle = load_model(config.model)
+    if config.explain is not None:
+        from fusion.workflows.explain import check_folder, write_explanations  # draws; predicting alone does not
+
+        check_folder(config.explain)
+    dataset, found = ask(bundle, config, progress)
+    if config.explain is not None and len(found):
+        explained = write_explanations(bundle, dataset, found, config.explain, progress=progress)
+        return replace(found, faults=explained.faults)
+    return found

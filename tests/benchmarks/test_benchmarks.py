@@ -1,0 +1,157 @@
+"""The benchmarks run and print their tables; how fast anything is stays a matter of the machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.laboratories import recipes
+from benchmarks.laboratory_networks import networks
+from benchmarks.shards import Plan, simulate
+from fusion.crossfit import crossfit_of
+from fusion.features.store import FeatureStore
+from fusion.features.store_maintenance import tidy
+from fusion.io.files import sha256
+from fusion.settings.commands import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_simulation_of_shards_counts_and_sizes_as_the_store_itself_does(tmp_path):
+    cells, features = 600, 200
+    plan = Plan(cells=cells, features=features, writers=1, rate=60, run=300, flush=1)
+    store, names = FeatureStore(tmp_path), [f"feature_{at:05}" for at in range(features)]
+    most = 0
+    for at in range(cells):
+        store.write("block", "version", names, {sha256(str(at).encode()): np.full(features, at, np.float32)})
+        most = max(most, len(store.shards("block", "version")))
+        if (at + 1) % plan.run == 0:
+            tidy(store, "block", "version")
+    found, shards = simulate(plan), store.shards("block", "version")
+    assert found.shards == len(shards) == 1
+    assert most <= found.most <= most + 1
+    assert found.size == pytest.approx(sum(path.stat().st_size for path in shards), rel=0.1)
+
+
+def test_a_simulated_store_has_the_shards_that_arithmetic_gives_it():
+    assert simulate(Plan(51_200, 1000, 1, 1000, 51_200)).shards == 100
+    assert simulate(Plan(51_200, 1000, 1, 1, 51_200, is_merged=False)).shards == 51_200 // 30 + 1  # one in 30 seconds
+    merged = simulate(Plan(1_000_000, 1000, 10, 50, 100_000))
+    assert 1_000_000 * 4000 / (16 << 20) < merged.shards < 2 * 1_000_000 * 4000 / (8 << 20)
+    assert merged.written > merged.size
+
+
+RECIPES = {**recipes(), **networks(Path("random"))}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_across_laboratories_is_one_that_train_takes(name):
+    config = TrainConfig(data="cells", output="model", **RECIPES[name])
+    if "neural" in config.classifiers:
+        from classifiers.neural.estimator import NeuralClassifier
+
+        network = NeuralClassifier(**config.classifiers["neural"])
+        network._settings()
+        assert network.network["weights"] == "random"
+    if config.cnn_crossfit:
+        crossfit_of(config, config)
+
+
+def test_the_steps_that_are_measured_alone_make_up_the_robust_network():
+    found = networks(Path("random"))
+
+    def flat(part, at=""):
+        inner = part.items() if isinstance(part, dict) else ()
+        return {f"{at}: {part}"} if not inner else set().union(*(flat(value, f"{at}.{name}") for name, value in inner))
+
+    plain = flat(found["network"])
+    steps = [flat(found[f"network + {step}"]) - plain for step in ("augmentation", "scale", "batch statistics")]
+    assert all(steps)
+    assert set.union(*steps) == flat(found["robust network"]) - plain
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_handcrafted_features_prints_a_table_without_peers_to_install():
+    command = [sys.executable, ROOT / "benchmarks" / "handcrafted.py", "--quick", "--parts", "peers", "--peers", "none"]
+    done = subprocess.run([*command, "--sizes", "120"], capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in done.stdout.splitlines() if line[:1] == "|"}
+    for name in ("fusion", "fusion colour", "scikit-image + mahotas"):
+        milliseconds, values = rows[name][:2]
+        assert float(milliseconds) > 0
+        assert int(values) > 50
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_network_prints_a_table_a_part():
+    command = [sys.executable, ROOT / "benchmarks" / "neural.py", "--backbone", "test_efficientnet", "--size", "32"]
+    done = subprocess.run([*command, "--turns", "1"], capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in done.stdout.splitlines() if line[:1] == "|"}
+    for name in (
+        "fusion",
+        "timm in a plain loop",
+        "the picture map",
+        "forward pass alone",
+        "fusion, torch",
+        "fusion, onnx",
+    ):
+        assert float(rows[name][0]) > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_prediction_tells_each_stages_share():
+    command = [sys.executable, ROOT / "benchmarks" / "prediction.py", "--cells", "40"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = [[part.strip() for part in line.split("|")[1:]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    stages = {row[0]: float(row[1]) for row in rows[2:-1]}
+    assert {"extractor texture", "decoding and segmentation", "fusion layer and classifier"} <= stages.keys()
+    assert rows[-1][3].startswith("inside extractors")
+    assert sum(stages.values()) == pytest.approx(float(rows[-1][1]), abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_linear_models_calls_cells_alike_in_all_three_ways():
+    command = [sys.executable, "-m", "benchmarks.linear", "--cells", "400"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = done.stdout.splitlines()
+    assert [line.partition("fits, ")[2].partition(":")[0] for line in lines] == [
+        "loop", "blocks scaled once", "Gram matrices"
+    ]  # fmt: skip
+    assert ", 0 of " in lines[1]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_page_finds_it_serving_after_everything():
+    command = [
+        sys.executable,
+        ROOT / "benchmarks" / "serving.py",
+        "--clients",
+        "2",
+        "--seconds",
+        "6",
+        "--damaged",
+        "50",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    figures = next(line for line in done.stdout.splitlines() if line.startswith("| 2 |")).split("|")
+    assert int(figures[2]) > 2
+    assert int(figures[3]) == 0
+    assert "status 5" not in done.stdout
+    assert "/healthz 200, /api/predict 200" in done.stdout
+
+
+def test_every_recipe_of_the_laboratories_is_one_that_train_takes():
+    from benchmarks.laboratories import ROBUST, recipes
+    from fusion.settings.commands import TrainConfig
+    from fusion.settings.loading import read_yaml
+
+    found = recipes()
+    assert {"plain", "robust: scale + harmonisation", "robust + copies", "plain + wide copies"} <= set(found)
+    for settings in found.values():
+        TrainConfig(data="cells", output="model", **settings)
+    assert found["plain"] == {}
+    box = read_yaml(ROBUST)
+    assert found["robust + copies"] == box
+    assert found["robust: scale + harmonisation"] == {key: value for key, value in box.items() if key != "jitter"}
+    assert len({str(settings) for settings in found.values()}) == len(found)

@@ -1,0 +1,187 @@
+"""Every command in README and docs runs, and every option in them exists."""
+
+import re
+import shlex
+import shutil
+
+import click
+import numpy as np
+import pytest
+
+import cli
+from tests.builders.images import ROOT, paint, write_image
+from tests.documentation import commands
+from tests.documentation.commands import Step, steps
+
+PAGES = [path for path in commands.pages() if steps(path.read_text())]
+
+#: Pages that take longer than some seconds are run by make docs-test.
+QUICK = {"extending.md"}
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+# ---- the reader of pages ---------------------------------------------------------------------------------------------
+
+
+def test_commands_are_found_in_every_kind_of_block():
+    page = """
+Text with `fusion no-command`.
+
+    $ fusion inspect cells
+    cells: 3 pictures
+    $ for s in a b; do
+          echo $s; done
+
+and
+
+    make demo    # said without a prompt
+
+```sh
+# a remark
+ON="one
+two"
+fusion extract cells \\
+    --jobs 1
+```
+
+```console
+$ fusion plugins
+name  kind
+```
+
+```python title="a/b.py"
+x = 1
+```
+
+```python excerpt
+print(unknown)
+```
+
+```python
+print(2)
+```
+"""
+    found = steps(page)
+    assert [(step.kind, step.text.strip()) for step in found] == [
+        ("command", "fusion inspect cells"),
+        ("command", "for s in a b; do\n      echo $s; done"),
+        ("command", "make demo    # said without a prompt"),
+        ("command", 'ON="one\ntwo"'),
+        ("command", "fusion extract cells \\\n    --jobs 1"),
+        ("command", "fusion plugins"),
+        ("file", "x = 1"),
+        ("python", "print(2)"),
+    ]
+    assert found[0].line == 4
+    assert found[6].title == "a/b.py"
+
+
+def test_a_step_that_fails_is_reported_with_its_line_and_the_others_run(tmp_path):
+    folder = tmp_path / "page"
+    folder.mkdir()
+    failed = commands.run(
+        [
+            Step("command", 1, "WORD=kept"),
+            Step("command", 2, "echo it went wrong; false"),
+            Step("file", 3, "print('from a file')\n", "sub/script.py"),
+            Step("command", 4, 'python sub/script.py > said && test "$WORD" = kept'),
+            Step("python", 5, "raise SystemExit(3)\n"),
+            Step("command", 6, "make everything"),
+        ],
+        folder,
+    )
+    assert [message.splitlines()[0] for message in failed] == [
+        "line 2: echo it went wrong; false", "line 5: raise SystemExit(3)",
+    ]  # fmt: skip
+    assert "exit code 1" in failed[0]
+    assert "it went wrong" in failed[0]
+    assert (folder / "said").read_text() == "from a file\n"
+
+
+# ---- the pages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_option_on_a_page_exists(page):
+    """Parsed, not run: the quick share of what ``make docs-test`` does."""
+    for step in steps(page.read_text()):
+        for line in step.text.replace("\\\n", " ").splitlines():
+            if step.kind != "command" or not line.startswith("fusion ") or "$" in line:
+                continue
+            _, name, *words = shlex.split(re.split(r"\s(?:[|>;]|&&)", line)[0], comments=True)
+            command = cli.fusion.get_command(click.Context(cli.fusion), name)
+            assert command is not None, f"{name_of(page)}, line {step.line}: no command {name}"
+            try:
+                command.make_context(name, list(words))
+            except click.exceptions.Exit:
+                assert {"--help", "-h"} & set(words)
+            except click.ClickException as error:
+                pytest.fail(f"{name_of(page)}, line {step.line}: {error.format_message()}")
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=[] if p.name in QUICK else pytest.mark.slow) for p in PAGES], ids=name_of
+)
+def test_every_command_on_a_page_runs(page, tmp_path):
+    todo = steps(page.read_text())
+    folder = tmp_path / "page"
+    folder.mkdir()
+    stand_in(folder, page.read_text())
+    for step in todo:
+        if step.not_run:
+            print(f"not run, {step.not_run}: {step.text.splitlines()[0]}")
+    if all(step.not_run for step in todo):
+        pytest.skip("; ".join(sorted({step.not_run for step in todo})))
+    failed = commands.run(todo, folder)
+    assert not failed, "\n\n".join(failed)
+
+
+def stand_in(folder, page):
+    """What a page takes as given, in the folder: small synthetic cells and random weights under the names it uses."""
+    from fusion.synthetic.cells import SyntheticDesign, synthesize
+
+    for config in (ROOT / "configs").glob("*.yaml"):
+        # Whether a recipe trains is asked elsewhere; that a command takes it is seen after two epochs.
+        (folder / "configs").mkdir(exist_ok=True)
+        short = re.sub(r"^( +epochs:) \d+", r"\1 2", config.read_text(), flags=re.MULTILINE)
+        (folder / "configs" / config.name).write_text(short)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    if re.search(r"C-NMC_training_data|\bcells\.csv", page):
+        synthesize(folder / "C-NMC_training_data", SyntheticDesign(subjects=8, cells_per_subject=4), jobs=1)
+        rows = [
+            f"{path.relative_to(folder)},{path.stem.split('_')[4]},{path.stem.split('_')[1]}"
+            for path in sorted(folder.rglob("*.bmp"))
+        ]
+        (folder / "cells.csv").write_text("path,label,subject\n" + "\n".join(rows) + "\n")
+    if "seg-wbc-1" in page:
+        names = ["neutrophil", "lymphocyte", "monocyte", "eosinophil"]
+        rows = ["images/000.bmp,basophil"]
+        write_image(folder / "seg-wbc-1" / "images" / "000.bmp", paint(0))
+        for at in range(1, 41):
+            picture = paint(at, radius=14 + 3 * (at % 4))
+            write_image(folder / "seg-wbc-1" / "images" / f"{at:03d}.bmp", picture)
+            rows.append(f"images/{at:03d}.bmp,{names[at % 4]}")
+        (folder / "seg-wbc-1" / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    if "mobilenetv2_100.safetensors" in page:
+        import safetensors.torch
+        import timm
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = timm.create_model("mobilenetv2_100")
+        metadata = {"architecture": "mobilenetv2_100"}
+        safetensors.torch.save_file(network.state_dict(), folder / "mobilenetv2_100.safetensors", metadata)
+
+
+def test_the_stand_ins_are_cells_of_the_named_classes(tmp_path):
+    from fusion.data.dataset import load_dataset
+
+    stand_in(tmp_path, "seg-wbc-1/labels.csv")
+    found = load_dataset(tmp_path / "seg-wbc-1" / "labels.csv")
+    counts = np.unique([sample.label for sample in found.samples], return_counts=True)
+    assert dict(zip(*map(list, counts), strict=True))["neutrophil"] == 10
+    assert not found.faults

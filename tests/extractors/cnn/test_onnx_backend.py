@@ -1,0 +1,109 @@
+"""The embedding by ONNX Runtime: torch's numbers, exported once, and torch itself wherever that cannot be had."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from extractors.cnn import onnx_backend
+from extractors.cnn.backbone import load_trunk
+from extractors.cnn.extractor import Embedding
+from fusion.errors import UsageError
+from fusion.images.cell import make_cell
+from tests.builders.images import paint
+
+SMALL = "test_efficientnet"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return [make_cell(paint(seed, side=40 + 8 * (seed % 5), radius=12 + 2 * (seed % 5))) for seed in range(20)]
+
+
+@pytest.fixture
+def trunk():
+    return load_trunk(SMALL, "random", size=64, seed=1).on("cpu")
+
+
+def embedding(engine):
+    return Embedding(backbone=SMALL, weights="random", size=64, engine=engine)
+
+
+@pytest.mark.parametrize("backbone", [SMALL, "mobilenetv2_050", "convnext_atto"])
+def test_it_gives_torchs_numbers(backbone, cells, caplog):
+    by = {
+        engine: Embedding(backbone=backbone, weights="random", size=64, engine=engine) for engine in ("onnx", "torch")
+    }
+    with caplog.at_level(logging.WARNING, logger="fusion"):
+        found, expected = (extractor.extract(cells) for extractor in by.values())
+    assert "embedding by torch" not in caplog.text
+    assert by["onnx"].embed != by["torch"].trunk.embed
+    assert np.abs(found - expected).max() < onnx_backend.TOLERANCE
+    assert np.ptp(expected, axis=0).max() > 0
+    assert found.dtype == np.float32
+
+
+def test_it_is_taken_by_itself_and_changes_no_fingerprint(cells):
+    from fusion.plugins import fingerprint
+
+    auto = embedding("auto")
+    assert auto.embed.__module__ == onnx_backend.__name__
+    assert_array_equal(auto.extract(cells), embedding("onnx").extract(cells))
+    assert fingerprint(auto, "") == fingerprint(embedding("torch"), "")
+
+
+def test_it_is_exported_once(trunk, tmp_path, monkeypatch):
+    assert onnx_backend.embedder(trunk, tmp_path) is not None
+    monkeypatch.setattr(onnx_backend, "_export", lambda *_: pytest.fail("exported again"))
+    assert onnx_backend.embedder(trunk, tmp_path) is not None
+
+
+def test_other_weights_are_another_export(trunk, tmp_path):
+    other = load_trunk(SMALL, "random", size=64, seed=2).on("cpu")
+    for network in (trunk, other, load_trunk(SMALL, "random", size=48, seed=1).on("cpu")):
+        onnx_backend.embedder(network, tmp_path)
+    assert len(list((tmp_path / onnx_backend.EXPORTED).glob("*.onnx"))) == 3
+
+
+def test_a_damaged_export_is_made_again(trunk, tmp_path):
+    pictures = np.stack([paint(seed) for seed in range(3)])
+    expected = onnx_backend.embedder(trunk, tmp_path)(pictures)
+    (path,) = (tmp_path / onnx_backend.EXPORTED).glob("*.onnx")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert_array_equal(onnx_backend.embedder(trunk, tmp_path)(pictures), expected)
+    assert path.read_bytes() == content
+
+
+def test_where_it_differs_too_much_torch_does_it_and_says_so(trunk, tmp_path, caplog, monkeypatch):
+    """A tolerance that nothing meets stands for a network that ONNX Runtime computes otherwise."""
+    monkeypatch.setattr(onnx_backend, "TOLERANCE", 1e-12)
+    with caplog.at_level(logging.WARNING, logger="fusion"):
+        assert onnx_backend.embedder(trunk, tmp_path) is None
+    assert "differs by up to" in caplog.text
+    (note,) = (tmp_path / onnx_backend.EXPORTED).glob("*.json")
+    assert 0 < json.loads(note.read_text())["difference"] < 1e-4
+
+
+def test_where_it_cannot_be_exported_torch_does_it_and_says_so(trunk, tmp_path, caplog, monkeypatch):
+    import torch
+
+    def refuse(*_args, **_kwargs):
+        raise RuntimeError("Exporting the operator 'aten::odd' is not supported")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with caplog.at_level(logging.WARNING, logger="fusion"):
+        assert onnx_backend.embedder(trunk, tmp_path) is None
+    assert "aten::odd" in caplog.text
+
+
+def test_without_the_extra_torch_does_it_unless_asked_otherwise(cells, monkeypatch):
+    monkeypatch.setattr(onnx_backend, "_PACKAGES", ("onnx", "no_such_runtime"))
+    auto = embedding("auto")
+    assert_allclose(auto.extract(cells[:2]), embedding("torch").extract(cells[:2]), rtol=0)
+    with pytest.raises(UsageError, match="not installed"):
+        embedding("onnx").extract(cells[:2])
+    with pytest.raises(ValueError, match="engine must be"):
+        embedding("tensorrt")

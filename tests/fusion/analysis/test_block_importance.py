@@ -1,0 +1,86 @@
+"""What a model relies on: the block that tells, the feature that tells, and nothing where nothing does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion import fitting
+from fusion.analysis.block_importance import importance
+from fusion.fitting import Workload
+from fusion.io.run_checkpoint import Checkpoint
+from fusion.leakage.protocols import make_plan
+from fusion.learning import shared_distances
+from fusion.settings.commands import AblateConfig
+from tests.builders.comparisons import cells
+
+
+def asked(table, classifiers, kind="grouped", memory=0.0, **settings):
+    config = AblateConfig(
+        data="cells", output=Path("out"), jobs=1, classifiers={"xgb": {"n_estimators": 60}}, **settings
+    )  # fmt: skip
+    splits = tuple(split for _, split in make_plan(table, kind, 4, 1, 0).splits)
+    load = Workload(table, splits, config, Checkpoint(Path("unused")))
+    return importance(load, classifiers, ["all", "hem"], "all", 200, memory=memory)
+
+
+def one_that_tells(effect=1.5, subjects=24):
+    """Block ``a`` tells by its second column alone, ``b`` not at all."""
+    table = cells(subjects=subjects, each=6, class_effect=0, subject_effect=0.3)
+    X = table.X.copy()
+    X[:, 1] += effect * np.where(np.array(table.y) == "hem", 1, -1)
+    return replace(table, X=X)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "leave-one-subject-out"])
+def test_the_block_that_tells_is_missed_and_the_other_is_not(kind):
+    for row in asked(one_that_tells(), ["logreg", "xgb"], kind):
+        told, other = row["blocks"]
+        assert (told["block"], other["block"]) == ("a", "b")
+        # Strangers' values leave a coin toss: nearly all that is above chance is lost.
+        assert 0.25 < told["value"] < 0.55
+        assert told["low"] > 0.2
+        assert other["low"] <= 0.03
+        assert abs(other["value"]) < 0.06
+        assert row["cells"] == (144 if kind == "grouped" else 60)  # ten subjects of 24, or all of four folds
+
+
+def test_trees_tell_which_feature_they_go_by_and_other_classifiers_do_not():
+    logreg, xgb = asked(one_that_tells(), ["logreg", "xgb"])
+    assert "features" not in logreg
+    assert xgb["features"]["a"][0]["feature"] == "a.1"
+    shares = sorted(top["share"] for block in xgb["features"].values() for top in block)
+    assert shares[-1] == xgb["features"]["a"][0]["share"] > 2 * shares[-2]
+    assert sum(shares) == pytest.approx(1, abs=0.01)  # all seven columns are among the first five of their blocks
+
+
+def test_nothing_is_lost_where_nothing_tells():
+    (row,) = asked(one_that_tells(effect=0.0), ["logreg"])
+    assert all(block["low"] <= 0.02 and block["value"] < 0.1 for block in row["blocks"])
+
+
+def test_the_cells_that_are_asked_have_a_say_by_their_own_threshold():
+    # From a probability of nearly 1 on nothing is called positive, with or without a block: nothing can be lost.
+    (row,) = asked(one_that_tells(), ["logreg"], threshold="0.999999")
+    assert [block["value"] for block in row["blocks"]] == [0, 0]
+
+
+def test_the_same_seed_gives_the_same_figures():
+    first, again = (asked(one_that_tells(subjects=12), ["xgb"]) for _ in range(2))
+    assert first == again
+
+
+def test_shared_distances_tell_what_columns_tell(monkeypatch):
+    table = one_that_tells(effect=0.6)
+    plain = asked(table, ["svm"])
+    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    measured = []
+    shared = shared_distances.SharedDistances.__init__
+
+    def watched(self, *arguments):
+        measured.append(shared(self, *arguments))
+
+    monkeypatch.setattr(shared_distances.SharedDistances, "__init__", watched)
+    assert asked(table, ["svm"], memory=1e9) == plain
+    assert len(measured) == 4

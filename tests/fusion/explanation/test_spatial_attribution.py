@@ -1,0 +1,208 @@
+"""Where a deep block has what it adds: it adds up to the block, and lies where the truth was planted."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from fusion.explanation._attribution import attribute
+from fusion.explanation._spatial_attribution import find_places
+from fusion.explanation.explanation import explain_cell
+from fusion.features.blocks import Block
+from fusion.images.cell import Cell, read_cell
+from fusion.learning.training_quantiles import learn_reference
+from fusion.model import fit_model
+from fusion.pictured import load_model
+from fusion.reports.explanation_figure import explanation_figure, map_overlay
+from fusion.reports.result_figures import render
+from fusion.settings.commands import TrainConfig
+from fusion.training import train
+from tests.builders.images import ROOT, paint, real_data
+
+SIDE, TILES = 64, 8
+
+PLAIN = [("xgb", None), ("logreg", None), ("svm", None)]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Means over tiles of the picture: of what is very red, of green and of blue."""
+
+    name: ClassVar[str] = "tiles"
+    version: ClassVar[str] = "1"
+    in_main_process: ClassVar[bool] = True
+
+    def feature_names(self):
+        return ["very_red", "green", "blue"]
+
+    def feature_map(self, cell):
+        rgb = cell.rgb.astype(np.float32)
+        channels = np.stack([np.maximum(rgb[..., 0] - 220, 0), rgb[..., 1], rgb[..., 2]])
+        return channels.reshape(3, TILES, SIDE // TILES, TILES, SIDE // TILES).mean(axis=(2, 4))
+
+    def laid_back(self, places, cell):
+        return cv2.resize(places, cell.rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+
+    def extract(self, cells):
+        return np.stack([self.feature_map(cell).mean(axis=(1, 2)) for cell in cells])
+
+
+def planted(seed):
+    """A cell and bool (8, 8), the tiles on which a red patch lies; every other cell has none.
+
+    Light differs from cell to cell, so that no model has to make much of a channel that knows nothing: of one that
+    hardly varies between cells it would, and its map would rightly show the difference between cell and background.
+    """
+    rgb = paint(seed, side=SIDE, radius=26)
+    mask = rgb.any(axis=2)
+    light = np.random.default_rng(1000 + seed).integers(0, 100, 2)
+    rgb[..., 1:] = np.minimum(rgb[..., 1:] + light, 255)
+    patch = np.zeros((TILES, TILES), bool)
+    if seed % 2:
+        y, x = np.random.default_rng(seed).integers(2, 5, 2)
+        patch[y : y + 2, x : x + 2] = True
+        rgb[np.kron(patch, np.ones((SIDE // TILES, SIDE // TILES))).astype(bool), 0] = (
+            255  # green and blue know nothing of it
+        )
+    return Cell(rgb, mask, np.zeros_like(mask)), patch
+
+
+def model_of(name, pca=None, n=80):
+    """A model of tiles and of a block without a map, its blocks and training cells in short."""
+    cells = [planted(seed)[0] for seed in range(n)]
+    other = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+    other[:, 0] += np.arange(n) % 2
+    X = np.hstack([Tiles().extract(cells), other]).astype(np.float32)
+    y = np.where(np.arange(n) % 2, "patch", "plain")
+    blocks = {"tiles": slice(0, 3), "other": slice(3, 7)}
+    model = fit_model(X, y, np.arange(n), blocks, name, layer={"pca": {"tiles": pca}} if pca else None)
+    return model, blocks, learn_reference(X, y, model.classes)
+
+
+def asked(made, seed, target="patch"):
+    model, blocks, known = made
+    cell, patch = planted(seed)
+    other = np.random.default_rng(seed).normal(size=(1, 4))
+    features = np.hstack([Tiles().extract([cell]), other]).astype(np.float32)[0]
+    found = attribute(model, blocks, features, known.typical, target)
+    return find_places(model, [Block("tiles", Tiles())], blocks, cell, features, known, found), found, patch
+
+
+@pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 2), ("svm", 2)])
+def test_places_add_up_to_the_blocks_contribution(name, pca):
+    made = model_of(name, pca)
+    for seed in range(200, 208):
+        for target in ("patch", "plain"):
+            places, found, _ = asked(made, seed, target)
+            assert places.block == "tiles"
+            assert places.values.shape == (TILES, TILES)
+            assert abs(places.values.sum() - found.blocks["tiles"]) < 1e-5
+            assert places.over_cell.shape == (SIDE, SIDE)
+
+
+# Three components are the channels turned; two would mix the patch with the light, and so would the model.
+@pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 3), ("svm", 3)])
+def test_what_speaks_for_the_patch_lies_on_the_patch(name, pca):
+    made = model_of(name, pca)
+    for seed in range(201, 221, 2):
+        places, found, patch = asked(made, seed)
+        assert found.blocks["tiles"] > 0
+        speaks_for = places.values.clip(0)
+        # 4 of 64 tiles: by chance they would have 6%.
+        assert speaks_for[patch].sum() > 0.85 * speaks_for.sum()
+        assert places.values[patch].min() > places.values[~patch].max()
+
+
+def test_of_a_linear_model_it_is_the_class_activation_map():
+    made = model_of("logreg")
+    model, _, known = made
+    places, _, _ = asked(made, 203)
+    seen = Tiles().feature_map(planted(203)[0]).astype(np.float64)
+    (block,) = [each for each in model.layer._blocks if each.name == "tiles"]
+    weights = model.classifier.linear_weights()[0][model.classes.index("patch")][:3] * block.weight / block.spread
+    expected = np.tensordot(weights, seen - known.typical[:3, None, None], 1) / TILES**2
+    clipped = np.abs((seen.mean(axis=(1, 2)) - block.centre) / block.spread) > 10
+    assert not clipped.any()
+    assert_allclose(places.values, expected, atol=1e-5)
+
+
+def test_a_feature_at_its_median_is_spread_evenly():
+    from fusion.explanation._spatial_attribution import _by_column
+
+    places = np.random.default_rng(0).normal(size=(6, 1))
+    assert_allclose(_by_column(np.array([0.6]), places, places.mean(axis=0)), 0.1)
+    near = _by_column(np.array([0.6]), places, places.mean(axis=0) + 1e-13)
+    assert near.sum() == pytest.approx(0.6)
+    assert near.min() >= 0  # nothing is divided by the 1e-13
+
+
+def test_a_model_without_a_block_with_a_map_has_none():
+    model, blocks, known = model_of("logreg")
+    cell, _ = planted(201)
+    features = known.typical
+    found = attribute(model, blocks, features, known.typical, "patch")
+    assert find_places(model, [], blocks, cell, features, known, found) is None
+    only = replace(found, blocks={"other": found.blocks["other"]})
+    assert find_places(model, [Block("tiles", Tiles())], {"other": slice(3, 7)}, cell, features, known, only) is None
+
+
+# ---- a real network -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_the_means_of_a_networks_map_are_its_embedding(engine):
+    from extractors.cnn.extractor import Embedding
+
+    cell, _ = planted(3)
+    network = Embedding(backbone="test_efficientnet", weights="random", size=64, engine=engine)
+    seen = network.feature_map(cell)
+    assert seen.shape[0] == len(network.feature_names())
+    assert seen.shape[1:] == (2, 2)
+    assert_allclose(seen.mean(axis=(1, 2)), network.extract([cell])[0], atol=1e-4)
+    bright = np.zeros(seen.shape[1:], np.float32)
+    bright[0, 0] = 1
+    laid = network.laid_back(bright, cell)
+    assert laid.shape == cell.rgb.shape[:2]
+    assert laid[:32, :32].sum() > 0.7 * laid.sum()  # a place of 2 x 2, enlarged bilinearly
+
+
+def test_a_network_of_tokens_has_no_map():
+    from extractors.cnn.extractor import Embedding
+
+    assert Embedding(backbone="test_vit", weights="random", attention=False).feature_map(planted(3)[0]) is None
+
+
+@pytest.mark.parametrize("name", ["xgb", pytest.param("svm", marks=pytest.mark.slow)])
+def test_real_cells_by_a_real_network(name, tmp_path):
+    folder = real_data("seg-wbc-1")
+    weights = Path(os.environ.get("FUSION_WEIGHTS", ROOT.parent / "shared" / "weights")) / "mobilenetv2_100.safetensors"
+    if not weights.is_file():
+        pytest.skip(f"no real weights at {weights}; set FUSION_WEIGHTS to a folder that has them")
+    rows = pd.read_csv(folder / "labels.csv")
+    rows = pd.concat([rows[rows["label"] == label].iloc[:12] for label in ("lymphocyte", "neutrophil")])
+    for column in ("path", "mask"):
+        rows[column] = [str(folder / path) for path in rows[column]]
+    rows.to_csv(tmp_path / "cells.csv", index=False)
+    network = {"weights": str(weights), "backbone": "mobilenetv2_100"}
+    train(
+        TrainConfig(
+            data=tmp_path / "cells.csv", output=tmp_path / "m", classifier=name, features=["morphology", "cnn"],
+            extractors={"cnn": network}, splits=2, bootstrap=100, jobs=1,
+        )
+    )  # fmt: skip
+    bundle = load_model(tmp_path / "m")
+    for row in rows.iloc[::8].itertuples():
+        found = explain_cell(bundle, read_cell(Path(row.path), Path(row.mask)), "cell")
+        assert found.places.values.shape == (7, 7)
+        assert abs(found.places.values.sum() - found.attribution.blocks["cnn"]) < 1e-5
+        assert found.to_json()["map"]["block"] == "cnn"
+        assert map_overlay(found).shape == found.cell.rgb.shape
+    drawn = render(explanation_figure(found), "svg").decode()
+    assert "where cnn speaks for" in drawn
+    assert "7 x 7 places" in drawn

@@ -1,0 +1,504 @@
+"""Copies of training cells are learnt from and have no other part; those of test cells have none at all."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from numpy.testing import assert_array_equal
+
+import cli
+from fusion.ablation import _above, _checkpoint, _measure, ablate, compare
+from fusion.data.dataset import load_dataset
+from fusion.data.feature_table import Copies
+from fusion.errors import UsageError
+from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.feature_transforms.stable_features import Selection, repeatability, stability
+from fusion.feature_transforms.stable_features import told as told_of_selection
+from fusion.features.cell_measurement import Measure
+from fusion.features.extraction import extract
+from fusion.features.store import FeatureStore
+from fusion.fitting import Workload, shares_distances, shares_scaling
+from fusion.image_transforms import augmentation
+from fusion.image_transforms.augmentation import Jittered
+from fusion.image_transforms.dataset_transforms import as_trained, normalise
+from fusion.images.cell import CellError, make_cell, read_cell
+from fusion.leakage.grouped_splits import Split, affordable_splits, grouped_folds
+from fusion.leakage.protocols import make_plan
+from fusion.learning.augmented_cells import Learnt, check_sources, copied, jittered, learnt, told
+from fusion.learning.calibration import FOLDS, fit_calibration
+from fusion.model import fit_model
+from fusion.pictured import load_model
+from fusion.settings.commands import AblateConfig, TrainConfig
+from fusion.settings.learning import FitSettings, JitterSettings, NormaliseSettings
+from fusion.synthetic.cells import SyntheticDesign, synthesize
+from fusion.training import fit, load_labelled, score_fold, train
+from tests.builders.comparisons import config as ablation
+from tests.builders.images import paint, write_image
+from tests.builders.tables import table_of
+
+rng = np.random.default_rng(5)
+
+
+def copied_table(are_sources=True, sources=1):
+    """Cells of ``test_calibration`` with two copies each, moved as a laboratory would and a little each by itself."""
+    table = table_of()
+    moved = [table.X + shift + rng.normal(0, 0.3, table.X.shape) for shift in (1.5, -1.0)]
+    copies = Copies(np.array(moved, np.float32), np.ones((2, len(table)), bool), are_sources)
+    return replace(table, sources=tuple(f"lab_{group // 2 % sources}" for group in table.groups), copies=copies)
+
+
+def halves(table):
+    return Split(np.flatnonzero(table.groups >= 6), np.flatnonzero(table.groups < 6), table.groups)
+
+
+def as_one(part: Learnt, classifier, **more):
+    return fit_model(
+        part.X, part.y, part.groups, {"a": slice(0, 6)}, classifier, sources=part.sources, cells=part.cells, **more
+    )
+
+
+# ---- what is learnt from -------------------------------------------------------------------------------------------
+
+
+def test_copies_lie_below_their_cells_with_their_labels_and_groups():
+    table = copied_table()
+    table.copies.there[0, 70] = False
+    rows = np.array([100, 70, 3])
+    part = learnt(table, rows)
+    assert part.cells.tolist() == [0, 1, 2, 0, 2, 0, 1, 2]
+    assert_array_equal(part.X, np.vstack([table.X[rows], table.copies.X[0][[100, 3]], table.copies.X[1][rows]]))
+    assert_array_equal(part.y, np.array(table.y)[rows][part.cells])
+    assert_array_equal(part.groups, table.groups[rows][part.cells])
+    assert part.sources == ["lab_0"] * 3 + ["lab_0~1"] * 2 + ["lab_0~2"] * 3
+    same = learnt(replace(table, copies=replace(table.copies, are_sources=False)), rows)
+    assert same.sources == ["lab_0"] * 8
+
+
+def test_blocks_and_rows_are_chosen_in_copies_too():
+    table = replace(copied_table(), columns=("a.0", "a.1", "b.0", "b.1", "b.2", "b.3"))
+    chosen = table.select(["b"]).take(np.array([5, 2]))
+    assert_array_equal(chosen.copies.X, table.copies.X[:, [5, 2], 2:])
+    with pytest.raises(ValueError, match="copies of a feature table"):
+        replace(table, copies=replace(table.copies, X=table.copies.X[:, :5]))
+
+
+@pytest.mark.parametrize("classifier", ["svm", "xgb", "logreg"])
+def test_a_model_learns_from_copies(classifier):
+    table = copied_table()
+    split, settings = halves(table), FitSettings(classifiers={"xgb": {"n_estimators": 20}})
+    rows = split.train
+    stacked = np.vstack([table.X[rows], *table.copies.X[:, rows]])
+    by_hand = fit_model(
+        stacked, np.tile(np.array(table.y)[rows], 3), np.tile(table.groups[rows], 3), {"a": slice(0, 6)}, classifier,
+        params=settings.params(classifier),
+    )  # fmt: skip
+    found = score_fold(table, split, classifier, settings)[0]
+    assert_array_equal(found, by_hand.predict_proba(table.X[split.test]))
+    assert np.abs(found - score_fold(replace(table, copies=None), split, classifier, settings)[0]).max() > 0.01
+
+
+@pytest.mark.parametrize("of", ["source", "cell"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"harmonise": {"method": "standard", "transductive": True}},
+        {"harmonise": {"method": "quantile"}, "stability": 0.1},
+        {"calibrate": "temperature", "threshold": "balanced-accuracy"},
+        {"search": True},
+    ],
+    ids=["plain", "harmonised", "chosen", "finished", "searched"],
+)
+def test_copies_and_labels_of_test_cells_change_no_bit(of, given):
+    table = copied_table(of == "source", sources=2)
+    split, settings = halves(table), FitSettings(**given)
+    honest, cut, chosen = score_fold(table, split, "logreg", settings)
+    turned = np.array(table.y, object)
+    turned[split.test] = np.where(turned[split.test] == "all", "hem", "all")
+    planted = replace(table.copies, X=table.copies.X.copy(), there=table.copies.there.copy())
+    planted.X[:, split.test] = 1e3 * rng.normal(size=(2, len(split.test), 6))
+    planted.there[1, split.test[::2]] = False
+    lied, lied_cut, lied_chosen = score_fold(replace(table, y=tuple(turned), copies=planted), split, "logreg", settings)
+    assert honest.tobytes() == lied.tobytes()
+    assert_array_equal([cut, *chosen.values()], [lied_cut, *lied_chosen.values()])
+    planted.X[:, split.train[::2]] *= -2  # so that the test could fail
+    assert honest.tobytes() != score_fold(replace(table, copies=planted), split, "logreg", settings)[0].tobytes()
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_calibration_asks_cells_alone_and_models_of_other_groups(method):
+    """By hand: every fold's cells by a model of the others' cells and copies."""
+    table = copied_table()
+    rows = halves(table).train
+    X, labels, groups = table.X[rows], np.array(table.y)[rows], table.groups[rows]
+    proba = np.empty((len(rows), 2))
+    for fold in grouped_folds(labels, groups, affordable_splits(labels, groups, FOLDS), 0):
+        proba[fold.test] = as_one(learnt(table, rows[fold.train]), "logreg").predict_proba(X[fold.test])
+    by_hand = fit_calibration(method, proba, (labels == "hem").astype(int))
+    model = fit(table, rows, "logreg", FitSettings(calibrate=method))
+    assert model.calibration == by_hand
+
+
+def test_copies_are_laboratories_of_their_own_in_training_and_none_that_a_cell_can_be_from():
+    table = copied_table()
+    rows = halves(table).train
+    settings = FitSettings(harmonise={"method": "standard", "transductive": True})
+    model = fit(table, rows, "logreg", settings)
+    part = learnt(table, rows)
+    whole = Harmoniser.fit(part.X, part.sources, method="standard", transductive=True)
+    assert list(whole.maps) == ["lab_0", "lab_0~1", "lab_0~2"]
+    assert list(model.harmoniser.maps) == ["lab_0"]
+    assert_array_equal(model.harmonised(table.X[:40], ["lab_0"] * 40), whole.transform(table.X[:40], ["lab_0"] * 40))
+    # Moved by 1.5, the first copies are back where their cells are: what is learnt from is of one kind.
+    back = whole.transform(part.X, part.sources)
+    assert np.abs(back[part.cells] - back).mean() < 0.35 < np.abs(part.X[part.cells] - part.X).mean()
+    beside = fit(replace(table, copies=replace(table.copies, are_sources=False)), rows, "logreg", settings)
+    assert list(beside.harmoniser.maps) == ["lab_0"]
+
+
+def test_a_source_that_is_named_as_a_copy_is_refused():
+    settings = JitterSettings(copies=2)
+    check_sources(["north", "north~3", None], settings)
+    check_sources(["north", "north~2"], JitterSettings(copies=2, of="cell"))
+    with pytest.raises(UsageError, match="north~2") as raised:
+        check_sources(["north", "north~2"], settings)
+    assert "jitter.of=cell" in str(raised.value)
+
+
+def test_fits_that_learn_from_copies_share_nothing(tmp_path):
+    table = copied_table()
+    load = Workload(replace(table, copies=None), (halves(table),), ablation(tmp_path), None)
+    assert shares_scaling("logreg", load)
+    many = table.take(np.arange(600) % len(table))
+    many = replace(many, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2"))
+    load = Workload(replace(many, copies=None), (halves(many),), ablation(tmp_path), None)
+    assert shares_distances("svm", load, 1e12)
+    with_copies = replace(load, table=many)
+    assert not shares_distances("svm", with_copies, 1e12)
+    assert not shares_scaling("logreg", with_copies)
+
+
+# ---- stability between a cell and its copies ------------------------------------------------------------------------
+
+
+def noted(least=0.7, sources="one"):
+    """Three features: the cell's own in all its copies, noise, and one that copies move as a laboratory would."""
+    cells, kind = 200, np.arange(200) % 2
+    own = rng.normal(size=cells) + 2 * kind
+    X = np.vstack([np.column_stack([own + 0.2 * rng.normal(size=cells), rng.normal(size=cells), own + 3 * at])
+                   for at in range(3)])  # fmt: skip
+    y, of = np.tile(np.where(kind, "all", "hem"), 3), np.tile(np.arange(cells), 3)
+    names = [sources] * cells + ["one~1"] * cells + ["one~2"] * cells
+    return X, y, names, of, Selection.fit(X, y, names, least, of)
+
+
+def by_hand(X, y, cells):
+    """ICC(1) of cells within classes, every cell with as many rows: mean squares of a one-way analysis of variance."""
+    each = np.array([X[cells == cell] for cell in np.unique(cells)])  # (cells, rows)
+    labels = np.array([y[cells == cell][0] for cell in np.unique(cells)])
+    means, size = each.mean(axis=1), each.shape[1]
+    squares = sum(((means[labels == label] - means[labels == label].mean()) ** 2).sum() for label in set(labels))
+    between = size * squares / (len(means) - len(set(labels)))
+    within = each.var(axis=1, ddof=1).mean()
+    return max((between - within) / (between + (size - 1) * within), 0)
+
+
+def test_repeatability_is_the_intraclass_correlation_of_a_cell_with_its_copies():
+    X, y, _, cells, _ = noted()
+    found = repeatability(X, y, cells)
+    assert found == pytest.approx([by_hand(column, y, cells) for column in X.T], rel=1e-9)
+    assert found[0] > 0.9
+    assert found[1] < 0.2
+    # What tells the class alone is not repeatable within it.
+    kind = (y == "all") * 5.0 + rng.normal(size=len(y))
+    assert repeatability(kind[:, None], y, cells)[0] < 0.2
+    order = rng.permutation(len(y))
+    assert repeatability(X[order], y[order], cells[order]).tobytes() == found.tobytes()
+
+
+def test_undefined_values_are_left_out_and_what_cannot_be_told_leaves_nothing_out():
+    X, y, _, cells, _ = noted()
+    holed = X.copy()
+    holed[cells < 60, 0] = np.nan  # all rows of some cells
+    rest = cells >= 60
+    assert repeatability(holed, y, cells)[0] == pytest.approx(by_hand(X[rest, 0], y[rest], cells[rest]), rel=1e-9)
+    holed = X.copy()
+    holed[400:450, 0] = np.nan  # a copy of some
+    assert repeatability(holed, y, cells)[0] == pytest.approx(repeatability(X, y, cells)[0], abs=0.02)
+    none = np.column_stack([np.full(len(y), 7.0), np.full(len(y), np.nan)])
+    assert np.isnan(repeatability(none, y, cells)).all()
+    assert np.isnan(repeatability(X[:200], y[:200], cells[:200])).all()
+
+
+def test_with_one_source_copies_alone_say_what_is_left_out():
+    *_, selection = noted()
+    assert np.isnan(selection.stability).all()
+    assert selection.kept.tolist() == [True, False, False]
+    notes = told_of_selection([selection], ["own", "noise", "moved"])
+    assert "only copies have a say" in notes[0]
+    assert "2 of 3 features left out, since they differ between a cell and its copies (most: " in notes[1]
+
+
+def test_features_satisfy_both_where_there_are_sources():
+    X, y, names, cells, _ = noted()
+    names = ["one", "one", "two", "two"] * 50 + names[200:]
+    place = np.array([name == "two" for name in names[:200]])[cells] * 6.0
+    X = np.column_stack([X[:, :2], X[:, 0] + place])
+    selection = Selection.fit(X, y, names, 0.7, cells)
+    assert selection.kept.tolist() == [True, False, False]
+    assert selection.repeatability[2] > 0.9 > 0.3 > selection.stability[2]
+    assert_array_equal(selection.stability, stability(X[:200], y[:200], names[:200]))  # copies are no sources here
+    again = Selection.from_json(json.loads(json.dumps(selection.to_json())))
+    assert_array_equal(again.kept, selection.kept)
+    assert again.repeatability.tobytes() == selection.repeatability.tobytes()
+
+
+def test_a_model_does_not_learn_from_what_differs_between_copies_once_they_are_harmonised():
+    """What moves all copies alike is taken out by harmonising, and kept; noise is not."""
+    X, y, names, cells, _ = noted()
+    more = {"harmonise": FitSettings(harmonise={"method": "standard"}).harmonise, "stability": 0.7}
+    model = fit_model(X, y, cells, {"a": slice(0, 3)}, "logreg", sources=names, cells=cells, **more)
+    assert model.selection.kept.tolist() == [True, False, True]
+    changed = X[:200].copy()
+    changed[:, 1] += 50
+    assert_array_equal(model.predict_proba(changed, names[:200]), model.predict_proba(X[:200], names[:200]))
+
+
+# ---- from pictures --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Stands in for a family that takes longer to measure: size, and mean and spread of the colours of a cell."""
+
+    name: ClassVar[str] = "colour"
+    version: ClassVar[str] = "glance"
+    in_main_process: ClassVar[bool] = False
+
+    def feature_names(self):
+        return ["size", *(f"{what}_{channel}" for what in ("mean", "spread") for channel in "rgb")]
+
+    def extract(self, cells):
+        inside = [cell.rgb[cell.mask] for cell in cells]
+        return np.array([[len(of), *of.mean(axis=0), *of.std(axis=0)] for of in inside], np.float32)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    design = SyntheticDesign(subjects=6, cells_per_subject=2, laboratories=2, seed=2)
+    return synthesize(tmp_path_factory.mktemp("laboratories") / "out", design, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory):
+    return {"store": tmp_path_factory.mktemp("store"), "jobs": 1}
+
+
+def measured_by(store, extractors):
+    return lambda which: extract(which, extractors, store, jobs=1).table
+
+
+@pytest.mark.parametrize("of", ["source", "cell"])
+def test_a_copy_is_the_same_whatever_the_other_cells_are(tree, common, of):
+    store, settings = FeatureStore(common["store"]), JitterSettings(copies=2, of=of)
+    everyone = load_dataset(tree / "truth.csv", store=common["store"])
+    measure = measured_by(store, [Glance()])
+    table = measure(everyone)
+    both = copied(everyone, table, settings, 3, measure)
+    assert both.there.all()
+    assert both.are_sources == (of == "source")
+    one = everyone.select(sources=["lab_2"])
+    rows = np.flatnonzero(np.array(table.sources, object) == "lab_2")
+    alone = copied(one, measure(one), settings, 3, measure)
+    assert_array_equal(alone.X, both.X[:, rows])
+    reused = extract(jittered(everyone, settings, 3, 2), [Glance()], store, jobs=1).reused
+    assert reused == {"colour": len(everyone)}  # found in the store again
+    for one, other in ((both.X[0], both.X[1]), (both.X[0], table.X)):
+        assert np.nanmax(np.abs(one - other)) > 0
+    assert not np.array_equal(copied(everyone, table, settings, 4, measure).X, both.X, equal_nan=True)
+
+
+@pytest.mark.parametrize("of", ["source", "cell"])
+def test_copies_are_varied_first_and_then_normalised(tree, common, of):
+    store, settings = FeatureStore(common["store"]), JitterSettings(copies=1, of=of)
+    measure = measured_by(store, [Glance()])
+    everyone = load_dataset(tree / "truth.csv", store=common["store"])
+    shown = normalise(everyone, NormaliseSettings(scale="median-size", diameter=40), store, jobs=1)
+
+    def as_shown(which):
+        return as_trained(shown.normaliser, which, store, jobs=1)[0]
+
+    table = measure(shown.dataset)
+    found = copied(everyone, table, settings, 0, lambda which: measure(as_shown(which)))
+    by_hand = as_shown(jittered(everyone, settings, 0, 1))
+    assert all(isinstance(sample.adjustment, Jittered) for sample in by_hand.samples)
+    assert_array_equal(found.X[0], measure(by_hand).X)
+    # A copy of one source is brought to the size that cells have; one that stays in it keeps its own size.
+    plain = {sample.source: sample.adjustment.zoom for sample in shown.dataset.samples}
+    zooms = {sample.source: sample.adjustment.adjustment.zoom for sample in by_hand.samples}
+    assert set(zooms) == ({f"{name}~1" for name in plain} if of == "source" else set(plain))
+    assert (zooms == plain) == (of == "cell")
+
+
+def comparison(tree, common, folder, data, **more):
+    steps = {"reinhard": {"mean": [55, 30, -25], "spread": [15, 8, 8]}, "scale": "um_per_px"}
+    return AblateConfig(
+        **{
+            "data": tree / data, "output": folder, "features": ["colour"], "compare": ["logreg"], "bootstrap": 100,
+            "split": "leave-one-source-out", "jitter": {"copies": 1}, "normalise": steps, "splits": 2, **common, **more,
+        }
+    )  # fmt: skip
+
+
+def compared(settings):
+    """The result of ``ablate`` without its page."""
+    dataset = load_labelled(settings)
+    found = _measure(settings, dataset, [Glance()], None, None)
+    result = compare(found.table, found.plan, dataset, settings)
+    return replace(result, notes=(*found.notes, *result.notes))
+
+
+@pytest.mark.parametrize("pixels", [True, False], ids=["normalised", "as they are"])
+def test_pixels_and_labels_of_the_judged_source_reach_nothing_that_is_fitted(tree, common, tmp_path, pixels):
+    """Planted: other pictures and labels in lab_2 but for one cell, which is judged as before to the last bit."""
+    more = {"harmonise": {"method": "standard"}, "stability": 0.5} | ({} if pixels else {"normalise": {}})
+    honest = compared(comparison(tree, common, tmp_path / "a", "truth.csv", **more))
+    rows = pd.read_csv(tree / "truth.csv", dtype=str)
+    kept = rows.index[rows["source"] == "lab_2"][4]
+    for at in rows.index[rows["source"] == "lab_2"]:
+        if at != kept:
+            noise = np.random.default_rng(at).integers(40, 200, (64, 64, 3), dtype=np.uint8)
+            mask = np.zeros((64, 64, 3), np.uint8)
+            mask[20:44, 20:44], mask[28:36, 28:36] = 128, 255
+            rows.loc[at, "path"] = str(write_image(tmp_path / "planted" / f"{at}.png", noise))
+            rows.loc[at, "mask"] = str(write_image(tmp_path / "planted" / f"{at}-mask.png", mask))
+            rows.loc[at, "label"] = {"all": "hem", "hem": "all"}[rows.loc[at, "label"]]
+    rows.to_csv(tree / "planted.csv", index=False)
+    lied = compared(comparison(tree, common, tmp_path / "b", "planted.csv", **more))
+    name = rows.loc[kept, "path"]
+    one, two = (
+        result.scores[0].proba[0, [str(each).endswith(name) for each in result.cells.names]]
+        for result in (honest, lied)
+    )
+    assert one.shape == (1, 2)
+    assert one.tobytes() == two.tobytes()
+    lied_about = lied.scores[0].proba[0] != honest.scores[0].proba[0]
+    assert lied_about.any()
+    assert any(note.startswith("jitter: models learn from a varied copy") for note in honest.notes)
+    assert honest.findings["travel"]["rows"]  # folds inside a source learn from copies too
+
+
+@pytest.mark.parametrize("normalise", [{}, {"scale": "median-size", "diameter": 40}], ids=["as they are", "normalised"])
+def test_an_external_test_set_has_no_copies(tree, common, tmp_path, normalise):
+    rows = pd.read_csv(tree / "truth.csv", dtype=str)
+    for number in (1, 2):
+        rows[rows["source"] == f"lab_{number}"].to_csv(tree / f"lab_{number}.csv", index=False)
+    more = {"normalise": normalise, "split": "grouped", "test": tree / "lab_2.csv"}
+    plain, varied = (
+        compared(comparison(tree, common, tmp_path / str(copies), "lab_1.csv", jitter={"copies": copies}, **more))
+        for copies in (0, 2)
+    )
+    assert len(varied.cells) == len(plain.cells)
+    assert varied.scores[0].proba.shape == plain.scores[0].proba.shape
+    assert not np.array_equal(varied.scores[0].proba, plain.scores[0].proba, equal_nan=True)
+    some = Copies(np.ones((2, 3, 1), np.float32), np.ones((2, 3), bool), True)
+    assert _above(some, 5).there.tolist() == [[True] * 3 + [False] * 2] * 2
+
+
+def test_a_copy_in_which_no_cell_is_found_is_left_out_and_told_of(tmp_path, monkeypatch):
+    """Without masks cells are looked for in the varied pictures; here those of one size show none."""
+    sides = [70 if at == 3 else 64 for at in range(6)]
+    for at, side in enumerate(sides):
+        write_image(tmp_path / "cells" / ("all", "hem")[at % 2] / f"{at}.png", paint(at, side=side))
+
+    def blind(rgb, *rest, **more):
+        if len(rgb) == 70:
+            raise CellError("no cell found in the picture")
+        return make_cell(rgb, *rest, **more)
+
+    monkeypatch.setattr(augmentation, "make_cell", blind)
+    settings = JitterSettings(copies=2, scale=0)
+    everyone, measure = load_dataset(tmp_path / "cells"), measured_by(FeatureStore(tmp_path / "store"), [Glance()])
+    table = measure(everyone)
+    copies = copied(everyone, table, settings, 3, measure)
+    (lost,) = [row for row, name in enumerate(table.names) if name.endswith("3.png")]
+    assert np.argwhere(~copies.there).tolist() == [[0, lost], [1, lost]]
+    whole = learnt(replace(table, copies=copies), np.arange(6))
+    assert len(whole.X) == 16
+    assert not np.isnan(whole.X).any()
+    table = replace(table, copies=copies)
+    assert any("up to 2 copies" in note for note in told(settings, table, [np.arange(6)]))
+    assert len(told(settings, table, [np.setdiff1d(np.arange(6), [lost])])) == 1
+
+
+def test_a_given_mask_is_taken_and_no_cell_looked_for(tree, common, monkeypatch):
+    monkeypatch.setattr(augmentation, "make_cell", lambda *given, **more: pytest.fail("a cell was looked for"))
+    everyone = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_2"])
+    varied = jittered(everyone, JitterSettings(copies=1), 9, 1)
+    (sample, *_) = varied.samples
+    (row,) = Measure((Glance(),), frozenset())([(sample, frozenset(["colour"]))])
+    cell = sample.adjustment.apply(read_cell(sample.path, sample.mask_path, sample.um_per_px))
+    assert_array_equal(row.rows["colour"], Glance().extract([cell])[0])
+
+
+def test_a_checkpoint_is_of_its_jitter(tree, common, tmp_path):
+    table = copied_table()
+    settings = comparison(tree, common, tmp_path, "truth.csv", split="grouped")
+    plan = make_plan(table, "grouped", 2, 1, 0)
+    names = set()
+    for how in ({"copies": 0}, {"copies": 2}, {"copies": 2, "of": "cell"}):
+        given = settings.model_copy(update={"jitter": JitterSettings(**how)})
+        names.add(_checkpoint(table, plan, given, []).folder)
+    moved = replace(table.copies, X=table.copies.X + 1)
+    names.add(_checkpoint(replace(table, copies=moved), plan, settings, []).folder)
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"classifier": "neural"}, "a network varies pictures itself"),
+        ({"cnn_crossfit": True, "features": ["cnn"]}, "--cnn-crossfit does not learn from copies"),
+        ({"classifier": "xgb", "classifiers": {"xgb": {"external_memory": True}}}, "keeps the features out of memory"),
+    ],
+)
+def test_what_does_not_go_with_copies_is_refused_in_one_line(tree, common, tmp_path, given, words):
+    with pytest.raises(UsageError, match=words):
+        train(TrainConfig(data=tree / "truth.csv", output=tmp_path / "m", jitter={"copies": 1}, **common, **given))
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_look_at_leaks_is_refused(tree, common, tmp_path):
+    for more in ({"show_leak": True}, {"compare": ["neural"]}):
+        with pytest.raises(UsageError, match=r"jitter\.copies 1"):
+            ablate(comparison(tree, common, tmp_path / "a", "truth.csv", split="grouped", **more))
+
+
+def test_the_command_line_trains_on_copies_and_predicts_without(tree, common, tmp_path):
+    def fusion(*words):
+        done = CliRunner().invoke(cli.fusion, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    given = (
+        "train", tree / "truth.csv", "--classifier", "svm", "--features", "morphology", "--splits", 2,
+        "--set", "sources=lab_1",
+        "--set", f"store={common['store']}", "--set", "jobs=1", "--set", "bootstrap=100", "--json",
+    )  # fmt: skip
+    plain = json.loads(fusion(*given, "-o", tmp_path / "plain"))
+    told = json.loads(fusion(*given, "--set", "jitter.copies=2", "-o", tmp_path / "m"))
+    assert told["results"][0]["image"] != plain["results"][0]["image"]
+    assert told["results"][0]["n_images"] == plain["results"][0]["n_images"] == 12
+    assert any("2 varied copies" in note for note in told["notes"])
+    kept = json.loads((tmp_path / "m" / "model.json").read_text())["facts"]["facts"]["jitter"]
+    assert JitterSettings(**kept) == JitterSettings(copies=2)
+    models = [load_model(tmp_path / name) for name in ("plain", "m")]
+    assert models[0].image_keys == models[1].image_keys
+    assert models[0].novelty.threshold == models[1].novelty.threshold
+    picture = next((tree / "lab_2").rglob("*.png"), None) or next((tree / "lab_2").rglob("*.bmp"))
+    (row,) = json.loads(fusion("predict", tmp_path / "m", picture, "--json"))["predictions"]
+    assert sum(row["probability"].values()) == pytest.approx(1)

@@ -1,0 +1,183 @@
+"""Calibration and thresholds: what they are, and that no test cell has a say in them."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import balanced_accuracy_score, recall_score
+
+from fusion.bundles.model_bundle import BundleError, ModelBundle
+from fusion.errors import UsageError
+from fusion.leakage.grouped_splits import Split
+from fusion.learning.calibration import Calibration, Finish, best_cut, cut_of_sensitivity, fit_calibration, held_out
+from fusion.metrics import classification
+from fusion.settings.learning import FitSettings
+from fusion.training import score_fold
+from tests.builders.command_line import assert_refused, fusion
+from tests.builders.tables import table_of
+
+
+def over_confident(n=6000, k=2, factor=3.0, seed=0):
+    """Probabilities whose logits are too large by a factor, and classes drawn by the true ones."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1, (n, k))
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    codes = (true.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    loud = np.exp(factor * logits)
+    return loud / loud.sum(axis=1, keepdims=True), codes, true
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_a_temperature_finds_how_over_confident_scores_are(k):
+    proba, codes, true = over_confident(k=k)
+    found = fit_calibration("temperature", proba, codes)
+    assert found.temperature == pytest.approx(3, rel=0.08)
+    assert np.abs(found.apply(proba) - true).max() < 0.03
+    assert_array_equal(found.apply(proba).argmax(axis=1), proba.argmax(axis=1))
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+@pytest.mark.parametrize("k", [2, 3])
+def test_calibrated_scores_are_better_on_other_cells(method, k):
+    proba, codes, _ = over_confident(k=k)
+    fresh, answers, _ = over_confident(k=k, seed=1)
+    classes = [str(at) for at in range(k)]
+    calibrated = fit_calibration(method, proba, codes).apply(fresh)
+    assert_allclose(calibrated.sum(axis=1), 1)
+    before, after = (classification.image_metrics(answers.astype(str), p, classes) for p in (fresh, calibrated))
+    for loss in ("ece", "brier", "log_loss"):
+        assert after[loss] < before[loss], loss
+    assert after["ece"] < before["ece"] / 3
+
+
+def test_isotonic_is_scikit_learns_and_never_sure():
+    proba, codes, _ = over_confident(300)
+    least = 1 / 302
+    theirs = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(proba[:, 1], codes == 1)
+    ours = fit_calibration("isotonic", proba, codes)
+    grid = np.linspace(0, 1, 500)
+    assert_allclose(ours.apply(np.column_stack([1 - grid, grid]))[:, 1], theirs.predict(grid), atol=1e-12)
+    assert ours.apply(np.array([[0.0, 1.0], [1.0, 0.0]])).min() >= least
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=2, max_size=40), st.floats(0.05, 0.95))
+@settings(deadline=None)
+def test_thresholds_are_the_best_of_all(pairs, share):
+    score = np.array([s for s, _ in pairs]) / 20
+    is_positive = np.array([p for _, p in pairs])
+    if is_positive.all() or not is_positive.any():
+        return
+    every = [-1.0, *score, *(score + 1e-9)]
+    best = max(balanced_accuracy_score(is_positive, score >= cut) for cut in every)
+    assert balanced_accuracy_score(is_positive, score >= best_cut(score, is_positive)) == pytest.approx(best)
+    cut = cut_of_sensitivity(score, is_positive, share)
+    assert recall_score(is_positive, score >= cut) >= share - 1e-12
+    higher = [other for other in every if other > cut and (score >= other).sum() < (score >= cut).sum()]
+    assert all(recall_score(is_positive, score >= other) < share for other in higher)
+
+
+def test_no_group_is_scored_by_a_model_that_has_seen_it():
+    groups = np.repeat(np.arange(12), 5)
+    y = np.where(groups % 2, "all", "hem")
+    asked = []
+
+    def score(train, test):
+        asked.append((set(groups[train]), set(groups[test])))
+        return np.full((len(test), 2), 0.5)
+
+    assert held_out(score, y, groups, 0).shape == (60, 2)
+    assert len(asked) == 5
+    assert all(not seen & scored for seen, scored in asked)
+    assert set().union(*(scored for _, scored in asked)) == set(range(12))
+
+
+@pytest.mark.parametrize("calibrate", ["none", "temperature", "isotonic"])
+@pytest.mark.parametrize("threshold", [None, "balanced-accuracy", "sensitivity:0.9", "0.3"])
+@pytest.mark.parametrize("classifier", ["logreg", "xgb"])
+def test_labels_of_test_cells_change_nothing(calibrate, threshold, classifier):
+    table = table_of()
+    test = np.flatnonzero(table.groups < 6)
+    split = Split(np.flatnonzero(table.groups >= 6), test, table.groups)
+    config = FitSettings(calibrate=calibrate, threshold=threshold, classifiers={"xgb": {"n_estimators": 20}})
+    proba, cut, _ = score_fold(table, split, classifier, config)
+    turned = np.array(table.y, object)
+    turned[test] = np.where(turned[test] == "all", "hem", "all")
+    from dataclasses import replace
+
+    again = score_fold(replace(table, y=tuple(turned)), split, classifier, config)
+    assert_array_equal(again[0], proba)
+    assert np.isnan(cut) if threshold is None else again[1] == cut
+
+
+def test_a_threshold_moves_calls_and_leaves_scores():
+    y, groups = np.array(["p", "p", "n", "n"]), np.arange(4)
+    proba = np.array([[0.4, 0.6], [0.7, 0.3], [0.75, 0.25], [0.9, 0.1]])  # of n and p
+    usual = classification.judge_scores(y, proba, ["n", "p"], groups, positive="p", n_boot=100).figures
+    moved = classification.judge_scores(
+        y, proba, ["n", "p"], groups, positive="p", n_boot=100, cut=np.full(4, 0.3)
+    ).figures
+    assert (usual["image"]["sensitivity"]["value"], moved["image"]["sensitivity"]["value"]) == (0.5, 1)
+    assert moved["image"]["specificity"]["value"] == 1
+    assert moved["confusion"] == [[2, 0], [0, 2]]
+    for level in ("image", "subject", "vote"):
+        assert moved[level]["balanced_accuracy"]["value"] == 1
+    for metric in ("auroc", "brier", "log_loss", "ece"):
+        assert moved["image"][metric] == usual["image"][metric]
+
+
+@pytest.mark.parametrize("text", ["best", "sensitivity", "sensitivity:2", "specificity:0.9", "1", "-0.1", "nan"])
+def test_thresholds_that_are_none_are_refused(text):
+    with pytest.raises(UsageError, match="threshold"):
+        Finish("none", text)
+
+
+def test_a_threshold_for_three_classes_is_refused():
+    table = table_of()
+    labels = np.array(table.y, object)
+    labels[table.groups % 3 == 0] = "other"
+    from dataclasses import replace
+
+    three = replace(table, y=tuple(labels))
+    with pytest.raises(UsageError, match="two classes"):
+        score_fold(
+            three, Split(np.arange(96, 192), np.arange(96), three.groups), "logreg", FitSettings(threshold="0.4")
+        )
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_a_calibration_is_stored_and_comes_back(method):
+    for k in (2, 3):
+        proba, codes, _ = over_confident(400, k=k)
+        fitted = fit_calibration(method, proba, codes)
+        again = Calibration.from_json(json.loads(json.dumps(fitted.to_json())))
+        assert_array_equal(again.apply(proba), fitted.apply(proba))
+
+
+def test_a_model_keeps_them_and_calls_by_them(synthetic, tmp_path):
+    model = tmp_path / "model"
+    words = ("--features", "morphology", "--classifier", "logreg", "-o", model)
+    asked = ("--calibrate", "isotonic", "--threshold", "sensitivity:0.95", "--set", "bootstrap=100")
+    trained = fusion("train", synthetic, *words, *asked)
+    assert trained.exit_code == 0, trained.stderr
+    assert "chosen inside each training part" in trained.stderr
+    bundle = ModelBundle.load(model)
+    assert bundle.model.calibration.knots
+    pictures = sorted(synthetic.rglob("*.bmp"))[:12]
+    rows = json.loads(fusion("predict", model, *pictures, "--json").stdout)["predictions"]
+    for row in rows:
+        assert row["class"] == ("all" if row["probability"]["all"] >= bundle.model.cut else "hem")
+
+    manifest = json.loads((model / "model.json").read_text())
+    manifest["calibration"]["knots"][0][1][0] = 7.0
+    (model / "model.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="cannot be"):
+        ModelBundle.load(model)
+
+
+def test_wrong_use_is_told(synthetic, tmp_path):
+    result = fusion("train", synthetic, "--features", "morphology", "--threshold", "high", "-o", tmp_path / "m")
+    assert_refused(result, 2, "--threshold", "high", "balanced-accuracy")

@@ -1,0 +1,136 @@
+"""Cells of another stain or scale, and what is no cell, are told; fresh cells like those trained on mostly pass."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.covariance import LedoitWolf
+
+import cli
+from fusion.bundles.inference import predict_cells
+from fusion.images.cell import decode_picture, make_cell, read_bytes
+from fusion.learning.novelty import RATE, learn_novelty, spread_of
+from fusion.pictured import load_model
+from fusion.settings.commands import PredictConfig
+from fusion.workflows.predict import predict
+from tests.builders.images import write_image
+
+
+def changed(fresh, change, count=12):
+    """Cells from fresh pictures after ``change``; black stays black."""
+    cells = []
+    for path in sorted(fresh.rglob("*.bmp"))[:count]:
+        rgb = decode_picture(read_bytes(path))
+        other = change(rgb)
+        if other.shape == rgb.shape:
+            other[~rgb.any(axis=2)] = 0
+        cells.append(make_cell(other))
+    return cells
+
+
+def turned(degrees):
+    """Another stain: every hue turned."""
+
+    def turn(rgb):
+        hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0].astype(int) + degrees // 2) % 180  # OpenCV counts hue in steps of two degrees
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+    return turn
+
+
+def debris(rgb):
+    """A rectangle of noise where the cell was."""
+    shape = np.zeros(rgb.shape, np.uint8)
+    cv2.rectangle(shape, (150, 150), (300, 280), (1, 1, 1), -1)
+    return np.random.default_rng(int(rgb.sum()) % 1000).integers(1, 255, rgb.shape, np.uint8) * shape
+
+
+STRANGE = {
+    "another stain": turned(40),
+    "half the scale": lambda rgb: cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "out of focus": lambda rgb: cv2.GaussianBlur(rgb, (0, 0), 3),
+    "no cell": debris,
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_unlike_the_training_cells_is_flagged(trees, fresh, kind):
+    cells = changed(fresh, STRANGE[kind])
+    found = predict_cells(load_model(trees), cells, [str(at) for at in range(len(cells))])
+    assert sum(found.unlike) >= 0.9 * len(cells)
+    assert "unlike the training cells" in " ".join(found.notes)
+
+
+def test_fresh_cells_of_the_same_population_are_flagged_about_as_often_as_said(trees, fresh, synthetic_store):
+    found = predict(PredictConfig(model=trees, images=[fresh], store=synthetic_store))
+    assert len(found) == 200
+    # 1 in 100 is expected; with 240 cells to set the threshold by, up to 4 more are no surprise.
+    assert sum(found.unlike) / len(found) <= RATE + 0.04
+
+
+def test_the_threshold_comes_from_subjects_held_out():
+    """Cells of one subject are near copies: judged beside their like, all of them would seem usual."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 10)
+    X = (rng.normal(size=(20, 60))[groups] + 0.01 * rng.normal(size=(200, 60))).astype(np.float32)
+    y = np.array(["a", "b"])[groups % 2]
+    by_subject = learn_novelty(X, y, groups, {"block": slice(0, 60)})
+    by_cell = learn_novelty(X, y, np.arange(200), {"block": slice(0, 60)})
+    strangers = rng.normal(size=(200, 60)).astype(np.float32)
+    assert np.mean(by_subject.distance(strangers) > 1) < 0.35
+    assert np.mean(by_cell.distance(strangers) > 1) > 0.95
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 100), (300, 20)])
+def test_the_distance_is_mahalanobis_under_ledoit_and_wolfs_covariance(n, d):
+    rng = np.random.default_rng(n)
+    Z = rng.normal(size=(n, d)) @ rng.normal(size=(d, d))
+    strangers = rng.normal(size=(9, d)) * 20
+    expected = np.sqrt(LedoitWolf().fit(Z).mahalanobis(strangers))
+    assert_allclose(spread_of(Z).distance(strangers), expected, rtol=5e-3)
+
+
+def test_features_that_never_vary_tell_nothing():
+    X = np.ones((20, 3), np.float32)
+    X[:, 1] = np.nan
+    assert learn_novelty(X, np.array(["a", "b"] * 10), np.arange(20), {"block": slice(0, 3)}) is None
+    assert learn_novelty(X, np.array(["a", "b"] * 10), np.arange(20), {}) is None
+
+
+def test_missing_and_absurd_values_give_a_distance_all_the_same():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(60, 5)).astype(np.float32)
+    known = learn_novelty(X, np.array(["a", "b"] * 30), np.arange(60), {"block": slice(0, 5)})
+    missing, absurd = known.distance(np.array([[np.nan] * 5, [1e30] * 5], np.float32))
+    assert missing < 1 < absurd < np.inf
+
+
+def test_the_distance_survives_saving_to_the_bit(trees, fresh):
+    first, again = load_model(trees), load_model(trees)
+    X = predict(PredictConfig(model=trees, images=[next(fresh.rglob("*.bmp"))])).table.X
+    assert_array_equal(first.novelty.distance(X), again.novelty.distance(X))
+    assert {path.name for path in trees.iterdir()} >= {"novelty.safetensors", "model.json"}
+
+
+def test_every_output_tells_the_strange_cell(trees, fresh, tmp_path):
+    import pandas as pd
+
+    usual = sorted(fresh.rglob("*.bmp"))[0]
+    rgb = decode_picture(read_bytes(usual))
+    strange = write_image(tmp_path / "strange.png", debris(rgb))
+    words = ["predict", str(trees), str(usual), str(strange)]
+    shown = CliRunner().invoke(cli.fusion, words)
+    assert shown.exit_code == 0, shown.stderr
+    lines = [line for line in shown.stdout.splitlines() if "times the usual" in line]
+    assert len(lines) == 1
+    assert "strange.png" in lines[0]
+    assert "1 is unlike the training cells" in shown.stderr
+    told = json.loads(CliRunner().invoke(cli.fusion, [*words, "--json"]).stdout)["predictions"]
+    assert [row["unlike"] for row in told] == [False, True]
+    assert told[0]["distance"] < 1 < told[1]["distance"]
+    CliRunner().invoke(cli.fusion, [*words, "--csv", str(tmp_path / "p.csv")])
+    assert pd.read_csv(tmp_path / "p.csv")["unlike"].tolist() == [False, True]

@@ -1,0 +1,417 @@
+"""Every figure is scikit-learn's, every interval is the plain loop over resampled subjects, only faster."""
+
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import norm
+from sklearn import metrics as oracle
+
+from fusion.metrics import cluster_bootstrap, scored_rows
+from fusion.metrics.classification import by_subject, by_vote, default_positive, image_metrics, judge_scores, pooled
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def sample(seed, k=2, n=200, n_groups=12, pure=True):
+    """Labels, scores with many ties (tenths that sum to 1), classes and groups; every class in two groups or more."""
+    rng = np.random.default_rng(seed)
+    classes = ["all", "hem"] if k == 2 else [f"type {at}" for at in range(k)]
+    groups = rng.integers(n_groups, size=n)
+    codes = groups % k if pure else rng.integers(k, size=n)
+    shares = 1 + 2 * np.eye(k)[codes]
+    proba = np.stack([rng.multinomial(10, share / share.sum()) for share in shares]) / 10
+    return np.array(classes, object)[codes], proba, classes, groups
+
+
+def evaluate(*given, **more):
+    return judge_scores(*given, **more).figures
+
+
+def by_scikit_learn(y, proba, classes, positive=None):
+    """The same metrics, one call of the peer each."""
+    classes = np.array(classes, object)
+    y, predicted = y.astype(str), classes[proba.argmax(axis=1)].astype(str)
+    found = {
+        "accuracy": oracle.accuracy_score(y, predicted),
+        "balanced_accuracy": oracle.balanced_accuracy_score(y, predicted),
+        "f1_weighted": oracle.f1_score(y, predicted, average="weighted"),
+        "f1_macro": oracle.f1_score(y, predicted, average="macro"),
+        "mcc": oracle.matthews_corrcoef(y, predicted),
+        "brier": oracle.brier_score_loss(y, proba if len(classes) > 2 else proba[:, 1], labels=list(classes),
+                                         **({} if len(classes) > 2 else {"pos_label": classes[1]})),
+        "log_loss": oracle.log_loss(y, proba, labels=list(classes)),
+    }  # fmt: skip
+    if positive is not None:
+        (negative,) = set(classes) - {positive}
+        score = proba[:, list(classes).index(positive)]
+        return found | {
+            "auroc": oracle.roc_auc_score(y == positive, score),
+            "sensitivity": oracle.recall_score(y, predicted, pos_label=positive),
+            "specificity": oracle.recall_score(y, predicted, pos_label=negative),
+            "auprc": oracle.average_precision_score(y == positive, score),
+        }
+    return found | {
+        "auroc": oracle.roc_auc_score(y, proba, multi_class="ovr", labels=list(classes)),
+        "sensitivity": oracle.recall_score(y, predicted, average="macro"),
+        "specificity": np.mean([oracle.recall_score(y != c, predicted != c) for c in classes]),
+        "auprc": np.mean([oracle.average_precision_score(y == c, proba[:, at]) for at, c in enumerate(classes)]),
+    }
+
+
+#: Figures that scikit-learn does not have; they are tested one by one.
+OWN = {"ppv", "npv", "ece"}
+
+
+def assert_same(found, expected):
+    assert set(found) - OWN == set(expected)
+    for metric, value in expected.items():
+        assert_allclose(found[metric], value, err_msg=metric, **EXACT)
+
+
+# ---- the figures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_every_metric_is_scikit_learns(seed, k):
+    y, proba, classes, _ = sample(seed, k, pure=False)
+    positive = "all" if k == 2 else None
+    assert_same(image_metrics(y, proba, classes), by_scikit_learn(y, proba, classes, positive))
+
+
+def test_continuous_scores_without_ties_too():
+    rng = np.random.default_rng(0)
+    y = rng.choice(["a", "b"], size=500)
+    proba = rng.dirichlet([1, 1], size=500)
+    assert_same(image_metrics(y, proba, ["a", "b"]), by_scikit_learn(y, proba, ["a", "b"], "b"))
+
+
+def test_the_positive_class_is_all_or_the_second_or_the_one_asked_for():
+    assert default_positive(["all", "hem"]) == default_positive(["hem", "all"]) == "all"
+    assert default_positive(["benign", "malignant"]) == "malignant"
+    y, proba, classes, _ = sample(0)
+    found = image_metrics(y, proba, classes, positive="hem")
+    assert_same(found, by_scikit_learn(y, proba, classes, "hem"))
+    assert found["sensitivity"] == image_metrics(y, proba, classes)["specificity"]
+
+
+def test_hand_computed_values():
+    y = np.array(["hem", "hem", "all", "all", "all"])
+    p_all = np.array([0.2, 0.6, 0.6, 0.4, 0.9])
+    found = image_metrics(y, np.column_stack([p_all, 1 - p_all]), ["all", "hem"])
+    assert found["sensitivity"] == 2 / 3
+    assert found["specificity"] == 1 / 2
+    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    # Pairs (positive, negative): .6 beats .2 and ties .6; .4 beats .2; .9 beats both: 4.5 of 6.
+    assert found["auroc"] == 4.5 / 6
+    assert found["accuracy"] == 3 / 5
+
+
+def test_a_class_that_does_not_occur_is_left_out_of_means_and_undefined_where_it_is_asked_for():
+    y, proba, classes, _ = sample(1, 3, pure=False)
+    kept = y != "type 2"
+    found = image_metrics(y[kept], proba[kept], classes)
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        assert_allclose(
+            found["balanced_accuracy"],
+            oracle.balanced_accuracy_score(y[kept].astype(str), np.array(classes)[proba[kept].argmax(axis=1)]),
+            **EXACT,
+        )
+    predicted = np.array(classes)[proba[kept].argmax(axis=1)]
+    assert "type 2" in predicted
+    for average in ("macro", "weighted"):
+        expected = oracle.f1_score(y[kept].astype(str), predicted, average=average)
+        assert_allclose(found[f"f1_{average}"], expected, **EXACT)
+    curves = [oracle.roc_auc_score(y[kept] == c, proba[kept, at]) for at, c in enumerate(classes[:2])]
+    assert_allclose(found["auroc"], np.mean(curves), **EXACT)
+    only = image_metrics(["all"] * 3, [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], ["all", "hem"])
+    assert only["sensitivity"] == only["balanced_accuracy"] == pytest.approx(2 / 3)
+    assert np.isnan(only["auroc"])
+    assert np.isnan(only["specificity"])
+
+
+def test_predictive_values_are_bayes_rule_at_the_stated_prevalence():
+    y = np.array(["b"] * 10 + ["a"] * 20)
+    p = np.array([0.9] * 8 + [0.1] * 2 + [0.9] * 2 + [0.1] * 18)
+    scores = np.column_stack([1 - p, p])
+    found = image_metrics(y, scores, ["a", "b"], prevalence=1 / 3)
+    # At the sample's own prevalence they are the shares in the sample: 8 of 10 called 'b' are, 18 of 20 called 'a'.
+    assert found["ppv"] == pytest.approx(8 / 10)
+    assert found["npv"] == pytest.approx(18 / 20)
+    rare = image_metrics(y, scores, ["a", "b"], prevalence=0.01)
+    assert rare["ppv"] == pytest.approx(0.8 * 0.01 / (0.8 * 0.01 + 0.1 * 0.99))
+
+
+@pytest.mark.parametrize("n", [3, 57, 1000])
+def test_the_calibration_error_is_the_mean_gap_over_bins_of_equally_many_rows(n):
+    rng = np.random.default_rng(n)
+    p = rng.permutation((np.arange(n) + 0.5) / n)
+    y = np.where(rng.random(n) < p**2, "b", "a")
+    order = np.argsort(p)
+    bins = np.array_split(order, max(1, min(15, n // 10)))
+    gap = sum(len(b) * abs(p[b].mean() - (y[b] == "b").mean()) for b in bins) / n
+    found = image_metrics(y, np.column_stack([1 - p, p]), ["a", "b"])["ece"]
+    assert_allclose(found, gap, atol=2 * 15 / n if n > 3 else 1e-12)  # an edge may put a row into the next bin
+
+
+def test_a_calibrated_score_has_a_smaller_error_than_a_boastful_one():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=5000)
+    y = np.where(rng.random(5000) < p, "b", "a")
+    boastful = np.where(p > 0.5, 0.5 + 0.5 * np.sqrt(2 * p - 1, where=p > 0.5, out=np.zeros(5000)), p / 4)
+    fair, loud = (image_metrics(y, np.column_stack([1 - s, s]), ["a", "b"]) for s in (p, boastful))
+    assert fair["ece"] < 0.02 < 0.05 < loud["ece"]
+    assert fair["brier"] < loud["brier"]
+    assert fair["log_loss"] < loud["log_loss"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": ["a", "c"]}, r"labels \['c'\]"),
+        ({"y": ["a"]}, "disagree"),
+        ({"proba": [[0.5, 0.5], [np.nan, 1]]}, "finite"),
+        ({"proba": [[1.0], [1.0]]}, "disagree"),
+        ({"classes": ["a", "a"]}, "different classes"),
+        ({"positive": "c"}, "cannot be the positive class"),
+        ({"y": [], "proba": np.empty((0, 2))}, "disagree"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(change, message):
+    fair = {"y": ["a", "b"], "proba": [[0.5, 0.5], [0.2, 0.8]], "classes": ["a", "b"]}
+    with pytest.raises(ValueError, match=message):
+        image_metrics(**(fair | change))
+
+
+# ---- subjects -------------------------------------------------------------------------------------------------------
+
+
+def test_a_subject_is_the_mean_of_its_cells():
+    y = ["hem", "all", "hem", "all", "all"]
+    proba = np.array([[0.2, 0.8], [0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.6, 0.4]])
+    labels, means, groups = by_subject(y, proba, [7, 3, 7, 5, 5])
+    assert_array_equal(labels, ["all", "all", "hem"])
+    assert_array_equal(groups, [3, 5, 7])
+    assert_allclose(means, [[0.9, 0.1], [0.55, 0.45], [0.3, 0.7]], **EXACT)
+
+
+def test_a_subject_with_several_cell_types_is_a_row_for_each():
+    labels, means, groups = by_subject(["a", "b", "a"], np.array([[1.0, 0], [0, 1], [0.5, 0.5]]), [4, 4, 4])
+    assert_array_equal(labels, ["a", "b"])
+    assert_array_equal(groups, [4, 4])
+    assert_allclose(means, [[0.75, 0.25], [0, 1]], **EXACT)
+
+
+@pytest.mark.parametrize(("k", "pure"), [(2, True), (2, False), (4, False)])
+def test_subject_figures_are_the_metrics_of_the_means(k, pure):
+    y, proba, classes, groups = sample(3, k, pure=pure)
+    labels, means, _ = by_subject(y, proba, groups)
+    found = evaluate(y, proba, classes, groups, n_boot=100)["subject"]
+    assert_same(
+        {metric: figure["value"] for metric, figure in found.items()},
+        by_scikit_learn(labels, means, classes, "all" if k == 2 else None),
+    )
+
+
+def test_a_subject_votes_by_the_class_of_most_of_its_cells():
+    y = ["all"] * 3 + ["hem"] * 4
+    proba = np.array([[0.6, 0.4], [0.6, 0.4], [0.0, 1.0], [0.9, 0.1], [0.4, 0.6], [0.9, 0.1], [0.4, 0.6]])
+    labels, shares, groups = by_vote(y, proba, [1, 1, 1, 2, 2, 2, 2])
+    assert_array_equal(labels, ["all", "hem"])
+    assert_array_equal(groups, [1, 2])
+    assert_allclose(shares, [[2 / 3, 1 / 3], [0.5, 0.5]], atol=1e-8)
+    # Subject 1 by its mean would be 'hem' (0.4 to 0.6); by vote it is 'all'. The tie of 2 goes to its mean.
+    assert shares[0].argmax() == 0
+    assert shares[1].argmax() == 0
+    found = evaluate(y, proba, ["all", "hem"], [1, 1, 1, 2, 2, 2, 2], n_boot=100)
+    assert found["vote"]["sensitivity"]["value"] == 1
+    assert found["subject"]["sensitivity"]["value"] == 0
+
+
+def test_repeats_are_pooled_and_a_cell_that_was_not_tested_plays_no_part():
+    y, proba, classes, groups = sample(6)
+    other = proba[:, ::-1]
+    once = evaluate(y, proba, classes, groups, n_boot=100)
+    assert evaluate(y, proba[None], classes, groups, n_boot=100) == once
+    again = evaluate(y, np.stack([proba, proba]), classes, groups, n_boot=100)
+    for level in ("image", "subject", "vote"):
+        for metric in set(again[level]) - {"ece"}:  # more rows make more bins
+            value = again[level][metric]["value"]
+            assert_allclose(value, once[level][metric]["value"], err_msg=f"{level} {metric}", atol=1e-6)
+    both = evaluate(y, np.stack([proba, other]), classes, groups, n_boot=100)
+    expected = (image_metrics(y, proba, classes)["accuracy"] + image_metrics(y, other, classes)["accuracy"]) / 2
+    assert_allclose(both["image"]["accuracy"]["value"], expected, **EXACT)
+    assert (both["n_images"], both["n_subjects"]) == (200, 12)
+    half = np.where(groups < 6, np.nan, proba.T).T
+    kept = groups >= 6
+    assert evaluate(y, half[None], classes, groups, n_boot=100) == evaluate(
+        y[kept], proba[kept], classes, groups[kept], n_boot=100
+    )
+    labels, scores, ids, repeat, cell = pooled(y, np.stack([half, proba]), groups)
+    assert len(labels) == kept.sum() + 200
+    assert_array_equal(scores[repeat == 1], proba)
+    assert_array_equal(ids, groups[cell])
+
+
+def test_the_intervals_are_made_of_the_replicates_and_of_the_values_without_each_subject():
+    y, proba, classes, groups = sample(7)
+    judged = judge_scores(y, proba, classes, groups, n_boot=200, seed=3)
+    left_out = [judge_scores(y[groups != g], proba[groups != g], classes, groups[groups != g], n_boot=1).figures
+                for g in np.unique(groups)]  # fmt: skip
+    strata = np.array([classes.index(str(y[groups == g][0])) for g in np.unique(groups)])
+    # But for a calibration error, whose bins are those of all subjects, whoever is left out.
+    metrics = [metric for metric in scored_rows.METRICS if metric != "ece"]
+    for level, replicates in judged.replicates.items():
+        columns = [scored_rows.METRICS.index(metric) for metric in metrics]
+        low, high, corrected = cluster_bootstrap.bca(
+            np.array([judged.figures[level][metric]["value"] for metric in metrics]),
+            replicates[:, columns],
+            np.array([[without[level][metric]["value"] for metric in metrics] for without in left_out]),
+            strata,
+        )
+        for at, metric in enumerate(metrics):
+            figure = judged.figures[level][metric]
+            assert_allclose([figure["low"], figure["high"]], [low[at], high[at]], err_msg=f"{level} {metric}")
+            assert figure["method"] == ("bca" if corrected[at] else "percentile")
+
+
+# ---- intervals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("few_groups", [True, False])
+@pytest.mark.parametrize(("k", "pure"), [(2, True), (2, False), (3, True), (3, False)])
+def test_the_bootstrap_is_the_slow_loop(k, pure, few_groups, monkeypatch):
+    if not few_groups:
+        # A chunk of 40 replicates exactly, but no table of pairs: the road for as many groups as cells.
+        monkeypatch.setattr(scored_rows, "CHUNK", 200 * 40)
+        n_groups = 60
+    else:
+        n_groups = 12
+    y, proba, classes, groups = sample(5, k, n=200, n_groups=n_groups, pure=pure)
+    assert (n_groups * 200 > scored_rows.CHUNK) is not few_groups
+    positive = "all" if k == 2 else None
+    found = judge_scores(y, proba, classes, groups, positive=positive, n_boot=40, seed=11).replicates
+    numbers, rank = np.unique(groups, return_inverse=True)
+    holds = np.array([[np.any(y[groups == number] == c) for c in classes] for number in numbers])
+    weights = cluster_bootstrap.draw_groups(holds, 40, np.random.default_rng(11)).astype(int)
+    labels, means, group_of = by_subject(y, proba, groups)
+    for level, drawn in (("image", (y, proba, rank)), ("subject", (labels, means, np.searchsorted(numbers, group_of)))):
+        replicates = []
+        for weight in weights.T:
+            again = np.repeat(np.arange(len(drawn[0])), weight[drawn[2]])
+            replicates.append(by_scikit_learn(drawn[0][again], drawn[1][again], classes, positive))
+        for metric in set(scored_rows.METRICS) - OWN:
+            expected = [replicate[metric] for replicate in replicates]
+            assert_allclose(
+                found[level][:, scored_rows.METRICS.index(metric)], expected, err_msg=f"{level} {metric}", **EXACT
+            )
+
+
+@pytest.mark.parametrize("pure", [True, False])
+def test_whole_groups_are_drawn_and_no_class_is_lost(pure):
+    # Class 2 in two groups of thirty: an unguarded draw loses it once in seven times.
+    holds = np.zeros((30, 3), bool)
+    holds[np.arange(30), np.where(np.arange(30) < 2, 2, np.arange(30) % 2)] = True
+    holds[3, :2] = not pure
+    holds[3, 1] = True
+    weights = cluster_bootstrap.draw_groups(holds, 500, np.random.default_rng(0))
+    assert (weights.sum(axis=0) == 30).all()
+    assert ((holds.T.astype(float) @ weights) > 0).all()
+    assert_allclose(weights.mean(axis=1), 1, atol=0.35)
+    if pure:
+        assert (holds.T.astype(float) @ weights == holds.sum(axis=0)[:, None]).all()
+
+
+@pytest.mark.parametrize(("k", "pure"), [(2, True), (5, False)])
+def test_intervals_hold_the_value_and_follow_the_seed(k, pure):
+    y, proba, classes, groups = sample(2, k, n=600, n_groups=30, pure=pure)
+    first, again, other = (evaluate(y, proba, classes, groups, n_boot=500, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first["image"] != other["image"]
+    for metric, figure in first["image"].items():
+        # Resampling makes a calibration error larger, never smaller on average: its interval may lie above its value.
+        assert figure["low"] < figure["value"] < figure["high"] or metric == "ece"
+    for metric, figure in first["subject"].items():
+        assert figure["low"] <= figure["value"] <= figure["high"] or metric in OWN
+
+
+def test_the_result_says_what_was_judged():
+    y, proba, classes, groups = sample(4)
+    found = evaluate(y, proba, classes, groups, n_boot=100)
+    assert (found["n_images"], found["n_subjects"]) == (200, len(set(groups)))
+    assert (found["classes"], found["positive"]) == (["all", "hem"], "all")
+    predicted = np.array(classes)[proba.argmax(axis=1)]
+    assert_array_equal(found["confusion"], oracle.confusion_matrix(y.astype(str), predicted, labels=classes))
+    assert evaluate(*sample(4, 3), n_boot=100)["positive"] is None
+    relabelled = evaluate(y, proba, np.array(classes, object), groups * 9 + 4, n_boot=100)
+    assert relabelled == found
+
+
+def test_one_subject_in_a_class_gives_no_interval():
+    y, proba, classes, groups = sample(0)
+    one = np.where(y == "hem", 1, groups)
+    found = evaluate(y, proba, classes, one, n_boot=100)
+    assert found["image"]["auroc"]["value"] == image_metrics(y, proba, classes)["auroc"]
+    for level in ("image", "subject"):
+        for figure in found[level].values():
+            assert np.isnan([figure["low"], figure["high"]]).all()
+            assert figure["method"] == "none"
+
+
+@pytest.mark.filterwarnings("error")
+def test_cells_of_one_class_only_are_judged_as_far_as_they_go():
+    y, proba, classes, groups = sample(0)
+    kept = y == "all"
+    found = evaluate(y[kept], proba[kept], classes, groups[kept], n_boot=200)["image"]
+    assert found["sensitivity"]["low"] < found["sensitivity"]["value"] < found["sensitivity"]["high"]
+    assert np.isnan([found["auroc"][part] for part in ("value", "low", "high")]).all()
+
+
+def coverage(runs, by_cell):
+    """How many of ``runs`` simulated data sets have the truth inside their intervals for balanced accuracy and AUROC.
+
+    score = +-d + subject effect + noise; a cell is called positive above 0. The truth is known in closed form.
+    """
+    d, between, within = 0.8, 1.0, 1.0
+    truths = norm.cdf(d / np.hypot(between, within)), norm.cdf(2 * d / np.sqrt(2 * (between**2 + within**2)))
+    subjects, cells = 60, 12
+    groups = np.repeat(np.arange(subjects), cells)
+    sign = np.where(groups % 2, 1, -1)
+    y = np.where(sign > 0, "b", "a")
+    covered = np.zeros(2)
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        score = sign * d + rng.normal(0, between, subjects)[groups] + rng.normal(0, within, len(groups))
+        proba = np.column_stack([1 - norm.cdf(score), norm.cdf(score)])
+        unit = np.arange(len(groups)) if by_cell else groups
+        found = evaluate(y, proba, ["a", "b"], unit, n_boot=300, seed=run)["image"]
+        for at, (metric, truth) in enumerate(zip(("balanced_accuracy", "auroc"), truths, strict=True)):
+            covered[at] += found[metric]["low"] <= truth <= found[metric]["high"]
+    return covered / runs
+
+
+def test_intervals_by_subject_cover_the_truth_and_intervals_by_cell_do_not():
+    by_subject_, by_cell = coverage(120, by_cell=False), coverage(120, by_cell=True)
+    assert (by_subject_ >= 0.90).all(), by_subject_
+    assert (by_subject_ <= 0.99).all(), by_subject_
+    assert (by_cell < 0.75).all(), by_cell
+
+
+@pytest.mark.slow
+def test_of_500_intervals_92_to_98_in_a_hundred_cover_the_truth():
+    covered = coverage(500, by_cell=False)
+    assert (covered >= 0.92).all(), covered
+    assert (covered <= 0.98).all(), covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_groups", "seconds"), [(73, 1.5), (10_000, 8)])
+def test_ten_thousand_cells_and_two_thousand_replicates_take_seconds(n_groups, seconds):
+    rng = np.random.default_rng(0)
+    groups = np.arange(10_000) % n_groups
+    y = np.where(groups % 2, "hem", "all")
+    start = time.process_time()  # of this process: what else the machine does is not the bootstrap's fault
+    evaluate(y, rng.dirichlet([1, 1], 10_000), ["all", "hem"], groups)
+    assert time.process_time() - start < seconds

@@ -1,0 +1,143 @@
+"""Settings come from defaults, file, --set and options, in that order, and are checked."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusion.errors import ConfigError, UsageError
+from fusion.features.blocks import build_blocks
+from fusion.settings.commands import AblateConfig, ExtractConfig, TrainConfig
+from fusion.settings.loading import build_config, parse_yaml, write_config
+
+
+def test_the_nearer_word_wins(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: from-file\nseed: 1\nsplits: 3\nclassifiers: {svm: {C: 1e-2, gamma: 0.5}}\n")
+    config = build_config(
+        TrainConfig,
+        file=tmp_path / "c.yaml",
+        settings=["seed=2", "classifiers.svm.C=1e-4"],
+        options={"data": Path("typed"), "output": Path("m"), "seed": None, "splits": 4},
+    )
+    assert (config.data, config.seed, config.splits) == (Path("typed"), 2, 4)
+    assert config.classifiers == {"svm": {"C": 0.0001, "gamma": 0.5}}
+
+
+def test_lists_are_typed_with_commas():
+    config = build_config(ExtractConfig, options={"data": "x", "features": "texture, colour,texture"})
+    assert config.blocks == ["texture", "colour"]
+
+
+def test_default_blocks_take_in_the_network_once_it_has_weights():
+    assert build_config(ExtractConfig, options={"data": "x"}).blocks == ["morphology", "texture", "colour"]
+    weights = {"cnn": {"weights": "w.safetensors", "backbone": None}}
+    config = build_config(ExtractConfig, options={"data": "x", "extractors": weights})
+    assert config.blocks == ["morphology", "texture", "colour", "cnn"]
+    assert config.extractors == {"cnn": {"weights": "w.safetensors"}}
+
+
+def test_what_is_written_is_read_back_the_same(tmp_path):
+    config = build_config(AblateConfig, options={"data": "x", "output": "o", "layer": {"pca": 0.95}, "seed": 7})
+    (tmp_path / "config.yaml").write_text(write_config(config))
+    assert build_config(AblateConfig, file=tmp_path / "config.yaml", options={}) == config
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "message"),
+    [
+        ({"output": "o"}, [], "no 'data' given"),
+        ({"data": "x", "output": "o"}, ["colour=red"], "unknown setting 'colour'"),
+        ({"data": "x", "output": "o"}, ["splits=one"], "wrong setting 'splits'"),
+        ({"data": "x", "output": "o"}, ["splits=1"], "wrong setting 'splits'"),
+        ({"data": "x", "output": "o"}, ["splits"], "key=value"),
+        ({"data": "x", "output": "o", "split": "sideways"}, [], "wrong setting 'split'"),
+    ],
+)
+def test_wrong_settings_are_named(options, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        build_config(AblateConfig, settings=settings, options=options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &x [1]\nb: *x\n", "alias"),
+        ("a: 1\nb: 2\na: 3\n", "line 3"),
+        ("a: {b: 1, b: 2}\n", "twice"),
+        ("a: [1\n", "line 2"),
+        ("!!python/object/apply:os.system ['true']", "line 1"),
+    ],
+)
+def test_dangerous_or_broken_yaml_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text, "c.yaml")
+
+
+def test_a_file_that_holds_no_settings(tmp_path):
+    (tmp_path / "c.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="no settings"):
+        build_config(ExtractConfig, file=tmp_path / "c.yaml", options={"data": "x"})
+    with pytest.raises(ConfigError, match="cannot read"):
+        build_config(ExtractConfig, file=tmp_path / "gone.yaml", options={"data": "x"})
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_value_or_a_clear_error(text):
+    with suppress(ConfigError):
+        parse_yaml(text, "x")
+
+
+def test_an_unknown_setting_within_others_is_told_what_there_is_at_its_place():
+    with pytest.raises(ConfigError) as raised:
+        build_config(TrainConfig, settings=["normalise.stain=vahadane"], options={"data": "x", "output": "o"})
+    assert "unknown setting 'normalise.stain'" in str(raised.value)
+    assert "white_balance" in raised.value.expected
+    assert "features" not in raised.value.expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("jitter.copies=99", "less than or equal to 20"),
+        ("harmonise.method=ours", "'none', 'standard' or 'quantile'"),
+    ],
+)
+def test_what_a_setting_is_expected_to_be_is_said_without_more_words(setting, expected):
+    with pytest.raises(ConfigError) as raised:
+        build_config(TrainConfig, settings=[setting], options={"data": "x", "output": "o"})
+    assert raised.value.expected == expected
+
+
+def test_input_reaches_every_network_that_there_is():
+    config = build_config(
+        TrainConfig, options={"data": "d", "output": "o", "features": "cnn", "classifier": "neural", "input": "field"}
+    )
+    assert config.extractor("cnn") == {"input": "field"}
+    assert config.params("neural") == {"network": {"input": "field"}}
+    assert config.params("svm") == {}
+    assert config.networks == ["cnn", "neural"]
+
+
+@pytest.mark.parametrize(
+    ("place", "ask"),
+    [
+        ("extractors.cnn", lambda config: config.extractor("cnn")),
+        ("classifiers.neural.network", lambda config: config.params("neural")),
+    ],
+)
+def test_input_that_disagrees_with_a_networks_own_is_refused(place, ask):
+    given = {"data": "d", "output": "o", "input": "field"}
+    same, other = (
+        build_config(TrainConfig, settings=[f"{place}.input={value}"], options=given) for value in ("field", "cell")
+    )
+    ask(same)
+    with pytest.raises(ConfigError, match=f"--input and {place}.input disagree"):
+        ask(other)
+
+
+def test_input_without_a_network_is_refused():
+    config = build_config(TrainConfig, options={"data": "d", "output": "o", "features": "colour", "input": "field"})
+    with pytest.raises(UsageError, match="--input is what a network is shown, and there is none"):
+        build_blocks(config)
