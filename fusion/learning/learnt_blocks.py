@@ -71,7 +71,7 @@ class LearntBlock:
         """
         network = build_seeded(self.learner, self.params, self.seed)
         assert isinstance(network, LearnsBlock)
-        images = study.inputs(network.eye(), (), units)
+        images = study.inputs(network.input_transform(), (), units)
         labels, groups = np.array(study.table.y)[units], study.table.groups[units]
         try:
             return network.fit(images, labels, groups, watch=run.watch(part), checkpoint=folder, resume=True)
@@ -81,11 +81,11 @@ class LearntBlock:
 
     def embed(self, network: LearnsBlock, study: Study) -> NDArray[np.float32]:
         """float32 (n, channels): all cells as this network sees them."""
-        return np.asarray(network.embed(study.inputs(network.eye(), (), study.everyone)), np.float32)
+        return np.asarray(network.embed(study.inputs(network.input_transform(), (), study.everyone)), np.float32)
 
     def as_measured(self, network: LearnsBlock, path: Path) -> Block:
         """The block by this network: its weights go into ``path``, with what they have learnt from."""
-        return Block(self.name, plugins.build_extractor(self.extractor, network.write_trunk(path)))
+        return Block(self.name, plugins.build_extractor(self.extractor, network.write_backbone(path)))
 
     def describe(self) -> str:
         """Said beside every result that has such a block."""
@@ -200,7 +200,7 @@ def _checkpoint(block: LearntBlock, study: Study, units: _Rows, run: Run) -> Che
 def _check(block: LearntBlock) -> None:
     """UsageError for settings that the network refuses, as far as they can be checked before there is any data."""
     try:
-        block.network.eye()
+        block.network.input_transform()
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"wrong setting of classifier '{block.learner}'", found=reason) from error
