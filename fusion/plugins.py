@@ -284,7 +284,7 @@ class MindsSources(Protocol):
         """Whether it does, with the parameters that it has."""
         ...
 
-    def message(self, sources: Sequence[str | None]) -> list[str]:
+    def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
         ...
 

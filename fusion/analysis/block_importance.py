@@ -62,20 +62,12 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
     rows = []
     with threadpool_limits(1):  # the same sums on any machine
         for number, at in enumerate(asked):
-            rows.append(
-                _of_recipe(
-                    fits,
-                    at,
-                    chosen,
-                    n_boot,
-                    lambda done, n=number: fits.run.tell("asking", n * len(chosen) + done, len(asked) * len(chosen)),
-                )
-            )
+            rows.append(_of_recipe(fits, at, chosen, n_boot, (number * len(chosen), len(asked) * len(chosen))))
     return rows
 
 
 def _of_recipe(
-    fits: Fits, number: int, splits: Sequence[int], n_boot: int, tell: Callable[[int], None]
+    fits: Fits, number: int, splits: Sequence[int], n_boot: int, progress: tuple[int, int]
 ) -> dict[str, Any]:
     recipe, classes = fits.recipes[number], fits.study.classes
     column = None if recipe.positive is None else classes.index(recipe.positive)
@@ -89,7 +81,7 @@ def _of_recipe(
         ask, threshold, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
         lost.append(_permutation_importance(ask, threshold, own, split, classes, column, rng))
         shap += found
-        tell(done)
+        fits.run.tell("asking", progress[0] + done, progress[1])
     cells = np.concatenate([fits.splits[at].test for at in splits])
     blocks = _judged(np.concatenate(lost), table, cells, classes, n_boot, recipe.seed)
     row: dict[str, Any] = {"classifier": recipe.classifier, "cells": len(np.unique(cells)), "blocks": blocks}
@@ -147,7 +139,9 @@ def _permutation_importance(
     thresholds = None if threshold is None else np.full(len(codes), threshold)
 
     def right(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
-        return (classification.predicted(ask(which, permuted), thresholds, positive) == codes).astype(np.float64)
+        return (classification.predicted_classes(ask(which, permuted), thresholds, positive) == codes).astype(
+            np.float64
+        )
 
     whole = right(None, np.empty(0, np.intp))
     lost = np.zeros((len(split.test), len(table.blocks)))

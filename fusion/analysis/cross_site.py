@@ -180,7 +180,7 @@ def _right(result: Result, scores: Scores) -> _Floats:
     for at, proba in enumerate(scores.proba):
         rows = np.flatnonzero(~np.isnan(proba).any(axis=1))
         threshold = None if scores.threshold is None else scores.threshold[at, rows]
-        right[at, rows] = classification.predicted(proba[rows], threshold, positive) == codes[rows]
+        right[at, rows] = classification.predicted_classes(proba[rows], threshold, positive) == codes[rows]
     tested = ~np.isnan(right)
     count = tested.sum(axis=0)
     return np.where(count > 0, np.where(tested, right, 0).sum(axis=0) / np.maximum(count, 1), np.nan)

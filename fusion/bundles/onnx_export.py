@@ -183,7 +183,8 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
         content, trial = classifier.to_onnx_network(columns)
         graph, proba = Graph(onnx.load_from_string(content)), NETWORK_OUTPUT
         if trial.source is not None:
-            about["images"] = json.dumps(dataclasses.asdict(classifier.input_transform()))
+            transform: Any = classifier.input_transform()  # a dataclass by protocol
+            about["images"] = json.dumps(dataclasses.asdict(transform))
     elif not isinstance(classifier, TakesImages) and isinstance(classifier, ToOnnx):
         graph = Graph()
         rows = graph.input(FEATURES, np.float32, ("n", columns))
@@ -267,7 +268,7 @@ def _made_up(bundle: ModelBundle) -> NDArray[np.float32]:
     fused, draw = bundle.model, np.random.default_rng(0)
     classifier: Any = fused.classifier
     if fused.layer is None and isinstance(classifier, HasTrialRows):
-        X = classifier.trial_rows(_TRIAL, draw)
+        X: NDArray[Any] = classifier.trial_rows(_TRIAL, draw)
     else:
         X = draw.normal(size=(_TRIAL, len(bundle.columns)))
         if fused.layer is not None:

@@ -59,7 +59,7 @@ def pairwise(
         labels, groups = rows[0][0], rows[0][2]
         codes = np.array([index[label] for label in labels.tolist()], np.intp)
         right = [
-            classification.entry_name(
+            classification.predicted_classes(
                 row[1], None if scores.threshold is None else scores.threshold[row[3], row[4]], column
             )
             == codes
@@ -208,7 +208,7 @@ def fold_values(
         for at in range(fold.max() + 1):
             rows = np.flatnonzero(fold == at)
             threshold = None if scores.threshold is None else scores.threshold[number, rows]
-            right = classification.entry_name(proba[rows], threshold, positive) == codes[rows]
+            right = classification.predicted_classes(proba[rows], threshold, positive) == codes[rows]
             shares = [right[codes[rows] == code].mean() for code in np.unique(codes[rows])]
             values.append(float(np.mean(shares)) if len(shares) == len(index) else float("nan"))
     return np.array(values)
@@ -224,7 +224,7 @@ def correct_predictions(
     first, cells = tested.argmax(axis=0), np.arange(len(codes))
     proba = scores.proba[first, cells]
     threshold = None if scores.threshold is None else scores.threshold[first, cells]
-    right = classification.entry_name(np.where(np.isnan(proba), 0, proba), threshold, positive) == codes
+    right = classification.predicted_classes(np.where(np.isnan(proba), 0, proba), threshold, positive) == codes
     return np.where(tested.any(axis=0), right, np.nan)
 
 

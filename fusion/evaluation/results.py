@@ -201,7 +201,7 @@ class Result:
                         "group": cells.groups[tested],
                         "label": np.array(cells.y, object)[tested],
                         "predicted": np.array(self.classes, object)[
-                            classification.entry_name(
+                            classification.predicted_classes(
                                 proba[tested], None if threshold is None else threshold[tested], column_of_positive
                             )
                         ],

@@ -130,11 +130,12 @@ def embedded(block: LearntBlock, study: Study, units: _Rows, run: Run, part: str
     What is finished is kept in ``run.folder`` until the result is written, so that it is learnt once, whoever asks.
     """
     kept = _checkpoint(block, study, units, run)
-    rows = kept.read("embedded")
-    if rows is None:
-        rows = block.embed(block.fit(study, units, run, part, kept.folder / "network"), study)
-        kept.keep("embedded", rows)
-    return np.asarray(rows, np.float32)
+    known = kept.read("embedded")
+    if known is not None:
+        return known.astype(np.float32)
+    rows = block.embed(block.fit(study, units, run, part, kept.folder / "network"), study)
+    kept.keep("embedded", rows)
+    return rows
 
 
 def embed_splits(

@@ -51,7 +51,7 @@ def judged_cells(result: Result) -> list[JudgedCell]:
     for number, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
         rows = np.flatnonzero(fold >= 0)
         threshold = None if scores.threshold is None else scores.threshold[number, rows]
-        votes[rows, classification.predicted(proba[rows], threshold, column)] += 1
+        votes[rows, classification.predicted_classes(proba[rows], threshold, column)] += 1
         total[rows] += proba[rows]
         times[rows] += 1
     found = []

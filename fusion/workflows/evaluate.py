@@ -71,10 +71,10 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         faults=found.faults,
         facts=facts(dataset, table, [everything], "external"),
     )
-    from fusion.analysis import cross_site  # draws; predicting does not
+    from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
     from fusion.reports import html_report  # draws; predicting does not
 
-    result = replace(result, findings={"selective_prediction": cross_site.selective_prediction(result)})
+    result = replace(result, findings={"selective_prediction": selective_prediction(result)})
     result.save(config.output, dataset.root)
 
     places = {dataset.name_of(sample): (sample.path, sample.mask_path) for sample in dataset.samples}

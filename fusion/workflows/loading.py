@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ class Inputs:
     @property
     def takers(self) -> list[TakesImages]:
         """The classifiers and networks that are given images."""
-        every = [*self.classifiers.values(), *(block.network for block in self.learnt)]
+        every: list[Any] = [*self.classifiers.values(), *(block.network for block in self.learnt)]
         return [each for each in every if isinstance(each, TakesImages)]
 
     @property
@@ -114,7 +115,7 @@ class Inputs:
 
     def check_unseen(self, dataset: Dataset, *, allow: bool) -> list[str]:
         """Stamps for weights that have met cells of this data set; LeakageError unless ``allow``."""
-        learners = [(block.name, block.extractor) for block in self.blocks]
+        learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in self.blocks]
         learners += [(block.name, block.network) for block in self.learnt]
         return check_unseen([*learners, *self.classifiers.items()], dataset, allow=allow)
 
