@@ -41,7 +41,7 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
     that say the same stand in for each other, and then neither is missed; what they add is given by Shapley values.
     Source: Breiman (2001), Machine Learning 45:5-32, section 10; by groups of columns as in Au et al. (2022), Data
     Min. Knowl. Discov. 36:1401-1450. Features of trees by the mean absolute tree SHAP value over held-out cells
-    (Lundberg et al. 2020, Nature SVM Intelligence 2:56-67).
+    (Lundberg et al. 2020, Nature Machine Intelligence 2:56-67).
 
     Parameters
     ----------

@@ -67,11 +67,11 @@ def cross_site(result: Result, fits: Fits, distance: _Floats, config: FitSetting
 
     Returns
     -------
-    Plain values. "rows", for each of ``result.scores``: "features", "classifier", and balanced accuracy "inside",
-    "across" and "drop" {"value", "low", "high"}. "sources", of the best entry for each source: "source", "cells", the
-    same three, "calibration" {"inside", "across"} (calibration error, mean confidence, accuracy), and "unlike", the
-    share of its cells that are flagged as out of distribution, None where that cannot be determined. "folds", inside a
-    training part.
+    Plain values. "rows", for each of ``result.scores``: "features", "classifier", and balanced accuracy "internal",
+    "external" and "drop" {"value", "low", "high"}. "sources", of the best entry for each source: "source", "cells", the
+    same three, "calibration" {"internal", "external"} (calibration error, mean confidence, accuracy), and
+    "out_of_distribution", the share of its cells that are flagged as out of distribution, None where that cannot be
+    determined. "folds", inside a training part.
     Empty where a training part has a class of a single group.
     """
     try:
@@ -189,7 +189,8 @@ def _right(result: Result, scores: Scores) -> _Floats:
 def _drop(
     result: Result, at: int, own: Scores, config: FitSettings, wanted: NDArray[np.bool_] | None = None
 ) -> dict[str, Any]:
-    """Balanced accuracy "inside", "across" and "drop", each with its interval by group, over cells that both judged."""
+    """Balanced accuracy "internal", "external" and "drop", each with its interval by group, over cells that both
+    judged."""
     internal, external = _right(result, own), _right(result, result.scores[at])
     judged = ~np.isnan(internal) & ~np.isnan(external)
     rows = np.flatnonzero(judged if wanted is None else judged & wanted)

@@ -60,7 +60,7 @@ class Scores:
     ``proba`` is float64 (rounds, n, classes), NaN for cells that a round did not test; ``fold`` intp (rounds, n)
     numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
     one round. ``threshold`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is
-    called positive, as the cell's training part chose it; None predicts the most probable class. ``chosen`` are the
+    predicted positive, as the cell's training part chose it; None predicts the most probable class. ``chosen`` are the
     classifier's parameters that training parts chose, with the fold that each was for.
     """
 

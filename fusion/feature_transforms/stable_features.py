@@ -5,7 +5,7 @@ a class is split into what lies between sources and what lies between cells of o
 is the intraclass correlation of a cell with others of its class and source, ICC(1): 0 where the source says nothing, 1
 where it says all. Stability is 1 less that share; labels keep a source's mix of classes from being taken for its stain.
 
-Where models learn from augmented cells of cells too (``fusion.learning.augmented_cells``), a feature must also say the
+Where models learn from augmented cells too (``fusion.learning.augmented_cells``), a feature must also say the
 same of a cell and of its augmented versions: their intraclass correlation among cells of a class is its repeatability,
 and asked to be as high.
 
@@ -206,21 +206,21 @@ def selection_notes(selections: Sequence[Selection], columns: Sequence[str]) -> 
     if not selections:
         return []
     able = [selection for selection in selections if not np.isnan(selection.stability).all()]
-    augmented_table = [selection for selection in selections if selection.repeatability is not None]
+    with_repeatability = [selection for selection in selections if selection.repeatability is not None]
     notes = []
     if len(able) < len(selections):
         where = "the cells" if not able else f"{len(selections) - len(able)} of {len(selections)} training parts"
         notes.append(
             f"stability: {where} are of one source, or of sources that share no class, which tells nothing of other "
-            f"sources: {'only augmented cells have a say' if augmented_table else 'no feature is left out'}."
+            f"sources: {'only augmented cells have a say' if with_repeatability else 'no feature is left out'}."
         )
     if able:
         why = "within a class they tell the training sources apart"
         notes.append(_left_out([selection.stability for selection in able], able[0].least, columns, why))
-    if augmented_table:
+    if with_repeatability:
         why = "they differ between a cell and its augmented versions"
-        values = [selection.repeatability for selection in augmented_table if selection.repeatability is not None]
-        notes.append(_left_out(values, augmented_table[0].least, columns, why))
+        values = [selection.repeatability for selection in with_repeatability if selection.repeatability is not None]
+        notes.append(_left_out(values, with_repeatability[0].least, columns, why))
     return notes
 
 

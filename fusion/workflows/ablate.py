@@ -356,7 +356,7 @@ def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence
         "input": config.input,
         "layer": config.layer,
         "search": [config.search, config.trials],
-        "finish": [config.calibrate, config.threshold, config.positive],
+        "decision": [config.calibrate, config.threshold, config.positive],
         "harmonise": config.harmonise.model_dump(),
         "stability": config.stability,
         "augment": config.augment.model_dump(),
