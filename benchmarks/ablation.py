@@ -1,10 +1,10 @@
-"""What sharing distances saves: all RBF machines of an ablation, against the loop that everyone writes.
+"""What sharing distances saves: all RBF-kernel SVMs of an ablation, against the loop that everyone writes.
 
     OMP_NUM_THREADS=1 python -m benchmarks.ablation              # the size of C-NMC 2019: hours, nearly all in the loop
     OMP_NUM_THREADS=1 python -m benchmarks.ablation --cells 2000 --folds 1
 
 Both sides get the same cells, folds, fusion layer, C and gamma, on one thread, in one process, one after the other for
-each fold: for every set of blocks, fit an RBF machine on the training part and call the test part. The loop is
+each fold: for every set of blocks, fit an RBF-kernel SVM on the training part and predict the test part. The loop is
 scikit-learn's SVC on the fused matrix.
 """
 
@@ -33,7 +33,7 @@ SUBJECTS, C = 73, 10.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """Seconds of both sides, calls that differ of all calls, and the peak memory of sharing in bytes."""
+    """Seconds of both sides, predictions that differ of all calls, and the peak memory of sharing in bytes."""
 
     shared: float
     loop: float
@@ -49,9 +49,9 @@ def matrix(cells: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.i
     subjects = np.sort(rng.integers(SUBJECTS, size=cells))
     y = subjects % 2
     width = sum(BLOCKS.values())
-    told = rng.random(width) < 0.1
+    informative = rng.random(width) < 0.1
     X = rng.normal(size=(cells, width)) + rng.normal(0, 0.3, (SUBJECTS, width))[subjects]
-    X += np.where(told, rng.normal(0, 0.25, width), 0) * (2 * y - 1)[:, None]
+    X += np.where(informative, rng.normal(0, 0.25, width), 0) * (2 * y - 1)[:, None]
     return X.astype(np.float32), y, subjects
 
 
@@ -70,12 +70,12 @@ def measure(cells: int, folds: int, subsets: int | None = None) -> Outcome:
             shared += time.perf_counter() - start
             peak = max(peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
             print(f"shared: {len(chosen)} fits in {time.perf_counter() - start:.1f} s", flush=True)
-            for names, called in zip(chosen, one_pass, strict=True):
+            for names, predicted in zip(chosen, one_pass, strict=True):
                 start = time.perf_counter()
                 expected = by_loop(X, y, blocks, names, split.train, split.test)
                 seconds = time.perf_counter() - start
                 loop += seconds
-                differ += int((expected != called).sum())
+                differ += int((expected != predicted).sum())
                 calls += len(expected)
                 print(f"loop: {'+'.join(names)} in {seconds:.1f} s", flush=True)
     return Outcome(shared, loop, len(chosen) * folds, differ, calls, peak)
@@ -88,13 +88,13 @@ def with_shared_distances(
     """Calls for the test part, one array a set of blocks."""
     shared = SharedDistances(X, blocks, train, test, {})
     everyone = np.arange(len(train))
-    called = []
+    predicted = []
     for names in subsets:
         distances = shared.of(names)
         gamma = distances.gamma("scale", everyone)
-        machine = SVC(C=C, kernel="precomputed").fit(distances.kernel(gamma, everyone, everyone), y[train])
-        called.append(machine.predict(distances.kernel(gamma, shared.test_rows, everyone)))
-    return called
+        svm_model = SVC(C=C, kernel="precomputed").fit(distances.kernel(gamma, everyone, everyone), y[train])
+        predicted.append(svm_model.predict(distances.kernel(gamma, shared.test_rows, everyone)))
+    return predicted
 
 
 def by_loop(
@@ -106,8 +106,8 @@ def by_loop(
     widths = np.cumsum([0, *(blocks[name].stop - blocks[name].start for name in names)])
     columns = {name: list(range(widths[i], widths[i + 1])) for i, name in enumerate(names)}
     layer = FusionLayer(blocks=columns)
-    machine = SVC(C=C, kernel="rbf", gamma="scale").fit(layer.fit_transform(X[np.ix_(train, at)]), y[train])
-    return machine.predict(layer.transform(X[np.ix_(test, at)]))
+    svm_model = SVC(C=C, kernel="rbf", gamma="scale").fit(layer.fit_transform(X[np.ix_(train, at)]), y[train])
+    return svm_model.predict(layer.transform(X[np.ix_(test, at)]))
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
     print(
         f"{asked.cells} cells, {found.fits} fits: shared {found.shared:.0f} s (peak {found.peak / 1e9:.1f} GB), "
         f"loop {found.loop:.0f} s, {found.loop / found.shared:.1f} times faster; "
-        f"{found.differ} of {found.calls} calls differ"
+        f"{found.differ} of {found.calls} predictions differ"
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A cropped cell: uint8 (H, W, 3), and bool (H, W) for the cell and its nucleus."""
 
     rgb: np.ndarray
@@ -54,7 +54,7 @@ SHAPES = (
 NYXUS_BASIC = ("*BASIC_MORPHOLOGY*", "*ALL_GLCM*", "*ALL_INTENSITY*")
 
 #: Measures one cell and says how many values came out.
-Measure = Callable[[Picture], int]
+Measure = Callable[[Image], int]
 
 
 def fusion(*families: str, **params: Mapping[str, Any]) -> Measure:
@@ -69,8 +69,8 @@ def fusion(*families: str, **params: Mapping[str, Any]) -> Measure:
     cv2.setNumThreads(1)
     extractors = [build_extractor(family, params.get(family)) for family in families]
 
-    def measure(picture: Picture) -> int:
-        cell = Cell(picture.rgb, picture.mask, picture.nucleus)
+    def measure(cell_image: Image) -> int:
+        cell = Cell(cell_image.rgb, cell_image.mask, cell_image.nucleus)
         return sum(extractor.extract([cell]).size for extractor in extractors)
 
     return measure
@@ -110,17 +110,17 @@ def scikit_image_loop(*, every_region: bool) -> Measure:
             yield from (values.mean(), values.std(), stats.skew(values), stats.kurtosis(values))
             yield from np.percentile(values, [5, 25, 50, 75, 95])
 
-    def measure_picture(picture: Picture) -> int:
-        solid = [picture.mask, picture.nucleus] if every_region else [picture.mask]
-        coloured = [*solid, picture.mask & ~picture.nucleus] if every_region else solid
-        values = [value for mask in solid for value in (*shape(mask), *texture(*cropped(picture.grey, mask)))]
-        return len(values) + sum(len(list(colour(picture.rgb, mask))) for mask in coloured)
+    def measure_image(image: Image) -> int:
+        solid = [image.mask, image.nucleus] if every_region else [image.mask]
+        coloured = [*solid, image.mask & ~image.nucleus] if every_region else solid
+        values = [value for mask in solid for value in (*shape(mask), *texture(*cropped(image.grey, mask)))]
+        return len(values) + sum(len(list(colour(image.rgb, mask))) for mask in coloured)
 
     def cropped(grey: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         box = measure.regionprops(mask.astype(np.uint8))[0].slice
         return grey[box], mask[box]
 
-    return measure_picture
+    return measure_image
 
 
 def nyxus(*groups: str, every_region: bool = False) -> Measure:
@@ -129,11 +129,11 @@ def nyxus(*groups: str, every_region: bool = False) -> Measure:
 
     everything = Nyxus(list(groups), n_feature_calc_threads=1)
 
-    def measure(picture: Picture) -> int:
-        grey, values = picture.grey.astype(np.uint32), 0
-        for mask in (picture.mask, picture.nucleus) if every_region else (picture.mask,):
+    def measure(cell_image: Image) -> int:
+        grey, values = cell_image.grey.astype(np.uint32), 0
+        for mask in (cell_image.mask, cell_image.nucleus) if every_region else (cell_image.mask,):
             table = everything.featurize(grey, mask.astype(np.uint32))
-            values += len(table.columns) - 4  # two names of pictures, the label and the time
+            values += len(table.columns) - 4  # two names of images, the label and the time
         return values
 
     return measure
@@ -145,8 +145,8 @@ def cp_measure() -> Measure:
 
     measurements = get_core_measurements()
 
-    def measure(picture: Picture) -> int:
-        labels, grey = picture.mask.astype(np.int32), picture.grey / 255
+    def measure(cell_image: Image) -> int:
+        labels, grey = cell_image.mask.astype(np.int32), cell_image.grey / 255
         return sum(len(measurement(labels, grey)) for measurement in measurements.values())
 
     return measure
@@ -166,8 +166,10 @@ def pyradiomics() -> Measure:
     for family in ("shape2D", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm"):
         extractor.enableFeatureClassByName(family)
 
-    def measure(picture: Picture) -> int:
-        image, mask = (sitk.GetImageFromArray(part[None].astype(np.int32)) for part in (picture.grey, picture.mask))
+    def measure(cell_image: Image) -> int:
+        image, mask = (
+            sitk.GetImageFromArray(part[None].astype(np.int32)) for part in (cell_image.grey, cell_image.mask)
+        )
         return len(extractor.execute(image, mask))
 
     return measure
@@ -193,35 +195,35 @@ CONTESTANTS: dict[str, Callable[[], Measure]] = {
 }
 
 
-def load(path: Path) -> list[Picture]:
-    """The pictures that ``handcrafted.write_cells`` wrote."""
+def load(path: Path) -> list[Image]:
+    """The images that ``handcrafted.write_cells`` wrote."""
     with np.load(path) as arrays:
         return [
-            Picture(*(arrays[f"{part}_{at}"] for part in ("rgb", "mask", "nucleus"))) for at in range(len(arrays) // 3)
+            Image(*(arrays[f"{part}_{at}"] for part in ("rgb", "mask", "nucleus"))) for at in range(len(arrays) // 3)
         ]
 
 
 def main(name: str, path: str, repeats: str) -> None:
-    pictures = load(Path(path))
+    images = load(Path(path))
     measure = CONTESTANTS[name]()
     started = time.perf_counter()
-    values = measure(pictures[0])  # compiles, or loads what was compiled
+    values = measure(images[0])  # compiles, or loads what was compiled
     first = time.perf_counter() - started
     # Processor time, and of each cell the least of several times: what else the machine does can only add to it, and a
     # library that starts threads of its own is charged for them.
-    milliseconds = [1e3 * _least_seconds(measure, picture, int(repeats)) for picture in pictures]
+    milliseconds = [1e3 * _least_seconds(measure, image, int(repeats)) for image in images]
     # On Linux in KiB, on macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     result = {"ms": float(np.mean(milliseconds)), "values": values, "first_s": first, "peak_mb": peak / 1e6}
     print(json.dumps(result))
 
 
-def _least_seconds(measure: Measure, picture: Picture, repeats: int) -> float:
+def _least_seconds(measure: Measure, image: Image, repeats: int) -> float:
     """Of at least ``repeats`` times, and of as many as fit into a tenth of a second."""
     seconds: list[float] = []
     while len(seconds) < repeats or sum(seconds) < 0.1:
         started = time.process_time()
-        measure(picture)
+        measure(image)
         seconds.append(time.process_time() - started)
     return min(seconds)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [--cells 1000,100000] [--features morphology]
 
-The pictures are 32 x 32 with a drawn cell of its own each. Memory is the largest resident size of the largest
+The images are 32 x 32 with a drawn cell of its own each. Memory is the largest resident size of the largest
 process; one worker measures in the process itself. The first run on a machine compiles loops: a run on 100 cells, which
 is not shown, does so here.
 """
@@ -31,16 +31,16 @@ sys.exit(code)
 
 
 def draw(folder: Path, count: int) -> None:
-    """Pictures of dark cells with a darker nucleus on black, in fifty subjects of two classes."""
+    """Images of dark cells with a darker nucleus on black, in fifty subjects of two classes."""
     draws = np.random.default_rng(0)
     folder.mkdir()
     for at in range(count):
-        picture = np.zeros((32, 32, 3), np.uint8)
+        image = np.zeros((32, 32, 3), np.uint8)
         radius = int(draws.integers(8, 13))
-        cv2.circle(picture, (16, 16), radius, (150, 90, 160), -1)
-        cv2.circle(picture, (15 + at % 3, 16), radius - 3, (110, 40, 90), -1)
-        noise = draws.integers(0, 24, picture.shape, np.uint8)
-        cell = np.where(picture > 0, picture + noise, 0).astype(np.uint8)
+        cv2.circle(image, (16, 16), radius, (150, 90, 160), -1)
+        cv2.circle(image, (15 + at % 3, 16), radius - 3, (110, 40, 90), -1)
+        noise = draws.integers(0, 24, image.shape, np.uint8)
+        cell = np.where(image > 0, image + noise, 0).astype(np.uint8)
         name = f"UID_{at % 50}_{at}_1_{'all' if at % 2 else 'hem'}.png"
         if not cv2.imwrite(str(folder / name), cell):
             raise OSError(f"cannot write {folder / name}")

@@ -32,7 +32,7 @@ sys.path.insert(0, str(HERE.parent))
 from fusion.images.cell import Cell, read_cell  # noqa: E402  # the code beside this script, not what is installed
 from fusion.synthetic.cells import SyntheticDesign, synthesize  # noqa: E402
 
-#: Side of the picture; the cell in it fills about half of it, as in C-NMC.
+#: Side of the image; the cell in it fills about half of it, as in C-NMC.
 SIZES = (120, 300, 450, 1024)
 OURS = (
     "fusion",
@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fusion-benchmark-") as folder:
         work = Path(folder)
         if "peers" in options.parts:
-            compare_peers(work, options.sizes, options.peers, options.pictures, options.repeats)
+            compare_peers(work, options.sizes, options.peers, options.images, options.repeats)
         if "growth" in options.parts:
             show_growth(work, options.cells)
         if "workers" in options.parts:
@@ -100,9 +100,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])  # type: ignore[union-attr]
     parser.add_argument("--quick", action="store_true", help="fewer cells, sizes and repeats")
     parser.add_argument("--parts", type=_names(PARTS), default=PARTS, help=f"of {','.join(PARTS)}")
-    parser.add_argument("--sizes", type=_numbers, help="sides of the pictures in pixels")
+    parser.add_argument("--sizes", type=_numbers, help="sides of the images in pixels")
     parser.add_argument("--peers", type=_names((*PEERS, "none")), default=tuple(PEERS), help=f"of {','.join(PEERS)}")
-    parser.add_argument("--pictures", type=int, help="cells per size for the peers")
+    parser.add_argument("--images", type=int, help="cells per size for the peers")
     parser.add_argument("--repeats", type=int, help="times each cell is measured; the fastest counts")
     parser.add_argument("--cells", type=_numbers, help="sizes of the data sets for growth")
     parser.add_argument("--workers-cells", type=int, help="size of the data set for workers")
@@ -111,7 +111,7 @@ def _options() -> argparse.Namespace:
     cores = os.cpu_count() or 1
     every = {
         "sizes": ((120, 450), SIZES),
-        "pictures": (2, 6),
+        "images": (2, 6),
         "repeats": (2, 3),
         "cells": ((50, 100), (100, 1000, 10_000)),
         "workers_cells": (100, 1000),
@@ -145,11 +145,11 @@ def _processor() -> str:
 # ---- against the peers ----------------------------------------------------------------------------------------------
 
 
-def compare_peers(work: Path, sizes: Sequence[int], peers: Sequence[str], pictures: int, repeats: int) -> None:
+def compare_peers(work: Path, sizes: Sequence[int], peers: Sequence[str], images: int, repeats: int) -> None:
     """One table a size: time, values, ratio to ours, memory."""
-    tree = synthesize(work / "cells", SyntheticDesign(subjects=4, cells_per_subject=-(-pictures // 4), folds=1))
+    tree = synthesize(work / "cells", SyntheticDesign(subjects=4, cells_per_subject=-(-images // 4), folds=1))
     sources = sorted(tree.rglob("*.bmp"))
-    sources = [sources[at * len(sources) // pictures] for at in range(pictures)]  # of both classes
+    sources = [sources[at * len(sources) // images] for at in range(images)]  # of both classes
     interpreters = dict.fromkeys((*OURS, *LOOPS), sys.executable)
     compared = dict(LOOPS)
     for peer in peers:
@@ -160,7 +160,7 @@ def compare_peers(work: Path, sizes: Sequence[int], peers: Sequence[str], pictur
         cells = [resized(read_cell(source), size) for source in sources]
         path = write_cells(work / f"cells_{size}.npz", cells)
         area = np.mean([np.count_nonzero(cell.mask) for cell in cells])
-        print(f"\n## Pictures of {size}x{size}: {len(cells)} cells of {area:,.0f} pixels on average, processor time\n")
+        print(f"\n## Images of {size}x{size}: {len(cells)} cells of {area:,.0f} pixels on average, processor time\n")
         print("| | ms per cell | values | µs per value | times as long | as | peak MB | first call, s |")
         print("| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |", flush=True)
         taken: dict[str, float] = {}
@@ -178,7 +178,7 @@ def compare_peers(work: Path, sizes: Sequence[int], peers: Sequence[str], pictur
 
 
 def resized(cell: Cell, side: int) -> Cell:
-    """The cell as it would be in a picture of ``side`` instead of 450 pixels."""
+    """The cell as it would be in an image of ``side`` instead of 450 pixels."""
     height, width = (max(1, round(length * side / 450)) for length in cell.mask.shape)
     way = cv2.INTER_AREA if side < 450 else cv2.INTER_CUBIC
     nearest = (

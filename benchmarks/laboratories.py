@@ -1,12 +1,12 @@
-"""From one laboratory to others: what is left of a model where stain, light, scale and compression are others, and
+"""From one site to others: what is left of a model where stain, light, scale and compression are others, and
 which step brings what.
 
     python -m benchmarks.laboratories synthetic --seeds 0,1,2
     python -m benchmarks.laboratories perturbed --data ../shared/data/seg-wbc-1
     python -m benchmarks.laboratories perturbed --data ../shared/data/seg-wbc-1 --networks mobilenetv2_100.safetensors
 
-``synthetic`` trains on the first of four synthetic laboratories and judges the other three. ``perturbed`` takes real
-cells: one half of them as they are to learn from, the other half drawn as three other laboratories would show it, and
+``synthetic`` trains on the first of four synthetic sites and judges the other three. ``perturbed`` takes real
+cells: one half of them as they are to learn from, the other half drawn as three other sites would show it, and
 then the other way round; no cell is ever on both sides. Every line goes through ``fusion train`` and
 ``fusion evaluate`` as anyone would call them.
 """
@@ -38,11 +38,11 @@ from fusion.workflows.train import train
 
 ROBUST = Path(__file__).parents[1] / "configs" / "robust.yaml"
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
-#: Copies that differ by about twice what they do by default; the only other strengths that were tried.
+#: Augmented cells that differ by about twice what they do by default; the only other strengths that were tried.
 WIDE = {
-    "copies": 4, "stain": 0.4, "brightness": 0.2, "scale": 0.4, "blur": 2.0, "noise": 6.0, "jpeg": 50, "outline": 0.1,
+    "per_cell": 4, "stain": 0.4, "brightness": 0.2, "scale": 0.4, "blur": 2.0, "noise": 6.0, "jpeg": 50, "contour": 0.1,
 }  # fmt: skip
 
 
@@ -69,12 +69,12 @@ def recipes() -> dict[str, dict[str, Any]]:
     found["plain + harmonisation (quantile)"] = {"harmonise": {**robust["harmonise"], "method": "quantile"}}
     found["robust, quantile instead"] = _together([robust, {"harmonise": {"method": "quantile"}}])
     found["robust, inductive harmonisation"] = _together([robust, {"harmonise": {"transductive": False}}])
-    copies, wide = {"jitter": read_yaml(ROBUST)["jitter"]}, {"jitter": WIDE}
+    augmentation, wide = {"augment": read_yaml(ROBUST)["augment"]}, {"augment": WIDE}
     for name, steps in (("plain", {}), ("robust", robust), ("scale, no harmonisation", scale)):
-        found[f"{name} + copies"] = {**steps, **copies}
-        found[f"{name} + wide copies"] = {**steps, **wide}
+        found[f"{name} + augmentation"] = {**steps, **augmentation}
+        found[f"{name} + wide augmentation"] = {**steps, **wide}
     for name, steps in (("plain", {}), ("robust", robust)):
-        found[f"{name} + copies + stability"] = {**steps, **copies, "stability": 0.7}
+        found[f"{name} + augmentation + stability"] = {**steps, **augmentation, "stability": 0.7}
     return found
 
 
@@ -130,12 +130,12 @@ def _scored(result: Any, prefix: str) -> Judged:
 
 
 def judge(
-    learnt: Path, tested: Path, settings: Mapping[str, Any], work: Path, prefix: str, **common: Any
+    train_data: Path, tested: Path, settings: Mapping[str, Any], work: Path, prefix: str, **common: Any
 ) -> tuple[Judged, Judged]:
-    """(held-out cells of the training laboratory, cells of the others) of one recipe."""
+    """(held-out cells of the training site, cells of the others) of one recipe."""
     model = work / "model"
     shutil.rmtree(model, ignore_errors=True)
-    trained = train(TrainConfig(data=learnt, output=model, bootstrap=100, **{**common, **settings}))
+    trained = train(TrainConfig(data=train_data, output=model, bootstrap=100, **{**common, **settings}))
     result = evaluate(
         EvaluateConfig(
             model=model, data=tested, output=work / "result", bootstrap=100, store=common["store"], jobs=common["jobs"]
@@ -152,12 +152,12 @@ def _table(
     wanted: Mapping[str, dict[str, Any]],
     **common: Any,
 ) -> None:
-    print("| recipe | in the training laboratory | in the others | " + " | ".join(sources) + " |")
+    print("| recipe | in the training site | in the others | " + " | ".join(sources) + " |")
     print("| --- |" + " --- |" * (2 + len(sources)))
     for name, settings in wanted.items():
         inside, outside = [], []
-        for at, (learnt, tested) in enumerate(pairs):
-            one, other = judge(learnt, tested, settings, work, str(at), **common)
+        for at, (train_data, tested) in enumerate(pairs):
+            one, other = judge(train_data, tested, settings, work, str(at), **common)
             inside.append(one)
             outside.append(other)
         within, across = _joined(inside), _joined(outside)
@@ -168,14 +168,14 @@ def _table(
         print(f"| {name} | {within.of()} | {across.of()} | {each} |", flush=True)
 
 
-# ---- synthetic laboratories -----------------------------------------------------------------------------------------
+# ---- synthetic sites -----------------------------------------------------------------------------------------
 
 
 def synthetic(seeds: Sequence[int], work: Path, wanted: Mapping[str, dict[str, Any]], **common: Any) -> None:
-    """Train on the first of four laboratories, judge the other three; several draws of laboratories."""
+    """Train on the first of four sites, judge the other three; several draws of sites."""
     pairs = []
     for seed in seeds:
-        tree = work / f"laboratories-{seed}"
+        tree = work / f"sites-{seed}"
         if not tree.exists():
             design = SyntheticDesign(subjects=24, cells_per_subject=8, laboratories=4, seed=seed)
             synthesize(tree, design, jobs=common["jobs"])
@@ -185,11 +185,11 @@ def synthetic(seeds: Sequence[int], work: Path, wanted: Mapping[str, dict[str, A
     _table(pairs, ["lab_2", "lab_3", "lab_4"], work, wanted, **common)
 
 
-def _split_by_source(rows: Sequence[Mapping[str, str]], folder: Path, learnt: str) -> tuple[Path, Path]:
+def _split_by_source(rows: Sequence[Mapping[str, str]], folder: Path, train_data: str) -> tuple[Path, Path]:
     columns = ["path", "label", "subject", "source", "mask"]
     paths = folder / "learnt.csv", folder / "tested.csv"
     for path, is_learnt in zip(paths, (True, False), strict=True):
-        _write(path, columns, [row for row in rows if (row["source"] == learnt) == is_learnt])
+        _write(path, columns, [row for row in rows if (row["source"] == train_data) == is_learnt])
     return paths
 
 
@@ -200,12 +200,12 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
         writer.writerows(rows)
 
 
-# ---- real cells, drawn as other laboratories would show them --------------------------------------------------------
+# ---- real cells, drawn as other sites would show them --------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Look:
-    """Another laboratory: OD of each channel as a mix of the original three, glass (R, G, B), and the camera."""
+class Domain:
+    """Another site: OD of each channel as a mix of the original three, glass (R, G, B), and the camera."""
 
     mix: tuple[tuple[float, float, float], ...]
     glass: tuple[float, float, float]
@@ -217,34 +217,36 @@ class Look:
 
 
 #: Fixed before any recipe was tried on them.
-LOOKS = {
-    "purple on white": Look(
+DOMAINS = {
+    "purple on white": Domain(
         ((0.85, 0.25, 0.0), (0.1, 1.15, 0.1), (0.1, 0.25, 0.35)), (238, 234, 240), 2.5, 1.6, 2, 85, 1.0
     ),
-    "pink and dim": Look(((0.55, 0.05, 0.0), (0.2, 0.9, 0.2), (0.2, 0.3, 0.3)), (205, 190, 196), 1.4, 1.2, 4, 75, 1.2),
-    "blue and small": Look(
+    "pink and dim": Domain(
+        ((0.55, 0.05, 0.0), (0.2, 0.9, 0.2), (0.2, 0.3, 0.3)), (205, 190, 196), 1.4, 1.2, 4, 75, 1.2
+    ),
+    "blue and small": Domain(
         ((1.2, 0.2, 0.0), (0.15, 0.9, 0.1), (0.0, 0.15, 0.4)), (225, 236, 244), 0.7, 0.6, 2, 65, 0.85
     ),
-}  # fmt: skip
+}
 
 
-def drawn(rgb: Picture, mask: Picture, look: Look, rng: np.random.Generator) -> tuple[Picture, Picture]:
-    """The picture as this laboratory would show it, and its mask at that scale."""
+def drawn(rgb: Image, mask: Image, domain: Domain, rng: np.random.Generator) -> tuple[Image, Image]:
+    """The image as this site would show it, and its mask at that scale."""
     outside = rgb[mask < 64].reshape(-1, 3).astype(np.float64)
     light = outside.sum(axis=1)
     glass = np.median(outside[light >= np.median(light)], axis=0)
     od = np.maximum(np.log(np.maximum(glass, 1) / np.maximum(rgb.astype(np.float64), 1)), -0.1)
     # Cell by cell the stain takes a little more or less, as it does on any slide.
-    od = (od @ np.array(look.mix).T) * np.exp(rng.normal(0, 0.08, 3))
+    od = (od @ np.array(domain.mix).T) * np.exp(rng.normal(0, 0.08, 3))
     around = cv2.dilate((mask >= 64).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     pasted = red_cells(around, 0.16, rng).astype(np.float64)  # 0.16 micrometres: a white cell of 75 pixels has 12
     od = np.where(around[..., None], od, np.maximum(od, pasted))
-    size = tuple(round(side * look.scale) for side in mask.shape[::-1])
-    how = cv2.INTER_AREA if look.scale < 1 else cv2.INTER_CUBIC
-    shown = cv2.resize(np.array(look.glass) * np.exp(-od * look.gamma), size, interpolation=how)
-    shown = cv2.GaussianBlur(shown, (0, 0), look.blur) + look.noise * rng.standard_normal(shown.shape)
-    picture = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])[1]
+    size = tuple(round(side * domain.scale) for side in mask.shape[::-1])
+    how = cv2.INTER_AREA if domain.scale < 1 else cv2.INTER_CUBIC
+    shown = cv2.resize(np.array(domain.glass) * np.exp(-od * domain.gamma), size, interpolation=how)
+    shown = cv2.GaussianBlur(shown, (0, 0), domain.blur) + domain.noise * rng.standard_normal(shown.shape)
+    image = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, domain.jpeg])[1]
     levels = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
     return encoded, levels
 
@@ -257,13 +259,13 @@ def perturbed(
     rare: tuple[str, float],
     **common: Any,
 ) -> None:
-    """Learn from one half of the real cells, judge the other half as other laboratories would show it, and in turn.
+    """Learn from one half of the real cells, judge the other half as other sites would show it, and in turn.
 
     Of the class ``rare`` only that share of the cells is judged.
     """
     with (data / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] != "basophil"]  # there is one
-    # Some pictures are there twice under two names: the guard would refuse one on either side.
+    # Some images are there twice under two names: the guard would refuse one on either side.
     rows = list({(data / row["path"]).read_bytes(): row for row in rows}.values())
     rng = np.random.default_rng(0)
     order = rng.permutation(len(rows))
@@ -284,14 +286,14 @@ def perturbed(
     folder = work / "perturbed"
     folder.mkdir(exist_ok=True)
     others: dict[str, list[dict[str, str]]] = {}
-    for at, (name, look) in enumerate(LOOKS.items()):
+    for at, (name, domain) in enumerate(DOMAINS.items()):
         for number, row in enumerate(rows):
             path = folder / f"{at}-{number}.jpg"
             mask_path = path.with_suffix(".png")
             if not mask_path.exists():
                 rgb = cv2.cvtColor(cv2.imread(str(data / row["path"])), cv2.COLOR_BGR2RGB)
                 mask = cv2.imread(str(data / row["mask"]), cv2.IMREAD_GRAYSCALE)
-                encoded, levels = drawn(rgb, mask, look, np.random.default_rng([at, number]))
+                encoded, levels = drawn(rgb, mask, domain, np.random.default_rng([at, number]))
                 path.write_bytes(encoded.tobytes())
                 mask_path.write_bytes(cv2.imencode(".png", levels)[1].tobytes())
             entry = {
@@ -307,15 +309,15 @@ def perturbed(
         paths = folder / f"learnt-{len(pairs)}.csv", folder / f"tested-{len(pairs)}.csv"
         columns = ["path", "label", "source", "mask", "group"]
         _write(paths[0], columns, [row for at, row in enumerate(original) if half[at]])
-        # The other half as it is, too: what is lost by another look is lost by the same model on the same cells.
-        looks = [original, *others.values()]
+        # The other half as it is, too: what is lost by another domain is lost by the same model on the same cells.
+        domains = [original, *others.values()]
         judged = [at for at in np.flatnonzero(~half) if original[at]["label"] != rare[0]]
         scarce = [at for at in np.flatnonzero(~half) if original[at]["label"] == rare[0]]
         judged += scarce[: round(rare[1] * len(scarce))]
-        _write(paths[1], columns, [of[at] for of in looks for at in sorted(judged)])
+        _write(paths[1], columns, [of[at] for of in domains for at in sorted(judged)])
         pairs.append(paths)
     # One held-out part is enough for train, and half the work: the other half, as it is, is judged by evaluate.
-    _table(pairs, list(LOOKS), work, wanted, holdout=True, splits=2, **common)
+    _table(pairs, list(DOMAINS), work, wanted, holdout=True, splits=2, **common)
 
 
 def main() -> None:
@@ -331,7 +333,7 @@ def main() -> None:
     parser.add_argument("--weights", help="for cnn: a .safetensors file, 'pretrained', or 'random'")
     parser.add_argument("--backbone", help="for cnn: any timm model")
     parser.add_argument("--recipes", default="", help="names with ; between them; default all")
-    parser.add_argument("--work", type=Path, help="keep pictures and features here")
+    parser.add_argument("--work", type=Path, help="keep images and features here")
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument(
         "--networks", type=Path, help="recipes of networks that start from these weights of MobileNetV2"

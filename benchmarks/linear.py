@@ -116,8 +116,10 @@ def main() -> None:
             seconds = time.process_time() - start
             expected = expected or found
             differ = sum(int(((a > 0.5) != (b > 0.5)).sum()) for a, b in zip(expected, found, strict=True))
-            calls = sum(map(len, found))
-            print(f"{cells} cells, {len(found)} fits, {name}: {seconds:.2f} s, {differ} of {calls} calls differ")
+            predicted = sum(map(len, found))
+            print(
+                f"{cells} cells, {len(found)} fits, {name}: {seconds:.2f} s, {differ} of {predicted} predictions differ"
+            )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Our training, embedding and data path against plain timm and torch, same pictures, one run; prints Markdown.
+"""Our training, embedding and data path against plain timm and torch, same images, one run; prints Markdown.
 
     python benchmarks/neural.py                            a small network at 128 pixels, some minutes
     python benchmarks/neural.py --backbone tf_efficientnetv2_b3 --size 300 --batch 32
     python benchmarks/neural.py --device cuda              and the ladder: fp32, TF32, AMP, channels_last, compile
     python benchmarks/neural.py --parts embedding
 
-The plain loop is what a script for one training would say: timm's model, pictures from a DataLoader that decodes and
+The plain loop is what a script for one training would say: timm's model, images from a DataLoader that decodes and
 resizes them in every epoch, cross-entropy, AdamW. Contestants take turns, and the median of their turns counts. Nothing
 here asserts how fast anything is.
 """
@@ -38,7 +38,7 @@ from classifiers.neural.estimator import NeuralClassifier  # noqa: E402
 from extractors.cnn import onnx_backend  # noqa: E402
 from extractors.cnn.extractor import Embedding  # noqa: E402
 from fusion.data.dataset import load_dataset  # noqa: E402
-from fusion.features.image_cache import look  # noqa: E402
+from fusion.features.image_cache import read_images  # noqa: E402
 from fusion.synthetic.cells import SyntheticDesign, synthesize  # noqa: E402
 
 PARTS = ("training", "data", "embedding", "ladder")
@@ -61,16 +61,16 @@ def main() -> None:
         cells = load_dataset(synthesize(Path(folder) / "cells", design, jobs=1), store=Path(folder))
         files = [sample.path for sample in cells.samples][: options.cells]
         model = _classifier(options, epochs=1)
-        pictures = np.asarray(look(cells, model.eye(), Path(folder), jobs=1).pictures)[: len(files)]
+        images = np.asarray(read_images(cells, model.input_transform(), Path(folder), jobs=1).images)[: len(files)]
         labels = np.array([sample.label for sample in cells.samples])[: len(files)]
         if "training" in options.parts:
-            _training(options, files, pictures, labels)
+            _training(options, files, images, labels)
         if "data" in options.parts:
-            _data(options, files, pictures)
+            _data(options, files, images)
         if "embedding" in options.parts:
-            _embedding(options, pictures)
+            _embedding(options, images)
         if "ladder" in options.parts and device == "cuda":
-            _ladder(options, pictures)
+            _ladder(options, images)
         elif "ladder" in options.parts:
             print("The ladder of a GPU: none is at hand.\n")
 
@@ -84,7 +84,7 @@ def _classifier(options: argparse.Namespace, epochs: int) -> NeuralClassifier:
     return NeuralClassifier(network=network, training=training, augmentation=varied, device=options.device)
 
 
-def _training(options: argparse.Namespace, files: Sequence[Path], pictures: Any, labels: Any) -> None:
+def _training(options: argparse.Namespace, files: Sequence[Path], images: Any, labels: Any) -> None:
     """One epoch each, in turns: the same network, batch, loss, optimiser, and a flip as the only variation."""
     codes = np.unique(labels, return_inverse=True)[1]
 
@@ -92,9 +92,9 @@ def _training(options: argparse.Namespace, files: Sequence[Path], pictures: Any,
         model = _classifier(options, epochs=2)
         # The second epoch alone: building the network, and the first steps of an allocator, are no training.
         steps: list[float] = []
-        model.fit(pictures, labels, watch=lambda *_: steps.append(time.perf_counter()))
+        model.fit(images, labels, watch=lambda *_: steps.append(time.perf_counter()))
         half = len(steps) // 2
-        return len(pictures) / (steps[-1] - steps[half - 1])
+        return len(images) / (steps[-1] - steps[half - 1])
 
     def plain() -> float:
         model = timm.create_model(options.backbone, num_classes=2).to(options.device).train()
@@ -118,7 +118,7 @@ def _training(options: argparse.Namespace, files: Sequence[Path], pictures: Any,
 
 
 class _Files(torch.utils.data.Dataset):
-    """Pictures read, shrunk, flipped and normalised one by one, as scripts do."""
+    """Images read, shrunk, flipped and normalised one by one, as scripts do."""
 
     def __init__(self, files: Sequence[Path], codes: Any, size: int) -> None:
         self.files, self.codes, self.size = files, codes, size
@@ -134,9 +134,9 @@ class _Files(torch.utils.data.Dataset):
         return (x.flip(2) if torch.rand(()) < 0.5 else x), int(self.codes[at])
 
 
-def _data(options: argparse.Namespace, files: Sequence[Path], pictures: Any) -> None:
+def _data(options: argparse.Namespace, files: Sequence[Path], images: Any) -> None:
     """Everything up to what the backbone takes, and the backbone's forward pass alone."""
-    trunk = Embedding(backbone=options.backbone, weights="random", size=options.size, device=options.device).trunk
+    backbone = Embedding(backbone=options.backbone, weights="random", size=options.size, device=options.device).network
     batches = [np.arange(at, min(at + options.batch, len(files))) for at in range(0, len(files), options.batch)]
     how, draw = Augmentation(), torch.Generator().manual_seed(0)
 
@@ -149,36 +149,36 @@ def _data(options: argparse.Namespace, files: Sequence[Path], pictures: Any) -> 
     def mapped() -> float:
         start = time.perf_counter()
         for rows in batches:
-            trunk.normalise(trunk.scale(pictures[rows]))
+            backbone.normalise(backbone.scale(images[rows]))
         _wait(options.device)
         return len(files) / (time.perf_counter() - start)
 
     def varied() -> float:
         start = time.perf_counter()
         for rows in batches:
-            trunk.normalise(augment(trunk.scale(pictures[rows]), how, draw, is_black=True))
+            backbone.normalise(augment(backbone.scale(images[rows]), how, draw, is_black=True))
         _wait(options.device)
         return len(files) / (time.perf_counter() - start)
 
     def forward() -> float:
-        x = trunk.prepare(pictures[batches[0]])
+        x = backbone.prepare(images[batches[0]])
         with torch.inference_mode():
             start = time.perf_counter()
             for _ in batches:
-                trunk(x)
+                backbone(x)
             _wait(options.device)
         return len(batches) * len(x) / (time.perf_counter() - start)
 
     entries = {
         "files, one by one": read,
-        "the picture map": mapped,
-        "the picture map, published augmentation": varied,
+        "the image cache": mapped,
+        "the image cache, published augmentation": varied,
         "forward pass alone": forward,
     }
     _table("The data path alone", entries, "forward pass alone", options.turns)
 
 
-def _embedding(options: argparse.Namespace, pictures: Any) -> None:
+def _embedding(options: argparse.Namespace, images: Any) -> None:
     by = {
         engine: Embedding(
             backbone=options.backbone, weights="random", size=options.size, device=options.device, engine=engine
@@ -187,20 +187,20 @@ def _embedding(options: argparse.Namespace, pictures: Any) -> None:
     }
 
     plain = timm.create_model(options.backbone, num_classes=0).to(options.device).eval()
-    trunk = by["torch"].trunk
+    backbone = by["torch"].network
 
     def eager(batch: Any) -> Any:
         with torch.inference_mode():
-            return plain(trunk.prepare(batch).contiguous()).cpu().numpy()
+            return plain(backbone.prepare(batch).contiguous()).cpu().numpy()
 
     def run(embed: Callable[[Any], Any]) -> Callable[[], float]:
-        embed(pictures[:2])  # loads, exports
+        embed(images[:2])  # loads, exports
 
         def embedded() -> float:
             start = time.perf_counter()
-            for at in range(0, len(pictures), 16):
-                embed(pictures[at : at + 16])
-            return len(pictures) / (time.perf_counter() - start)
+            for at in range(0, len(images), 16):
+                embed(images[at : at + 16])
+            return len(images) / (time.perf_counter() - start)
 
         return embedded
 
@@ -208,13 +208,13 @@ def _embedding(options: argparse.Namespace, pictures: Any) -> None:
     entries |= {f"fusion, {name}": run(extractor.embed) for name, extractor in by.items()}
     _table("Embedding", entries, "torch eager, as timm creates it", options.turns)
     if "onnx" in by:
-        some = pictures[:32]
+        some = images[:32]
         print(f"Largest difference: {np.abs(by['onnx'].embed(some) - by['torch'].embed(some)).max():.1e}\n")
 
 
-def _ladder(options: argparse.Namespace, pictures: Any) -> None:
-    """Training steps on pictures that lie on the GPU already, each rung on top of those before."""
-    x = torch.from_numpy(pictures[: options.batch]).to(options.device).permute(0, 3, 1, 2).float() / 255
+def _ladder(options: argparse.Namespace, images: Any) -> None:
+    """Training steps on images that lie on the GPU already, each rung on top of those before."""
+    x = torch.from_numpy(images[: options.batch]).to(options.device).permute(0, 3, 1, 2).float() / 255
     y = torch.arange(len(x), device=options.device) % 2
     rungs = {
         "fp32": {},

@@ -3,7 +3,7 @@
     python benchmarks/segmentation.py DATA [--worst FOLDER] [--perturb]
 
 DATA is a table with columns path and mask (0 background, 128 cytoplasm, 255 nucleus; stray values go to the nearest).
-Dice is 2 |A and B| / (|A| + |B|), averaged over pictures. The peer is what one writes in ten minutes: three-class Otsu
+Dice is 2 |A and B| / (|A| + |B|), averaged over images. The peer is what one writes in ten minutes: three-class Otsu
 on green (scikit-image) for the nucleus and GrabCut (OpenCV) around it for the cell, timed in the same run on one core.
 """
 
@@ -20,20 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.readers import read_listing
-from fusion.images.cell import Cell, decode_mask, decode_picture, make_cell, read_bytes
+from fusion.images.cell import Cell, decode_image, decode_mask, make_cell, read_bytes
 from fusion.images.segmentation.segment import segment_cell, segment_nucleus
-from fusion.reports.contact_sheets import Tile, outlined, write_sheets
+from fusion.reports.contact_sheets import Tile, with_contours, write_sheets
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Masks = tuple[Mask, Mask]
 
 
 class Drawn(NamedTuple):
-    """A picture and what a person drew: cell and nucleus."""
+    """An image and what a person drew: cell and nucleus."""
 
     name: str
-    rgb: Picture
+    rgb: Image
     cell: Mask
     nucleus: Mask
 
@@ -46,12 +46,12 @@ class Score(NamedTuple):
     milliseconds: float
 
 
-def ours(rgb: Picture) -> Masks:
+def ours(rgb: Image) -> Masks:
     cell = segment_cell(rgb)
     return cell, segment_nucleus(rgb, cell)
 
 
-def prototype(rgb: Picture) -> Masks:
+def prototype(rgb: Image) -> Masks:
     """The peer. Lobes of a tenth of the largest blob are kept; GrabCut may look one nucleus diameter around."""
     from skimage.filters import threshold_multiotsu
 
@@ -76,13 +76,13 @@ def prototype(rgb: Picture) -> Masks:
 
 
 def read_drawn(data: Path) -> list[Drawn]:
-    """Every picture of a table that has a mask."""
+    """Every image of a table that has a mask."""
     _, listed = read_listing(data)
     found = []
     for entry in listed:
         if entry.mask_path is not None:
             values = decode_mask(read_bytes(entry.mask_path))
-            rgb = decode_picture(read_bytes(entry.path))
+            rgb = decode_image(read_bytes(entry.path))
             found.append(Drawn(entry.path.name, rgb, values >= 64, values >= 192))
     return found
 
@@ -92,14 +92,14 @@ def dice(found: Mask, drawn: Mask) -> float:
     return 2 * int((found & drawn).sum()) / both if both else 1.0
 
 
-def score(segment: Callable[[Picture], Masks], drawn: Drawn) -> Score:
+def score(segment: Callable[[Image], Masks], drawn: Drawn) -> Score:
     start = time.perf_counter()
     cell, nucleus = segment(drawn.rgb)
     took = 1000 * (time.perf_counter() - start)
     return Score(dice(cell, drawn.cell), dice(nucleus, drawn.nucleus), took)
 
 
-# ---- other laboratories, imitated -----------------------------------------------------------------------------------
+# ---- other sites, imitated -----------------------------------------------------------------------------------
 
 
 def resized(factor: float) -> Callable[[Drawn], Drawn]:
@@ -122,7 +122,7 @@ def recoloured(change: Callable[[NDArray[np.float64]], NDArray]) -> Callable[[Dr
 
 def compressed(drawn: Drawn) -> Drawn:
     content = cv2.imencode(".jpg", cv2.cvtColor(drawn.rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
-    return drawn._replace(rgb=decode_picture(content.tobytes()))
+    return drawn._replace(rgb=decode_image(content.tobytes()))
 
 
 PERTURBATIONS: dict[str, Callable[[Drawn], Drawn]] = {
@@ -150,16 +150,16 @@ def report(name: str, scores: list[Score]) -> None:
     )
 
 
-def write_worst(pictures: list[Drawn], scores: list[Score], folder: Path) -> list[Path]:
-    """A sheet of the ten pictures with the least Dice of cell or nucleus: each as drawn, and beside it as found."""
+def write_worst(images: list[Drawn], scores: list[Score], folder: Path) -> list[Path]:
+    """A sheet of the ten images with the least Dice of cell or nucleus: each as drawn, and beside it as found."""
     worst = np.argsort([min(found.cell, found.nucleus) for found in scores], kind="stable")[:10]
     tiles = []
     for at in worst:
-        drawn, found = pictures[at], scores[at]
+        drawn, found = images[at], scores[at]
         title = f"cell {found.cell:.2f}, nucleus {found.nucleus:.2f}"
         by_hand = Cell(drawn.rgb, drawn.cell, drawn.nucleus & drawn.cell)
-        tiles.append(Tile(outlined(drawn.rgb, by_hand), "drawn by hand", drawn.name))
-        tiles.append(Tile(outlined(drawn.rgb, make_cell(drawn.rgb)), title, drawn.name))
+        tiles.append(Tile(with_contours(drawn.rgb, by_hand), "drawn by hand", drawn.name))
+        tiles.append(Tile(with_contours(drawn.rgb, make_cell(drawn.rgb)), title, drawn.name))
     return write_sheets(folder, tiles, len(tiles))
 
 
@@ -167,16 +167,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="table with columns path and mask")
     parser.add_argument("--worst", type=Path, metavar="FOLDER", help="write the worst ten as a contact sheet here")
-    parser.add_argument("--perturb", action="store_true", help="also every third picture as others would have taken it")
+    parser.add_argument("--perturb", action="store_true", help="also every third image as others would have taken it")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    pictures = read_drawn(given.data)
-    ours(pictures[0].rgb), prototype(pictures[0].rgb)  # what is loaded on first use is not timed
+    images = read_drawn(given.data)
+    ours(images[0].rgb), prototype(images[0].rgb)  # what is loaded on first use is not timed
     scores, peers = [], []
-    for drawn in pictures:  # taking turns, so that both meet the same load
+    for drawn in images:  # taking turns, so that both meet the same load
         scores.append(score(ours, drawn))
         peers.append(score(prototype, drawn))
-    print(f"{len(pictures)} pictures, mean Dice and median time")
+    print(f"{len(images)} images, mean Dice and median time")
     report("fusion", scores)
     report("  even rows", scores[::2])
     report("  odd rows", scores[1::2])
@@ -185,9 +185,9 @@ def main() -> None:
     print(f"fusion takes 1/{np.median(ratios):.1f} of the time of Otsu + GrabCut")
     if given.perturb:
         for name, change in PERTURBATIONS.items():
-            report(name, [score(ours, change(drawn)) for drawn in pictures[::3]])
+            report(name, [score(ours, change(drawn)) for drawn in images[::3]])
     if given.worst is not None:
-        for path in write_worst(pictures, scores, given.worst):
+        for path in write_worst(images, scores, given.worst):
             print(f"worst ten in {path}")
 
 

@@ -38,8 +38,8 @@ ROOT = Path(__file__).parents[1]
 #: Seconds after which memory should no longer grow.
 SETTLED = 5.0
 
-#: Pictures that clients take turns with.
-PICTURES = 8
+#: Images that clients take turns with.
+IMAGES = 8
 
 BOUNDARY = "fusion-benchmark"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -91,7 +91,7 @@ def resident(process: int) -> float:
 
 def load(port: int, process: int, clients: int, seconds: float) -> dict[str, float]:
     """Ask with many clients at once; counts, seconds of an answer, and memory."""
-    bodies = [body_of(example_cell(number)[0]) for number in range(PICTURES)]
+    bodies = [body_of(example_cell(number)[0]) for number in range(IMAGES)]
     taken: list[float] = []
     failed: Counter[str] = Counter()
     before, end = model_time(port), time.monotonic() + seconds
@@ -99,7 +99,7 @@ def load(port: int, process: int, clients: int, seconds: float) -> dict[str, flo
     def client(number: int) -> None:
         while time.monotonic() < end:
             started = time.perf_counter()
-            status, content = ask(port, "POST", "/api/predict", bodies[number % PICTURES], HEADERS)
+            status, content = ask(port, "POST", "/api/predict", bodies[number % IMAGES], HEADERS)
             if status != 200 or len(json.loads(content)["predictions"]) != 1:
                 failed[str(status)] += 1
             taken.append(time.perf_counter() - started)
@@ -147,7 +147,7 @@ def damage(port: int, count: int) -> Counter[int]:
         if draws.random() < 0.3:
             del body[int(draws.integers(0, len(body))) :]
         path = str(
-            draws.choice(["/api/predict", "/api/predict?pictures=true", "/api/explain", "/api/explain?format=svg"])
+            draws.choice(["/api/predict", "/api/predict?images=true", "/api/explain", "/api/explain?format=svg"])
         )
         boundary = str(draws.choice([BOUNDARY, BOUNDARY, BOUNDARY, '"' + BOUNDARY, "", "x; charset=utf-99"]))
         kind = str(draws.choice(["multipart/form-data", "multipart/form-data", "text/plain", "application/json"]))
@@ -183,9 +183,9 @@ def main() -> None:
         f"| {given.clients} | {found['requests']:.0f} | {found['errors']:.0f} | {seconds} "
         f"| {found['settled']:.0f} | {100 * found['growth']:.1f}% |"
     )
-    told = ", ".join(f"{count} of status {status}" for status, count in sorted(statuses.items()))
+    format_error = ", ".join(f"{count} of status {status}" for status, count in sorted(statuses.items()))
     print(f"\n100 MB in one request: status {large} (0: closed while it was still being sent).")
-    print(f"{given.damaged} damaged requests: {told}.")
+    print(f"{given.damaged} damaged requests: {format_error}.")
     print(f"Afterwards: /healthz {healthy}, /api/predict {judged}, {memory:.0f} MB.")
 
 

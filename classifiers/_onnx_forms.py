@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.machines import LandmarkMachine
+from classifiers.rbf_svm import LandmarkSVM
 from fusion.bundles.onnx_graph import ML_DOMAIN, Graph
 
 
@@ -24,11 +24,11 @@ def logistic(graph: Graph, rows: str, model: Any) -> str:
     return both(graph, graph.add("Sigmoid", scores)) if len(model.coef_) == 1 else graph.add("Softmax", scores, axis=1)
 
 
-def machine(graph: Graph, rows: str, model: Any) -> str:
-    """float64 (n, K) of a ``CalibratedClassifierCV`` around one RBF machine, calibrated by sigmoids."""
+def svm(graph: Graph, rows: str, model: Any) -> str:
+    """float64 (n, K) of a ``CalibratedClassifierCV`` around one RBF-kernel SVM, calibrated by sigmoids."""
     (fitted,) = model.calibrated_classifiers_
     kernel = _kernel(graph, rows, fitted.estimator)
-    if isinstance(fitted.estimator, LandmarkMachine):
+    if isinstance(fitted.estimator, LandmarkSVM):
         weighted = graph.add("MatMul", kernel, fitted.estimator.weights_)
         scores = graph.add("Add", weighted, fitted.estimator.intercept_)
     else:
@@ -73,34 +73,34 @@ def both(graph: Graph, second: str) -> str:
     return graph.add("Concat", graph.add("Sub", np.array(1.0), second), second, axis=1)
 
 
-def _kernel(graph: Graph, rows: str, machine: Any) -> str:
+def _kernel(graph: Graph, rows: str, svm_model: Any) -> str:
     """float64 (n, support vectors): exp(-gamma |x - s|^2)."""
-    vectors = machine.support_vectors_
+    vectors = svm_model.support_vectors_
     squares = graph.add("ReduceSum", graph.add("Mul", rows, rows), np.array([1]), keepdims=1)
     products = graph.add("MatMul", rows, np.ascontiguousarray(-2 * vectors.T))
     distances = graph.add("Add", graph.add("Add", squares, products), (vectors**2).sum(axis=1))
     # Rounding may leave the distance of a vector to itself a little below 0.
-    return graph.add("Exp", graph.add("Mul", graph.add("Max", distances, np.array(0.0)), np.array(-machine._gamma)))
+    return graph.add("Exp", graph.add("Mul", graph.add("Max", distances, np.array(0.0)), np.array(-svm_model._gamma)))
 
 
-def _decide(graph: Graph, kernel: str, machine: Any) -> str:
+def _decide(graph: Graph, kernel: str, svm_model: Any) -> str:
     """float64 (n, 1) for two classes, else (n, K): ``SVC.decision_function``."""
-    classes = len(machine.classes_)
+    classes = len(svm_model.classes_)
     if classes == 2:
-        weights = np.ascontiguousarray(machine.dual_coef_.T)
-        return graph.add("Add", graph.add("MatMul", kernel, weights), machine.intercept_)
-    # One machine for each pair of classes. What is stored for a vector of class i are its weights against the others,
+        weights = np.ascontiguousarray(svm_model.dual_coef_.T)
+        return graph.add("Add", graph.add("MatMul", kernel, weights), svm_model.intercept_)
+    # One SVM for each pair of classes. What is stored for a vector of class i are its weights against the others,
     # those before i first (libsvm's FAQ, "how do I get the coefficients").
     pairs = list(combinations(range(classes), 2))
-    starts = np.concatenate([[0], np.cumsum(machine.n_support_)])
-    weights = np.zeros((len(machine.support_vectors_), len(pairs)))
+    starts = np.concatenate([[0], np.cumsum(svm_model.n_support_)])
+    weights = np.zeros((len(svm_model.support_vectors_), len(pairs)))
     votes, signs = np.zeros((2, len(pairs), classes)), np.zeros((len(pairs), classes))
     for at, (i, j) in enumerate(pairs):
         of_i, of_j = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
-        weights[of_i, at], weights[of_j, at] = machine.dual_coef_[j - 1, of_i], machine.dual_coef_[i, of_j]
+        weights[of_i, at], weights[of_j, at] = svm_model.dual_coef_[j - 1, of_i], svm_model.dual_coef_[i, of_j]
         votes[0, at, i] = votes[1, at, j] = signs[at, i] = 1
         signs[at, j] = -1
-    decisions = graph.add("Add", graph.add("MatMul", kernel, weights), machine.intercept_)
+    decisions = graph.add("Add", graph.add("MatMul", kernel, weights), svm_model.intercept_)
     # Votes, ties broken by how sure each pair is: sklearn.utils.multiclass._ovr_decision_function.
     against = graph.cast(graph.add("Less", decisions, np.array(0.0)), np.float64)
     counted = graph.add("Add", graph.add("MatMul", against, votes[1] - votes[0]), votes[0].sum(axis=0))

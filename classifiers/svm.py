@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers._grid_search import best_of
 from classifiers.class_weights import balanced_weights, inner_folds
-from classifiers.machines import LandmarkMachine, QuickMachine, rbf_machine
+from classifiers.rbf_svm import FastSVM, LandmarkSVM, rbf_svm
 from fusion.bundles.model_bundle import load_sklearn, save_sklearn
 from fusion.bundles.onnx_graph import Graph
 from fusion.learning.parameter_search import Span
@@ -27,7 +27,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
     """C-SVC with an RBF kernel, classes weighted equally, probabilities by Platt scaling.
 
     The sigmoid is fitted on decision values of cells held out by group (``CalibratedClassifierCV(ensemble=False)``),
-    then one machine is fitted on all cells. Sources: Cortes and Vapnik (1995), Machine Learning 20:273-297; Platt
+    then one SVM is fitted on all cells. Sources: Cortes and Vapnik (1995), Machine Learning 20:273-297; Platt
     (1999), Advances in Large Margin Classifiers, 61-74.
 
     Parameters
@@ -38,8 +38,8 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
     search : choose C of 1, 10, 100 and gamma of 0.3, 1 and 3 times 1 / (features x variance) by balanced accuracy on
         the same folds; what was chosen is ``chosen_``. ``C`` and ``gamma`` then play no part.
     trials : of the search, by optuna, C of 0.1 to 1000 and gamma of a tenth to ten times the usual; 0 tries the grid.
-    landmarks : 0 fits the exact machine; else an approximate one by so many training cells, for tables that the exact
-        one takes hours for: see ``machines.LandmarkMachine``.
+    landmarks : 0 fits the exact SVM; else an approximate one by so many training cells, for tables that the exact
+        one takes hours for: see ``machines.LandmarkSVM``.
     random_state : seed of the folds, and of the choice of landmarks.
     """
 
@@ -73,18 +73,18 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         rows, labels = validate_data(self, X, y, dtype=np.float64)
         variance = float(rows.var())
         scale = 1 / (rows.shape[1] * variance) if variance > 0 else 1.0
-        machine = _machine(self.C, self.gamma, self.landmarks, self.random_state, rows)
-        return self._calibrate(machine, rows, labels, groups, scale)
+        svm_model = _machine(self.C, self.gamma, self.landmarks, self.random_state, rows)
+        return self._calibrate(svm_model, rows, labels, groups, scale)
 
     def fit_distances(self, distances: Distances, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit on the training rows of ``distances`` and n labels, as ``fit`` does on the features they came from.
 
-        The same machine to the rounding of a sum: what is saved is computing the distances, which comparisons of many
+        The same SVM to the rounding of a sum: what is saved is computing the distances, which comparisons of many
         feature sets share. Such a model predicts rows of these distances only, by ``predict_proba_distances``.
         """
         rows = np.arange(distances.n_train)
-        machine = _MachineOnDistances(self.C, self.gamma, distances)
-        return self._calibrate(machine, rows[:, None], np.asarray(y), groups, distances.gamma("scale", rows))
+        svm_model = _PrecomputedSVM(self.C, self.gamma, distances)
+        return self._calibrate(svm_model, rows[:, None], np.asarray(y), groups, distances.gamma("scale", rows))
 
     @property
     def fits_distances(self) -> bool:
@@ -96,10 +96,10 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         rows, labels = validate_data(self, X, y, dtype=np.float64)
         variance = float(rows.var())
         scale = 1 / (rows.shape[1] * variance) if variance > 0 else 1.0
-        machine = _MachineOnParts(self.C, self.gamma, self.landmarks, self.random_state, _Parts(rows, parts))
-        self._calibrate(machine, np.arange(len(rows))[:, None], labels, groups, scale)
+        svm_model = _MachineOnParts(self.C, self.gamma, self.landmarks, self.random_state, _Parts(rows, parts))
+        self._calibrate(svm_model, np.arange(len(rows))[:, None], labels, groups, scale)
         (fitted,) = self.model_.calibrated_classifiers_
-        fitted.estimator = _stored(fitted.estimator.machine_)
+        fitted.estimator = _stored(fitted.estimator.svm_)
         self.model_.estimator = fitted.estimator
         return self
 
@@ -108,7 +108,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.model_.predict_proba(rows if rows.ndim == 2 else rows[:, None])
 
-    def _calibrate(self, machine: Any, X: Any, y: Any, groups: ArrayLike | None, scale: float) -> Self:
+    def _calibrate(self, svm_model: Any, X: Any, y: Any, groups: ArrayLike | None, scale: float) -> Self:
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -120,15 +120,15 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
             grid = {"C": [1.0, 10.0, 100.0], "gamma": [0.3 * scale, scale, 3 * scale]}
             spans = {"C": Span(0.1, 1000), "gamma": Span(0.1 * scale, 10 * scale)}
             chosen = best_of(
-                machine, X, codes, folds, "balanced_accuracy",
+                svm_model, X, codes, folds, "balanced_accuracy",
                 grid=grid, spans=spans, trials=self.trials, seed=self.random_state,
             )  # fmt: skip
             self.chosen_ = {name: float(value) for name, value in chosen.items()}
-            machine.set_params(**self.chosen_)
-        self.model_ = CalibratedClassifierCV(machine, method="sigmoid", ensemble=False, cv=folds)
+            svm_model.set_params(**self.chosen_)
+        self.model_ = CalibratedClassifierCV(svm_model, method="sigmoid", ensemble=False, cv=folds)
         self.model_.fit(X, codes, sample_weight=balanced_weights(codes))
         self.model_.cv = None  # the folds have served; they would only be stored
-        if isinstance(machine, QuickMachine):
+        if isinstance(svm_model, FastSVM):
             (fitted,) = self.model_.calibrated_classifiers_
             fitted.estimator = _stored(fitted.estimator)
             self.model_.estimator = SVC(C=self.C, gamma=self.gamma)
@@ -145,11 +145,11 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[proba.argmax(axis=1)]
 
     def to_onnx(self, graph: Graph, rows: str) -> str:
-        """Add the machine to a graph; the name of float64 (n, classes) for float64 (n, d) ``rows``."""
-        from classifiers._onnx_forms import machine
+        """Add the SVM to a graph; the name of float64 (n, classes) for float64 (n, d) ``rows``."""
+        from classifiers._onnx_forms import svm
 
         check_is_fitted(self)
-        return machine(graph, rows, self.model_)
+        return svm(graph, rows, self.model_)
 
     def save(self, folder: Path) -> None:
         """Write ``svm.skops``: scikit-learn's own objects, without pickle."""
@@ -161,8 +161,8 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         return load_sklearn(folder / "svm.skops", cls, also=_STORED_TYPES)
 
 
-class _MachineOnDistances(ClassifierMixin, BaseEstimator):
-    """An RBF machine whose samples are row numbers of shared distances, so that calibration can split them."""
+class _PrecomputedSVM(ClassifierMixin, BaseEstimator):
+    """An RBF-kernel SVM whose samples are row numbers of shared distances, so that calibration can split them."""
 
     def __init__(self, C: float, gamma: float | str, distances: Distances) -> None:
         self.C = C
@@ -172,17 +172,17 @@ class _MachineOnDistances(ClassifierMixin, BaseEstimator):
     def fit(self, X: NDArray, y: NDArray, sample_weight: NDArray | None = None) -> Self:
         self.rows_ = X[:, 0]
         self.gamma_ = self.distances.gamma(self.gamma, self.rows_)
-        self.machine_ = SVC(C=self.C, kernel="precomputed")
-        self.machine_.fit(self.distances.kernel(self.gamma_, self.rows_, self.rows_), y, sample_weight=sample_weight)
-        self.classes_ = self.machine_.classes_
+        self.svm_ = SVC(C=self.C, kernel="precomputed")
+        self.svm_.fit(self.distances.kernel(self.gamma_, self.rows_, self.rows_), y, sample_weight=sample_weight)
+        self.classes_ = self.svm_.classes_
         return self
 
     def decision_function(self, X: NDArray) -> NDArray[np.float64]:
         rows = X[:, 0] if X.shape[1] == 1 else X
-        return self.machine_.decision_function(self.distances.kernel(self.gamma_, rows, self.rows_))
+        return self.svm_.decision_function(self.distances.kernel(self.gamma_, rows, self.rows_))
 
     def predict(self, X: NDArray) -> NDArray:
-        return self.machine_.predict(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
+        return self.svm_.predict(self.distances.kernel(self.gamma_, X[:, 0], self.rows_))
 
 
 class _Parts:
@@ -217,7 +217,7 @@ class _Parts:
 
 
 class _MachineOnParts(ClassifierMixin, BaseEstimator):
-    """An RBF machine whose samples are row numbers, so that folds inside see features of their own."""
+    """An RBF-kernel SVM whose samples are row numbers, so that folds inside see features of their own."""
 
     def __init__(self, C: float, gamma: float | str, landmarks: int, random_state: int | None, parts: _Parts) -> None:
         self.C = C
@@ -229,31 +229,31 @@ class _MachineOnParts(ClassifierMixin, BaseEstimator):
     def fit(self, X: NDArray, y: NDArray, sample_weight: NDArray | None = None) -> Self:
         self.rows_ = X[:, 0]
         rows = self.parts.learnt_from(self.rows_)
-        self.machine_ = _machine(self.C, self.gamma, self.landmarks, self.random_state, rows)
-        self.machine_.fit(rows, y, sample_weight=sample_weight)
-        self.classes_ = self.machine_.classes_
+        self.svm_ = _machine(self.C, self.gamma, self.landmarks, self.random_state, rows)
+        self.svm_.fit(rows, y, sample_weight=sample_weight)
+        self.classes_ = self.svm_.classes_
         return self
 
     def decision_function(self, X: NDArray) -> NDArray[np.float64]:
-        return self.machine_.decision_function(self.parts.scored(self.rows_, X[:, 0]))
+        return self.svm_.decision_function(self.parts.scored(self.rows_, X[:, 0]))
 
     def predict(self, X: NDArray) -> NDArray:
-        return self.machine_.predict(self.parts.scored(self.rows_, X[:, 0]))
+        return self.svm_.predict(self.parts.scored(self.rows_, X[:, 0]))
 
 
 def _machine(C: float, gamma: float | str, landmarks: int, seed: int | None, rows: NDArray[np.float64]) -> Any:
-    return LandmarkMachine(C, gamma, landmarks, seed) if landmarks else rbf_machine(C, gamma, rows)
+    return LandmarkSVM(C, gamma, landmarks, seed) if landmarks else rbf_svm(C, gamma, rows)
 
 
-def _stored(machine: Any) -> Any:
-    """The fitted machine as scikit-learn's own, or one by landmarks."""
-    return machine.plain() if isinstance(machine, QuickMachine) else machine
+def _stored(svm_model: Any) -> Any:
+    """The fitted SVM as scikit-learn's own, or one by landmarks."""
+    return svm_model.plain() if isinstance(svm_model, FastSVM) else svm_model
 
 
 #: What a fitted SupportVectorClassifier is made of beyond what skops trusts by itself.
 _STORED_TYPES = (
     "classifiers.svm.SupportVectorClassifier",
-    "classifiers.machines.LandmarkMachine",
+    "classifiers.rbf_svm.LandmarkSVM",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
 )

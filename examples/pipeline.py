@@ -42,7 +42,7 @@ def judge(table: pd.DataFrame, folds: int = 3) -> list[tuple[float, dict]]:
     """For each outer fold the balanced accuracy on its groups, and the parameters its training part chose.
 
     ``table`` is one that ``fusion extract --export`` wrote. Its column ``group`` says what must stay on one side: a
-    subject, or several subjects that share a picture. NaN may stay: the layer fills it, by the training part alone.
+    subject, or several subjects that share an image. NaN may stay: the layer fills it, by the training part alone.
     """
     X, y, groups = table.drop(columns=HEAD), table["label"], table["group"]
     found = []

@@ -52,25 +52,25 @@ def compiled(loop: Loop) -> Loop:
 
 
 def eroded(depth: NDArray[np.uint8], half: int) -> NDArray[np.uint8]:
-    """uint8 (H, W): least depth in the square reaching ``half`` pixels around each pixel; 0 beyond the picture."""
+    """uint8 (H, W): least depth in the square reaching ``half`` pixels around each pixel; 0 beyond the image."""
     stamp = np.ones((2 * half + 1, 2 * half + 1), np.uint8)
     return np.asarray(cv2.erode(depth, stamp, borderType=cv2.BORDER_CONSTANT, borderValue=0), np.uint8)
 
 
 class Survey(NamedTuple):
-    """What several textures look at, of every region of a picture.
+    """What several textures look at, of every region of an image.
 
     Attributes
     ----------
     histograms : float64 (regions, 256), how often each grey value occurs.
-    fits : uint8 (H, W), how many regions hold a pixel and its eight neighbours: 0 along the picture's edge.
+    fits : uint8 (H, W), how many regions hold a pixel and its eight neighbours: 0 along the image's edge.
     """
 
     histograms: NDArray[np.float64]
     fits: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Self:
+    def from_grey(cls, grey: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Self:
         """Of uint8 (H, W) grey values, and depth 0 .. ``regions``; region r, from 1, is where depth is r or more."""
         return cls(count_values(grey, depth, regions, 256), eroded(depth, 1))
 

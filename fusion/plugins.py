@@ -25,7 +25,7 @@ from fusion.errors import FusionError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from fusion.bundles.onnx_graph import Graph
     from fusion.data.classifier_inputs import CellInputs
-    from fusion.features.image_cache import Eye
+    from fusion.features.image_cache import InputTransform
     from fusion.images.cell import Cell
     from fusion.learning.shared_distances import Distances
 
@@ -117,8 +117,8 @@ class Describing(Protocol):
 
 
 @runtime_checkable
-class Placing(Protocol):
-    """An extractor whose features are means over places of the picture. Optional: explanations then show where."""
+class SpatialExtractor(Protocol):
+    """An extractor whose features are means over places of the image. Optional: explanations then show where."""
 
     name: ClassVar[str]
 
@@ -130,7 +130,7 @@ class Placing(Protocol):
         """float32 (d, h, w), whose means over the last two axes are the features; None where there is none."""
         ...
 
-    def laid_back(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
+    def resample_to_cell(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
         """float32 (H, W) over ``cell.rgb``, from a value for each of the (h, w) places."""
         ...
 
@@ -284,7 +284,7 @@ class MindsSources(Protocol):
         """Whether it does, with the parameters that it has."""
         ...
 
-    def told(self, sources: Sequence[str | None]) -> list[str]:
+    def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
         ...
 
@@ -299,7 +299,7 @@ class ExplainsImages(Protocol):
         """float32 (H, W) in [0, 1] over ``cell.rgb``: where it looks for a class."""
         ...
 
-    def predict_proba_variants(self, picture: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
+    def predict_proba_variants(self, image: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
         """float64 (n, classes) for n rows of features of the cell in one image, uint8 (S, S, 3)."""
         ...
 
@@ -336,7 +336,7 @@ class TakesImages(Protocol):
     #: Where it is trained: "auto", "cpu", "cuda", ...
     device: str
 
-    def eye(self) -> Eye:
+    def input_transform(self) -> InputTransform:
         """How a cell becomes the image that it is given; checks all settings on the way."""
         ...
 
@@ -401,7 +401,7 @@ class LearnsBlock(TakesImages, Protocol):
         """Keep hashes of what was trained on; they travel with the weights."""
         ...
 
-    def write_trunk(self, path: Path) -> dict[str, Any]:
+    def write_backbone(self, path: Path) -> dict[str, Any]:
         """Write the weights, and return the parameters of the block's extractor that sees by them."""
         ...
 
@@ -498,7 +498,7 @@ def stored_as(extractor: Extractor) -> type[np.floating[Any]]:
 def fingerprint(extractor: Extractor, preparation: str) -> str:
     """32 hex digits that change whenever the extractor's numbers could.
 
-    Made of name, version, identity and ``preparation``, the version of what turns a picture into a cell: another
+    Made of name, version, identity and ``preparation``, the version of what turns an image into a cell: another
     segmentation is another feature.
     """
     content = [extractor.name, extractor.version, preparation, identity(extractor)]

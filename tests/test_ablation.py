@@ -26,8 +26,8 @@ def test_shared_distances_give_the_result_of_plain_fits(tmp_path, monkeypatch):
     plain = run(table, config(tmp_path / "plain"))
     monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
     calls = []
-    machine = fitting.gram.SharedDistances
-    monkeypatch.setattr(fitting.gram, "SharedDistances", lambda *given: calls.append(1) or machine(*given))
+    svm_model = fitting.gram.SharedDistances
+    monkeypatch.setattr(fitting.gram, "SharedDistances", lambda *given: calls.append(1) or svm_model(*given))
     shared = run(table, config(tmp_path / "shared"))
     assert len(calls) == 2 * 5  # one a fold, for all subsets, and one to ask what models of all blocks rely on
     for a, b in zip(plain.scores, shared.scores, strict=True):
@@ -102,10 +102,10 @@ def test_a_column_fitted_outside_the_training_part_would_be_caught_by_that(tmp_p
 
 def test_a_subjects_name_never_reaches_a_classifier(tmp_path):
     # C-NMC calls healthy subjects 'H..': a name that gives the label away must be of no use.
-    told, neutral = (
+    message, neutral = (
         run(cells(prefix=prefix), config(tmp_path / str(prefix), compare=["xgb"])) for prefix in (True, False)
     )
-    for a, b in zip(told.scores, neutral.scores, strict=True):
+    for a, b in zip(message.scores, neutral.scores, strict=True):
         assert_array_equal(a.proba, b.proba)
 
 
@@ -157,16 +157,16 @@ def test_a_random_split_flatters_where_subjects_differ_and_does_not_where_they_d
 # ---- findings -------------------------------------------------------------------------------------------------------
 
 
-def test_the_worth_of_blocks_adds_up_to_what_all_achieve(tmp_path):
+def test_the_contributions_of_blocks_adds_up_to_what_all_achieve(tmp_path):
     result = run(cells(), config(tmp_path))
     held = {(s.features, s.classifier): f for s, f in zip(result.scores, result.figures, strict=True)}
-    for worth in result.findings["worth"]:
-        total = sum(row["shapley"]["value"] for row in worth["blocks"])
-        everything = held[("a", "b"), worth["classifier"]]["image"][worth["metric"]]["value"]
+    for contributions in result.findings["shapley"]:
+        total = sum(row["shapley"]["value"] for row in contributions["blocks"])
+        everything = held[("a", "b"), contributions["classifier"]]["image"][contributions["metric"]]["value"]
         assert total == pytest.approx(everything - 0.5)
-        for row in worth["blocks"]:
+        for row in contributions["blocks"]:
             assert row["shapley"]["low"] < row["shapley"]["value"] < row["shapley"]["high"]
-            alone = held[(row["block"],), worth["classifier"]]["image"][worth["metric"]]["value"]
+            alone = held[(row["block"],), contributions["classifier"]]["image"][contributions["metric"]]["value"]
             assert row["alone"]["value"] == pytest.approx(alone - 0.5)
 
 
@@ -280,13 +280,13 @@ def test_show_leak_and_compare_from_the_command_line(synthetic, synthetic_store,
     assert first.exit_code == 0, first.stderr
     leak = json.loads(first.stdout)["findings"]["leak"]
     (row,) = leak["rows"]
-    told = row["balanced_accuracy"]
-    assert told["random"] - told["grouped"] == pytest.approx(told["value"])
+    message = row["balanced_accuracy"]
+    assert message["random"] - message["grouped"] == pytest.approx(message["value"])
     assert leak["stamp"].startswith("leaky")
     random = pd.read_parquet(tmp_path / "a" / "scores-random.parquet")
     assert set(random["stamp"]) == {leak["stamp"]}
     assert "stamp" not in pd.read_parquet(tmp_path / "a" / "scores.parquet")
-    assert "too kind" in (tmp_path / "a" / "report.html").read_text()
+    assert "optimistic bias" in (tmp_path / "a" / "report.html").read_text()
     second = command("ablate", synthetic, *given, "--seed", 1, "-o", tmp_path / "b")
     assert second.exit_code == 0, second.stderr
     compared = command("compare", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "c.csv", "--json")
@@ -348,16 +348,16 @@ def test_an_external_test_set_is_judged_alone(synthetic, synthetic_store, tmp_pa
     design = SyntheticDesign(subjects=6, cells_per_subject=4, seed=9)
     other = synthesize(tmp_path / "other", design)
     table = tmp_path / "other.csv"
-    pictures = sorted(other.rglob("*.bmp"))
-    lines = [f"{path},{path.parent.name},new-{path.name.split('_')[1]}" for path in pictures]
+    images = sorted(other.rglob("*.bmp"))
+    lines = [f"{path},{path.parent.name},new-{path.name.split('_')[1]}" for path in images]
     table.write_text("\n".join(["path,label,subject", *lines]))
     given = ("--classifiers", "logreg", "--features", "colour", "--store", synthetic_store)
     done = command("ablate", synthetic, *given, "--test", table, "-o", tmp_path / "a", "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["facts"]["images"] == 24
-    assert told["facts"]["learnt_from"] == {"images": 60, "groups": 10}
-    assert told["results"][0]["n_images"] == 24
+    message = json.loads(done.stdout)
+    assert message["facts"]["images"] == 24
+    assert message["facts"]["learnt_from"] == {"images": 60, "groups": 10}
+    assert message["results"][0]["n_images"] == 24
     assert len(pd.read_parquet(tmp_path / "a" / "scores.parquet")) == 24
     refused = command("ablate", synthetic, *given, "--test", synthetic, "-o", tmp_path / "b")
     assert refused.exit_code == 1

@@ -18,8 +18,8 @@ from fusion.features.blocks import Block
 from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
-from fusion.leakage.provenance import seen_by
-from fusion.pictured import gather
+from fusion.leakage.provenance import training_overlap
+from fusion.pictured import measure_inputs
 from fusion.settings.commands import AblateConfig, EvaluateConfig, TrainConfig
 from fusion.training import train
 from fusion.workflows.evaluate import evaluate
@@ -49,10 +49,10 @@ def settings(data, output, store, **more):
 
 @pytest.fixture(scope="module")
 def view(synthetic, store):
-    """Cells, their pictures, the networks and the folds of one comparison."""
+    """Cells, their images, the networks and the folds of one comparison."""
     config = AblateConfig(**settings(synthetic, synthetic.parent / "nowhere", store))
     dataset, crossfit = load_dataset(synthetic, store=store), crossfit_of(config, config)
-    found = gather(dataset, [], crossfit.classifier, FeatureStore(store), jobs=1, progress=None)
+    found = measure_inputs(dataset, [], crossfit.classifier, FeatureStore(store), jobs=1, progress=None)
     (folds,) = make_plan(found.table, "grouped", 2, 1, 0).rounds
     return found, crossfit, folds, dataset
 
@@ -90,19 +90,19 @@ def test_no_network_has_met_a_subject_that_it_is_judged_by(view, tmp_path):
 
 def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_stopped(synthetic, store, tmp_path):
     given = settings(synthetic, tmp_path / "r", store, compare=["logreg"])
-    told = []
+    message = []
 
     def stop(stage, done, total, faults):
-        told.append(stage)
+        message.append(stage)
         if stage == "network 2" and done == total:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         ablate(AblateConfig(**given), stop)
-    assert "network 1" in told
-    told.clear()
-    result = ablate(AblateConfig(**given), lambda stage, *_: told.append(stage))
-    assert "network 1" not in told
+    assert "network 1" in message
+    message.clear()
+    result = ablate(AblateConfig(**given), lambda stage, *_: message.append(stage))
+    assert "network 1" not in message
     assert [entry.features for entry in result.scores] == [("colour",), ("cnn",), ("colour", "cnn")]
     assert all(np.isfinite(entry.proba).all() for entry in result.scores)
     assert CROSSFITTED in result.notes
@@ -143,8 +143,8 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     network = trained.bundle.blocks[-1].extractor
     assert isinstance(network, Embedding)
     dataset = load_dataset(synthetic, store=store)
-    assert len(seen_by(network.provenance(), dataset)) == len(dataset)
-    asked = gather(dataset, trained.bundle.blocks, trained.bundle.model.classifier, FeatureStore(store), jobs=1,
+    assert len(training_overlap(network.provenance(), dataset)) == len(dataset)
+    asked = measure_inputs(dataset, trained.bundle.blocks, trained.bundle.model.classifier, FeatureStore(store), jobs=1,
                    progress=None)  # fmt: skip
     assert asked.table.columns == trained.bundle.columns
     assert np.isfinite(trained.bundle.judge(asked)).all()
@@ -159,10 +159,10 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
 def test_every_fold_chooses_its_own_threshold_and_parameters(synthetic, store, tmp_path):
     given = settings(synthetic, tmp_path / "m", store, classifier="logreg", threshold="balanced-accuracy", search=True)
     (scores,) = train(TrainConfig(**given)).result.scores
-    cuts = [np.unique(scores.cut[scores.fold == at]) for at in range(scores.fold.max() + 1)]
-    assert all(len(of_fold) == 1 and 0 < of_fold[0] < 1 for of_fold in cuts)
-    assert len({float(of_fold[0]) for of_fold in cuts}) > 1
-    assert [values["fold"] for values in scores.chosen] == [at + 1 for at in range(len(cuts))]
+    thresholds = [np.unique(scores.threshold[scores.fold == at]) for at in range(scores.fold.max() + 1)]
+    assert all(len(of_fold) == 1 and 0 < of_fold[0] < 1 for of_fold in thresholds)
+    assert len({float(of_fold[0]) for of_fold in thresholds}) > 1
+    assert [values["fold"] for values in scores.chosen] == [at + 1 for at in range(len(thresholds))]
 
 
 def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, tmp_path):
@@ -180,8 +180,8 @@ def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, t
 def test_embedding_by_a_classifier_is_the_extractors(view, tmp_path):
     found, crossfit, _, dataset = view
     network = crossfit.fit(found.table, found.inputs, np.arange(len(found.table)), tmp_path / "n", None)
-    block = Block("cnn", Embedding(**network.write_trunk(tmp_path / "cnn.safetensors")))
-    by_path = gather(dataset, [block], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None)
+    block = Block("cnn", Embedding(**network.write_backbone(tmp_path / "cnn.safetensors")))
+    by_path = measure_inputs(dataset, [block], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None)
     assert_allclose(network.embed(found.inputs), by_path.table.X, atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_embedding_by_a_classifier_is_the_extractors(view, tmp_path):
     ("more", "message"),
     [
         ({"features": ["colour"]}, "not among the features"),
-        ({"classifier": "neural"}, "sees the pictures itself"),
+        ({"classifier": "neural"}, "sees the images itself"),
         ({"classifiers": {"neural": {"training": {"loss": "hinge"}}}}, "focal or cross_entropy"),
     ],
 )
@@ -199,9 +199,9 @@ def test_wrong_use_is_told(synthetic, store, tmp_path, more, message):
         train(TrainConfig(**given))
 
 
-def test_pictures_of_two_data_sets_are_stacked_in_order():
+def test_images_of_two_data_sets_are_stacked_in_order():
     source = np.arange(4 * 12, dtype=np.uint8).reshape(4, 2, 2, 3)
     one = CellInputs(np.empty((2, 0), np.float32), {}, source, np.array([3, 1]))
     other = CellInputs(np.empty((1, 0), np.float32), {}, source, np.array([0]))
     both = stacked(one, other)
-    assert_array_equal(both.pictures(np.arange(3)), source[[3, 1, 0]])
+    assert_array_equal(both.images(np.arange(3)), source[[3, 1, 0]])

@@ -32,7 +32,7 @@ NETWORK = {
 #: Option -> the settings that ask for it. ``classifier`` is the one that it needs.
 OPTIONS = {
     "normalise": {"normalise": {"background": "grey"}},
-    "augment": {"jitter": {"copies": 1}},
+    "augment": {"augment": {"per_cell": 1}},
     "learnt embedding": {"features": ["morphology", "cnn"], "cnn_crossfit": True},
     "harmonise": {"harmonise": {"method": "standard"}},
     "stability": {"stability": 0.5},

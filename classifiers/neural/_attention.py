@@ -1,4 +1,4 @@
-"""Where in a picture the network looks: maps over its last feature map, enlarged to the picture."""
+"""Where in an image the network looks: maps over its last feature map, enlarged to the image."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ METHODS = ("channels", "grad-cam", "layer-cam")
 
 
 def attention_maps(
-    network: Network, pictures: NDArray[np.uint8], X: Tensor, method: str, target: int | None = None
+    network: Network, images: NDArray[np.uint8], X: Tensor, method: str, target: int | None = None
 ) -> NDArray[np.float32]:
-    """float32 (N, S, S) in [0, 1] over pictures: what in them speaks for a class; a map's largest value is 1.
+    """float32 (N, S, S) in [0, 1] over images: what in them speaks for a class; a map's largest value is 1.
 
     Parameters
     ----------
-    network : with a trunk that has a feature map, in evaluation mode.
-    pictures : uint8 (N, S, S, 3).
+    network : with a backbone that has a feature map, in evaluation mode.
+    images : uint8 (N, S, S, 3).
     X : float (N, d), their features.
     method : one of ``METHODS``.
     target : number of the class; None is the one that the network finds in each cell.
@@ -39,10 +39,10 @@ def attention_maps(
     """
     if method not in METHODS:
         raise ValueError(f"method must be {', '.join(METHODS)}, not {method!r}")
-    trunk = network.trunk
-    assert trunk is not None
+    backbone = network.backbone
+    assert backbone is not None
     with torch.no_grad():
-        feature_map = trunk.feature_map(trunk.prepare(pictures))
+        feature_map = backbone.feature_map(backbone.prepare(images))
     if method == "channels":
         places = feature_map.sum(1)
         places = places - places.amin((1, 2), keepdim=True)
@@ -52,7 +52,7 @@ def attention_maps(
         places = (gradient * feature_map).sum(1).relu()
     largest = places.amax((1, 2), keepdim=True)
     places = places / torch.where(largest > 0, largest, torch.ones_like(largest))
-    size = pictures.shape[1]
+    size = images.shape[1]
     whole = functional.interpolate(places[:, None].float(), (size, size), mode="bilinear", align_corners=False)
     return whole[:, 0].clamp(0, 1).cpu().numpy()
 

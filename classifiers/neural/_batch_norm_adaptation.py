@@ -1,4 +1,4 @@
-"""Batch norms with the statistics of the laboratory that is judged, instead of those of training.
+"""Batch norms with the statistics of the site that is judged, instead of those of training.
 
 What another stain, light or scale does to what a layer gives is, to a first order, another mean and spread of each
 channel: taken from the new cells themselves, they are taken out. No label is looked at and no weight changes.
@@ -6,7 +6,7 @@ Source: Li, Wang, Shi, Hou and Liu (2018), Adaptive batch normalization for prac
 Recognition 80:109-117.
 
 There a batch norm is taken to have the statistics of its training cells. It has not where they were frozen: they are
-those of other pictures then or, in weights with norms folded in, none at all. And where classes were evened out by
+those of other images then or, in weights with norms folded in, none at all. And where classes were evened out by
 repeating cells, they are those of another mix. So what the training cells themselves gave is measured once, and the new
 cells' means and spreads are brought to these: the same as in the source wherever its supposition holds.
 """
@@ -87,7 +87,7 @@ def statistics_of(
     """The network's batch norms have the means and spreads of these cells, and afterwards what they had before.
 
     A layer's are the mean over batches, each cell seen once, in an order of their own: that in which cells are given
-    does not matter. Layers of the trunk, of the blocks' encoders and of the head alike, as in the source.
+    does not matter. Layers of the backbone, of the blocks' encoders and of the head alike, as in the source.
 
     Parameters
     ----------
@@ -138,10 +138,10 @@ def _look(network: Network, inputs: CellInputs, batch_size: int) -> int:
     count = 0
     with torch.no_grad():
         for rows in batches(_in_order(inputs), batch_size):
-            pictures = None
-            if network.trunk is not None:
-                pictures = network.trunk.normalise(network.trunk.scale(inputs.pictures(rows)))
-            network(features(network, inputs, rows), pictures)
+            images = None
+            if network.backbone is not None:
+                images = network.backbone.normalise(network.backbone.scale(inputs.images(rows)))
+            network(features(network, inputs, rows), images)
             count += 1
     return count
 
@@ -152,6 +152,6 @@ def _in_order(inputs: CellInputs) -> NDArray[np.intp]:
     for at in range(len(inputs)):
         digest = hashlib.sha256(np.ascontiguousarray(inputs.X[at]).tobytes())
         if inputs.source is not None:
-            digest.update(np.ascontiguousarray(inputs.pictures(np.array([at]))).tobytes())
+            digest.update(np.ascontiguousarray(inputs.images(np.array([at]))).tobytes())
         digests.append(digest.digest())
     return np.array(sorted(range(len(inputs)), key=digests.__getitem__), np.intp)

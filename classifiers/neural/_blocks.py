@@ -1,6 +1,6 @@
-"""The fusion layer of the network: feature blocks standardised inside it, and joined to what the trunk sees.
+"""The fusion layer of the network: feature blocks standardised inside it, and joined to what the backbone sees.
 
-Every way of joining gets the picture's embedding (None without a trunk) and the blocks, and gives one vector a cell.
+Every way of joining gets the image's embedding (None without a backbone) and the blocks, and gives one vector a cell.
 A block that a cell does not have is marked, and plays no part in what is said of that cell.
 """
 
@@ -66,7 +66,7 @@ class Joined(NamedTuple):
     Attributes
     ----------
     vector : (N, width), for the head.
-    parts : name -> (N, w) of the picture and of every block before they are joined, for auxiliary heads.
+    parts : name -> (N, w) of the image and of every block before they are joined, for auxiliary heads.
     present : name -> bool (N,), which cells have that part.
     gates : name -> (N,) in [0, 1], how far each part was let through; empty where nothing is gated.
     """
@@ -77,14 +77,14 @@ class Joined(NamedTuple):
     gates: Mapping[str, Tensor]
 
 
-#: How the picture's embedding is called among the parts.
-PICTURE = "picture"
+#: How the image's embedding is called among the parts.
+IMAGE = "image"
 
 
 class BlockFusion(nn.Module):
     """Blocks encoded to one width each, then joined to the embedding.
 
-    "concat" puts the embedding and the encoded blocks side by side. "gated" does so after multiplying each with a gate,
+    "concat" concatenates the embedding and the encoded blocks. "gated" does so after multiplying each with a gate,
     sigmoid(w . [all parts] + b), one number a part and cell, after Arevalo et al. (2017), arXiv:1702.01992: it can be
     read as how much the network relied on that part. "film" lets the blocks scale and shift the embedding channel by
     channel, after Perez et al. (2018), AAAI: the embedding is the mean of a feature map, and the mean of a map scaled
@@ -95,13 +95,13 @@ class BlockFusion(nn.Module):
     ----------
     fusion : one of ``FUSIONS``.
     blocks : block name -> number of its columns; they lie side by side in the table in this order.
-    channels : of the embedding, 0 without a trunk.
+    channels : of the embedding, 0 without a backbone.
     width : of an encoded block.
     dropout : share of (cell, block) pairs left out in training, so that the network bears missing ones.
 
     Raises
     ------
-    ValueError : a way of joining that is not known, or that needs a picture where there is none.
+    ValueError : a way of joining that is not known, or that needs an image where there is none.
     """
 
     def __init__(self, fusion: str, blocks: Mapping[str, int], channels: int, width: int, dropout: float) -> None:
@@ -109,11 +109,11 @@ class BlockFusion(nn.Module):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be {', '.join(FUSIONS)}, not {fusion!r}")
         if fusion in ("film", "attention") and not channels:
-            raise ValueError(f"fusion {fusion} joins blocks to a picture, and there is none; take concat or gated")
+            raise ValueError(f"fusion {fusion} joins blocks to an image, and there is none; take concat or gated")
         if fusion == "attention" and width % HEADS:
             raise ValueError(f"the width of a block must be a multiple of {HEADS} for attention, not {width}")
         if not blocks and not channels:
-            raise ValueError("neither pictures nor blocks: there is nothing to learn from")
+            raise ValueError("neither images nor blocks: there is nothing to learn from")
         self.fusion, self.names, self.channels, self.dropout = fusion, list(blocks), channels, dropout
         self.sizes = list(blocks.values())
         self.scales = nn.ModuleList(Standardise(columns) for columns in self.sizes)
@@ -143,30 +143,30 @@ class BlockFusion(nn.Module):
             scale.learn(part)  # type: ignore[operator]  # a ModuleList knows no types
 
     def forward(self, X: Tensor, embedding: Tensor | None, feature_map: Tensor | None) -> Joined:
-        """Join float (N, d) with NaN, (N, C) and (N, C, H, W); the latter two are None without a trunk."""
+        """Join float (N, d) with NaN, (N, C) and (N, C, H, W); the latter two are None without a backbone."""
         encoded, there = self._encode(X)
         parts = dict(zip(self.names, encoded, strict=True))
         present = dict(zip(self.names, there, strict=True))
         if embedding is not None:
-            parts = {PICTURE: embedding, **parts}
+            parts = {IMAGE: embedding, **parts}
             # Its shape, not its length: the one is traced into an export, the other would be fixed in it.
-            present = {PICTURE: embedding.new_ones(embedding.shape[0], dtype=torch.bool), **present}
+            present = {IMAGE: embedding.new_ones(embedding.shape[0], dtype=torch.bool), **present}
         gates: dict[str, Tensor] = {}
         if not self.names:
-            vector = parts[PICTURE]
+            vector = parts[IMAGE]
         elif self.fusion == "gated":
             gates = self._gates(parts, present)
             vector = torch.cat([parts[name] * gates[name][:, None] for name in parts], 1)
         elif self.fusion == "film":
             scale, shift = self.modulate(torch.cat(encoded, 1)).chunk(2, dim=1)
-            vector = parts[PICTURE] * (1 + scale) + shift
+            vector = parts[IMAGE] * (1 + scale) + shift
         elif self.fusion == "attention":
             assert feature_map is not None
             places = self.places(feature_map.flatten(2).transpose(1, 2))
             answers, _ = self.ask(torch.stack(encoded, 1), places, places, need_weights=False)
             # What a block says itself goes on beside the answer: it would be heard in the weights alone otherwise.
             answers = (torch.stack(encoded, 1) + answers) * torch.stack(there, 1)[:, :, None]
-            vector = torch.cat([parts[PICTURE], answers.flatten(1)], 1)
+            vector = torch.cat([parts[IMAGE], answers.flatten(1)], 1)
         else:
             vector = torch.cat(list(parts.values()), 1)
         return Joined(vector, parts, present, gates)
@@ -189,7 +189,7 @@ class BlockFusion(nn.Module):
 
     def _gates(self, parts: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen = [
-            self.glimpse(part) if name == PICTURE and self.glimpse is not None else part for name, part in parts.items()
+            self.glimpse(part) if name == IMAGE and self.glimpse is not None else part for name, part in parts.items()
         ]
         has = torch.stack([present[name] for name in parts], 1).to(seen[0].dtype)
         gates = torch.sigmoid(self.gate(torch.cat([*seen, has], 1))) * has

@@ -1,4 +1,4 @@
-"""What training makes small. Targets are shares of the classes (N, K), so that mixed pictures have mixed targets."""
+"""What training makes small. Targets are shares of the classes (N, K), so that mixed images have mixed targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
 
 
 def focal_loss(logits: Tensor, shares: Tensor, alpha: float | Sequence[float], gamma: float) -> Tensor:
-    """Mean over cells of -sum alpha t (1 - p)**gamma log p: cells that are told apart already count little.
+    """Mean over cells of -sum alpha t (1 - p)**gamma log p: cells that are distinguished already count little.
 
     ``alpha`` is one factor for all classes, as in the published code, or one a class in the order of the classes.
     Source: Lin et al. (2017), Focal loss for dense object detection, ICCV, equation 5.

@@ -27,7 +27,7 @@ class CheckpointError(FusionError):
 CHECKPOINT = "checkpoint.safetensors"
 
 #: Raised whenever a training could go on to other numbers than when its checkpoint was written.
-FORMAT = "1"
+FORMAT = "2"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -78,14 +78,14 @@ def write_checkpoint(folder: Path, trainer: Trainer, identity: str) -> None:
     tensors |= {f"mean.{name}": tensor for name, tensor in state.mean.items()}
     for name, memory in _memories(trainer).items():
         tensors |= {f"optimiser.{part}.{name}": value for part, value in memory.items()}
-    said = {
+    stored = {
         "epoch": state.epoch,
         "stale": state.stale,
         "best_score": state.best_score,
         "history": state.history,
         "scaler": trainer.scaler.state_dict(),
     }
-    metadata = {"format": FORMAT, "identity": identity, "state": json.dumps(said)}
+    metadata = {"format": FORMAT, "identity": identity, "state": json.dumps(stored)}
     # A clone each: safetensors refuses tensors that share memory, as a running mean may just after it began.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_atomically(folder / CHECKPOINT, safetensors.torch.save(whole, metadata))
@@ -109,7 +109,7 @@ def read_checkpoint(folder: Path, trainer: Trainer, identity: str) -> bool:
                 found="other settings, cells or version",
                 do="Repeat the command as it was, or leave --resume out to start afresh.",
             )
-        said = json.loads(metadata["state"])
+        stored = json.loads(metadata["state"])
         parts = {
             part: {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
             for part in ("network.", "best.", "mean.")
@@ -119,16 +119,16 @@ def read_checkpoint(folder: Path, trainer: Trainer, identity: str) -> bool:
             if parts[part] and (faults := list(misfits(parts[part], trainer.network.state_dict()))):
                 raise BundleError(f"{printable(path)} does not hold this network", found=", ".join(faults[:3]))
         _remember(trainer, tensors)
-        if said["scaler"]:
-            trainer.scaler.load_state_dict(said["scaler"])
+        if stored["scaler"]:
+            trainer.scaler.load_state_dict(stored["scaler"])
         device = next(trainer.network.parameters()).device
         trainer.state = State(
-            epoch=int(said["epoch"]),
-            stale=int(said["stale"]),
-            best_score=said["best_score"],
+            epoch=int(stored["epoch"]),
+            stale=int(stored["stale"]),
+            best_score=stored["best_score"],
             best={name: tensor.to(device) for name, tensor in parts["best."].items()},
             mean={name: tensor.to(device) for name, tensor in parts["mean."].items()},
-            history=list(said["history"]),
+            history=list(stored["history"]),
         )
     except (BundleError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -1,4 +1,4 @@
-"""The network as an ONNX file: pictures as its eye takes them, and features as measured, to probabilities."""
+"""The network as an ONNX file: images as its input transform takes them, and features as measured, to probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from classifiers.neural.network import Network
-from fusion.bundles.onnx_graph import FEATURES, NETWORK_OUTPUT, OPSET, PICTURES
+from fusion.bundles.onnx_graph import FEATURES, IMAGES, NETWORK_OUTPUT, OPSET
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
 
@@ -27,13 +27,13 @@ class _Judge(nn.Module):
         self.network, self.turns, self.takes_features = network, turns, takes_features
 
     def forward(self, *given: Tensor) -> Tensor:
-        """float64 (n, classes) of uint8 pictures (n, S, S, 3), float32 features (n, d), or both in this order."""
-        trunk = self.network.trunk
+        """float64 (n, classes) of uint8 images (n, S, S, 3), float32 features (n, d), or both in this order."""
+        backbone = self.network.backbone
         X = given[-1] if self.takes_features else given[0].new_zeros((given[0].shape[0], 0), dtype=torch.float32)
-        if trunk is None:
+        if backbone is None:
             return self.network(X, None).logits.double().softmax(1)
         x = given[0].permute(0, 3, 1, 2).float() / 255
-        views = [trunk.normalise(_turned(x, 4 * at // self.turns)) for at in range(self.turns)]
+        views = [backbone.normalise(_turned(x, 4 * at // self.turns)) for at in range(self.turns)]
         return torch.stack([self.network(X, view).logits.double().softmax(1) for view in views]).mean(0)
 
 
@@ -45,7 +45,7 @@ def network_to_onnx(network: Network, turns: int, columns: int, size: int | None
     network : in evaluation mode; it is exported on the CPU.
     turns : rotations that a prediction is the mean over.
     columns : number of features, 0 for none.
-    size : side of the pictures, None for none.
+    size : side of the images, None for none.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def network_to_onnx(network: Network, turns: int, columns: int, size: int | None
         )
     trial = _trial(network, columns, size)
     few = np.arange(2)
-    given = {PICTURES: torch.from_numpy(trial.pictures(few))} if size is not None else {}
+    given = {IMAGES: torch.from_numpy(trial.images(few))} if size is not None else {}
     given |= {FEATURES: torch.from_numpy(trial.X[few])} if columns else {}
     device = next(network.parameters()).device
     sink: Any = BytesIO()

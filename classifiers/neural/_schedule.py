@@ -66,10 +66,10 @@ DEPTHS = ("early", "late", "head")
 
 def depth_of_parameters(network: Network) -> dict[str, str]:
     """Parameter name -> "early" or "late" half of the backbone's stages, or "head", all that comes after it."""
-    early = set() if network.trunk is None else set(_early(network.trunk.backbone))
+    early = set() if network.backbone is None else set(_early(network.backbone.backbone))
 
     def depth(name: str) -> str:
-        inner = name.removeprefix("trunk.backbone.")
+        inner = name.removeprefix("backbone.backbone.")
         return "head" if inner == name else "early" if inner in early else "late"
 
     return {name: depth(name) for name, _ in network.named_parameters()}

@@ -211,9 +211,9 @@ class Trainer:
 
         Parameters
         ----------
-        watch : told of every step.
+        watch : informed of every step.
         keep : called after every epoch, to write a checkpoint.
-        log : told of every epoch.
+        log : informed of every epoch.
         """
         self._check_agreement()
         while self.state.epoch < self.how.epochs and not self._is_spent():
@@ -223,8 +223,8 @@ class Trainer:
             self.state.epoch += 1
             self._judge(mean_loss)
             if log is not None:
-                said = {**self.state.history[-1], "learning_rate": self.optimiser.param_groups[-1]["lr"]}
-                log(self.state.epoch, {name: value for name, value in said.items() if value is not None})
+                values = {**self.state.history[-1], "learning_rate": self.optimiser.param_groups[-1]["lr"]}
+                log(self.state.epoch, {name: value for name, value in values.items() if value is not None})
             if keep is not None:
                 keep(self)
         self.network.load_state_dict(self.state.best or self._judged())
@@ -304,15 +304,15 @@ class Trainer:
 
     def _set_mode(self) -> None:
         self.network.train()
-        trunk = self.network.trunk
-        if trunk is None:
+        backbone = self.network.backbone
+        if backbone is None:
             return
         is_frozen = self.state.epoch < self.how.freeze_epochs
-        trunk.backbone.requires_grad_(not is_frozen)
+        backbone.backbone.requires_grad_(not is_frozen)
         if is_frozen:
-            trunk.backbone.eval()  # its batch norms would drift, and drop path has nothing to teach
+            backbone.backbone.eval()  # its batch norms would drift, and drop path has nothing to teach
         elif self.how.freeze_norm:
-            for module in trunk.backbone.modules():
+            for module in backbone.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
@@ -346,15 +346,15 @@ class Trainer:
         draw = torch.Generator().manual_seed(_mixed(self.seed, self.state.epoch, at, *((2, rank) if rank else ())))
         with torch.random.fork_rng(devices=[]):  # dropout draws from the global stream: it gets one of this step's own
             torch.manual_seed(_mixed(self.seed, self.state.epoch, at, *((3, rank) if rank else (1,))))
-            x, X = self._seen(batch, draw)
+            x, X = self._encoded(batch, draw)
             codes = torch.from_numpy(self.lesson.codes[batch]).to(X.device)
             shares = losses.targets(codes, self.lesson.classes, self.how.label_smoothing)
             if x is not None and (self.augmentation.mixup or self.augmentation.cutmix):
                 x, shares, partner, own = mix(x, shares, self.augmentation, draw)
                 X = own * X + (1 - own) * X[partner]  # a block that one of the two lacks is lacking in the mixture
-            pictures = None if x is None or self.network.trunk is None else self.network.trunk.normalise(x)
+            images = None if x is None or self.network.backbone is None else self.network.backbone.normalise(x)
             with self._arithmetic():
-                return self._weighed(self._forward(X, pictures), shares)
+                return self._weighed(self._forward(X, images), shares)
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -374,12 +374,12 @@ class Trainer:
         finally:
             torch.backends.cuda.matmul.allow_tf32 = before
 
-    def _seen(self, batch: NDArray[np.intp], draw: torch.Generator) -> tuple[Tensor | None, Tensor]:
-        """Augmented pictures in [0, 1] and features."""
+    def _encoded(self, batch: NDArray[np.intp], draw: torch.Generator) -> tuple[Tensor | None, Tensor]:
+        """Augmented images in [0, 1] and features."""
         X = features(self.network, self.lesson.inputs, batch)
-        if self.network.trunk is None:
+        if self.network.backbone is None:
             return None, X
-        x = self.network.trunk.scale(self.lesson.inputs.pictures(batch))
+        x = self.network.backbone.scale(self.lesson.inputs.images(batch))
         return augment(x, self.augmentation, draw, is_black=self.lesson.is_black), X
 
     def _weighed(self, output: Output, shares: Tensor) -> Tensor:
@@ -461,32 +461,32 @@ def predict(network: Network, inputs: CellInputs, batch_size: int, turns: int, i
         for start in range(0, len(inputs), batch_size):
             rows = np.arange(start, min(start + batch_size, len(inputs)))
             X = features(network, inputs, rows)
-            if network.trunk is None:
+            if network.backbone is None:
                 found.append(network(X, None).logits.double().softmax(1))
                 continue
-            x = network.trunk.scale(inputs.pictures(rows))
+            x = network.backbone.scale(inputs.images(rows))
             views = (turn(x, 360 * at / turns, is_black=is_black) for at in range(turns))
-            proba = [network(X, network.trunk.normalise(view)).logits.double().softmax(1) for view in views]
+            proba = [network(X, network.backbone.normalise(view)).logits.double().softmax(1) for view in views]
             found.append(torch.stack(proba).mean(0))
     return torch.cat(found).cpu().numpy()
 
 
 def predict_variants(
-    network: Network, picture: NDArray[np.uint8], X: NDArray[np.float32], batch_size: int, turns: int, is_black: bool
+    network: Network, image: NDArray[np.uint8], X: NDArray[np.float32], batch_size: int, turns: int, is_black: bool
 ) -> NDArray[np.float64]:
-    """float64 (n, classes): what ``predict`` gives for rows that share one picture, which is looked at once."""
-    assert network.trunk is not None
+    """float64 (n, classes): what ``predict`` gives for rows that share one image, which is looked at once."""
+    assert network.backbone is not None
     every = CellInputs(X, {})
     with torch.inference_mode():
-        x = network.trunk.scale(picture[None])
-        views = [network.trunk.normalise(turn(x, 360 * at / turns, is_black=is_black)) for at in range(turns)]
-        seen = [network.see(view) for view in views]
+        x = network.backbone.scale(image[None])
+        views = [network.backbone.normalise(turn(x, 360 * at / turns, is_black=is_black)) for at in range(turns)]
+        encoded = [network.encode(view) for view in views]
         found = []
         for start in range(0, len(X), batch_size):
             rows = features(network, every, np.arange(start, min(start + batch_size, len(X))))
             proba = [
-                network.judge_seen(rows, one.expand(len(rows), *one.shape[1:])).logits.double().softmax(1)
-                for one in seen
+                network.judge_encoded(rows, one.expand(len(rows), *one.shape[1:])).logits.double().softmax(1)
+                for one in encoded
             ]
             found.append(torch.stack(proba).mean(0))
     return torch.cat(found).cpu().numpy()
@@ -500,7 +500,7 @@ def identity(how: Mapping[str, Any], lesson: Lesson) -> str:
         digest.update(np.ascontiguousarray(array).tobytes())
     if inputs.source is not None:
         for start in range(0, len(inputs), 64):  # some at a time: all of them may be larger than the memory
-            digest.update(inputs.pictures(np.arange(start, min(start + 64, len(inputs)))).tobytes())
+            digest.update(inputs.images(np.arange(start, min(start + 64, len(inputs)))).tobytes())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what the network sees, and of where in it it looks."""
+"""Images of what the network sees, and of where in it it looks."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def batch_sheet(
 ) -> NDArray[np.uint8]:
     """uint8 RGB: a row for each of some cells, evenly drawn from the classes; first as it is, then varied."""
     rows = spread(labels, seed)
-    raw = inputs.pictures(rows)
+    raw = inputs.images(rows)
     x = torch.from_numpy(raw).permute(0, 3, 1, 2).float() / 255
     draw = torch.Generator().manual_seed(seed)
-    varied = [augment(x, how, draw, is_black=is_black) for _ in range(VARIATIONS)]
-    columns = [raw, *((255 * v).round().byte().permute(0, 2, 3, 1).numpy() for v in varied)]
+    augmented = [augment(x, how, draw, is_black=is_black) for _ in range(VARIATIONS)]
+    columns = [raw, *((255 * v).round().byte().permute(0, 2, 3, 1).numpy() for v in augmented)]
     return _laid_out(columns, [f"{labels[row]}: as it is, then varied" for row in rows])
 
 
 def attention_sheet(
-    pictures: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], told: Sequence[str]
+    images: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], labels: Sequence[str]
 ) -> NDArray[np.uint8]:
     """uint8 RGB: a row for each cell, as it is and under the map of each method; a colour bar from 0 to 1 on the right.
 
     Parameters
     ----------
-    pictures : uint8 (n, S, S, 3).
+    images : uint8 (n, S, S, 3).
     maps : method -> float (n, S, S) in [0, 1].
-    told : n lines, one above each cell.
+    labels : n lines, one above each cell.
     """
     columns = [
-        pictures,
-        *(np.stack([overlay(p, m) for p, m in zip(pictures, of, strict=True)]) for of in maps.values()),
+        images,
+        *(np.stack([overlay(p, m) for p, m in zip(images, of, strict=True)]) for of in maps.values()),
     ]
-    sheet = _laid_out(columns, [f"{line}: as it is, {', '.join(maps)}" for line in told])
+    sheet = _laid_out(columns, [f"{line}: as it is, {', '.join(maps)}" for line in labels])
     height = len(sheet) - 2 * _LINE
     ramp = np.linspace(255, 0, height).astype(np.uint8)[:, None].repeat(18, axis=1)
     bar = np.full((len(sheet), 64, 3), 255, np.uint8)
@@ -57,9 +57,9 @@ def attention_sheet(
     return np.hstack([sheet, bar])
 
 
-def overlay(picture: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """uint8 RGB (S, S, 3): the picture in grey, coloured the more the larger the map is there."""
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+def overlay(image: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """uint8 RGB (S, S, 3): the image in grey, coloured the more the larger the map is there."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     colours = _coloured((255 * strength).round().astype(np.uint8))
     share = 0.65 * strength[..., None]
     return ((1 - share) * grey + share * colours).round().astype(np.uint8)
@@ -70,7 +70,7 @@ def _coloured(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _laid_out(columns: Sequence[NDArray[np.uint8]], lines: Sequence[str]) -> NDArray[np.uint8]:
-    """Every column's n pictures below each other, a line of text above each row."""
+    """Every column's n images below each other, a line of text above each row."""
     step = _SIDE + _GAP
     sheet = np.full((len(lines) * (step + _LINE) + _GAP, len(columns) * step + _GAP, 3), 255, np.uint8)
     for i, line in enumerate(lines):

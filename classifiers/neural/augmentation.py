@@ -1,4 +1,4 @@
-"""Pictures varied while a network learns: on tensors, on the network's device, each picture by its own draw.
+"""Images varied while a network learns: on tensors, on the network's device, each image by its own draw.
 
 What lies outside the cell stays as it was: a black pixel is no part of it, and neither colour nor blur gets there.
 """
@@ -15,12 +15,12 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is varied, and how far; the defaults are the published ones. Everything at 0 or False leaves pictures be.
+    """What is varied, and how far; the defaults are the published ones. Everything at 0 or False leaves images be.
 
     Attributes
     ----------
-    flip_horizontal : mirror every other picture, left to right.
-    flip_vertical : mirror every other picture, top to bottom.
+    flip_horizontal : mirror every other image, left to right.
+    flip_vertical : mirror every other image, top to bottom.
     quarter_turns : turn by 0, 90, 180 or 270 degrees; with both flips these are the eight of the dihedral group.
     rotation : largest angle either way, degrees.
     translate : largest shift either way, as a share of the side.
@@ -29,7 +29,7 @@ class Augmentation:
     contrast : largest change of contrast either way, as a share.
     stain : standard deviation of the change of optical density, as a share, shared by the three channels and once more
         channel by channel.
-    blur : largest sigma of a Gaussian, pixels; every other picture is blurred.
+    blur : largest sigma of a Gaussian, pixels; every other image is blurred.
     mixup, cutmix : parameter of the Beta distribution that pairs are mixed by (Zhang et al. 2018; Yun et al. 2019);
         0 mixes none.
 
@@ -68,7 +68,7 @@ def augment(x: Tensor, how: Augmentation, draw: torch.Generator, *, is_black: bo
     ----------
     x : float (N, 3, S, S) in [0, 1].
     draw : where random numbers come from; on the CPU, so that every device sees the same variations.
-    is_black : the background is black, and must stay so; otherwise border pixels go on where a picture is moved away.
+    is_black : the background is black, and must stay so; otherwise border pixels go on where an image is moved away.
     """
     x = _dihedral(x, how, draw)
     if how.rotation or how.translate or how.scale:
@@ -89,7 +89,7 @@ def augment(x: Tensor, how: Augmentation, draw: torch.Generator, *, is_black: bo
 
 
 def turn(x: Tensor, degrees: float, *, is_black: bool) -> Tensor:
-    """All pictures turned anticlockwise by one angle; a multiple of 90 degrees moves pixels and changes none."""
+    """All images turned anticlockwise by one angle; a multiple of 90 degrees moves pixels and changes none."""
     if degrees % 90 == 0:
         return torch.rot90(x, int(degrees // 90) % 4, (2, 3))
     n = len(x)
@@ -97,11 +97,11 @@ def turn(x: Tensor, degrees: float, *, is_black: bool) -> Tensor:
 
 
 def mix(x: Tensor, shares: Tensor, how: Augmentation, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Pictures mixed with partners, targets (N, K) in the same shares.
+    """Images mixed with partners, targets (N, K) in the same shares.
 
     Returns
     -------
-    pictures, targets, intp (N,) partners, and the share that is a picture's own: whoever has more to mix (feature
+    images, targets, intp (N,) partners, and the share that is an image's own: whoever has more to mix (feature
     blocks) does it likewise.
     """
     n, side = len(x), x.shape[-1]
@@ -134,7 +134,7 @@ def _dihedral(x: Tensor, how: Augmentation, draw: torch.Generator) -> Tensor:
 
 
 def move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor, *, is_black: bool) -> Tensor:
-    """Each picture turned anticlockwise by its angle (radians), scaled about its middle, shifted by shares (x, y)."""
+    """Each image turned anticlockwise by its angle (radians), scaled about its middle, shifted by shares (x, y)."""
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     # grid_sample asks, for every pixel of the result, where it comes from: the inverse map, in [-1, 1].
     matrix = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
@@ -160,7 +160,7 @@ def _stain(x: Tensor, deviation: float, draw: torch.Generator) -> Tensor:
 
 
 def _blur(x: Tensor, sigma: Tensor, cell: Tensor) -> Tensor:
-    """Gaussian, each picture by its own sigma, of the cell alone: black does not bleed in at the outline."""
+    """Gaussian, each image by its own sigma, of the cell alone: black does not bleed in at the contour."""
     radius = max(1, math.ceil(3 * float(sigma.max())))
     steps = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3)[:, None]) ** 2)

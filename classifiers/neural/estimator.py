@@ -1,4 +1,4 @@
-"""The end-to-end network as a scikit-learn classifier, of pictures, of feature blocks, or of both."""
+"""The end-to-end network as a scikit-learn classifier, of images, of feature blocks, or of both."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from classifiers.neural._trainer import (
 )
 from classifiers.neural.augmentation import Augmentation
 from classifiers.neural.network import Design, Network, describe
-from extractors.cnn.backbone import Trunk, gives_map, load_trunk, save_trunk, untrained_trunk
+from extractors.cnn.backbone import Backbone, gives_map, load_backbone, save_backbone, untrained_backbone
 from extractors.cnn.extractor import TRAINED_ON, Embedding
-from extractors.cnn.input_transform import INPUTS, Eye
+from extractors.cnn.input_transform import InputTransform
 from extractors.cnn.network_config import RANDOM
 from fusion.bundles.model_bundle import BundleError
 from fusion.compute import torch_processes
@@ -48,12 +48,12 @@ from fusion.images.cell import Cell
 #: The one block of features that come as a plain matrix.
 _UNNAMED = "features"
 
-#: Pictures in one pass of ``embed``: the extractor's own number, so that both give the same bits.
+#: Images in one pass of ``embed``: the extractor's own number, so that both give the same bits.
 EMBEDDED = Embedding.batch_size
 
-#: Files of a stored network: the trunk, which is a weights file for the extractor ``cnn`` too; all other tensors; plain
-#: values.
-TRUNK, LAYERS, FACTS = "trunk.safetensors", "layers.safetensors", "network.json"
+#: Files of a stored network: the backbone, which is a weights file for the extractor ``cnn`` too; all other tensors;
+#: plain values.
+BACKBONE_FILE, LAYERS, FACTS = "backbone.safetensors", "layers.safetensors", "network.json"
 
 #: What names of ``moments_`` begin with among the tensors.
 MOMENTS = "moments."
@@ -72,10 +72,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     training : settings of ``trainer.Training``.
     augmentation : settings of ``augmentation.Augmentation``.
     turns : rotations, equally far apart, that a prediction is the mean over.
-    batch_statistics : "training"; or "source": ten or more cells of a laboratory that was not learnt from are judged by
+    batch_statistics : "training"; or "source": ten or more cells of a site that was not learnt from are judged by
         batch norms with their own means and spreads, brought to those of the training cells; see ``adapting``.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". Of several processes each takes its own.
-    threads : of a CPU while it is trained; None leaves it to torch. Small pictures are quickest on one: where other
+    threads : of a CPU while it is trained; None leaves it to torch. Small images are quickest on one: where other
         work shares the cores, two threads wait for each other longer than they work.
     random_state : seed of every random choice. On a CPU, and with as many threads, the same seed gives the same bits.
 
@@ -132,16 +132,16 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ``CellInputs``; or uint8 (n, S, S, 3), pictures as ``eye`` takes them; or float (n, d), features alone, for
-            which there is no trunk. NaN marks what is undefined.
-        watch : told of every step.
+        X : ``CellInputs``; or uint8 (n, S, S, 3), images as ``input_transform`` takes them; or float (n, d), features
+            alone, for which there is no backbone. NaN marks what is undefined.
+        watch : informed of every step.
         checkpoint : folder in which every epoch is kept, so that a training that was interrupted can go on.
         resume : go on from what is in ``checkpoint``, if there is anything.
-        log : told of every epoch, by number and values.
+        log : informed of every epoch, by number and values.
 
         Raises
         ------
-        ValueError : a single class, settings that make no sense, or pictures of another size.
+        ValueError : a single class, settings that make no sense, or images of another size.
         WeightsError, UsageError : weights that cannot be had, a backbone that cannot do what is asked.
         CheckpointError : what is in ``checkpoint`` belongs to another training.
         """
@@ -155,17 +155,17 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("a classifier needs at least two classes; the data hold one class only")
         self.blocks_ = block_sizes(inputs.blocks)
         self.sources_ = sorted({"" if source is None else source for source in inputs.sources or (None,)})
-        self.eye_ = None if inputs.source is None else self.eye()
-        self._check_pictures(inputs)
+        self.input_transform_ = None if inputs.source is None else self.input_transform()
+        self._check_images(inputs)
         seed = 0 if self.random_state is None else int(self.random_state)
         train, held = keep_back(codes, groups, how.validation, seed)
-        trunk = None if inputs.source is None else self._trunk(design, seed)
+        backbone = None if inputs.source is None else self._backbone_module(design, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network_ = Network(design, trunk, self.blocks_, len(self.classes_))
+            self.network_ = Network(design, backbone, self.blocks_, len(self.classes_))
         self.network_.learn_scales(inputs.X[train])
         self.network_.to(_device(self.device))
-        is_black = self.eye_ is None or self.eye_.background == "black"
+        is_black = self.input_transform_ is None or self.input_transform_.background == "black"
         lesson = Lesson(inputs, codes, len(self.classes_), train, held, is_black, self.turns)
         trainer = Trainer(self.network_, lesson, how, variation, seed, design.auxiliary)
         name = ""
@@ -196,14 +196,15 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         """float64 (n, classes); X as in ``fit``, with the same blocks."""
         check_is_fitted(self)
         inputs, _ = self._inputs(X, None)
-        if block_sizes(inputs.blocks) != self.blocks_ or (inputs.source is None) != (self.eye_ is None):
+        if block_sizes(inputs.blocks) != self.blocks_ or (inputs.source is None) != (self.input_transform_ is None):
             raise ValueError(
-                f"the network was fitted on {_told(self.blocks_, self.eye_)}, and is asked about "
-                f"{_told(block_sizes(inputs.blocks), inputs.source)}"
+                f"the network was fitted on {_describe_inputs(self.blocks_, self.input_transform_)}, and is asked "
+                f"about "
+                f"{_describe_inputs(block_sizes(inputs.blocks), inputs.source)}"
             )
-        self._check_pictures(inputs)
+        self._check_images(inputs)
         batch = 4 * self._settings()[1].batch_size
-        is_black = self.eye_ is None or self.eye_.background == "black"
+        is_black = self.input_transform_ is None or self.input_transform_.background == "black"
         new = {} if self.batch_statistics == "training" else new_sources(self._sources(inputs), self.sources_)
         if not new:
             return predict(self.network_, inputs, batch, self.turns, is_black)
@@ -222,7 +223,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         """Whether cells of a new source are judged by batch norms of their own."""
         return self.batch_statistics != "training"
 
-    def told(self, sources: Sequence[str | None]) -> list[str]:
+    def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
         check_is_fitted(self)
         new = {} if self.batch_statistics == "training" else new_sources(sources, self.sources_)
@@ -235,14 +236,14 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             stamps.append("batch norms of no one: an earlier build kept nothing of the training cells; train anew")
         return stamps
 
-    def predict_proba_variants(self, picture: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """float64 (n, classes) for n rows of features of the cell in one picture, uint8 (S, S, 3); see ``explain``.
+    def predict_proba_variants(self, image: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """float64 (n, classes) for n rows of features of the cell in one image, uint8 (S, S, 3); see ``explain``.
 
-        As ``predict_proba`` gives it, but the trunk, which takes nearly all the time, looks once.
+        As ``predict_proba`` gives it, but the backbone, which takes nearly all the time, looks once.
         """
         check_is_fitted(self)
-        is_black = self.eye_ is not None and self.eye_.background == "black"
-        return predict_variants(self.network_, picture, X, 4 * self._settings()[1].batch_size, self.turns, is_black)
+        is_black = self.input_transform_ is not None and self.input_transform_.background == "black"
+        return predict_variants(self.network_, image, X, 4 * self._settings()[1].batch_size, self.turns, is_black)
 
     def predict(self, X: ArrayLike | CellInputs) -> NDArray:
         """The most probable class of each row."""
@@ -250,7 +251,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[proba.argmax(axis=1)]
 
     def gates(self, X: ArrayLike | CellInputs) -> dict[str, NDArray[np.float32]]:
-        """Part name -> float32 (n,) in [0, 1]: how far "picture" and every block were let through.
+        """Part name -> float32 (n,) in [0, 1]: how far "image" and every block were let through.
 
         Raises
         ------
@@ -260,14 +261,14 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
         check_is_fitted(self)
         inputs, _ = self._inputs(X, None)
-        self._check_pictures(inputs)
+        self._check_images(inputs)
         found: dict[str, list[NDArray[np.float32]]] = {}
         with torch.inference_mode():
             for start in range(0, len(inputs), 32):
                 rows = np.arange(start, min(start + 32, len(inputs)))
-                trunk = self.network_.trunk
-                pictures = None if trunk is None else trunk.prepare(inputs.pictures(rows))
-                for name, gate in self.network_(features(self.network_, inputs, rows), pictures).gates.items():
+                backbone = self.network_.backbone
+                images = None if backbone is None else backbone.prepare(inputs.images(rows))
+                for name, gate in self.network_(features(self.network_, inputs, rows), images).gates.items():
                     found.setdefault(name, []).append(gate.float().cpu().numpy())
         if not found:
             raise ValueError("this network has no gates: its fusion is not 'gated', or it has one part only")
@@ -276,7 +277,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     def attention_maps(
         self, X: ArrayLike | CellInputs, method: str = "layer-cam", target: object = None
     ) -> NDArray[np.float32]:
-        """float32 (n, S, S) in [0, 1] over the pictures: where the network looks; see ``attention.METHODS``.
+        """float32 (n, S, S) in [0, 1] over the images: where the network looks; see ``attention.METHODS``.
 
         ``target`` is the label whose evidence is shown, None the one that the network finds in each cell.
 
@@ -289,9 +290,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
         check_is_fitted(self)
         inputs, _ = self._inputs(X, None)
-        self._check_pictures(inputs)
-        if self.network_.trunk is None or not self.network_.trunk.has_map:
-            raise ValueError("there is no feature map to look at: no pictures, or a backbone of tokens")
+        self._check_images(inputs)
+        if self.network_.backbone is None or not self.network_.backbone.has_map:
+            raise ValueError("there is no feature map to look at: no images, or a backbone of tokens")
         known = list(self.classes_)
         if target is not None and target not in known:
             raise ValueError(f"the network knows no class {target!r}, only {', '.join(map(str, known))}")
@@ -300,7 +301,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         for start in range(0, len(inputs), 16):
             rows = np.arange(start, min(start + 16, len(inputs)))
             X_rows = features(self.network_, inputs, rows)
-            found.append(attention_maps(self.network_, inputs.pictures(rows), X_rows, method, number))
+            found.append(attention_maps(self.network_, inputs.images(rows), X_rows, method, number))
         return np.concatenate(found)
 
     def attention_map(
@@ -310,7 +311,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        cell : what it is asked about; its eye takes the picture.
+        cell : what it is asked about; its input transform takes the image.
         target : label whose evidence is shown; None is the one that the network finds.
         method : one of ``attention.METHODS``.
         features : float (d,) of this cell, the blocks side by side as in ``fit``; None leaves all of them missing.
@@ -325,19 +326,19 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         if features is not None:
             X[0] = np.asarray(features, np.float32)
         blocks = {name: slice(*ends) for name, ends in zip(self.blocks_, pairwise(stops), strict=True)}
-        eye = self.eye()
-        (seen,) = self.attention_maps(CellInputs(X, blocks, eye([cell])), method, target)
-        return eye.laid_back(seen, cell)
+        input_transform = self.input_transform()
+        (attention,) = self.attention_maps(CellInputs(X, blocks, input_transform([cell])), method, target)
+        return input_transform.resample_to_cell(attention, cell)
 
     def embed(self, inputs: CellInputs) -> NDArray[np.float32]:
-        """float32 (n, channels): what the trunk sees, as the extractor ``cnn`` gives it for these weights."""
+        """float32 (n, channels): what the backbone sees, as the extractor ``cnn`` gives it for these weights."""
         check_is_fitted(self)
-        trunk = self.network_.trunk
-        if trunk is None:
-            raise ValueError("a network without pictures embeds none")
+        backbone = self.network_.backbone
+        if backbone is None:
+            raise ValueError("a network without images embeds none")
         starts = range(0, len(inputs), EMBEDDED)
         rows = [np.arange(start, min(start + EMBEDDED, len(inputs))) for start in starts]
-        return np.concatenate([trunk.embed(inputs.pictures(part)) for part in rows])
+        return np.concatenate([backbone.embed(inputs.images(part)) for part in rows])
 
     # ---- what the spine asks -----------------------------------------------------------------------------------------
 
@@ -357,8 +358,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             )
         device = {"device": extractor["device"]} if "device" in extractor else {}
         # Batch size and engine are of embedding alone.
-        seen = {name: value for name, value in extractor.items() if name not in ("device", "batch_size", "engine")}
-        return {**own, **device, "network": {**own.get("network", {}), **seen}}
+        attention = {name: value for name, value in extractor.items() if name not in ("device", "batch_size", "engine")}
+        return {**own, **device, "network": {**own.get("network", {}), **attention}}
 
     def identity(self) -> dict[str, Any]:
         """Plain values that a training depends on beside its cells: settings, and what the weights to start from are.
@@ -370,35 +371,34 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         design, how, variation = self._settings()
         start = {"weights": RANDOM} if design.weights == RANDOM else design.extractor().identity()
         network = {**dataclasses.asdict(design), "weights": ""}  # not where they lie: ``start`` says what they are
-        network["background"] = INPUTS.get(network.pop("input"))  # by its older name, as what is kept goes by
         training, variations = dataclasses.asdict(how), dataclasses.asdict(variation)
         return {"network": network, "training": training, "augmentation": variations, "start": start}
 
-    def write_trunk(self, path: Path) -> dict[str, Any]:
-        """Write the trunk as a weights file, and return the parameters of the extractor ``cnn`` that sees by it."""
+    def write_backbone(self, path: Path) -> dict[str, Any]:
+        """Write the backbone as a weights file, and return the parameters of the extractor ``cnn`` that sees by it."""
         check_is_fitted(self)
-        trunk = self.network_.trunk
-        if trunk is None:
-            raise ValueError("a network without pictures has no trunk to write")
+        backbone = self.network_.backbone
+        if backbone is None:
+            raise ValueError("a network without images has no backbone to write")
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_trunk(trunk, path, self.provenance_ or None, self.eye_)
-        return {"weights": str(path), "attention": trunk.recipe.attention}
+        save_backbone(backbone, path, self.provenance_ or None, self.input_transform_)
+        return {"weights": str(path), "attention": backbone.backbone_config.attention}
 
-    def eye(self) -> Eye:
-        """How a cell becomes the picture that the network sees; checks all settings on the way.
+    def input_transform(self) -> InputTransform:
+        """How a cell becomes the image that the network sees; checks all settings on the way.
 
         Raises
         ------
         ValueError, FusionError : settings or weights that cannot be used.
         """
-        if hasattr(self, "eye_") and self.eye_ is not None and hasattr(self, "network_"):
-            return self.eye_
+        if hasattr(self, "eye_") and self.input_transform_ is not None and hasattr(self, "network_"):
+            return self.input_transform_
         design, _, _ = self._settings()
-        return design.extractor().eye
+        return design.extractor().input_transform
 
     def has_map(self) -> bool:
         """Whether there will be a feature map whose attention can be shown; needs no weights."""
-        return gives_map(self._settings()[0].extractor().recipe)
+        return gives_map(self._settings()[0].extractor().backbone_config)
 
     def provenance(self) -> dict[str, list[str]] | None:
         """Hashes of what it, or before it is fitted its weights, have learnt from; None where nothing is known."""
@@ -407,7 +407,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return self._settings()[0].extractor().provenance()
 
     def remember(self, provenance: Mapping[str, Sequence[str]]) -> None:
-        """Keep hashes of what was trained on, beside those that the weights came with; they travel with the trunk."""
+        """Keep hashes of what was trained on, beside those that the weights came with; they travel with the
+        backbone."""
         check_is_fitted(self)
         both = {name: set(self.provenance_.get(name, ())) | set(provenance.get(name, ())) for name in TRAINED_ON}
         self.provenance_ = {name: sorted(values) for name, values in sorted(both.items())}
@@ -423,7 +424,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
         _, _, variation = self._settings()
         seed = 0 if self.random_state is None else int(self.random_state)
-        return batch_sheet(inputs, labels, variation, seed, is_black=self.eye().background == "black")
+        return batch_sheet(inputs, labels, variation, seed, is_black=self.input_transform().background == "black")
 
     def show_attention(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
         """uint8 RGB (height, width, 3): some cells, and by every method where the network looks in them."""
@@ -433,28 +434,30 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         chosen = spread(labels, 0 if self.random_state is None else int(self.random_state))
         some = inputs.take(chosen)
         maps = {method: self.attention_maps(some, method) for method in METHODS}
-        told = [f"{labels[at]}, taken for {label}" for at, label in zip(chosen, self.predict(some), strict=True)]
-        return attention_sheet(some.pictures(np.arange(len(some))), maps, told)
+        notes = [f"{labels[at]}, taken for {label}" for at, label in zip(chosen, self.predict(some), strict=True)]
+        return attention_sheet(some.images(np.arange(len(some))), maps, notes)
 
     def to_onnx_network(self, columns: int) -> tuple[bytes, CellInputs]:
         """The network as an ONNX file, and made-up cells to try it on; see ``exporting``."""
         from classifiers.neural._onnx_form import network_to_onnx
 
         check_is_fitted(self)
-        return network_to_onnx(self.network_, self.turns, columns, None if self.eye_ is None else self.eye_.size)
+        return network_to_onnx(
+            self.network_, self.turns, columns, None if self.input_transform_ is None else self.input_transform_.size
+        )
 
     def save(self, folder: Path) -> None:
-        """Write ``trunk.safetensors``, ``layers.safetensors`` and ``network.json``."""
+        """Write ``backbone.safetensors``, ``layers.safetensors`` and ``network.json``."""
         check_is_fitted(self)
         import safetensors.torch
 
-        trunk = self.network_.trunk
-        if trunk is not None:
-            save_trunk(trunk, folder / TRUNK, self.provenance_ or None, self.eye_)
+        backbone = self.network_.backbone
+        if backbone is not None:
+            save_backbone(backbone, folder / BACKBONE_FILE, self.provenance_ or None, self.input_transform_)
         layers = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in self.network_.state_dict().items()
-            if not name.startswith("trunk.")
+            if not name.startswith("backbone.")
         }
         moments = getattr(self, "moments_", {})
         layers |= {f"{MOMENTS}{name}": tensor.cpu().contiguous() for name, tensor in moments.items()}
@@ -462,7 +465,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         facts = {
             "classes": self.classes_.tolist(),
             "blocks": self.blocks_,
-            "eye": None if self.eye_ is None else dataclasses.asdict(self.eye_),
+            "input_transform": None if self.input_transform_ is None else dataclasses.asdict(self.input_transform_),
             "history": self.history_,
             "provenance": self.provenance_,
             "sources": self.sources_,
@@ -487,17 +490,23 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             for at, columns in enumerate(model.blocks_.values()):  # before anything as large as they say is made
                 if f"fuse.scales.{at}.centre" in layers and layers[f"fuse.scales.{at}.centre"].shape != (columns,):
                     raise BundleError(f"{folder} names blocks of another width than its tensors have")
-            model.eye_ = None if facts["eye"] is None else Eye(**facts["eye"])
-            trunk = None
-            if model.eye_ is not None:
-                trunk = load_trunk(
-                    weights=str(folder / TRUNK),
+            model.input_transform_ = (
+                None if facts["input_transform"] is None else InputTransform(**facts["input_transform"])
+            )
+            backbone = None
+            if model.input_transform_ is not None:
+                backbone = load_backbone(
+                    weights=str(folder / BACKBONE_FILE),
                     attention=design.attention,
                     dropout=design.dropout,
                     drop_path=design.drop_path,
                 ).on(model.device)
-            network = Network(design, trunk, model.blocks_, len(model.classes_))
-            own = {} if trunk is None else {f"trunk.{name}": tensor for name, tensor in trunk.state_dict().items()}
+            network = Network(design, backbone, model.blocks_, len(model.classes_))
+            own = (
+                {}
+                if backbone is None
+                else {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+            )
             moments = {name: layers.pop(name) for name in list(layers) if name.startswith(MOMENTS)}
             _network_files.fill(network, {**layers, **own}, folder / LAYERS)
             if moments:  # models of before have none
@@ -537,10 +546,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError("features must not be infinite")
             return X, np.asarray(y)
         if getattr(X, "ndim", 0) == 4:
-            pictures = np.asarray(X)
-            if pictures.dtype != np.uint8 or pictures.shape[1] != pictures.shape[2] or pictures.shape[3] != 3:
-                raise ValueError(f"pictures are uint8 (n, S, S, 3), not {pictures.dtype} {pictures.shape}")
-            return CellInputs(np.empty((len(pictures), 0), np.float32), {}, pictures), np.asarray(y)
+            images = np.asarray(X)
+            if images.dtype != np.uint8 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
+                raise ValueError(f"images are uint8 (n, S, S, 3), not {images.dtype} {images.shape}")
+            return CellInputs(np.empty((len(images), 0), np.float32), {}, images), np.asarray(y)
         table: NDArray[np.float32]
         if is_fit:
             table, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
@@ -551,25 +560,34 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     def _sources(self, inputs: CellInputs) -> Sequence[str | None]:
         return inputs.sources or (None,) * len(inputs)
 
-    def _check_pictures(self, inputs: CellInputs) -> None:
-        if self.eye_ is not None and inputs.source is not None and inputs.source.shape[1] != self.eye_.size:
+    def _check_images(self, inputs: CellInputs) -> None:
+        if (
+            self.input_transform_ is not None
+            and inputs.source is not None
+            and inputs.source.shape[1] != self.input_transform_.size
+        ):
             side = inputs.source.shape[1]
-            raise ValueError(f"the network takes pictures of {self.eye_.size} pixels, not {side}: take them by its eye")
+            raise ValueError(
+                f"the network takes images of {self.input_transform_.size} pixels, not {side}: take them by its "
+                f"input transform"
+            )
 
-    def _trunk(self, design: Design, seed: int) -> Trunk:
+    def _backbone_module(self, design: Design, seed: int) -> Backbone:
         extractor = design.extractor()
-        recipe = extractor.recipe
+        backbone_config = extractor.backbone_config
         device = _device(self.device)
         if design.weights == RANDOM:
-            return untrained_trunk(recipe, seed, dropout=design.dropout, drop_path=design.drop_path).on(device)
-        return load_trunk(
-            recipe.backbone,
+            return untrained_backbone(backbone_config, seed, dropout=design.dropout, drop_path=design.drop_path).on(
+                device
+            )
+        return load_backbone(
+            backbone_config.backbone,
             design.weights,
-            recipe.attention,
-            size=recipe.size,
-            mean=recipe.mean,
-            std=recipe.std,
-            pad_type=recipe.pad_type,
+            backbone_config.attention,
+            size=backbone_config.size,
+            mean=backbone_config.mean,
+            std=backbone_config.std,
+            pad_type=backbone_config.pad_type,
             seed=seed,
             dropout=design.dropout,
             drop_path=design.drop_path,
@@ -617,6 +635,6 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _told(blocks: Mapping[str, int], pictures: object) -> str:
-    parts = [*(["pictures"] if pictures is not None else []), *(f"{name} ({d})" for name, d in blocks.items())]
+def _describe_inputs(blocks: Mapping[str, int], images: object) -> str:
+    parts = [*(["images"] if images is not None else []), *(f"{name} ({d})" for name, d in blocks.items())]
     return ", ".join(parts) or "nothing"

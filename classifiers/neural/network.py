@@ -1,4 +1,4 @@
-"""The network as a whole: trunk, fusion layer, head; and how many parameters that makes."""
+"""The network as a whole: backbone, fusion layer, head; and how many parameters that makes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classifiers.neural._blocks import PICTURE, BlockFusion
-from extractors.cnn.backbone import Trunk
+from classifiers.neural._blocks import IMAGE, BlockFusion
+from extractors.cnn.backbone import Backbone
 from extractors.cnn.extractor import Embedding
 from extractors.cnn.network_config import DEFAULT_BACKBONE
 
@@ -24,7 +24,7 @@ WIDEST = 1 << 16
 
 @dataclass(frozen=True)
 class Design:
-    """Which network; the defaults are the published one, with the picture's size left to the backbone's weights.
+    """Which network; the defaults are the published one, with the image's size left to the backbone's weights.
 
     Attributes
     ----------
@@ -34,14 +34,13 @@ class Design:
     size : side in pixels of the network's input; None is the size the weights were published with.
     view : side in source pixels of the square that is seen; None is the square that just holds the cell.
     input : "cell" (cut out on black), "cell-on-grey" or "field"; None is what a weights file says, else "cell".
-    background : the older name of ``input``, "black", "grey" or "kept"; it is read, becomes ``input``, and is None.
     mean, std, pad_type : say otherwise than the weights' own configuration.
     dropout : share of the feature map's elements left out in training, before attention.
     drop_path : largest share of cells whose residual branch is left out in training, rising with depth; backbones
         without stochastic depth (VGG, Xception) take none above 0.
     head : widths of the hidden layers, each with batch norm and ReLU.
     head_dropout : share left out before every layer of the head, one more number than ``head`` has.
-    fusion : how blocks are joined to the picture: "concat", "gated", "film" or "attention".
+    fusion : how blocks are joined to the image: "concat", "gated", "film" or "attention".
     block_width : of an encoded block.
     block_dropout : share of (cell, block) pairs left out in training.
     auxiliary : weight in the loss of heads that judge by one part alone; 0 makes none.
@@ -57,7 +56,6 @@ class Design:
     size: int | None = None
     view: int | None = None
     input: str | None = None
-    background: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pad_type: str | None = None
@@ -83,8 +81,7 @@ class Design:
             raise ValueError(f"widths of layers are 1 to {WIDEST}")
         if self.auxiliary < 0:
             raise ValueError(f"auxiliary is 0 or more, not {self.auxiliary}")
-        object.__setattr__(self, "input", self.extractor().input)  # it checks what the two have in common
-        object.__setattr__(self, "background", None)
+        self.extractor()  # it checks what the two have in common
 
     def extractor(self) -> Embedding:
         """The extractor ``cnn`` that sees as this network does, and starts from the same weights."""
@@ -95,7 +92,6 @@ class Design:
             size=self.size,
             view=self.view,
             input=self.input,
-            background=self.background,
             mean=self.mean,
             std=self.std,
             pad_type=self.pad_type,
@@ -112,25 +108,25 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """Trunk (None for blocks alone), fusion layer and head.
+    """Backbone (None for blocks alone), fusion layer and head.
 
     Parameters
     ----------
     design : its shape.
-    trunk : with weights; becomes part of the network.
-    blocks : block name -> number of columns; may be empty where there is a trunk.
+    backbone : with weights; becomes part of the network.
+    blocks : block name -> number of columns; may be empty where there is a backbone.
     classes : how many.
     """
 
-    def __init__(self, design: Design, trunk: Trunk | None, blocks: Mapping[str, int], classes: int) -> None:
+    def __init__(self, design: Design, backbone: Backbone | None, blocks: Mapping[str, int], classes: int) -> None:
         super().__init__()
-        channels = 0 if trunk is None else trunk.width
-        if design.fusion == "attention" and trunk is not None and not trunk.has_map:
+        channels = 0 if backbone is None else backbone.width
+        if design.fusion == "attention" and backbone is not None and not backbone.has_map:
             raise ValueError(f"backbone {design.backbone} has no feature map for blocks to attend to; take concat")
-        self.trunk = trunk
+        self.backbone = backbone
         self.fuse = BlockFusion(design.fusion, blocks, channels, design.block_width, design.block_dropout)
         self.head = _head(self.fuse.width, design.head, design.head_dropout, classes)
-        parts = {**({PICTURE: channels} if channels else {}), **dict.fromkeys(blocks, design.block_width)}
+        parts = {**({IMAGE: channels} if channels else {}), **dict.fromkeys(blocks, design.block_width)}
         # With a single part its auxiliary head would only repeat the head.
         judged = parts if design.auxiliary and len(parts) > 1 else {}
         self.auxiliary = nn.ModuleDict({name: nn.Linear(width, classes) for name, width in judged.items()})
@@ -139,25 +135,25 @@ class Network(nn.Module):
         """Take the blocks' means and spreads from the training part float (n, d)."""
         self.fuse.learn(X)
 
-    def forward(self, X: Tensor, pictures: Tensor | None) -> Output:
-        """Judge float (N, d) with NaN where undefined, and normalised pictures (N, 3, S, S), None without a trunk."""
-        if self.trunk is None:
+    def forward(self, X: Tensor, images: Tensor | None) -> Output:
+        """Judge float (N, d) with NaN where undefined, and normalised images (N, 3, S, S), None without a backbone."""
+        if self.backbone is None:
             return self._judge(X, None, None)
-        assert pictures is not None
-        return self.judge_seen(X, self.see(pictures))
+        assert images is not None
+        return self.judge_encoded(X, self.encode(images))
 
-    def see(self, pictures: Tensor) -> Tensor:
-        """What the trunk makes of normalised pictures: a feature map, or an embedding where it has none."""
-        assert self.trunk is not None
-        return self.trunk.feature_map(pictures) if self.trunk.has_map else self.trunk(pictures)
+    def encode(self, images: Tensor) -> Tensor:
+        """What the backbone makes of normalised images: a feature map, or an embedding where it has none."""
+        assert self.backbone is not None
+        return self.backbone.feature_map(images) if self.backbone.has_map else self.backbone(images)
 
-    def judge_seen(self, X: Tensor, seen: Tensor) -> Output:
+    def judge_encoded(self, X: Tensor, encoded: Tensor) -> Output:
         """Judge features and what ``see`` gave."""
-        assert self.trunk is not None
-        return self.judge_map(X, seen) if self.trunk.has_map else self._judge(X, seen, None)
+        assert self.backbone is not None
+        return self.judge_map(X, encoded) if self.backbone.has_map else self._judge(X, encoded, None)
 
     def judge_map(self, X: Tensor, feature_map: Tensor) -> Output:
-        """Judge features and the feature map (N, C, H, W) after attention: all that comes after the trunk."""
+        """Judge features and the feature map (N, C, H, W) after attention: all that comes after the backbone."""
         return self._judge(X, feature_map.mean((2, 3)), feature_map)
 
     def _judge(self, X: Tensor, embedding: Tensor | None, feature_map: Tensor | None) -> Output:
@@ -184,11 +180,15 @@ def describe(network: Network) -> str:
 
     The published description adds up to less than the paper says; we found no reading of it that gives 15.2 M.
     """
-    parts = {"trunk": network.trunk, "fusion": network.fuse, "head": network.head, "auxiliary": network.auxiliary}
+    parts = {"backbone": network.backbone, "fusion": network.fuse, "head": network.head, "auxiliary": network.auxiliary}
     counts = {name: count_parameters(part) for name, part in parts.items() if part is not None}
     shown = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if count)
     text = f"{sum(counts.values()) / 1e6:.2f} M parameters ({shown})"
-    trunk = network.trunk
-    if trunk is not None and trunk.recipe.backbone == DEFAULT_BACKBONE and trunk.recipe.attention:
-        text += f"; the paper states {PAPER_MILLIONS} M for picture alone"
+    backbone = network.backbone
+    if (
+        backbone is not None
+        and backbone.backbone_config.backbone == DEFAULT_BACKBONE
+        and backbone.backbone_config.attention
+    ):
+        text += f"; the paper states {PAPER_MILLIONS} M for image alone"
     return text

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 from fusion.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from extractors.cnn.backbone import Trunk as Trunk
+    from extractors.cnn.backbone import Backbone as Backbone
     from extractors.cnn.backbone import gives_map as gives_map
-    from extractors.cnn.backbone import load_trunk as load_trunk
+    from extractors.cnn.backbone import load_backbone as load_backbone
     from extractors.cnn.backbone import misfits as misfits
-    from extractors.cnn.backbone import save_trunk as save_trunk
-    from extractors.cnn.backbone import untrained_trunk as untrained_trunk
+    from extractors.cnn.backbone import save_backbone as save_backbone
+    from extractors.cnn.backbone import untrained_backbone as untrained_backbone
     from extractors.cnn.extractor import Embedding as Embedding
-    from extractors.cnn.input_transform import Eye as Eye
+    from extractors.cnn.input_transform import InputTransform as InputTransform
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "backbone": ["Trunk", "gives_map", "load_trunk", "misfits", "save_trunk", "untrained_trunk"],
+        "backbone": ["Backbone", "gives_map", "load_backbone", "misfits", "save_backbone", "untrained_backbone"],
         "extractor": ["Embedding"],
-        "input_transform": ["Eye"],
+        "input_transform": ["InputTransform"],
     },
 )

@@ -29,8 +29,14 @@ from torch.nn import functional
 
 from extractors.cnn._published_models import published_config, published_entry, published_weights
 from extractors.cnn._weights_file import WeightsError, read_weights_file
-from extractors.cnn.input_transform import Eye
-from extractors.cnn.network_config import PRETRAINED, RANDOM, Recipe, resolve_recipe, warn_of_random_weights
+from extractors.cnn.input_transform import InputTransform
+from extractors.cnn.network_config import (
+    PRETRAINED,
+    RANDOM,
+    BackboneConfig,
+    resolve_backbone_config,
+    warn_of_random_weights,
+)
 from fusion.errors import UsageError
 from fusion.io.files import printable, sha256, write_atomically
 
@@ -44,11 +50,11 @@ PATIENCE = 12.0
 
 
 class SqueezeExcitation(nn.Module):
-    """Weighs channels by what the whole picture shows: s = sigmoid(W2 relu(W1 mean(x) + b1) + b2), then s x.
+    """Weighs channels by what the whole image shows: s = sigmoid(W2 relu(W1 mean(x) + b1) + b2), then s x.
 
     Source: Hu, Shen & Sun (2018), Squeeze-and-Excitation Networks, CVPR, equations 2 to 4.
 
-    W2 and b2 start at zero, so that every gate of an untrained attention is exactly 0.5 for every picture: random gates
+    W2 and b2 start at zero, so that every gate of an untrained attention is exactly 0.5 for every image: random gates
     would scramble pretrained features, a constant factor vanishes when features are standardised. W2 still learns from
     the first step, W1 from the second.
     """
@@ -69,14 +75,14 @@ class SqueezeExcitation(nn.Module):
         return x * self.gates(x)[:, :, None, None]
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """A backbone's last feature map, weighed by attention and averaged.
 
     A backbone of tokens (a vision transformer) has no feature map: it is pooled by its own head, without attention.
 
     Attributes
     ----------
-    recipe : which network, and how pictures are prepared for it.
+    backbone_config : which network, and how images are prepared for it.
     source : where the weights come from: ``sha256:...``, ``random:seed`` or ``hub repository:file``.
     dropout : share of the feature map's elements left out in training, before attention: what timm does with its
         ``drop_rate`` where a feature map is asked for.
@@ -92,43 +98,45 @@ class Trunk(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, recipe: Recipe, source: str = "", *, dropout: float = 0.0, drop_path: float = 0.0) -> None:
+    def __init__(
+        self, backbone_config: BackboneConfig, source: str = "", *, dropout: float = 0.0, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
-        layout = _layout(recipe.backbone, recipe.size, recipe.pad_type)
-        if recipe.attention and not layout.is_map:
+        layout = _layout(backbone_config.backbone, backbone_config.size, backbone_config.pad_type)
+        if backbone_config.attention and not layout.is_map:
             raise UsageError(
-                f"backbone '{recipe.backbone}' has no feature map for attention to weigh",
+                f"backbone '{backbone_config.backbone}' has no feature map for attention to weigh",
                 found="tokens, as transformers have",
                 do="Turn it off (attention: false), or take a convolutional backbone.",
             )
-        self.recipe, self.source, self.width, self._layout = recipe, source, layout.width, layout
+        self.backbone_config, self.source, self.width, self._layout = backbone_config, source, layout.width, layout
         self.dropout = dropout
-        self.backbone = _create(recipe.backbone, recipe.pad_type, drop_path)
-        self.attention: nn.Module = SqueezeExcitation(layout.width) if recipe.attention else nn.Identity()
+        self.backbone = _create(backbone_config.backbone, backbone_config.pad_type, drop_path)
+        self.attention: nn.Module = SqueezeExcitation(layout.width) if backbone_config.attention else nn.Identity()
         # Not part of the state: they are the recipe's, and move with the network from device to device.
-        self.register_buffer("mean", torch.tensor(recipe.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(recipe.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(backbone_config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone_config.std).view(1, 3, 1, 1), persistent=False)
 
-    def on(self, device: str) -> Trunk:
+    def on(self, device: str) -> Backbone:
         """Moved to "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps"; UsageError where there is none."""
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
-            # Channels last: half as fast again on a CPU, and the layout that pictures come in.
+            # Channels last: half as fast again on a CPU, and the layout that images come in.
             return self.to(device=chosen).to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device '{device}' cannot be used", found=_reason(error), do="Take cpu.") from error
 
-    def prepare(self, pictures: NDArray[np.uint8]) -> Tensor:
+    def prepare(self, images: NDArray[np.uint8]) -> Tensor:
         """float32 (N, 3, S, S) on the network's device, from uint8 (N, S, S, 3)."""
-        return self.normalise(self.scale(pictures))
+        return self.normalise(self.scale(images))
 
-    def scale(self, pictures: NDArray[np.uint8]) -> Tensor:
+    def scale(self, images: NDArray[np.uint8]) -> Tensor:
         """float32 (N, 3, S, S) in [0, 1] on the network's device, from uint8 (N, S, S, 3)."""
-        raw = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.mean.device)
+        raw = torch.from_numpy(np.ascontiguousarray(images)).to(self.mean.device)
         return raw.permute(0, 3, 1, 2).float() / 255
 
     def normalise(self, x: Tensor) -> Tensor:
-        """What the backbone takes, from pictures in [0, 1]."""
+        """What the backbone takes, from images in [0, 1]."""
         return (x - self.mean) / self.std
 
     @property
@@ -144,28 +152,28 @@ class Trunk(nn.Module):
         UsageError : the backbone gives tokens.
         """
         if not self._layout.is_map:
-            raise UsageError(f"backbone '{self.recipe.backbone}' has no feature map", found="tokens")
+            raise UsageError(f"backbone '{self.backbone_config.backbone}' has no feature map", found="tokens")
         features = functional.dropout(self.backbone.forward_features(x), self.dropout, self.training)
         return self.attention(features.permute(0, 3, 1, 2) if self._layout.channels_last else features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C) embedding of prepared pictures (N, 3, S, S)."""
+        """(N, C) embedding of prepared images (N, 3, S, S)."""
         if self._layout.is_map:
             return self.feature_map(x).mean((2, 3))
         return self.backbone.forward_head(self.backbone.forward_features(x), pre_logits=True)
 
-    def embed(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (N, C) of uint8 (N, S, S, 3), by the network as it is: call ``eval()`` after training it."""
         with torch.inference_mode(), _exact():
-            return self(self.prepare(pictures)).float().cpu().numpy()
+            return self(self.prepare(images)).float().cpu().numpy()
 
-    def maps(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (N, C, H, W) of uint8 (N, S, S, 3): the feature maps whose means ``embed`` gives; raises as they do.
 
         Torch's, whatever runs the embedding: what is exported to ONNX gives the means alone.
         """
         with torch.inference_mode(), _exact():
-            return self.feature_map(self.prepare(pictures)).float().cpu().numpy()
+            return self.feature_map(self.prepare(images)).float().cpu().numpy()
 
 
 def _exact() -> Any:
@@ -174,7 +182,7 @@ def _exact() -> Any:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-def load_trunk(
+def load_backbone(
     backbone: str | None = None,
     weights: str = PRETRAINED,
     attention: bool = True,
@@ -186,18 +194,18 @@ def load_trunk(
     seed: int = 0,
     dropout: float = 0.0,
     drop_path: float = 0.0,
-) -> Trunk:
-    """A trunk with its weights, on the CPU, in evaluation mode. The global random state is left as it was.
+) -> Backbone:
+    """A backbone with its weights, on the CPU, in evaluation mode. The global random state is left as it was.
 
     Parameters
     ----------
     backbone : any timm model; None is the one a weights file names, else tf_efficientnetv2_b3.
-    weights : "pretrained", "random", or the path of a .safetensors file: one with timm's names, or ``save_trunk``'s.
+    weights : "pretrained", "random", or the path of a .safetensors file: one with timm's names, or ``save_backbone``'s.
         A classifier in it is left out; an attention in it is used if ``attention`` is wanted.
     attention : squeeze and excitation on the last feature map.
     size, mean, std, pad_type : say otherwise than the weights' own configuration.
     seed : of random weights.
-    dropout, drop_path : see ``Trunk``; they play no part until it is trained.
+    dropout, drop_path : see ``Backbone``; they play no part until it is trained.
 
     Raises
     ------
@@ -208,59 +216,72 @@ def load_trunk(
     given |= {"mean": mean, "std": std, "pad_type": pad_type}
     if weights == RANDOM:
         warn_of_random_weights(seed)
-        return untrained_trunk(resolve_recipe(None, **given), seed, dropout=dropout, drop_path=drop_path)
+        return untrained_backbone(resolve_backbone_config(None, **given), seed, dropout=dropout, drop_path=drop_path)
     if weights == PRETRAINED:
-        recipe = resolve_recipe(None, **given)
-        path, source = _fetched(recipe.backbone), ":".join(published_weights(recipe.backbone))
+        backbone_config = resolve_backbone_config(None, **given)
+        path, source = _fetched(backbone_config.backbone), ":".join(published_weights(backbone_config.backbone))
     else:
         file = read_weights_file(Path(weights))
-        recipe, path, source = resolve_recipe(file, **given), file.path, file.source
-    trunk = untrained_trunk(recipe, seed, source=source, dropout=dropout, drop_path=drop_path)
+        backbone_config, path, source = resolve_backbone_config(file, **given), file.path, file.source
+    network = untrained_backbone(backbone_config, seed, source=source, dropout=dropout, drop_path=drop_path)
     content = path.read_bytes()
     if source.startswith("sha256:") and f"sha256:{sha256(content)}" != source:
         raise WeightsError(f"{printable(path)} changed while it was being read", do="Start again.")
-    _fill(trunk, content, path)
-    return trunk
+    _fill(network, content, path)
+    return network
 
 
-def untrained_trunk(
-    recipe: Recipe, seed: int, *, source: str | None = None, dropout: float = 0.0, drop_path: float = 0.0
-) -> Trunk:
-    """A trunk with random weights, to be filled or trained, on the CPU, in evaluation mode."""
+def untrained_backbone(
+    backbone_config: BackboneConfig,
+    seed: int,
+    *,
+    source: str | None = None,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> Backbone:
+    """A backbone with random weights, to be filled or trained, on the CPU, in evaluation mode."""
     with _own_random_state(seed):
-        return Trunk(
-            recipe, f"{RANDOM}:{seed}" if source is None else source, dropout=dropout, drop_path=drop_path
+        return Backbone(
+            backbone_config, f"{RANDOM}:{seed}" if source is None else source, dropout=dropout, drop_path=drop_path
         ).eval()
 
 
-def save_trunk(trunk: Trunk, path: Path, provenance: Mapping[str, Any] | None = None, eye: Eye | None = None) -> None:
-    """Write weights and recipe as safetensors, whole or not at all; the same trunk gives the same bytes.
+def save_backbone(
+    network: Backbone,
+    path: Path,
+    provenance: Mapping[str, Any] | None = None,
+    input_transform: InputTransform | None = None,
+) -> None:
+    """Write weights and recipe as safetensors, whole or not at all; the same backbone gives the same bytes.
 
     Parameters
     ----------
-    trunk : what to save.
+    network : what to save.
     path : ends in ``.safetensors``.
     provenance : plain values that say what it was trained on; kept as JSON under the metadata key ``provenance``.
-    eye : how its pictures were taken, so that an embedding by these weights sees cells as the training did.
+    input_transform : how its images were taken, so that an embedding by these weights sees cells as the training did.
 
     Raises
     ------
     OSError : the disk is full or the folder cannot be written.
     """
-    recipe = trunk.recipe
+    backbone_config = network.backbone_config
     metadata = {
-        "architecture": recipe.backbone,
-        "attention": str(recipe.attention).lower(),
-        "size": str(recipe.size),
-        "mean": ",".join(repr(value) for value in recipe.mean),
-        "std": ",".join(repr(value) for value in recipe.std),
-        "interpolation": recipe.interpolation,
+        "architecture": backbone_config.backbone,
+        "attention": str(backbone_config.attention).lower(),
+        "size": str(backbone_config.size),
+        "mean": ",".join(repr(value) for value in backbone_config.mean),
+        "std": ",".join(repr(value) for value in backbone_config.std),
+        "interpolation": backbone_config.interpolation,
     }
-    metadata |= {} if recipe.pad_type is None else {"pad_type": recipe.pad_type}
-    if eye is not None:
-        metadata |= {"view": "cell" if eye.view is None else str(eye.view), "background": eye.background}
+    metadata |= {} if backbone_config.pad_type is None else {"pad_type": backbone_config.pad_type}
+    if input_transform is not None:
+        metadata |= {
+            "view": "cell" if input_transform.view is None else str(input_transform.view),
+            "background": input_transform.background,
+        }
     metadata |= {} if provenance is None else {"provenance": json.dumps(provenance, sort_keys=True)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trunk.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(path, _sorted_header(safetensors.torch.save(tensors, metadata)))
 
 
@@ -283,14 +304,14 @@ class _Layout(NamedTuple):
     channels_last: bool
 
 
-def embedding_width(recipe: Recipe) -> int:
+def embedding_width(backbone_config: BackboneConfig) -> int:
     """Number of features, without any weights."""
-    return _layout(recipe.backbone, recipe.size, recipe.pad_type).width
+    return _layout(backbone_config.backbone, backbone_config.size, backbone_config.pad_type).width
 
 
-def gives_map(recipe: Recipe) -> bool:
+def gives_map(backbone_config: BackboneConfig) -> bool:
     """Whether the backbone has a feature map; a transformer has tokens instead. Needs no weights."""
-    return _layout(recipe.backbone, recipe.size, recipe.pad_type).is_map
+    return _layout(backbone_config.backbone, backbone_config.size, backbone_config.pad_type).is_map
 
 
 def _create(backbone: str, pad_type: str | None, drop_path: float = 0.0) -> Any:
@@ -321,7 +342,7 @@ def _layout(backbone: str, size: int, pad_type: str | None) -> _Layout:
             return _Layout(network.forward_head(features, pre_logits=True).shape[1], False, False)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UsageError(
-                f"backbone '{backbone}' cannot take pictures of {size} pixels",
+                f"backbone '{backbone}' cannot take images of {size} pixels",
                 found=_reason(error),
                 expected=f"{published_config(backbone)['size']}",
             ) from error
@@ -338,7 +359,7 @@ def _own_random_state(seed: int) -> Iterator[None]:
         yield
 
 
-def _fill(trunk: Trunk, content: bytes, path: Path) -> None:
+def _fill(network: Backbone, content: bytes, path: Path) -> None:
     """Load every tensor of the file, or none: timm itself would leave missing ones random without a word."""
     try:
         given = safetensors.torch.load(content)
@@ -346,11 +367,11 @@ def _fill(trunk: Trunk, content: bytes, path: Path) -> None:
         raise WeightsError(f"{printable(path)} is no whole safetensors file", found=str(error)) from error
     if not all(name.startswith(("backbone.", "attention.")) for name in given):
         given = {f"backbone.{name}": tensor for name, tensor in given.items()}
-    own = trunk.state_dict()
-    names = published_entry(trunk.recipe.backbone).classifier or ()
+    own = network.state_dict()
+    names = published_entry(network.backbone_config.backbone).classifier or ()
     classifiers = tuple(f"backbone.{name}." for name in ([names] if isinstance(names, str) else names))
     given = {name: tensor for name, tensor in given.items() if name in own or not name.startswith(classifiers)}
-    if not trunk.recipe.attention:
+    if not network.backbone_config.attention:
         given = {name: tensor for name, tensor in given.items() if not name.startswith("attention.")}
     elif not any(name.startswith("attention.") for name in given):
         given |= {name: tensor for name, tensor in own.items() if name.startswith("attention.")}
@@ -358,11 +379,11 @@ def _fill(trunk: Trunk, content: bytes, path: Path) -> None:
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise WeightsError(
-            f"{printable(path)} does not hold the weights of {trunk.recipe.backbone}",
+            f"{printable(path)} does not hold the weights of {network.backbone_config.backbone}",
             found=f"{', '.join(faults[:3])}{more} (of {len(own)} tensors)",
             do="Name the backbone it was made for (--backbone), and save it whole, with timm's own tensor names.",
         )
-    trunk.load_state_dict(given)
+    network.load_state_dict(given)
 
 
 def misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""The trunk as the extractor ``cnn``, and which network that is: all of it that needs no torch.
+"""The backbone as the extractor ``cnn``, and which network that is: all of it that needs no torch.
 
 Settling what the numbers depend on must be cheap, because every run asks for it before it looks into the store; so this
-module imports torch and timm only where pictures meet the network.
+module imports torch and timm only where images meet the network.
 """
 
 from __future__ import annotations
@@ -26,8 +26,14 @@ from extractors.cnn._weights_file import (
     read_metadata,
     read_weights_file,
 )
-from extractors.cnn.input_transform import INPUTS, Eye, agreed_input
-from extractors.cnn.network_config import PRETRAINED, RANDOM, Recipe, resolve_recipe, warn_of_random_weights
+from extractors.cnn.input_transform import INPUTS, InputTransform
+from extractors.cnn.network_config import (
+    PRETRAINED,
+    RANDOM,
+    BackboneConfig,
+    resolve_backbone_config,
+    warn_of_random_weights,
+)
 from fusion.errors import UsageError
 from fusion.images.cell import Cell
 from fusion.io.cache_folder import local_store
@@ -35,13 +41,13 @@ from fusion.io.files import printable
 from fusion.plugins import Learnable
 
 if TYPE_CHECKING:
-    from extractors.cnn.backbone import Trunk
+    from extractors.cnn.backbone import Backbone
 
 
 #: What may run the network on a CPU.
 ENGINES = ("auto", "onnx", "torch")
 
-#: What a weights file says of its training, as hashes: of pictures, of subject ids, of other group ids.
+#: What a weights file says of its training, as hashes: of images, of subject ids, of other group ids.
 TRAINED_ON = frozenset({"images", "subjects", "groups"})
 
 
@@ -49,7 +55,7 @@ TRAINED_ON = frozenset({"images", "subjects", "groups"})
 class Embedding(Learnable):
     """What an attention network sees in a cell: e0000, e0001, ..., the mean of its last feature map. No unit.
 
-    Every cell is a square picture, the cell in its middle. Never NaN.
+    Every cell is a square image, the cell in its middle. Never NaN.
 
     Attributes
     ----------
@@ -58,17 +64,16 @@ class Embedding(Learnable):
     attention : squeeze and excitation before the mean; untrained, it only halves every feature.
     size : side in pixels of the network's input; None is the size the weights were published with.
     view : side in source pixels of the square that the network sees, centred on the cell. A fixed view keeps the cell's
-        size visible: 450 is a whole picture of C-NMC. None is what the weights file says it was trained with; where it
+        size visible: 450 is a whole image of C-NMC. None is what the weights file says it was trained with; where it
         says nothing, the square that just holds the cell and its margin.
     input : "cell" sets what is outside the cell to 0, "cell-on-grey" to 128, "field" leaves it. None is as the weights
         file says, else "cell".
-    background : the older name of ``input``, "black", "grey" or "kept"; it is read, becomes ``input``, and is None.
-    mean, std : of the weights' training pictures, scale 0 to 1, one number or one a channel; None is the weights' own.
+    mean, std : of the weights' training images, scale 0 to 1, one number or one a channel; None is the weights' own.
     pad_type : "same", "valid" or "" where the convolutions pad otherwise than the backbone's default.
     seed : of random weights, and of nothing else.
     half : features rounded to float16 and kept in two bytes each: within 0.05% of their value, or 3e-8 if that is more.
         Another feature than the same in float32. One above 65,504 is a fault.
-    batch_size : pictures in one pass.
+    batch_size : images in one pass.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
     engine : what runs the network on a CPU: "onnx" (ONNX Runtime, within 1e-4 of torch or not at all), "torch", or
         "auto", the former where the extra ``onnx`` is installed.
@@ -90,13 +95,12 @@ class Embedding(Learnable):
     size: int | None = None
     view: int | None = None
     input: str | None = None
-    background: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pad_type: str | None = None
     seed: int = 0
     half: bool = False
-    # 16: past it a CPU gains nothing, and a batch of 300-pixel pictures through B3 stays under 1 GB.
+    # 16: past it a CPU gains nothing, and a batch of 300-pixel images through B3 stays under 1 GB.
     batch_size: int = field(default=16, metadata={"cosmetic": True})
     device: str = field(default="auto", metadata={"cosmetic": True})
     engine: str = field(default="auto", metadata={"cosmetic": True})
@@ -108,8 +112,8 @@ class Embedding(Learnable):
             side = getattr(self, name)
             if side is not None and not SMALLEST_SIDE <= side <= LARGEST_SIDE:
                 raise ValueError(f"{name} must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, not {side}")
-        object.__setattr__(self, "input", agreed_input(self.input, self.background))
-        object.__setattr__(self, "background", None)
+        if self.input not in (None, *INPUTS):
+            raise ValueError(f"input must be {', '.join(INPUTS)}, not {self.input!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and not is_per_channel(values, positive=name == "std"):
@@ -142,16 +146,16 @@ class Embedding(Learnable):
         UsageError : timm does not know the backbone, or the tag.
         """
         return {
-            **asdict(self.recipe),
+            **asdict(self.backbone_config),
             "weights": self._source,
-            "view": self.eye.view,
-            "background": self.eye.background,
+            "view": self.input_transform.view,
+            "background": self.input_transform.background,
             # Left out where it is off, so that what was stored before there was a choice is found.
             **({"half": True} if self.half else {}),
         }
 
     def provenance(self) -> dict[str, list[str]] | None:
-        """Hashes of the pictures, subjects and groups that a weights file was trained on, None where it says nothing.
+        """Hashes of the images, subjects and groups that a weights file was trained on, None where it says nothing.
 
         Raises
         ------
@@ -160,25 +164,25 @@ class Embedding(Learnable):
         if self._file is None or "provenance" not in self._file.metadata:
             return None
         try:
-            said = json.loads(self._file.metadata["provenance"])
-            return {name: [str(value) for value in said[name]] for name in TRAINED_ON & said.keys()} or None
+            stored = json.loads(self._file.metadata["provenance"])
+            return {name: [str(value) for value in stored[name]] for name in TRAINED_ON & stored.keys()} or None
         except (ValueError, TypeError, AttributeError) as error:
             raise WeightsError(
                 f"{printable(self._file.path)} does not say clearly what it was trained on", found=str(error)
             ) from error
 
     @functools.cached_property
-    def eye(self) -> Eye:
-        """How a cell becomes the picture that the network sees."""
+    def input_transform(self) -> InputTransform:
+        """How a cell becomes the image that the network sees."""
         stated = {} if self._file is None else read_metadata(self._file)
         view = self.view if self.view is not None else stated.get("view")
         background = stated.get("background", "black") if self.input is None else INPUTS[self.input]
-        return Eye(self.recipe.size, view, background, self.recipe.interpolation)
+        return InputTransform(self.backbone_config.size, view, background, self.backbone_config.interpolation)
 
     @functools.cached_property
-    def recipe(self) -> Recipe:
-        """Which network, and how pictures are prepared for it."""
-        return resolve_recipe(
+    def backbone_config(self) -> BackboneConfig:
+        """Which network, and how images are prepared for it."""
+        return resolve_backbone_config(
             self._file,
             backbone=self.backbone,
             attention=self.attention,
@@ -201,10 +205,10 @@ class Embedding(Learnable):
             return f"{RANDOM}:{self.seed}"
         from extractors.cnn._published_models import published_weights
 
-        return ":".join(published_weights(self.recipe.backbone))
+        return ":".join(published_weights(self.backbone_config.backbone))
 
     @functools.cached_property
-    def trunk(self) -> Trunk:
+    def network(self) -> Backbone:
         """The network itself, in evaluation mode on its device.
 
         Raises
@@ -212,17 +216,17 @@ class Embedding(Learnable):
         WeightsError : the weights cannot be had, do not fit, or changed since ``identity`` was asked.
         UsageError : an unknown backbone, or one that does not take these parameters.
         """
-        from extractors.cnn.backbone import load_trunk
+        from extractors.cnn.backbone import load_backbone
 
-        recipe = self.recipe
-        loaded = load_trunk(
-            recipe.backbone,
+        backbone_config = self.backbone_config
+        loaded = load_backbone(
+            backbone_config.backbone,
             self.weights,
-            recipe.attention,
-            size=recipe.size,
-            mean=recipe.mean,
-            std=recipe.std,
-            pad_type=recipe.pad_type,
+            backbone_config.attention,
+            size=backbone_config.size,
+            mean=backbone_config.mean,
+            std=backbone_config.std,
+            pad_type=backbone_config.pad_type,
             seed=self.seed,
         )
         if loaded.source != self._source:
@@ -236,19 +240,19 @@ class Embedding(Learnable):
         """``e0000``, ``e0001``, ...: as many as the last feature map has channels. Needs no weights."""
         from extractors.cnn.backbone import embedding_width
 
-        return [f"e{at:04d}" for at in range(embedding_width(self.recipe))]
+        return [f"e{at:04d}" for at in range(embedding_width(self.backbone_config))]
 
-    def pictures(self, cells: Sequence[Cell]) -> NDArray[np.uint8]:
+    def images(self, cells: Sequence[Cell]) -> NDArray[np.uint8]:
         """uint8 (n, size, size, 3): what the network sees."""
-        return self.eye(cells)
+        return self.input_transform(cells)
 
     @functools.cached_property
     def embed(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        """float32 (n, d) of uint8 (n, size, size, 3), by the engine that was chosen; raises as ``trunk`` does."""
+        """float32 (n, d) of uint8 (n, size, size, 3), by the engine that was chosen; raises as ``network`` does."""
         from extractors.cnn import onnx_backend
 
-        trunk = self.trunk
-        on_cpu = next(trunk.parameters()).device.type == "cpu"
+        network = self.network
+        on_cpu = next(network.parameters()).device.type == "cpu"
         if self.engine == "onnx" and not (on_cpu and onnx_backend.is_installed()):
             raise UsageError(
                 "the network cannot run by ONNX Runtime",
@@ -257,12 +261,12 @@ class Embedding(Learnable):
             )
         by_onnx = None
         if self.engine != "torch" and on_cpu and onnx_backend.is_installed():
-            by_onnx = onnx_backend.embedder(trunk, local_store())
-        return by_onnx or trunk.embed
+            by_onnx = onnx_backend.embedder(network, local_store())
+        return by_onnx or network.embed
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one embedding a cell. On a CPU the same cells give the same bytes by the same engine."""
-        batches = [self.pictures(cells[at : at + self.batch_size]) for at in range(0, len(cells), self.batch_size)]
+        batches = [self.images(cells[at : at + self.batch_size]) for at in range(0, len(cells), self.batch_size)]
         if not batches:
             return np.empty((0, len(self.feature_names())), np.float32)
         rows = np.concatenate([self.embed(batch) for batch in batches])
@@ -272,11 +276,12 @@ class Embedding(Learnable):
         """float32 (d, h, w): what ``extract`` gives the means of, to 1e-4; None of a backbone that has tokens."""
         from extractors.cnn.backbone import gives_map
 
-        return self.trunk.maps(self.pictures([cell]))[0] if gives_map(self.recipe) else None
+        return self.network.maps(self.images([cell]))[0] if gives_map(self.backbone_config) else None
 
-    def laid_back(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
-        """float32 (H, W) over ``cell.rgb`` from float (h, w) over the places of the feature map; see ``Eye``."""
-        return self.eye.laid_back(places, cell)
+    def resample_to_cell(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
+        """float32 (H, W) over ``cell.rgb`` from float (h, w) over the places of the feature map; see
+        ``InputTransform``."""
+        return self.input_transform.resample_to_cell(places, cell)
 
 
 def as_half(rows: NDArray[np.float32]) -> NDArray[np.float32]:

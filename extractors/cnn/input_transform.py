@@ -21,36 +21,16 @@ BACKGROUNDS = tuple(INPUTS.values())
 _GREY = 128
 
 
-def agreed_input(given: str | None, background: str | None) -> str | None:
-    """One of ``INPUTS`` from a setting and from its older name; None where neither is given.
-
-    Raises
-    ------
-    ValueError : a value that is none of them, or two that disagree.
-    """
-    if given not in (None, *INPUTS):
-        raise ValueError(f"input must be {', '.join(INPUTS)}, not {given!r}")
-    if background not in (None, *BACKGROUNDS):
-        raise ValueError(f"background must be black, grey or kept, not {background!r}")
-    older = next((name for name, becomes in INPUTS.items() if becomes == background), None)
-    if given is not None and older is not None and given != older:
-        raise ValueError(
-            f"input: {given} and background: {background} disagree; background is the older name, and {background} "
-            f"is input: {older}: leave it out"
-        )
-    return given or older
-
-
 @dataclass(frozen=True)
-class Eye:
-    """How a cell becomes the square picture that a network sees; plain values, needs no torch.
+class InputTransform:
+    """How a cell becomes the square image that a network sees; plain values, needs no torch.
 
     Attributes
     ----------
-    size : side in pixels of the picture.
+    size : side in pixels of the image.
     view : side in source pixels of the square, centred on the cell; None is the square that just holds it.
     background : "black", "grey" or "kept".
-    interpolation : "bicubic" or "bilinear", where the picture is enlarged.
+    interpolation : "bicubic" or "bilinear", where the image is enlarged.
     """
 
     size: int
@@ -63,10 +43,10 @@ class Eye:
         squares = [_resized(square(cell, self.view, self.background), self.size, self.interpolation) for cell in cells]
         return np.stack(squares) if squares else np.empty((0, self.size, self.size, 3), np.uint8)
 
-    def laid_back(self, seen: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
-        """float32 (H, W) over ``cell.rgb`` from float (S, S) over the cell's picture; 0 where that does not reach."""
+    def resample_to_cell(self, values: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
+        """float32 (H, W) over ``cell.rgb`` from float (S, S) over the cell's image; 0 where that does not reach."""
         side, top, left = _window(cell, self.view)
-        whole = cv2.resize(np.asarray(seen, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+        whole = cv2.resize(np.asarray(values, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
         laid = np.zeros(cell.rgb.shape[:2], np.float32)
         rows, columns = _reach(top, side, cell.rgb.shape[0]), _reach(left, side, cell.rgb.shape[1])
         laid[rows, columns] = whole[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
@@ -85,9 +65,9 @@ def square(cell: Cell, view: int | None, background: str) -> NDArray[np.uint8]:
     level = _GREY if background == "grey" else 0
     if background != "kept":
         crop = np.where(cell.mask[rows, columns, None], crop, np.uint8(level))
-    picture = np.full((side, side, 3), level, np.uint8)
-    picture[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = crop
-    return picture
+    image = np.full((side, side, 3), level, np.uint8)
+    image[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = crop
+    return image
 
 
 def _window(cell: Cell, view: int | None) -> tuple[int, int, int]:
@@ -103,15 +83,15 @@ def _reach(start: int, side: int, length: int) -> slice:
     return slice(first, max(first, min(length, start + side)))
 
 
-def _resized(picture: NDArray[np.uint8], side: int, interpolation: str) -> NDArray[np.uint8]:
+def _resized(image: NDArray[np.uint8], side: int, interpolation: str) -> NDArray[np.uint8]:
     """Shrunk by averaging areas, enlarged by what the weights were trained with.
 
     OpenCV's bicubic reads 16 pixels whatever the scale: shrinking with it skips pixels and turns chromatin into noise.
     timm's own evaluation shrinks with an antialiased filter, to which the area average is the nearest in OpenCV. timm's
-    crop to 90% or so is left out: it would cut the outline off a cell that already fills the picture.
+    crop to 90% or so is left out: it would cut the contour off a cell that already fills the image.
     """
-    if len(picture) == side:
-        return picture
+    if len(image) == side:
+        return image
     enlarging = cv2.INTER_CUBIC if interpolation == "bicubic" else cv2.INTER_LINEAR
-    chosen = cv2.INTER_AREA if len(picture) > side else enlarging
-    return np.asarray(cv2.resize(picture, (side, side), interpolation=chosen), np.uint8)
+    chosen = cv2.INTER_AREA if len(image) > side else enlarging
+    return np.asarray(cv2.resize(image, (side, side), interpolation=chosen), np.uint8)

@@ -17,8 +17,8 @@ PRETRAINED, RANDOM = "pretrained", "random"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Which network, and how a picture is prepared for it: ``(rgb / 255 - mean) / std``."""
+class BackboneConfig:
+    """Which network, and how an image is prepared for it: ``(rgb / 255 - mean) / std``."""
 
     backbone: str
     attention: bool
@@ -29,7 +29,7 @@ class Recipe:
     pad_type: str | None
 
 
-def resolve_recipe(
+def resolve_backbone_config(
     file: WeightsFile | None,
     *,
     backbone: str | None = None,
@@ -38,7 +38,7 @@ def resolve_recipe(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pad_type: str | None = None,
-) -> Recipe:
+) -> BackboneConfig:
     """What the caller says, else what the file's metadata says, else what timm says of the backbone.
 
     Raises
@@ -49,13 +49,15 @@ def resolve_recipe(
     stated = {} if file is None else read_metadata(file)
     given = {"backbone": backbone, "size": size, "mean": mean, "std": std, "pad_type": pad_type}
     stated |= {name: value for name, value in given.items() if value is not None}
-    stated = {name: value for name, value in stated.items() if name not in ("view", "background")}  # the eye's
+    stated = {
+        name: value for name, value in stated.items() if name not in ("view", "background")
+    }  # the input transform's
     stated.setdefault("backbone", DEFAULT_BACKBONE)
     if not {"size", "mean", "std", "interpolation"} <= stated.keys():
         from extractors.cnn._published_models import published_config
 
         stated = published_config(stated["backbone"]) | stated
-    return Recipe(
+    return BackboneConfig(
         backbone=stated["backbone"],
         attention=attention,
         size=stated["size"],

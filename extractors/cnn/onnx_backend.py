@@ -1,4 +1,4 @@
-"""The trunk by ONNX Runtime: on a CPU it embeds 1.4 to 2.3 times as fast as by torch. Exported once, and checked.
+"""The backbone by ONNX Runtime: on a CPU it embeds 1.4 to 2.3 times as fast as by torch. Exported once, and checked.
 
 What is exported lies in the cache, under a name made of all that its numbers depend on, beside a note of its hash and
 of how far it was from torch.
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fusion.io.files import file_sha256, printable, write_atomically
 
 if TYPE_CHECKING:
-    from extractors.cnn.backbone import Trunk
+    from extractors.cnn.backbone import Backbone
 
 #: Folder inside the cache.
 EXPORTED = "onnx"
@@ -46,35 +46,37 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _PACKAGES)
 
 
-def embedder(trunk: Trunk, cache: Path) -> Embed | None:
-    """``trunk.embed`` by ONNX Runtime, on as many threads as torch has; None, and said why, where torch must do it.
+def embedder(network: Backbone, cache: Path) -> Embed | None:
+    """``network.embed`` by ONNX Runtime, on as many threads as torch has; None, and said why, where torch must do it.
 
     Parameters
     ----------
-    trunk : as it was loaded, on the CPU; one that has been trained since is not what its source says.
+    network : as it was loaded, on the CPU; one that has been trained since is not what its source says.
     cache : folder in which exports are kept.
     """
-    path = cache / EXPORTED / f"{_name(trunk)}.onnx"
+    path = cache / EXPORTED / f"{_name(network)}.onnx"
     difference = _remembered(path)
     if difference is None:
         try:
-            difference = _export(trunk, path)
+            difference = _export(network, path)
         except Exception as error:  # torch's exporter and ONNX Runtime raise whatever an odd operator trips
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            _log.warning("embedding by torch: %s cannot be exported to ONNX (%s)", trunk.recipe.backbone, reason)
+            _log.warning(
+                "embedding by torch: %s cannot be exported to ONNX (%s)", network.backbone_config.backbone, reason
+            )
             return None
     if not difference < TOLERANCE:
         _log.warning(
             "embedding by torch: by ONNX Runtime, %s differs by up to %.2g, and %g is allowed",
-            trunk.recipe.backbone, difference, TOLERANCE,
+            network.backbone_config.backbone, difference, TOLERANCE,
         )  # fmt: skip
         return None
-    return _embed(trunk, _session(path))
+    return _embed(network, _session(path))
 
 
-def _name(trunk: Trunk) -> str:
+def _name(network: Backbone) -> str:
     """Of what the numbers depend on: weights, recipe, and who exports and runs."""
-    about = [trunk.source, repr(trunk.recipe), _OPSET, _versions()]
+    about = [network.source, repr(network.backbone_config), _OPSET, _versions()]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -85,30 +87,30 @@ def _versions() -> dict[str, str]:
 def _remembered(path: Path) -> float | None:
     """How far a whole export was from torch; None where there is none to be trusted."""
     try:
-        said = json.loads(path.with_suffix(".json").read_bytes())
-        return float(said["difference"]) if file_sha256(path) == said["sha256"] else None
+        stored = json.loads(path.with_suffix(".json").read_bytes())
+        return float(stored["difference"]) if file_sha256(path) == stored["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _export(trunk: Trunk, path: Path) -> float:
-    """Write the network, run it beside torch on pictures of all kinds, and note the largest difference."""
+def _export(network: Backbone, path: Path) -> float:
+    """Write the network, run it beside torch on images of all kinds, and note the largest difference."""
     import torch
 
-    _log.info("exporting %s to ONNX, once", trunk.recipe.backbone)
-    pictures = _trial(trunk.recipe.size)
+    _log.info("exporting %s to ONNX, once", network.backbone_config.backbone)
+    images = _trial(network.backbone_config.size)
     sink: Any = BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # The older of torch's two exporters: it needs a tenth of the time, and no further package.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            trunk, (trunk.prepare(pictures[:2]).contiguous(),), sink, dynamo=False, opset_version=_OPSET,
+            network, (network.prepare(images[:2]).contiguous(),), sink, dynamo=False, opset_version=_OPSET,
             input_names=["x"], output_names=["embedding"],
             dynamic_axes={"x": {0: "n"}, "embedding": {0: "n"}},
         )  # fmt: skip
     content = sink.getvalue()
     write_atomically(path, content)
-    found, expected = _embed(trunk, _session(path))(pictures), trunk.embed(pictures)
+    found, expected = _embed(network, _session(path))(images), network.embed(images)
     difference = float(np.abs(found - expected).max())
     difference = difference if np.isfinite(difference) else 1e30  # JSON has no infinity
     note = {"sha256": hashlib.sha256(content).hexdigest(), "difference": difference, "versions": _versions()}
@@ -137,9 +139,9 @@ def _session(path: Path) -> Any:
         raise RuntimeError(f"{printable(path)}: {error}") from error
 
 
-def _embed(trunk: Trunk, session: Any) -> Embed:
-    def embed(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        x = trunk.prepare(pictures).contiguous().numpy()
+def _embed(network: Backbone, session: Any) -> Embed:
+    def embed(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        x = network.prepare(images).contiguous().numpy()
         return np.asarray(session.run(None, {"x": x})[0], np.float32)
 
     return embed

@@ -1,7 +1,7 @@
 """The loops behind the colour family, compiled by numba: count the distinct colours of a cell, convert each once, sum.
 
 A cell has fewer colours than pixels, and sums over its colours in the order of their codes do not know where the pixels
-lay: a picture turned, mirrored or padded gives the same numbers to the last bit.
+lay: an image turned, mirrored or padded gives the same numbers to the last bit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The numbers that the colour of one pixel is written in: RGB, HSV, CIELAB, and amounts of dye in two stain spaces.
 
-Both stain spaces take white (255, 255, 255) for light that no dye has weakened, in every picture: a cell cut out on
+Both stain spaces take white (255, 255, 255) for light that no dye has weakened, in every image: a cell cut out on
 black has no background to measure the lamp on, and a white point of its own would make cells incomparable.
 """
 
@@ -42,9 +42,9 @@ _DENSITY = "optical density, log10 of the light before over that behind"
 
 #: Channels with the full set of statistics, in the order of the first planes.
 CHANNELS = (
-    Channel("red", "red of the picture", "8-bit value", "0 to 255", "IEC 61966-2-1"),
-    Channel("green", "green of the picture", "8-bit value", "0 to 255", "IEC 61966-2-1"),
-    Channel("blue", "blue of the picture", "8-bit value", "0 to 255", "IEC 61966-2-1"),
+    Channel("red", "red of the image", "8-bit value", "0 to 255", "IEC 61966-2-1"),
+    Channel("green", "green of the image", "8-bit value", "0 to 255", "IEC 61966-2-1"),
+    Channel("blue", "blue of the image", "8-bit value", "0 to 255", "IEC 61966-2-1"),
     Channel("saturation", "(max - min) / max of red, green and blue, 0 for black", "none", "0, grey, to 1", _SMITH),
     Channel("value", "the largest of red, green and blue", "8-bit value", "0 to 255", _SMITH),
     Channel("lab_l", "CIELAB lightness", "CIELAB", "0 to 100", _CIE),

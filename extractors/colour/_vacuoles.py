@@ -28,7 +28,7 @@ def find_vacuoles(cell: Cell) -> NDArray[np.bool_]:
 
     A vacuole is a connected part of the cytoplasm that is paler than its median grey value (in optical density at most
     ``PALENESS`` of it, in grey at least ``DEVIATIONS`` above it), at least ``LEAST`` of the cell and ``ROUNDNESS``
-    round, and that does not reach the outline of the cell. The standard deviation is taken from the darker half of
+    round, and that does not reach the contour of the cell. The standard deviation is taken from the darker half of
     the cytoplasm, which vacuoles do not enter.
     """
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(cell.mask).view(np.uint8))

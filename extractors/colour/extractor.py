@@ -1,7 +1,7 @@
 """Colour of the cell, of its nucleus and of its cytoplasm, the contrast between the two, and vacuoles.
 
 Only pixels inside the mask are ever looked at, and what is summed are the cell's colours in the order of their codes: a
-picture turned, mirrored or padded gives the same numbers to the last bit.
+image turned, mirrored or padded gives the same numbers to the last bit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Colour:
     version: ClassVar[str] = "2"
     in_main_process: ClassVar[bool] = False
 
-    # The median, the quartiles, and both tails without the few pixels that outline or dirt decide.
+    # The median, the quartiles, and both tails without the few pixels that contour or dirt decide.
     percentiles: tuple[int, ...] = (5, 25, 50, 75, 95)
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class Colour:
         return np.array(rows, np.float32).reshape(len(cells), len(_describe_all(self.percentiles)))
 
     def _measure(self, cell: Cell) -> Values:
-        distributions = Distributions.of(cell, self.percentiles)
+        distributions = Distributions.from_cell(cell, self.percentiles)
         statistics = [statistic(distributions) for statistic in STATISTICS]
         # (regions, channels, statistics)
         of_channels = np.concatenate([np.stack(statistics, axis=-1), distributions.percentiles], axis=-1)
@@ -128,7 +128,7 @@ class Distributions:
     hues: tuple[Hue, ...]
 
     @classmethod
-    def of(cls, cell: Cell, percentiles: Sequence[int]) -> Distributions:
+    def from_cell(cls, cell: Cell, percentiles: Sequence[int]) -> Distributions:
         """Of the colours of a cell."""
         codes, counts, split = _colour_kernels.distinct_colours(
             np.ascontiguousarray(cell.rgb), np.ascontiguousarray(cell.mask), np.ascontiguousarray(cell.nucleus)

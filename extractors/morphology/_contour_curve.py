@@ -1,4 +1,4 @@
-"""A closed outline as a smooth curve: where it runs, how it bends, and the pockets it leaves in its convex hull.
+"""A closed contour as a smooth curve: where it runs, how it bends, and the pockets it leaves in its convex hull.
 
 Pixels make steps of a border that has none. Where bends are asked for the curve is smoothed along its own length, by a
 share of that length, so that what is smoothed away does not depend on the size of the cell in pixels, nor on how it
@@ -22,7 +22,7 @@ Values = NDArray[np.float64]
 #: Points along a curve: one every two to three pixels of a C-NMC cell, and 20 along the shortest wave that is told of.
 SAMPLES = 256
 
-#: Three averages with weights 1 2 1 spread each side of a pixel over about a pixel and a quarter: the longest outline
+#: Three averages with weights 1 2 1 spread each side of a pixel over about a pixel and a quarter: the longest contour
 #: of a slanting border is then 2% longer than that of an upright one, not 8%.
 PASSES = 3
 
@@ -64,9 +64,9 @@ class Curve:
 
     @classmethod
     def of(cls, turns: NDArray[np.uint8]) -> Curve:
-        """The curve through the middles of the sides that ``outline_kernels.trace`` walked along.
+        """The curve through the middles of the sides that ``contour_kernels.trace`` walked along.
 
-        It starts at the side where the shape number begins, and heads right: outlines that differ by quarters of a
+        It starts at the side where the shape number begins, and heads right: contours that differ by quarters of a
         circle or a mirror are one and the same curve, to the last bit.
         """
         return cls(_border_kernels.lay_out(shape_number(turns), PASSES, SAMPLES))
@@ -106,7 +106,7 @@ class Curve:
     def concavities(self) -> list[tuple[float, float]]:
         """Depth and width, in units of ``diameter``, of all pockets between curve and convex hull, in order along it.
 
-        Those of ``SHALLOWEST`` or deeper. See ``outline_kernels.find_pockets``.
+        Those of ``SHALLOWEST`` or deeper. See ``contour_kernels.find_pockets``.
         """
         diameter = self.diameter
         if diameter == 0:

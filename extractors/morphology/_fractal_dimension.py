@@ -1,4 +1,4 @@
-"""The fractal dimension of a region's outline, by counting boxes."""
+"""The fractal dimension of a region's contour, by counting boxes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 from extractors.morphology import _region_kernels
-from extractors.morphology._region import Outline
+from extractors.morphology._region import Region
 
 #: What ``count_mixed`` calls outside; inside is one less.
 OUTSIDE = 2
 
 
-def fractal_dimension(outline: Outline) -> float:
-    """The slope of log N over log(1 / s), N the number of boxes with sides of s pixels that the outline runs through.
+def fractal_dimension(region: Region) -> float:
+    """The slope of log N over log(1 / s), N the number of boxes with sides of s pixels that the contour runs through.
 
     A box is met if it reaches from the middle of a pixel inside to that of one outside. N is the mean over all
     positions of the grid, and s is 1, 2, 4, .. up to a quarter of the longer side of the bounding box. Unit: none.
@@ -23,7 +23,7 @@ def fractal_dimension(outline: Outline) -> float:
     Source: Mandelbrot (1983), The Fractal Geometry of Nature; of nuclei in leukaemia: Mohapatra et al. (2014), Neural
     Comput. Appl. 24(7-8):1887-1904.
     """
-    height, width = outline.box
+    height, width = region.box
     levels = int(math.log2(max(height, width))) - 1
     if levels < 2:
         return math.nan
@@ -31,7 +31,7 @@ def fractal_dimension(outline: Outline) -> float:
     gap = 2 ** (levels - 1)
     stride = gap + width
     field = np.full((gap + height + gap + 1, stride), OUTSIDE, np.uint8)
-    field[gap : gap + height, gap:] -= outline.padded[1:-1, 1:-1]
+    field[gap : gap + height, gap:] -= region.padded[1:-1, 1:-1]
     met = _region_kernels.count_mixed(field.ravel(), stride, levels)
     # Least squares over equal steps: all that counts is each point's distance from the middle one.
     steps = [level - (levels - 1) / 2 for level in range(levels)]

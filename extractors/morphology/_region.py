@@ -23,20 +23,20 @@ CRUMB = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
+class Region:
     """A region and its measures in pixels, from which features are made.
 
     Attributes
     ----------
     padded : uint8 (h + 2, w + 2), the region cut to its bounding box, 1 inside; 0 outside and in a border around it.
-    corner : (y, x) of the box in the picture.
+    corner : (y, x) of the box in the image.
     """
 
     padded: NDArray[np.uint8]
     corner: tuple[int, int]
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> Outline:
+    def from_mask(cls, mask: NDArray[np.bool_]) -> Region:
         """Of a mask that is not empty."""
         pixels = np.ascontiguousarray(mask).view(np.uint8)
         x, y, width, height = cv2.boundingRect(pixels)
@@ -182,18 +182,18 @@ class Outline:
         return self._border[2]
 
     @cached_property
-    def parts(self) -> int:
+    def components(self) -> int:
         """How many parts the region has, diagonal neighbours joined."""
         return sum(area > 0 for _, _, area in self._border[1])
 
     @property
     def holes(self) -> int:
         """How many holes are in the region, diagonal neighbours of the outside apart."""
-        return len(self._border[1]) - self.parts
+        return len(self._border[1]) - self.components
 
     @cached_property
     def curves(self) -> list[Curve]:
-        """Outlines of the region's parts without holes: the largest part's first, then others that are no crumbs."""
+        """Contours of the region's parts without holes: the largest part's first, then others that are no crumbs."""
         turns, borders, _ = self._border
         # Of parts of the same area the one whose shape number comes first: any rule will do that does not depend on
         # how the region lies.
@@ -208,5 +208,5 @@ class Outline:
 
     @property
     def curve(self) -> Curve:
-        """The outline of the largest part."""
+        """The contour of the largest part."""
         return self.curves[0]

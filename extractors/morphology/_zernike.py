@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.morphology._region import DEGREE, Outline
+from extractors.morphology._region import DEGREE, Region
 
 Values = NDArray[np.float64]
 
@@ -15,7 +15,7 @@ Values = NDArray[np.float64]
 ZERNIKE_ORDERS = tuple((n, m) for n in range(2, DEGREE + 1) for m in range(n % 2, n + 1, 2))
 
 
-def zernike(outline: Outline) -> Values:
+def zernike(region: Region) -> Values:
     """abs((n + 1) / pi sum(V_nm) / A), V_nm = R_nm(r) exp(i m phi) of each of the A pixels, seen from the centroid.
 
     The unit of r is the distance from the centroid to the farthest pixel plus a half, so that all of the region counts
@@ -25,7 +25,7 @@ def zernike(outline: Outline) -> Values:
     """
     # Exact, without a polynomial at every pixel: a Zernike polynomial is a sum of powers, and so their mean over the
     # region is a sum of moments.
-    real, imaginary = (_FROM_MOMENTS @ outline.moments.ravel() / outline.area).reshape(2, -1)
+    real, imaginary = (_FROM_MOMENTS @ region.moments.ravel() / region.area).reshape(2, -1)
     return np.hypot(real, imaginary)
 
 

@@ -32,7 +32,7 @@ STEPS_PER_OD = 200
 
 _DENSITY_OF_GREEN = np.rint(-STEPS_PER_OD * np.log(np.maximum(np.arange(256), 1) / 255)).astype(np.int16)
 
-#: Pixels at the rim that are left out: twice the blur of a sharp picture.
+#: Pixels at the rim that are left out: twice the blur of a sharp image.
 RIM_PX = 2
 
 #: A nucleolus is about a tenth of the nucleus in radius, so a square 0.22 times as wide as the nucleus' radius about

@@ -39,7 +39,7 @@ def tamura(
     -------
     float64 (regions, 3) : in the order of ``TAMURA``; NaN for an empty region.
     """
-    histograms, fits = survey or numba_kernels.Survey.of(grey, depth, regions)
+    histograms, fits = survey or numba_kernels.Survey.from_grey(grey, depth, regions)
     directions = count_directions(grey, fits, regions, _LIMITS)
     found = np.full((regions, 3), np.nan)
     for region in range(regions):
@@ -107,7 +107,7 @@ def count_directions(
 
     Parameters
     ----------
-    fits : uint8 (H, W), how many regions hold the pixel and its eight neighbours: 0 along the picture's edge.
+    fits : uint8 (H, W), how many regions hold the pixel and its eight neighbours: 0 along the image's edge.
     limits : float32 (8,), tangents half-way between the first nine directions.
     """
     sums = np.zeros((regions + 1, 17), np.int64)

@@ -45,7 +45,7 @@ def cooccurrence_statistics(
     float64 (regions, 22, distances, 2) : statistics in the order of ``STATISTICS``, then mean and range.
     """
     counts, first = count_pairs(levels, depth, regions, offsets_of(distances))
-    glcm = Cooccurrence.of(counts.reshape(-1, *counts.shape[2:]), first + 1, number)
+    glcm = Cooccurrence.from_counts(counts.reshape(-1, *counts.shape[2:]), first + 1, number)
     values = np.array([statistic(glcm) for statistic in STATISTICS])
     values = values.reshape(len(STATISTICS), regions, len(distances), len(STEPS)).swapaxes(0, 1)
     return numba_kernels.mean_and_range(values.reshape(-1, len(STEPS))).reshape(*values.shape[:-1], 2)
@@ -95,7 +95,7 @@ def count_pairs(
             level[y + reach, x + reach] = levels[y, x] - first if depth[y, x] > 0 else 0
             plane[y + reach, x + reach] = depth[y, x] * n * n
     counts = np.zeros((regions, len(offsets), n, n), np.uint32)
-    # Two tables in turn: in a smooth picture neighbours count into the same place, and waiting for that takes longest.
+    # Two tables in turn: in a smooth image neighbours count into the same place, and waiting for that takes longest.
     even, odd = np.zeros((regions + 1) * n * n, np.uint32), np.zeros((regions + 1) * n * n, np.uint32)
     place = np.zeros(width, np.uint32)
     for k in range(len(offsets)):
@@ -157,7 +157,7 @@ class Cooccurrence:
     number: int
 
     @classmethod
-    def of(cls, counts: NDArray[np.uint32], first: int = 1, number: int | None = None) -> Cooccurrence:
+    def from_counts(cls, counts: NDArray[np.uint32], first: int = 1, number: int | None = None) -> Cooccurrence:
         """From pair counts, (k, n, n); every pair is taken in both orders."""
         joint, marginal, sums, differences = normalise(counts)
         joint_entropy = numba_kernels.entropies(joint.reshape(len(joint), joint.shape[1] * joint.shape[2]))

@@ -71,7 +71,7 @@ def local_binary_patterns(
     """Uniform rotation-invariant local binary pattern of every wanted pixel.
 
     Equal to scikit-image's ``method="uniform"``, except that a point as bright as the centre is always set; there,
-    rounding decides about one point in a thousand, and differently at different places of the picture.
+    rounding decides about one point in a thousand, and differently at different places of the image.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def threshold_adjacency(
     float64 (regions, 3, 2, 9) : of ``RANGES``, of the pixels within and out of it, of the number of neighbours in it;
         all NaN also for a region of one grey value.
     """
-    histograms, fits = survey or numba_kernels.Survey.of(grey, depth, regions)
+    histograms, fits = survey or numba_kernels.Survey.from_grey(grey, depth, regions)
     codes = np.array([range_codes(each) for each in histograms])
     return shares(count_adjacent(grey, fits, codes))
 
@@ -274,7 +274,7 @@ def count_adjacent(grey: NDArray[np.uint8], fits: NDArray[np.uint8], codes: NDAr
     Parameters
     ----------
     grey : uint8 (H, W).
-    fits : uint8 (H, W), how many regions hold the pixel and its eight neighbours: 0 along the picture's edge.
+    fits : uint8 (H, W), how many regions hold the pixel and its eight neighbours: 0 along the image's edge.
     codes : int32 (regions, 256), from ``range_codes``.
 
     Returns

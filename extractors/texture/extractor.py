@@ -34,7 +34,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 class Texture:
     """Texture of grey values, and of the nucleus' chromatin, over pixels of the mask only.
 
-    Grey is the luma of the picture, 0.299 R + 0.587 G + 0.114 B in whole numbers. Every value is without unit unless
+    Grey is the luma of the image, 0.299 R + 0.587 G + 0.114 B in whole numbers. Every value is without unit unless
     its function says otherwise.
 
     Parameters
@@ -68,7 +68,7 @@ class Texture:
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) != len(self.methods) or not set(self.methods) <= set(METHODS):
             raise ValueError(f"methods must be different ones of {', '.join(METHODS)}, not {self.methods}")
-        if not 2 <= self.levels <= 256:  # there are no more in an 8-bit picture
+        if not 2 <= self.levels <= 256:  # there are no more in an 8-bit image
             raise ValueError(f"levels must be 2 to 256, not {self.levels}")
         if self.binning not in ("fixed_width", "fixed_count"):
             raise ValueError(f"binning must be fixed_width or fixed_count, not {self.binning}")
@@ -111,7 +111,7 @@ class Texture:
         parts = [self._of_levels(grey, depth)]
         if "lbp" in self.methods:
             parts += [_local_patterns.pattern_histogram(grey, depth, 2, *circle) for circle in self.circles]
-        survey = numba_kernels.Survey.of(grey, depth, 2) if {"tas", "tamura"} & set(self.methods) else None
+        survey = numba_kernels.Survey.from_grey(grey, depth, 2) if {"tas", "tamura"} & set(self.methods) else None
         if "tas" in self.methods:
             parts.append(_local_patterns.threshold_adjacency(grey, depth, 2, survey))
         if "tamura" in self.methods:

@@ -24,7 +24,7 @@ _SPLITS = 10
 #: Times that a block's values are exchanged; the subjects are what is scarce, not the exchanges.
 _EXCHANGES = 3
 
-#: Features told of a block.
+#: Features listed of a block.
 _TOP = 5
 
 
@@ -38,10 +38,10 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
 
     A block's importance is what balanced accuracy loses where its columns, all together, are those of other cells:
     drawn from the training part, so that a test part of a single subject has other subjects' values too. Two blocks
-    that say the same stand in for each other, and then neither is missed; what they add is told by Shapley values.
+    that say the same stand in for each other, and then neither is missed; what they add is given by Shapley values.
     Source: Breiman (2001), Machine Learning 45:5-32, section 10; by groups of columns as in Au et al. (2022), Data
     Min. Knowl. Discov. 36:1401-1450. Features of trees by the mean absolute tree SHAP value over held-out cells
-    (Lundberg et al. 2020, Nature Machine Intelligence 2:56-67).
+    (Lundberg et al. 2020, Nature SVM Intelligence 2:56-67).
 
     Parameters
     ----------
@@ -62,20 +62,12 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
     rows = []
     with threadpool_limits(1):  # the same sums on any machine
         for number, at in enumerate(asked):
-            rows.append(
-                _of_recipe(
-                    fits,
-                    at,
-                    chosen,
-                    n_boot,
-                    lambda done, n=number: fits.run.tell("asking", n * len(chosen) + done, len(asked) * len(chosen)),
-                )
-            )
+            rows.append(_of_recipe(fits, at, chosen, n_boot, (number * len(chosen), len(asked) * len(chosen))))
     return rows
 
 
 def _of_recipe(
-    fits: Fits, number: int, splits: Sequence[int], n_boot: int, tell: Callable[[int], None]
+    fits: Fits, number: int, splits: Sequence[int], n_boot: int, progress: tuple[int, int]
 ) -> dict[str, Any]:
     recipe, classes = fits.recipes[number], fits.study.classes
     column = None if recipe.positive is None else classes.index(recipe.positive)
@@ -86,10 +78,10 @@ def _of_recipe(
     shap = np.zeros(len(table.columns))
     for done, at in enumerate(splits, start=1):
         own, split = fits.study_of(at).table, fits.splits[at]
-        ask, cut, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
-        lost.append(_lost(ask, cut, own, split, classes, column, rng))
+        ask, threshold, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
+        lost.append(_permutation_importance(ask, threshold, own, split, classes, column, rng))
         shap += found
-        tell(done)
+        fits.run.tell("asking", progress[0] + done, progress[1])
     cells = np.concatenate([fits.splits[at].test for at in splits])
     blocks = _judged(np.concatenate(lost), table, cells, classes, n_boot, recipe.seed)
     row: dict[str, Any] = {"classifier": recipe.classifier, "cells": len(np.unique(cells)), "blocks": blocks}
@@ -102,17 +94,17 @@ def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float 
     sources = [table.sources[row] for row in split.test]
     parts = list(table.blocks.values())
 
-    def ask(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+    def ask(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
         X = table.X[split.test]  # a copy
         if which is not None:
-            X[:, parts[which]] = table.X[split.train[strangers], parts[which]]
+            X[:, parts[which]] = table.X[split.train[permuted], parts[which]]
         return model.predict_proba(X, sources)
 
     shap = np.zeros(len(table.columns))
     if isinstance(model.classifier, Contributes):
         rows: Any = model.harmonised(table.X[split.test], sources)
         shap = np.abs(model.classifier.contributions(rows)[:, :, :-1]).mean(axis=1).sum(axis=0)
-    return ask, model.cut, shap
+    return ask, model.threshold, shap
 
 
 def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
@@ -124,18 +116,18 @@ def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, floa
     assert isinstance(classifier, FitsDistances)
     classifier.fit_distances(shared.of(list(table.blocks)), np.array(table.y)[split.train], table.groups[split.train])
 
-    def ask(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
+    def ask(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
         rows = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
         if which is not None:
-            rows[:, which] = strangers
+            rows[:, which] = permuted
         return classifier.predict_proba_distances(rows)
 
     return ask, None, np.zeros(len(table.columns))
 
 
-def _lost(
+def _permutation_importance(
     ask: _Ask,
-    cut: float | None,
+    threshold: float | None,
     table: FeatureTable,
     split: Split,
     classes: Sequence[str],
@@ -144,17 +136,19 @@ def _lost(
 ) -> _Floats:
     """float64 (test cells, blocks): 1 where a cell is right and would not be without the block, -1 the other way."""
     codes = np.searchsorted(list(classes), np.array(table.y, object)[split.test].astype(str))
-    cuts = None if cut is None else np.full(len(codes), cut)
+    thresholds = None if threshold is None else np.full(len(codes), threshold)
 
-    def right(which: int | None, strangers: NDArray[np.intp]) -> _Floats:
-        return (classification.called(ask(which, strangers), cuts, positive) == codes).astype(np.float64)
+    def right(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
+        return (classification.predicted_classes(ask(which, permuted), thresholds, positive) == codes).astype(
+            np.float64
+        )
 
     whole = right(None, np.empty(0, np.intp))
     lost = np.zeros((len(split.test), len(table.blocks)))
     for _ in range(_EXCHANGES):
-        strangers = rng.integers(len(split.train), size=len(split.test))
+        permuted = rng.integers(len(split.train), size=len(split.test))
         for which in range(len(table.blocks)):
-            lost[:, which] += (whole - right(which, strangers)) / _EXCHANGES
+            lost[:, which] += (whole - right(which, permuted)) / _EXCHANGES
     return lost
 
 

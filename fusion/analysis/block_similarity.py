@@ -1,4 +1,4 @@
-"""How much two blocks say the same of the cells, whatever the labels are."""
+"""linear CKA of two blocks, whatever the labels are."""
 
 from __future__ import annotations
 

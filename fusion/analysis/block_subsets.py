@@ -30,7 +30,7 @@ def feature_sets(blocks: Sequence[str], asked: Sequence[str], seed: int) -> list
     ----------
     asked : any of ``RULES``, and sets of blocks joined by "+". Empty: "all" of up to six blocks, "sampled" of more.
         "alone" is each block by itself, "leave-one-out" all blocks and all but one, "sampled" what
-        ``shapley.sampled_worth`` needs.
+        ``shapley.sampled_contributions`` needs.
     seed : of the sampled orders.
 
     Raises

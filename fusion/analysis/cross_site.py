@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
-from fusion.evaluation.curves import abstention_curve
+from fusion.evaluation.curves import risk_coverage_curve
 from fusion.evaluation.results import Result, Scores
 from fusion.feature_transforms.harmonisation import Harmoniser
 from fusion.io.run_checkpoint import Checkpoint
@@ -30,7 +30,7 @@ _Floats = NDArray[np.float64]
 _LEFT_OUT = 10
 
 
-def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, seed: int) -> Plan:
+def internal_folds(table: FeatureTable, splits: Sequence[Split], n_splits: int, seed: int) -> Plan:
     """At most ``n_splits`` folds by subject inside the training part of splits that leave a source out, every source in
     each fold: a round for each of the splits, of ``_LEFT_OUT`` at most.
 
@@ -51,13 +51,13 @@ def folds_inside(table: FeatureTable, splits: Sequence[Split], n_splits: int, se
     return plan
 
 
-def travelled(result: Result, fits: Fits, distance: _Floats, config: FitSettings) -> dict[str, Any]:
+def cross_site(result: Result, fits: Fits, distance: _Floats, config: FitSettings) -> dict[str, Any]:
     """What each entry loses from cells of sources that it has learnt from to the same cells of a new source.
 
     In the source: every cell by models that have learnt from other subjects of its source and of all others but one,
-    each source being that one in turn. Across sources: by the model that has learnt from all others but its own, as the
-    result has it. The drop is taken on the same cells, each with equal weight, and its interval by resampling groups:
-    other subjects of these sources. It says nothing of how far off another source would be.
+    each source being that one in turn. External validation: by the model that has learnt from all others but its own,
+    as the result has it. The drop is taken on the same cells, each with equal weight, and its interval by resampling
+    groups: other subjects of these sources. It says nothing of how far off another source would be.
 
     Parameters
     ----------
@@ -70,20 +70,20 @@ def travelled(result: Result, fits: Fits, distance: _Floats, config: FitSettings
     Plain values. "rows", for each of ``result.scores``: "features", "classifier", and balanced accuracy "inside",
     "across" and "drop" {"value", "low", "high"}. "sources", of the best entry for each source: "source", "cells", the
     same three, "calibration" {"inside", "across"} (calibration error, mean confidence, accuracy), and "unlike", the
-    share of its cells that are flagged as unlike the training cells, None where that cannot be told. "folds", inside a
+    share of its cells that are flagged as out of distribution, None where that cannot be determined. "folds", inside a
     training part.
     Empty where a training part has a class of a single group.
     """
     try:
-        inside = folds_inside(fits.study.table, fits.splits, config.splits, config.seed)
+        internal = internal_folds(fits.study.table, fits.splits, config.splits, config.seed)
     except SplitError:
         return {}
-    scores = _scored_inside(fits, inside)
+    scores = _internal_scores(fits, internal)
     rows = []
     for at, own in enumerate(scores):
         row = {"features": list(own.features), "classifier": own.classifier, **_drop(result, at, own, config)}
         if row["cells"] == result.figures[at]["n_images"]:  # as everywhere else on the page
-            row["across"] = dict(result.figures[at]["image"]["balanced_accuracy"])
+            row["external"] = dict(result.figures[at]["image"]["balanced_accuracy"])
         rows.append(row)
     best = result.ranked()[0]
     names = sorted({str(source) for source in fits.study.table.sources})
@@ -97,15 +97,15 @@ def travelled(result: Result, fits: Fits, distance: _Floats, config: FitSettings
                 **_drop(result, best, scores[best], config, is_own),
                 "calibration": {
                     where: _calibration(result, entry, is_own)
-                    for where, entry in (("inside", scores[best]), ("across", result.scores[best]))
+                    for where, entry in (("internal", scores[best]), ("external", result.scores[best]))
                 },
-                "unlike": None if np.isnan(held).any() else float((held > 1).mean()),
+                "out_of_distribution": None if np.isnan(held).any() else float((held > 1).mean()),
             }
         )
     return {
         "rows": rows,
         "sources": sources,
-        "folds": max(len(folds) for folds in inside.rounds),
+        "folds": max(len(folds) for folds in internal.rounds),
     }
 
 
@@ -133,9 +133,10 @@ def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
     return found
 
 
-def abstentions(result: Result, distance: _Floats | None = None) -> list[dict[str, Any]]:
-    """What is left to be wrong where the least sure cells are not answered, for each classifier's best entry; and for
-    the best of all where those furthest from the training cells are not, if their ``distance`` (n,) is known.
+def selective_prediction(result: Result, distance: _Floats | None = None) -> list[dict[str, Any]]:
+    """Selective prediction: balanced accuracy where the least confident cells are rejected, for each classifier's best
+    entry; and for the best of all where those furthest from the training cells are not, if their ``distance`` (n,) is
+    known.
 
     Returns
     -------
@@ -150,7 +151,7 @@ def abstentions(result: Result, distance: _Floats | None = None) -> list[dict[st
         asked.insert(1, (asked[0][0], "nearness", -distance))
     rows = []
     for at, order, nearness in asked:
-        curve = abstention_curve(result, at, nearness)
+        curve = risk_coverage_curve(result, at, nearness)
         scores = result.scores[at]
         rows.append(
             {
@@ -162,23 +163,24 @@ def abstentions(result: Result, distance: _Floats | None = None) -> list[dict[st
     return rows
 
 
-def _scored_inside(fits: Fits, inside: Plan) -> tuple[Scores, ...]:
+def _internal_scores(fits: Fits, internal: Plan) -> tuple[Scores, ...]:
     """For each entry of the result, its scores of cells whose source was learnt from."""
-    splits = tuple(split for _, split in inside.splits)
+    splits = tuple(split for _, split in internal.splits)
     kept = fits.run.checkpoint
     run = replace(fits.run, checkpoint=None if kept is None else Checkpoint(kept.folder / f"inside-{len(splits)}"))
-    return cross_validate(replace(fits, splits=splits, run=run), inside, "fitting inside sources")
+    return cross_validate(replace(fits, splits=splits, run=run), internal, "fitting inside sources")
 
 
 def _right(result: Result, scores: Scores) -> _Floats:
-    """float64 (n,): the share of the rounds that tested a cell in which it was called its class; NaN where none did."""
+    """float64 (n,): the share of the rounds that tested a cell in which it was predicted its class; NaN where none
+    did."""
     codes = np.searchsorted(result.classes, np.array(result.cells.y, object).astype(str))
     positive = None if result.positive is None else result.classes.index(result.positive)
     right = np.full(scores.fold.shape, np.nan)
     for at, proba in enumerate(scores.proba):
         rows = np.flatnonzero(~np.isnan(proba).any(axis=1))
-        cut = None if scores.cut is None else scores.cut[at, rows]
-        right[at, rows] = classification.called(proba[rows], cut, positive) == codes[rows]
+        threshold = None if scores.threshold is None else scores.threshold[at, rows]
+        right[at, rows] = classification.predicted_classes(proba[rows], threshold, positive) == codes[rows]
     tested = ~np.isnan(right)
     count = tested.sum(axis=0)
     return np.where(count > 0, np.where(tested, right, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
@@ -188,8 +190,8 @@ def _drop(
     result: Result, at: int, own: Scores, config: FitSettings, wanted: NDArray[np.bool_] | None = None
 ) -> dict[str, Any]:
     """Balanced accuracy "inside", "across" and "drop", each with its interval by group, over cells that both judged."""
-    inside, across = _right(result, own), _right(result, result.scores[at])
-    judged = ~np.isnan(inside) & ~np.isnan(across)
+    internal, external = _right(result, own), _right(result, result.scores[at])
+    judged = ~np.isnan(internal) & ~np.isnan(external)
     rows = np.flatnonzero(judged if wanted is None else judged & wanted)
     labels = np.array(result.cells.y, object)[rows].astype(str)
     codes = np.unique(labels, return_inverse=True)[1]
@@ -197,7 +199,7 @@ def _drop(
     counts = np.zeros((codes.max(initial=0) + 1, ids.max(initial=0) + 1))
     np.add.at(counts, (codes, ids), 1)
     hits = np.zeros((2, *counts.shape))
-    for which, right in enumerate((inside, across)):
+    for which, right in enumerate((internal, external)):
         np.add.at(hits[which], (codes, ids), right[rows])
 
     def values(weights: _Floats) -> _Floats:
@@ -214,9 +216,9 @@ def _drop(
         left_out = values(1 - np.eye(len(holds))) if few else np.empty((0, 3))
         low, high, _ = bca(found, drawn, left_out, strata_of(holds))
         (low[2],), (high[2],) = percentile(drawn[:, 2:])  # as all differences
-    told = zip(("inside", "across", "drop"), found.tolist(), low.tolist(), high.tolist(), strict=True)
+    intervals = zip(("internal", "external", "drop"), found.tolist(), low.tolist(), high.tolist(), strict=True)
     return {"cells": len(rows)} | {
-        name: {"value": value, "low": lower, "high": upper} for name, value, lower, upper in told
+        name: {"value": value, "low": lower, "high": upper} for name, value, lower, upper in intervals
     }
 
 

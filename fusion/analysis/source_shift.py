@@ -76,7 +76,7 @@ def shifts(table: FeatureTable, seed: int = 0) -> list[Shift]:
         is_own = sources == name
         for block, part in table.blocks.items():
             X = _prepared(table.X[:, part])
-            auroc, low, high = _told_apart(X, is_own, table.groups, seed)
+            auroc, low, high = _separability(X, is_own, table.groups, seed)
             distances = _distances(table.X[:, part], is_own)
             order = np.argsort(-distances, kind="stable")[:NAMED]
             columns = table.columns[part]
@@ -97,7 +97,7 @@ def _prepared(X: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.clip((rows[:, varies] - rows[:, varies].mean(axis=0)) / spread[varies], -10, 10)
 
 
-def _told_apart(
+def _separability(
     X: NDArray[np.float64], is_own: NDArray[np.bool_], groups: NDArray[np.intp], seed: int
 ) -> tuple[float, float, float]:
     from sklearn.linear_model import LogisticRegression
@@ -119,7 +119,7 @@ def _told_apart(
 
 
 def _discrepancy(X: NDArray[np.float64], is_own: NDArray[np.bool_]) -> float:
-    own, rest = (_some(X[rows]) for rows in (is_own, ~is_own))
+    own, rest = (_sample_rows(X[rows]) for rows in (is_own, ~is_own))
     if min(len(own), len(rest)) < 2:
         return float("nan")
     both = np.vstack([own, rest])
@@ -134,7 +134,7 @@ def _discrepancy(X: NDArray[np.float64], is_own: NDArray[np.bool_]) -> float:
     return float(sum(within) - 2 * kernel[:m, m:].mean())
 
 
-def _some(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sample_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """At most ``_CELLS`` of them, evenly spread."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), _CELLS)).round().astype(np.intp)]
 
@@ -153,12 +153,12 @@ def _distances(X: NDArray[np.float32], is_own: NDArray[np.bool_]) -> NDArray[np.
 
 def lines(found: Sequence[Shift]) -> list[str]:
     """What a person should know, a line a source and block, the strongest features below it."""
-    told = []
+    sentences = []
     for shift in found:
         interval = "" if np.isnan(shift.auroc) else f"{shift.auroc:.2f} [{shift.low:.2f}, {shift.high:.2f}]"
-        told.append(
-            f"shift of {shift.source}, {shift.block}: told apart with AUROC {interval or 'undefined'}, "
+        sentences.append(
+            f"shift of {shift.source}, {shift.block}: distinguished with AUROC {interval or 'undefined'}, "
             f"MMD {shift.mmd:.3f}"
         )
-        told.append("  most: " + ", ".join(f"{name} {distance:.2f}" for name, distance in shift.features))
-    return told
+        sentences.append("  most: " + ", ".join(f"{name} {distance:.2f}" for name, distance in shift.features))
+    return sentences

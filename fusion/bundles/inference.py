@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from fusion.bundles.model_bundle import ModelBundle
-from fusion.data.dataset import Dataset, load_dataset, load_pictures
+from fusion.data.dataset import Dataset, load_dataset, load_images
 from fusion.data.feature_table import FeatureTable
-from fusion.data.readers import is_picture
+from fusion.data.readers import is_image
 from fusion.data.subjects import Identity
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
@@ -41,7 +41,7 @@ def predict_cells(
 ) -> Predictions:
     """Class probabilities for cells in memory, called by these names; nothing is read, stored or remembered.
 
-    ``source`` is the laboratory that all of them are from, None where it is unknown. A cell that an extractor cannot
+    ``source`` is the site that all of them are from, None where it is unknown. A cell that an extractor cannot
     measure becomes a fault, as it does in ``predict``.
     """
     shown, adapted = cells_as_trained(bundle.normaliser, cells, source)
@@ -60,7 +60,7 @@ def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence
         faults=found.faults,
         root=root,
         positive=bundle.positive,
-        cut=bundle.model.cut,
+        threshold=bundle.model.threshold,
         calibrated=bundle.model.calibration is not None,
         trained_on=np.array([key in bundle.image_keys for key in found.table.image_keys], bool),
         distance=None if bundle.novelty is None else bundle.novelty.distance(features),
@@ -71,13 +71,13 @@ def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence
 def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
     harmoniser = bundle.model.harmoniser
-    stamps = [] if harmoniser is None else harmoniser.told(table.sources)
+    stamps = [] if harmoniser is None else harmoniser.notes(table.sources)
     if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
-        stamps += bundle.model.classifier.told(table.sources)
+        stamps += bundle.model.classifier.notes(table.sources)
     known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
     if "" in known and None in table.sources:
         stamps.append(
-            "no source named: taken for the laboratory that the model was trained in; if it is another one, "
+            "no source named: taken for the site that the model was trained in; if it is another one, "
             "say --set source=NAME"
         )
     return stamps
@@ -86,7 +86,7 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
 def collect(images: Sequence[Path], store: Path | None = None, progress: Progress | None = None) -> Dataset:
     """One data set of all the paths, in their order; names stay as the user typed them.
 
-    Pictures that are named one by one are one input, and so is each folder or table. Subjects of several inputs
+    Images that are named one by one are one input, and so is each folder or table. Subjects of several inputs
     that are called alike, and whose source no input names, need not be the same person: they get the input's name in
     front.
 
@@ -100,9 +100,9 @@ def collect(images: Sequence[Path], store: Path | None = None, progress: Progres
             progress("reading", done, total, 0)
 
     parts: list[tuple[str, Dataset]] = []
-    for loose, paths in groupby(images, key=lambda path: is_picture(path) and not path.is_dir()):
+    for loose, paths in groupby(images, key=lambda path: is_image(path) and not path.is_dir()):
         if loose:
-            parts.append(("", load_pictures(list(paths), store=store, progress=tell)))
+            parts.append(("", load_images(list(paths), store=store, progress=tell)))
             continue
         for path in paths:
             part = "all" if path.is_dir() else None

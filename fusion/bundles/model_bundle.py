@@ -26,7 +26,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
 from fusion.feature_transforms.stable_features import Selection
 from fusion.features.blocks import Block, blocks_of, instances
-from fusion.features.image_cache import Eye
+from fusion.features.image_cache import InputTransform
 from fusion.image_transforms.normaliser import Normaliser
 from fusion.images.cell import PREPARATION
 from fusion.io.files import file_sha256, sha256, write_atomically
@@ -39,7 +39,7 @@ from fusion.learning.training_quantiles import Reference
 from fusion.plugins import Extractor, TakesImages
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 4
+FORMAT = 5
 
 MANIFEST = "model.json"
 
@@ -69,10 +69,10 @@ class ModelBundle:
     blocks : by name, each with its extractor, in the order of the columns.
     columns : ``block.feature`` of every input column.
     positive : the class that sensitivity is about, None for more than two classes.
-    image_keys, subjects : content hashes of the pictures trained on, and hashed subjects (see
+    image_keys, subjects : content hashes of the images trained on, and hashed subjects (see
         ``subjects.remembered``).
     facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
-    novelty : tells cells that are unlike the training cells; None for a model without features.
+    novelty : tells cells that are out of distribution; None for a model without features.
     reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
     normaliser : what pixels are changed by before they are measured, None for nothing.
     """
@@ -101,10 +101,10 @@ class ModelBundle:
         return (*images, *(block.name for block in self.blocks))
 
     @property
-    def transforms(self) -> list[Eye]:
+    def transforms(self) -> list[InputTransform]:
         """The input transform by which the classifier takes images; none where it takes features alone."""
         classifier = self.model.classifier
-        return [classifier.eye()] if isinstance(classifier, TakesImages) else []
+        return [classifier.input_transform()] if isinstance(classifier, TakesImages) else []
 
     def predict_proba(self, study: Study) -> NDArray[np.float64]:
         """float64 (n, classes) for cells that were measured by this model's blocks and input transform.
@@ -175,7 +175,7 @@ class ModelBundle:
             "classifier": self.classifier,
             "layer": layer,
             "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
-            "threshold": self.model.cut,
+            "threshold": self.model.threshold,
             "normalise": None if self.normaliser is None else self.normaliser.to_json(),
             "harmonise": harmonise,
             "selection": None if self.model.selection is None else self.model.selection.to_json(),

@@ -1,7 +1,7 @@
-"""A model as one ONNX file: from features, or pictures, to probabilities; checked against the original.
+"""A model as one ONNX file: from features, or images, to probabilities; checked against the original.
 
-What cuts the cell out and measures it stays with Fusion: the file begins where the feature table (or the picture that
-the network sees) begins. Its metadata say what the columns are and how pictures are taken.
+What cuts the cell out and measures it stays with Fusion: the file begins where the feature table (or the image that
+the network sees) begins. Its metadata say what the columns are and how images are taken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle, load_model
-from fusion.bundles.onnx_graph import FEATURES, NETWORK_OUTPUT, PICTURES, Graph
+from fusion.bundles.onnx_graph import FEATURES, IMAGES, NETWORK_OUTPUT, Graph
 from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import Fault, fault_row, load_dataset
 from fusion.errors import FusionError, UsageError
@@ -27,7 +27,7 @@ from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.files import write_atomically
 from fusion.learning.calibration import Calibration
 from fusion.learning.study import Study
-from fusion.metrics.classification import called
+from fusion.metrics.classification import predicted_classes
 from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
 from fusion.progress import Progress
 from fusion.settings.commands import ExportConfig
@@ -66,7 +66,7 @@ class Difference:
     on : what was asked: "a trial", or the name of the data.
     rows : how many cells.
     probability : the largest difference of any probability.
-    labels : how many cells are called by another class.
+    labels : how many cells are predicted as another class.
     is_within : whether the difference is one of rounding: see ``TOLERANCE``.
     """
 
@@ -142,7 +142,7 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
                 do="Nothing was written; report this.",
             )
     write_atomically(config.onnx, content)
-    inputs, outputs = _told(session.get_inputs()), _told(session.get_outputs())
+    inputs, outputs = _format_values(session.get_inputs()), _format_values(session.get_outputs())
     return Exported(config.onnx, len(content), inputs, outputs, tuple(checks), faults, root)
 
 
@@ -175,7 +175,7 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
         raise ExportError(
             "a model that harmonises features has no ONNX form",
             found=f"harmonise: method: {fused.harmoniser.method}",
-            expected="features that are taken as they are, whatever laboratory they are from",
+            expected="features that are taken as they are, whatever site they are from",
             do="Train without harmonise.",
         )
     about = {"columns": json.dumps(list(bundle.columns)), "classes": json.dumps(bundle.classes)}
@@ -183,7 +183,8 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
         content, trial = classifier.to_onnx_network(columns)
         graph, proba = Graph(onnx.load_from_string(content)), NETWORK_OUTPUT
         if trial.source is not None:
-            about["pictures"] = json.dumps(dataclasses.asdict(classifier.eye()))
+            transform: Any = classifier.input_transform()  # a dataclass by protocol
+            about["images"] = json.dumps(dataclasses.asdict(transform))
     elif not isinstance(classifier, TakesImages) and isinstance(classifier, ToOnnx):
         graph = Graph()
         rows = graph.input(FEATURES, np.float32, ("n", columns))
@@ -194,7 +195,7 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
             f"classifier '{bundle.classifier}' has no ONNX form",
             expected="svm, xgb, logreg, neural, or a plug-in with to_onnx",
         )
-    _finish(graph, proba, bundle)
+    _calibrate_and_threshold(graph, proba, bundle)
     return graph.model(about), trial
 
 
@@ -217,17 +218,17 @@ def _fuse(graph: Graph, rows: str, layer: FusionLayer) -> str:
     return graph.add("Concat", *blocks, axis=1)
 
 
-def _finish(graph: Graph, proba: str, bundle: ModelBundle) -> None:
-    """Calibration, and what the cell is called, as the model says."""
+def _calibrate_and_threshold(graph: Graph, proba: str, bundle: ModelBundle) -> None:
+    """Calibration, and the predicted class, as the model says."""
     fused, classes = bundle.model, bundle.classes
     if fused.calibration is not None:
         proba = _calibrate(graph, proba, fused.calibration)
-    if fused.cut is None or bundle.positive is None:
+    if fused.threshold is None or bundle.positive is None:
         column = graph.add("ArgMax", proba, axis=1, keepdims=0)
     else:
         positive = classes.index(bundle.positive)
         score = graph.add("Gather", proba, np.array(positive), axis=1)
-        is_positive = graph.add("GreaterOrEqual", score, np.array(fused.cut, np.float64))
+        is_positive = graph.add("GreaterOrEqual", score, np.array(fused.threshold, np.float64))
         column = graph.add("Where", is_positive, np.array(positive), np.array(1 - positive))
     graph.output(graph.cast(proba, np.float32), PROBABILITY, np.float32, ("n", len(classes)))
     graph.output(graph.add("Gather", graph.constant(np.array(classes)), column), LABEL, np.str_, ("n",))
@@ -267,7 +268,7 @@ def _made_up(bundle: ModelBundle) -> NDArray[np.float32]:
     fused, draw = bundle.model, np.random.default_rng(0)
     classifier: Any = fused.classifier
     if fused.layer is None and isinstance(classifier, HasTrialRows):
-        X = classifier.trial_rows(_TRIAL, draw)
+        X: NDArray[Any] = classifier.trial_rows(_TRIAL, draw)
     else:
         X = draw.normal(size=(_TRIAL, len(bundle.columns)))
         if fused.layer is not None:
@@ -298,7 +299,7 @@ def _compare(
     for start in range(0, len(inputs), _TRIAL):
         rows = np.arange(start, min(start + _TRIAL, len(inputs)))
         given: dict[str, NDArray[Any]] = {FEATURES: inputs.X[rows]} if FEATURES in names else {}
-        given |= {PICTURES: inputs.pictures(rows)} if PICTURES in names else {}
+        given |= {IMAGES: inputs.images(rows)} if IMAGES in names else {}
         proba, label = session.run([PROBABILITY, LABEL], given)
         found.append(proba)
         labels += list(label)
@@ -313,12 +314,12 @@ def _compare(
                 moved = plain.copy()
                 moved[:, column] = np.clip(moved[:, column] + side, 0, 1)
                 allowed = np.maximum(allowed, np.abs(calibration.apply(moved) - expected))
-    cut = None if bundle.model.cut is None else np.full(len(expected), bundle.model.cut)
+    threshold = None if bundle.model.threshold is None else np.full(len(expected), bundle.model.threshold)
     positive = None if bundle.positive is None else bundle.classes.index(bundle.positive)
-    called_so = [bundle.classes[at] for at in called(expected, cut, positive)]
-    others = sum(a != b for a, b in zip(labels, called_so, strict=True))
+    predicted_labels = [bundle.classes[at] for at in predicted_classes(expected, threshold, positive)]
+    others = sum(a != b for a, b in zip(labels, predicted_labels, strict=True))
     return Difference(on, len(inputs), float(difference.max()), others, bool((difference <= allowed).all()))
 
 
-def _told(values: Any) -> dict[str, str]:
+def _format_values(values: Any) -> dict[str, str]:
     return {value.name: f"{value.type} {value.shape}" for value in values}

@@ -16,7 +16,7 @@ OPSET, ML_OPSET = 17, 3
 ML_DOMAIN = "ai.onnx.ml"
 
 #: Names of a model's inputs, and of what a network puts out before it is calibrated.
-FEATURES, PICTURES, NETWORK_OUTPUT = "features", "pictures", "network_probability"
+FEATURES, IMAGES, NETWORK_OUTPUT = "features", "images", "network_probability"
 
 _IR_VERSION = 8  # the one of ONNX 1.12, which came with opset 17
 

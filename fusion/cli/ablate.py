@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, SPLITS, THRESHOLD, command, option
-from fusion.io.remote_path import place
+from fusion.io.remote_path import as_path
 from fusion.settings.commands import AblateConfig
 
 if TYPE_CHECKING:
@@ -50,5 +50,5 @@ def ablate(screen: Screen, config: AblateConfig) -> tuple[Fault, ...]:
     for line in finding_lines(result):
         screen.line(line)
     screen.line(f"page {config.output / 'report.html'}, figures, table.csv, table.tex, scores.parquet, result.json")
-    screen.json(result.to_json(place(result.facts["data"])))
+    screen.json(result.to_json(as_path(result.facts["data"])))
     return result.faults

@@ -133,22 +133,22 @@ class Screen:
             self._entries(result, title)
 
     def _one_entry(self, result: Result, title: str) -> None:
-        from fusion.evaluation.results import LABELS, METRICS, called, interval
+        from fusion.evaluation.results import LABELS, METRICS, entry_name, interval
 
         levels = {"image": "cell by cell", "subject": "subject by subject"}
         if not result.cells.subjects_known:
             del levels["subject"]  # the same figures again
         (scores,), (figures,) = result.scores, result.figures
         rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]
-        self.table([f"{called(scores)}", *levels.values()], rows, title)
+        self.table([f"{entry_name(scores)}", *levels.values()], rows, title)
 
     def _entries(self, result: Result, title: str) -> None:
-        from fusion.evaluation.results import called, interval
+        from fusion.evaluation.results import entry_name, interval
 
         ranked = result.ranked()
         rows = [
             [
-                *called(result.scores[at]).rsplit(", ", 1),
+                *entry_name(result.scores[at]).rsplit(", ", 1),
                 interval(result.figures[at]["image"]["balanced_accuracy"]),
                 interval(result.figures[at]["image"]["auroc"]),
             ]
@@ -174,9 +174,9 @@ class Screen:
                 self.line(f"{len(found)} predictions written to {path}")
         if len(found) and not any(files.values()):
             self.table(*cell_rows(found))
-        if calls := found.by_subject:
+        if subjects := found.by_subject:
             self.line()
-            self.table(*subject_rows(found, calls))
+            self.table(*subject_rows(found, subjects))
         self.json(found.to_json())
         if not len(found):
             self.faults(found.faults)
@@ -194,10 +194,10 @@ class Screen:
         sys.stdout.write(text + "\n")
 
     def faults(self, faults: Sequence[Fault]) -> None:
-        """The pictures that were skipped, counted and named."""
+        """The images that were skipped, counted and named."""
         if not faults:
             return
-        self.warn(f"{len(faults)} picture{'s' if len(faults) > 1 else ''} skipped:")
+        self.warn(f"{len(faults)} image{'s' if len(faults) > 1 else ''} skipped:")
         for fault in faults[:_SHOWN]:
             self._err.print(Text(f"  {fault}"))
         if len(faults) > _SHOWN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import DATA, OUTPUT, argument, command
-from fusion.io.remote_path import place
+from fusion.io.remote_path import as_path
 from fusion.settings.commands import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -24,5 +24,5 @@ def evaluate(screen: Screen, config: EvaluateConfig) -> tuple[Fault, ...]:
     result = evaluate(config, screen.progress)
     screen.result(result)
     screen.line(f"page {config.output / 'report.html'}, figures, scores.parquet, table.csv and result.json")
-    screen.json(result.to_json(place(result.facts["data"])))
+    screen.json(result.to_json(as_path(result.facts["data"])))
     return result.faults

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @command(ExplainConfig, MODEL, IMAGES, OUTPUT, option("data", metavar="DATA"), "top", "jobs", "store")
 def explain(screen: Screen, config: ExplainConfig) -> tuple[Fault, ...]:
-    """Show why a MODEL calls each cell in IMAGES what it does.
+    """Explain what a MODEL predicts for each cell in IMAGES.
 
-    A figure a cell (SVG and PNG), and one page: outlines, where a network looks, the features that speak for and
+    A figure a cell (SVG and PNG), and one page: contours, where a network looks, the features that speak for and
     against, with the training cells' values, and what each block adds.
     """
     from fusion.workflows.explain import explain

@@ -26,7 +26,7 @@ def export(screen: Screen, config: ExportConfig) -> tuple[Fault, ...]:
     for check in found.differences:
         screen.line(
             f"{check.rows} cells of {check.on}: probabilities differ by up to {check.probability:.1e}, "
-            f"{check.labels} called otherwise"
+            f"{check.labels} predicted otherwise"
         )
     for way, values in (("in", found.inputs), ("out", found.outputs)):
         for name, kind in values.items():

@@ -14,7 +14,7 @@ import click
 from pydantic import BaseModel
 
 from fusion.cli.runner import Manner, run
-from fusion.io.remote_path import place
+from fusion.io.remote_path import as_path
 from fusion.settings.key import Setting, choices, core, settings_of
 from fusion.settings.loading import build_config
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound=BaseModel)
 
 
-class _Place(click.ParamType):
+class _PathType(click.ParamType):
     """A path, or the URL of a place in an object store. Which options take a URL is the settings' to say."""
 
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path, or a ``Remote``."""
-        return place(value)
+        return as_path(value)
 
 
-PATH = _Place()
+PATH = _PathType()
 
 #: Type of a setting -> what the command line reads it as, and how its value is called in the help.
 _KINDS: dict[Any, tuple[click.ParamType | type, str]] = {
@@ -105,10 +105,10 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write arguments, then options."""
-        told = [(each.make_metavar(ctx), each.meaning) for each in self.params if isinstance(each, Argument)]
-        if told:
+        message = [(each.make_metavar(ctx), each.meaning) for each in self.params if isinstance(each, Argument)]
+        if message:
             with formatter.section("Arguments"):
-                formatter.write_dl(told)
+                formatter.write_dl(message)
         super().format_options(ctx, formatter)
 
 

@@ -17,7 +17,7 @@ def predict(screen: Screen, config: PredictConfig) -> tuple[Fault, ...]:
     """Class and probability of every cell in IMAGES.
 
     IMAGES are images, folders of images, C-NMC trees or tables, in any number. Where subjects are known, each is
-    also called as a whole: by the mean probability of its cells, and by their majority.
+    also predicted as a whole: by the mean probability of its cells, and by their majority.
     """
     from fusion.workflows.predict import predict
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     click.Option(["--json-schema"], is_flag=True, help="A JSON schema of COMMAND's file for --config, for editors."),
 )
 def settings(screen: Screen, *, command: str | None, json_schema: bool) -> None:
-    """List every key that a command can be told, with its meaning.
+    """List every key that a command takes, with its meaning.
 
     Type, default and meaning of every key of COMMAND, or of all commands, as a file for --config and --set take it;
     the parameters of installed extractors and classifiers are among them.

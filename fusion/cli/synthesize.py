@@ -32,7 +32,7 @@ def synthesize(screen: Screen, config: SynthesizeConfig) -> None:
         jobs=config.jobs,
     )  # fmt: skip
     count = config.subjects * config.cells * max(1, config.laboratories)
-    each = f" in each of {config.laboratories} laboratories" if config.laboratories else ""
+    each = f" in each of {config.laboratories} sites" if config.laboratories else ""
     screen.line(f"{count} cells of {config.subjects} subjects{each} in {config.output}, truth in truth.csv")
     screen.json({"output": str(config.output), "cells": count, "subjects": config.subjects})
 

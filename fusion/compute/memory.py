@@ -11,7 +11,7 @@ from functools import cache
 def give_back() -> None:
     """Return what is free in Arrow's pool and in the C library's heap; takes some milliseconds.
 
-    Of 100,000 pictures, listing them, looking them up and telling their cells apart leaves 50 MB there.
+    Of 100,000 images, listing them, looking them up and telling their cells apart leaves 50 MB there.
     """
     import pyarrow as pa
 

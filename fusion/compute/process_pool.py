@@ -71,7 +71,7 @@ def run(
 def _on_one_thread(
     function: Callable[[Sequence[Item]], list[Result]], task: Sequence[Item], libraries: ThreadpoolController
 ) -> list[Result]:
-    """As a worker process would do it: threads that share one small picture mostly wake each other and wait. Whoever
+    """As a worker process would do it: threads that share one small image mostly wake each other and wait. Whoever
     runs between two tasks, a network for example, has all threads again."""
     import cv2
 

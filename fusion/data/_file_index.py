@@ -1,6 +1,6 @@
 """What is in which file, remembered: (path, size, mtime) -> content hash and whether it decodes.
 
-A hundred thousand unchanged pictures are then known again in seconds. The index is a cache and nothing more: a damaged
+A hundred thousand unchanged images are then known again in seconds. The index is a cache and nothing more: a damaged
 or missing one is made anew, and two processes writing it at once only lose each other's news.
 """
 
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.decoding import MAX_BYTES, CellError, check_picture, read_bytes, too_large
+from fusion.images.decoding import MAX_BYTES, CellError, check_image, read_bytes, too_large
 from fusion.io import arrow_arrays
 from fusion.io.content_hash import positions
 from fusion.io.files import replacing, sha256
 from fusion.io.record_columns import Columns
-from fusion.io.remote_path import THREADS, is_url, place
+from fusion.io.remote_path import THREADS, as_path, is_url
 from fusion.io.remote_path import stamps as stamps_elsewhere
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Content:
     """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used.
 
     ``is_passing``: the fault is of reading, and not of what was read: the next run tries again. ``changed_ns``: when
-    the file was last changed, in ns since 1970; while that stays, so does what it holds. 0 where that cannot be told:
-    it was changed too shortly before it was read, or lies elsewhere.
+    the file was last changed, in ns since 1970; while that stays, so does what it holds. 0 where that cannot be
+    determined: it was changed too shortly before it was read, or lies elsewhere.
     """
 
     sha256: str
@@ -70,7 +70,7 @@ class FileIndex:
     def look_up(
         self,
         paths: Iterable[Path | str],
-        check: Callable[[bytes], object] = check_picture,
+        check: Callable[[bytes], object] = check_image,
         progress: Callable[[int, int], None] | None = None,
     ) -> Sequence[Content]:
         """The content of every file; those unknown or changed are read, hashed and checked once.
@@ -175,8 +175,9 @@ def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
 
 
 def _stamps(names: pa.ChunkedArray) -> NDArray[np.int64]:
-    """int64 (n, 3) of every file, -1 where it cannot be told: its size, what changes with its content, and the time of
-    change in ns. On this machine both latter are the same; an object store knows more of its versions than the time."""
+    """int64 (n, 3) of every file, -1 where it cannot be determined: its size, what changes with its content, and the
+    time of change in ns. On this machine both latter are the same; an object store knows more of its versions than the
+    time."""
     stamps = np.full((len(names), 3), -1, np.int64)
     elsewhere: list[tuple[int, str]] = []
     for at, name in enumerate(name for piece in names.chunks for name in piece.to_pylist()):
@@ -204,7 +205,7 @@ def _inspect(name: bytes, size: int, check: Callable[[bytes], object], changed_n
     try:
         if size > MAX_BYTES:
             raise too_large(size)
-        content = read_bytes(place(os.fsdecode(name)))
+        content = read_bytes(as_path(os.fsdecode(name)))
         check(content)
     except CellError as error:
         reason = error.what + (f" ({error.found})" if error.found else "")

@@ -1,4 +1,4 @@
-"""What a classifier of pictures learns from and is asked with: pictures, feature blocks, or both, one row a cell."""
+"""What a classifier of images learns from and is asked with: images, feature blocks, or both, one row a cell."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class CellInputs:
-    """Pictures and features of n cells. Pictures stay where they are, on disk perhaps, until a batch is asked for.
+    """Images and features of n cells. Images stay where they are, on disk perhaps, until a batch is asked for.
 
     Attributes
     ----------
     X : float32 (n, d); NaN where a feature is undefined, a whole block of NaN where a cell does not have it.
     blocks : block name -> its columns in ``X``, side by side from the first column on.
-    source : uint8 (m, S, S, 3), or None where there are no pictures.
-    rows : intp (n,), which pictures of ``source`` these are.
-    sources : n names of the laboratories that the cells are from, None where unknown; () is n times None.
+    source : uint8 (m, S, S, 3), or None where there are no images.
+    rows : intp (n,), which images of ``source`` these are.
+    sources : n names of the sites that the cells are from, None where unknown; () is n times None.
     """
 
     X: NDArray[np.float32]
@@ -32,7 +32,7 @@ class CellInputs:
         if self.source is not None and self.rows is None:
             object.__setattr__(self, "rows", np.arange(len(self.source)))
         if self.rows is not None and len(self.rows) != len(self.X):
-            raise ValueError(f"{len(self.rows)} pictures for {len(self.X)} rows of features")
+            raise ValueError(f"{len(self.rows)} images for {len(self.X)} rows of features")
         if self.sources and len(self.sources) != len(self.X):
             raise ValueError(f"{len(self.sources)} sources for {len(self.X)} rows of features")
 
@@ -45,12 +45,12 @@ class CellInputs:
         return (len(self.X), self.X.shape[1])
 
     def take(self, rows: NDArray[np.intp]) -> CellInputs:
-        """These cells, in this order; no picture is copied."""
+        """These cells, in this order; no image is copied."""
         of = tuple(self.sources[row] for row in rows) if self.sources else ()
         return replace(self, X=self.X[rows], rows=None if self.rows is None else self.rows[rows], sources=of)
 
-    def pictures(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """uint8 (k, S, S, 3): the pictures of these cells, in memory."""
+    def images(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """uint8 (k, S, S, 3): the images of these cells, in memory."""
         assert self.source is not None
         assert self.rows is not None
         return np.asarray(self.source[self.rows[rows]])

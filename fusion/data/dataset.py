@@ -1,4 +1,4 @@
-"""A data set: labelled pictures with their subjects, folds and content keys."""
+"""A data set: labelled images with their subjects, folds and content keys."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from fusion.images.decoding import decode_mask
 from fusion.io.cache_folder import default_store
 from fusion.io.files import printable, sha256, write_atomically
 from fusion.io.record_columns import Columns
-from fusion.io.remote_path import place
+from fusion.io.remote_path import as_path
 
-__all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset", "load_pictures"]
+__all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset", "load_images"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One readable picture.
+    """One readable image.
 
-    ``image_key`` is the sha256 of the picture file: two samples that share it show the same cell, whatever their
+    ``image_key`` is the sha256 of the image file: two samples that share it show the same cell, whatever their
     names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
-    too: it says which measurements can be reused. ``source`` is the laboratory, scanner or batch of slides, as the data
+    too: it says which measurements can be reused. ``source`` is the site, scanner or batch of slides, as the data
     set names it; it is never guessed. ``adjustment`` is what the cell is changed by before it is measured.
-    ``changed_ns`` is when the picture's file was last changed, 0 where that says nothing of its content; see
+    ``changed_ns`` is when the image's file was last changed, 0 where that says nothing of its content; see
     ``index.Content``.
     """
 
@@ -73,7 +73,7 @@ def measured_key(key: str, adjustment: Change | None) -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """A picture that was skipped: where in the work ("read", "cell", "extract") and why, in one line."""
+    """An image that was skipped: where in the work ("read", "cell", "extract") and why, in one line."""
 
     path: Path
     stage: str
@@ -85,14 +85,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures that can be read, those that cannot, and what the reader wants known.
+    """Images that can be read, those that cannot, and what the reader wants known.
 
     Attributes
     ----------
     root : the folder, or the table's folder; sample names are relative to it.
     layout : "cnmc", "class folders", "folder" or "table".
-    samples : readable pictures in the order of the listing; kept as columns, and made when asked for.
-    faults : unreadable pictures.
+    samples : readable images in the order of the listing; kept as columns, and made when asked for.
+    faults : unreadable images.
     notes : remarks for the user, one line each.
     """
 
@@ -137,7 +137,7 @@ class Dataset:
         return self.samples.column(attribute)
 
     def groups(self) -> NDArray[np.intp]:
-        """Group number of every sample: subjects and groups, merged wherever they share a picture."""
+        """Group number of every sample: subjects and groups, merged wherever they share an image."""
         return merge_groups(
             identities(list(self.each("subject")), list(self.each("source"))),
             list(self.each("image_key")),
@@ -186,12 +186,12 @@ class Dataset:
         if len(found.classes) < 2:
             raise DatasetError(
                 f"nothing to compare in {printable(self.root)}",
-                found=f"{len(found)} labelled pictures, of {len(found.classes)} classes",
+                found=f"{len(found)} labelled images, of {len(found.classes)} classes",
                 expected="at least two classes",
                 do="Give class folders, C-NMC file names, or a table with a column 'label'.",
             )
         unlabelled = len(self) - len(found)
-        notes = (*self.notes, f"{unlabelled} pictures without a label are left out.") if unlabelled else self.notes
+        notes = (*self.notes, f"{unlabelled} images without a label are left out.") if unlabelled else self.notes
         return replace(found, notes=notes)
 
     def _only(self, kept: NDArray[np.bool_]) -> Dataset:
@@ -215,7 +215,7 @@ def load_dataset(
     ----------
     path : the folder or table.
     part : of a C-NMC release: "train", "preliminary", "final" or "all". None takes the training part where there
-        are several, so that no test picture is trained on by accident, and says so in ``notes``.
+        are several, so that no test image is trained on by accident, and says so in ``notes``.
     store : where the index of file contents lives; None takes ``$FUSION_CACHE`` or the platform's cache folder.
     progress : called with (files read, files to read).
 
@@ -223,7 +223,7 @@ def load_dataset(
     ------
     DatasetError : nothing to read; see ``readers.read_listing``.
     """
-    path = place(path)
+    path = as_path(path)
     layout, listed = readers.read_listing(path)
     listed, notes = _choose_part(listed, part, path)
     index = _index_of(path, store)
@@ -236,19 +236,17 @@ def load_dataset(
     del listed, contents, masks
     give_back()
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
-        notes.append(
-            f"{table} lists pictures too, and is not used: give it as DATA for its labels, subjects and masks."
-        )
+        notes.append(f"{table} lists images too, and is not used: give it as DATA for its labels, subjects and masks.")
     root = path if path.is_dir() else path.parent
     return Dataset(root, layout, samples, tuple(faults), tuple(notes))
 
 
-def load_pictures(
+def load_images(
     paths: Sequence[Path], *, store: Path | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Dataset:
-    """Pictures that are named one by one, in this order; names of C-NMC's tell label and subject.
+    """Images that are named one by one, in this order; names of C-NMC's tell label and subject.
 
-    ``store`` and ``progress`` are those of ``load_dataset``. What the pictures of a folder hold is remembered where
+    ``store`` and ``progress`` are those of ``load_dataset``. What the images of a folder hold is remembered where
     ``load_dataset`` remembers it for that folder.
 
     Raises
@@ -279,8 +277,8 @@ def _readable(
     listed: Iterable[Listed], contents: Iterable[Content], masks: Iterator[Content], faults: list[Fault]
 ) -> Iterator[Sample]:
     """The samples that can be read; the others go to ``faults``. ``masks`` are of those that have one."""
-    for entry, picture in zip(listed, contents, strict=True):
-        sample = _sample(entry, picture, None if entry.mask_path is None else next(masks))
+    for entry, image in zip(listed, contents, strict=True):
+        sample = _sample(entry, image, None if entry.mask_path is None else next(masks))
         if isinstance(sample, Sample):
             yield sample
         else:
@@ -297,17 +295,17 @@ def _index_of(path: Path, store: Path | None) -> FileIndex:
 
 
 def content_key(image_key: str, mask_key: str | None) -> str:
-    """The sample's key: the picture's hash, or the hash of picture and mask where there is one."""
+    """The sample's key: the image's hash, or the hash of image and mask where there is one."""
     return image_key if mask_key is None else sha256(f"{image_key}+{mask_key}".encode())
 
 
 def sample_name(path: Path, root: Path) -> str:
-    """How a picture is called in tables and messages: relative to its data set where it lies inside."""
+    """How an image is called in tables and messages: relative to its data set where it lies inside."""
     return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path)
 
 
 def write_faults(path: Path, faults: Sequence[Fault], root: Path) -> None:
-    """Write the skipped pictures as CSV with the columns file, stage, reason; the header alone where there are none.
+    """Write the skipped images as CSV with the columns file, stage, reason; the header alone where there are none.
 
     Raises
     ------
@@ -334,19 +332,19 @@ def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple
     chosen = part or (readers.TRAIN if readers.TRAIN in counts else readers.PRELIMINARY)
     # None: a folder that cannot be listed
     kept = readers.as_columns(entry for entry in listed if entry.part in (chosen, None))
-    rest = ", ".join(f"{name} ({count} pictures)" for name, count in counts.items() if name != chosen)
+    rest = ", ".join(f"{name} ({count} images)" for name, count in counts.items() if name != chosen)
     return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
 
 
-def _sample(entry: Listed, picture: Content, mask: Content | None) -> Sample | Fault:
-    if picture.fault:
-        return Fault(entry.path, "read", picture.fault)
+def _sample(entry: Listed, image: Content, mask: Content | None) -> Sample | Fault:
+    if image.fault:
+        return Fault(entry.path, "read", image.fault)
     if mask is not None and mask.fault:
         return Fault(entry.path, "read", f"mask {entry.mask_path}: {mask.fault}")
     return Sample(
         path=entry.path,
-        key=content_key(picture.sha256, None if mask is None else mask.sha256),
-        image_key=picture.sha256,
+        key=content_key(image.sha256, None if mask is None else mask.sha256),
+        image_key=image.sha256,
         label=entry.label,
         subject=entry.subject,
         group=entry.group,
@@ -354,7 +352,7 @@ def _sample(entry: Listed, picture: Content, mask: Content | None) -> Sample | F
         mask_path=entry.mask_path,
         um_per_px=entry.um_per_px,
         source=entry.source,
-        changed_ns=picture.changed_ns if mask is None else 0,
+        changed_ns=image.changed_ns if mask is None else 0,
     )
 
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Copies:
-    """Varied copies of n cells, to learn from beside them; see ``fusion.learning.augmented_cells``.
+class AugmentedCells:
+    """Augmented cells of n cells, to learn from beside them; see ``fusion.learning.augmented_cells``.
 
     Attributes
     ----------
     X : float32 (K, n, d), the columns of the cells' table.
-    there : bool (K, n), the copies that could be measured.
-    are_sources : whether the copies of each number stand for laboratories of their own.
+    there : bool (K, n), the augmented cells that could be measured.
+    are_sources : whether the augmented cells of each number stand for sites of their own.
     """
 
     X: NDArray[np.float32]
@@ -46,13 +46,13 @@ class FeatureTable:
     ----------
     X : float32 (n, d); NaN where a feature is undefined for a cell.
     columns : d names ``block.feature``; the columns of a block lie side by side.
-    names : n picture names, relative to the data set.
-    keys, image_keys : n content hashes, of picture and mask, and of the picture alone.
+    names : n image names, relative to the data set.
+    keys, image_keys : n content hashes, of image and mask, and of the image alone.
     y, subjects, folds : n values, None where unknown.
     groups : intp (n,), what must stay on one side of a split.
     subjects_known : False where every content group stands for a subject of its own.
-    sources : n laboratories, scanners or batches, None where unknown; () stands for n times None.
-    copies : of the same cells, to learn from; None for none. Nothing but a fit looks at them.
+    sources : n sites, scanners or batches, None where unknown; () stands for n times None.
+    augmented : of the same cells, to learn from; None for none. Nothing but a fit looks at them.
     """
 
     X: NDArray[np.float32]
@@ -66,7 +66,7 @@ class FeatureTable:
     groups: NDArray[np.intp]
     subjects_known: bool
     sources: tuple[str | None, ...] = ()
-    copies: Copies | None = None
+    augmented: AugmentedCells | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -75,8 +75,10 @@ class FeatureTable:
         rows = {len(part) for part in parts}
         if len(rows) != 1 or self.X.shape[1] != len(self.columns):
             raise ValueError(f"parts of a feature table disagree: rows {sorted(rows)}, columns {self.X.shape[1:]}")
-        if self.copies is not None and self.copies.X.shape[1:] != self.X.shape:
-            raise ValueError(f"copies of a feature table are {self.copies.X.shape[1:]}, and its cells {self.X.shape}")
+        if self.augmented is not None and self.augmented.X.shape[1:] != self.X.shape:
+            raise ValueError(
+                f"augmented cells of a feature table are {self.augmented.X.shape[1:]}, and its cells {self.X.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -101,8 +103,8 @@ class FeatureTable:
         if unknown := [name for name in blocks if name not in self.blocks]:
             raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(self.blocks))
         at = np.concatenate([np.arange(len(self.columns))[self.blocks[name]] for name in blocks])
-        copies = None if self.copies is None else replace(self.copies, X=self.copies.X[:, :, at])
-        return replace(self, X=self.X[:, at], columns=tuple(self.columns[i] for i in at), copies=copies)
+        augmented = None if self.augmented is None else replace(self.augmented, X=self.augmented.X[:, :, at])
+        return replace(self, X=self.X[:, at], columns=tuple(self.columns[i] for i in at), augmented=augmented)
 
     def take(self, rows: NDArray[np.intp]) -> FeatureTable:
         """These rows, in this order; groups keep their numbers."""
@@ -121,9 +123,9 @@ class FeatureTable:
             subjects=pick(self.subjects),
             folds=pick(self.folds),
             sources=pick(self.sources),
-            copies=None
-            if self.copies is None
-            else replace(self.copies, X=self.copies.X[:, rows], there=self.copies.there[:, rows]),
+            augmented=None
+            if self.augmented is None
+            else replace(self.augmented, X=self.augmented.X[:, rows], there=self.augmented.there[:, rows]),
         )
 
     def to_frame(self) -> pd.DataFrame:

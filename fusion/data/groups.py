@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.data.subjects import Identity, spoken
+from fusion.data.subjects import Identity, format_subject
 
 
 def merge_groups(
@@ -15,13 +15,13 @@ def merge_groups(
     keys: Sequence[str],
     groups: Sequence[str | None] | None = None,
 ) -> NDArray[np.intp]:
-    """Number the sets of samples that share a subject, a picture or a group, directly or through others.
+    """Number the sets of samples that share a subject, an image or a group, directly or through others.
 
     Parameters
     ----------
     subjects : n subjects (see ``fusion.data.subjects.identities``), compared letter by letter ("h3" is not "H3"); None
         where unknown. An unknown subject joins nothing.
-    keys : n content hashes of the pictures.
+    keys : n content hashes of the images.
     groups : n ids of anything else that must stay together, None where there is none.
 
     Returns
@@ -38,11 +38,11 @@ def merge_groups(
 
 
 def merged_subjects(subjects: Sequence[Identity | None], keys: Sequence[str]) -> list[list[str]]:
-    """Subjects that share a picture, directly or through others: sets of two or more, in order of appearance."""
+    """Subjects that share an image, directly or through others: sets of two or more, in order of appearance."""
     members: dict[int, dict[str, None]] = {}
     for group, subject in zip(merge_groups(subjects, keys), subjects, strict=True):
         if subject is not None:
-            members.setdefault(int(group), {})[spoken(subject)] = None
+            members.setdefault(int(group), {})[format_subject(subject)] = None
     return [list(ids) for ids in members.values() if len(ids) > 1]
 
 

@@ -1,6 +1,6 @@
-"""Where the pictures of a data set lie and what their names say: C-NMC trees, class folders, tables.
+"""Where the images of a data set lie and what their names say: C-NMC trees, class folders, tables.
 
-A reader lists files; it never opens a picture. What cannot be listed is a ``DatasetError``, and a listed file that is
+A reader lists files; it never opens an image. What cannot be listed is a ``DatasetError``, and a listed file that is
 not there becomes a fault further on.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from fusion.errors import UsageError
 from fusion.io.record_columns import Columns
-from fusion.io.remote_path import PlaceError, Remote, join, place, walk
+from fusion.io.remote_path import Remote, RemotePathError, as_path, join, walk
 
-#: Suffixes taken for pictures, compared in lower case.
+#: Suffixes taken for images, compared in lower case.
 SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 #: The parts of the C-NMC 2019 release: training folds, preliminary test (labels in a CSV), final test (no labels).
@@ -38,7 +38,7 @@ class DatasetError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One picture as its data set lists it, before it is opened."""
+    """One image as its data set lists it, before it is opened."""
 
     path: Path
     label: str | None = None
@@ -52,31 +52,31 @@ class Listed:
 
 
 def read_listing(path: Path) -> tuple[str, Columns[Listed]]:
-    """The layout's name ("cnmc", "class folders", "folder" or "table") and every picture it lists, sorted by path.
+    """The layout's name ("cnmc", "class folders", "folder" or "table") and every image it lists, sorted by path.
 
     Raises
     ------
-    DatasetError : nothing there, no picture in it, a table without ``path``, names that contradict their folders.
+    DatasetError : nothing there, no image in it, a table without ``path``, names that contradict their folders.
     """
     if not path.exists():
-        raise DatasetError(f"no such file or folder: {path}", expected="a folder of pictures, or a .csv/.parquet table")
+        raise DatasetError(f"no such file or folder: {path}", expected="a folder of images, or a .csv/.parquet table")
     if path.is_file():
-        if is_picture(path):
+        if is_image(path):
             return "folder", as_columns([read_name(path)])
         return "table", read_table(path)
-    pictures, unlisted = _pictures(path)
+    images, unlisted = _images(path)
     tables = _cnmc_tables(path)
-    if not pictures:
+    if not images:
         raise DatasetError(
-            f"no picture in {path}",
+            f"no image in {path}",
             found=f"cannot list {', '.join(map(str, unlisted[:3]))}" if unlisted else "",
             expected=f"files ending in {', '.join(SUFFIXES)}, at any depth",
         )
-    if tables or any(_UID.match(_stem(name)) for name in pictures.names):
+    if tables or any(_UID.match(_stem(name)) for name in images.names):
         layout: str = "cnmc"
-        found: Iterable[Listed] = _cnmc(path, pictures, tables)
+        found: Iterable[Listed] = _cnmc(path, images, tables)
     else:
-        layout, found = _class_folders(path, pictures)
+        layout, found = _class_folders(path, images)
     listed = as_columns(found)
     # They stand for what may be in them, and become faults when they are opened.
     listed.extend(map(Listed, unlisted))
@@ -88,18 +88,18 @@ def as_columns(listed: Iterable[Listed]) -> Columns[Listed]:
     return Columns(Listed, listed, ["path", "mask_path"])
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is taken for a picture, by its name."""
+def is_image(path: Path) -> bool:
+    """Whether a file is taken for an image, by its name."""
     return path.suffix.lower() in SUFFIXES
 
 
 def read_name(path: Path) -> Listed:
-    """One picture by itself, with the label and subject that a name of C-NMC's tells."""
+    """One image by itself, with the label and subject that a name of C-NMC's tells."""
     match = _UID.match(path.stem)
     return Listed(path, match["label"], match["subject"]) if match else Listed(path)
 
 
-class _Pictures(Sequence[Path]):
+class _Images(Sequence[Path]):
     """Paths in the order of their parts, each made when asked for: as text it takes a fifth of the room."""
 
     def __init__(self, names: list[str]) -> None:
@@ -120,46 +120,46 @@ class _Pictures(Sequence[Path]):
         return len(self._names)
 
     def __iter__(self) -> Iterator[Path]:
-        return map(place, self.names)
+        return map(as_path, self.names)
 
     def __getitem__(self, at: Any) -> Any:
-        return place(self._names[at].replace("\0", os.sep))
+        return as_path(self._names[at].replace("\0", os.sep))
 
 
-def _pictures(root: Path) -> tuple[_Pictures, list[Path]]:
-    """Every picture below ``root``, sorted, and the folders that cannot be listed."""
+def _images(root: Path) -> tuple[_Images, list[Path]]:
+    """Every image below ``root``, sorted, and the folders that cannot be listed."""
     unlisted: list[str] = []
-    # A leading dot marks what an operating system left behind (._UID_1.bmp), never a picture.
+    # A leading dot marks what an operating system left behind (._UID_1.bmp), never an image.
     found = [
-        _Pictures.as_sorted(os.path.join(folder, name))  # noqa: PTH118  # a Path costs ten times as much
+        _Images.as_sorted(os.path.join(folder, name))  # noqa: PTH118  # a Path costs ten times as much
         for folder, files in walk(root, unlisted)
         for name in files
         if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     ]
-    return _Pictures(found), [Path(name) for name in sorted(set(unlisted))]
+    return _Images(found), [Path(name) for name in sorted(set(unlisted))]
 
 
 # ---- C-NMC 2019 -----------------------------------------------------------------------------------------------------
 
 
-def _cnmc(root: Path, pictures: Iterable[Path], tables: _Tables) -> Iterator[Listed]:
+def _cnmc(root: Path, images: Iterable[Path], tables: _Tables) -> Iterator[Listed]:
     missing = {(folder, name) for folder, rows in tables.items() for name in rows}
-    for picture in pictures:
-        # To look at every folder above a million pictures takes longer than all else here: only where a table may ask.
-        folder = next((up for up in picture.parents if (up, picture.name) in missing), None) if missing else None
+    for image in images:
+        # To look at every folder above a million images takes longer than all else here: only where a table may ask.
+        folder = next((up for up in image.parents if (up, image.name) in missing), None) if missing else None
         if folder is not None:
-            missing.remove((folder, picture.name))
-            subject, label = tables[folder][picture.name]
-            yield Listed(picture, label, subject, fold=PRELIMINARY, part=PRELIMINARY)
-        elif match := _UID.match(picture.stem):
-            above, fold = _above(os.path.dirname(picture))  # noqa: PTH120  # the same for all pictures of a folder
+            missing.remove((folder, image.name))
+            subject, label = tables[folder][image.name]
+            yield Listed(image, label, subject, fold=PRELIMINARY, part=PRELIMINARY)
+        elif match := _UID.match(image.stem):
+            above, fold = _above(os.path.dirname(image))  # noqa: PTH120  # the same for all images of a folder
             if above in {"all", "hem"} and above != match["label"]:
                 raise DatasetError(
-                    f"name and folder disagree about {picture}", found=f"'{match['label']}' in a folder '{above}'"
+                    f"name and folder disagree about {image}", found=f"'{match['label']}' in a folder '{above}'"
                 )
-            yield Listed(picture, match["label"], match["subject"], fold=fold, part=TRAIN)
+            yield Listed(image, match["label"], match["subject"], fold=fold, part=TRAIN)
         else:
-            yield Listed(picture, fold=FINAL, part=FINAL)
+            yield Listed(image, fold=FINAL, part=FINAL)
     for folder, name in sorted(missing):  # in the table but not on disk: a fault, found when it is opened
         subject, label = tables[folder][name]
         yield Listed(folder / name, label, subject, fold=PRELIMINARY, part=PRELIMINARY)
@@ -185,7 +185,7 @@ def _cnmc_tables(root: Path) -> _Tables:
     """
     found: _Tables = {}
     inside = [
-        place(os.path.join(folder, name))  # noqa: PTH118
+        as_path(os.path.join(folder, name))  # noqa: PTH118
         for folder, files in walk(root, [], links=False)
         for name in files
         if name.lower().endswith(".csv")
@@ -196,7 +196,7 @@ def _cnmc_tables(root: Path) -> _Tables:
         folder = file.parent / file.stem.removesuffix("_labels")
         folder = folder if folder.is_dir() else file.parent
         if folder.resolve() == root.resolve():
-            folder = root  # listed beside its folder: use the caller's spelling, as the pictures do
+            folder = root  # listed beside its folder: use the caller's spelling, as the images do
         elif root not in folder.parents and folder != root:
             continue
         found[folder] = _read_cnmc_csv(file)
@@ -207,7 +207,7 @@ def _labels_beside(root: Path) -> list[Path]:
     folder = root.resolve().parent
     try:
         return list(folder.glob("*_labels.csv")) if folder != root.resolve() else []
-    except PlaceError:  # a part of a bucket may be ours to list where the rest is not
+    except RemotePathError:  # a part of a bucket may be ours to list where the rest is not
         return []
 
 
@@ -244,17 +244,17 @@ def _read_cnmc_csv(file: Path) -> dict[str, tuple[str, str]]:
 # ---- class folders --------------------------------------------------------------------------------------------------
 
 
-def _class_folders(root: Path, pictures: _Pictures) -> tuple[str, Iterable[Listed]]:
-    is_loose = [os.path.dirname(name) == os.fspath(root) for name in pictures.names]  # noqa: PTH120
+def _class_folders(root: Path, images: _Images) -> tuple[str, Iterable[Listed]]:
+    is_loose = [os.path.dirname(name) == os.fspath(root) for name in images.names]  # noqa: PTH120
     if all(is_loose):
-        return "folder", map(Listed, pictures)
+        return "folder", map(Listed, images)
     if any(is_loose):
         raise DatasetError(
-            f"pictures both beside and inside the class folders of {root}",
-            found=f"{sum(is_loose)} loose, such as {pictures[is_loose.index(True)].name}",
-            do="Move them into a class folder, or list the pictures in a table.",
+            f"images both beside and inside the class folders of {root}",
+            found=f"{sum(is_loose)} loose, such as {images[is_loose.index(True)].name}",
+            do="Move them into a class folder, or list the images in a table.",
         )
-    return "class folders", (Listed(picture, label=picture.relative_to(root).parts[0]) for picture in pictures)
+    return "class folders", (Listed(image, label=image.relative_to(root).parts[0]) for image in images)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -280,11 +280,11 @@ def read_table(file: Path) -> Columns[Listed]:
         known = listed.setdefault(entry.path, entry)
         if known != entry:
             raise DatasetError(
-                f"line {number} of {file} contradicts an earlier one about the same picture",
+                f"line {number} of {file} contradicts an earlier one about the same image",
                 found=f"{row['path']} as {entry.label or 'unlabelled'} and as {known.label or 'unlabelled'}",
             )
     if not listed:
-        raise DatasetError(f"no row in {file}", expected="one picture a row")
+        raise DatasetError(f"no row in {file}", expected="one image a row")
     return as_columns(listed.values())
 
 

@@ -1,6 +1,6 @@
 """Who a subject is: an id means nothing without the source that gave it.
 
-Two laboratories both have a patient 7. A subject therefore is its source and its id together. Where the source is
+Two sites both have a patient 7. A subject therefore is its source and its id together. Where the source is
 unknown, the id could be anyone's: such a subject counts as the same as every subject of that id, whatever its source,
 since a split that is stricter than need be costs a few cells, and a leak costs the result.
 """
@@ -31,7 +31,7 @@ def identities(subjects: Sequence[str | None], sources: Sequence[str | None]) ->
     ]
 
 
-def spoken(identity: Hashable) -> str:
+def format_subject(identity: Hashable) -> str:
     """``7``, or ``7 of west``."""
     return f"{identity[1]} of {identity[0]}" if isinstance(identity, tuple) else str(identity)
 

@@ -11,22 +11,22 @@ from fusion.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from fusion.evaluation.curves import Curve as Curve
-    from fusion.evaluation.curves import abstention_curve as abstention_curve
     from fusion.evaluation.curves import precision_curve as precision_curve
     from fusion.evaluation.curves import reliability_curve as reliability_curve
+    from fusion.evaluation.curves import risk_coverage_curve as risk_coverage_curve
     from fusion.evaluation.curves import roc_curve as roc_curve
     from fusion.evaluation.result_differences import against_best as against_best
+    from fusion.evaluation.result_differences import contributions_of_blocks as contributions_of_blocks
     from fusion.evaluation.result_differences import finding_lines as finding_lines
     from fusion.evaluation.result_differences import optimism as optimism
     from fusion.evaluation.result_differences import pairwise as pairwise
     from fusion.evaluation.result_differences import signed as signed
     from fusion.evaluation.result_differences import with_holm as with_holm
-    from fusion.evaluation.result_differences import worth_of_blocks as worth_of_blocks
     from fusion.evaluation.results import Result as Result
     from fusion.evaluation.results import Scores as Scores
-    from fusion.evaluation.results import called as called
     from fusion.evaluation.results import check_result_folder as check_result_folder
     from fusion.evaluation.results import describe_split as describe_split
+    from fusion.evaluation.results import entry_name as entry_name
     from fusion.evaluation.results import interval as interval
     from fusion.evaluation.results import judge as judge
     from fusion.evaluation.results import judge_paired as judge_paired
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "curves": ["Curve", "abstention_curve", "precision_curve", "reliability_curve", "roc_curve"],
+        "curves": ["Curve", "precision_curve", "reliability_curve", "risk_coverage_curve", "roc_curve"],
         "result_differences": [
             "against_best",
+            "contributions_of_blocks",
             "finding_lines",
             "optimism",
             "pairwise",
             "signed",
             "with_holm",
-            "worth_of_blocks",
         ],
         "results": [
             "Result",
             "Scores",
-            "called",
             "check_result_folder",
             "describe_split",
+            "entry_name",
             "interval",
             "judge",
             "judge_paired",

@@ -1,4 +1,4 @@
-"""ROC, precision, reliability and abstention curves with bands that resample subjects."""
+"""ROC, precision, reliability and risk-coverage curves with bands that resample subjects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.results import Result
-from fusion.metrics.classification import called, pooled
+from fusion.metrics.classification import pooled, predicted_classes
 from fusion.metrics.cluster_bootstrap import can_be_drawn, draw_groups, percentile
 from fusion.metrics.scored_rows import reliability_of, reliability_rows
 
@@ -49,8 +49,8 @@ def roc_curve(result: Result, at: int, seed: int = 0) -> Curve:
 
     def at_grid(weights: _Floats) -> _Floats:
         drawn = weights[rank[order]]
-        found, called = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn * ~is_positive[order])[ends]
-        false, true = (np.append(0, part / max(part[-1], 1)) for part in (called, found))
+        found, predicted = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn * ~is_positive[order])[ends]
+        false, true = (np.append(0, part / max(part[-1], 1)) for part in (predicted, found))
         # A hair between equal rates keeps the steps upright, which interpolation would otherwise lean.
         return np.interp(grid, false + 1e-12 * np.arange(len(false)), true)
 
@@ -78,10 +78,10 @@ def precision_curve(result: Result, at: int, seed: int = 0) -> Curve:
 
     def at_grid(weights: _Floats) -> _Floats:
         drawn = weights[rank[order]]
-        found, called = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn)[ends]
+        found, predicted = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn)[ends]
         recall = found / max(found[-1], 1)
         first = np.minimum(np.searchsorted(recall, grid - 1e-12), len(recall) - 1)
-        return found[first] / np.maximum(called[first], 1)
+        return found[first] / np.maximum(predicted[first], 1)
 
     return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1], seed)
 
@@ -107,8 +107,9 @@ def reliability_curve(result: Result, at: int, seed: int = 0) -> Curve:
     return Curve(*(part[held] for part in (curve.x, curve.y, curve.low, curve.high)))
 
 
-def abstention_curve(result: Result, at: int, sureness: _Floats | None = None, seed: int = 0) -> Curve:
-    """Balanced accuracy of one entry over the share of cells answered, from a tenth to all; the band is pointwise.
+def risk_coverage_curve(result: Result, at: int, sureness: _Floats | None = None, seed: int = 0) -> Curve:
+    """Balanced accuracy of one entry over the share of cells answered (coverage), from a tenth to all; the band is
+    pointwise.
 
     Cells are answered in the order of ``sureness``, float64 (n,), NaN last; by default that is how far above its
     threshold (or above nothing) a cell's class is. Cells that are equally sure are answered together, so that at least
@@ -118,12 +119,12 @@ def abstention_curve(result: Result, at: int, sureness: _Floats | None = None, s
     labels, proba, ids, repeat, cell = pooled(
         np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
     )
-    cut = result.scores[at].cut
-    cuts = None if cut is None else cut[repeat, cell]
+    threshold = result.scores[at].threshold
+    thresholds = None if threshold is None else threshold[repeat, cell]
     positive = None if result.positive is None else result.classes.index(result.positive)
     codes = np.array([result.classes.index(label) for label in labels.tolist()], np.intp)
-    right = called(proba, cuts, positive) == codes
-    sure = _confidence(proba, cuts, positive) if sureness is None else np.nan_to_num(sureness[cell], nan=-np.inf)
+    right = predicted_classes(proba, thresholds, positive) == codes
+    sure = _confidence(proba, thresholds, positive) if sureness is None else np.nan_to_num(sureness[cell], nan=-np.inf)
     rank = np.unique(ids, return_inverse=True)[1]
     order = np.argsort(-sure, kind="stable")
     ends = np.flatnonzero(np.append(sure[order][1:] != sure[order][:-1], True))
@@ -146,12 +147,16 @@ def abstention_curve(result: Result, at: int, sureness: _Floats | None = None, s
     return Curve(grid, curve.y, low, high)
 
 
-def _confidence(proba: _Floats, cuts: _Floats | None, positive: int | None) -> _Floats:
+def _confidence(proba: _Floats, thresholds: _Floats | None, positive: int | None) -> _Floats:
     """float64 (n,): the highest probability; with a threshold, the share of the way from there to certainty."""
-    if cuts is None or positive is None:
+    if thresholds is None or positive is None:
         return proba.max(axis=1)
     p = proba[:, positive]
-    return np.where(p >= cuts, (p - cuts) / np.maximum(1 - cuts, 1e-12), (cuts - p) / np.maximum(cuts, 1e-12))
+    return np.where(
+        p >= thresholds,
+        (p - thresholds) / np.maximum(1 - thresholds, 1e-12),
+        (thresholds - p) / np.maximum(thresholds, 1e-12),
+    )
 
 
 def _with_band(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation import _paired_tests
-from fusion.evaluation.results import Result, Scores, called
-from fusion.evaluation.shapley import block_worth, sampled_worth
+from fusion.evaluation.results import Result, Scores, entry_name
+from fusion.evaluation.shapley import block_contributions, sampled_contributions
 from fusion.leakage.protocols import Plan
 from fusion.metrics import classification
 from fusion.metrics.cluster_bootstrap import bootstrap_p, percentile
@@ -43,7 +43,7 @@ def pairwise(
     classes only), "corrected_t_p" (balanced accuracy, fold by fold; with ``test_share`` only), "mcnemar_p" (by cell, a
     reference). McNemar's takes the first round of each; so does the permutation where rounds are not the same.
     """
-    found: dict[str, Any] = {"first": called(first), "second": called(second)}
+    found: dict[str, Any] = {"first": entry_name(first), "second": entry_name(second)}
     for metric in ("balanced_accuracy", "auroc"):
         value = figures[0]["image"][metric]["value"] - figures[1]["image"][metric]["value"]
         found[metric] = _difference(value, replicates[0]["image", metric] - replicates[1]["image", metric])
@@ -51,7 +51,7 @@ def pairwise(
     index = {str(label): at for at, label in enumerate(classes)}
     rows = [classification.pooled(y, scores.proba, cells.groups) for scores in (first, second)]
     column = None if positive is None else index[positive]
-    right_one, right_other = (called_right(y, scores, index, column) for scores in (first, second))
+    right_one, right_other = (correct_predictions(y, scores, index, column) for scores in (first, second))
     tested = ~np.isnan(right_one) & ~np.isnan(right_other)
     found["mcnemar_p"] = _paired_tests.mcnemar_p(right_one[tested] == 1, right_other[tested] == 1)
     found["delong_p"] = float("nan")
@@ -59,7 +59,10 @@ def pairwise(
         labels, groups = rows[0][0], rows[0][2]
         codes = np.array([index[label] for label in labels.tolist()], np.intp)
         right = [
-            classification.called(row[1], None if scores.cut is None else scores.cut[row[3], row[4]], column) == codes
+            classification.predicted_classes(
+                row[1], None if scores.threshold is None else scores.threshold[row[3], row[4]], column
+            )
+            == codes
             for row, scores in zip(rows, (first, second), strict=True)
         ]
         found["permutation_p"] = _paired_tests.permutation_p(right[0], right[1], codes, groups)
@@ -98,8 +101,8 @@ def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "holm_p": p} for row, p in zip(rows, adjusted, strict=True)]
 
 
-def worth_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
-    """What each block is worth to each classifier, where every subset of two or more blocks was compared.
+def contributions_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
+    """Contribution of each block to each classifier, where every subset of two or more blocks was compared.
 
     ``orders`` were sampled; they serve where only the sets that begin them were compared.
     """
@@ -114,12 +117,16 @@ def worth_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()) -> lis
             continue
         for metric in ("balanced_accuracy", "auroc"):
             nothing = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
-            worth = {
+            contributions = {
                 subset: np.append(result.figures[at]["image"][metric]["value"], result.replicates[at]["image", metric])
                 for subset, at in held.items()
             }
-            worth[frozenset()] = np.full_like(next(iter(worth.values())), nothing)
-            judged = block_worth(blocks, worth) if is_whole else sampled_worth(blocks, worth, orders)
+            contributions[frozenset()] = np.full_like(next(iter(contributions.values())), nothing)
+            judged = (
+                block_contributions(blocks, contributions)
+                if is_whole
+                else sampled_contributions(blocks, contributions, orders)
+            )
             rows.append({"classifier": classifier, "metric": metric, **judged})
     return rows
 
@@ -136,10 +143,10 @@ def optimism(honest: Result, leaky: Result) -> dict[str, Any]:
     has "features", "classifier" and the figures "random" and "grouped" of each metric.
     """
     rows: list[dict[str, Any]] = []
-    gathered: dict[str, list[tuple[float, _Floats]]] = {"balanced_accuracy": [], "auroc": []}
+    model_inputs: dict[str, list[tuple[float, _Floats]]] = {"balanced_accuracy": [], "auroc": []}
     for at, scores in enumerate(honest.scores):
         row: dict[str, Any] = {"features": list(scores.features), "classifier": scores.classifier}
-        for metric, held in gathered.items():
+        for metric, held in model_inputs.items():
             random, grouped = (part.figures[at]["image"][metric]["value"] for part in (leaky, honest))
             drawn = leaky.replicates[at]["image", metric] - honest.replicates[at]["image", metric]
             held.append((random - grouped, drawn))
@@ -147,33 +154,36 @@ def optimism(honest: Result, leaky: Result) -> dict[str, Any]:
         rows.append(row)
     mean = {
         metric: _difference(float(np.mean([value for value, _ in held])), np.mean([drawn for _, drawn in held], axis=0))
-        for metric, held in gathered.items()
+        for metric, held in model_inputs.items()
     }
     return {"rows": rows, "mean": mean, "stamp": leaky.stamps[-1]}
 
 
 def finding_lines(result: Result) -> list[str]:
-    """What a terminal shows of the findings: what each block is worth, what is lost between sources, and what a
+    """What a terminal shows of the findings: the contribution of each block, what is lost between sources, and what a
     random split would have claimed."""
     lines = []
-    for worth in result.findings.get("worth", ()):
-        if worth["metric"] == "balanced_accuracy":
-            shares = ", ".join(f"{row['block']} {signed(row['shapley'])}" for row in worth["blocks"])
-            lines.append(f"What each block adds to balanced accuracy with {worth['classifier']} (Shapley): {shares}.")
-    if travel := result.findings.get("travel"):
+    for contributions in result.findings.get("shapley", ()):
+        if contributions["metric"] == "balanced_accuracy":
+            shares = ", ".join(f"{row['block']} {signed(row['shapley'])}" for row in contributions["blocks"])
+            lines.append(
+                f"What each block adds to balanced accuracy with {contributions['classifier']} (Shapley): {shares}."
+            )
+    if cross_site_findings := result.findings.get("cross_site"):
         best = result.scores[result.ranked()[0]]
         row = next(
             one
-            for one in travel["rows"]
+            for one in cross_site_findings["rows"]
             if (tuple(one["features"]), one["classifier"]) == (best.features, best.classifier)
         )
         lines.append(
             f"From sources that were learnt from to a new one, the best differs by {signed(row['drop'])} in balanced "
-            f"accuracy (in the source {row['inside']['value']:.3f})."
+            f"accuracy (internal validation {row['internal']['value']:.3f})."
         )
     if leak := result.findings.get("leak"):
         lines.append(
-            f"A random split of the pictures would be {signed(leak['mean']['balanced_accuracy'])} too kind in balanced "
+            f"A random split of the images would have an optimistic bias of "
+            f"{signed(leak['mean']['balanced_accuracy'])} in balanced "
             f"accuracy, {signed(leak['mean']['auroc'])} in AUROC, on average over {len(leak['rows'])} comparisons."
         )
     return lines
@@ -197,23 +207,24 @@ def fold_values(
     for number, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
         for at in range(fold.max() + 1):
             rows = np.flatnonzero(fold == at)
-            cut = None if scores.cut is None else scores.cut[number, rows]
-            right = classification.called(proba[rows], cut, positive) == codes[rows]
+            threshold = None if scores.threshold is None else scores.threshold[number, rows]
+            right = classification.predicted_classes(proba[rows], threshold, positive) == codes[rows]
             shares = [right[codes[rows] == code].mean() for code in np.unique(codes[rows])]
             values.append(float(np.mean(shares)) if len(shares) == len(index) else float("nan"))
     return np.array(values)
 
 
-def called_right(
+def correct_predictions(
     y: NDArray[np.object_], scores: Scores, index: Mapping[str, int], positive: int | None = None
 ) -> _Floats:
-    """float64 (n,): 1 where the first round that tested the cell called its class, 0 where not, NaN where none did."""
+    """float64 (n,): 1 where the first round that tested the cell predicted its class, 0 where not, NaN where none
+    did."""
     codes = np.array([index[str(label)] for label in y], np.intp)
     tested = ~np.isnan(scores.proba).any(axis=2)
     first, cells = tested.argmax(axis=0), np.arange(len(codes))
     proba = scores.proba[first, cells]
-    cut = None if scores.cut is None else scores.cut[first, cells]
-    right = classification.called(np.where(np.isnan(proba), 0, proba), cut, positive) == codes
+    threshold = None if scores.threshold is None else scores.threshold[first, cells]
+    right = classification.predicted_classes(np.where(np.isnan(proba), 0, proba), threshold, positive) == codes
     return np.where(tested.any(axis=0), right, np.nan)
 
 

@@ -59,23 +59,23 @@ class Scores:
 
     ``proba`` is float64 (rounds, n, classes), NaN for cells that a round did not test; ``fold`` intp (rounds, n)
     numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
-    one round. ``cut`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is called
-    positive, as the cell's training part chose it; None calls the most probable class. ``chosen`` are the classifier's
-    parameters that training parts chose, with the fold that each was for.
+    one round. ``threshold`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is
+    called positive, as the cell's training part chose it; None predicts the most probable class. ``chosen`` are the
+    classifier's parameters that training parts chose, with the fold that each was for.
     """
 
     features: tuple[str, ...]
     classifier: str
     proba: NDArray[np.float64]
     fold: NDArray[np.intp]
-    cut: NDArray[np.float64] | None = None
+    threshold: NDArray[np.float64] | None = None
     chosen: tuple[Mapping[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.proba.ndim == 2:
             object.__setattr__(self, "proba", self.proba[None])
             object.__setattr__(self, "fold", self.fold[None])
-            object.__setattr__(self, "cut", None if self.cut is None else self.cut[None])
+            object.__setattr__(self, "threshold", None if self.threshold is None else self.threshold[None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +90,11 @@ class Result:
     scores : one entry a feature set and classifier, all on the same cells.
     figures : for each of ``scores``, what ``metrics.judge_scores`` says.
     stamps : what must be read with every figure ("leaky: ...").
-    notes, faults : what the user should know, and the pictures that were skipped.
+    notes, faults : what the user should know, and the images that were skipped.
     facts : plain values about split, data and versions.
     config : the configuration as YAML.
-    findings : plain values about differences and blocks: "paired", "worth", "redundancy", "importance", "leak",
-        "chosen", "travel" and "abstention", where they were asked for or could be had.
+    findings : plain values about differences and blocks: "paired", "shapley", "redundancy", "importance", "leak",
+        "chosen", "cross_site" and "selective_prediction", where they were asked for or could be had.
     replicates : for each of ``scores``, float64 (bootstrap,) by (level, metric) of ``KEPT``; the same draws of subjects
         in each, so that they can be subtracted.
     """
@@ -115,8 +115,8 @@ class Result:
 
     @property
     def unit(self) -> str:
-        """What is resampled for intervals: "subject", or "picture" where subjects are unknown."""
-        return "subject" if self.cells.subjects_known else "picture"
+        """What is resampled for intervals: "subject", or "image" where subjects are unknown."""
+        return "subject" if self.cells.subjects_known else "image"
 
     def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
         """Positions in ``scores``, best first."""
@@ -148,7 +148,7 @@ class Result:
         Parameters
         ----------
         folder : made if it is not there; see ``check_result_folder``.
-        root : pictures in faults are named relative to it.
+        root : images in faults are named relative to it.
         """
         self.save_scores(folder / "scores.parquet")
         write_atomically(folder / "table.csv", self.table_frame().to_csv(index=False).encode())
@@ -185,8 +185,8 @@ class Result:
         column_of_positive = None if self.positive is None else self.classes.index(self.positive)
         frames = []
         for scores in self.scores:
-            cuts = [None] * len(scores.fold) if scores.cut is None else list(scores.cut)
-            for at, (proba, fold, cut) in enumerate(zip(scores.proba, scores.fold, cuts, strict=True)):
+            thresholds = [None] * len(scores.fold) if scores.threshold is None else list(scores.threshold)
+            for at, (proba, fold, threshold) in enumerate(zip(scores.proba, scores.fold, thresholds, strict=True)):
                 tested = np.flatnonzero(fold >= 0)
                 frame = pd.DataFrame(
                     {
@@ -201,16 +201,16 @@ class Result:
                         "group": cells.groups[tested],
                         "label": np.array(cells.y, object)[tested],
                         "predicted": np.array(self.classes, object)[
-                            classification.called(
-                                proba[tested], None if cut is None else cut[tested], column_of_positive
+                            classification.predicted_classes(
+                                proba[tested], None if threshold is None else threshold[tested], column_of_positive
                             )
                         ],
                     }
                 )
                 for column, label in enumerate(self.classes):
                     frame[f"p_{label}"] = proba[tested, column]
-                if cut is not None:
-                    frame["threshold"] = cut[tested]
+                if threshold is not None:
+                    frame["threshold"] = threshold[tested]
                 frames.append(frame)
         every = pd.concat(frames, ignore_index=True)
         return every.assign(stamp="; ".join(self.stamps)) if self.stamps else every
@@ -239,7 +239,7 @@ def judge_paired(
     """The figures of one entry, and the replicates that ``KEPT`` names."""
     judged = classification.judge_scores(
         np.array(cells.y, object), scores.proba, classes, cells.groups,
-        positive=positive, prevalence=prevalence, n_boot=bootstrap, seed=seed, cut=scores.cut,
+        positive=positive, prevalence=prevalence, n_boot=bootstrap, seed=seed, threshold=scores.threshold,
     )  # fmt: skip
     kept = {
         (level, metric): judged.replicates[level][:, classification.METRICS.index(metric)].copy()
@@ -264,7 +264,7 @@ def p_text(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def called(scores: Scores) -> str:
+def entry_name(scores: Scores) -> str:
     """``morphology + texture, svm``."""
     return f"{' + '.join(scores.features)}, {scores.classifier}"
 
@@ -286,8 +286,8 @@ def describe_split(facts: Mapping[str, Any]) -> str:
     if kind == "leave-one-subject-out":
         return "each subject left out in turn"
     if kind == "random":
-        return f"{some} by picture at random{over}"
-    who = "by subject" if facts["subjects_known"] else "identical pictures together"
+        return f"{some} by image at random{over}"
+    who = "by subject" if facts["subjects_known"] else "identical images together"
     if kind == "monte-carlo":
         return f"{repeats} random test parts, {who}"
     who += ", every source in each as far as it goes" if kind == "source-stratified" else ""

@@ -1,4 +1,4 @@
-"""What each block is worth: its share of what all blocks together achieve, and how blocks lean on one another."""
+"""Contribution of each block: its share of what all blocks together achieve, and how blocks lean on one another."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from fusion.metrics.cluster_bootstrap import percentile
 _Floats = NDArray[np.float64]
 
 
-def shapley_values(blocks: Sequence[str], worth: Mapping[frozenset[str], _Floats]) -> dict[str, _Floats]:
+def shapley_values(blocks: Sequence[str], value_of: Mapping[frozenset[str], _Floats]) -> dict[str, _Floats]:
     """The mean gain from adding a block, over all orders in which blocks can be added.
 
-    They sum to the worth of all blocks less the worth of none. Source: Shapley (1953), Contributions to the Theory of
+    They sum to the value of all blocks less that of none. Source: Shapley (1953), Contributions to the Theory of
     Games II, 307-317.
 
     Parameters
     ----------
-    worth : every subset, the empty one too, to what it achieves: arrays of one shape, taken element by element.
+    value_of : every subset, the empty one too, to what it achieves: arrays of one shape, taken element by element.
     """
     k = len(blocks)
     values = {}
     for block in blocks:
-        total = np.zeros_like(worth[frozenset()])
+        total = np.zeros_like(value_of[frozenset()])
         for others in _subsets([name for name in blocks if name != block]):
             share = factorial(len(others)) * factorial(k - len(others) - 1) / factorial(k)
-            total += share * (worth[frozenset((*others, block))] - worth[frozenset(others)])
+            total += share * (value_of[frozenset((*others, block))] - value_of[frozenset(others)])
         values[block] = total
     return values
 
 
-def interactions(blocks: Sequence[str], worth: Mapping[frozenset[str], _Floats]) -> dict[tuple[str, str], _Floats]:
+def interactions(blocks: Sequence[str], value_of: Mapping[frozenset[str], _Floats]) -> dict[tuple[str, str], _Floats]:
     """How much more two blocks add together than each by itself, over all sets of the others; below 0 they repeat one
     another.
 
@@ -45,65 +45,66 @@ def interactions(blocks: Sequence[str], worth: Mapping[frozenset[str], _Floats])
     k = len(blocks)
     found = {}
     for one, other in combinations(blocks, 2):
-        total = np.zeros_like(worth[frozenset()])
+        total = np.zeros_like(value_of[frozenset()])
         for rest in _subsets([name for name in blocks if name not in (one, other)]):
             share = factorial(len(rest)) * factorial(k - len(rest) - 2) / factorial(k - 1)
             both, with_one, with_other = (
-                worth[frozenset((*rest, *added))] for added in ((one, other), (one,), (other,))
+                value_of[frozenset((*rest, *added))] for added in ((one, other), (one,), (other,))
             )
-            total += share * (both - with_one - with_other + worth[frozenset(rest)])
+            total += share * (both - with_one - with_other + value_of[frozenset(rest)])
         found[one, other] = total
     return found
 
 
-def block_worth(blocks: Sequence[str], worth: Mapping[frozenset[str], _Floats]) -> dict[str, Any]:
-    """Plain values for a page: each block's Shapley value, its worth alone and what leaving it out costs.
+def block_contributions(blocks: Sequence[str], value_of: Mapping[frozenset[str], _Floats]) -> dict[str, Any]:
+    """Plain values for a page: each block's Shapley value, its value alone and what leaving it out costs.
 
     Parameters
     ----------
-    worth : every subset, the empty one too, to float64 (1 + B,): what it achieves on the data, then on B resamplings.
-        Only where B > 0 are there intervals, which are percentile intervals of the same resamplings.
+    value_of : every subset, the empty one too, to float64 (1 + B,): what it achieves on the data, then on B
+        resamplings. Only where B > 0 are there intervals, which are percentile intervals of the same resamplings.
 
     Returns
     -------
     "blocks": a row a block with "shapley", "alone" (its gain over nothing) and "left_out" (the gain of all over all
     but it), each {"value", "low", "high"}; "interactions": a row a pair, {"pair", "value", "low", "high"}.
     """
-    everything, nothing = worth[frozenset(blocks)], worth[frozenset()]
-    shares = shapley_values(blocks, worth)
+    everything, nothing = value_of[frozenset(blocks)], value_of[frozenset()]
+    shares = shapley_values(blocks, value_of)
     rows = [
         {
             "block": block,
             "shapley": _figure(shares[block]),
-            "alone": _figure(worth[frozenset([block])] - nothing),
-            "left_out": _figure(everything - worth[frozenset(blocks) - {block}]),
+            "alone": _figure(value_of[frozenset([block])] - nothing),
+            "left_out": _figure(everything - value_of[frozenset(blocks) - {block}]),
         }
         for block in blocks
     ]
-    pairs = [{"pair": list(pair), **_figure(value)} for pair, value in interactions(blocks, worth).items()]
+    pairs = [{"pair": list(pair), **_figure(value)} for pair, value in interactions(blocks, value_of).items()]
     return {"blocks": rows, "interactions": pairs}
 
 
-def sampled_worth(
-    blocks: Sequence[str], worth: Mapping[frozenset[str], _Floats], orders: Sequence[Sequence[str]]
+def sampled_contributions(
+    blocks: Sequence[str], value_of: Mapping[frozenset[str], _Floats], orders: Sequence[Sequence[str]]
 ) -> dict[str, Any]:
-    """``block_worth`` where there are too many blocks for all their subsets: the mean gain over sampled orders.
+    """``block_contributions`` where there are too many blocks for all their subsets: the mean gain over sampled orders.
 
     Parameters
     ----------
-    worth : as for ``block_worth``, of the empty set, the sets that begin the orders, each block, and all but each.
+    value_of : as for ``block_contributions``, of the empty set, the sets that begin the orders, each block, and all but
+        each.
     orders : in pairs, one of each the reverse of the other.
 
     Returns
     -------
-    As ``block_worth``, without interactions; each Shapley value also has "error", the standard error that comes from
-    sampling orders, by the spread over the pairs. Its interval is over resampled data, and leaves that error out.
+    As ``block_contributions``, without interactions; each Shapley value also has "error", the standard error that comes
+    from sampling orders, by the spread over the pairs. Its interval is over resampled data, and leaves that error out.
     """
     gains: dict[str, list[_Floats]] = {block: [] for block in blocks}
     for order in orders:
         for length, block in enumerate(order):
-            gains[block].append(worth[frozenset(order[: length + 1])] - worth[frozenset(order[:length])])
-    everything, nothing = worth[frozenset(blocks)], worth[frozenset()]
+            gains[block].append(value_of[frozenset(order[: length + 1])] - value_of[frozenset(order[:length])])
+    everything, nothing = value_of[frozenset(blocks)], value_of[frozenset()]
     rows = []
     for block in blocks:
         of_pairs = (np.array(gains[block][::2]) + np.array(gains[block][1::2])) / 2
@@ -112,8 +113,8 @@ def sampled_worth(
             {
                 "block": block,
                 "shapley": {**_figure(of_pairs.mean(axis=0)), "error": error},
-                "alone": _figure(worth[frozenset([block])] - nothing),
-                "left_out": _figure(everything - worth[frozenset(blocks) - {block}]),
+                "alone": _figure(value_of[frozenset([block])] - nothing),
+                "left_out": _figure(everything - value_of[frozenset(blocks) - {block}]),
             }
         )
     return {"blocks": rows, "interactions": []}

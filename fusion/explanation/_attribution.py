@@ -44,7 +44,7 @@ _MAP = (
 
 
 @dataclass(frozen=True, eq=False)
-class Worth:
+class ValueOfRows:
     """A block's contribution, were its columns others.
 
     Attributes
@@ -88,7 +88,7 @@ def attribute(
     features: NDArray[np.float32],
     typical: NDArray[np.float32],
     target: str,
-    picture: NDArray[np.uint8] | None = None,
+    image: NDArray[np.uint8] | None = None,
 ) -> Attribution:
     """What the features of one cell add to the margin of class ``target``.
 
@@ -97,7 +97,7 @@ def attribute(
     blocks : block name -> its columns.
     features : float32 (d,), harmonised where the model does that.
     typical : float32 (d,), the training medians.
-    picture : uint8 (S, S, 3), as the classifier's eye takes it, for one that takes pictures.
+    image : uint8 (S, S, 3), as the classifier's input transform takes it, for one that takes images.
     """
     at = model.classes.index(target)
     classifier: Any = model.classifier
@@ -114,7 +114,7 @@ def attribute(
             target, blocks, own - usual, float(intercept[at] + usual.sum()), "exact linear contributions",
             f"Exact: all {len(features)} bars add up to the score, from that of a cell of training medians. {_MEANING}",
         )  # fmt: skip
-    return _by_asking(_score(model, blocks, at, picture), target, blocks, features, typical, picture is not None)
+    return _by_asking(_score(model, blocks, at, image), target, blocks, features, typical, image is not None)
 
 
 def adds_trees(model: FusedModel) -> bool:
@@ -122,17 +122,17 @@ def adds_trees(model: FusedModel) -> bool:
     return isinstance(model.classifier, Contributes) and model.layer is None
 
 
-def worth_of_block(
+def value_of_block(
     model: FusedModel,
     blocks: Mapping[str, slice],
     name: str,
     features: NDArray[np.float32],
     typical: NDArray[np.float32],
     target: str,
-) -> Worth:
+) -> ValueOfRows:
     """What ``attribute`` gives block ``name``, as a function of the block's own columns, all else as in this cell.
 
-    Parameters are those of ``attribute``, of a model that takes no pictures and does not add up trees. At the cell's
+    Parameters are those of ``attribute``, of a model that takes no images and does not add up trees. At the cell's
     own values the answer is ``attribute(...).blocks[name]``, at the training medians it is 0.
     """
     at, part = model.classes.index(target), blocks[name]
@@ -146,7 +146,7 @@ def worth_of_block(
     if isinstance(classifier, Linear) and model.layer is not None:
         layer, weights = model.layer, classifier.linear_weights()[0][at]
         usual = layer.shares(typical[None], weights)[0, part].sum()
-        return Worth(lambda rows: layer.shares(cell_with(rows), weights)[:, part].sum(axis=1) - usual, 1)
+        return ValueOfRows(lambda rows: layer.shares(cell_with(rows), weights)[:, part].sum(axis=1) - usual, 1)
     score, others = _score(model, blocks, at, None), _others(name, list(blocks))
 
     def asked(rows: NDArray[np.float32]) -> _Floats:
@@ -160,7 +160,7 @@ def worth_of_block(
             total += share * (scores[:-1] - scores[-1])
         return total
 
-    return Worth(asked, len(others))
+    return ValueOfRows(asked, len(others))
 
 
 def _additive(
@@ -173,13 +173,13 @@ def _additive(
 # ---- any other model ------------------------------------------------------------------------------------------------
 
 
-def _score(model: FusedModel, blocks: Mapping[str, slice], at: int, picture: NDArray[np.uint8] | None) -> Score:
+def _score(model: FusedModel, blocks: Mapping[str, slice], at: int, image: NDArray[np.uint8] | None) -> Score:
     plain = replace(model, calibration=None, harmoniser=None)
     classifier: Any = model.classifier
 
     def score(rows: NDArray[np.float32]) -> _Floats:
-        if picture is not None and isinstance(classifier, ExplainsImages):
-            proba = classifier.predict_proba_variants(picture, rows)
+        if image is not None and isinstance(classifier, ExplainsImages):
+            proba = classifier.predict_proba_variants(image, rows)
         else:
             proba = plain.predict_proba(rows)
         share = np.clip(proba[:, at], _LEAST, 1 - _LEAST)
@@ -194,12 +194,12 @@ def _by_asking(
     blocks: Mapping[str, slice],
     features: NDArray[np.float32],
     typical: NDArray[np.float32],
-    sees: bool,
+    takes_image: bool,
 ) -> Attribution:
     d = len(features)
     if not d:
         score_alone = float(score(features[None])[0])
-        return Attribution(target, score_alone, score_alone, np.empty(0), {}, True, "the picture alone", _MAP)
+        return Attribution(target, score_alone, score_alone, np.empty(0), {}, True, "the image alone", _MAP)
     variants = np.repeat(features[None], d + 1, axis=0)
     variants[np.arange(d), np.arange(d)] = typical
     scores = score(variants)
@@ -209,7 +209,7 @@ def _by_asking(
         "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
         "that say the same stand in for each other, so each seems to matter less than they do together, and the bars "
         "do not add up. Blocks do (Shapley values, from a cell of training medians"
-        + (f" in the same picture, which has no bar). {_MAP}" if sees else ")."),
+        + (f" in the same image, which has no bar). {_MAP}" if takes_image else ")."),
     )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def _block_values(
     """The score of the typical cell, and each block's Shapley value on the way from it to this cell."""
     names = list(blocks)
 
-    def worth(sets: Sequence[frozenset[str]]) -> dict[frozenset[str], _Floats]:
+    def value_of(sets: Sequence[frozenset[str]]) -> dict[frozenset[str], _Floats]:
         rows = np.repeat(typical[None], len(sets), axis=0)
         for row, chosen in zip(rows, sets, strict=True):
             for name in chosen:
@@ -228,11 +228,11 @@ def _block_values(
 
     if len(names) <= _ALL_SUBSETS:
         every = [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
-        found = worth(every)
+        found = value_of(every)
         return float(found[frozenset()]), {name: float(v) for name, v in shapley_values(names, found).items()}
     orders = _orders(names)
     walks = [[frozenset(order[:count]) for count in range(len(names) + 1)] for order in orders]
-    found = worth(list(dict.fromkeys(step for walk in walks for step in walk)))
+    found = value_of(list(dict.fromkeys(step for walk in walks for step in walk)))
     values = dict.fromkeys(names, 0.0)
     for order, walk in zip(orders, walks, strict=True):
         for name, before, after in zip(order, walk, walk[1:], strict=False):

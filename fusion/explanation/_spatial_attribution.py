@@ -1,4 +1,4 @@
-"""Where in its picture a cell has what a deep block adds to the score.
+"""Where in its image a cell has what a deep block adds to the score.
 
 A deep feature is the mean over the places of a feature map. So each place has a share in the block's contribution, and
 what it is can be asked of any classifier: by Shapley values, the places being what comes together.
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.explanation._attribution import Attribution, Worth, adds_trees, worth_of_block
+from fusion.explanation._attribution import Attribution, ValueOfRows, adds_trees, value_of_block
 from fusion.features.blocks import Block
 from fusion.images.cell import Cell
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.training_quantiles import LEVELS, Reference
-from fusion.plugins import Placing
+from fusion.plugins import SpatialExtractor
 
 _Floats = NDArray[np.float64]
 
@@ -30,14 +30,14 @@ _ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class SpatialAttribution:
     """A block's contribution, spread over the places of its feature map.
 
     Attributes
     ----------
     block : the block's name.
     values : float64 (h, w), above 0 where a place speaks for the class; they sum to the block's contribution.
-    over_cell : float32 (H, W), ``values`` enlarged over ``cell.rgb``; 0 where the network's picture does not reach.
+    over_cell : float32 (H, W), ``values`` enlarged over ``cell.rgb``; 0 where the network's image does not reach.
     limits : how they were found and what they cannot tell, in words.
     """
 
@@ -47,7 +47,7 @@ class Places:
     limits: str
 
 
-def find_places(
+def attribute_to_pixels(
     model: FusedModel,
     measured: Sequence[Block],
     blocks: Mapping[str, slice],
@@ -55,7 +55,7 @@ def find_places(
     features: NDArray[np.float32],
     known: Reference,
     found: Attribution,
-) -> Places | None:
+) -> SpatialAttribution | None:
     """Where the block with a feature map that adds most, for or against, has what it adds; None without such a block.
 
     Let z be the block's features, a_p those at place p (their mean over P places is z), r the training medians.
@@ -81,18 +81,18 @@ def find_places(
     known : of the training cells.
     found : the attribution that is to be spread.
     """
-    able = {one.name: one for one in measured if isinstance(one.extractor, Placing) and one.name in blocks}
+    able = {one.name: one for one in measured if isinstance(one.extractor, SpatialExtractor) and one.name in blocks}
     if not able:
         return None
     block = max(able, key=lambda name: abs(found.blocks[name]))
     part = blocks[block]
     extractor = able[block].extractor
-    assert isinstance(extractor, Placing)  # as chosen
-    seen = extractor.feature_map(cell)
-    if seen is None:  # tokens
+    assert isinstance(extractor, SpatialExtractor)  # as chosen
+    feature_map = extractor.feature_map(cell)
+    if feature_map is None:  # tokens
         return None
     at = {feature: number for number, feature in enumerate(extractor.feature_names())}
-    chosen = seen[[at[feature] for feature in able[block].features]].astype(np.float64)
+    chosen = feature_map[[at[feature] for feature in able[block].features]].astype(np.float64)
     places = chosen.reshape(len(chosen), -1).T
     # Features are rounded, harmonised, or another engine's: the places move along with their mean.
     places += features[part] - places.mean(axis=0)
@@ -100,11 +100,11 @@ def find_places(
         middle = known.quantiles[:, len(LEVELS) // 2, part].astype(np.float64).mean(axis=0)
         values, how = _by_column(found.columns[part], places, middle), _TREES
     else:
-        worth = worth_of_block(model, blocks, block, features, known.typical, found.target)
-        values, how = _walked(worth, places, features[part], known.typical[part]), _ASKED
-    values = values.reshape(seen.shape[1:])
-    laid = extractor.laid_back(values.astype(np.float32), cell)
-    return Places(block, values, laid, _limits(block, values, how))
+        value_of = value_of_block(model, blocks, block, features, known.typical, found.target)
+        values, how = _walked(value_of, places, features[part], known.typical[part]), _ASKED
+    values = values.reshape(feature_map.shape[1:])
+    laid = extractor.resample_to_cell(values.astype(np.float32), cell)
+    return SpatialAttribution(block, values, laid, _limits(block, values, how))
 
 
 def _by_column(contributions: _Floats, places: _Floats, middle: _Floats) -> _Floats:
@@ -116,10 +116,10 @@ def _by_column(contributions: _Floats, places: _Floats, middle: _Floats) -> _Flo
     return shares @ contributions
 
 
-def _walked(worth: Worth, places: _Floats, own: NDArray[np.float32], usual: NDArray[np.float32]) -> _Floats:
+def _walked(value_of: ValueOfRows, places: _Floats, own: NDArray[np.float32], usual: NDArray[np.float32]) -> _Floats:
     """float64 (P,): what each place adds, on average over orders."""
     count = len(places)
-    pairs = max(1, min(_PAIRS, _ROWS // (2 * count * worth.times)))
+    pairs = max(1, min(_PAIRS, _ROWS // (2 * count * value_of.times)))
     draw = np.random.default_rng(0)
     forward = [draw.permutation(count) for _ in range(pairs)]
     steps = (places - usual) / count
@@ -128,7 +128,7 @@ def _walked(worth: Worth, places: _Floats, own: NDArray[np.float32], usual: NDAr
         rows = np.empty((count + 1, len(own)), np.float32)
         rows[0], rows[1:] = usual, usual + np.cumsum(steps[order], axis=0)
         rows[-1] = own  # to the last bit, so that the sum is the block's
-        values[order] += np.diff(worth.ask(rows)) / (2 * pairs)
+        values[order] += np.diff(value_of.ask(rows)) / (2 * pairs)
     return values
 
 

@@ -18,7 +18,7 @@ from fusion.bundles.inference import judge_study
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import UsageError
 from fusion.explanation._attribution import Attribution, attribute
-from fusion.explanation._spatial_attribution import Places, find_places
+from fusion.explanation._spatial_attribution import SpatialAttribution, attribute_to_pixels
 from fusion.feature_transforms.block_columns import block_slices
 from fusion.image_transforms.dataset_transforms import cells_as_trained
 from fusion.images.cell import Cell, CellError
@@ -68,7 +68,7 @@ class Reason:
         return self.column.rpartition(".")[0]
 
     @property
-    def said(self) -> str:
+    def sentence(self) -> str:
         """Name, value and unit, where the unit is a word or two."""
         if np.isnan(self.value):
             return f"{self.words} undefined"
@@ -91,18 +91,19 @@ class Reason:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One cell and why it is called what it is called.
+    """One cell and why it was predicted as it was.
 
     Attributes
     ----------
     name, cell : which cell.
     classes, proba : probability of each class, calibrated where the model is.
-    called : the class it is called, which reasons are for or against.
+    predicted : the predicted class, which reasons are for or against.
     attribution : what each feature and block adds, and how that was found.
-    reasons : the features that add most for (first) and against ``called``, the strongest first in each.
-    attention : float32 (H, W) in [0, 1] over ``cell.rgb``, what a network looks at for ``called``; None without one.
-    places : where a deep block has what it adds for and against ``called``; None without one.
-    distance : from the training cells, see ``fusion.learning.novelty``: above 1 the cell is unlike them. None if not
+    reasons : the features that add most for (first) and against ``predicted``, the strongest first in each.
+    attention : float32 (H, W) in [0, 1] over ``cell.rgb``, what a network looks at for ``predicted``; None without one.
+    spatial : where a deep block has what it adds for and against ``predicted``; None without one.
+    distance : from the training cells, see ``fusion.learning.novelty``: above 1 the cell is out of distribution. None
+        if not
     known.
     """
 
@@ -110,16 +111,16 @@ class Explanation:
     cell: Cell
     classes: tuple[str, ...]
     proba: tuple[float, ...]
-    called: str
+    predicted: str
     attribution: Attribution
     reasons: tuple[Reason, ...]
     attention: NDArray[np.float32] | None
-    places: Places | None
+    spatial: SpatialAttribution | None
     distance: float | None
 
     @property
     def speaks_for(self) -> tuple[Reason, ...]:
-        """Reasons to call the cell what it is called."""
+        """Reasons for the predicted class."""
         return tuple(reason for reason in self.reasons if reason.contribution > 0)
 
     @property
@@ -130,15 +131,15 @@ class Explanation:
     @property
     def verdict(self) -> str:
         """The class and how sure the model is, in one line."""
-        return f"called {self.called}, probability {self.proba[self.classes.index(self.called)]:.3f}"
+        return f"predicted {self.predicted}, probability {self.proba[self.classes.index(self.predicted)]:.3f}"
 
     @property
     def map_caption(self) -> str:
         """What the map beside the cell shows, "" where there is none."""
         if self.attention is not None:
-            return f"where the network looks for {self.called}: brighter and warmer"
-        if self.places is not None:
-            return f"where {self.places.block} speaks for {self.called} (blue), and against it (orange)"
+            return f"where the network looks for {self.predicted}: brighter and warmer"
+        if self.spatial is not None:
+            return f"where {self.spatial.block} speaks for {self.predicted} (blue), and against it (orange)"
         return ""
 
     @property
@@ -147,10 +148,10 @@ class Explanation:
         if self.distance is None or self.distance <= 1:
             return ""
         far = f"{self.distance:.1f} times as far from them as is usual"
-        return f"Unlike the training cells: {far}. The class means little."
+        return f"Out of distribution: {far}. The class means little."
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: everything but pictures."""
+        """Plain values: everything but images."""
         found = self.attribution
 
         def plain(value: float) -> float | None:
@@ -158,26 +159,32 @@ class Explanation:
 
         return {
             "name": self.name,
-            "class": self.called,
+            "class": self.predicted,
             "probability": dict(zip(self.classes, self.proba, strict=True)),
             "distance": self.distance,
-            "unlike": None if self.distance is None else self.distance > 1,
+            "out_of_distribution": None if self.distance is None else self.distance > 1,
             "score": found.score,
             "base": found.base,
             "blocks": dict(found.blocks),
             "method": found.method,
             "limits": found.limits,
-            "map": None if self.places is None else {"block": self.places.block, "places": self.places.values.tolist()},
+            "map": None
+            if self.spatial is None
+            else {"block": self.spatial.block, "values": self.spatial.values.tolist()},
             "features": [
                 {
-                    "feature": reason.column, "words": reason.words, "definition": reason.definition,
-                    "unit": reason.unit, "value": plain(reason.value), "contribution": reason.contribution,
+                    "feature": reason.column,
+                    "words": reason.words,
+                    "definition": reason.definition,
+                    "unit": reason.unit,
+                    "value": plain(reason.value),
+                    "contribution": reason.contribution,
                     "median": dict(zip(self.classes, map(plain, reason.medians), strict=True)),
                     "below": dict(zip(self.classes, map(plain, reason.below), strict=True)),
                 }
                 for reason in self.reasons
             ],
-        }  # fmt: skip
+        }
 
 
 def explain_cell(
@@ -185,7 +192,7 @@ def explain_cell(
 ) -> Explanation:
     """Measure a cell in memory and explain what the model makes of it.
 
-    ``source`` is the laboratory it is from; a model that normalises or harmonises by laboratory cannot learn what a new
+    ``source`` is the site it is from; a model that normalises or harmonises by site cannot learn what a new
     one is like from one cell (see ``predict_cells`` for many).
 
     Raises
@@ -209,7 +216,7 @@ def explain_measured(
     name: str,
     features: NDArray[np.float32],
     proba: NDArray[np.float64],
-    called: str,
+    predicted: str,
     distance: float | None,
     *,
     top: int = TOP,
@@ -220,7 +227,7 @@ def explain_measured(
     ----------
     cell : as the model measured it, normalised where it does that.
     features : float32 (d,), harmonised where the model does that: see ``Predictions.table``.
-    proba, called, distance : what it said, see ``fusion.learning.predictions``.
+    proba, predicted, distance : what it said, see ``fusion.learning.predictions``.
     top : features shown for, and as many against.
 
     Raises
@@ -236,30 +243,30 @@ def explain_measured(
     blocks = block_slices(bundle.columns)
     known = bundle.reference
     typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
-    picture, attention = None, None
+    image, attention = None, None
     if isinstance(classifier, TakesImages):
-        picture = classifier.eye()([cell])[0]
+        image = classifier.input_transform()([cell])[0]
     if isinstance(classifier, TakesImages) and isinstance(classifier, ExplainsImages) and classifier.has_map():
-        attention = classifier.attention_map(cell, target=called, features=features)
-    found = attribute(bundle.model, blocks, features, typical, called, picture)
-    places = None
-    if picture is None and known is not None:
-        places = find_places(bundle.model, bundle.blocks, blocks, cell, features, known, found)
-        if places is not None:
-            found = replace(found, limits=f"{found.limits} {places.limits}")
+        attention = classifier.attention_map(cell, target=predicted, features=features)
+    found = attribute(bundle.model, blocks, features, typical, predicted, image)
+    spatial = None
+    if image is None and known is not None:
+        spatial = attribute_to_pixels(bundle.model, bundle.blocks, blocks, cell, features, known, found)
+        if spatial is not None:
+            found = replace(found, limits=f"{found.limits} {spatial.limits}")
     order = np.argsort(found.columns, kind="stable")
     chosen = [*(at for at in order[::-1][:top] if found.columns[at] > 0)]
     chosen += [at for at in order[:top] if found.columns[at] < 0]
-    told = descriptions(bundle)
+    descriptions_by_column = descriptions(bundle)
     nothing = (np.nan,) * len(bundle.classes)
     reasons = []
     for at in map(int, chosen):
         column, value = bundle.columns[at], float(features[at])
-        about = told.get(column, Description(column.rpartition(".")[2], ""))
+        about = descriptions_by_column.get(column, Description(column.rpartition(".")[2], ""))
         reasons.append(
             Reason(
                 column,
-                spoken(about.name),
+                format_subject(about.name),
                 about.definition,
                 about.unit,
                 value,
@@ -271,7 +278,16 @@ def explain_measured(
     shown = printable(name)
     probabilities = tuple(float(p) for p in proba)
     return Explanation(
-        shown, cell, tuple(bundle.classes), probabilities, called, found, tuple(reasons), attention, places, distance
+        shown,
+        cell,
+        tuple(bundle.classes),
+        probabilities,
+        predicted,
+        found,
+        tuple(reasons),
+        attention,
+        spatial,
+        distance,
     )
 
 
@@ -297,6 +313,6 @@ def _percent(share: float) -> str:
     return "more than 99%" if share > 0.995 else f"{share:.0%}"
 
 
-def spoken(feature: str) -> str:
+def format_subject(feature: str) -> str:
     """A feature's name as one says it: "nucleus_glcm_contrast_d1_mean" is "nucleus GLCM contrast d1 mean"."""
     return " ".join(_ABBREVIATIONS.get(word, word) for word in feature.split("_"))

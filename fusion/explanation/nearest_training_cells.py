@@ -1,4 +1,4 @@
-"""The training cells most like a cell, as pictures: precedents that a person can compare."""
+"""The training cells most like a cell, as images: precedents that a person can compare."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEAREST = 5
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """A training cell: its name, label and picture, and how far it is in fused space (no unit)."""
+    """A training cell: its name, label and image, and how far it is in fused space (no unit)."""
 
     name: str
     label: str | None
@@ -44,7 +44,7 @@ class Gallery:
     def nearest(self, features: NDArray[np.float32], image_key: str) -> tuple[Neighbour, ...]:
         """The cells nearest to float32 (d,) by Euclidean distance in fused space, which scales every block alike.
 
-        The picture with this content itself is left out, and so are pictures that can no longer be read.
+        The image with this content itself is left out, and so are images that can no longer be read.
         """
         away = np.linalg.norm(self.Z - self.novelty.layer.transform(features[None]), axis=1)
         found: list[Neighbour] = []
@@ -78,7 +78,7 @@ def open_gallery(
     if not any(known):
         raise UsageError(
             f"{data} has none of the cells that the model learnt from",
-            found=f"{len(known)} other pictures",
+            found=f"{len(known)} other images",
             do="Give the data set of its training, or leave --data out.",
         )
     kept = FeatureStore(store)

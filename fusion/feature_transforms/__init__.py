@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fusion.feature_transforms.fusion_layer import block_weights as block_weights
     from fusion.feature_transforms.harmonisation import Harmoniser as Harmoniser
     from fusion.feature_transforms.stable_features import Selection as Selection
-    from fusion.feature_transforms.stable_features import told as told
+    from fusion.feature_transforms.stable_features import selection_notes as selection_notes
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -24,6 +24,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "block_columns": ["block_slices"],
         "fusion_layer": ["FusionLayer", "block_weights"],
         "harmonisation": ["Harmoniser"],
-        "stable_features": ["Selection", "told"],
+        "stable_features": ["Selection", "selection_notes"],
     },
 )

@@ -1,4 +1,4 @@
-"""The fusion layer: feature blocks imputed, scaled, reduced and weighted, then put side by side."""
+"""The fusion layer: feature blocks imputed, scaled, reduced and weighted, then concatenated (feature-level fusion)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.float64]
+ScoredRows = NDArray[np.float64]
 
 METHODS = ("standard", "quantile")
 
@@ -44,8 +44,8 @@ class Harmoniser:
 
     method: str
     transductive: bool
-    whole: Mapping[str, Rows]
-    maps: Mapping[str, Mapping[str, Rows]]
+    whole: Mapping[str, ScoredRows]
+    maps: Mapping[str, Mapping[str, ScoredRows]]
 
     @classmethod
     def fit(cls, X: NDArray[Any], sources: Sequence[str | None], *, method: str, transductive: bool = False) -> Self:
@@ -77,7 +77,7 @@ class Harmoniser:
         """Sources among these that no training cell is of; "" for cells without a source."""
         return sorted({_named(source) for source in sources} - set(self.maps))
 
-    def transform(self, X: NDArray[Any], sources: Sequence[str | None]) -> Rows:
+    def transform(self, X: NDArray[Any], sources: Sequence[str | None]) -> ScoredRows:
         """float64 (n, d): every row through its source's map; NaN stays NaN.
 
         A new source of fewer than ``LEAST_CELLS`` rows is left as it is, transductive or not.
@@ -94,7 +94,7 @@ class Harmoniser:
                 changed[of] = _mapped(self.method, rows[of], own, self.whole)
         return changed
 
-    def told(self, sources: Sequence[str | None]) -> list[str]:
+    def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
         new = self.unknown(sources)
         if not new or not self.transductive:
@@ -107,13 +107,13 @@ class Harmoniser:
             cells = sum(names.count(name) for name in used)
             stamps.append(
                 f"transductive: features harmonised by {cells} cells that are judged here, without labels "
-                f"({_spoken(used)})"
+                f"({_format_names(used)})"
             )
         if few:
-            stamps.append(f"not harmonised: fewer than {LEAST_CELLS} cells of {_spoken(few)}")
+            stamps.append(f"not harmonised: fewer than {LEAST_CELLS} cells of {_format_names(few)}")
         return stamps
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Rows]]:
+    def state(self) -> tuple[dict[str, Any], dict[str, ScoredRows]]:
         """Plain values, and arrays by name, from which ``from_state`` makes it again."""
         sources = list(self.maps)
         parts = {"whole": self.whole, **{str(at): self.maps[source] for at, source in enumerate(sources)}}
@@ -125,8 +125,8 @@ class Harmoniser:
         }
 
     @classmethod
-    def from_state(cls, about: Mapping[str, Any], arrays: Mapping[str, Rows]) -> Self:
-        """The harmoniser that ``state`` told of.
+    def from_state(cls, about: Mapping[str, Any], arrays: Mapping[str, ScoredRows]) -> Self:
+        """The harmoniser written by ``state``.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Harmoniser:
         """
         if about["method"] not in METHODS:
             raise ValueError(f"unknown method of harmonisation {json.dumps(about['method'])[:40]}")
-        parts: dict[str, dict[str, Rows]] = {}
+        parts: dict[str, dict[str, ScoredRows]] = {}
         for name, array in arrays.items():
             owner, _, part = name.partition(".")
             parts.setdefault(owner, {})[part] = array
@@ -146,11 +146,11 @@ def _named(source: str | None) -> str:
     return "" if source is None else source
 
 
-def _spoken(names: Sequence[str]) -> str:
+def _format_names(names: Sequence[str]) -> str:
     return ", ".join(name or "cells without a source" for name in names)
 
 
-def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[Rows, NDArray[np.intp]]:
+def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[ScoredRows, NDArray[np.intp]]:
     """The rows in an order that depends on what they hold alone, and where they came from."""
     rows = np.asarray(X, np.float64)
     keys = [np.unique(column, return_inverse=True)[1] for column in also]
@@ -158,20 +158,20 @@ def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[Rows, NDArray[np.int
     return np.ascontiguousarray(rows[order]), order
 
 
-def _described(method: str, X: Rows, whole: Mapping[str, Rows] | None = None) -> dict[str, Rows]:
+def _described(method: str, X: ScoredRows, whole: Mapping[str, ScoredRows] | None = None) -> dict[str, ScoredRows]:
     """What a method needs of rows in their own order; where a column has no value, what it has in ``whole``."""
     return _moments(X, whole) if method == "standard" else _quantiles(X, whole)
 
 
-def _mapped(method: str, X: Rows, own: Mapping[str, Rows], whole: Mapping[str, Rows]) -> Rows:
+def _mapped(method: str, X: ScoredRows, own: Mapping[str, ScoredRows], whole: Mapping[str, ScoredRows]) -> ScoredRows:
     if method == "standard":
         return (X - own["centre"]) / own["spread"] * whole["spread"] + whole["centre"]
     return _matched(X, own["quantiles"], whole["quantiles"])
 
 
-def _moments(X: Rows, otherwise: Mapping[str, Rows] | None) -> dict[str, Rows]:
+def _moments(X: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
     """Mean and standard deviation of every column over its values."""
-    known: Rows = (~np.isnan(X)).astype(np.float64)
+    known: ScoredRows = (~np.isnan(X)).astype(np.float64)
     count = known.sum(axis=0)
     divisor = np.where(count > 0, count, 1.0)
     filled = np.where(np.isnan(X), 0.0, X)
@@ -185,7 +185,7 @@ def _moments(X: Rows, otherwise: Mapping[str, Rows] | None) -> dict[str, Rows]:
     return {"centre": centre, "spread": stretch}
 
 
-def _quantiles(X: Rows, otherwise: Mapping[str, Rows] | None) -> dict[str, Rows]:
+def _quantiles(X: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
     found = np.zeros((len(_QUANTILES), X.shape[1]))
     for at, column in enumerate(X.T):
         values = column[~np.isnan(column)]
@@ -196,7 +196,7 @@ def _quantiles(X: Rows, otherwise: Mapping[str, Rows] | None) -> dict[str, Rows]
     return {"quantiles": found}
 
 
-def _matched(X: Rows, own: Rows, whole: Rows) -> Rows:
+def _matched(X: ScoredRows, own: ScoredRows, whole: ScoredRows) -> ScoredRows:
     """Each value at the same quantile of the whole distribution; beyond the ends, as far beyond the whole's ends."""
     changed = np.full_like(X, np.nan)
     for at, column in enumerate(X.T):

@@ -1,13 +1,13 @@
-"""Leaving out features that tell the laboratories apart, before blocks are scaled and fused.
+"""Leaving out features that tell the sites apart, before blocks are scaled and fused.
 
 A feature is stable if cells of one class have the same values in every training source. What its values vary by within
 a class is split into what lies between sources and what lies between cells of one source, and the share of the former
 is the intraclass correlation of a cell with others of its class and source, ICC(1): 0 where the source says nothing, 1
 where it says all. Stability is 1 less that share; labels keep a source's mix of classes from being taken for its stain.
 
-Where models learn from varied copies of cells too (``fusion.learning.augmented_cells``), a feature must also say the
-same of a cell and of its copies: their intraclass correlation among cells of a class is its repeatability, and asked
-to be as high.
+Where models learn from augmented cells of cells too (``fusion.learning.augmented_cells``), a feature must also say the
+same of a cell and of its augmented versions: their intraclass correlation among cells of a class is its repeatability,
+and asked to be as high.
 
 Source: Shrout and Fleiss (1979), Psychological Bulletin 86(2):420-428, case 1; for unequal groups Donner (1986),
 International Statistical Review 54(1):67-82.
@@ -37,9 +37,10 @@ class Selection:
     Attributes
     ----------
     least : stability from which a feature is kept.
-    stability : float64 (d,), at most 1; NaN where it cannot be told, which leaves a feature out of nothing.
+    stability : float64 (d,), at most 1; NaN where it cannot be determined, which leaves a feature out of nothing.
     sources : of the training cells, "" for cells without one.
-    repeatability : float64 (d,) likewise, between cells and their copies; None where there are no copies.
+    repeatability : float64 (d,) likewise, between cells and their augmented versions; None where there are no augmented
+        cells.
     """
 
     least: float
@@ -63,8 +64,8 @@ class Selection:
         X : float (n, d), NaN where a feature is undefined.
         y : n labels.
         sources : n names, None where unknown.
-        cells : intp (n,), for every row the row of the cell that it shows, its own unless it is a copy; None for no
-            copies. What sources differ by is asked of the cells themselves.
+        cells : intp (n,), for every row the row of the cell that it shows, its own unless it is an augmented cell; None
+            for no augmented cells. What sources differ by is asked of the cells themselves.
         """
         own = np.arange(len(X)) if cells is None else np.flatnonzero(cells == np.arange(len(X)))
         names = ["" if sources[row] is None else str(sources[row]) for row in own.tolist()]
@@ -78,20 +79,20 @@ class Selection:
         return kept if self.repeatability is None else kept & ~(self.repeatability < self.least)
 
     def transform(self, X: NDArray[Any]) -> NDArray[Any]:
-        """A copy of float (n, d) in which features that are left out are NaN, as where they cannot be measured: the
-        fusion layer makes them 0, and no tree asks for them."""
+        """An augmented cell of float (n, d) in which features that are left out are NaN, as where they cannot be
+        measured: the fusion layer makes them 0, and no tree asks for them."""
         changed = np.array(X)
         changed[:, ~self.kept] = np.nan
         return changed
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that ``from_json`` makes it again from."""
-        told = {"least": self.least, "stability": _plain(self.stability), "sources": list(self.sources)}
-        return told if self.repeatability is None else {**told, "repeatability": _plain(self.repeatability)}
+        values = {"least": self.least, "stability": _plain(self.stability), "sources": list(self.sources)}
+        return values if self.repeatability is None else {**values, "repeatability": _plain(self.repeatability)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The selection that ``to_json`` told of."""
+        """The selection written by ``to_json``."""
         repeated = values.get("repeatability")
         return cls(
             float(values["least"]),
@@ -112,7 +113,8 @@ def _floats(values: Sequence[float | None]) -> _Floats:
 def stability(X: NDArray[Any], y: Sequence[Any] | NDArray[Any], sources: Sequence[str]) -> _Floats:
     """float64 (d,), at most 1: the share of a feature's variance within classes that does not lie between sources.
 
-    NaN where that cannot be told: a single source, no class that two sources have, or a feature that does not vary.
+    NaN where that cannot be determined: a single source, no class that two sources have, or a feature that does not
+    vary.
 
     Parameters
     ----------
@@ -140,15 +142,16 @@ def stability(X: NDArray[Any], y: Sequence[Any] | NDArray[Any], sources: Sequenc
 
 def repeatability(X: NDArray[Any], y: Sequence[Any] | NDArray[Any], cells: NDArray[np.intp]) -> _Floats:
     """float64 (d,) from 0 to 1: the share of a feature's variance within classes that lies between cells, and not
-    between a cell and its copies.
+    between a cell and its augmented versions.
 
-    NaN where that cannot be told: no cell with two values, no class of two cells, or a feature that does not vary.
+    NaN where that cannot be determined: no cell with two values, no class of two cells, or a feature that does not
+    vary.
 
     Parameters
     ----------
     X : float (n, d), NaN where a feature is undefined.
-    y : n labels; copies have those of their cells.
-    cells : intp (n,), the same number for a cell and its copies.
+    y : n labels; augmented cells have those of their cells.
+    cells : intp (n,), the same number for a cell and its augmented versions.
     """
     labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1]
     rows, order = in_order(X, labels)
@@ -198,26 +201,26 @@ def _moments(rows: _Floats) -> tuple[_Floats, _Floats, _Floats]:
     return count, mean, np.where(known, (np.where(known, rows, 0.0) - mean) ** 2, 0.0).sum(axis=0)
 
 
-def told(selections: Sequence[Selection], columns: Sequence[str]) -> list[str]:
+def selection_notes(selections: Sequence[Selection], columns: Sequence[str]) -> list[str]:
     """What was left out by these training parts, for the notes of a result."""
     if not selections:
         return []
     able = [selection for selection in selections if not np.isnan(selection.stability).all()]
-    copied = [selection for selection in selections if selection.repeatability is not None]
+    augmented_table = [selection for selection in selections if selection.repeatability is not None]
     notes = []
     if len(able) < len(selections):
         where = "the cells" if not able else f"{len(selections) - len(able)} of {len(selections)} training parts"
         notes.append(
             f"stability: {where} are of one source, or of sources that share no class, which tells nothing of other "
-            f"sources: {'only copies have a say' if copied else 'no feature is left out'}."
+            f"sources: {'only augmented cells have a say' if augmented_table else 'no feature is left out'}."
         )
     if able:
         why = "within a class they tell the training sources apart"
         notes.append(_left_out([selection.stability for selection in able], able[0].least, columns, why))
-    if copied:
-        why = "they differ between a cell and its copies"
-        values = [selection.repeatability for selection in copied if selection.repeatability is not None]
-        notes.append(_left_out(values, copied[0].least, columns, why))
+    if augmented_table:
+        why = "they differ between a cell and its augmented versions"
+        values = [selection.repeatability for selection in augmented_table if selection.repeatability is not None]
+        notes.append(_left_out(values, augmented_table[0].least, columns, why))
     return notes
 
 

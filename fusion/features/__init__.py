@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from fusion.features.dask_cluster import connect as connect
     from fusion.features.extraction import Extraction as Extraction
     from fusion.features.extraction import extract as extract
-    from fusion.features.image_cache import Eye as Eye
-    from fusion.features.image_cache import look as look
+    from fusion.features.image_cache import InputTransform as InputTransform
+    from fusion.features.image_cache import read_images as read_images
     from fusion.features.store import FeatureStore as FeatureStore
     from fusion.features.store import StoreError as StoreError
     from fusion.features.store_maintenance import compact as compact
     from fusion.features.stored_matrix import StoredRows as StoredRows
     from fusion.features.stored_matrix import is_stored as is_stored
     from fusion.features.stored_matrix import rows_of as rows_of
-    from fusion.features.stored_matrix import some as some
+    from fusion.features.stored_matrix import sample_rows as sample_rows
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -41,9 +41,9 @@ __getattr__, __dir__, __all__ = lazy_names(
         "cell_measurement": ["check_rows"],
         "dask_cluster": ["ClusterError", "check_address", "connect"],
         "extraction": ["Extraction", "extract"],
-        "image_cache": ["Eye", "look"],
+        "image_cache": ["InputTransform", "read_images"],
         "store": ["FeatureStore", "StoreError"],
         "store_maintenance": ["compact"],
-        "stored_matrix": ["StoredRows", "is_stored", "rows_of", "some"],
+        "stored_matrix": ["StoredRows", "is_stored", "rows_of", "sample_rows"],
     },
 )

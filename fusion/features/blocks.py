@@ -4,7 +4,7 @@ An instance is a block that is called by its family, ``cnn``, which is its extra
 its own, ``cnn.b3``, where the settings have parameters by that name: so several networks stand in one run. An instance
 is measured whole, and kept whole in the store. A part is a choice of an instance's columns, and called by it and the
 words that their names begin with: ``texture.glcm``. Columns carry the block's whole name in front,
-``texture.glcm.cell_glcm_contrast_d1_mean``, so that block and column are told from each other by the last dot.
+``texture.glcm.cell_glcm_contrast_d1_mean``, so that block and column are distinguished from each other by the last dot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fusion.features.extraction import Extraction, extract
 from fusion.features.store import FeatureStore
 from fusion.features.stored_matrix import is_stored
 from fusion.images.cell import PREPARATION
-from fusion.io.event_log import Journal
+from fusion.io.event_log import EventLog
 from fusion.plugins import Extractor
 from fusion.progress import Progress
 from fusion.settings.features import FeatureSettings
@@ -81,7 +81,7 @@ class Measurement:
     ----------
     table : their features, block by block.
     complete : intp (n,), which of the data set's samples they are.
-    faults : pictures skipped, unreadable ones first.
+    faults : images skipped, unreadable ones first.
     """
 
     table: FeatureTable
@@ -156,11 +156,11 @@ def extract_blocks(
     jobs: int = 0,
     scheduler: str | None = None,
     progress: Progress | None = None,
-    journal: Journal | None = None,
+    event_log: EventLog | None = None,
 ) -> Extraction:
     """Measure the instances of these blocks, whole; as ``extract``, where one family may stand more than once.
 
-    A picture is decoded once for all families, and once more for each further instance of one.
+    An image is decoded once for all families, and once more for each further instance of one.
     """
     built = instances(blocks)
     rounds: list[dict[str, Extractor]] = []
@@ -171,7 +171,7 @@ def extract_blocks(
         (with_room or rounds[-1:])[0][name] = extractor
     found = [
         extract(
-            dataset, list(one.values()), store, jobs=jobs, scheduler=scheduler, progress=progress, journal=journal
+            dataset, list(one.values()), store, jobs=jobs, scheduler=scheduler, progress=progress, event_log=event_log
         )
         for one in rounds
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Measuring cells: a picture is read, decoded and cropped once for all extractors that miss it.
+"""Measuring cells: an image is read, decoded and cropped once for all extractors that miss it.
 
 What runs in worker processes is here, and nothing of it knows the store.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Fault, Sample, content_key
-from fusion.images.cell import Cell, CellError, ImageError, decode_mask, decode_picture, make_cell, read_bytes
+from fusion.images.cell import Cell, CellError, ImageError, decode_image, decode_mask, make_cell, read_bytes
 from fusion.images.decoding import changed_ns
 from fusion.io.files import sha256
 from fusion.io.remote_path import Remote
@@ -24,7 +24,7 @@ from fusion.plugins import Extractor, NeedsRedCells, stored_as
 #: A sample, and the names of the extractors that it lacks.
 Need = tuple[Sample, frozenset[str]]
 
-#: The content of a sample's picture, and of its mask where it has one.
+#: The content of a sample's image, and of its mask where it has one.
 Content = tuple[bytes, bytes | None]
 
 #: Samples elsewhere that are read while another is measured: an object store answers in the time of two or three.
@@ -39,7 +39,7 @@ class Measured:
     ----------
     need : names of the extractors that it lacked.
     rows, faults : by extractor, what was measured and what went wrong.
-    permanent : whether the faults are the picture's own, and will be the same tomorrow.
+    permanent : whether the faults are the image's own, and will be the same tomorrow.
     cell : the crop, for extractors that run in the main process; None once it has served.
     """
 
@@ -82,7 +82,7 @@ class Measure:
             reason = error.what + (f" ({error.found})" if error.found else "")
             stage = "read" if isinstance(error, ImageError) else "cell"
             measured.faults = {name: Fault(sample.path, stage, reason) for name in need}
-            # A picture without a cell stays one; a file that could not be read may be back tomorrow.
+            # An image without a cell stays one; a file that could not be read may be back tomorrow.
             measured.permanent = not isinstance(error, ImageError)
             return measured
         except MemoryError:
@@ -162,13 +162,13 @@ def _content(sample: Sample) -> Content:
 
 def _read(sample: Sample, content: Callable[[], Content], red_cells: Collection[str] = ()) -> Cell:
     """The sample's cell, with its red cells where anyone asks for them."""
-    picture, mask = content()
+    image, mask = content()
     # A file that has not been changed since it was hashed need not be hashed again.
     is_same = sample.changed_ns > 0 and changed_ns(sample.path) == sample.changed_ns
-    if not is_same and content_key(sha256(picture), None if mask is None else sha256(mask)) != sample.key:
+    if not is_same and content_key(sha256(image), None if mask is None else sha256(mask)) != sample.key:
         raise ImageError("changed while the data set was being read")
     given = None if mask is None else decode_mask(mask)
-    rgb, change = decode_picture(picture), sample.adjustment
+    rgb, change = decode_image(image), sample.adjustment
     if change is not None and given is None:
         return change.find(rgb, sample.um_per_px, red_cells=bool(red_cells))
     cell = make_cell(rgb, given, sample.um_per_px, red_cells=bool(red_cells))

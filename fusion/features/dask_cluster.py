@@ -2,7 +2,7 @@
 
 The twin of ``workers`` for many machines. Tasks go to Dask's client one by one and not through ``joblib.Parallel``,
 which takes tasks in faster than their results are taken out, and ends a whole run for one task that failed. Workers see
-pictures and nothing else: only the process that asked writes to the store.
+images and nothing else: only the process that asked writes to the store.
 """
 
 from __future__ import annotations
@@ -202,16 +202,16 @@ def _outcome(
 
 def _patiently(client: Client, future: Future) -> Any:
     """The result of a task, however long it takes; says so where there is nobody to do it."""
-    is_told = False
+    is_reported = False
     while True:
         try:
             return future.result(timeout=_PATIENCE)
         except TimeoutError:
             if future.done():  # the function's own
                 raise
-            if not is_told and not client.ncores():
+            if not is_reported and not client.ncores():
                 _log.warning("waiting: the cluster has no worker any more; start one, or press Ctrl-C twice to stop")
-                is_told = True
+                is_reported = True
 
 
 @cache

@@ -1,6 +1,6 @@
 """Which cells still need which extractor, and running them.
 
-Every picture is read, decoded and cropped once for all extractors that miss it. Handcrafted families run in worker
+Every image is read, decoded and cropped once for all extractors that miss it. Handcrafted families run in worker
 processes; networks run in this one, on the crops the workers hand back. What is measured goes to the store every
 few hundred cells or half a minute, and nothing but the store keeps it: memory does not grow with the number of cells,
 and a run that is stopped, or killed, goes on where it was.
@@ -32,7 +32,7 @@ from fusion.features.stored_matrix import StoredRows
 from fusion.images.cell import PREPARATION
 from fusion.io import arrow_arrays
 from fusion.io.content_hash import as_arrow, distinct
-from fusion.io.event_log import Journal
+from fusion.io.event_log import EventLog
 from fusion.io.files import printable
 from fusion.plugins import Extractor
 from fusion.progress import Progress
@@ -69,7 +69,7 @@ class Extraction:
     blocks : what the store holds of each extractor.
     complete : intp (n,), the samples that have every block.
     rows : for each extractor intp (n,), where in its block they are.
-    faults : pictures skipped, unreadable ones first.
+    faults : images skipped, unreadable ones first.
     computed, reused : cells measured now, and found in the store, for each block.
     """
 
@@ -99,7 +99,7 @@ class Extraction:
     @cached_property
     def stored(self) -> FeatureTable:
         """``table`` with its features still in the store: see ``fusion.features.stored_matrix``."""
-        X: Any = StoredRows.of(self.blocks, self.rows)
+        X: Any = StoredRows.from_blocks(self.blocks, self.rows)
         return self._about(slice(None), self._groups, X)
 
     def save(self, path: Path) -> None:
@@ -128,7 +128,7 @@ class Extraction:
         start = 0
         for block, rows, width in zip(self.blocks, self.rows, widths.values(), strict=True):
             block.rows(rows[part], X[:, start : start + width])
-            block.let_go()
+            block.release_pages()
             start += width
         return self._about(part, groups, X)
 
@@ -162,7 +162,7 @@ def extract(
     jobs: int = 0,
     scheduler: str | None = None,
     progress: Progress | None = None,
-    journal: Journal | None = None,
+    event_log: EventLog | None = None,
 ) -> Extraction:
     """Measure every cell that the store does not hold yet.
 
@@ -174,9 +174,9 @@ def extract(
     extractors : one for each block, in the order of the table's blocks.
     store : where features are kept.
     jobs : worker processes; 0 takes one a core.
-    scheduler : address of a Dask scheduler whose workers measure instead; they must see the pictures by the same paths.
+    scheduler : address of a Dask scheduler whose workers measure instead; they must see the images by the same paths.
     progress : called as cells are finished.
-    journal : told of every start, write, fault and end.
+    event_log : informed of every start, write, fault and end.
 
     Raises
     ------
@@ -190,23 +190,23 @@ def extract(
         from fusion.features import dask_cluster
 
         dask_cluster.check_address(scheduler)
-    tell = journal or (lambda event, **facts: None)
+    tell = event_log or (lambda event, **facts: None)
     versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
-    cells = _Cells.of(dataset)
+    cells = _Cells.from_dataset(dataset)
     lacks = np.stack([version.open(store).lacks(cells.keys) for version in versions], axis=1)
     todo = np.flatnonzero(lacks.any(axis=1))
     tell(
         "start",
-        pictures=len(dataset.samples),
+        images=len(dataset.samples),
         to_measure={v.name: int(count) for v, count in zip(versions, lacks.sum(axis=0), strict=True)},
     )
     for fault in dataset.faults:
-        tell("fault", **_told(fault))
+        tell("fault", **_fault_event(fault))
     passing: dict[str, Fault] = {}
     if len(todo):
         give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
         needs = _needs(versions, lacks)
-        samples = ((dataset.samples[int(cells.places[at])], needs[lacks[at].tobytes()]) for at in todo)
+        samples = ((dataset.samples[int(cells.positions[at])], needs[lacks[at].tobytes()]) for at in todo)
         flush = _Flush(store, versions, tell)
         with Stop() as stop:
             done = 0
@@ -217,7 +217,7 @@ def extract(
                     for m in measured:
                         if m.faults:
                             passing[m.sample.measured_key] = next(iter(m.faults.values()))
-                            tell("fault", **_told(passing[m.sample.measured_key]))
+                            tell("fault", **_fault_event(passing[m.sample.measured_key]))
                     if progress is not None:
                         progress("measuring", done, len(todo), len(passing) + len(dataset.faults))
             finally:  # also on an interrupt: what has been measured is kept
@@ -240,19 +240,21 @@ class _Cells:
     Attributes
     ----------
     keys : Arrow strings, which measurements can be reused for each.
-    places : intp, the first sample that shows it.
+    positions : intp, the first sample that shows it.
     of_sample : intp (n,), which cell each sample shows.
     """
 
     keys: pa.ChunkedArray
-    places: NDArray[np.intp]
+    positions: NDArray[np.intp]
     of_sample: NDArray[np.intp]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
+    def from_dataset(cls, dataset: Dataset) -> Self:
         keys = as_arrow(map(measured_key, dataset.each("key"), dataset.each("adjustment")))
-        places, of_sample = distinct(keys)
-        return cls(keys if len(places) == len(keys) else keys.take(arrow_arrays.numbers(places)), places, of_sample)
+        positions, of_sample = distinct(keys)
+        return cls(
+            keys if len(positions) == len(keys) else keys.take(arrow_arrays.numbers(positions)), positions, of_sample
+        )
 
 
 @dataclass(frozen=True)
@@ -323,11 +325,11 @@ def _run(
     there = tuple(extractor for extractor in extractors if not extractor.in_main_process)
     measure = Measure(there, frozenset(extractor.name for extractor in here))
     batch: list[Measured] = []
-    is_told = False
+    is_reported = False
     for measured in _measured(measure, samples, count, stop, scheduler):
-        if stop and not is_told:
+        if stop and not is_reported:
             _log.warning("stopping as soon as the cells at work are stored; press Ctrl-C again to stop at once")
-            is_told = True
+            is_reported = True
         batch += measured
         if not here or sum(m.cell is not None for m in batch) >= _BATCH:
             yield _embedded(here, batch)
@@ -390,7 +392,7 @@ def _gather(
                 fault = Fault(sample.path, "cell", reason) if reason else _vanished(sample)
             faults.append(Fault(sample.path, fault.stage, fault.reason))
     for block in blocks:
-        block.let_go()
+        block.release_pages()
     computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}
     return Extraction(
         dataset=dataset,
@@ -410,5 +412,5 @@ def _vanished(sample: Sample) -> Fault:
     return Fault(sample.path, "store", "its features were taken out of the store meanwhile; extract again")
 
 
-def _told(fault: Fault) -> dict[str, str]:
+def _fault_event(fault: Fault) -> dict[str, str]:
     return {"file": printable(fault.path), "stage": fault.stage, "reason": fault.reason}

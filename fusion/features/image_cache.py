@@ -1,4 +1,4 @@
-"""Pictures as a network sees them, decoded once: a memory map beside the features, checked when it is opened."""
+"""Images as a network sees them, decoded once: a memory map beside the features, checked when it is opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fusion.io.files import file_sha256, replacing, write_atomically
 from fusion.progress import Progress
 
 #: Folder inside a store.
-PICTURES = "pictures"
+IMAGES = "images"
 
 #: Cells handed to a worker at once.
 _TASK = 16
@@ -32,15 +32,15 @@ _TASK = 16
 _WORTH_A_WORKER = 48
 
 #: The one block that is asked for here; it names no extractor.
-_WANTED = frozenset({"picture"})
+_WANTED = frozenset({"image"})
 
 
-class Eye(Protocol):
-    """How cells become pictures: a frozen dataclass of plain values that says all there is to say of it."""
+class InputTransform(Protocol):
+    """How cells become images: a frozen dataclass of plain values that says all there is to say of it."""
 
     @property
     def size(self) -> int:
-        """Side in pixels of the pictures."""
+        """Side in pixels of the images."""
         ...
 
     def __call__(self, cells: Sequence[Cell]) -> NDArray[np.uint8]:
@@ -49,28 +49,30 @@ class Eye(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class PictureMap:
-    """Pictures of samples.
+class CachedImages:
+    """Images of samples.
 
     Attributes
     ----------
-    pictures : uint8 (m, S, S, 3), on disk.
-    places : intp (n,), which picture belongs to each sample, -1 for none.
+    images : uint8 (m, S, S, 3), on disk.
+    positions : intp (n,), which image belongs to each sample, -1 for none.
     faults : by position of the sample, why there is none.
     """
 
-    pictures: NDArray[np.uint8]
-    places: NDArray[np.intp]
+    images: NDArray[np.uint8]
+    positions: NDArray[np.intp]
     faults: dict[int, Fault]
 
 
-def look(dataset: Dataset, eye: Eye, root: Path, *, jobs: int = 0, progress: Progress | None = None) -> PictureMap:
-    """The pictures of a data set, from the map in ``root`` if an earlier run has left it there whole.
+def read_images(
+    dataset: Dataset, input_transform: InputTransform, root: Path, *, jobs: int = 0, progress: Progress | None = None
+) -> CachedImages:
+    """The images of a data set, from the map in ``root`` if an earlier run has left it there whole.
 
     Parameters
     ----------
     dataset : whose cells.
-    eye : how they are seen.
+    input_transform : how they are seen.
     root : of a feature store.
     jobs : worker processes; 0 takes one a core.
 
@@ -83,23 +85,23 @@ def look(dataset: Dataset, eye: Eye, root: Path, *, jobs: int = 0, progress: Pro
     for at, sample in enumerate(dataset.samples):
         first.setdefault(sample.measured_key, at)
     keys = list(first)
-    path = root / PICTURES / f"{_name(eye, keys)}.npy"
+    path = root / IMAGES / f"{_name(input_transform, keys)}.npy"
     reasons = _remembered(path)
     if reasons is None:
-        reasons = _take([dataset.samples[at] for at in first.values()], eye, path, jobs, progress)
-    pictures = np.load(path, mmap_mode="r")
+        reasons = _cache_images([dataset.samples[at] for at in first.values()], input_transform, path, jobs, progress)
+    images = np.load(path, mmap_mode="r")
     place = {key: -1 if key in reasons else at for at, key in enumerate(keys)}
     faults = {
         at: Fault(sample.path, *reasons[sample.measured_key])
         for at, sample in enumerate(dataset.samples)
         if sample.measured_key in reasons
     }
-    return PictureMap(pictures, np.array([place[sample.measured_key] for sample in dataset.samples], np.intp), faults)
+    return CachedImages(images, np.array([place[sample.measured_key] for sample in dataset.samples], np.intp), faults)
 
 
-def _name(eye: Eye, keys: Sequence[str]) -> str:
-    """Of what the pixels depend on: the eye, how cells are found, and which cells."""
-    about: dict[str, Any] = dataclasses.asdict(eye)  # type: ignore[call-overload]  # a dataclass by protocol
+def _name(input_transform: InputTransform, keys: Sequence[str]) -> str:
+    """Of what the pixels depend on: the input transform, how cells are found, and which cells."""
+    about: dict[str, Any] = dataclasses.asdict(input_transform)  # type: ignore[call-overload]  # a dataclass by protocol
     digest = hashlib.sha256(json.dumps([about, PREPARATION], sort_keys=True).encode())
     for key in keys:
         digest.update(key.encode())
@@ -112,31 +114,35 @@ def _remembered(path: Path) -> dict[str, tuple[str, str]] | None:
     if not path.is_file() or not note.is_file():
         return None
     try:
-        said = json.loads(note.read_bytes())
-        if file_sha256(path) != said["sha256"]:
+        stored = json.loads(note.read_bytes())
+        if file_sha256(path) != stored["sha256"]:
             return None  # damaged on disk: it is taken again
-        return {key: (stage, reason) for key, (stage, reason) in said["faults"].items()}
+        return {key: (stage, reason) for key, (stage, reason) in stored["faults"].items()}
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _take(
-    samples: Sequence[Sample], eye: Eye, path: Path, jobs: int, progress: Progress | None
+def _cache_images(
+    samples: Sequence[Sample], input_transform: InputTransform, path: Path, jobs: int, progress: Progress | None
 ) -> dict[str, tuple[str, str]]:
-    """Decode, crop and shrink every cell into the file; returns key -> stage and reason of those without picture."""
+    """Decode, crop and shrink every cell into the file; returns key -> stage and reason of those without image."""
     from joblib import cpu_count
 
     count = max(1, min(jobs or cpu_count(), len(samples) // _WORTH_A_WORKER))
     reasons: dict[str, tuple[str, str]] = {}
     is_settled, done = True, 0
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), eye.size, eye.size, 3)}
+    header = {
+        "descr": "|u1",
+        "fortran_order": False,
+        "shape": (len(samples), input_transform.size, input_transform.size, 3),
+    }
     with replacing(path) as stream, Stop() as stop:
         np.lib.format.write_array_header_1_0(stream, header)
         for measured in process_pool.run(Measure((), _WANTED), _tasks(samples), count, lost, stop.__bool__):
             for m in measured:
-                stream.write(_seen(m, eye).tobytes())
+                stream.write(_input_image(m, input_transform).tobytes())
                 if m.faults:
-                    fault = m.faults["picture"]
+                    fault = m.faults["image"]
                     reasons[m.sample.measured_key] = (fault.stage, fault.reason)
                     is_settled &= m.permanent
             done += len(measured)
@@ -145,15 +151,15 @@ def _take(
         if done < len(samples):
             raise KeyboardInterrupt
     if is_settled:  # a file that could not be read may be back tomorrow: such a map is not trusted again
-        said = {"sha256": file_sha256(path), "faults": reasons, "preparation": PREPARATION}
-        write_atomically(path.with_suffix(".json"), json.dumps(said).encode())
+        stored = {"sha256": file_sha256(path), "faults": reasons, "preparation": PREPARATION}
+        write_atomically(path.with_suffix(".json"), json.dumps(stored).encode())
     return reasons
 
 
-def _seen(measured: Measured, eye: Eye) -> NDArray[np.uint8]:
+def _input_image(measured: Measured, input_transform: InputTransform) -> NDArray[np.uint8]:
     if measured.cell is None:
-        return np.zeros((1, eye.size, eye.size, 3), np.uint8)
-    return eye([measured.cell])
+        return np.zeros((1, input_transform.size, input_transform.size, 3), np.uint8)
+    return input_transform([measured.cell])
 
 
 def _tasks(samples: Sequence[Sample]) -> Iterator[list[tuple[Sample, frozenset[str]]]]:

@@ -35,7 +35,7 @@ from fusion.io import arrow_arrays
 from fusion.io.cache_folder import default_store, local_store
 from fusion.io.content_hash import as_arrow, positions
 from fusion.io.files import checksum, file_checksum, write_atomically
-from fusion.io.remote_path import THREADS, Remote, place
+from fusion.io.remote_path import THREADS, Remote, as_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +76,7 @@ class Shard:
     Attributes
     ----------
     names : the d feature names.
-    about : what the writer told of the extractor: version, parameters and the like.
+    about : what the writer says of the extractor: version, parameters and the like.
     keys, values : the n measured cells, Arrow strings in memory, and float32 or float16 (n, d) mapped from the file.
     fault_keys, reasons : the cells that cannot be measured.
     mapped : the file's bytes, as Arrow has mapped them.
@@ -91,7 +91,7 @@ class Shard:
     reasons: pa.StringArray
     mapped: pa.Buffer
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Count no page of the file as memory of this process, until it is read again: a large store would fill it."""
         forget = _forgetting()
         # A mapping begins with a page; should Arrow ever hand out a copy instead, it must not be emptied.
@@ -149,10 +149,10 @@ class Block:
             )
         )
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Take no memory for what has been read so far; it can be read again."""
         for shard in self._shards:
-            shard.let_go()
+            shard.release_pages()
 
     def rows(self, at: NDArray[np.intp], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """float32 (len(at), d): the rows of these numbers, all of them >= 0; written into ``out`` where it is given."""
@@ -181,7 +181,7 @@ class FeatureStore:
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = place(root) if root is not None else default_store()
+        self.root = as_path(root) if root is not None else default_store()
         # Every shard is checked once, when this store first opens it; None marks one that is not to be used.
         self._opened: dict[Path, Shard | None] = {}
 
@@ -333,7 +333,7 @@ def open_shard(path: Path) -> Shard | None:
     texts = (pa.concat_arrays([text, text[:0]]) for text in (keys[:count], keys[count:], reasons[count:]))
     keys, fault_keys, reasons = texts
     shard = Shard(path, names, facts["about"], keys, values[:count], fault_keys, reasons, mapped)
-    shard.let_go()
+    shard.release_pages()
     return shard
 
 

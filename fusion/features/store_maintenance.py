@@ -48,7 +48,7 @@ _ABANDONED_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Held:
-    """What the store holds of one extractor version; ``about`` is what its writer told of it."""
+    """What the store holds of one extractor version; ``about`` is what its writer says of it."""
 
     extractor: str
     fingerprint: str
@@ -137,7 +137,7 @@ def tidy(store: FeatureStore, extractor: str, fingerprint: str) -> None:
 
 def collect_garbage(store: FeatureStore) -> tuple[list[str], int]:
     """Delete what nobody can use any more: versions of installed extractors that this Fusion no longer computes,
-    what is in quarantine, partial files that a killed process left behind, and pictures and exported networks that lack
+    what is in quarantine, partial files that a killed process left behind, and images and exported networks that lack
     their note (they are made anew), or whose note tells of another preparation of cells or other packages.
 
     Features of extractors that are not installed are kept: they may be installed in another environment.
@@ -158,7 +158,7 @@ def collect_garbage(store: FeatureStore) -> tuple[list[str], int]:
         freed += size
         path.unlink()
         removed.append(f"quarantined {path.name}")
-    for path in (*store.local.glob("pictures/*.npy"), *store.local.glob("onnx/*.onnx")):
+    for path in (*store.local.glob("images/*.npy"), *store.local.glob("onnx/*.onnx")):
         if reason := _why_unusable(path):
             files = [path, path.with_suffix(".json")]
             freed += sum(sizes(files))
@@ -204,19 +204,19 @@ def _why_outdated(entry: Held) -> str:
 
 
 def _why_unusable(path: Path) -> str:
-    """Why a map of pictures or an exported network will not be opened again by this installation, "" where it may be.
+    """Why a map of images or an exported network will not be opened again by this installation, "" where it may be.
 
     Notes of earlier versions do not say what the file depends on: it is kept.
     """
     from fusion.images.cell import PREPARATION
 
     try:
-        said = dict(json.loads(path.with_suffix(".json").read_bytes()))
+        stored = dict(json.loads(path.with_suffix(".json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return "without a whole note, so never opened again" if _is_abandoned(path) else ""
-    if said.get("preparation", PREPARATION) != PREPARATION:
-        return f"cells were prepared by {said['preparation']}, now by {PREPARATION}"
-    for name, version in said.get("versions", {}).items():
+    if stored.get("preparation", PREPARATION) != PREPARATION:
+        return f"cells were prepared by {stored['preparation']}, now by {PREPARATION}"
+    for name, version in stored.get("versions", {}).items():
         try:
             installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

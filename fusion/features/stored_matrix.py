@@ -32,7 +32,7 @@ class StoredRows:
     columns: NDArray[np.intp]
 
     @classmethod
-    def of(cls, blocks: Sequence[Block], rows: Sequence[NDArray[np.intp]]) -> StoredRows:
+    def from_blocks(cls, blocks: Sequence[Block], rows: Sequence[NDArray[np.intp]]) -> StoredRows:
         """All columns of these blocks."""
         return cls(tuple(blocks), tuple(rows), np.arange(sum(block.width for block in blocks)))
 
@@ -49,7 +49,7 @@ class StoredRows:
         parts = []
         for block, rows in zip(self.blocks, self.rows, strict=True):
             parts.append(block.rows(rows[which]))
-            block.let_go()
+            block.release_pages()
         X = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return X if np.array_equal(self.columns, np.arange(X.shape[1])) else X[:, self.columns]
 
@@ -77,7 +77,7 @@ def rows_of(X: Any, rows: NDArray[np.intp]) -> Any:
     return X.take(rows) if is_stored(X) else X[rows]
 
 
-def some(X: Any, most: int, seed: int) -> NDArray[np.intp]:
+def sample_rows(X: Any, most: int, seed: int) -> NDArray[np.intp]:
     """Numbers of at most so many rows, drawn without replacement, ascending; of all rows where there are no more."""
     if len(X) <= most:
         return np.arange(len(X))

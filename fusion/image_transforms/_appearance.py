@@ -16,7 +16,7 @@ from fusion.images.cell import Cell
 #: Pixels sampled in each cell, evenly over it: 64 tell its mean colour within 2 grey levels, and 20 cells a stain.
 PIXELS = 64
 
-#: Whole red cells from which a picture has a scale of its own: they differ by some 8%, the median of two by 6%.
+#: Whole red cells from which an image has a scale of its own: they differ by some 8%, the median of two by 6%.
 LEAST_RED_CELLS = 2
 
 #: Micrometres across a red cell on a dry smear: textbooks give 7 to 8.
@@ -62,7 +62,7 @@ class RedCells:
     name: ClassVar[str] = "red_cells"
     version: ClassVar[str] = "1"
     in_main_process: ClassVar[bool] = False
-    #: ``fusion.features.cell_measurement`` measures them while it has the whole picture.
+    #: ``fusion.features.cell_measurement`` measures them while it has the whole image.
     needs_red_cells: ClassVar[bool] = True
 
     def feature_names(self) -> list[str]:
@@ -74,12 +74,12 @@ class RedCells:
 
         Raises
         ------
-        ValueError : a cell whose picture was cropped without a look at its red cells.
+        ValueError : a cell whose image was cropped without a look at its red cells.
         """
         rows = []
         for cell in cells:
             if cell.red_cells is None:
-                raise ValueError("the red cells of this picture have not been measured")
+                raise ValueError("the red cells of this image have not been measured")
             seen = len(cell.red_cells)
             rows.append([float(np.median(cell.red_cells)) if seen >= LEAST_RED_CELLS else math.nan, float(seen)])
         return np.array(rows, np.float32).reshape(len(cells), 2)
@@ -91,7 +91,7 @@ _CHANNELS = ("red", "green", "blue")
 def glass_of(cell: Cell) -> list[float]:
     """Grey level (R, G, B) of the empty glass beside a cell: median of the brighter half of what is around it.
 
-    NaN where the cell is cut out on black or fills its picture.
+    NaN where the cell is cut out on black or fills its image.
     """
     reach = np.ones((2 * _HALO + 1, 2 * _HALO + 1), np.uint8)
     around = cell.rgb[cv2.dilate(cell.mask.view(np.uint8), reach) == 0]

@@ -17,7 +17,7 @@ from fusion.errors import ConfigError
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.image_transforms._appearance import LEAST_RED_CELLS, Appearance, RedCells
-from fusion.image_transforms.augmentation import Jittered
+from fusion.image_transforms.augmentation import AugmentedAdjustment
 from fusion.image_transforms.normaliser import Adjustment, Normaliser, target_of
 from fusion.images.cell import Cell, CellError, read_cell
 from fusion.images.cell_transform import Change
@@ -51,12 +51,14 @@ class Normalised:
         for split in splits:
             known = {table.sources[row] or "" for row in split.train}
             leaning = (self.leaning.get(table.names[row]) for row in split.test)
-            found |= dict.fromkeys(_told(source for source in leaning if source is not None and source not in known))
+            found |= dict.fromkeys(
+                _source_notes(source for source in leaning if source is not None and source not in known)
+            )
         return list(found)
 
 
 def stated(settings: NormaliseSettings) -> NormaliseSettings:
-    """The settings in plain values: a picture that others are to be stained like is read.
+    """The settings in plain values: an image that others are to be stained like is read.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def stated(settings: NormaliseSettings) -> NormaliseSettings:
         target = target_of(read_cell(settings.reinhard), settings.white_balance)
     except (CellError, OSError) as error:
         raise ConfigError(
-            f"normalise.reinhard: {settings.reinhard} shows no stain", found=str(error), expected="a picture of a cell"
+            f"normalise.reinhard: {settings.reinhard} shows no stain", found=str(error), expected="an image of a cell"
         ) from error
     return settings.model_copy(update={"reinhard": ReinhardTarget(mean=target.mean, spread=target.spread)})
 
@@ -90,9 +92,9 @@ def normalise(
     if settings.is_nothing:
         return Normalised(dataset, None, {})
     described = _describe(dataset, settings.scale, store, jobs, progress)
-    normaliser = Normaliser.fit(settings.steps, described.looks)
-    looks, leans = described.looks, normaliser.leans(described.looks)
-    leaning = {looks.names[row]: looks.sources[row] or "" for row in np.flatnonzero(leans)}
+    normaliser = Normaliser.fit(settings.steps, described.image_statistics)
+    image_statistics, leans = described.image_statistics, normaliser.leans(described.image_statistics)
+    leaning = {image_statistics.names[row]: image_statistics.sources[row] or "" for row in np.flatnonzero(leans)}
     median = (
         f"scale by {settings.scale}: the median of a source is that of all its cells in the data set, held-out ones "
         "too, without labels."
@@ -122,7 +124,7 @@ def as_trained(
     if normaliser is None:
         return dataset, []
     described = _describe(dataset, normaliser.scale, store, jobs, progress)
-    return described.adjusted(normaliser), [*_unknown(normaliser, described.looks), *described.notes]
+    return described.adjusted(normaliser), [*_unknown(normaliser, described.image_statistics), *described.notes]
 
 
 def cells_as_trained(
@@ -136,38 +138,44 @@ def cells_as_trained(
     columns = tuple(f"{each.name}.{feature}" for each in (one, red) for feature in each.feature_names())
     # A cell that was cropped without a look at its red cells shows none.
     around = red.extract([replace(cell, red_cells=cell.red_cells or ()) for cell in cells])
-    looks = FeatureTable(
+    image_statistics = FeatureTable(
         np.hstack([one.extract(cells), around]), columns, names, names, names, nothing, nothing, nothing,
         np.arange(len(cells)), subjects_known=False, sources=(source,) * len(cells),
     )  # fmt: skip
-    adjusted = [each.apply(cell) for each, cell in zip(normaliser.adjustments(looks), cells, strict=True)]
-    return adjusted, _unknown(normaliser, looks)
+    adjusted = [each.apply(cell) for each, cell in zip(normaliser.adjustments(image_statistics), cells, strict=True)]
+    return adjusted, _unknown(normaliser, image_statistics)
 
 
 @dataclass(frozen=True, eq=False)
 class _Described:
-    """A data set and how each of its cells looks; ``at`` are the samples that the rows of ``looks`` are of."""
+    """A data set and how each of its cells looks; ``at`` are the samples that the rows of ``image_statistics`` are
+    of."""
 
     dataset: Dataset
-    looks: FeatureTable
+    image_statistics: FeatureTable
     at: NDArray[np.intp]
 
     @property
     def notes(self) -> list[str]:
         """Around how many cells red cells were seen, where they were looked for."""
         at = f"{RedCells.name}.diameter"
-        if at not in self.looks.columns:
+        if at not in self.image_statistics.columns:
             return []
-        seen = int((~np.isnan(self.looks.X[:, self.looks.columns.index(at)])).sum())
+        seen = int((~np.isnan(self.image_statistics.X[:, self.image_statistics.columns.index(at)])).sum())
         return [
-            f"scale by red cells: {LEAST_RED_CELLS} or more are whole around {seen} of {len(self.looks)} cells; the "
+            f"scale by red cells: {LEAST_RED_CELLS} or more are whole around {seen} of {len(self.image_statistics)} "
+            f"cells; the "
             "others take the median of their source, or what the table says."
         ]
 
     def adjusted(self, normaliser: Normaliser) -> Dataset:
         """The data set with an adjustment for every cell, after what it is changed by already; what cannot be read is
         left as it is."""
-        given = dict(zip(self.at.tolist(), normaliser.adjustments(self.looks), strict=True)) if len(self.at) else {}
+        given = (
+            dict(zip(self.at.tolist(), normaliser.adjustments(self.image_statistics), strict=True))
+            if len(self.at)
+            else {}
+        )
         samples = (
             replace(sample, adjustment=_after(sample.adjustment, given[at])) if at in given else sample
             for at, sample in enumerate(self.dataset.samples)
@@ -176,31 +184,31 @@ class _Described:
 
 
 def _after(change: Change | None, adjustment: Adjustment) -> Change:
-    return adjustment if change is None else Jittered(change, adjustment)
+    return adjustment if change is None else AugmentedAdjustment(change, adjustment)
 
 
 def _describe(dataset: Dataset, scale: str, store: FeatureStore, jobs: int, progress: Progress | None) -> _Described:
     """Look at every cell once, and at red cells around it where ``scale`` asks; what is seen is kept in the store."""
     seen: list[Extractor] = [Appearance(), *([RedCells()] if scale == "red-cells" else [])]
     found = extract(dataset, seen, store, jobs=jobs, progress=progress)
-    # A picture is known by its content, and what the store remembers of the size of its pixels may be of another table.
+    # An image is known by its content, and what the store remembers of the size of its pixels may be of another table.
     lengths = [
         np.nan if um is None else um / (1.0 if change is None else change.zoom)
         for um, change in zip(dataset.each("um_per_px"), dataset.each("adjustment"), strict=True)
     ]
-    looks = found.table
-    X = looks.X.copy()
-    X[:, looks.columns.index(f"{Appearance.name}.um_per_px")] = np.array(lengths)[found.complete]
-    return _Described(dataset, replace(looks, X=X), found.complete)
+    image_statistics = found.table
+    X = image_statistics.X.copy()
+    X[:, image_statistics.columns.index(f"{Appearance.name}.um_per_px")] = np.array(lengths)[found.complete]
+    return _Described(dataset, replace(image_statistics, X=X), found.complete)
 
 
-def _unknown(normaliser: Normaliser, looks: FeatureTable) -> list[str]:
+def _unknown(normaliser: Normaliser, image_statistics: FeatureTable) -> list[str]:
     """Stamps for a result on these cells: which sources of theirs the model does not know."""
-    leaning = (looks.sources[row] or "" for row in np.flatnonzero(normaliser.leans(looks)))
-    return _told(source for source in leaning if source not in normaliser.sources)
+    leaning = (image_statistics.sources[row] or "" for row in np.flatnonzero(normaliser.leans(image_statistics)))
+    return _source_notes(source for source in leaning if source not in normaliser.sources)
 
 
-def _told(sources: Iterable[str]) -> list[str]:
+def _source_notes(sources: Iterable[str]) -> list[str]:
     """The stamp of judged cells of these sources, which are described by them alone; none for no cells."""
     count = Counter(sources)
     who = ", ".join(name or "cells without a source" for name in sorted(count))

@@ -1,4 +1,4 @@
-"""Bringing the pixels of all laboratories to one stated scale, light and stain, before anything is measured.
+"""Bringing the pixels of all sites to one stated scale, light and stain, before anything is measured.
 
 What a cell is changed by is an ``Adjustment``: a zoom, a white balance, a stain normalisation, a background. Its
 fingerprint is part of the key under which the cell's features are kept, so that each way of looking at a cell is
@@ -66,7 +66,7 @@ class Adjustment:
         return sha256(json.dumps(content, sort_keys=True).encode())[:32]
 
     def find(self, rgb: NDArray[np.uint8], um_per_px: float | None, *, red_cells: bool = False) -> Cell:
-        """The adjusted cell of a picture without a mask, found before it is adjusted."""
+        """The adjusted cell of an image without a mask, found before it is adjusted."""
         return self.apply(make_cell(rgb, None, um_per_px, red_cells=red_cells))
 
     def apply(self, cell: Cell) -> Cell:
@@ -117,7 +117,7 @@ class Normaliser:
     ----------
     white_balance : whether the light is made even by empty glass, where any is seen.
     scale : "none"; "um_per_px" (all pixels as long as ``um_per_px``, from the length that the table states);
-        "red-cells" (the same, from the length that red cells around the cell tell; a picture that shows too few takes
+        "red-cells" (the same, from the length that red cells around the cell tell; an image that shows too few takes
         the median of its source, and without that what the table states); or "median-size" (the median cell of every
         source is ``diameter`` across).
     um_per_px : micrometres on the side of every pixel afterwards, for the scales that ask for it.
@@ -191,7 +191,7 @@ class Normaliser:
             return self.diameter / middle, np.ones(n, bool)
         sizes, leans = cells.X[:, 1].astype(np.float64), np.zeros(n, bool)
         if self.scale == "red-cells":
-            own = _told_by_red_cells(cells)
+            own = _um_per_px_of_red_cells(cells)
             leans = np.isnan(own) & ~np.isnan(middle)
             sizes = np.where(np.isnan(own), np.where(leans, middle, sizes), own)
         if np.isnan(sizes).any():
@@ -202,7 +202,7 @@ class Normaliser:
         """What ``sources`` holds, of these cells."""
         if not self.describes_sources:
             return {}
-        values = _told_by_red_cells(cells) if self.scale == "red-cells" else cells.X[:, 0].astype(np.float64)
+        values = _um_per_px_of_red_cells(cells) if self.scale == "red-cells" else cells.X[:, 0].astype(np.float64)
         names = _names(cells)
         found: dict[str, float | None] = {}
         for name in sorted(set(names)):
@@ -217,7 +217,7 @@ class Normaliser:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The normaliser that ``to_json`` told of.
+        """The normaliser written by ``to_json``.
 
         Raises
         ------
@@ -246,7 +246,7 @@ def _names(cells: FeatureTable) -> NDArray[np.object_]:
     return np.array([_named(source) for source in cells.sources], object)
 
 
-def _told_by_red_cells(cells: FeatureTable) -> NDArray[np.float64]:
+def _um_per_px_of_red_cells(cells: FeatureTable) -> NDArray[np.float64]:
     """float64 (n,): micrometres on the side of a pixel, NaN where too few red cells are seen."""
     return RED_CELL_UM / cells.X[:, _RED_CELLS].astype(np.float64)
 
@@ -255,7 +255,7 @@ def _without_size(scale: str, cells: FeatureTable, sizes: NDArray[np.float64]) -
     bare = sorted(set(_names(cells)[np.isnan(sizes)]))
     what = {
         "um_per_px": ("the size of a pixel", "cells without one"),
-        "red-cells": ("red cells around the cell", f"no picture with {LEAST_RED_CELLS} whole ones"),
+        "red-cells": ("red cells around the cell", f"no image with {LEAST_RED_CELLS} whole ones"),
     }[scale]
     return UsageError(
         f"normalising by {scale} needs {what[0]}",

@@ -1,4 +1,4 @@
-"""A cell: the cropped picture and masks that every extractor measures.
+"""A cell: the cropped image and masks that every extractor measures.
 
 The masks' contract. ``mask`` is the whole cell, one connected region without holes unless a mask file says otherwise;
 ``nucleus`` lies inside it and may be empty. A mask given by the user always wins over segmentation.
@@ -13,18 +13,28 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.decoding import CellError, ImageError, decode_mask, decode_picture, read_bytes
+from fusion.images.decoding import CellError, ImageError, decode_image, decode_mask, read_bytes
 from fusion.images.segmentation import red_blood_cells, segment
 
 __all__ = [
-    "CYTOPLASM_VALUE", "MARGIN", "NUCLEUS_VALUE", "PREPARATION", "Cell", "CellError", "ImageError", "decode_mask",
-    "decode_picture", "make_cell", "read_bytes", "read_cell",
+    "CYTOPLASM_VALUE",
+    "MARGIN",
+    "NUCLEUS_VALUE",
+    "PREPARATION",
+    "Cell",
+    "CellError",
+    "ImageError",
+    "decode_image",
+    "decode_mask",
+    "make_cell",
+    "read_bytes",
+    "read_cell",
 ]  # fmt: skip
 
 #: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
 PREPARATION = f"2+{segment.VERSION}"
 
-#: Background kept around the cell's bounding box, so that gradients and dilations at the outline have room.
+#: Background kept around the cell's bounding box, so that gradients and dilations at the contour have room.
 MARGIN = 8
 
 #: Grey values of a two-level mask file: 0 background, 128 cytoplasm, 255 nucleus. Stray values go to the nearest.
@@ -37,10 +47,10 @@ class Cell:
 
     Attributes
     ----------
-    rgb : uint8 (H, W, 3), the picture, background included as it was.
+    rgb : uint8 (H, W, 3), the image, background included as it was.
     mask : bool (H, W), the whole cell; never empty.
     nucleus : bool (H, W), inside ``mask``; may be empty.
-    origin : (y, x) of the crop's first pixel in the source picture.
+    origin : (y, x) of the crop's first pixel in the source image.
     um_per_px : micrometres on the side of a pixel, None where unknown.
     red_cells : diameter in pixels of every whole red cell around it, None where nobody has asked.
 
@@ -80,7 +90,7 @@ def make_cell(
     *,
     red_cells: bool = False,
 ) -> Cell:
-    """Find the cell in a picture and crop to it.
+    """Find the cell in an image and crop to it.
 
     Parameters
     ----------
@@ -89,7 +99,7 @@ def make_cell(
         values only is taken as the whole cell, and the nucleus is then found inside it. None: the cell is whatever
         is not black on a black background, else what segmentation finds.
     um_per_px : micrometres per pixel, carried along.
-    red_cells : measure the red cells of the whole picture too, before it is cropped.
+    red_cells : measure the red cells of the whole image too, before it is cropped.
 
     Raises
     ------
@@ -118,8 +128,8 @@ def _found_cell(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     if mask.any():
         return mask
     if not rgb.any():
-        raise CellError("the picture is fully black: there is no cell in it")
-    raise CellError("no cell found in the picture", do="Give a mask for it, or leave it out.")
+        raise CellError("the image is fully black: there is no cell in it")
+    raise CellError("no cell found in the image", do="Give a mask for it, or leave it out.")
 
 
 def _given_masks(
@@ -128,8 +138,8 @@ def _given_masks(
     """Cell and nucleus from a mask file; the nucleus is None where the file draws the cell only."""
     if mask_image.shape != shape:
         raise CellError(
-            "the mask has another size than its picture",
-            found=f"mask {mask_image.shape[1]}x{mask_image.shape[0]}, picture {shape[1]}x{shape[0]}",
+            "the mask has another size than its image",
+            found=f"mask {mask_image.shape[1]}x{mask_image.shape[0]}, image {shape[1]}x{shape[0]}",
         )
     values = mask_image.astype(np.int16)
     if values.max() <= 2:  # labels 0, 1, 2 instead of grey values
@@ -143,7 +153,7 @@ def _given_masks(
 
 
 def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The bounding box of ``mask`` plus the margin, clipped to the picture."""
+    """The bounding box of ``mask`` plus the margin, clipped to the image."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return (
         slice(max(0, y - MARGIN), min(mask.shape[0], y + height + MARGIN)),
@@ -152,12 +162,12 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def read_cell(path: Path, mask_path: Path | None = None, um_per_px: float | None = None) -> Cell:
-    """Read a picture, and its mask if there is one, and crop to the cell.
+    """Read an image, and its mask if there is one, and crop to the cell.
 
     Raises
     ------
     CellError : unreadable, truncated, or without a measurable cell (see ``make_cell``).
     """
-    rgb = decode_picture(read_bytes(path))
+    rgb = decode_image(read_bytes(path))
     mask_image = None if mask_path is None else decode_mask(read_bytes(mask_path))
     return make_cell(rgb, mask_image, um_per_px)

@@ -25,4 +25,4 @@ class Change(Protocol):
         """The changed cell."""
 
     def find(self, rgb: NDArray[np.uint8], um_per_px: float | None, *, red_cells: bool = False) -> Cell:
-        """The changed cell of a picture, uint8 (H, W, 3), without a mask; arguments and errors as of ``make_cell``."""
+        """The changed cell of an image, uint8 (H, W, 3), without a mask; arguments and errors as of ``make_cell``."""

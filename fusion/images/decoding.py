@@ -1,4 +1,4 @@
-"""From bytes to pixels: what is a picture that can be trusted, and what its pixels are.
+"""From bytes to pixels: what is an image that can be trusted, and what its pixels are.
 
 Every kind of bad file has one outcome, a fault with a reason, listed in ``docs/input.md``.
 """
@@ -18,7 +18,7 @@ from fusion.errors import FusionError
 from fusion.images.file_headers import READ, Header, read_header
 from fusion.io.remote_path import Remote
 
-#: Pixels of the largest picture that is decoded: 8192 x 8192, 100 times a C-NMC picture and 200 MB in memory. A
+#: Pixels of the largest image that is decoded: 8192 x 8192, 100 times a C-NMC image and 200 MB in memory. A
 #: header asks for 30,000 x 30,000 in a file of a few kilobytes.
 MAX_PIXELS = 1 << 26
 
@@ -27,11 +27,11 @@ MAX_BYTES = 1 << 30
 
 
 class CellError(FusionError):
-    """This picture holds no measurable cell. The picture is counted and skipped; the run goes on."""
+    """This image holds no measurable cell. The image is counted and skipped; the run goes on."""
 
 
 class ImageError(CellError):
-    """These bytes are no picture that can be trusted: not one at all, or cut short."""
+    """These bytes are no image that can be trusted: not one at all, or cut short."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -39,7 +39,7 @@ def read_bytes(path: Path) -> bytes:
 
     Raises
     ------
-    ImageError : it is not there, not ours to read, not a file, or too large for a picture.
+    ImageError : it is not there, not ours to read, not a file, or too large for an image.
     """
     try:
         if isinstance(path, Remote):  # its size was looked at when it was listed; to ask again takes as long as reading
@@ -59,7 +59,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def changed_ns(path: Path) -> int:
-    """When the file was last changed, in ns since 1970; 0 where that cannot be told."""
+    """When the file was last changed, in ns since 1970; 0 where that cannot be determined."""
     try:
         return 0 if isinstance(path, Remote) else path.stat().st_mtime_ns
     except OSError:
@@ -68,7 +68,7 @@ def changed_ns(path: Path) -> int:
 
 def too_large(size: int) -> ImageError:
     """For a file of more than ``MAX_BYTES``."""
-    return ImageError("too large for a picture of a cell", found=f"{size >> 20} MB")
+    return ImageError("too large for an image of a cell", found=f"{size >> 20} MB")
 
 
 def _can_list(folder: Path) -> bool:
@@ -79,7 +79,7 @@ def _can_list(folder: Path) -> bool:
     return True
 
 
-def decode_picture(data: bytes) -> NDArray[np.uint8]:
+def decode_image(data: bytes) -> NDArray[np.uint8]:
     """uint8 (H, W, 3) in RGB order, turned upright as its EXIF tells.
 
     Of 16 bits the upper 8 are taken: the scale is that of the type, whatever the brightest pixel is. Grey is repeated,
@@ -98,15 +98,15 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def check_picture(data: bytes) -> None:
-    """Raise what ``decode_picture`` would, without decoding where a look at the header is enough to know.
+def check_image(data: bytes) -> None:
+    """Raise what ``decode_image`` would, without decoding where a look at the header is enough to know.
 
     Raises
     ------
     ImageError : see ``docs/input.md``.
     """
     if not _check(data).is_bare:
-        decode_picture(data)
+        decode_image(data)
 
 
 def decode_mask(data: bytes) -> NDArray[np.uint8]:
@@ -132,7 +132,7 @@ def _decode(data: bytes, flags: int) -> NDArray:
     except cv2.error as error:
         raise ImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError("not a picture that can be decoded", found=f"content starting with {data[:8]!r}")
+        raise ImageError("not an image that can be decoded", found=f"content starting with {data[:8]!r}")
     return image
 
 
@@ -143,24 +143,24 @@ def _check(data: bytes) -> Header:
     header = read_header(data)
     if header.format not in READ:
         raise ImageError(
-            f"a {header.format} file, which is not read" if header.format else "not a picture that can be decoded",
+            f"a {header.format} file, which is not read" if header.format else "not an image that can be decoded",
             found=f"content starting with {data[:8]!r}",
             expected=", ".join(READ),
         )
     if header.width * header.height > MAX_PIXELS:
         raise ImageError(
-            "too large for a picture of a cell",
+            "too large for an image of a cell",
             found=f"{header.width} x {header.height} pixels",
             expected=f"at most {MAX_PIXELS >> 20} million",
         )
     if header.damage:
         raise ImageError(header.damage)
     if header.frames > 1:
-        raise ImageError("holds several pictures", found=f"{header.frames} frames or pages", expected="one")
+        raise ImageError("holds several images", found=f"{header.frames} frames or pages", expected="one")
     return header
 
 
 @functools.cache
 def _silence_opencv() -> None:
-    """OpenCV writes to the terminal about every bad picture; they are counted and told as faults."""
+    """OpenCV writes to the terminal about every bad image; they are counted and reported as faults."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -1,4 +1,4 @@
-"""What the first bytes of a picture file say, read without decoding: format, size, frames, and whether it is whole.
+"""What the first bytes of an image file say, read without decoding: format, size, frames, and whether it is whole.
 
 Decoders fill what is missing with grey, take the first of several pages and allocate whatever a header asks for, all
 without a word. What is read here is checked before a decoder sees the file. Content decides, never the name.
@@ -49,7 +49,7 @@ class Header:
     ----------
     format : "BMP", "PNG", "JPEG", "TIFF"; another known format; "" where unknown.
     width, height : pixels; 0 where the header does not say.
-    frames : pictures in the file, thumbnails not counted.
+    frames : images in the file, thumbnails not counted.
     damage : what is wrong with the file, "" where nothing was found. BMP, JPEG and TIFF carry no checksum: their
         pixels may have changed all the same.
     is_bare : whether the pixels lie in the file as they are, all of them: whatever their values, it decodes.
@@ -64,7 +64,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """The header of a picture file's content. Never raises: what cannot be read is told as damage."""
+    """The header of an image file's content. Never raises: what cannot be read is reported as damage."""
     kind = next((name for start, name in _SIGNATURES if data.startswith(start)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "WebP"
@@ -89,7 +89,7 @@ def _bmp(data: bytes) -> Header:
     width, height = abs(width), abs(height)  # a negative height only says that the first row is the top one
     row_bytes = (width * bits + 31) // 32 * 4
     is_short = compression in (0, 3) and start + row_bytes * height > len(data)
-    damage = "the picture is cut short" if is_short else ""
+    damage = "the image is cut short" if is_short else ""
     return Header("BMP", width, height, damage=damage, is_bare=is_plain and not is_short)
 
 
@@ -97,11 +97,11 @@ def _png(data: bytes) -> Header:
     width, height, frames, at = 0, 0, 1, 8
     while True:
         if at + 12 > len(data):
-            return Header("PNG", width, height, frames, "the picture is cut short")
+            return Header("PNG", width, height, frames, "the image is cut short")
         size, kind = struct.unpack_from(">I4s", data, at)
         body = at + 8
         if body + size + 4 > len(data):
-            return Header("PNG", width, height, frames, "the picture is cut short")
+            return Header("PNG", width, height, frames, "the image is cut short")
         (checksum,) = struct.unpack_from(">I", data, body + size)
         if zlib.crc32(memoryview(data)[at + 4 : body + size]) != checksum:
             return Header("PNG", width, height, frames, f"the checksum of its part {kind!r} is wrong")
@@ -116,7 +116,7 @@ def _png(data: bytes) -> Header:
 
 def _jpeg(data: bytes) -> Header:
     # The end marker must follow the last scan; a thumbnail has its own before it.
-    damage = "the picture is cut short" if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") else ""
+    damage = "the image is cut short" if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") else ""
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -133,7 +133,7 @@ def _jpeg(data: bytes) -> Header:
             return Header("JPEG", damage=damage or "its header is damaged")
         else:
             at += 2 + max(2, struct.unpack_from(">H", data, at + 2)[0])
-    return Header("JPEG", damage="the picture is cut short")
+    return Header("JPEG", damage="the image is cut short")
 
 
 def _tiff(data: bytes) -> Header:
@@ -147,7 +147,7 @@ def _tiff(data: bytes) -> Header:
     if not starts or len(starts) != len(sizes):
         damage = "it does not say where its pixels are"
     elif any(start + size > len(data) for start, size in zip(starts, sizes, strict=True)):
-        damage = "the picture is cut short"
+        damage = "the image is cut short"
     elif set(pages[0].get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
         damage = "its numbers are signed or have fractions; 8 or 16 bits without sign are read"
     return Header("TIFF", width, height, len(pages), damage)
@@ -177,7 +177,7 @@ def _tiff_page(data: bytes, entries: range, order: str, offset: str, inline: int
         if tag not in _TIFF_FIELDS or kind not in _TIFF_TYPES:
             continue
         if number > _MAX_STRIPS:
-            raise ValueError("more strips than any picture has")
+            raise ValueError("more strips than any image has")
         layout = f"{order}{number}{_TIFF_TYPES[kind]}"
         where = at + 4 + struct.calcsize(offset)
         if struct.calcsize(layout) > inline:

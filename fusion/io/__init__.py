@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fusion.io.content_hash import as_arrow as as_arrow
     from fusion.io.content_hash import distinct as distinct
     from fusion.io.content_hash import positions as positions
-    from fusion.io.event_log import Journal as Journal
+    from fusion.io.event_log import EventLog as EventLog
     from fusion.io.files import checksum as checksum
     from fusion.io.files import file_checksum as file_checksum
     from fusion.io.files import file_sha256 as file_sha256
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from fusion.io.files import write_atomically as write_atomically
     from fusion.io.json_values import without_nan as without_nan
     from fusion.io.record_columns import Columns as Columns
-    from fusion.io.remote_path import PlaceError as PlaceError
     from fusion.io.remote_path import Remote as Remote
+    from fusion.io.remote_path import RemotePathError as RemotePathError
+    from fusion.io.remote_path import as_path as as_path
     from fusion.io.remote_path import is_url as is_url
     from fusion.io.remote_path import join as join
-    from fusion.io.remote_path import place as place
     from fusion.io.remote_path import sizes as sizes
     from fusion.io.remote_path import stamps as stamps
     from fusion.io.remote_path import walk as walk
@@ -42,11 +42,11 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "cache_folder": ["default_store", "local_store"],
         "content_hash": ["as_arrow", "distinct", "positions"],
-        "event_log": ["Journal"],
+        "event_log": ["EventLog"],
         "files": ["checksum", "file_checksum", "file_sha256", "printable", "replacing", "sha256", "write_atomically"],
         "json_values": ["without_nan"],
         "record_columns": ["Columns"],
-        "remote_path": ["PlaceError", "Remote", "is_url", "join", "place", "sizes", "stamps", "walk"],
+        "remote_path": ["Remote", "RemotePathError", "as_path", "is_url", "join", "sizes", "stamps", "walk"],
         "run_checkpoint": ["Checkpoint", "forget_unfinished"],
     },
 )

@@ -10,7 +10,7 @@ from typing import Any
 from fusion.errors import UsageError
 
 
-class Journal:
+class EventLog:
     """Events of a run, added to the end of a file; a run that is killed loses none of its lines.
 
     Every line has ``time`` (UTC, ISO 8601) and ``event``, and the event's own facts.

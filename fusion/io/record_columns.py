@@ -13,7 +13,7 @@ from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from fusion.io.remote_path import place
+from fusion.io.remote_path import as_path
 
 Row = TypeVar("Row")
 
@@ -158,7 +158,7 @@ class _Paths(_Texts):
         return os.fsencode(value)  # never empty: that path is "."
 
     def decode(self, kept: bytes) -> Any:
-        return place(os.fsdecode(kept))
+        return as_path(os.fsdecode(kept))
 
 
 class _Coded:

@@ -45,7 +45,7 @@ _VERSION = ("ETag", "etag", "md5Hash", "generation", "LastModified", "mtime", "u
 _CHANGED = ("LastModified", "mtime", "updated", "created")
 
 
-class PlaceError(FusionError):
+class RemotePathError(FusionError):
     """The place cannot be reached, or does not let us in."""
 
 
@@ -55,7 +55,7 @@ def is_url(where: Path | str) -> bool:
     return match is not None and match["protocol"].lower() != "file"
 
 
-def place(where: Path | str) -> Path:
+def as_path(where: Path | str) -> Path:
     """A ``Remote`` for a URL, and a plain path for all else, ``file:///folder`` among it."""
     text = os.fspath(where)
     if "://" not in text or _URL.match(text) is None:
@@ -68,7 +68,7 @@ def place(where: Path | str) -> Path:
 def join(folder: Path, name: str) -> Path:
     """``name`` as a table in ``folder`` means it: a URL, an absolute path of this machine, or inside the folder."""
     if "://" in name or Path(name).is_absolute():
-        return place(name)
+        return as_path(name)
     return folder / name
 
 
@@ -76,7 +76,7 @@ class Remote(_Path):
     """A file or folder in an object store. Made by ``place``; all that is derived from one is one too.
 
     Reading and writing raise OSError, as for any path, whatever the library underneath raises. Asking what is there
-    raises PlaceError where no answer can be had: that concerns the whole run, and not one picture.
+    raises RemotePathError where no answer can be had: that concerns the whole run, and not one image.
     """
 
     __slots__ = ()
@@ -165,7 +165,7 @@ class Remote(_Path):
         if not self.name or not _URL.match(str(self)):  # above the buckets
             return {}
         try:
-            found = _told(self, lambda store: store.ls(str(self), detail=True))
+            found = _ask_or_explain(self, lambda store: store.ls(str(self), detail=True))
         except FileNotFoundError:
             return {}
         inside = ((self._named(info["name"]), info) for info in found)
@@ -175,7 +175,7 @@ class Remote(_Path):
     def names_below(self) -> list[str]:
         """URL of every object at any depth below; none where there is nothing."""
         try:
-            found = _told(self, lambda store: store.find(str(self)))
+            found = _ask_or_explain(self, lambda store: store.find(str(self)))
         except FileNotFoundError:
             return []
         return [str(self._named(name)) for name in found if not name.endswith("/")]
@@ -186,7 +186,7 @@ class Remote(_Path):
 
     def _kind(self) -> str | None:
         try:
-            return str(_told(self, lambda store: store.info(str(self)))["type"])
+            return str(_ask_or_explain(self, lambda store: store.info(str(self)))["type"])
         except FileNotFoundError:
             return None
 
@@ -203,7 +203,7 @@ def walk(root: Path, unlisted: list[str], *, links: bool = True) -> Iterator[tup
 
     Raises
     ------
-    PlaceError : an object store does not answer.
+    RemotePathError : an object store does not answer.
     """
     if isinstance(root, Remote):
         by_folder: dict[str, list[str]] = {}
@@ -256,7 +256,7 @@ def sizes(paths: Sequence[Path]) -> list[int]:
 def _stamps_in(folder: str) -> dict[str, tuple[int, int, int] | None]:
     try:
         return {path.name: _stamp(info) for path, info in Remote(folder).listing().items()}
-    except PlaceError:  # pictures of a table may be ours to read in a folder that is not ours to list
+    except RemotePathError:  # images of a table may be ours to read in a folder that is not ours to list
         return {}
 
 
@@ -298,14 +298,14 @@ def _ask(path: Remote, question: Callable[[Any], Answer]) -> Answer:
         raise OSError(0, f"{type(error).__name__}: {_one_line(error)}") from error
 
 
-def _told(path: Remote, question: Callable[[Any], Answer]) -> Answer:
+def _ask_or_explain(path: Remote, question: Callable[[Any], Answer]) -> Answer:
     """``_ask`` for what a run cannot go on without; FileNotFoundError stays one, since "nothing" is an answer."""
     try:
         return _ask(path, question)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise PlaceError(
+        raise RemotePathError(
             f"cannot list {path}",
             found=str(error.strerror or error)[:300],
             do="Check the address, the network and your credentials for it; docs/scale.md tells where these are kept.",

@@ -38,7 +38,7 @@ class Checkpoint:
             digest.update(np.ascontiguousarray(array).tobytes())
         return cls(result / UNFINISHED / digest.hexdigest()[:16])
 
-    def read(self, name: str) -> NDArray[np.float64] | None:
+    def read(self, name: str) -> NDArray[np.floating[Any]] | None:
         """The array kept under this name, or None where there is none or its checksum is off."""
         try:
             content = (self.folder / f"{name}.npy").read_bytes()
@@ -60,7 +60,7 @@ class Checkpoint:
         """Write plain values so that they are there whole or not at all."""
         write_atomically(self.folder / f"{name}.json", json.dumps(dict(values)).encode())
 
-    def keep(self, name: str, array: NDArray[np.float64]) -> None:
+    def keep(self, name: str, array: NDArray[np.floating[Any]]) -> None:
         """Write the array so that it is there whole or not at all."""
         sink = BytesIO()
         np.save(sink, array, allow_pickle=False)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.data.subjects import Identity, spoken
+from fusion.data.subjects import Identity, format_subject
 from fusion.errors import FusionError, UsageError
 
 #: scikit-learn's shuffle only reorders groups whose class counts spread alike, so a few tries show all it can do.
@@ -22,7 +22,7 @@ _DEALS = 200
 
 
 class LeakageError(FusionError):
-    """The same subject or picture is on both sides of a split."""
+    """The same subject or image is on both sides of a split."""
 
 
 class SplitError(UsageError):
@@ -142,7 +142,7 @@ def grouped_folds(
 
 
 def random_folds(y: ArrayLike, groups: ArrayLike, n_splits: int, seed: int) -> list[Split]:
-    """Folds by picture, whatever group it belongs to.
+    """Folds by image, whatever group it belongs to.
 
     They leak, and are here only to show by how much that flatters a result. Parameters and result are those of
     ``grouped_folds``.
@@ -175,7 +175,7 @@ def leave_one_group_out(groups: ArrayLike) -> list[Split]:
 def leave_one_source_out(sources: Sequence[str | None], groups: ArrayLike) -> list[tuple[str, Split]]:
     """(source, split) by name: each source is tested once, by what is learnt from the others.
 
-    Cells of other sources whose group the tested source shares (a picture that two laboratories have) are left out of
+    Cells of other sources whose group the tested source shares (an image that two sites have) are left out of
     the training part, so that the split is disjoint by group too.
 
     Raises
@@ -283,7 +283,7 @@ def _one_sided(label: str, rows: NDArray[np.intp], names: Sequence[str | None] |
     """The error for a class of a single group, whose cells are ``rows``."""
     subjects = list(dict.fromkeys(name for row in rows if names is not None and (name := names[row]) is not None))
     if subjects:
-        some = f"subject {subjects[0]}" if len(subjects) == 1 else f"subjects {_few(subjects)}, who share pictures"
+        some = f"subject {subjects[0]}" if len(subjects) == 1 else f"subjects {_few(subjects)}, who share images"
         found = f"every '{label}' cell belongs to {some}"
         do = f"Add cells of a second subject, or leave '{label}' out with --classes."
     else:
@@ -306,20 +306,20 @@ def leaked_groups(split: Split) -> NDArray[np.intp]:
 def assert_disjoint(
     split: Split, *, subjects: Sequence[Identity | None], keys: Sequence[str], paths: Sequence[str | Path]
 ) -> None:
-    """Refuse a split that has a subject, a picture or a group on both sides; ask this before every fit.
+    """Refuse a split that has a subject, an image or a group on both sides; ask this before every fit.
 
     Parameters
     ----------
     subjects, keys : n subjects (``fusion.data.subjects.identities``, None where unknown) and n content hashes.
-    paths : n names of pictures, for the message.
+    paths : n names of images, for the message.
 
     Raises
     ------
-    LeakageError : names up to three of the subjects and of the test pictures concerned.
+    LeakageError : names up to three of the subjects and of the test images concerned.
     """
     both = {
         "subjects": _on_both_sides(split, subjects),
-        "pictures": _on_both_sides(split, keys),
+        "images": _on_both_sides(split, keys),
         "groups": {int(group) for group in leaked_groups(split)},
     }
     if not any(both.values()):
@@ -327,15 +327,15 @@ def assert_disjoint(
     leaked = [
         row
         for row in split.test
-        if subjects[row] in both["subjects"] or keys[row] in both["pictures"] or split.groups[row] in both["groups"]
+        if subjects[row] in both["subjects"] or keys[row] in both["images"] or split.groups[row] in both["groups"]
     ]
     found = [f"{len(ids)} {word} on both sides" for word, ids in both.items() if ids]
-    found += [f"subjects {_few(sorted(map(spoken, both['subjects'])))}"] if both["subjects"] else []
+    found += [f"subjects {_few(sorted(map(format_subject, both['subjects'])))}"] if both["subjects"] else []
     found += [f"files {_few([str(paths[row]) for row in leaked])}"]
     raise LeakageError(
-        f"{len(leaked)} of {len(split.test)} test pictures are no test at all",
+        f"{len(leaked)} of {len(split.test)} test images are no test at all",
         found="; ".join(found),
-        expected="every subject, and every picture under any name, in training or in test but not in both",
+        expected="every subject, and every image under any name, in training or in test but not in both",
         do="Split by group: fusion.data.groups.merge_groups, then grouped_folds.",
     )
 

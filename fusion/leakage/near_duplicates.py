@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same: turned, mirrored, brightened or saved anew, so that no content hash joins them."""
+"""Images that are nearly the same: turned, mirrored, brightened or saved anew, so that no content hash joins them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset
 from fusion.data.groups import connected
-from fusion.images.cell import CellError, decode_picture, read_bytes
+from fusion.images.cell import CellError, decode_image, read_bytes
 from fusion.progress import Progress
 
-#: Side of the small grey picture, and of the square of its low frequencies that the hash is made of.
+#: Side of the small grey image, and of the square of its low frequencies that the hash is made of.
 _SIDE, _FREQUENCIES = 64, 16
 
-#: Brightness up to which a pixel is background, as in C-NMC's black pictures.
+#: Brightness up to which a pixel is background, as in C-NMC's black images.
 _BLACK = 8
 
 #: Bits of a hash.
 _BITS = _FREQUENCIES**2
 
-#: Rows of the distance matrix at a time: 512 rows by 10,000 pictures are 20 MB.
+#: Rows of the distance matrix at a time: 512 rows by 10,000 images are 20 MB.
 _CHUNK = 512
 
 
-def picture_hash(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The picture's perceptual hash under its 8 turns and mirrorings.
+def image_hash(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The image's perceptual hash under its 8 turns and mirrorings.
 
     The box around what is not black, as a grey square; of its cosine transform the 16 x 16 lowest frequencies, each a
     bit that says whether it is above their median. The box makes the hash blind to black margins, and 256 bits tell
@@ -36,7 +36,7 @@ def picture_hash(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     Returns
     -------
-    bool (8, 256): the bits for each of the 8 pictures, the picture itself first.
+    bool (8, 256): the bits for each of the 8 images, the image itself first.
     """
     grey = rgb.max(axis=2)
     seen = grey > _BLACK
@@ -44,16 +44,16 @@ def picture_hash(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
         rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
         grey = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     small = cv2.resize(np.ascontiguousarray(grey), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    turned = [np.rot90(picture, quarter) for picture in (small, small[:, ::-1]) for quarter in range(4)]
-    return np.stack([_bits(np.ascontiguousarray(picture)) for picture in turned])
+    turned = [np.rot90(image, quarter) for image in (small, small[:, ::-1]) for quarter in range(4)]
+    return np.stack([_bits(np.ascontiguousarray(image)) for image in turned])
 
 
 def near_pairs(hashes: NDArray[np.bool_], threshold: int) -> list[tuple[int, int, int]]:
-    """Pairs of pictures that differ in at most ``threshold`` of 256 bits under some turn or mirroring.
+    """Pairs of images that differ in at most ``threshold`` of 256 bits under some turn or mirroring.
 
     Parameters
     ----------
-    hashes : bool (n, 8, 256), of ``picture_hash``.
+    hashes : bool (n, 8, 256), of ``image_hash``.
 
     Returns
     -------
@@ -75,23 +75,23 @@ def near_pairs(hashes: NDArray[np.bool_], threshold: int) -> list[tuple[int, int
 def near_duplicates(
     dataset: Dataset, threshold: int, progress: Progress | None = None
 ) -> tuple[dict[str, int], list[str]]:
-    """Sets of pictures of a data set that are nearly the same, and notes that name some of the pairs.
+    """Sets of images of a data set that are nearly the same, and notes that name some of the pairs.
 
     Returns
     -------
-    picture hash (``image_key``) -> number of its set, for pictures in a set of two or more contents; notes.
+    image hash (``image_key``) -> number of its set, for images in a set of two or more contents; notes.
     """
-    pictures = {sample.image_key: sample for sample in dataset.samples}
+    images = {sample.image_key: sample for sample in dataset.samples}
     hashes, keys, names = [], [], []
-    for done, (key, sample) in enumerate(pictures.items(), start=1):
+    for done, (key, sample) in enumerate(images.items(), start=1):
         try:
-            hashes.append(picture_hash(decode_picture(read_bytes(sample.path))))
+            hashes.append(image_hash(decode_image(read_bytes(sample.path))))
         except CellError:  # it has changed since it was listed; extraction will report it
             continue
         keys.append(key)
         names.append(sample.path.name)
         if progress is not None:
-            progress("hashing", done, len(pictures), 0)
+            progress("hashing", done, len(images), 0)
     if not hashes:
         return {}, []
     pairs = near_pairs(np.stack(hashes), threshold)
@@ -102,17 +102,17 @@ def near_duplicates(
 
 def _notes(names: Sequence[str], pairs: Sequence[tuple[int, int, int]], threshold: int) -> list[str]:
     if not pairs:
-        return [f"No two different pictures are within {threshold} of 256 bits of each other."]
+        return [f"No two different images are within {threshold} of 256 bits of each other."]
     shown = "; ".join(f"{names[a]} and {names[b]} ({bits} bits)" for a, b, bits in pairs[:5])
     more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
     return [
-        f"{len(pairs)} pairs of different pictures are within {threshold} of 256 bits of each other, and stay on one "
+        f"{len(pairs)} pairs of different images are within {threshold} of 256 bits of each other, and stay on one "
         f"side of every split: {shown}{more}."
     ]
 
 
-def _bits(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
-    low = cv2.dct(picture)[:_FREQUENCIES, :_FREQUENCIES].ravel()
+def _bits(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    low = cv2.dct(image)[:_FREQUENCIES, :_FREQUENCIES].ravel()
     # The first coefficient is the mean brightness: it says nothing about what is shown.
     above = low > np.median(low[1:])
     above[0] = False

@@ -50,13 +50,13 @@ def make_plan(table: FeatureTable, kind: str, n_splits: int, repeats: int, seed:
         such fold of a fresh deal is tested. "leave-one-subject-out": each group is tested once. "official": the folds
         of the data set, mended where a group spans several. "leave-one-source-out": each source is tested once.
         "source-stratified": as "grouped", with every source in every fold as far as whole groups allow. "random":
-        ``repeats`` times folds by picture, which leak and are here to show by how much.
+        ``repeats`` times folds by image, which leak and are here to show by how much.
     n_splits, repeats, seed : the first round of a seed is the same whatever ``repeats`` is.
 
     Raises
     ------
     SplitError : these cells cannot be split so.
-    LeakageError : a subject or picture would be on both sides of a split that is not random.
+    LeakageError : a subject or image would be on both sides of a split that is not random.
     """
     y = np.array(table.y, dtype=object)
     _refuse_twin_labels(sorted(set(table.y), key=str))
@@ -77,13 +77,13 @@ def external_plan(train: FeatureTable, test: FeatureTable) -> tuple[Plan, NDArra
     Raises
     ------
     SplitError : a class is tested that nothing is learnt of.
-    LeakageError : a subject or a picture is in both.
+    LeakageError : a subject or an image is in both.
     """
     if unknown := sorted(set(map(str, test.y)) - set(map(str, train.y))):
         raise SplitError("the external test has classes that nothing is learnt of", found=", ".join(unknown))
     subjects = identities((*train.subjects, *test.subjects), (*train.sources, *test.sources))
     image_keys = (*train.image_keys, *test.image_keys)
-    # Groups of each table as they are, told apart by a letter: what joins them must be a subject or a picture.
+    # Groups of each table as they are, distinguished by a letter: what joins them must be a subject or an image.
     own = [f"{letter}{g}" for letter, table in (("a", train), ("b", test)) for g in table.groups]
     groups = merge_groups(subjects, image_keys, own)
     split = Split(np.arange(len(train)), np.arange(len(train), len(train) + len(test)), groups)
@@ -161,7 +161,7 @@ def _leave_one_source_out(table: FeatureTable, y: NDArray[np.object_], n_splits:
         if left_out := len(table) - len(split.train) - len(split.test):
             notes.append(
                 f"{left_out} cells are not learnt from where source '{source}' is tested: it shares their subjects, "
-                "pictures or groups."
+                "images or groups."
             )
     return [[split for _, split in made]], notes
 
@@ -191,7 +191,7 @@ def _moved(table: FeatureTable, official: grouped_splits.OfficialFolds) -> list[
     )
     return [
         f"{len(official.moved)} cells of {len(groups)} groups are tested in another fold than the data set puts them "
-        f"in, since a group that shares subjects or pictures must stay together{who}."
+        f"in, since a group that shares subjects or images must stay together{who}."
     ]
 
 
@@ -230,12 +230,12 @@ def _refuse_twin_labels(labels: Sequence[str | None]) -> None:
         raise SplitError(
             "classes that differ only in upper and lower case",
             found="; ".join(twins),
-            do="Spell each class one way; a picture listed under both would be judged against itself.",
+            do="Spell each class one way; an image listed under both would be judged against itself.",
         )
 
 
 def _listed_twice(table: FeatureTable) -> list[str]:
-    """Notes on pictures that are there several times: they stay in one group, and still count several times."""
+    """Notes on images that are there several times: they stay in one group, and still count several times."""
     labels: dict[str, set[str]] = {}
     for key, label in zip(table.image_keys, table.y, strict=True):
         labels.setdefault(key, set()).add(str(label))
@@ -247,5 +247,5 @@ def _listed_twice(table: FeatureTable) -> list[str]:
         )
         notes.append(f"{cells} on the same side of every split, and each is counted.")
     if torn:
-        notes.append(f"{torn} pictures have several labels: no classifier can be right about both.")
+        notes.append(f"{torn} images have several labels: no classifier can be right about both.")
     return notes

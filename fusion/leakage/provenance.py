@@ -11,12 +11,12 @@ from fusion.io.files import sha256
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.plugins import HasProvenance
 
-#: Hexadecimal digits of a picture's hash that are kept: no two pictures of the world will meet in 128 bits.
+#: Hexadecimal digits of an image's hash that are kept: no two images of the world will meet in 128 bits.
 _DIGITS = 32
 
 
 def trained_on(samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Hashes of the pictures, subjects and other groups of these samples, sorted; no id of a subject is kept."""
+    """Hashes of the images, subjects and other groups of these samples, sorted; no id of a subject is kept."""
     return {
         "images": sorted({sample.image_key[:_DIGITS] for sample in samples}),
         "subjects": sorted(
@@ -31,10 +31,10 @@ def trained_on(samples: Sequence[Sample]) -> dict[str, list[str]]:
     }
 
 
-def seen_by(provenance: Mapping[str, Sequence[str]], dataset: Dataset) -> list[int]:
-    """Positions of samples whose picture, subject or group was trained on, or that share a group with one.
+def training_overlap(provenance: Mapping[str, Sequence[str]], dataset: Dataset) -> list[int]:
+    """Positions of samples whose image, subject or group was trained on, or that share a group with one.
 
-    A group is what must not stand on both sides of a split: a subject, and all subjects that share a picture with it.
+    A group is what must not stand on both sides of a split: a subject, and all subjects that share an image with it.
     """
     images, subjects, groups = (set(provenance.get(name, ())) for name in ("images", "subjects", "groups"))
     numbers = dataset.groups()
@@ -63,19 +63,19 @@ def check_unseen(learners: Sequence[tuple[str, Any]], dataset: Dataset, *, allow
     """
     stamps = []
     for name, learner in learners:
-        said = learner.provenance() if isinstance(learner, HasProvenance) else None
-        seen = seen_by(said, dataset) if said else []
-        if not seen:
+        stored = learner.provenance() if isinstance(learner, HasProvenance) else None
+        overlap = training_overlap(stored, dataset) if stored else []
+        if not overlap:
             continue
         if not allow:
             raise LeakageError(
                 f"the network behind '{name}' was trained on cells of this data set",
-                found=f"{len(seen)} of {len(dataset)} pictures, such as "
-                + ", ".join(dataset.name_of(dataset.samples[at]) for at in seen[:3]),
+                found=f"{len(overlap)} of {len(dataset)} images, such as "
+                + ", ".join(dataset.name_of(dataset.samples[at]) for at in overlap[:3]),
                 do="Take other weights or other subjects (--folds), or say --allow-leakage and have it stamped.",
             )
         stamps.append(
-            f"leaky: the network behind '{name}' was trained on {len(seen)} of these pictures or on their subjects"
+            f"leaky: the network behind '{name}' was trained on {len(overlap)} of these images or on their subjects"
         )
     return stamps
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fusion.learning.augmented_cells import augmentation_notes as augmentation_notes
     from fusion.learning.augmented_cells import check_sources as check_sources
     from fusion.learning.calibration import Calibration as Calibration
-    from fusion.learning.calibration import Finish as Finish
+    from fusion.learning.calibration import DecisionSettings as DecisionSettings
     from fusion.learning.cross_validation import cross_validate as cross_validate
     from fusion.learning.cross_validation import prepare_fits as prepare_fits
     from fusion.learning.fits import Fit as Fit
@@ -52,7 +52,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "augmented_cells": ["augmentation_notes", "check_sources"],
-        "calibration": ["Calibration", "Finish"],
+        "calibration": ["Calibration", "DecisionSettings"],
         "cross_validation": ["cross_validate", "prepare_fits"],
         "fits": ["Fit", "Fits"],
         "fused_model": ["FusedModel"],

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
 from fusion.features.stored_matrix import rows_of
-from fusion.learning.augmented_cells import source_of_copy
+from fusion.learning.augmented_cells import source_of_augmented
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +38,15 @@ class TrainingRows:
         own = np.arange(len(rows))
         labels, sources = np.array(table.y)[rows], [table.sources[row] for row in rows]
         X = rows_of(table.X, rows)
-        if table.copies is None:
+        if table.augmented is None:
             return cls(X, labels, table.groups[rows], tuple(sources), own)
         parts, cells, named = [X], [own], list(sources)
-        for number, (copy, there) in enumerate(zip(table.copies.X, table.copies.there, strict=True), start=1):
+        for number, (copy, there) in enumerate(zip(table.augmented.X, table.augmented.there, strict=True), start=1):
             has = np.flatnonzero(there[rows])
             parts.append(copy[rows[has]])
             cells.append(has)
             of = [sources[at] for at in has]
-            named += [source_of_copy(name, number) for name in of] if table.copies.are_sources else of
+            named += [source_of_augmented(name, number) for name in of] if table.augmented.are_sources else of
         shown = np.concatenate(cells)
         return cls(np.vstack(parts), labels[shown], table.groups[rows][shown], tuple(named), shown)
 

@@ -1,4 +1,5 @@
-"""Probabilities that mean what they say, and the threshold a cell is called by: both from the training part alone.
+"""Probabilities that mean what they say, and the threshold by which classes are predicted: both from the training part
+alone.
 
 A model's probabilities for cells that it was fitted on are too sure of themselves. So the training part is dealt into
 folds of whole groups, each fold is scored by a model of the others, and what is learnt from these scores is put on top
@@ -33,7 +34,7 @@ _WIDEST = 3.0
 
 
 @dataclass(frozen=True)
-class Finish:
+class DecisionSettings:
     """What is put on top of a fitted model.
 
     Parameters
@@ -41,7 +42,7 @@ class Finish:
     calibrate : "temperature" divides logarithms of probabilities by one number (Guo et al. 2017, ICML, 1321-1330);
         "isotonic" maps each class's probability by a step function that never falls (Zadrozny and Elkan 2002, KDD,
         694-699), the outcomes made to sum to 1; "none" leaves them.
-    threshold : from which probability a cell is called positive. None calls the most probable class;
+    threshold : from which probability a cell is predicted positive. None predicts the most probable class;
         "balanced-accuracy" takes the one that is best on the training part's held-out scores; "sensitivity:0.95" the
         highest one that still finds so many of the positives; a number is taken as it is. For two classes only.
 
@@ -84,15 +85,15 @@ class Finish:
         except ValueError:
             return None
 
-    def cut(self, score: _Floats, is_positive: NDArray[np.bool_]) -> float | None:
+    def choose_threshold(self, score: _Floats, is_positive: NDArray[np.bool_]) -> float | None:
         """The threshold, by the (calibrated) probabilities of the positive class; None where none is asked for."""
         if self.threshold is None:
             return None
         if self._fixed is not None:
             return self._fixed
         if self.threshold == "balanced-accuracy":
-            return best_cut(score, is_positive)
-        return cut_of_sensitivity(score, is_positive, float(self.threshold.rpartition(":")[2]))
+            return best_threshold(score, is_positive)
+        return threshold_of_sensitivity(score, is_positive, float(self.threshold.rpartition(":")[2]))
 
 
 @dataclass(frozen=True)
@@ -177,22 +178,22 @@ def _isotonic(proba: _Floats, codes: NDArray[np.intp]) -> Calibration:
     return Calibration(knots=tuple(knots))
 
 
-def best_cut(score: _Floats, is_positive: NDArray[np.bool_]) -> float:
+def best_threshold(score: _Floats, is_positive: NDArray[np.bool_]) -> float:
     """The threshold with the best balanced accuracy; of equal ones the middle, half-way between two scores."""
-    cuts = _between(score)
+    thresholds = _between(score)
     positives, negatives = np.sort(score[is_positive]), np.sort(score[~is_positive])
-    found = 1 - np.searchsorted(positives, cuts) / len(positives)
-    spared = np.searchsorted(negatives, cuts) / len(negatives)
+    found = 1 - np.searchsorted(positives, thresholds) / len(positives)
+    spared = np.searchsorted(negatives, thresholds) / len(negatives)
     best = np.flatnonzero(np.isclose(found + spared, (found + spared).max(), rtol=0, atol=1e-12))
-    return float(cuts[best[len(best) // 2]])
+    return float(thresholds[best[len(best) // 2]])
 
 
-def cut_of_sensitivity(score: _Floats, is_positive: NDArray[np.bool_], share: float) -> float:
-    """The highest threshold at which at least this share of the positives is called so."""
-    cuts = _between(score)
+def threshold_of_sensitivity(score: _Floats, is_positive: NDArray[np.bool_], share: float) -> float:
+    """The highest threshold at which at least this share of the positives is predicted so."""
+    thresholds = _between(score)
     positives = np.sort(score[is_positive])
-    found = 1 - np.searchsorted(positives, cuts) / len(positives)
-    return float(cuts[np.flatnonzero(found >= share - 1e-12)[-1]])
+    found = 1 - np.searchsorted(positives, thresholds) / len(positives)
+    return float(thresholds[np.flatnonzero(found >= share - 1e-12)[-1]])
 
 
 def _between(score: _Floats) -> _Floats:

@@ -44,12 +44,12 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
     rounds = np.array([number for number, _ in plan.splits])
     shape = (len(plan.rounds), len(table))
     proba = [np.full((*shape, len(classes)), np.nan) for _ in fits.recipes]
-    cuts = [np.full(shape, np.nan) for _ in fits.recipes]
+    thresholds = [np.full(shape, np.nan) for _ in fits.recipes]
     chosen: list[list[dict[str, float]]] = [[] for _ in fits.recipes]
     every = [Fit(number, at) for number in range(len(fits.recipes)) for at in range(len(fits.splits))]
     for done, found in enumerate(_fitted(every, fits), start=1):
         number, tested = found.fit.recipe, (rounds[found.fit.split], fits.splits[found.fit.split].test)
-        proba[number][tested], cuts[number][tested] = found.proba, found.cut
+        proba[number][tested], thresholds[number][tested] = found.proba, found.threshold
         chosen[number] += [{"split": found.fit.split, **found.chosen}] if found.chosen else []
         run.tell(stage, done, len(every))
     fold = _fold_numbers(plan, len(table))
@@ -59,7 +59,7 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
             recipe.classifier,
             proba[at],
             fold,
-            cuts[at] if recipe.threshold is not None else None,
+            thresholds[at] if recipe.threshold is not None else None,
             tuple(sorted(chosen[at], key=lambda values: values["split"])),
         )
         for at, recipe in enumerate(fits.recipes)

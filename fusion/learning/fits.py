@@ -1,6 +1,6 @@
 """Every fit of a comparison: which recipe in which split, sharing what can be shared.
 
-Fits of one classifier in one split share their scaled blocks, and a kernel machine its distances: memory, not another
+Fits of one classifier in one split share their scaled blocks, and a kernel SVM its distances: memory, not another
 way of learning. What does not fit into memory is computed again.
 """
 
@@ -48,7 +48,7 @@ class Fitted:
 
     fit: Fit
     proba: NDArray[np.float64]
-    cut: float
+    threshold: float
     chosen: Mapping[str, float]
 
 
@@ -131,7 +131,9 @@ class Fits:
         # The threshold stands beside the probabilities of every cell: one array is kept whole or not at all, and last.
         if found.chosen:
             checkpoint.keep_values(self.name(found.fit), found.chosen)
-        checkpoint.keep(self.name(found.fit), np.column_stack([found.proba, np.full(len(found.proba), found.cut)]))
+        checkpoint.keep(
+            self.name(found.fit), np.column_stack([found.proba, np.full(len(found.proba), found.threshold)])
+        )
         return found
 
     @cached_property
@@ -244,7 +246,7 @@ def score(fit: Fit, load: Fits) -> Fitted:
     recipe, test, study = load.recipes[fit.recipe], load.splits[fit.split].test, load.study_of(fit.split)
     model = load.fuse(fit)
     proba = model.predict_proba(study.rows(recipe.blocks, test), study.sources(test))
-    return Fitted(fit, proba, math.nan if model.cut is None else model.cut, chosen_by(model))
+    return Fitted(fit, proba, math.nan if model.threshold is None else model.threshold, chosen_by(model))
 
 
 def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:

@@ -29,13 +29,13 @@ class FusedModel:
     """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier.
 
     ``harmoniser`` changes features by their source first; ``selection`` then leaves some out; ``calibration`` maps
-    probabilities; from ``cut`` on, the positive class's probability calls a cell positive.
+    probabilities; from ``threshold`` on, the positive class's probability calls a cell positive.
     """
 
     layer: FusionLayer | None
     classifier: Classifier
     calibration: Calibration | None = None
-    cut: float | None = None
+    threshold: float | None = None
     harmoniser: Harmoniser | None = None
     selection: Selection | None = None
 
@@ -127,13 +127,13 @@ def fuse(
 def fit_rows(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> FusedModel:
     """The model of these rows by this recipe: what is learnt, and then what held-out scores inside put on top."""
     model = _fit_steps(rows, blocks, recipe, folds)
-    finish = recipe.finish
-    if finish.is_nothing:
+    decision = recipe.decision
+    if decision.is_nothing:
         return model
-    if finish.threshold is not None and (recipe.positive is None or len(model.classes) != 2):
+    if decision.threshold is not None and (recipe.positive is None or len(model.classes) != 2):
         raise UsageError("--threshold is for two classes", found=f"{len(model.classes)}: {', '.join(model.classes)}")
-    if not finish.learns:
-        return replace(model, cut=finish.cut(np.empty(0), np.empty(0, bool)))
+    if not decision.learns:
+        return replace(model, threshold=decision.choose_threshold(np.empty(0), np.empty(0, bool)))
 
     def score(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
         part = folds.part(train, test)
@@ -143,12 +143,12 @@ def fit_rows(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, fo
     y = rows.y[:count]
     proba = held_out(score, y, rows.groups[:count], recipe.seed)
     labels = np.asarray(y, object).astype(str)
-    calibration = fit_calibration(finish.calibrate, proba, np.searchsorted(model.classes, labels))
+    calibration = fit_calibration(decision.calibrate, proba, np.searchsorted(model.classes, labels))
     proba = proba if calibration is None else calibration.apply(proba)
-    cut = None
-    if recipe.positive is not None and finish.threshold is not None:
-        cut = finish.cut(proba[:, model.classes.index(recipe.positive)], labels == recipe.positive)
-    return replace(model, calibration=calibration, cut=cut)
+    threshold = None
+    if recipe.positive is not None and decision.threshold is not None:
+        threshold = decision.choose_threshold(proba[:, model.classes.index(recipe.positive)], labels == recipe.positive)
+    return replace(model, calibration=calibration, threshold=threshold)
 
 
 def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> FusedModel:

@@ -123,7 +123,7 @@ def refused(recipe: Recipe, error: Exception) -> UsageError:
 def images_of(classifier: Any, study: Study, recipe: Recipe, units: _Rows) -> Any:
     """What a classifier of images is given of these cells."""
     assert isinstance(classifier, TakesImages)
-    return study.inputs(classifier.eye(), recipe.blocks, units)
+    return study.inputs(classifier.input_transform(), recipe.blocks, units)
 
 
 def chosen_by(model: FusedModel) -> dict[str, float]:

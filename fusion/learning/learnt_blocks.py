@@ -71,7 +71,7 @@ class LearntBlock:
         """
         network = build_seeded(self.learner, self.params, self.seed)
         assert isinstance(network, LearnsBlock)
-        images = study.inputs(network.eye(), (), units)
+        images = study.inputs(network.input_transform(), (), units)
         labels, groups = np.array(study.table.y)[units], study.table.groups[units]
         try:
             return network.fit(images, labels, groups, watch=run.watch(part), checkpoint=folder, resume=True)
@@ -81,11 +81,11 @@ class LearntBlock:
 
     def embed(self, network: LearnsBlock, study: Study) -> NDArray[np.float32]:
         """float32 (n, channels): all cells as this network sees them."""
-        return np.asarray(network.embed(study.inputs(network.eye(), (), study.everyone)), np.float32)
+        return np.asarray(network.embed(study.inputs(network.input_transform(), (), study.everyone)), np.float32)
 
     def as_measured(self, network: LearnsBlock, path: Path) -> Block:
         """The block by this network: its weights go into ``path``, with what they have learnt from."""
-        return Block(self.name, plugins.build_extractor(self.extractor, network.write_trunk(path)))
+        return Block(self.name, plugins.build_extractor(self.extractor, network.write_backbone(path)))
 
     def describe(self) -> str:
         """Said beside every result that has such a block."""
@@ -130,11 +130,12 @@ def embedded(block: LearntBlock, study: Study, units: _Rows, run: Run, part: str
     What is finished is kept in ``run.folder`` until the result is written, so that it is learnt once, whoever asks.
     """
     kept = _checkpoint(block, study, units, run)
-    rows = kept.read("embedded")
-    if rows is None:
-        rows = block.embed(block.fit(study, units, run, part, kept.folder / "network"), study)
-        kept.keep("embedded", rows)
-    return np.asarray(rows, np.float32)
+    known = kept.read("embedded")
+    if known is not None:
+        return known.astype(np.float32)
+    rows = block.embed(block.fit(study, units, run, part, kept.folder / "network"), study)
+    kept.keep("embedded", rows)
+    return rows
 
 
 def embed_splits(
@@ -200,7 +201,7 @@ def _checkpoint(block: LearntBlock, study: Study, units: _Rows, run: Run) -> Che
 def _check(block: LearntBlock) -> None:
     """UsageError for settings that the network refuses, as far as they can be checked before there is any data."""
     try:
-        block.network.eye()
+        block.network.input_transform()
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"wrong setting of classifier '{block.learner}'", found=reason) from error

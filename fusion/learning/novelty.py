@@ -1,4 +1,5 @@
-"""Whether a cell is unlike those that a model has learnt from: another stain, another scale, or no cell at all.
+"""Out-of-distribution detection: whether a cell is out of distribution, another stain, another scale, or no cell at
+all.
 
 A classifier answers whatever it is shown. Here a cell's distance from the training cells is measured in the fused,
 standardised feature space, and compared with how far training cells are that were held out by subject.

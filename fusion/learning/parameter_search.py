@@ -53,11 +53,11 @@ def tune(
                 drawn[name] = trial.suggest_float(name, span.low, span.high, log=span.log)
         return score(drawn)
 
-    told = optuna.logging.get_verbosity()
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line a trial is no message for our users
     try:
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed or 0))
         study.optimize(objective, n_trials=trials)
     finally:
-        optuna.logging.set_verbosity(told)
+        optuna.logging.set_verbosity(verbosity)
     return dict(study.best_params)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from fusion.data.dataset import Fault, fault_row
 from fusion.data.feature_table import FeatureTable
-from fusion.data.subjects import spoken
+from fusion.data.subjects import format_subject
 from fusion.errors import FusionError, UsageError
 from fusion.io.files import write_atomically
 from fusion.learning.novelty import RATE
-from fusion.metrics.classification import called
+from fusion.metrics.classification import predicted_classes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ class PredictionError(FusionError):
 
 
 @dataclass(frozen=True)
-class SubjectCall:
+class SubjectPrediction:
     """All cells of one subject together.
 
     Attributes
@@ -36,19 +36,19 @@ class SubjectCall:
     subject : its name.
     cells : how many of its cells were judged.
     probability : of each class, the mean over the cells.
-    called : the class by that mean.
-    votes : how many cells are called each class.
-    majority : the class that most cells are called; of equals the one with the higher mean probability.
-    unlike : how many cells are unlike the training cells; they are among the judged ones.
+    predicted : the class by that mean.
+    votes : how many cells are predicted as each class.
+    majority : the class predicted for most cells; of equals the one with the higher mean probability.
+    out_of_distribution : how many cells are out of distribution; they are among the judged ones.
     """
 
     subject: str
     cells: int
     probability: tuple[float, ...]
-    called: str
+    predicted: str
     votes: tuple[int, ...]
     majority: str
-    unlike: int
+    out_of_distribution: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +60,14 @@ class Predictions:
     table : who the rows are, and their features, harmonised where the model does that.
     classes : in the order of the probabilities' columns.
     proba : float64 (n, classes), calibrated where the model is.
-    faults : the pictures that were skipped.
+    faults : the images that were skipped.
     root : what the names are relative to.
-    positive, cut : from a probability ``cut`` on of the class ``positive``, a cell is called that.
+    positive, threshold : from a probability ``threshold`` on of the class ``positive``, a cell is predicted positive.
     calibrated : whether the model's probabilities were calibrated when it was trained.
-    trained_on : bool (n,), the pictures that the model has learnt from: it knows their class.
+    trained_on : bool (n,), the images that the model has learnt from: it knows their class.
     distance : float64 (n,), from the training cells in units of what is usual, see ``fusion.learning.novelty``: above
     1 a cell
-        is unlike them. None for a model that cannot tell.
+        is out of distribution. None for a model that cannot tell.
     remarks : of whoever read the data, one line each.
     """
 
@@ -77,7 +77,7 @@ class Predictions:
     faults: tuple[Fault, ...]
     root: Path
     positive: str | None
-    cut: float | None
+    threshold: float | None
     calibrated: bool
     trained_on: NDArray[np.bool_]
     distance: NDArray[np.float64] | None = None
@@ -88,37 +88,39 @@ class Predictions:
 
     @property
     def predicted(self) -> list[str]:
-        """The class that each cell is called: the most probable one, or by the model's threshold."""
-        return self._called(self.proba)
+        """The predicted class of each cell: the most probable one, or by the model's threshold."""
+        return self._predicted(self.proba)
 
-    def _called(self, proba: NDArray[np.float64]) -> list[str]:
-        cuts = None if self.cut is None else np.full(len(proba), self.cut)
+    def _predicted(self, proba: NDArray[np.float64]) -> list[str]:
+        thresholds = None if self.threshold is None else np.full(len(proba), self.threshold)
         column = None if self.positive is None else self.classes.index(self.positive)
-        return [self.classes[at] for at in called(proba, cuts, column)]
+        return [self.classes[at] for at in predicted_classes(proba, thresholds, column)]
 
     @property
-    def unlike(self) -> list[bool | None]:
-        """Whether each cell is unlike the training cells; None where the model cannot tell."""
+    def out_of_distribution(self) -> list[bool | None]:
+        """Whether each cell is out of distribution; None where the model cannot tell."""
         return [None] * len(self) if self.distance is None else (self.distance > 1).tolist()
 
     @property
-    def by_subject(self) -> tuple[SubjectCall, ...]:
+    def by_subject(self) -> tuple[SubjectPrediction, ...]:
         """The subjects in the order of their first cells; cells without a subject are left out."""
         rows: dict[str, list[int]] = {}
         for at, subject in enumerate(self.table.identities):
             if subject is not None:
-                rows.setdefault(spoken(subject), []).append(at)
+                rows.setdefault(format_subject(subject), []).append(at)
         found = []
-        predicted, unlike = np.array(self.predicted, object), self.unlike
+        predicted, out_of_distribution = np.array(self.predicted, object), self.out_of_distribution
         for subject, own in rows.items():
             mean = self.proba[own].mean(axis=0)
             votes = np.array([np.count_nonzero(predicted[own] == label) for label in self.classes])
             # A share of a vote decides between equals, and never outweighs one.
             majority = self.classes[int((votes + 0.5 * mean).argmax())]
-            (label,) = self._called(mean[None])
-            strange = sum(bool(unlike[at]) for at in own)
+            (label,) = self._predicted(mean[None])
+            outside = sum(bool(out_of_distribution[at]) for at in own)
             found.append(
-                SubjectCall(subject, len(own), tuple(mean.tolist()), label, tuple(votes.tolist()), majority, strange)
+                SubjectPrediction(
+                    subject, len(own), tuple(mean.tolist()), label, tuple(votes.tolist()), majority, outside
+                )
             )
         return tuple(found)
 
@@ -128,28 +130,30 @@ class Predictions:
         predicted = self.predicted
         counts = ", ".join(f"{predicted.count(label)} {label}" for label in self.classes)
         lines = [*self.remarks, f"{len(self)} cell{'' if len(self) == 1 else 's'}: {counts}."]
-        if self.cut is not None:
-            lines[-1] += f" A cell is called '{self.positive}' from a probability of {self.cut:.3f}."
+        if self.threshold is not None:
+            lines[-1] += f" A cell is predicted '{self.positive}' from a probability of {self.threshold:.3f}."
         if not self.calibrated:
             lines.append("Probabilities are as the classifier gives them; fusion train --calibrate calibrates them.")
-        strange = sum(map(bool, self.unlike))
-        if strange:
+        outside = sum(map(bool, self.out_of_distribution))
+        if outside:
             lines.append(
-                f"{strange} {'is' if strange == 1 else 'are'} unlike the training cells, further from them than "
+                f"{outside} {'is' if outside == 1 else 'are'} out of distribution, further from the training cells "
+                f"than "
                 f"{1 - RATE:.0%} of such cells of other subjects: another stain, another scale, or no cell. "
                 "Their class means little."
             )
         if self.distance is None:
-            lines.append("This model has no features to tell cells by that are unlike its training cells.")
+            lines.append("This model has no features to tell cells by that are out of distribution.")
         if self.trained_on.any():
             lines.append(
-                f"{int(self.trained_on.sum())} of these pictures are among those the model learnt from: its answers "
+                f"{int(self.trained_on.sum())} of these images are among those the model learnt from: its answers "
                 "on them say nothing about new ones."
             )
         return lines
 
     def to_frame(self) -> pd.DataFrame:
-        """DataFrame: name, key, label, subject, source, class, p_<class>s, unlike, distance, in_training."""
+        """DataFrame: name, key, label, subject, source, class, p_<class>s, out_of_distribution, distance,
+        in_training."""
         import pandas as pd
 
         table = self.table
@@ -162,36 +166,36 @@ class Predictions:
             "class": self.predicted,
         }
         proba = {f"p_{label}": self.proba[:, at] for at, label in enumerate(self.classes)}
-        strange = {
-            "unlike": pd.Series(self.unlike, dtype="boolean"),
+        outside = {
+            "out_of_distribution": pd.Series(self.out_of_distribution, dtype="boolean"),
             "distance": np.full(len(self), np.nan) if self.distance is None else self.distance,
         }
-        return pd.DataFrame(head | proba | strange | {"in_training": self.trained_on})
+        return pd.DataFrame(head | proba | outside | {"in_training": self.trained_on})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: everything that the tables show, and the faults."""
         rows = zip(
             self.table.names, self.table.y, self.table.subjects, self.table.sources, self.predicted,
-            self.proba.tolist(), self.trained_on.tolist(), self.unlike, self._distances, strict=True,
+            self.proba.tolist(), self.trained_on.tolist(), self.out_of_distribution, self._distances, strict=True,
         )  # fmt: skip
         return {
             "classes": list(self.classes),
             "calibrated": self.calibrated,
-            "threshold": None if self.cut is None else {"class": self.positive, "probability": self.cut},
+            "threshold": None if self.threshold is None else {"class": self.positive, "probability": self.threshold},
             "predictions": [
                 {
                     "name": name, "label": label, "subject": subject, "source": origin, "class": predicted,
                     "probability": dict(zip(self.classes, proba, strict=True)),
-                    "unlike": unlike, "distance": distance, "in_training": known,
+                    "out_of_distribution": out_of_distribution, "distance": distance, "in_training": known,
                 }
-                for name, label, subject, origin, predicted, proba, known, unlike, distance in rows
+                for name, label, subject, origin, predicted, proba, known, out_of_distribution, distance in rows
             ],
             "subjects": [
                 {
-                    "subject": each.subject, "cells": each.cells, "class": each.called,
+                    "subject": each.subject, "cells": each.cells, "class": each.predicted,
                     "probability": dict(zip(self.classes, each.probability, strict=True)),
                     "majority": each.majority, "votes": dict(zip(self.classes, each.votes, strict=True)),
-                    "unlike": each.unlike,
+                    "out_of_distribution": each.out_of_distribution,
                 }
                 for each in self.by_subject
             ],
@@ -227,7 +231,7 @@ class Predictions:
             return
         first = f", such as {self.faults[0]}" if self.faults else ""
         raise PredictionError(
-            "no cell could be judged", found=f"{len(self.faults)} of {len(self.faults)} pictures skipped{first}"
+            "no cell could be judged", found=f"{len(self.faults)} of {len(self.faults)} images skipped{first}"
         )
 
 
@@ -235,21 +239,28 @@ def cell_rows(found: Predictions) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of text, one a cell, for a terminal."""
     rows = []
     for at, (name, label) in enumerate(zip(found.table.names, found.predicted, strict=True)):
-        strange = f"yes, {found.distance[at]:.1f} times the usual" if found.distance is not None else "unknown"
-        rows.append([name, label, *(f"{p:.3f}" for p in found.proba[at]), "" if found.unlike[at] is False else strange])
-    return ["picture", "class", *found.classes, "unlike training"], rows
+        outside = f"yes, {found.distance[at]:.1f} times the usual" if found.distance is not None else "unknown"
+        rows.append(
+            [
+                name,
+                label,
+                *(f"{p:.3f}" for p in found.proba[at]),
+                "" if found.out_of_distribution[at] is False else outside,
+            ]
+        )
+    return ["image", "class", *found.classes, "out of distribution"], rows
 
 
-def subject_rows(found: Predictions, calls: Sequence[SubjectCall]) -> tuple[list[str], list[list[str]]]:
+def subject_rows(found: Predictions, subjects: Sequence[SubjectPrediction]) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of text, one a subject, for a terminal."""
     rows = [
         [
             each.subject,
-            each.called,
+            each.predicted,
             *(f"{p:.3f}" for p in each.probability),
             f"{each.majority} {max(each.votes)}/{each.cells}",
-            f"{each.unlike}/{each.cells}" if found.distance is not None else "unknown",
+            f"{each.out_of_distribution}/{each.cells}" if found.distance is not None else "unknown",
         ]
-        for each in calls
+        for each in subjects
     ]
-    return ["subject", "by mean probability", *found.classes, "by majority", "unlike training"], rows
+    return ["subject", "by mean probability", *found.classes, "by majority", "out of distribution"], rows

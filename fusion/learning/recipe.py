@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from fusion import plugins
-from fusion.learning.calibration import Finish, Method
+from fusion.learning.calibration import DecisionSettings, Method
 from fusion.plugins import Classifier, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
-from fusion.settings.learning import HarmoniseSettings, JitterSettings
+from fusion.settings.learning import AugmentSettings, HarmoniseSettings
 
 #: How results name the images that a classifier is given beside its blocks.
 IMAGE = "image"
@@ -40,7 +40,7 @@ class Recipe:
     takes_images: bool = False
     learnt: tuple[str, ...] = ()
     nested: bool = False
-    augment: JitterSettings = field(default_factory=JitterSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     harmonise: HarmoniseSettings = field(default_factory=HarmoniseSettings)
     stability: float | None = None
     layer: Mapping[str, Any] = field(default_factory=dict)
@@ -60,9 +60,9 @@ class Recipe:
         return f"{self.classifier}/{'+'.join(self.features)}"
 
     @property
-    def finish(self) -> Finish:
+    def decision(self) -> DecisionSettings:
         """Calibration and threshold."""
-        return Finish(self.calibrate, self.threshold)
+        return DecisionSettings(self.calibrate, self.threshold)
 
     @property
     def minds_sources(self) -> bool:
@@ -76,7 +76,7 @@ class Recipe:
         Calibration and thresholds need models of parts of the training part, with scalers of their own; sources and
         augmented cells have no say in what is shared.
         """
-        return self.finish.is_nothing and not self.minds_sources and not self.augment.copies
+        return self.decision.is_nothing and not self.minds_sources and not self.augment.per_cell
 
     def without_finish(self) -> Self:
         """The same up to the fitted classifier: what is scored to learn calibration and threshold."""
@@ -91,7 +91,7 @@ class Recipe:
         steps = {
             f"classifier {self.classifier}": isinstance(self.build(), HoldsOut),
             "calibrate": self.calibrate != "none",
-            "threshold": self.threshold is not None and self.finish.learns,
+            "threshold": self.threshold is not None and self.decision.learns,
         }
         return [name for name, needs in steps.items() if needs]
 
@@ -111,7 +111,7 @@ def recipe_of(config: LearnConfig, classifier: str, blocks: Sequence[str], learn
         takes_images=isinstance(plugins.build_classifier(classifier, params), TakesImages),
         learnt=tuple(name for name in blocks if name in learnt),
         nested=config.nested,
-        augment=config.jitter,
+        augment=config.augment,
         harmonise=config.harmonise,
         stability=config.stability,
         layer=config.layer,

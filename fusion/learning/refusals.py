@@ -80,14 +80,14 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         "classifier of images",
         "augment",
-        lambda recipe: recipe.takes_images and recipe.augment.copies > 0,
+        lambda recipe: recipe.takes_images and recipe.augment.per_cell > 0,
         "classifier '{}' augments images itself",
         "Set classifiers.{}.augmentation instead.",
     ),
     Refusal(
         "classifier of images",
         "calibrate, threshold",
-        lambda recipe: recipe.takes_images and not recipe.finish.is_nothing,
+        lambda recipe: recipe.takes_images and not recipe.decision.is_nothing,
         "--calibrate and --threshold would train classifier '{}' six times over",
         "Leave them out, or train a network by --cnn-crossfit under another classifier.",
     ),
@@ -108,7 +108,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         "learnt embedding",
         "augment",
-        lambda recipe: bool(recipe.learnt) and recipe.augment.copies > 0,
+        lambda recipe: bool(recipe.learnt) and recipe.augment.per_cell > 0,
         "--cnn-crossfit does not learn from augmented cells",
         "Leave one of them out, or set the network's own augmentation.",
     ),
@@ -128,10 +128,10 @@ REFUSALS: tuple[Refusal, ...] = (
         "classifier without (logreg, xgb).",
     ),
     _batches("search", _searches),
-    _batches("calibrate, threshold", lambda recipe: not recipe.finish.is_nothing),
+    _batches("calibrate, threshold", lambda recipe: not recipe.decision.is_nothing),
     _batches("harmonise", lambda recipe: recipe.harmonise.method != "none"),
     _batches("stability", lambda recipe: recipe.stability is not None),
-    _batches("augment", lambda recipe: recipe.augment.copies > 0),
+    _batches("augment", lambda recipe: recipe.augment.per_cell > 0),
     _batches("learnt embedding", lambda recipe: bool(recipe.learnt)),
 )
 

@@ -1,4 +1,4 @@
-"""Blocks scaled once in a split, and put side by side for every set of them.
+"""Blocks scaled once in a split, and concatenated for every set of them.
 
 The fusion layer fills, scales, clips and reduces each block by itself; only the weight depends on which blocks are
 fused. Medians and deviations of a thousand columns cost more than a logistic regression on them, and each block is in
@@ -47,8 +47,8 @@ def scale_block(
     from fusion.feature_transforms.fusion_layer import FusionLayer
 
     scaler = FusionLayer(blocks={name: list(range(X.shape[1]))}, **{**layer, "weights": "none"})
-    learnt = scaler.fit_transform(X[train])
-    return ScaledBlock(learnt, scaler.transform(X[test]), learnt.var(axis=0))
+    train_rows = scaler.fit_transform(X[train])
+    return ScaledBlock(train_rows, scaler.transform(X[test]), train_rows.var(axis=0))
 
 
 class ScaledBlocks:

@@ -1,8 +1,9 @@
 """Squared distances between cells, computed once a block and summed for every set of blocks.
 
-A fused row is its blocks side by side, each multiplied with a weight, so that the squared distance of two rows is the
-weighted sum of the squared distances within the blocks. All RBF machines of all 2**k - 1 sets of k blocks, and of any
-grid of C and gamma, come from k matrices: what costs a product over thousands of columns costs a sum of k numbers.
+A fused row is the concatenation of its blocks, each multiplied with a weight, so that the squared distance of two rows
+is the weighted sum of the squared distances within the blocks. All RBF-kernel SVMs of all 2**k - 1 sets of k blocks,
+and of any grid of C and gamma, come from k matrices: what costs a product over thousands of columns costs a sum of k
+numbers.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class SharedDistances:
 
 def memory_needed(n_train: int, n_test: int, n_blocks: int) -> int:
     """Bytes that ``SharedDistances`` and the kernel of one fit hold at most."""
-    # The matrices, one more of them while it is made, and the kernel with the copy that a machine may take of it.
+    # The matrices, one more of them while it is made, and the kernel with the copy that an SVM may take of it.
     return 8 * (n_train + n_test) * n_train * (n_blocks + 1) + 2 * 8 * n_train * n_train
 
 
@@ -144,9 +145,9 @@ def _measure(
     X: NDArray[np.float32], name: str, train: NDArray[np.intp], test: NDArray[np.intp], layer: Mapping[str, Any]
 ) -> _BlockDistances:
     block = scale_block(X, name, train, test, layer)
-    learnt, rows = block.train, np.vstack([block.train, block.test])
+    train_rows, rows = block.train, np.vstack([block.train, block.test])
     squares = np.einsum("ij,ij->i", rows, rows)
-    squared = rows @ learnt.T
+    squared = rows @ train_rows.T
     squared *= -2
     squared += squares[:, None]
     squared += squares[: len(train)]

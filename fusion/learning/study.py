@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import Dataset, Fault, measured_key
-from fusion.data.feature_table import Copies, FeatureTable
+from fusion.data.feature_table import AugmentedCells, FeatureTable
 from fusion.features.blocks import Block, instances, measure, regrouped
 from fusion.features.cell_measurement import check_rows
-from fusion.features.image_cache import Eye, look
+from fusion.features.image_cache import InputTransform, read_images
 from fusion.features.store import FeatureStore
 from fusion.features.stored_matrix import is_stored, rows_of
 from fusion.images.cell import PREPARATION, Cell
@@ -57,7 +57,7 @@ class Study:
     """
 
     table: FeatureTable
-    images: Mapping[Eye, Images] = field(default_factory=dict)
+    images: Mapping[InputTransform, Images] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class Study:
         cls,
         dataset: Dataset,
         blocks: Sequence[Block],
-        transforms: Sequence[Eye],
+        transforms: Sequence[InputTransform],
         store: FeatureStore,
         *,
         jobs: int = 0,
@@ -88,13 +88,13 @@ class Study:
         """
         found = measure(dataset, blocks, store, jobs=jobs, progress=progress, stored=stored)
         table, at, faults = found.table, found.complete, found.faults
-        maps = {each: look(dataset, each, store.local, jobs=jobs, progress=progress) for each in transforms}
+        maps = {each: read_images(dataset, each, store.local, jobs=jobs, progress=progress) for each in transforms}
         has = np.ones(len(at), bool)
         for each in maps.values():
-            has &= each.places[at] >= 0
+            has &= each.positions[at] >= 0
             known = {fault.path for fault in faults}
             faults = (*faults, *(fault for fault in each.faults.values() if fault.path not in known))
-        images = {by: Images(each.pictures, each.places[at][has]) for by, each in maps.items()}
+        images = {by: Images(each.images, each.positions[at][has]) for by, each in maps.items()}
         keys = list(map(measured_key, dataset.each("key"), dataset.each("adjustment")))
         identity = {
             "preparation": PREPARATION,
@@ -109,7 +109,7 @@ class Study:
         cells: Sequence[Cell],
         names: Sequence[str],
         blocks: Sequence[Block],
-        transforms: Sequence[Eye],
+        transforms: Sequence[InputTransform],
         source: str | None = None,
     ) -> Self:
         """Measure cells in memory; nothing is kept.
@@ -176,9 +176,9 @@ class Study:
         """Numbers of all cells."""
         return np.arange(len(self.table))
 
-    def with_augmented(self, copies: Copies | None) -> Self:
+    def with_augmented(self, augmented: AugmentedCells | None) -> Self:
         """The same cells with augmented cells to learn from."""
-        return replace(self, table=replace(self.table, copies=copies))
+        return replace(self, table=replace(self.table, augmented=augmented))
 
     def with_groups(self, groups: _Rows) -> Self:
         """The same cells in other groups."""
@@ -195,7 +195,7 @@ class Study:
         if list(self.table.blocks) == list(blocks):
             return self.table
         if not blocks:
-            return replace(self.table, X=self.table.X[:, :0], columns=(), copies=None)
+            return replace(self.table, X=self.table.X[:, :0], columns=(), augmented=None)
         return self.table.select(blocks)
 
     def training_rows(self, blocks: Sequence[str], units: _Rows) -> TrainingRows:
@@ -210,7 +210,7 @@ class Study:
         """Where these cells are from."""
         return [self.table.sources[row] for row in units]
 
-    def inputs(self, by: Eye, blocks: Sequence[str], units: _Rows) -> CellInputs:
+    def inputs(self, by: InputTransform, blocks: Sequence[str], units: _Rows) -> CellInputs:
         """Images and features of these cells, as a classifier of images takes them."""
         table, images = self.select(blocks), self.images[by]
         return CellInputs(table.X, table.blocks, images.source, images.rows, table.sources).take(units)
@@ -220,8 +220,8 @@ class Study:
         """Features that ``identity`` does not name, since they were measured by nobody that it knows."""
         if self.identity:
             return []
-        copies = self.table.copies
-        return [self.table.X, *([] if copies is None else [copies.X, copies.there])]
+        augmented = self.table.augmented
+        return [self.table.X, *([] if augmented is None else [augmented.X, augmented.there])]
 
     @property
     def is_stored(self) -> bool:
@@ -249,11 +249,11 @@ def units_of(dataset: Dataset) -> FeatureTable:
 
 def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> FeatureTable:
     """Both tables' rows, one after the other; augmented cells are of the first alone."""
-    copies = first.copies
-    if copies is not None:
+    augmented = first.augmented
+    if augmented is not None:
         more = ((0, 0), (0, len(second)))
-        X = np.pad(copies.X, (*more, (0, 0)), constant_values=np.nan)
-        copies = replace(copies, X=X, there=np.pad(copies.there, more))
+        X = np.pad(augmented.X, (*more, (0, 0)), constant_values=np.nan)
+        augmented = replace(augmented, X=X, there=np.pad(augmented.there, more))
     return FeatureTable(
         X=np.vstack([first.X, second.X]),
         columns=first.columns,
@@ -266,5 +266,5 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
         groups=groups,
         subjects_known=first.subjects_known and second.subjects_known,
         sources=(*first.sources, *second.sources),
-        copies=copies,
+        augmented=augmented,
     )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from fusion.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from fusion.metrics.classification import called as called
     from fusion.metrics.classification import judge_scores as judge_scores
     from fusion.metrics.classification import pooled as pooled
+    from fusion.metrics.classification import predicted_classes as predicted_classes
     from fusion.metrics.cluster_bootstrap import bca as bca
     from fusion.metrics.cluster_bootstrap import bootstrap_p as bootstrap_p
     from fusion.metrics.cluster_bootstrap import can_be_drawn as can_be_drawn
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "classification": ["called", "judge_scores", "pooled"],
+        "classification": ["judge_scores", "pooled", "predicted_classes"],
         "cluster_bootstrap": [
             "bca",
             "bootstrap_p",

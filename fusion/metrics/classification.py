@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusion.metrics import scored_rows as rows_module
 from fusion.metrics.cluster_bootstrap import bca, can_be_drawn, draw_groups, strata_of
-from fusion.metrics.scored_rows import METRICS, Rows, default_positive, prepare
+from fusion.metrics.scored_rows import METRICS, ScoredRows, default_positive, prepare
 
 __all__ = [
     "LEVELS", "METRICS", "Judgement", "by_subject", "by_vote",
@@ -31,7 +31,7 @@ __all__ = [
 LEVELS = ("image", "subject", "vote")
 
 #: Groups up to which each is left out once for BCa intervals. With more, replicates are near normal, and leaving out
-#: ten thousand pictures one by one would take longer than the bootstrap.
+#: ten thousand images one by one would take longer than the bootstrap.
 MOST_LEFT_OUT = 500
 
 _Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ def image_metrics(
     proba : float (n, K) scores, a column for each class.
     classes : K >= 2 labels.
     positive : for two classes, the one that sensitivity and AUROC are about; None takes ``default_positive``.
-    prevalence : share of positives for which PPV and NPV are told.
+    prevalence : share of positives for which PPV and NPV are reported.
 
     Returns
     -------
@@ -58,13 +58,13 @@ def image_metrics(
     f1_weighted, f1_macro : mean over classes of 2 TP / (2 TP + FP + FN), weighted by the class's rows, or not.
     auroc : probability that a positive row scores higher than a negative one, ties counted half (Hanley and McNeil
         1982, Radiology 143:29-36); for more than two classes, the mean over classes of each against the rest.
-    sensitivity, specificity : share of positive rows called positive, and of the others called otherwise; for more
-        than two classes, the mean over classes of each against the rest.
+    sensitivity, specificity : share of positive rows predicted positive, and of the others predicted otherwise; for
+        more than two classes, the mean over classes of each against the rest.
     mcc : correlation of true and predicted class, -1 to 1 (Matthews 1975, Biochim. Biophys. Acta 405:442-451; for more
         than two classes Gorodkin 2004, Comput. Biol. Chem. 28:367-374).
     auprc : average precision, the area under the precision-recall curve as a staircase; for more than two classes the
         mean over classes of each against the rest. Chance is the share of positives, not 0.5.
-    ppv, npv : share of the rows called positive that are, and of those called otherwise, had ``prevalence`` of the
+    ppv, npv : share of the rows called positive that are, and of those predicted otherwise, had ``prevalence`` of the
         rows been positive (Bayes' rule on sensitivity and specificity); for more than two classes, the mean over
         classes of each against the rest.
     brier : mean squared error of the scores, 0 to 1; for more than two classes summed over classes, 0 to 2 (Brier 1950,
@@ -110,35 +110,35 @@ def by_subject(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArr
 def by_vote(
     y: ArrayLike, proba: ArrayLike, groups: ArrayLike, predicted: NDArray[np.intp] | None = None
 ) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
-    """One row for each group and label, as ``by_subject``, scored by the share of its cells called each class.
+    """One row for each group and label, as ``by_subject``, scored by the share of its cells predicted as each class.
 
-    Equal shares are told apart by the mean score: a billionth of it is added, less than any difference of shares.
-    ``predicted`` are the columns of the classes that the cells are called; None takes the highest scores.
+    Equal shares are distinguished by the mean score: a billionth of it is added, less than any difference of shares.
+    ``predicted`` are the columns of the cells' predicted classes; None takes the highest scores.
     """
     scores = np.asarray(proba, np.float64)
     labels, means, numbers = by_subject(y, scores, groups)
-    calls = scores.argmax(axis=1) if predicted is None else predicted
-    shares = by_subject(y, np.eye(scores.shape[1])[calls], groups)[1]
+    votes = scores.argmax(axis=1) if predicted is None else predicted
+    shares = by_subject(y, np.eye(scores.shape[1])[votes], groups)[1]
     return labels, (shares + 1e-9 * means) / (1 + 1e-9 * means.sum(axis=1, keepdims=True)), numbers
 
 
-def called(scores: _Floats, cut: _Floats | None, positive: int | None) -> NDArray[np.intp]:
+def predicted_classes(scores: _Floats, threshold: _Floats | None, positive: int | None) -> NDArray[np.intp]:
     """intp (n,), the column of each row's predicted class.
 
     Parameters
     ----------
     scores : float64 (n, K).
-    cut : float64 (n,), from which score of column ``positive`` on a row of two classes is called that; None takes the
-        highest score.
+    threshold : float64 (n,), from which score of column ``positive`` on a row of two classes is predicted positive;
+        None takes the highest score.
     """
-    if cut is None or positive is None:
+    if threshold is None or positive is None:
         return scores.argmax(axis=1)
-    return np.where(scores[:, positive] >= cut, positive, 1 - positive)
+    return np.where(scores[:, positive] >= threshold, positive, 1 - positive)
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What scores are worth.
+    """The performance of scores.
 
     Attributes
     ----------
@@ -166,7 +166,7 @@ def judge_scores(
     prevalence: float = 0.5,
     n_boot: int = 2000,
     seed: int = 0,
-    cut: _Floats | None = None,
+    threshold: _Floats | None = None,
 ) -> Judgement:
     """Metrics of held-out scores at all levels, with 95% intervals by resampling groups.
 
@@ -186,13 +186,13 @@ def judge_scores(
     groups : n group numbers, the unit that is resampled.
     n_boot : replicates.
     seed : the same seed gives the same intervals.
-    cut : float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``called``.
+    threshold : float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``predicted_classes``.
 
     Raises
     ------
     ValueError : see ``image_metrics``.
     """
-    levels = _levels(y, proba, classes, groups, positive, prevalence, cut)
+    levels = _levels(y, proba, classes, groups, positive, prevalence, threshold)
     images = levels["image"]
     holds = np.zeros((images.n_groups, images.scores.shape[1]), bool)
     holds[images.groups, images.codes] = True
@@ -249,26 +249,26 @@ def _levels(
     groups: ArrayLike,
     positive: str | None,
     prevalence: float,
-    cut: _Floats | None,
-) -> dict[str, Rows]:
+    threshold: _Floats | None,
+) -> dict[str, ScoredRows]:
     labels, scores, ids, repeat, cell = pooled(y, proba, groups)
     names = [str(label) for label in classes]
     column = names.index(str(positive)) if positive is not None else None
-    cuts = None if cut is None else np.atleast_2d(cut)[repeat, cell]
-    predicted = called(scores, cuts, column)
+    thresholds = None if threshold is None else np.atleast_2d(threshold)[repeat, cell]
+    predicted = predicted_classes(scores, thresholds, column)
     images = prepare(labels, scores, classes, ids, positive, prevalence, predicted=predicted)
     # A subject is scored anew in each repeat: its row is that of one repeat, not the mean over all.
     apart = repeat * images.n_groups + images.groups
     levels = {"image": images}
     everyone = np.arange(images.n_groups)
-    mean_cut = None if cuts is None else by_subject(labels, cuts[:, None], apart)[1][:, 0]
+    mean_threshold = None if thresholds is None else by_subject(labels, thresholds[:, None], apart)[1][:, 0]
     for level, means, limit in (
-        ("subject", by_subject(labels, scores, apart), mean_cut),
+        ("subject", by_subject(labels, scores, apart), mean_threshold),
         ("vote", by_vote(labels, scores, apart, predicted), None),
     ):
         of = means[2] % images.n_groups
-        calls = called(means[1], limit, column)
-        levels[level] = prepare(means[0], means[1], classes, of, positive, prevalence, everyone, predicted=calls)
+        by_mean = predicted_classes(means[1], limit, column)
+        levels[level] = prepare(means[0], means[1], classes, of, positive, prevalence, everyone, predicted=by_mean)
     return levels
 
 
@@ -280,28 +280,30 @@ def _method(low: float, corrected: bool) -> str:
 
 
 def _replicates(
-    levels: Mapping[str, Rows], holds: NDArray[np.bool_], n_boot: int, rng: np.random.Generator
+    levels: Mapping[str, ScoredRows], holds: NDArray[np.bool_], n_boot: int, rng: np.random.Generator
 ) -> dict[str, _Floats]:
     """For each level float64 (n_boot, metrics) from the same draws of groups; no rows where none can be drawn."""
     if not can_be_drawn(holds):
         return {level: np.empty((0, len(METRICS))) for level in levels}
     size = _chunk(levels)
-    return _gathered(levels, (draw_groups(holds, min(size, n_boot - at), rng) for at in range(0, n_boot, size)))
+    return _figures_of_levels(
+        levels, (draw_groups(holds, min(size, n_boot - at), rng) for at in range(0, n_boot, size))
+    )
 
 
-def _left_out(levels: Mapping[str, Rows], holds: NDArray[np.bool_]) -> dict[str, _Floats]:
+def _left_out(levels: Mapping[str, ScoredRows], holds: NDArray[np.bool_]) -> dict[str, _Floats]:
     """For each level float64 (groups, metrics) without each group; no rows where there is no interval, or too many."""
     if not can_be_drawn(holds) or len(holds) > MOST_LEFT_OUT:
         return {level: np.empty((0, len(METRICS))) for level in levels}
     everyone_but_one, size = 1 - np.eye(len(holds)), _chunk(levels)
-    return _gathered(levels, (everyone_but_one[:, at : at + size] for at in range(0, len(holds), size)))
+    return _figures_of_levels(levels, (everyone_but_one[:, at : at + size] for at in range(0, len(holds), size)))
 
 
-def _chunk(levels: Mapping[str, Rows]) -> int:
+def _chunk(levels: Mapping[str, ScoredRows]) -> int:
     return max(1, rows_module.CHUNK // len(levels["image"].codes))
 
 
-def _gathered(levels: Mapping[str, Rows], parts: Iterable[_Floats]) -> dict[str, _Floats]:
+def _figures_of_levels(levels: Mapping[str, ScoredRows], parts: Iterable[_Floats]) -> dict[str, _Floats]:
     """For each level the figures under all weights, part after part."""
     found: dict[str, list[_Floats]] = {level: [] for level in levels}
     for weights in parts:

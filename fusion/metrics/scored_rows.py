@@ -34,7 +34,7 @@ def default_positive(classes: _Labels) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ScoredRows:
     """Scored rows of one level, ready to be judged under any weights of their groups.
 
     Attributes
@@ -43,7 +43,7 @@ class Rows:
     scores : float64 (n, K).
     groups : intp (n,), 0 to n_groups - 1.
     positive : column of the positive class, None for more than two classes.
-    prevalence : share of positives for which PPV and NPV are told.
+    prevalence : share of positives for which PPV and NPV are reported.
     counts : float64 (n_groups, K * K), the confusion counts of each group.
     losses : float64 (n_groups, 2), sums of the squared error and of the logarithmic loss of each group.
     bins : float64 (n_groups, bins), for each bin of confidence the sum over a group's rows of confidence minus hit.
@@ -72,12 +72,12 @@ class Rows:
         """float64 (B, metrics) for weights (n_groups, B) of whole numbers: how often each group was drawn."""
         confusions = self.confusions(weights)
         hits = np.diagonal(confusions, axis1=1, axis2=2)
-        true, called = confusions.sum(axis=2), confusions.sum(axis=1)
+        true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
         total = true.sum(axis=1, keepdims=True)
         occurs = true > 0
         recall = _ratio(hits, true)
-        others_right = _ratio(total - true - called + hits, total - true)
-        f1 = _ratio(2 * hits, true + called)
+        others_right = _ratio(total - true - predicted + hits, total - true)
+        f1 = _ratio(2 * hits, true + predicted)
         ill, well = self.prevalence, 1 - self.prevalence
         predictive = [
             _ratio(right * share, right * share + (1 - other) * (1 - share))
@@ -105,11 +105,11 @@ class Rows:
                 hits.sum(axis=1) / total[:, 0],
                 _mean(recall, occurs),
                 np.nansum(f1 * true, axis=1) / total[:, 0],
-                _mean(f1, true + called > 0),
+                _mean(f1, true + predicted > 0),
                 auroc,
                 sensitivity,
                 specificity,
-                _matthews(hits, true, called, total[:, 0]),
+                _matthews(hits, true, predicted, total[:, 0]),
                 auprc,
                 ppv,
                 npv,
@@ -137,7 +137,9 @@ class _Pairs:
     wins: _Floats | None
 
     @classmethod
-    def of(cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int) -> _Pairs:
+    def from_scores(
+        cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int
+    ) -> _Pairs:
         negatives = np.flatnonzero(~is_positive)
         negatives = negatives[np.argsort(score[negatives], kind="stable")]
         # In order of score too: the look-ups in ``_won`` then walk through memory instead of jumping.
@@ -190,7 +192,9 @@ class _Ladder:
     tables: tuple[_Floats, _Floats, _Floats] | None
 
     @classmethod
-    def of(cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int) -> _Ladder:
+    def from_scores(
+        cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int
+    ) -> _Ladder:
         order = np.argsort(-score, kind="stable")
         kinds, ids = is_positive[order], groups[order]
         ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
@@ -218,9 +222,9 @@ class _Ladder:
             share /= np.maximum(rows @ weights, 1)
             return _ratio(np.einsum("gb,gb->b", steps.T @ share, weights), total)
         found = np.cumsum(weights[self.positives], axis=0)[self.found - 1]
-        called = np.zeros((len(self.negatives) + 1, weights.shape[1]))
-        np.cumsum(weights[self.negatives], axis=0, out=called[1:])
-        share = found / np.maximum(called[self.missed] + found, 1)
+        predicted = np.zeros((len(self.negatives) + 1, weights.shape[1]))
+        np.cumsum(weights[self.negatives], axis=0, out=predicted[1:])
+        share = found / np.maximum(predicted[self.missed] + found, 1)
         share *= np.diff(found, axis=0, prepend=0)
         return _ratio(share.sum(axis=0), total)
 
@@ -242,7 +246,7 @@ def prepare(
     prevalence: float = 0.5,
     numbers: NDArray[Any] | None = None,
     predicted: NDArray[np.intp] | None = None,
-) -> Rows:
+) -> ScoredRows:
     """Check everything once, and prepare it.
 
     Parameters
@@ -269,8 +273,8 @@ def prepare(
     codes = np.array([names.index(label) for label in labels.tolist()], np.intp)
     known = np.unique(ids) if numbers is None else numbers
     column = names.index(str(positive or default_positive(names))) if len(names) == 2 else None
-    calls = scores.argmax(axis=1) if predicted is None else predicted
-    return _of_checked(codes, scores, np.searchsorted(known, ids), len(known), column, prevalence, calls)
+    predicted_codes = scores.argmax(axis=1) if predicted is None else predicted
+    return _of_checked(codes, scores, np.searchsorted(known, ids), len(known), column, prevalence, predicted_codes)
 
 
 def _of_checked(
@@ -281,7 +285,7 @@ def _of_checked(
     column: int | None,
     prevalence: float,
     predicted: NDArray[np.intp],
-) -> Rows:
+) -> ScoredRows:
     k = scores.shape[1]
     ranked = range(k) if column is None else [column]
     cell = (rank * k + codes) * k + predicted
@@ -294,7 +298,7 @@ def _of_checked(
     which = reliability_rows(confidence)
     n_bins = int(which.max()) + 1
     gaps: _Floats = np.bincount(rank * n_bins + which, confidence - hit, n_groups * n_bins).astype(np.float64)
-    return Rows(
+    return ScoredRows(
         codes=codes,
         scores=scores,
         groups=rank,
@@ -304,8 +308,8 @@ def _of_checked(
         counts=np.bincount(cell, minlength=n_groups * k * k).reshape(n_groups, k * k).astype(np.float64),
         losses=np.column_stack([np.bincount(rank, loss, n_groups) for loss in (squared, surprise)]),
         bins=gaps.reshape(n_groups, n_bins),
-        pairs=tuple(_Pairs.of(scores[:, c], codes == c, rank, n_groups) for c in ranked),
-        ladders=tuple(_Ladder.of(scores[:, c], codes == c, rank, n_groups) for c in ranked),
+        pairs=tuple(_Pairs.from_scores(scores[:, c], codes == c, rank, n_groups) for c in ranked),
+        ladders=tuple(_Ladder.from_scores(scores[:, c], codes == c, rank, n_groups) for c in ranked),
     )
 
 
@@ -327,10 +331,10 @@ def reliability_rows(confidence: _Floats) -> NDArray[np.intp]:
     return np.searchsorted(edges, confidence, side="right")
 
 
-def _matthews(hits: _Floats, true: _Floats, called: _Floats, total: _Floats) -> _Floats:
-    """float64 (B,): Gorodkin's correlation of K classes; NaN where all rows are, or are called, of one class."""
-    covariance = hits.sum(axis=1) * total - (true * called).sum(axis=1)
-    spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (called**2).sum(axis=1))
+def _matthews(hits: _Floats, true: _Floats, predicted: _Floats, total: _Floats) -> _Floats:
+    """float64 (B,): Gorodkin's correlation of K classes; NaN where all rows are, or are predicted, of one class."""
+    covariance = hits.sum(axis=1) * total - (true * predicted).sum(axis=1)
+    spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
     return _ratio(covariance, np.sqrt(spread))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fusion.reports.contact_sheets import Overlays as Overlays
     from fusion.reports.contact_sheets import Tile as Tile
     from fusion.reports.contact_sheets import draw_dataset as draw_dataset
-    from fusion.reports.contact_sheets import outlined as outlined
+    from fusion.reports.contact_sheets import with_contours as with_contours
     from fusion.reports.contact_sheets import write_sheets as write_sheets
     from fusion.reports.explanation_page import Shown as Shown
     from fusion.reports.explanation_page import map_square as map_square
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "contact_sheets": ["Overlays", "Tile", "draw_dataset", "outlined", "write_sheets"],
+        "contact_sheets": ["Overlays", "Tile", "draw_dataset", "with_contours", "write_sheets"],
         "explanation_page": ["Shown", "map_square", "page_text"],
         "mlflow_tracking": ["open_tracker"],
         "png": ["encode_png", "png_data_uri", "write_png"],

@@ -1,4 +1,4 @@
-"""Figures of how far models travel: in-source beside cross-source, and what abstaining saves."""
+"""Figures of cross-site generalisation: internal beside external validation, and selective prediction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 _FOREST = 40
 
 
-def travel_plot(result: Result) -> Figure | None:
+def cross_site_plot(result: Result) -> Figure | None:
     """Feature sets from best to worst in three columns: balanced accuracy in the source, across sources, and the drop;
     a mark and a 95% interval for each classifier. None where no source was left out."""
     from matplotlib.figure import Figure
 
-    travel = result.findings.get("travel")
-    if travel is None:
+    cross_site_findings = result.findings.get("cross_site")
+    if cross_site_findings is None:
         return None
     every = list(dict.fromkeys(result.scores[at].features for at in result.ranked()))
     sets = every[:_FOREST]
@@ -29,9 +29,9 @@ def travel_plot(result: Result) -> Figure | None:
     classifiers = list(dict.fromkeys(scores.classifier for scores in result.scores))
     figure = Figure(figsize=(10, 1.7 + len(sets) * max(0.42, height(names))), layout="constrained")
     columns = figure.subplots(1, 3, sharey=True)
-    titles = {"inside": "in the source", "across": "across sources", "drop": "drop"}
+    titles = {"internal": "in the source", "external": "across sources", "drop": "drop"}
     for axes, (part, title) in zip(columns, titles.items(), strict=True):
-        for row in travel["rows"]:
+        for row in cross_site_findings["rows"]:
             if tuple(row["features"]) not in sets:
                 continue
             which = classifiers.index(row["classifier"])
@@ -61,12 +61,12 @@ def travel_plot(result: Result) -> Figure | None:
     return figure
 
 
-def abstention_plot(result: Result) -> Figure | None:
-    """Balanced accuracy over the share of cells answered, a line for each classifier's best entry, the best with its
-    band; None where nothing is known of it."""
+def risk_coverage_plot(result: Result) -> Figure | None:
+    """Balanced accuracy over the share of cells answered (coverage), a line for each classifier's best entry, the best
+    with its band; None where nothing is known of it."""
     from matplotlib.figure import Figure
 
-    rows = result.findings.get("abstention", [])[: len(COLOURS)]
+    rows = result.findings.get("selective_prediction", [])[: len(COLOURS)]
     if not rows:
         return None
     figure = Figure(figsize=(4.6, 4.6 + 0.22 * len(rows)), layout="constrained")
@@ -84,7 +84,7 @@ def abstention_plot(result: Result) -> Figure | None:
     axes.axhline(chance, color="0.5", linewidth=1, linestyle="--")
     axes.annotate("chance", (0.01, chance), ha="left", va="bottom", color="0.4", fontsize=8)
     axes.set(xlim=(0, 1.01), ylim=(min(chance, axes.get_ylim()[0]) - 0.02, 1.01))
-    axes.set(xlabel="share of cells answered", ylabel="balanced accuracy of those answered")
+    axes.set(xlabel="share of cells answered (coverage)", ylabel="balanced accuracy of those answered")
     plain(axes, grid="both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     return figure

@@ -19,7 +19,7 @@ from fusion.reports.png import png_data_uri
 #: Subjects and cells that a page shows, the worst ones.
 SUBJECTS, CELLS = 20, 24
 
-#: Picture, and mask where there is one, by the name of the cell.
+#: Image, and mask where there is one, by the name of the cell.
 Places = Mapping[str, tuple[Path, Path | None]]
 
 #: Side of a thumbnail in pixels.
@@ -27,20 +27,21 @@ _SIDE = 112
 
 
 @dataclass(frozen=True)
-class Seen:
+class JudgedCell:
     """One judged cell of the best entry.
 
-    ``probability`` is that of its true class, the mean over rounds; ``called`` the class it was called most often.
+    ``probability`` is that of its true class, the mean over rounds; ``predicted`` the class it was predicted most
+    often.
     """
 
     name: str
     label: str
     subject: str | None
-    called: str
+    predicted: str
     probability: float
 
 
-def judged_cells(result: Result) -> list[Seen]:
+def judged_cells(result: Result) -> list[JudgedCell]:
     """Every cell that the best entry judged, in the order of the table."""
     scores = result.scores[result.ranked()[0]]
     classes = list(result.classes)
@@ -49,8 +50,8 @@ def judged_cells(result: Result) -> list[Seen]:
     total, times = np.zeros((len(result.cells), len(classes))), np.zeros(len(result.cells))
     for number, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
         rows = np.flatnonzero(fold >= 0)
-        cut = None if scores.cut is None else scores.cut[number, rows]
-        votes[rows, classification.called(proba[rows], cut, column)] += 1
+        threshold = None if scores.threshold is None else scores.threshold[number, rows]
+        votes[rows, classification.predicted_classes(proba[rows], threshold, column)] += 1
         total[rows] += proba[rows]
         times[rows] += 1
     found = []
@@ -58,14 +59,14 @@ def judged_cells(result: Result) -> list[Seen]:
         label = str(result.cells.y[at])
         mean = total[at] / times[at]
         # Of calls that tie, the one with the higher mean probability.
-        called = classes[int((votes[at] + 1e-6 * mean).argmax())]
+        predicted = classes[int((votes[at] + 1e-6 * mean).argmax())]
         subject = result.cells.subjects[at]
-        found.append(Seen(result.cells.names[at], label, subject, called, float(mean[classes.index(label)])))
+        found.append(JudgedCell(result.cells.names[at], label, subject, predicted, float(mean[classes.index(label)])))
     return found
 
 
-def by_subject(cells: Sequence[Seen]) -> list[dict[str, Any]]:
-    """A row for each subject and class: cells, how many were called wrong, as what; the worst share first."""
+def by_subject(cells: Sequence[JudgedCell]) -> list[dict[str, Any]]:
+    """A row for each subject and class: cells, how many were misclassified, as what; the worst share first."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for cell in cells:
         if cell.subject is None:
@@ -76,17 +77,17 @@ def by_subject(cells: Sequence[Seen]) -> list[dict[str, Any]]:
         )
         row["cells"] += 1
         row["probability"] += cell.probability
-        if cell.called != cell.label:
+        if cell.predicted != cell.label:
             row["wrong"] += 1
-            row["as"][cell.called] = row["as"].get(cell.called, 0) + 1
+            row["as"][cell.predicted] = row["as"].get(cell.predicted, 0) + 1
     for row in rows.values():
         row["probability"] /= row["cells"]
     return sorted(rows.values(), key=lambda row: (-row["wrong"] / row["cells"], row["probability"], row["subject"]))
 
 
-def hardest(cells: Sequence[Seen]) -> list[Seen]:
-    """The cells called wrong, those first whose true class was thought least likely."""
-    wrong = [cell for cell in cells if cell.called != cell.label]
+def hardest(cells: Sequence[JudgedCell]) -> list[JudgedCell]:
+    """The cells misclassified, those first whose true class was thought least likely."""
+    wrong = [cell for cell in cells if cell.predicted != cell.label]
     return sorted(wrong, key=lambda cell: (cell.probability, cell.name))[:CELLS]
 
 
@@ -102,15 +103,15 @@ def thumbnail(cell: Cell) -> str:
     return png_data_uri(square)
 
 
-def pictured(cells: Sequence[Seen], places: Places) -> list[dict[str, Any]]:
-    """Rows for the page: what is known of each cell, with a thumbnail, "" where its picture is no longer at hand."""
+def with_images(cells: Sequence[JudgedCell], image_paths: Places) -> list[dict[str, Any]]:
+    """Rows for the page: what is known of each cell, with a thumbnail, "" where its image is no longer at hand."""
     rows = []
     for cell in cells:
-        picture = ""
-        if cell.name in places:
+        image = ""
+        if cell.name in image_paths:
             try:
-                picture = thumbnail(read_cell(*places[cell.name]))
+                image = thumbnail(read_cell(*image_paths[cell.name]))
             except CellError:  # moved or changed since it was measured: the page says so
-                picture = ""
-        rows.append({"cell": cell, "picture": picture})
+                image = ""
+        rows.append({"cell": cell, "image": image})
     return rows

@@ -1,7 +1,7 @@
-"""Contact sheets: cells with the outlines that would be measured, many on a page, to be looked at.
+"""Contact sheets: cells with the contours that would be measured, many on a page, to be looked at.
 
 No number says whether masks are right; a person sees it in a second. Each tile is a cell with some of its
-surroundings, the outlines of cell and nucleus, the class and the file name. A picture without a measurable cell is
+surroundings, the contours of cell and nucleus, the class and the file name. An image without a measurable cell is
 an empty tile that says why.
 """
 
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset, Fault, sample_name
 from fusion.errors import FusionError
-from fusion.images.cell import Cell, CellError, decode_mask, decode_picture, make_cell, read_bytes
+from fusion.images.cell import Cell, CellError, decode_image, decode_mask, make_cell, read_bytes
 from fusion.reports.png import write_png
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
-#: Outlines of cell and nucleus, RGB: vermilion and sky blue, which every kind of colour vision tells apart and which
+#: Contours of cell and nucleus, RGB: vermilion and sky blue, which every kind of colour vision tells apart and which
 #: stand out on purple, white and black. Source: Okabe and Ito (2008), Color Universal Design.
 CELL_COLOUR, NUCLEUS_COLOUR = (213, 94, 0), (86, 180, 233)
 
@@ -41,21 +41,21 @@ class OverlayError(FusionError):
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with outlines, None where there is none to show, and two lines of text."""
+    """An image with contours, None where there is none to show, and two lines of text."""
 
-    picture: Picture | None
+    image: Image | None
     title: str
     caption: str
 
 
 @dataclass(frozen=True)
 class Overlays:
-    """What was drawn: the sheets in order, how many of how many pictures, and those without a measurable cell."""
+    """What was drawn: the sheets in order, how many of how many images, and those without a measurable cell."""
 
     folder: Path
     sheets: tuple[Path, ...]
     drawn: int
-    pictures: int
+    images: int
     faults: tuple[Fault, ...]
 
 
@@ -71,13 +71,13 @@ def draw_dataset(
 
     Parameters
     ----------
-    limit : pictures to draw, spread evenly over classes and their subjects; 0 draws all.
-    seed : of the choice of pictures. Same data, limit and seed, same sheets.
+    limit : images to draw, spread evenly over classes and their subjects; 0 draws all.
+    seed : of the choice of images. Same data, limit and seed, same sheets.
     progress : called with (drawn, to draw, faults).
 
     Raises
     ------
-    OverlayError : ``folder`` cannot be written. A bad picture raises nothing: it is a tile and a fault.
+    OverlayError : ``folder`` cannot be written. A bad image raises nothing: it is a tile and a fault.
     """
     chosen = even_spread(dataset, limit, seed)
     faults: list[Fault] = []
@@ -88,10 +88,10 @@ def draw_dataset(
             name = sample_name(sample.path, dataset.root)
             title = ", ".join(word for word in (sample.label, sample.subject and f"subject {sample.subject}") if word)
             try:
-                rgb = decode_picture(read_bytes(sample.path))
+                rgb = decode_image(read_bytes(sample.path))
                 mask_image = None if sample.mask_path is None else decode_mask(read_bytes(sample.mask_path))
-                picture = outlined(rgb, make_cell(rgb, mask_image))
-                yield Tile(picture, title, name)
+                image = with_contours(rgb, make_cell(rgb, mask_image))
+                yield Tile(image, title, name)
             except CellError as error:
                 faults.append(Fault(sample.path, "cell", error.what + (f" ({error.found})" if error.found else "")))
                 yield Tile(None, error.what, name)
@@ -108,7 +108,7 @@ def even_spread(dataset: Dataset, limit: int, seed: int) -> list[int]:
     shuffled = np.random.default_rng(seed).permutation(len(samples)).tolist()
     of_subject: dict[tuple, int] = {}
     turn = {}
-    for at in shuffled:  # a subject's first picture comes before any subject's second
+    for at in shuffled:  # a subject's first image comes before any subject's second
         subject = (samples[at].label, samples[at].subject)
         turn[at] = of_subject[subject] = of_subject.get(subject, -1) + 1
     of_class: dict[str | None, int] = {}
@@ -120,15 +120,15 @@ def even_spread(dataset: Dataset, limit: int, seed: int) -> list[int]:
     return sorted(chosen, key=lambda at: (samples[at].label or "", samples[at].subject or "", str(samples[at].path)))
 
 
-def outlined(rgb: Picture, cell: Cell, side: int = SIDE) -> Picture:
-    """uint8 (side, side, 3): the cell in its picture with some of its surroundings, and both outlines one pixel wide.
+def with_contours(rgb: Image, cell: Cell, side: int = SIDE) -> Image:
+    """uint8 (side, side, 3): the cell in its image with some of its surroundings, and both contours one pixel wide.
 
-    ``rgb`` is the whole picture that ``cell`` was cut from.
+    ``rgb`` is the whole image that ``cell`` was cut from.
     """
     top, left = cell.origin
     rows, columns = (np.flatnonzero(cell.mask.any(axis=axis)) for axis in (1, 0))
     height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
-    # A square half as wide again as the cell shows what the outline might have missed.
+    # A square half as wide again as the cell shows what the contour might have missed.
     reach = math.ceil(0.75 * max(height, width))
     middle = top + (rows[0] + rows[-1]) // 2, left + (columns[0] + columns[-1]) // 2
     y, x = (slice(max(0, at - reach), at + reach + 1) for at in middle)
@@ -137,14 +137,14 @@ def outlined(rgb: Picture, cell: Cell, side: int = SIDE) -> Picture:
     return _drawn(rgb[y, x], masks[y, x, 0], masks[y, x, 1], side)
 
 
-def _drawn(rgb: Picture, cell: NDArray, nucleus: NDArray, side: int) -> Picture:
+def _drawn(rgb: Image, cell: NDArray, nucleus: NDArray, side: int) -> Image:
     scale = side / max(rgb.shape[:2])
     size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
     tile = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     for mask, colour in ((nucleus, NUCLEUS_COLOUR), (cell, CELL_COLOUR)):
         large = cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_LINEAR)
-        outlines, _ = cv2.findContours((large > 127).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(tile, outlines, -1, colour, 1, cv2.LINE_AA)
+        contours, _ = cv2.findContours((large > 127).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(tile, contours, -1, colour, 1, cv2.LINE_AA)
     square = np.full((side, side, 3), _PAPER, np.uint8)
     top, left = (side - size[1]) // 2, (side - size[0]) // 2
     square[top : top + size[1], left : left + size[0]] = tile
@@ -182,7 +182,7 @@ def write_sheets(folder: Path, tiles: Iterable[Tile], total: int) -> list[Path]:
     return written
 
 
-def sheet(tiles: Sequence[Tile], heading: str) -> Picture:
+def sheet(tiles: Sequence[Tile], heading: str) -> Image:
     """Up to 24 tiles with what the colours mean above them."""
     rows = math.ceil(len(tiles) / ACROSS)
     high, wide = SIDE + 2 * _LINE + _GAP, SIDE + _GAP
@@ -191,18 +191,18 @@ def sheet(tiles: Sequence[Tile], heading: str) -> Picture:
     for at, tile in enumerate(tiles):
         top, left = _LINE + 2 * _GAP + at // ACROSS * high, _GAP + at % ACROSS * wide
         place = paper[top : top + SIDE, left : left + SIDE]
-        if tile.picture is None:
+        if tile.image is None:
             cv2.rectangle(paper, (left, top), (left + SIDE - 1, top + SIDE - 1), _PALE, 1)
             for number, line in enumerate(_wrapped(tile.title)):
                 _write(paper, line, left + _GAP, top + (number + 2) * _LINE, _INK)
         else:
-            place[:] = tile.picture
+            place[:] = tile.image
             _write(paper, _fitting(tile.title), left, top + SIDE + _LINE - 4, _INK)
         _write(paper, _fitting(tile.caption), left, top + SIDE + 2 * _LINE - 4, _PALE)
     return paper
 
 
-def _heading(paper: Picture, heading: str) -> None:
+def _heading(paper: Image, heading: str) -> None:
     left = _GAP
     for word, colour in (("cell", CELL_COLOUR), ("nucleus", NUCLEUS_COLOUR)):
         cv2.line(paper, (left, _GAP + _LINE // 2), (left + 24, _GAP + _LINE // 2), colour, 2)
@@ -218,7 +218,7 @@ def _text_width(text: str) -> int:
     return int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
 
 
-def _write(paper: Picture, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
+def _write(paper: Image, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
     cv2.putText(paper, text, (x, y), _FONT, _FONT_SCALE, colour, 1, cv2.LINE_AA)
 
 

@@ -1,4 +1,4 @@
-"""One figure a cell: its picture with outlines, where a network looks, and what speaks for and against."""
+"""One figure a cell: its image with contours, where a network looks, and what speaks for and against."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.explanation.explanation import Explanation, Reason
-from fusion.reports.contact_sheets import CELL_COLOUR, NUCLEUS_COLOUR, outlined
+from fusion.reports.contact_sheets import CELL_COLOUR, NUCLEUS_COLOUR, with_contours
 from fusion.reports.result_figures import COLOURS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What speaks for and against: the first two of a palette that colour-blind readers tell apart.
 FOR, AGAINST = COLOURS[0], COLOURS[1]
 
-#: Side in pixels of the cell's picture.
+#: Side in pixels of the cell's image.
 _SIDE = 360
 
 #: Letters on a line below the figure, and of a feature's name and value.
@@ -52,27 +52,27 @@ def explanation_figure(found: Explanation) -> Figure:
                 color=AGAINST if found.warning else "0.35")  # fmt: skip
     figure.text(0.98, 1 - 0.28 / high, _RESEARCH, fontsize=9, va="center", ha="right", color="0.35")
     figure.text(0.02, 0.08 / high, "\n".join(limits), fontsize=7.5, color="0.35", va="bottom", linespacing=1.2)
-    if not found.attribution.blocks:  # pictures alone, side by side
-        places = figure.add_gridspec(1, 2, left=0.02, right=0.8, top=top - 0.1 / high, bottom=foot, wspace=0.1)
-        _picture(figure.add_subplot(places[0]), found)
+    if not found.attribution.blocks:  # images alone, side by side
+        spatial = figure.add_gridspec(1, 2, left=0.02, right=0.8, top=top - 0.1 / high, bottom=foot, wspace=0.1)
+        _image(figure.add_subplot(spatial[0]), found)
         if found.map_caption:
-            _map(figure.add_subplot(places[1]), found)
+            _map(figure.add_subplot(spatial[1]), found)
         return figure
-    places = figure.add_gridspec(
+    spatial = figure.add_gridspec(
         3 if found.map_caption else 2, 1, left=0.02, right=0.26, top=top, bottom=foot,
         height_ratios=[3, 3, 1.6] if found.map_caption else [3, 1.6], hspace=0.36 if found.map_caption else 0.3,
     )  # fmt: skip
-    _picture(figure.add_subplot(places[0]), found)
+    _image(figure.add_subplot(spatial[0]), found)
     if found.map_caption:
-        _map(figure.add_subplot(places[1]), found)
-    _blocks(figure.add_subplot(places[-1]), found)
+        _map(figure.add_subplot(spatial[1]), found)
+    _blocks(figure.add_subplot(spatial[-1]), found)
     _reasons(figure.add_axes((0.74, foot, 0.24, top - foot)), found, rows)
     return figure
 
 
-def picture_with_outlines(found: Explanation, side: int = _SIDE) -> NDArray[np.uint8]:
-    """uint8 (side, side, 3): the cell and the outlines of cell and nucleus."""
-    return outlined(found.cell.rgb, replace(found.cell, origin=(0, 0)), side)
+def image_with_contours(found: Explanation, side: int = _SIDE) -> NDArray[np.uint8]:
+    """uint8 (side, side, 3): the cell and the contours of cell and nucleus."""
+    return with_contours(found.cell.rgb, replace(found.cell, origin=(0, 0)), side)
 
 
 def map_overlay(found: Explanation) -> NDArray[np.uint8]:
@@ -86,15 +86,15 @@ def map_overlay(found: Explanation) -> NDArray[np.uint8]:
     if found.attention is not None:
         colour, weight = colormaps["inferno"](found.attention)[..., :3], 0.75 * found.attention[..., None]
     else:
-        assert found.places is not None
-        laid = found.places.over_cell
+        assert found.spatial is not None
+        laid = found.spatial.over_cell
         colour = np.where(laid[..., None] > 0, to_rgb(FOR), to_rgb(AGAINST))
         weight = 0.75 * np.abs(laid[..., None]) / (np.abs(laid).max() or 1)
     return (255 * (grey * (1 - weight) + colour * weight)).round().astype(np.uint8)
 
 
-def _picture(axes: Axes, found: Explanation) -> None:
-    axes.imshow(picture_with_outlines(found))
+def _image(axes: Axes, found: Explanation) -> None:
+    axes.imshow(image_with_contours(found))
     axes.set_anchor("NW")
     axes.axis("off")
     for at, (word, colour) in enumerate((("cell", CELL_COLOUR), ("nucleus", NUCLEUS_COLOUR))):
@@ -137,16 +137,16 @@ def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
         about = [held.held_to(classes), "; ".join(filter(None, [held.usual(classes), reason.block]))]
         lines = "\n".join(_fitting(line, _ABOUT) for line in about if line)
         for text, size, shift, side, ink in (
-            (_fitting(reason.said, _NAME), 9, -0.14, "bottom", "black"),
+            (_fitting(reason.sentence, _NAME), 9, -0.14, "bottom", "black"),
             (lines, 7, -0.1, "top", "0.4"),
         ):
             axes.text(-0.04, at + shift, _plain(text), transform=axes.get_yaxis_transform(), fontsize=size, color=ink,
                       ha="right", va=side, linespacing=1.15)  # fmt: skip
     unit = "log-odds" if len(found.classes) == 2 else "score"
-    axes.set_xlabel(_plain(f"{unit} for {found.called}"), fontsize=8)
+    axes.set_xlabel(_plain(f"{unit} for {found.predicted}"), fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
-    axes.set_title(_plain(f"against {found.called}"), fontsize=9, loc="left", color=AGAINST, pad=3)
-    axes.set_title(_plain(f"for {found.called}"), fontsize=9, loc="right", color=FOR, pad=3)
+    axes.set_title(_plain(f"against {found.predicted}"), fontsize=9, loc="left", color=AGAINST, pad=3)
+    axes.set_title(_plain(f"for {found.predicted}"), fontsize=9, loc="right", color=FOR, pad=3)
 
 
 def _bars(axes: Axes, values: Sequence[float]) -> None:
@@ -162,23 +162,23 @@ def _bars(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _compared(found: Explanation) -> list[int]:
-    """The class that the cell is called and the next probable one, in the model's order."""
+    """The predicted class and the next probable one, in the model's order."""
     by_probability = sorted(
-        range(len(found.classes)), key=lambda at: (found.classes[at] != found.called, -found.proba[at])
+        range(len(found.classes)), key=lambda at: (found.classes[at] != found.predicted, -found.proba[at])
     )
     return sorted(by_probability[:2])
 
 
 def _others(found: Explanation) -> str:
-    others = [(p, label) for label, p in zip(found.classes, found.proba, strict=True) if label != found.called]
-    said = [f"{label} {p:.3f}" for p, label in sorted(others, key=lambda other: -other[0])[:_OTHERS]]
+    others = [(p, label) for label, p in zip(found.classes, found.proba, strict=True) if label != found.predicted]
+    lines = [f"{label} {p:.3f}" for p, label in sorted(others, key=lambda other: -other[0])[:_OTHERS]]
     more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
     like = "" if found.distance is None else f"; like the training cells ({found.distance:.2f} of the usual distance)"
-    return f"{', '.join(said)}{more}{like}."
+    return f"{', '.join(lines)}{more}{like}."
 
 
 def _ending(name: str, letters: int) -> str:
-    """The end of a name that is too long: it is told from others by that."""
+    """The end of a name that is too long: it is distinguished from others by that."""
     return name if len(name) <= letters else f"...{name[3 - letters :]}"
 
 

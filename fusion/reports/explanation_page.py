@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from fusion.explanation.explanation import Explanation
 from fusion.explanation.nearest_training_cells import Neighbour
 from fusion.images.cell import Cell
-from fusion.reports.explanation_figure import map_overlay, picture_with_outlines
+from fusion.reports.explanation_figure import image_with_contours, map_overlay
 from fusion.reports.png import png_data_uri
 
-#: Side in pixels of a cell's picture on the page, and of a neighbour's.
+#: Side in pixels of a cell's image on the page, and of a neighbour's.
 _SIDE, _SMALL = 240, 112
 
 
@@ -55,7 +55,7 @@ def page_text(explanations: Sequence[tuple[Explanation, str, Sequence[Neighbour]
         rows=[
             {
                 "found": found,
-                "picture": png_data_uri(picture_with_outlines(found, _SIDE)),
+                "image": png_data_uri(image_with_contours(found, _SIDE)),
                 "map": png_data_uri(map_square(found)) if found.map_caption else None,
                 "svg": figure,
                 "reach": max((abs(reason.contribution) for reason in found.reasons), default=1.0),
@@ -73,7 +73,7 @@ def map_square(found: Explanation) -> NDArray[np.uint8]:
 
 
 def thumbnail(cell: Cell) -> str:
-    """A ``data:`` address of a small picture of a cell."""
+    """A ``data:`` address of a small image of a cell."""
     return png_data_uri(_fitted(cell.rgb, _SMALL))
 
 

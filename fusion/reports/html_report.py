@@ -14,7 +14,7 @@ from fusion.evaluation.results import LABELS, METRICS, Result, describe_split, i
 from fusion.io.files import write_atomically
 from fusion.metrics.classification import LEVELS
 from fusion.reports import _cross_site_figures, result_figures
-from fusion.reports._hardest_cells import SUBJECTS, Places, Seen, by_subject, hardest, judged_cells, pictured
+from fusion.reports._hardest_cells import SUBJECTS, JudgedCell, Places, by_subject, hardest, judged_cells, with_images
 from fusion.versions import versions
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ DRAWN = {
     "roc": "ROC curves on held-out cells",
     "precision": "Precision-recall curves on held-out cells",
     "reliability": "Reliability of the probabilities on held-out cells",
-    "abstention": "Balanced accuracy of the cells answered, over their share",
+    "selective_prediction": "Selective prediction: balanced accuracy over coverage",
 }
 
 #: Metrics of the main table, and of the one on probabilities.
-_CALLS = METRICS[:11]
+_CLASS_METRICS = METRICS[:11]
 _PROBABILITIES = METRICS[11:]
 
 #: Columns of the table for a paper.
@@ -43,17 +43,17 @@ _PAPER = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weight
 _PAIRED_ROWS = 40
 
 
-def write_report(result: Result, folder: Path, places: Places | None = None) -> None:
+def write_report(result: Result, folder: Path, image_paths: Places | None = None) -> None:
     """Write ``report.html``, ``table.tex``, every figure as SVG and ``comparison.png`` into the result's folder.
 
-    ``places`` are picture and mask by name, for the pictures of cells on the page.
+    ``image_paths`` are image and mask by name, for the images of cells on the page.
     """
     drawn = draw(result)
     write_atomically(folder / "comparison.png", result_figures.render(_comparison(result), "png"))
     for name, vector in drawn.items():
         write_atomically(folder / f"{name}.svg", vector.encode())
     write_atomically(folder / "table.tex", table_tex(result).encode())
-    write_atomically(folder / "report.html", page(result, drawn, places).encode())
+    write_atomically(folder / "report.html", page(result, drawn, image_paths).encode())
 
 
 def draw(result: Result) -> dict[str, str]:
@@ -66,17 +66,17 @@ def draw(result: Result) -> dict[str, str]:
         "roc": result_figures.roc_plot(result),
         "precision": result_figures.precision_plot(result),
         "reliability": result_figures.reliability_plot(result),
-        "abstention": _cross_site_figures.abstention_plot(result),
+        "selective_prediction": _cross_site_figures.risk_coverage_plot(result),
     }
     return {name: result_figures.render(figure, "svg").decode() for name, figure in made.items() if figure is not None}
 
 
 def _comparison(result: Result) -> Figure:
     """The forest plot; where sources were left out, with a column for what is achieved inside them and for the drop."""
-    return _cross_site_figures.travel_plot(result) or result_figures.forest_plot(result)
+    return _cross_site_figures.cross_site_plot(result) or result_figures.forest_plot(result)
 
 
-def page(result: Result, drawn: Mapping[str, str], places: Places | None = None) -> str:
+def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = None) -> str:
     """The report as HTML text, with everything it shows inside it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -100,9 +100,9 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         confusions=_confusions(result, judged),
         subjects=[row for row in by_subject(judged) if row["wrong"]],
         subjects_shown=SUBJECTS,
-        wrong=sum(cell.called != cell.label for cell in judged),
-        hardest=pictured(hardest(judged), places or {}),
-        calls=[(metric, LABELS[metric]) for metric in _CALLS],
+        wrong=sum(cell.predicted != cell.label for cell in judged),
+        hardest=with_images(hardest(judged), image_paths or {}),
+        class_metrics=[(metric, LABELS[metric]) for metric in _CLASS_METRICS],
         probabilities=[(metric, LABELS[metric]) for metric in _PROBABILITIES],
         best=_row(result, result.ranked()[0]),
         interval=interval,
@@ -113,11 +113,11 @@ def page(result: Result, drawn: Mapping[str, str], places: Places | None = None)
         drawn=DRAWN,
         paired=result.findings.get("paired", []),
         paired_rows=_PAIRED_ROWS,
-        worth=result.findings.get("worth", []),
+        contributions=result.findings.get("shapley", []),
         importance=result.findings.get("importance", []),
         redundancy=result.findings.get("redundancy", []),
         leak=result.findings.get("leak"),
-        travel=result.findings.get("travel"),
+        cross_site=result.findings.get("cross_site"),
         prevalence=result.figures[0].get("prevalence", 0.5),
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
@@ -141,25 +141,25 @@ def _uncorrected(result: Result) -> str:
     return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
-def _confusions(result: Result, judged: Sequence[Seen]) -> list[tuple[str, list[list[int]]]]:
-    """Title and counts, a row for each true and a column for each called class, of cells and of whole subjects."""
+def _confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str, list[list[int]]]]:
+    """Title and counts, a row for each true and a column for each predicted class, of cells and of whole subjects."""
     classes = list(result.classes)
 
     def counts(pairs: Iterable[tuple[str, str]]) -> list[list[int]]:
         found = np.zeros((len(classes), len(classes)), int)
-        for label, called in pairs:
-            found[classes.index(label), classes.index(called)] += 1
+        for label, predicted in pairs:
+            found[classes.index(label), classes.index(predicted)] += 1
         return found.tolist()
 
-    tables = [("cells", counts((cell.label, cell.called) for cell in judged))]
+    tables = [("cells", counts((cell.label, cell.predicted) for cell in judged))]
     if result.facts["subjects_known"]:
-        # The class that most of a subject's cells are called; of equals the first.
+        # The class predicted for most of a subject's cells; of equals the first.
         rows = by_subject(judged)
-        called = []
+        predicted = []
         for row in rows:
-            calls = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
-            called.append((row["label"], max(classes, key=lambda label: calls.get(label, 0))))
-        tables.append(("subjects, by the majority of their cells", counts(called)))
+            class_metrics = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
+            predicted.append((row["label"], max(classes, key=lambda label: class_metrics.get(label, 0))))
+        tables.append(("subjects, by the majority of their cells", counts(predicted)))
     return tables
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.evaluation.curves import Curve, precision_curve, reliability_curve, roc_curve
-from fusion.evaluation.results import LABELS, Result, called
+from fusion.evaluation.results import LABELS, Result, entry_name
 from fusion.metrics.cluster_bootstrap import percentile
 from fusion.reports._figure_style import height, in_lines, legend, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's palette, told apart by colour-blind readers; with the marker shapes also on a grey print.
+#: Okabe and Ito's palette, distinguished by colour-blind readers; with the marker shapes also on a grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
@@ -101,7 +101,7 @@ def difference_matrix(result: Result) -> Figure | None:
     entries = result.ranked()[:_PAIRS]
     if len(entries) < 3 or len(result.replicates) < len(result.scores):
         return None
-    names = [in_lines(f"{called(result.scores[at])}  ({number})") for number, at in enumerate(entries, start=1)]
+    names = [in_lines(f"{entry_name(result.scores[at])}  ({number})") for number, at in enumerate(entries, start=1)]
     side = max(0.36, height(names))
     figure = Figure(figsize=(7.5, 1.1 + len(entries) * side), layout="constrained")
     axes = figure.subplots()
@@ -137,17 +137,23 @@ def shapley_plot(result: Result) -> Figure | None:
     were compared."""
     from matplotlib.figure import Figure
 
-    worths = [worth for worth in result.findings.get("worth", ()) if worth["metric"] == "balanced_accuracy"]
-    if not worths:
+    estimates = [
+        contributions
+        for contributions in result.findings.get("shapley", ())
+        if contributions["metric"] == "balanced_accuracy"
+    ]
+    if not estimates:
         return None
-    blocks = [row["block"] for row in worths[0]["blocks"]]
-    figure = Figure(figsize=(7.5, 1.3 + 0.2 * len(blocks) * (1 + len(worths))), layout="constrained")
+    blocks = [row["block"] for row in estimates[0]["blocks"]]
+    figure = Figure(figsize=(7.5, 1.3 + 0.2 * len(blocks) * (1 + len(estimates))), layout="constrained")
     axes = figure.subplots()
-    thick = 0.8 / len(worths)
-    for which, worth in enumerate(worths):
+    thick = 0.8 / len(estimates)
+    for which, contributions in enumerate(estimates):
         y = np.arange(len(blocks)) + thick * (which + 0.5) - 0.4
-        values = np.array([[row["shapley"][part] for part in ("value", "low", "high")] for row in worth["blocks"]])
-        axes.barh(y, values[:, 0], 0.85 * thick, color=COLOURS[which % len(COLOURS)], label=worth["classifier"])
+        values = np.array(
+            [[row["shapley"][part] for part in ("value", "low", "high")] for row in contributions["blocks"]]
+        )
+        axes.barh(y, values[:, 0], 0.85 * thick, color=COLOURS[which % len(COLOURS)], label=contributions["classifier"])
         for at, (_, low, high) in zip(y, values, strict=True):
             axes.plot([low, high], [at, at], color="0.15", linewidth=1.2, solid_capstyle="butt")
     axes.axvline(0, color="0.5", linewidth=1)
@@ -155,7 +161,7 @@ def shapley_plot(result: Result) -> Figure | None:
     axes.set_ylim(len(blocks) - 0.5, -0.5)
     axes.set_xlabel(f"Shapley value: share of the balanced accuracy above chance, 95% interval by {result.unit}")
     plain(axes, grid="x")
-    figure.legend(loc="outside upper left", ncols=len(worths), frameon=False)
+    figure.legend(loc="outside upper left", ncols=len(estimates), frameon=False)
     return figure
 
 
@@ -163,7 +169,7 @@ def roc_plot(result: Result) -> Figure | None:
     """ROC of each classifier's best entry, the best of all with its band; None for more than two classes."""
     if result.positive is None:
         return None
-    curves = {called(result.scores[at]): roc_curve(result, at) for at in _best_of_each(result)}
+    curves = {entry_name(result.scores[at]): roc_curve(result, at) for at in _best_of_each(result)}
     return _squares(curves, "1 - specificity", f"sensitivity ('{result.positive}')", diagonal="chance")
 
 
@@ -171,7 +177,7 @@ def precision_plot(result: Result) -> Figure | None:
     """Precision and recall of each classifier's best entry, the best with its band; None for more than two classes."""
     if result.positive is None:
         return None
-    curves = {called(result.scores[at]): precision_curve(result, at) for at in _best_of_each(result)}
+    curves = {entry_name(result.scores[at]): precision_curve(result, at) for at in _best_of_each(result)}
     labels = [label for label in result.cells.y if label is not None]
     chance = labels.count(result.positive) / len(labels)
     return _squares(curves, f"sensitivity, recall of '{result.positive}'", "precision", diagonal="chance", level=chance)
@@ -179,7 +185,7 @@ def precision_plot(result: Result) -> Figure | None:
 
 def reliability_plot(result: Result) -> Figure:
     """How often a probability holds what it says, for each classifier's best entry, the best of all with its band."""
-    curves = {called(result.scores[at]): reliability_curve(result, at) for at in _best_of_each(result)}
+    curves = {entry_name(result.scores[at]): reliability_curve(result, at) for at in _best_of_each(result)}
     what = f"probability of '{result.positive}'" if result.positive else "highest probability"
     share = f"share of '{result.positive}'" if result.positive else "share of right calls"
     return _squares(curves, what, share, diagonal="calibrated", marked=True)

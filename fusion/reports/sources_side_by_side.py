@@ -1,4 +1,4 @@
-"""One picture with the sources of a data set beside each other: what a number calls a shift, a person sees."""
+"""One image with the sources of a data set beside each other: what a number calls a shift, a person sees."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset, Sample
-from fusion.images.cell import CellError, decode_mask, decode_picture, make_cell, read_bytes
+from fusion.images.cell import CellError, decode_image, decode_mask, make_cell, read_bytes
 from fusion.reports.contact_sheets import OverlayError, even_spread
 from fusion.reports.png import write_png
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 #: The file, and how many cells of each source stand in a column below its name: four of each of two classes.
 NAME, ROWS = "sources.png", 8
@@ -28,7 +28,7 @@ _GAP, _WIDE, _LINE = 4, 18, 20
 _PAPER, _INK, _PALE, _BEYOND = (255, 255, 255), (30, 30, 30), (110, 110, 110), 235
 
 #: Middle of a cell (y, x) and how far from there a tile must reach.
-_Place = tuple[int, int, int]
+_PathType = tuple[int, int, int]
 
 
 def draw_sources(
@@ -36,9 +36,9 @@ def draw_sources(
 ) -> Path:
     """Write ``sources.png``: for each source, cells of the same classes in the same rows, all at the same scale.
 
-    A tile shows as many source pixels in every column, so that a cell that looks larger is larger in its picture.
+    A tile shows as many source pixels in every column, so that a cell that looks larger is larger in its image.
     Nothing is normalised. Of more than six sources the six with the most cells are drawn. Same data and seed, same
-    picture.
+    image.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def draw_sources(
     sources = sorted(sorted(counts, key=lambda name: (-counts[name], str(name)))[:_MOST], key=str)
     chosen = {name: _chosen(dataset, [sample for sample in named if sample.source == name], seed) for name in sources}
     total, done = sum(len(part) for part in chosen.values()), 0
-    places: dict[str | None, list[tuple[Sample, _Place | None]]] = {name: [] for name in sources}
+    places: dict[str | None, list[tuple[Sample, _PathType | None]]] = {name: [] for name in sources}
     for name, samples in chosen.items():
         for sample in samples:
             places[name].append((sample, _place(sample)))
@@ -76,10 +76,10 @@ def _chosen(dataset: Dataset, samples: list[Sample], seed: int) -> list[Sample]:
     return [own.samples[at] for at in even_spread(own, ROWS * _BESIDE, seed)]
 
 
-def _place(sample: Sample) -> _Place | None:
+def _place(sample: Sample) -> _PathType | None:
     """Middle of the cell, and half the side that shows it and a quarter more; None where there is no cell."""
     try:
-        rgb = decode_picture(read_bytes(sample.path))
+        rgb = decode_image(read_bytes(sample.path))
         mask = None if sample.mask_path is None else decode_mask(read_bytes(sample.mask_path))
         cell = make_cell(rgb, mask)
     except CellError:  # it is among the faults of whoever measures it, and here an empty tile
@@ -89,9 +89,9 @@ def _place(sample: Sample) -> _Place | None:
     return cell.origin[0] + int(rows[0] + rows[-1]) // 2, cell.origin[1] + int(columns[0] + columns[-1]) // 2, needed
 
 
-def _tile(sample: Sample, place: _Place, reach: int) -> Picture:
-    """uint8 (side, side, 3): ``reach`` pixels to each side of the middle, grey beyond the picture."""
-    rgb = decode_picture(read_bytes(sample.path))
+def _tile(sample: Sample, place: _PathType, reach: int) -> Image:
+    """uint8 (side, side, 3): ``reach`` pixels to each side of the middle, grey beyond the image."""
+    rgb = decode_image(read_bytes(sample.path))
     square = np.full((2 * reach + 1, 2 * reach + 1, 3), _BEYOND, np.uint8)
     y, x = place[0] - reach, place[1] - reach
     shown = rgb[max(0, y) : y + len(square), max(0, x) : x + len(square)]
@@ -101,7 +101,7 @@ def _tile(sample: Sample, place: _Place, reach: int) -> Picture:
     return np.asarray(cv2.resize(square, (_SIDE, _SIDE), interpolation=how), np.uint8)
 
 
-def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _Place | None]]], reach: int) -> Picture:
+def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _PathType | None]]], reach: int) -> Image:
     column = _BESIDE * (_SIDE + _GAP) + _WIDE
     classes = sorted({sample.label or "" for part in seen.values() for sample, _ in part})
     rows = {label: max(_rows(part, label) for part in seen.values()) for label in classes}
@@ -125,7 +125,7 @@ def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _Place | None]]], re
     return paper
 
 
-def _rows(part: Sequence[tuple[Sample, _Place | None]], label: str) -> int:
+def _rows(part: Sequence[tuple[Sample, _PathType | None]], label: str) -> int:
     return -(-sum((sample.label or "") == label for sample, _ in part) // _BESIDE)
 
 
@@ -142,7 +142,7 @@ def _short(text: str, room: int) -> str:
     return text
 
 
-def _write(paper: Picture, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
+def _write(paper: Image, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
     cv2.putText(paper, _plain(text), (x, y), _FONT, _FONT_SCALE, colour, 1, cv2.LINE_AA)
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Nothing from elsewhere, nothing inline, no frame around the page, no form that leaves it. ``blob:`` shows pictures
+#: Nothing from elsewhere, nothing inline, no frame around the page, no form that leaves it. ``blob:`` shows images
 #: that were chosen but not yet sent, ``data:`` those of an answer.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -46,7 +46,7 @@ class Metrics:
         self.requests = Counter(
             "fusion_requests", "Requests answered.", ("method", "path", "status"), registry=self.registry
         )
-        self.cells = Counter("fusion_cells", "Pictures, by what became of them.", ("outcome",), registry=self.registry)
+        self.cells = Counter("fusion_cells", "Images, by what became of them.", ("outcome",), registry=self.registry)
         for outcome in ("judged", "fault"):
             self.cells.labels(outcome)  # from 0: a rate needs a figure before the first cell
         self.model_seconds = Counter(

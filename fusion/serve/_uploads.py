@@ -1,4 +1,5 @@
-"""Pictures out of a request: read within limits, into memory only, each taken for what it is, not what it is called.
+"""Images out of a request: read within limits, into memory only, each taken for what it is, not what it was predicted
+as.
 
 Nothing here opens a file. A name in a request is text that is shown again, and leads nowhere.
 """
@@ -12,20 +13,20 @@ from typing import TYPE_CHECKING
 
 from fusion.errors import FusionError
 from fusion.images.cell import Cell, CellError, make_cell
-from fusion.images.decoding import decode_picture
+from fusion.images.decoding import decode_image
 from fusion.images.file_headers import read_header
 from fusion.io.files import printable, sha256
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-#: Name of the field that holds the pictures.
+#: Name of the field that holds the images.
 FIELD = "files"
 
 #: Letters of a file name that are shown again.
 _NAME = 120
 
-#: Bytes of a multipart body beside its pictures: boundaries and part headers.
+#: Bytes of a multipart body beside its images: boundaries and part headers.
 _FRAME = 1 << 16
 
 
@@ -43,12 +44,12 @@ class Limits:
 
     Attributes
     ----------
-    files : pictures in a request.
+    files : images in a request.
     file_bytes, request_bytes : of one file, and of all together.
-    pixels, request_pixels : of one picture as its header tells, and of all together: a black picture of a billion
+    pixels, request_pixels : of one image as its header tells, and of all together: a black image of a billion
         pixels is a file of a megabyte.
-    seconds : for the pictures to come, and again for the answer.
-    requests : with pictures, held at a time; together they take at most so many times ``request_bytes`` of memory.
+    seconds : for the images to come, and again for the answer.
+    requests : with images, held at a time; together they take at most so many times ``request_bytes`` of memory.
     """
 
     files: int = 64
@@ -76,7 +77,7 @@ class Found:
     ----------
     cell : None where there is a ``reason``.
     stage : "read" or "cell", in which the fault was found.
-    key : sha256 of the file, by which a model knows its training pictures.
+    key : sha256 of the file, by which a model knows its training images.
     """
 
     name: str
@@ -102,7 +103,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
 
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         found = printable(request.headers.get("content-type", "no content type"))[:_NAME]
-        raise RequestError(415, "pictures come as multipart/form-data", found=found)
+        raise RequestError(415, "images come as multipart/form-data", found=found)
     body = _limited(request, limits.request_bytes + _FRAME)
     # One more than is taken, so that the refusal is ours and says what is allowed.
     parser = InMemory(request.headers, body, max_files=limits.files + 1, max_fields=0, max_part_size=1 << 10)
@@ -110,7 +111,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
         async with asyncio.timeout(limits.seconds):
             form = await parser.parse()
     except TimeoutError as error:
-        raise RequestError(408, "the pictures came too slowly", expected=f"within {limits.seconds:g} s") from error
+        raise RequestError(408, "the images came too slowly", expected=f"within {limits.seconds:g} s") from error
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise _too_many(limits) from error
@@ -126,12 +127,12 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     if len(uploads) > limits.files:
         raise _too_many(limits)
     if not uploads:
-        raise RequestError(422, "no picture in the request", expected=f"one to {limits.files} files in '{FIELD}'")
+        raise RequestError(422, "no image in the request", expected=f"one to {limits.files} files in '{FIELD}'")
     return uploads
 
 
 def _too_many(limits: Limits) -> RequestError:
-    return RequestError(413, "too many pictures in one request", expected=f"at most {limits.files}")
+    return RequestError(413, "too many images in one request", expected=f"at most {limits.files}")
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
@@ -168,15 +169,15 @@ def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = F
         pixels += min(header.width * header.height, limits.pixels)
         try:
             _check(upload, header.width, header.height, pixels, limits)
-            rgb = decode_picture(upload.content)
+            rgb = decode_image(upload.content)
         except CellError as error:
-            found.append(Found(upload.name, None, key, "read", told(error)))
+            found.append(Found(upload.name, None, key, "read", format_error(error)))
             continue
         try:
             found.append(Found(upload.name, make_cell(rgb, red_cells=red_cells), key))
         except CellError as error:
             # Its advice, to give a mask, is for the command line.
-            found.append(Found(upload.name, None, key, "cell", told(CellError(error.what, found=error.found))))
+            found.append(Found(upload.name, None, key, "cell", format_error(CellError(error.what, found=error.found))))
     return found
 
 
@@ -187,15 +188,15 @@ def _check(upload: Upload, width: int, height: int, pixels: int, limits: Limits)
         )
     if width * height > limits.pixels:
         raise CellError(
-            "too large for a picture of a cell",
+            "too large for an image of a cell",
             found=f"{width} x {height} pixels",
             expected=f"at most {limits.pixels / 1e6:.0f} million",
         )
     if pixels > limits.request_pixels:
-        raise CellError("too many pixels in one request", do="Send this picture in another one.")
+        raise CellError("too many pixels in one request", do="Send this image in another one.")
 
 
-def told(error: FusionError) -> str:
+def format_error(error: FusionError) -> str:
     """An error in one line."""
     parts = [error.what, error.found and f"found {error.found}", error.expected and f"expected {error.expected}"]
     return "; ".join(part for part in parts if part) + (f". {error.do}" if error.do else "")

@@ -1,7 +1,7 @@
-"""The page and the API of ``fusion serve``: pictures in, answers out, nothing kept.
+"""The page and the API of ``fusion serve``: images in, answers out, nothing kept.
 
 One thread asks the model, so that requests take turns and two never share a network or a figure; what waits too long is
-told so. Requests carry pictures and nothing else: no path, no address, no setting of the model.
+told so. Requests carry images and nothing else: no path, no address, no setting of the model.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from fusion.errors import UsageError
 from fusion.explanation.explanation import Explanation, explain_cell
 from fusion.images.cell import Cell, CellError
 from fusion.reports import result_figures
-from fusion.reports.contact_sheets import outlined
+from fusion.reports.contact_sheets import with_contours
 from fusion.reports.explanation_figure import explanation_figure
 from fusion.reports.explanation_page import map_square, page_text
 from fusion.reports.png import encode_png, png_data_uri
 from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
-from fusion.serve._uploads import FIELD, Limits, RequestError, Upload, find_cells, read_uploads, told
+from fusion.serve._uploads import FIELD, Limits, RequestError, Upload, find_cells, format_error, read_uploads
 from fusion.settings.commands import ServeConfig
 from fusion.synthetic.cells import SyntheticDesign, draw_cell, draw_subjects
 from fusion.synthetic.rendering import paint_cell
 
-#: Side in pixels of a cell's picture in the table, and in its explanation.
+#: Side in pixels of a cell's image in the table, and in its explanation.
 _SMALL, _LARGE = 144, 360
 
-#: Letters of an explanation's file name that are taken from the picture's.
+#: Letters of an explanation's file name that are taken from the image's.
 _STEM = 60
 
 #: Synthetic cells to try: as many as ``fusion synthesize`` could make of twelve subjects, three each.
@@ -55,8 +55,8 @@ _STATIC = (
 
 _Answer = TypeVar("_Answer")
 
-#: How a request with pictures looks, for OpenAPI: they are read by our own parser, which keeps to memory.
-_PICTURES: dict[str, Any] = {
+#: How a request with images looks, for OpenAPI: they are read by our own parser, which keeps to memory.
+_IMAGES: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -73,10 +73,10 @@ _PICTURES: dict[str, Any] = {
         str(status): {"description": why}
         for status, why in (
             (403, "Asked by another name or from another site."),
-            (408, "The pictures came too slowly."),
-            (413, "Too many pictures, or too large in all."),
+            (408, "The images came too slowly."),
+            (413, "Too many images, or too large in all."),
             (415, "Not multipart/form-data."),
-            (422, "No picture, or a request that cannot be read."),
+            (422, "No image, or a request that cannot be read."),
             (503, "The model is busy, or took too long."),
         )
     },
@@ -93,7 +93,7 @@ class Served:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Room for the pictures of one request.
+        """Room for the images of one request.
 
         Raises
         ------
@@ -140,41 +140,43 @@ class Served:
     # ---- in the model's thread --------------------------------------------------------------------------------------
 
     @property
-    def _sees_red_cells(self) -> bool:
+    def _needs_red_cells(self) -> bool:
         return self.bundle.normaliser is not None and self.bundle.normaliser.scale == "red-cells"
 
-    def judge(self, uploads: Sequence[Upload], *, pictures: bool) -> dict[str, Any]:
+    def judge(self, uploads: Sequence[Upload], *, images: bool) -> dict[str, Any]:
         """What the model says of every upload, as plain values."""
-        found = find_cells(uploads, self.limits, red_cells=self._sees_red_cells)
+        found = find_cells(uploads, self.limits, red_cells=self._needs_red_cells)
         places = [at for at, one in enumerate(found) if one.cell is not None]
         cells = [cell for one in found if (cell := one.cell) is not None]
         # By their places: two files of one request may have one name.
-        said = predict_cells(self.bundle, cells, [str(at) for at in places], self.source)
+        predicted = predict_cells(self.bundle, cells, [str(at) for at in places], self.source)
         faults = [_fault(at, one.name, one.stage, one.reason) for at, one in enumerate(found) if one.cell is None]
-        for fault in said.faults:
+        for fault in predicted.faults:
             at = int(fault.path.name)
             faults.append(_fault(at, found[at].name, fault.stage, fault.reason))
         rows = []
-        for row in said.to_json()["predictions"]:
+        for row in predicted.to_json()["predictions"]:
             at = int(row["name"])
             one = found[at]
             rows.append(
                 {
                     "index": at, "name": one.name, "class": row["class"], "probability": row["probability"],
-                    "unlike": row["unlike"], "distance": row["distance"],
+                    "out_of_distribution": row["out_of_distribution"], "distance": row["distance"],
                     "in_training": one.key in self.bundle.image_keys,
-                    **({"picture": _picture(one.cell, _SMALL)} if pictures and one.cell is not None else {}),
+                    **({"image": _image(one.cell, _SMALL)} if images and one.cell is not None else {}),
                 }
             )  # fmt: skip
         self.metrics.cells.labels("judged").inc(len(rows))
         self.metrics.cells.labels("fault").inc(len(faults))
         return {
             "classes": self.bundle.classes,
-            "calibrated": said.calibrated,
-            "threshold": None if said.cut is None else {"class": said.positive, "probability": said.cut},
+            "calibrated": predicted.calibrated,
+            "threshold": None
+            if predicted.threshold is None
+            else {"class": predicted.positive, "probability": predicted.threshold},
             "predictions": rows,
             "faults": sorted(faults, key=lambda fault: fault["index"]),
-            "notes": said.notes if rows else [],
+            "notes": predicted.notes if rows else [],
         }
 
     def explain(self, upload: Upload) -> tuple[Explanation, bool]:
@@ -184,13 +186,13 @@ class Served:
         ------
         RequestError : 422, no cell that can be measured.
         """
-        (one,) = find_cells([upload], self.limits, red_cells=self._sees_red_cells)
+        (one,) = find_cells([upload], self.limits, red_cells=self._needs_red_cells)
         if one.cell is None:
             raise RequestError(422, f"{one.name}: {one.reason}")
         try:
             found = explain_cell(self.bundle, one.cell, one.name, self.source)
         except CellError as error:
-            raise RequestError(422, f"{one.name}: {told(error)}") from error
+            raise RequestError(422, f"{one.name}: {format_error(error)}") from error
         return found, one.key in self.bundle.image_keys
 
     def explanation(self, upload: Upload, form: str) -> Response:
@@ -216,7 +218,7 @@ def create_app(
     Parameters
     ----------
     name : of the model, to be shown.
-    source : the laboratory that all cells are from, None where it is unknown.
+    source : the site that all cells are from, None where it is unknown.
     hosts : names by which it may be asked, empty for any; see ``serving_guard``.
     """
     from importlib.metadata import version
@@ -232,7 +234,7 @@ def create_app(
 
     app = FastAPI(
         title="Fusion",
-        summary="What a model says of single-cell pictures. For research: not a medical device, and no diagnosis.",
+        summary="What a model says of single-cell images. For research: not a medical device, and no diagnosis.",
         version=version("fusion-cells"),
         docs_url=None,  # their pages come from elsewhere
         redoc_url=None,
@@ -253,20 +255,20 @@ def create_app(
         """What the model is, and what a request may hold."""
         return _facts(bundle, name) | {"limits": vars(limits)}
 
-    @app.post("/api/predict", openapi_extra=_PICTURES)
-    async def predict(request: Request, pictures: bool = Query(False, description="with outlines")) -> dict[str, Any]:
-        """Class and probability of every picture; a bad one is a fault, and stops no other."""
+    @app.post("/api/predict", openapi_extra=_IMAGES)
+    async def predict(request: Request, images: bool = Query(False, description="with contours")) -> dict[str, Any]:
+        """Class and probability of every image; a bad one is a fault, and stops no other."""
         with served.place():
             uploads = await read_uploads(request, limits)
-            return await served.ask(lambda: served.judge(uploads, pictures=pictures))
+            return await served.ask(lambda: served.judge(uploads, images=images))
 
-    @app.post("/api/explain", openapi_extra=_PICTURES)
+    @app.post("/api/explain", openapi_extra=_IMAGES)
     async def explain(request: Request, format: Literal["json", "html", "svg"] = "json") -> Response:
-        """Why the model says what it says of one picture: as JSON, as a page of its own, or as a figure."""
+        """Why the model says what it says of one image: as JSON, as a page of its own, or as a figure."""
         with served.place():
             uploads = await read_uploads(request, limits)
             if len(uploads) > 1:
-                raise RequestError(422, "one picture at a time is explained", found=str(len(uploads)))
+                raise RequestError(422, "one image at a time is explained", found=str(len(uploads)))
             return await served.ask(served.explanation, uploads[0], format)
 
     @app.get("/api/example", response_class=Response)
@@ -288,7 +290,7 @@ def create_app(
     @app.exception_handler(RequestError)
     async def refused(_: Request, error: RequestError) -> JSONResponse:
         # What is left of the body is not read: the connection ends with the answer.
-        return JSONResponse({"detail": told(error)}, error.status, {"Connection": "close"})
+        return JSONResponse({"detail": format_error(error)}, error.status, {"Connection": "close"})
 
     @app.exception_handler(ClientDisconnect)
     async def left(_: Request, error: ClientDisconnect) -> Response:
@@ -371,8 +373,8 @@ def _fault(at: int, name: str, stage: str, reason: str) -> dict[str, Any]:
     return {"index": at, "name": name, "stage": stage, "reason": reason}
 
 
-def _picture(cell: Cell, side: int) -> str:
-    """A ``data:`` address of the cell with its outlines, square, on what is around it."""
+def _image(cell: Cell, side: int) -> str:
+    """A ``data:`` address of the cell with its contours, square, on what is around it."""
     height, width = cell.mask.shape
     long = max(height, width)
     before = (long - height) // 2, (long - width) // 2
@@ -382,22 +384,22 @@ def _picture(cell: Cell, side: int) -> str:
     rgb[:] = np.median(border, axis=0)
     rgb[before[0] : before[0] + height, before[1] : before[1] + width] = cell.rgb
     mask, nucleus = (np.pad(each, around) for each in (cell.mask, cell.nucleus))
-    return png_data_uri(outlined(rgb, Cell(rgb, mask, nucleus), side))
+    return png_data_uri(with_contours(rgb, Cell(rgb, mask, nucleus), side))
 
 
 def _explanation(found: Explanation) -> dict[str, Any]:
-    """What the page shows of an explanation: the values, said in words, and pictures."""
+    """What the page shows of an explanation: the values, said in words, and images."""
     plain = found.to_json()
     for feature, reason in zip(plain["features"], found.reasons, strict=True):
         feature |= {
-            "block": reason.block, "said": reason.said, "held_to": reason.held_to(found.classes),
+            "block": reason.block, "sentence": reason.sentence, "held_to": reason.held_to(found.classes),
             "usual": reason.usual(found.classes),
         }  # fmt: skip
     return plain | {
         "verdict": found.verdict,
         "warning": found.warning,
         "score_unit": "log-odds" if len(found.classes) == 2 else "score",
-        "picture": _picture(found.cell, _LARGE),
+        "image": _image(found.cell, _LARGE),
         "attention": png_data_uri(map_square(found)) if found.map_caption else None,
         "map_caption": found.map_caption,
     }
@@ -411,12 +413,12 @@ def _facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
         "classes": bundle.classes,
         "positive": bundle.positive,
         "calibrated": bundle.model.calibration is not None,
-        "training_pictures": len(bundle.image_keys),
+        "training_images": len(bundle.image_keys),
     }
 
 
 def _file(content: bytes, media_type: str, name: str, ending: str) -> Response:
-    """A file to be saved, named after the picture in letters that any header and file system takes."""
+    """A file to be saved, named after the image in letters that any header and file system takes."""
     stem = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name)
     disposition = f'attachment; filename="{stem[:_STEM]}-explained.{ending}"'
     return Response(content, media_type=media_type, headers={"Content-Disposition": disposition})
@@ -448,7 +450,7 @@ def _page(bundle: ModelBundle, name: str, limits: Limits) -> str:
 
 def _busy(limits: Limits) -> RequestError:
     return RequestError(
-        503, "the model did not answer in time", expected=f"within {limits.seconds:g} s", do="Send fewer pictures."
+        503, "the model did not answer in time", expected=f"within {limits.seconds:g} s", do="Send fewer images."
     )
 
 

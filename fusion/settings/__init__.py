@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from fusion.settings.key import choices as choices
     from fusion.settings.key import core as core
     from fusion.settings.key import settings_of as settings_of
+    from fusion.settings.learning import AugmentSettings as AugmentSettings
     from fusion.settings.learning import FitSettings as FitSettings
     from fusion.settings.learning import HarmoniseSettings as HarmoniseSettings
-    from fusion.settings.learning import JitterSettings as JitterSettings
     from fusion.settings.learning import NormaliseSettings as NormaliseSettings
     from fusion.settings.learning import ReinhardTarget as ReinhardTarget
     from fusion.settings.loading import build_config as build_config
@@ -61,7 +61,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "data": ["DataSettings"],
         "features": ["FeatureSettings"],
         "key": ["Setting", "choices", "core", "settings_of"],
-        "learning": ["FitSettings", "HarmoniseSettings", "JitterSettings", "NormaliseSettings", "ReinhardTarget"],
+        "learning": ["AugmentSettings", "FitSettings", "HarmoniseSettings", "NormaliseSettings", "ReinhardTarget"],
         "loading": ["build_config", "read_yaml", "write_config"],
         "plugin_parameters": ["parameters_of"],
     },

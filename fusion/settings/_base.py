@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema, field_validator
 
-from fusion.io.remote_path import is_url, place
+from fusion.io.remote_path import as_path, is_url
 
 
 def _listed(value: Any) -> Any:
@@ -27,7 +27,9 @@ Names = Annotated[
 ]
 
 #: A folder or file that may lie in an object store; all other paths are of this machine.
-Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
+LocalOrRemotePath = Annotated[
+    Path, BeforeValidator(lambda value: as_path(value) if isinstance(value, str | Path) else value)
+]
 
 
 class Settings(BaseModel):

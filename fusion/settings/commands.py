@@ -1,4 +1,4 @@
-"""What each command can be told: one checked model a command."""
+"""What each command takes: one checked model a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fusion.settings._base import Names, Place, Settings
+from fusion.settings._base import LocalOrRemotePath, Names, Settings
 from fusion.settings.data import DataSettings
 from fusion.settings.features import FeatureSettings
 from fusion.settings.learning import FitSettings, TrackedSettings
@@ -17,7 +17,7 @@ class InspectConfig(DataSettings):
     """fusion inspect"""
 
     splits: int = Field(5, ge=2, le=1000, description="folds of the random split whose leaks are counted")
-    overlays: Path | None = Field(None, description="folder for contact sheets of the outlines found")
+    overlays: Path | None = Field(None, description="folder for contact sheets of the contours found")
     # Four sheets of 24: as many as one looks at.
     overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
@@ -103,12 +103,14 @@ class PredictConfig(Settings):
     """fusion predict"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Place] = Field(min_length=1, description="images, folders or tables")
+    images: list[LocalOrRemotePath] = Field(min_length=1, description="images, folders or tables")
     csv: Path | None = Field(None, description="write the predictions as CSV")
     parquet: Path | None = Field(None, description="write the predictions as Parquet")
     explain: Path | None = Field(None, description="folder to explain every cell in, as fusion explain does")
     source: str | None = Field(None, description="source of all cells for which none is named")
-    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    store: LocalOrRemotePath | None = Field(
+        None, description="feature store; default $FUSION_CACHE or the cache folder"
+    )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
@@ -116,12 +118,14 @@ class ExplainConfig(Settings):
     """fusion explain"""
 
     model: Path = Field(description="folder of a model")
-    images: list[Place] = Field(min_length=1, description="images, folders or tables")
+    images: list[LocalOrRemotePath] = Field(min_length=1, description="images, folders or tables")
     output: Path = Field(description="folder for the figures and the page")
     top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
-    data: Place | None = Field(None, description="the training data, to show the cells most like each")
+    data: LocalOrRemotePath | None = Field(None, description="the training data, to show the cells most like each")
     source: str | None = Field(None, description="source of all cells for which none is named")
-    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    store: LocalOrRemotePath | None = Field(
+        None, description="feature store; default $FUSION_CACHE or the cache folder"
+    )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
@@ -160,16 +164,18 @@ class AblateConfig(LearnConfig):
         True, description="leave-one-source-out: also judge cells among their own, and tell the drop"
     )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
-    test: Place | None = Field(None, description="an external test set: learn from all of data, judge on this")
+    test: LocalOrRemotePath | None = Field(
+        None, description="an external test set: learn from all of data, judge on this"
+    )
     test_part: Literal["train", "preliminary", "final", "all"] | None = Field(
         None, description="part of the external test set"
     )
     near_duplicates: int = Field(
-        0, ge=0, le=64, description="keep pictures together whose hashes differ in at most so many of 256 bits"
+        0, ge=0, le=64, description="keep images together whose hashes differ in at most so many of 256 bits"
     )
-    prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are told")
+    prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are reported")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
-    # Above, distances of one block are 3 GB, and an exact machine of a thousand columns takes a quarter of an hour.
+    # Above, distances of one block are 3 GB, and an exact SVM of a thousand columns takes a quarter of an hour.
     exact_up_to: int = Field(
         20_000, ge=0, description="training cells above which machines go by landmarks (Nystroem), stamped approximate"
     )
@@ -199,8 +205,12 @@ class ExportConfig(Settings):
 
     model: Path = Field(description="folder of a model")
     onnx: Path = Field(description="file to write, as .onnx")
-    check: Place | None = Field(None, description="images, a folder or a table on which file and model are compared")
-    store: Place | None = Field(None, description="feature store; default $FUSION_CACHE or the cache folder")
+    check: LocalOrRemotePath | None = Field(
+        None, description="images, a folder or a table on which file and model are compared"
+    )
+    store: LocalOrRemotePath | None = Field(
+        None, description="feature store; default $FUSION_CACHE or the cache folder"
+    )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
@@ -213,9 +223,7 @@ class SynthesizeConfig(Settings):
     class_effect: float = Field(1.0, ge=0, description="multiplies the difference between the classes")
     subject_effect: float = Field(1.0, ge=0, description="multiplies the difference between subjects")
     folds: int = Field(3, ge=1, description="folds of whole subjects")
-    laboratories: int = Field(
-        0, ge=0, description="laboratories with other stains and cameras, each with these subjects"
-    )
+    laboratories: int = Field(0, ge=0, description="sites with other stains and cameras, each with these subjects")
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     seed: int = Field(0, ge=0, description="seed of every random choice; same seed, same bytes")
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from fusion.errors import ConfigError
 from fusion.settings._base import Names, Settings
 
-#: The blocks that need nothing but the picture.
+#: The blocks that need nothing but the image.
 HANDCRAFTED = ("morphology", "texture", "colour")
 
 
@@ -18,7 +18,7 @@ def _is_network(block: str) -> bool:
     return block.partition(".")[0] == "cnn"
 
 
-class SightSettings(Settings):
+class InputSettings(Settings):
     """What networks are shown, as an embedding (``cnn``) and end to end (``neural``)."""
 
     input: Literal["cell", "cell-on-grey", "field"] | None = Field(
@@ -26,7 +26,7 @@ class SightSettings(Settings):
         description="what a network is shown: the cell cut out on black (default), on grey, or with what is around it",
     )
 
-    def _seeing(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    def _with_input(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
         """Parameters of a network with ``input`` among them; ConfigError where they say otherwise at ``place``."""
         if self.input is None:
             return dict(given)
@@ -39,7 +39,7 @@ class SightSettings(Settings):
         return {**given, "input": self.input}
 
 
-class FeatureSettings(SightSettings):
+class FeatureSettings(InputSettings):
     """Which measurements."""
 
     features: Names = Field(
@@ -58,10 +58,10 @@ class FeatureSettings(SightSettings):
 
     @property
     def networks(self) -> list[str]:
-        """Names of what looks at pictures."""
+        """Names of what looks at images."""
         return [block for block in self.blocks if _is_network(block)]
 
     def extractor(self, name: str) -> dict[str, Any]:
         """The parameters of an extractor by the name of its block."""
         given = self.extractors.get(name, {})
-        return self._seeing(given, f"extractors.{name}") if _is_network(name) else dict(given)
+        return self._with_input(given, f"extractors.{name}") if _is_network(name) else dict(given)

@@ -1,4 +1,4 @@
-"""One key that a command can be told: its type, default and meaning in words, read off the model that checks it."""
+"""One key that a command takes: its type, default and meaning in words, read off the model that checks it."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from fusion.settings._base import Settings
-from fusion.settings.features import SightSettings
+from fusion.settings.features import InputSettings
 
 
 class TrackedSettings(Settings):
-    """Where a result is told of, beside its files."""
+    """Where a result is logged, beside its files."""
 
     # Not written back: it is not part of what makes the result, and a server's address may hold a password.
     mlflow: str | None = Field(
@@ -34,12 +34,12 @@ class NormaliseSettings(Settings):
 
     white_balance: bool = Field(False, description="make the light even by empty glass, where any is seen")
     reinhard: Path | ReinhardTarget | None = Field(
-        None, description="bring the stain of every cell to that of a picture of a cell, or to mean and spread in Lab"
+        None, description="bring the stain of every cell to that of an image of a cell, or to mean and spread in Lab"
     )
     scale: Literal["none", "um_per_px", "red-cells", "median-size"] = Field(
-        "none", description="pixels of one length, stated or told by red cells; or one median cell for all sources"
+        "none", description="pixels of one length, stated, or measured by red cells; or one median cell for all sources"
     )
-    # A blast of 13 micrometres is 64 pixels across: coarse enough that most laboratories' pictures are made smaller.
+    # A blast of 13 micrometres is 64 pixels across: coarse enough that most sites' images are made smaller.
     um_per_px: float = Field(
         0.2, ge=0.01, le=10, description="um_per_px, red-cells: micrometres on the side of every pixel afterwards"
     )
@@ -77,15 +77,15 @@ class HarmoniseSettings(Settings):
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
 
 
-class JitterSettings(Settings):
-    """Varied copies of training cells that models learn from too; see ``fusion.image_transforms.augmentation``. By
+class AugmentSettings(Settings):
+    """Augmented training cells that models learn from too; see ``fusion.image_transforms.augmentation``. By
     default none.
     """
 
-    copies: int = Field(0, ge=0, le=20, description="of every training cell, to learn from beside it; 0 is none")
-    of: Literal["source", "cell"] = Field(
+    per_cell: int = Field(0, ge=0, le=20, description="of every training cell, to learn from beside it; 0 is none")
+    per: Literal["source", "cell"] = Field(
         "source",
-        description="one draw for all cells of a source and copy, as if of another laboratory; or each its own",
+        description="one draw for all cells of a source and copy, as if of another site; or each its own",
     )
     stain: float = Field(
         0.2, ge=0, le=1, description="standard deviation of optical density, of all channels and again of each"
@@ -94,18 +94,20 @@ class JitterSettings(Settings):
     scale: float = Field(0.2, ge=0, le=0.9, description="largest change of size either way, as a share")
     blur: float = Field(1.0, ge=0, le=20, description="largest sigma of a Gaussian, pixels")
     noise: float = Field(3.0, ge=0, le=100, description="largest standard deviation of noise, grey levels")
-    jpeg: int = Field(70, ge=0, le=100, description="lowest quality of a JPEG that copies go through; 0 or 100 is none")
-    outline: float = Field(0.05, ge=0, le=0.5, description="largest change of outlines, as a share of the radius")
+    jpeg: int = Field(
+        70, ge=0, le=100, description="lowest quality of a JPEG that augmented cells go through; 0 or 100 is none"
+    )
+    contour: float = Field(0.05, ge=0, le=0.5, description="largest change of contours, as a share of the radius")
 
     @model_validator(mode="after")
-    def _varies(self) -> JitterSettings:
-        how_far = (self.stain, self.brightness, self.scale, self.blur, self.noise, self.jpeg % 100, self.outline)
-        if self.copies and not any(how_far):
-            raise ValueError("something that copies differ by: all of stain, brightness, scale .. are 0")
+    def _varies(self) -> AugmentSettings:
+        how_far = (self.stain, self.brightness, self.scale, self.blur, self.noise, self.jpeg % 100, self.contour)
+        if self.per_cell and not any(how_far):
+            raise ValueError("something that augmented cells differ by: all of stain, brightness, scale .. are 0")
         return self
 
 
-class FitSettings(SightSettings):
+class FitSettings(InputSettings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
@@ -115,7 +117,7 @@ class FitSettings(SightSettings):
     stability: float | None = Field(
         None, gt=0, le=1, description="leave out features that tell training sources apart: least share that does not"
     )
-    jitter: JitterSettings = Field(JitterSettings(), description="varied copies of training cells, to learn from too")
+    augment: AugmentSettings = Field(AugmentSettings(), description="augmented training cells, to learn from too")
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
@@ -143,7 +145,7 @@ class FitSettings(SightSettings):
         """The parameters of a classifier as they were given, with what a network is shown."""
         found = dict(self.classifiers.get(classifier, {}))
         if classifier == "neural" and self.input is not None:
-            found["network"] = self._seeing(found.get("network", {}), "classifiers.neural.network")
+            found["network"] = self._with_input(found.get("network", {}), "classifiers.neural.network")
         return found
 
     @property

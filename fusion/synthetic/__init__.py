@@ -1,7 +1,7 @@
 """Cells with known truth, laid out like C-NMC 2019.
 
 For trying Fusion out and for proving its measurements: subjects and their cells, the painting of one cell, and
-laboratories that stain and photograph it each in its own way.
+sites that stain and photograph it each in its own way.
 """
 
 from __future__ import annotations

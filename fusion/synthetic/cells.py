@@ -32,7 +32,7 @@ TRUTH_FILE = "truth.csv"
 
 
 class SyntheticError(FusionError):
-    """The pictures could not be written."""
+    """The images could not be written."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class SyntheticDesign:
     Attributes
     ----------
     subjects : how many, at least 4; half of them malignant, the odd one too.
-    cells_per_subject : how many pictures of each, at least 1.
+    cells_per_subject : how many images of each, at least 1.
     seed : any whole number from 0.
     class_effect : factor on all differences between the class means; 0 makes the labels meaningless.
     subject_effect : factor on all differences between subjects of a class; 0 makes them interchangeable.
-    laboratories : 0 for cells as C-NMC shows them; else so many laboratories (see ``fusion.synthetic.laboratories``),
+    sites : 0 for cells as C-NMC shows them; else so many sites (see ``fusion.synthetic.laboratories``),
         each with subjects of its own, who go by the same ids everywhere.
     folds : how many folders ``fold_0``, ``fold_1``, ..., at least 1. There are no more of them than the smaller class
         has subjects, so that each holds both classes.
@@ -115,7 +115,7 @@ class TraitSpread:
 
 #: Malignant cells are larger and less regular, with a fuller nucleus, finer and fainter chromatin, more nucleoli and a
 #: slightly redder, paler stain. Subjects differ most in what slides differ in, the stain, and in chromatin.
-#: Middles follow real pictures; the spreads were tuned together, over several seeds, until a classifier of simple
+#: Middles follow real images; the spreads were tuned together, over several seeds, until a classifier of simple
 #: features did as the first lines of this file say.
 POPULATION: Mapping[str, TraitSpread] = {
     # 33,000 and 24,000 pixels on average; the two real cells we know have 45,500 and 20,400.
@@ -176,7 +176,7 @@ def _shifted(middle: float, shift: float, scale: str) -> float:
 
 #: Columns of ``truth.csv`` and what they hold. The first four make the file a table that Fusion reads as a data set.
 TRUTH_COLUMNS: Mapping[str, str] = {
-    "path": "of the picture, relative to this file, with slashes",
+    "path": "of the image, relative to this file, with slashes",
     "label": "'all' or 'hem'",
     "subject": "as in the file name",
     "fold": "as in the folder name",
@@ -187,7 +187,7 @@ TRUTH_COLUMNS: Mapping[str, str] = {
     "minor_axis_px": "short axis of that ellipse",
     "texture_scale_px": "distance at which the autocorrelation of this nucleus' stain (chromatin and nucleoli, blurred "
     "by the camera, without shading and noise) has fallen to 1/e",
-    "contour_irregularity": "root mean square of the outline's distance from the ellipse it was drawn around, as a "
+    "contour_irregularity": "root mean square of the contour's distance from the ellipse it was drawn around, as a "
     "fraction of the ellipse's radius, over all directions from the cell's middle",
     "nucleoli": "how many there are",
     **{
@@ -199,9 +199,9 @@ TRUTH_COLUMNS: Mapping[str, str] = {
 }
 
 
-#: Columns that ``truth.csv`` has beside these where there are laboratories.
+#: Columns that ``truth.csv`` has beside these where there are sites.
 LABORATORY_COLUMNS: Mapping[str, str] = {
-    "source": "the laboratory",
+    "source": "the site",
     "mask": "of the mask, relative to this file: 0 background, 128 cytoplasm, 255 nucleus",
     "um_per_px": "micrometres on the side of a pixel",
     **{f"laboratory_{name}": what for name, what in FACTS.items()},
@@ -213,8 +213,8 @@ def synthesize(
 ) -> Path:
     """Write a C-NMC-shaped tree of synthetic cells, and the truth about each.
 
-    ``OUT/fold_0/all/UID_1_1_1_all.bmp`` is cell 1 of picture 1 of subject 1; subjects never span folds. ``truth.csv``
-    (``TRUTH_COLUMNS``) comes last. With laboratories, each has a folder with such a tree in it, masks beside it, and
+    ``OUT/fold_0/all/UID_1_1_1_all.bmp`` is cell 1 of image 1 of subject 1; subjects never span folds. ``truth.csv``
+    (``TRUTH_COLUMNS``) comes last. With sites, each has a folder with such a tree in it, masks beside it, and
     ``truth.csv`` has the columns ``LABORATORY_COLUMNS`` too: it is the table to read, since the tree names no source.
 
     Parameters
@@ -265,11 +265,11 @@ def _refuse_occupied(out: Path) -> None:
 
 
 def _make_cells(out: Path, design: SyntheticDesign, jobs: int) -> Iterator[dict[str, object]]:
-    """Rows of the truth, in the order of laboratories, subjects and cells whoever painted them."""
+    """Rows of the truth, in the order of sites, subjects and cells whoever painted them."""
     tasks: list[tuple[Any, ...]] = []
     laboratories: list[Laboratory | None] = [*draw_laboratories(design.laboratories, design.seed)]
     for laboratory in laboratories or [None]:
-        # Each laboratory has people of its own: another seed, told apart by its place.
+        # Each site has people of its own: another seed, distinguished by its place.
         own = design if laboratory is None else replace(design, seed=laboratory.seed)
         tasks += [
             (out, own, subject, number, laboratory)
@@ -293,7 +293,7 @@ def _make_cell(
     if laboratory is not None:
         return _photograph(out, laboratory, subject, number, traits, rng)
     painted = paint_cell(traits, rng)
-    # Ten cells a picture, as a field of a smear may hold.
+    # Ten cells an image, as a field of a smear may hold.
     name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}.bmp"
     path = Path(f"fold_{subject.fold}", subject.label, name)
     write_atomically(out / path, cv2.imencode(".bmp", cv2.cvtColor(painted.rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
@@ -303,7 +303,7 @@ def _make_cell(
 def _photograph(
     out: Path, laboratory: Laboratory, subject: Subject, number: int, traits: CellTraits, rng: np.random.Generator
 ) -> dict[str, object]:
-    """Paint one cell as a laboratory shows it, write picture and mask; what is true of it."""
+    """Paint one cell as a site shows it, write image and mask; what is true of it."""
     shot = photograph(stain_cell(traits, rng), laboratory, rng)
     name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}"
     path = Path(laboratory.name, f"fold_{subject.fold}", subject.label, f"{name}.{laboratory.ending}")

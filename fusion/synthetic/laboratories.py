@@ -1,8 +1,8 @@
-"""Laboratories that stain, photograph and store the same kind of cell each in its own way.
+"""Sites that stain, photograph and store the same kind of cell each in its own way.
 
-What differs between real laboratories is drawn for each: the stain's colour and strength, the light, the camera's
+What differs between real sites is drawn for each: the stain's colour and strength, the light, the camera's
 response, focus and noise, the scale of a pixel, how the file is compressed, and whether the cell is cut out on black
-or stands in its field among red cells. The first laboratory is the one that C-NMC's own pictures come from.
+or stands in its field among red cells. The first site is the one that C-NMC's own images come from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fusion.synthetic.rendering import Mask, PaintedCell, StainedCell, Values
 
-#: Micrometres on the side of a pixel before a laboratory's scale: an average cell of 190 pixels has 12 micrometres.
+#: Micrometres on the side of a pixel before a site's scale: an average cell of 190 pixels has 12 micrometres.
 UM_PER_PX = 0.064
 
 #: Radius of a red cell in micrometres.
@@ -29,7 +29,7 @@ _RED_CELL_OD = np.array([0.10, 0.36, 0.42], np.float32)
 #: Pixels of the field around the painted 450 x 450 that neighbouring red cells may reach in from.
 _REACH = 40
 
-#: What ``truth.csv`` tells about a laboratory, by column.
+#: What ``truth.csv`` tells about a site, by column.
 FACTS: Mapping[str, str] = {
     "stain_red": "factor on the stain's optical density in red",
     "stain_green": "the same in green",
@@ -45,7 +45,7 @@ FACTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Laboratory:
-    """How one laboratory shows a cell.
+    """How one site shows a cell.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Laboratory:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """A picture as its file holds it, and what is true of it before it was compressed."""
+    """An image as its file holds it, and what is true of it before it was compressed."""
 
     painted: PaintedCell
     encoded: bytes
@@ -90,7 +90,7 @@ class Shot:
 
 
 def draw_laboratories(count: int, seed: int) -> list[Laboratory]:
-    """``count`` laboratories; the first is C-NMC's own, then cut-outs and fields by turns.
+    """``count`` sites; the first is C-NMC's own, then cut-outs and fields by turns.
 
     The ranges are those that published smears differ by: stains from pink to blue at half to full strength, white to
     yellow light, 0.06 to 0.2 micrometres a pixel.
@@ -125,7 +125,7 @@ def draw_laboratories(count: int, seed: int) -> list[Laboratory]:
 
 
 def photograph(cell: StainedCell, laboratory: Laboratory, rng: np.random.Generator) -> Shot:
-    """The cell as this laboratory stains, sees and stores it."""
+    """The cell as this site stains, sees and stores it."""
     stain = np.array([laboratory.stain_red, laboratory.stain_green, laboratory.stain_blue], np.float32)
     od = cell.od * stain
     if laboratory.is_field:
@@ -162,7 +162,7 @@ def red_cells(mask: Mask, um_per_px: float, rng: np.random.Generator) -> Values:
 def placed_red_cells(
     mask: Mask, um_per_px: float, rng: np.random.Generator
 ) -> tuple[Values, list[tuple[float, float, float]]]:
-    """The same, and (y, x, radius) in pixels of each, those among them that reach out of the picture."""
+    """The same, and (y, x, radius) in pixels of each, those among them that reach out of the image."""
     height, width = mask.shape
     free = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
     y, x = np.mgrid[:height, :width].astype(np.float32)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Height and width of a C-NMC picture, in pixels.
+#: Height and width of a C-NMC image, in pixels.
 SIDE = 450
 
 #: Standard deviation of the camera's blur, in pixels: it softens chromatin and leaves borders two pixels wide.
@@ -48,13 +48,13 @@ _CORRELATION_PER_SIGMA = 1.67
 # Farthest pixel distance at which texture is correlated: twice the widest that a cell may have.
 _FARTHEST = 32
 
-# No outline comes closer than this to the picture's edge, in pixels: the frame stays black, as in every real picture.
+# No contour comes closer than this to the image's edge, in pixels: the frame stays black, as in every real image.
 _EDGE_PX = 6
 
-# Farthest that a cell's middle lies from the picture's, down and across, in pixels.
+# Farthest that a cell's middle lies from the image's, down and across, in pixels.
 _OFF_CENTRE_PX = 8
 
-# Directions in which an outline is tabulated: a third of a pixel apart on the largest outline that fits.
+# Directions in which a contour is tabulated: a third of a pixel apart on the largest contour that fits.
 _DIRECTIONS = 4096
 
 
@@ -65,8 +65,8 @@ class CellTraits:
     Attributes
     ----------
     area_px : area of the cell. A cell that would not fit is drawn as large as fits.
-    elongation : long over short axis of the ellipse under the outline, from 1.
-    contour_irregularity : root mean square, over all directions seen from the cell's middle, of the outline's
+    elongation : long over short axis of the ellipse under the contour, from 1.
+    contour_irregularity : root mean square, over all directions seen from the cell's middle, of the contour's
         distance from that ellipse, as a fraction of the ellipse's radius in that direction. 0 is the ellipse itself.
     nucleus_ratio : area of the nucleus over that of the cell, from 0.6 to below 1.
     texture_scale_px : correlation length of the noise that chromatin is drawn from, as the camera shows it, from 3
@@ -90,7 +90,7 @@ class CellTraits:
 
 @dataclass(frozen=True, eq=False)
 class PaintedCell:
-    """A picture and what was painted into it.
+    """An image and what was painted into it.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class StainedCell:
 
 
 def paint_cell(traits: CellTraits, rng: np.random.Generator) -> PaintedCell:
-    """Paint a cell with these traits; ``rng`` decides everything else (position, outline, grain, noise)."""
+    """Paint a cell with these traits; ``rng`` decides everything else (position, contour, grain, noise)."""
     canvas, mask, nucleus, stain, od = _stained(traits, rng)
     rgb = _develop(od, rng)
     rgb[~mask] = 0
@@ -137,7 +137,7 @@ def paint_cell(traits: CellTraits, rng: np.random.Generator) -> PaintedCell:
 
 
 def stain_cell(traits: CellTraits, rng: np.random.Generator) -> StainedCell:
-    """The stain of a cell with these traits, for a laboratory's own camera to look at."""
+    """The stain of a cell with these traits, for a site's own camera to look at."""
     canvas, mask, nucleus, stain, od = _stained(traits, rng)
     od[~mask] = 0
     return StainedCell(
@@ -150,10 +150,10 @@ def stain_cell(traits: CellTraits, rng: np.random.Generator) -> StainedCell:
 
 def _stained(traits: CellTraits, rng: np.random.Generator) -> tuple[_Canvas, Mask, Mask, Values, Values]:
     """Canvas, cell, nucleus, density of chromatin and nucleoli, and optical density."""
-    outline = _outline(traits, rng)
-    border = outline * _nucleus_share(outline, traits.nucleus_ratio, rng)
-    canvas = _canvas(outline, rng)
-    mask, nucleus = canvas.radius <= outline[canvas.direction], canvas.radius <= border[canvas.direction]
+    contour = _contour(traits, rng)
+    border = contour * _nucleus_share(contour, traits.nucleus_ratio, rng)
+    canvas = _canvas(contour, rng)
+    mask, nucleus = canvas.radius <= contour[canvas.direction], canvas.radius <= border[canvas.direction]
     stain = _chromatin(traits, nucleus, rng) * _nucleoli(traits.nucleoli, border, canvas, rng)
     density = stain * _shading(canvas.radius / border[canvas.direction], canvas, rng)
     return canvas, mask, nucleus, stain, _optical_density(traits, density, nucleus, rng)
@@ -201,18 +201,18 @@ def _self_products(layer: NDArray) -> NDArray[np.float64]:
     return products[np.ix_(reach % shape[0], reach % shape[1])]
 
 
-# ---- outlines: a radius in each of _DIRECTIONS directions -----------------------------------------------------------
+# ---- contours: a radius in each of _DIRECTIONS directions -----------------------------------------------------------
 
 
-def _outline(traits: CellTraits, rng: np.random.Generator) -> Values:
+def _contour(traits: CellTraits, rng: np.random.Generator) -> Values:
     """Radius of the cell in pixels: an ellipse, times one plus an irregularity of the wanted strength."""
     turned = _ANGLES - rng.uniform(0, np.pi)
     stretch = math.sqrt(traits.elongation)
     ellipse = 1 / np.hypot(np.cos(turned) / stretch, np.sin(turned) * stretch)
-    outline = ellipse * (1 + traits.contour_irregularity * _irregularity(rng))
-    outline *= math.sqrt(traits.area_px / (np.pi * np.mean(outline**2)))
+    contour = ellipse * (1 + traits.contour_irregularity * _irregularity(rng))
+    contour *= math.sqrt(traits.area_px / (np.pi * np.mean(contour**2)))
     largest = SIDE / 2 - _EDGE_PX - _OFF_CENTRE_PX
-    return (outline * min(1.0, largest / outline.max())).astype(np.float32)
+    return (contour * min(1.0, largest / contour.max())).astype(np.float32)
 
 
 def _irregularity(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -227,7 +227,7 @@ def _irregularity(rng: np.random.Generator) -> NDArray[np.float64]:
     return wave / np.sqrt(np.mean(wave**2))
 
 
-def _nucleus_share(outline: Values, ratio: float, rng: np.random.Generator) -> Values:
+def _nucleus_share(contour: Values, ratio: float, rng: np.random.Generator) -> Values:
     """Radius of the nucleus over that of the cell in each direction, such that the areas have this ratio."""
     # Where the nucleus leaves room: a bay of cytoplasm on one side, as lymphocytes have it, three to eight times as
     # deep as the waves around it; up to 23 of these, falling by a power that leaves the border rough but not ragged.
@@ -237,7 +237,7 @@ def _nucleus_share(outline: Values, ratio: float, rng: np.random.Generator) -> V
     # pixel, which a cut along a nucleus leaves on.
     room = 0.15 + np.logaddexp(0, 4 * (0.5 + room)) / 4
     # The share is 1 - t room, and mean(r^2 (1 - t room)^2) = ratio mean(r^2) is quadratic in t.
-    square = outline.astype(np.float64) ** 2
+    square = contour.astype(np.float64) ** 2
     a, b, c = np.mean(square * room**2), np.mean(square * room), (1 - ratio) * np.mean(square)
     # A nucleus so small that the bay would swallow its middle gets as close to its ratio as it can.
     t = min((b - np.sqrt(np.maximum(b * b - a * c, 0))) / a, 0.9 / room.max())
@@ -261,7 +261,7 @@ def _bay(narrowness: float, rng: np.random.Generator) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class _Canvas:
-    """The square of the picture that is painted: each pixel's place as seen from the cell's middle."""
+    """The square of the image that is painted: each pixel's place as seen from the cell's middle."""
 
     rows: slice
     columns: slice
@@ -271,15 +271,15 @@ class _Canvas:
     direction: NDArray[np.int32]
 
     def on_black(self, layer: NDArray) -> NDArray:
-        """The painted square in its place in an empty picture."""
-        picture = np.zeros((SIDE, SIDE, *layer.shape[2:]), layer.dtype)
-        picture[self.rows, self.columns] = layer
-        return picture
+        """The painted square in its place in an empty image."""
+        image = np.zeros((SIDE, SIDE, *layer.shape[2:]), layer.dtype)
+        image[self.rows, self.columns] = layer
+        return image
 
 
-def _canvas(outline: Values, rng: np.random.Generator) -> _Canvas:
+def _canvas(contour: Values, rng: np.random.Generator) -> _Canvas:
     middle = SIDE / 2 + rng.uniform(-_OFF_CENTRE_PX, _OFF_CENTRE_PX, size=2)
-    reach = math.ceil(outline.max()) + 2
+    reach = math.ceil(contour.max()) + 2
     rows, columns = (slice(int(at) - reach, int(at) + reach + 1) for at in middle)
     y, x = np.mgrid[rows, columns].astype(np.float32) - middle[:, None, None].astype(np.float32)
     radius, angle = cv2.cartToPolar(x, y)

@@ -12,19 +12,19 @@ from fusion import plugins
 from fusion.analysis.block_importance import importance
 from fusion.analysis.block_similarity import redundancy
 from fusion.analysis.block_subsets import FeatureSet, feature_sets, sampled_orders
-from fusion.analysis.cross_site import abstentions, distances, travelled
+from fusion.analysis.cross_site import cross_site, distances, selective_prediction
 from fusion.data.dataset import Dataset, load_dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
-from fusion.evaluation.result_differences import against_best, optimism, worth_of_blocks
+from fusion.evaluation.result_differences import against_best, contributions_of_blocks, optimism
 from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge_paired
-from fusion.feature_transforms.stable_features import told as selection_notes
+from fusion.feature_transforms.stable_features import selection_notes
 from fusion.image_transforms.dataset_transforms import stated
 from fusion.io.run_checkpoint import Checkpoint, forget_unfinished
 from fusion.leakage.near_duplicates import near_duplicates
 from fusion.leakage.protocols import Plan, external_plan, leaking_subjects, make_plan
 from fusion.learning.augmented_cells import check_sources
-from fusion.learning.calibration import Finish
+from fusion.learning.calibration import DecisionSettings
 from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import LearntBlock
@@ -71,7 +71,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     Parameters
     ----------
     config : what is compared on which cells.
-    progress : told of every step.
+    progress : informed of every step.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     inputs = _plan_inputs(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     dataset = load_labelled(config, progress)
-    check_sources(dataset.each("source"), config.jitter)
+    check_sources(dataset.each("source"), config.augment)
     judged = _external(config, dataset, inputs, progress) if config.test else _within(config, dataset, inputs, progress)
     result = compare(judged.study, judged.plan, dataset, config, progress, inputs.learnt)
     result = replace(
@@ -135,7 +135,7 @@ def _plan_inputs(config: AblateConfig) -> Inputs:
     """The blocks and classifiers; what cannot be asked is refused before anything is read."""
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
-    Finish(config.calibrate, config.threshold)
+    DecisionSettings(config.calibrate, config.threshold)
     if config.trials:
         check_optuna()
     inputs = Inputs.of(config)
@@ -248,7 +248,7 @@ def _fits(
 
 def _judge(fits: Fits, plan: Plan, scores: Sequence[Scores], config: AblateConfig) -> Result:
     """The figures of every entry."""
-    table, classes = replace(fits.study_of(0).table, copies=None), fits.study.classes
+    table, classes = replace(fits.study_of(0).table, augmented=None), fits.study.classes
     positive = choose_positive(classes, config.positive)
     judged = []
     for at, scored in enumerate(scores, start=1):
@@ -280,7 +280,7 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     """What is told of differences and blocks."""
     table, scores = fits.study_of(0).table, result.scores
     blocks = list(table.blocks)
-    findings: dict[str, Any] = {"worth": worth_of_blocks(result, sampled_orders(blocks, config.seed))}
+    findings: dict[str, Any] = {"shapley": contributions_of_blocks(result, sampled_orders(blocks, config.seed))}
     if len(blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
         findings["redundancy"] = redundancy(table)
     if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
@@ -292,9 +292,9 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     distance = None
     if plan.kind == "leave-one-source-out" and not fits.trains_networks:  # which every fold inside would train anew
         distance = distances(fits, scores[result.ranked()[0]].features)
-        if config.in_source and (found := travelled(result, fits, distance, config)):
-            findings["travel"] = found
-    findings["abstention"] = abstentions(result, distance)
+        if config.in_source and (found := cross_site(result, fits, distance, config)):
+            findings["cross_site"] = found
+    findings["selective_prediction"] = selective_prediction(result, distance)
     return findings
 
 
@@ -319,7 +319,7 @@ def _with_leak(
 def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[str]]:
     """The configuration with landmarks for classifiers that take them, where training parts are too large for exact
     SVMs, and a stamp for each of these; parameters that are given stay."""
-    largest = max(len(split.train) for _, split in plan.splits) * (1 + config.jitter.copies)
+    largest = max(len(split.train) for _, split in plan.splits) * (1 + config.augment.per_cell)
     changed = {
         name: {"landmarks": _LANDMARKS, **config.classifiers.get(name, {})}
         for name in config.compare
@@ -327,7 +327,7 @@ def _by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[
     }
     stamps = [
         f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "
-        f"{config.exact_up_to} cells{', with their augmented cells' if config.jitter.copies else ''}"
+        f"{config.exact_up_to} cells{', with their augmented cells' if config.augment.per_cell else ''}"
         for name, params in changed.items()
         if params["landmarks"]
     ]
@@ -359,7 +359,7 @@ def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence
         "finish": [config.calibrate, config.threshold, config.positive],
         "harmonise": config.harmonise.model_dump(),
         "stability": config.stability,
-        "jitter": config.jitter.model_dump(),
+        "augment": config.augment.model_dump(),
         "learnt": {block.name: block.network.identity() for block in learnt},
         "nested": config.nested,
         "seed": config.seed,

@@ -84,7 +84,7 @@ class _Loaded:
 
 
 def compare_results(config: CompareConfig) -> Comparison:
-    """Compare the entries of results whose cells are the same pictures.
+    """Compare the entries of results whose cells are the same images.
 
     Raises
     ------
@@ -139,9 +139,9 @@ def _load(folder: Path, name: str) -> _Loaded:
     import pandas as pd
 
     try:
-        told = json.loads((folder / "result.json").read_bytes())
+        lines = json.loads((folder / "result.json").read_bytes())
         frame = pd.read_parquet(folder / "scores.parquet")
-        classes, positive, stamps = tuple(told["classes"]), told["positive"], tuple(told["stamps"])
+        classes, positive, stamps = tuple(lines["classes"]), lines["positive"], tuple(lines["stamps"])
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
@@ -176,7 +176,7 @@ def _refuse_other_cells(first: _Loaded, other: _Loaded) -> None:
         raise UsageError(
             f"{first.name} and {other.name} are not about the same cells",
             found=f"{len(a)} and {len(b)} cells, {both} in both",
-            expected="the same pictures under the same names",
+            expected="the same images under the same names",
         )
     if (torn := int((a["label"] != b["label"]).sum())) or first.classes != other.classes:
         raise UsageError(

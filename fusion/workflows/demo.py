@@ -11,7 +11,7 @@ import yaml
 
 from fusion.bundles.inference import Predictions
 from fusion.errors import UsageError
-from fusion.evaluation.results import Result, called, interval
+from fusion.evaluation.results import Result, entry_name, interval
 from fusion.io.files import write_atomically
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig, DemoConfig, PredictConfig, TrainConfig
@@ -73,16 +73,16 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     shared: dict[str, Any] = {"data": cells, "store": out / "store", "seed": config.seed, "jobs": config.jobs}
     settings = {"neural": NETWORK, "xgb": TREES}
     judged = {**shared, "features": list(HANDCRAFTED), "bootstrap": config.bootstrap, "classifiers": settings}
-    learnt = {"features": [*HANDCRAFTED, BLOCK], "cnn_crossfit": True, "nested": True}
-    honest = ablate(AblateConfig(output=out / "comparison", **{**judged, **learnt}), progress)
+    crossfit_settings = {"features": [*HANDCRAFTED, BLOCK], "cnn_crossfit": True, "nested": True}
+    honest = ablate(AblateConfig(output=out / "comparison", **{**judged, **crossfit_settings}), progress)
     leaky = ablate(AblateConfig(output=out / "leaky", split="random", **judged), progress)
     best = honest.scores[honest.ranked()[0]]
     chosen = {**judged, "features": list(best.features), "classifier": best.classifier}
     if BLOCK in best.features:  # one fold is judged again, not all five: each costs a network
-        chosen = {**chosen, **learnt, "features": list(best.features), "holdout": True}
+        chosen = {**chosen, **crossfit_settings, "features": list(best.features), "holdout": True}
     train(TrainConfig(output=out / "model", **chosen), progress)
-    pictures = sorted(cells.rglob("*.bmp"))
-    few = pictures[:: max(1, len(pictures) // 3)][:3]
+    images = sorted(cells.rglob("*.bmp"))
+    few = images[:: max(1, len(images) // 3)][:3]
     found = predict(PredictConfig(model=out / "model", images=few, store=out / "store", jobs=config.jobs), progress)
     return _tell(config, honest, leaky, found)
 
@@ -106,7 +106,7 @@ def _cells(config: DemoConfig, progress: Progress | None) -> Path:
 
 
 def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions) -> Story:
-    """Five lines: what was compared, what is best, what each block is worth, what a leak does, where to look."""
+    """Five lines: what was compared, what is best, the contribution of each block, what a leak does, where to look."""
     out = config.output
     top = honest.ranked()[0]
     best = honest.figures[top]["image"]["balanced_accuracy"]
@@ -128,10 +128,10 @@ def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions)
     lines = [
         f"{len(honest.cells)} synthetic cells of {config.subjects} subjects, {len(values)} comparisons of feature sets "
         "and classifiers, judged on subjects they had not seen.",
-        f"Best: {called(honest.scores[top])}, balanced accuracy {interval(best)}.",
+        f"Best: {entry_name(honest.scores[top])}, balanced accuracy {interval(best)}.",
         f"Each block alone, with its best classifier: {ranking}.",
-        f"A random split of the pictures is {optimism:+.3f} too kind on average; it would have crowned "
-        f"{called(leaky.scores[crowned])} with {flattered[crowned]:.3f}, which on unseen subjects has "
+        f"A random split of the images has an optimistic bias of {optimism:+.3f} on average; it would have crowned "
+        f"{entry_name(leaky.scores[crowned])} with {flattered[crowned]:.3f}, which on unseen subjects has "
         f"{fair[crowned]:.3f}.",
         f"Look at {out / 'comparison' / 'report.html'}, and ask the model: fusion predict {out / 'model'} IMAGE",
     ]

@@ -31,19 +31,19 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
 
     Raises
     ------
-    LeakageError : the model has been trained on some of these pictures or subjects, and ``allow_leakage`` is off.
+    LeakageError : the model has been trained on some of these images or subjects, and ``allow_leakage`` is off.
     UsageError : labels that the model does not know.
     BundleError, FusionError : the model or the data cannot be read.
     """
     check_result_folder(config.output)
     bundle = load_model(config.model)
     dataset = _only_known_classes(load_labelled(config, progress), bundle)
-    seen = _seen(dataset, bundle)
-    if seen and not config.allow_leakage:
-        raise _leakage(dataset, seen, config)
+    overlap = _training_overlap(dataset, bundle)
+    if overlap and not config.allow_leakage:
+        raise _leakage(dataset, overlap, config)
     # What the classifier itself has seen is said by the bundle; but its weights may have learnt from more before.
     learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in bundle.blocks]
-    learners += [] if seen else [(bundle.classifier, bundle.model.classifier)]
+    learners += [] if overlap else [(bundle.classifier, bundle.model.classifier)]
     known = check_unseen(learners, dataset, allow=config.allow_leakage)
     store = FeatureStore(config.store)
     shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
@@ -51,13 +51,13 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     table = found.table
     proba = bundle.predict_proba(found)
     adapted += harmonisation_notes(bundle, table)
-    cut = None if bundle.model.cut is None else np.full(len(table), bundle.model.cut)
-    scores = Scores(bundle.features, bundle.classifier, proba, np.zeros(len(table), np.intp), cut)
+    threshold = None if bundle.model.threshold is None else np.full(len(table), bundle.model.threshold)
+    scores = Scores(bundle.features, bundle.classifier, proba, np.zeros(len(table), np.intp), threshold)
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     stamps = [*known, *adapted] if table.subjects_known else [*known, *adapted, UNKNOWN_SUBJECTS]
-    if seen:
-        stamps.append(f"leaky: the model was trained on {len(seen)} of these pictures or on their subjects")
+    if overlap:
+        stamps.append(f"leaky: the model was trained on {len(overlap)} of these images or on their subjects")
     result = Result(
         command="evaluate",
         cells=table,
@@ -71,10 +71,10 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         faults=found.faults,
         facts=facts(dataset, table, [everything], "external"),
     )
-    from fusion.analysis import cross_site  # draws; predicting does not
+    from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
     from fusion.reports import html_report  # draws; predicting does not
 
-    result = replace(result, findings={"abstention": cross_site.abstentions(result)})
+    result = replace(result, findings={"selective_prediction": selective_prediction(result)})
     result.save(config.output, dataset.root)
 
     places = {dataset.name_of(sample): (sample.path, sample.mask_path) for sample in dataset.samples}
@@ -94,8 +94,8 @@ def _only_known_classes(dataset: Dataset, bundle: ModelBundle) -> Dataset:
     return dataset
 
 
-def _seen(dataset: Dataset, bundle: ModelBundle) -> list[int]:
-    """Positions of samples whose picture, or whose group's pictures or subject, the model was trained on."""
+def _training_overlap(dataset: Dataset, bundle: ModelBundle) -> list[int]:
+    """Positions of samples whose image, or whose group's images or subject, the model was trained on."""
     groups = dataset.groups()
     tainted = {
         group
@@ -105,12 +105,12 @@ def _seen(dataset: Dataset, bundle: ModelBundle) -> list[int]:
     return [at for at, group in enumerate(groups) if group in tainted]
 
 
-def _leakage(dataset: Dataset, seen: Sequence[int], config: EvaluateConfig) -> LeakageError:
-    subjects = sorted({s for at in seen if (s := dataset.samples[at].subject) is not None})
-    names = [dataset.name_of(dataset.samples[at]) for at in seen[:3]]
+def _leakage(dataset: Dataset, overlap: Sequence[int], config: EvaluateConfig) -> LeakageError:
+    subjects = sorted({s for at in overlap if (s := dataset.samples[at].subject) is not None})
+    names = [dataset.name_of(dataset.samples[at]) for at in overlap[:3]]
     return LeakageError(
         f"{config.model} was trained on cells of this data set",
-        found=f"{len(seen)} of {len(dataset)} pictures"
+        found=f"{len(overlap)} of {len(dataset)} images"
         + (f", subjects {', '.join(subjects[:5])}" + (", ..." if len(subjects) > 5 else "") if subjects else "")
         + f", such as {', '.join(names)}",
         do="Evaluate on other subjects (--folds), or say --allow-leakage and have it stamped on the result.",

@@ -27,7 +27,7 @@ PAGE = "explanations.html"
 
 @dataclass(frozen=True)
 class Explained:
-    """What was written, and the pictures that were skipped."""
+    """What was written, and the images that were skipped."""
 
     shown: tuple[Shown, ...]
     page: Path
@@ -36,7 +36,7 @@ class Explained:
 
 
 def explain(config: ExplainConfig, progress: Progress | None = None) -> Explained:
-    """Judge pictures, folders or tables, and explain every cell in files.
+    """Judge images, folders or tables, and explain every cell in files.
 
     Raises
     ------
@@ -77,10 +77,10 @@ def write_explanations(
 ) -> Explained:
     """Write a figure for every judged cell, and the page, into a folder.
 
-    ``dataset`` is what was judged. A picture that is no longer as it was measured is a fault.
+    ``dataset`` is what was judged. An image that is no longer as it was measured is a fault.
     """
     samples = dict(zip(dataset.names, dataset.samples, strict=True))
-    table, called = predictions.table, predictions.predicted
+    table, predicted = predictions.table, predictions.predicted
     shown: list[Shown] = []
     faults = list(predictions.faults)
     for at, name in enumerate(table.names):
@@ -94,7 +94,7 @@ def write_explanations(
             cell = sample.adjustment.apply(cell)
         distance = None if predictions.distance is None else float(predictions.distance[at])
         found = explain_measured(
-            bundle, cell, name, table.X[at], predictions.proba[at], called[at], distance, top=top
+            bundle, cell, name, table.X[at], predictions.proba[at], predicted[at], distance, top=top
         )  # fmt: skip
         like = () if gallery is None else gallery.nearest(table.X[at], table.image_keys[at])
         shown.append(_written(found, folder, at + 1, like))
@@ -106,7 +106,7 @@ def write_explanations(
 
 
 def _written(found: Explanation, folder: Path, number: int, like: tuple[Neighbour, ...]) -> Shown:
-    # A number in front: pictures of two folders may have one name. Letters that any file system takes.
+    # A number in front: images of two folders may have one name. Letters that any file system takes.
     stem = re.sub(r"[^\w.-]", "_", Path(found.name).stem)[:80]
     figure = explanation_figure(found)
     svg, png = (folder / f"{number:04d}-{stem}.{kind}" for kind in ("svg", "png"))

@@ -10,7 +10,7 @@ from fusion.errors import UsageError
 from fusion.features.blocks import build_blocks, extract_blocks
 from fusion.features.extraction import Extraction
 from fusion.features.store import FeatureStore
-from fusion.io.event_log import Journal
+from fusion.io.event_log import EventLog
 from fusion.progress import Progress
 from fusion.settings.commands import ExtractConfig
 from fusion.workflows.loading import read_dataset
@@ -28,7 +28,7 @@ def run_extract(config: ExtractConfig, progress: Progress | None, note: Callable
     chosen = build_blocks(config)
     if parts := [block.name for block in chosen if block.part]:
         raise UsageError("families are measured and kept whole", found=", ".join(parts), do="Name the family alone.")
-    journal = Journal(config.log) if config.log is not None else None
+    event_log = EventLog(config.log) if config.log is not None else None
     dataset = read_dataset(config, progress).select(config.classes, config.folds, config.sources)
     for text in dataset.notes:
         note(text)
@@ -39,7 +39,7 @@ def run_extract(config: ExtractConfig, progress: Progress | None, note: Callable
         jobs=config.jobs,
         scheduler=config.scheduler,
         progress=progress,
-        journal=journal,
+        event_log=event_log,
     )
     if config.export is not None:
         found.save(config.export)

@@ -1,4 +1,4 @@
-"""What is in a data set before anyone measures it: counts, unreadable files, identical pictures, leaks to come."""
+"""What is in a data set before anyone measures it: counts, unreadable files, identical images, leaks to come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fusion.analysis.source_shift import Shift, shifts
 from fusion.analysis.source_shift import lines as shift_lines
 from fusion.data.dataset import Dataset, Fault, Sample, fault_row
 from fusion.data.groups import merged_subjects
-from fusion.data.subjects import identities, spoken
+from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
@@ -25,7 +25,7 @@ from fusion.settings.commands import InspectConfig
 from fusion.settings.features import HANDCRAFTED
 from fusion.workflows.loading import read_dataset
 
-#: Groups of identical pictures that are named one by one.
+#: Groups of identical images that are named one by one.
 _SHOWN = 5
 
 
@@ -35,14 +35,14 @@ class Inspection:
 
     Attributes
     ----------
-    classes, subjects, folds, sources : name -> number of pictures; unknown ones are not counted.
-    identical : groups of two or more pictures with the same content, each a list of names.
+    classes, subjects, folds, sources : name -> number of images; unknown ones are not counted.
+    identical : groups of two or more images with the same content, each a list of names.
     across : how many of those groups span several "subjects", "folds" or "labels".
-    merged_subjects : subject ids that share a picture, and are one group in every split.
+    merged_subjects : subject ids that share an image, and are one group in every split.
     leak : what a random split into ``splits`` folds would do; see ``_leak``.
     shifts : how far each source lies from the others, where that was asked for.
     overlays : the contact sheets that were drawn, None where none were asked for.
-    sources_drawn : the picture of the sources side by side, likewise.
+    sources_drawn : the image of the sources side by side, likewise.
     """
 
     dataset: Dataset
@@ -60,18 +60,18 @@ class Inspection:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Unreadable pictures, and those drawn in which there is no measurable cell."""
+        """Unreadable images, and those drawn in which there is no measurable cell."""
         return self.dataset.faults + (self.overlays.faults if self.overlays else ())
 
     @property
     def summary(self) -> str:
-        """``480 pictures (cnmc) of 24 subjects``."""
+        """``480 images (cnmc) of 24 subjects``."""
         subjects = f"of {_many(len(self.subjects), 'subject')}" if self.subjects else "of unknown subjects"
-        return f"{_many(len(self.dataset), 'picture')} ({self.dataset.layout}) {subjects}"
+        return f"{_many(len(self.dataset), 'image')} ({self.dataset.layout}) {subjects}"
 
     def lines(self) -> list[str]:
-        """What a person should know: counts, identical pictures, subjects that share some, leaks, sheets."""
-        told = [
+        """What a person should know: counts, identical images, subjects that share some, leaks, sheets."""
+        lines = [
             f"by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
             for title, counts in (
                 ("class", self.classes),
@@ -82,35 +82,35 @@ class Inspection:
             if counts
         ]
         across = ", ".join(f"{count} across {word}" for word, count in self.across.items() if count)
-        groups = f"{_many(len(self.identical), 'group')} of identical pictures" if self.identical else ""
-        told.append((groups or "no identical pictures") + (f" ({across})" if across else ""))
-        told += [f"  {' = '.join(names)}" for names in self.identical[:_SHOWN]]
+        groups = f"{_many(len(self.identical), 'group')} of identical images" if self.identical else ""
+        lines.append((groups or "no identical images") + (f" ({across})" if across else ""))
+        lines += [f"  {' = '.join(names)}" for names in self.identical[:_SHOWN]]
         if len(self.identical) > _SHOWN:
-            told.append(f"  and {len(self.identical) - _SHOWN} more; all of them with --json")
-        told += [
-            f"subjects {', '.join(subjects)} share pictures: one group in every split"
+            lines.append(f"  and {len(self.identical) - _SHOWN} more; all of them with --json")
+        lines += [
+            f"subjects {', '.join(subjects)} share images: one group in every split"
             for subjects in self.merged_subjects
         ]
-        told += self._leak_lines()
-        told += shift_lines(self.shifts)
-        told += [f"sources side by side in {self.sources_drawn}"] if self.sources_drawn is not None else []
+        lines += self._leak_lines()
+        lines += shift_lines(self.shifts)
+        lines += [f"sources side by side in {self.sources_drawn}"] if self.sources_drawn is not None else []
         if self.overlays is not None:
             drawn = self.overlays
-            told.append(
-                f"outlines of {drawn.drawn} of {_many(drawn.pictures, 'picture')} on "
+            lines.append(
+                f"contours of {drawn.drawn} of {_many(drawn.images, 'image')} on "
                 f"{_many(len(drawn.sheets), 'sheet')} in {drawn.folder}"
-                + ("" if drawn.drawn == drawn.pictures else "; all of them with --set overlay_cells=0")
+                + ("" if drawn.drawn == drawn.images else "; all of them with --set overlay_cells=0")
             )
-        return told
+        return lines
 
     def _leak_lines(self) -> list[str]:
         leaks = []
         if self.subjects and self.leak["subjects"]:
             leaks.append(f"test {self.leak['test_share']:.0%} of them on a subject seen in training")
         if self.identical:
-            leaks.append(f"part {_many(round(self.leak['identical_pairs']), 'pair')} of identical pictures")
+            leaks.append(f"part {_many(round(self.leak['identical_pairs']), 'pair')} of identical images")
         leak = " and ".join(leaks)
-        return [f"a random {self.leak['folds']}-fold split of pictures would {leak}"] if leak else []
+        return [f"a random {self.leak['folds']}-fold split of images would {leak}"] if leak else []
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``fusion inspect --json``."""
@@ -141,16 +141,16 @@ class Inspection:
 
 
 def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspection:
-    """Read every picture of a data set once and say what is in it; draw contact sheets where they are asked for.
+    """Read every image of a data set once and say what is in it; draw contact sheets where they are asked for.
 
     Raises
     ------
     DatasetError : nothing that can be read.
     OverlayError : the sheets cannot be written.
-    UsageError : a folder for a picture of the sources, and no question about them.
+    UsageError : a folder for an image of the sources, and no question about them.
     """
     if config.output is not None and not config.shift:
-        raise UsageError("-o is for the picture of the sources side by side", do="Add --shift, or take --overlays.")
+        raise UsageError("-o is for the image of the sources side by side", do="Add --shift, or take --overlays.")
     # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
     part = config.part or ("all" if config.data.is_dir() else None)
     dataset = read_dataset(config.model_copy(update={"part": part}), progress)
@@ -164,7 +164,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     return Inspection(
         dataset=dataset,
         classes=_count(sample.label for sample in samples),
-        subjects=_count(None if (who := sample.identity) is None else spoken(who) for sample in samples),
+        subjects=_count(None if (who := sample.identity) is None else format_subject(who) for sample in samples),
         folds=_count(sample.fold for sample in samples),
         sources=_count(sample.source for sample in samples),
         identical=[[names[at] for at in members] for members in same],
@@ -218,11 +218,11 @@ def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) ->
 
 
 def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str, Any]:
-    """What splitting pictures at random into ``splits`` equal folds would do.
+    """What splitting images at random into ``splits`` equal folds would do.
 
-    ``subjects``: groups of two or more labelled pictures, which will nearly all stand on both sides. ``test_share``:
-    expected share of test pictures with a picture of the same group in training, 1 - (1/k)**(m-1) for a group of m
-    pictures (each of the others falls into the same fold with probability 1/k). ``identical_pairs``: expected number
+    ``subjects``: groups of two or more labelled images, which will nearly all stand on both sides. ``test_share``:
+    expected share of test images with an image of the same group in training, 1 - (1/k)**(m-1) for a group of m
+    images (each of the others falls into the same fold with probability 1/k). ``identical_pairs``: expected number
     of identical pairs that are torn apart, a share 1 - 1/k of all.
     """
     groups = dataset.groups()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from fusion.data.dataset import Dataset, load_dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.features.blocks import Block, build_blocks
-from fusion.features.image_cache import Eye
+from fusion.features.image_cache import InputTransform
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import Normalised, as_trained, normalise
 from fusion.leakage.grouped_splits import Split
@@ -53,7 +54,7 @@ class Measured:
     def notes(self, splits: Sequence[Split]) -> list[str]:
         """What a result on these splits should say of it."""
         parts = [split.train for split in splits]
-        return [*self.view.notes, *augmentation_notes(self.settings.jitter, self.study.table, parts)]
+        return [*self.view.notes, *augmentation_notes(self.settings.augment, self.study.table, parts)]
 
     def stamps(self, splits: Sequence[Split]) -> list[str]:
         """What must be read with every figure on these splits."""
@@ -99,13 +100,13 @@ class Inputs:
     @property
     def takers(self) -> list[TakesImages]:
         """The classifiers and networks that are given images."""
-        every = [*self.classifiers.values(), *(block.network for block in self.learnt)]
+        every: list[Any] = [*self.classifiers.values(), *(block.network for block in self.learnt)]
         return [each for each in every if isinstance(each, TakesImages)]
 
     @property
-    def transforms(self) -> list[Eye]:
+    def transforms(self) -> list[InputTransform]:
         """The input transforms by which images are taken, each once."""
-        return list(dict.fromkeys(taker.eye() for taker in self.takers))
+        return list(dict.fromkeys(taker.input_transform() for taker in self.takers))
 
     @property
     def device(self) -> str:
@@ -114,7 +115,7 @@ class Inputs:
 
     def check_unseen(self, dataset: Dataset, *, allow: bool) -> list[str]:
         """Stamps for weights that have met cells of this data set; LeakageError unless ``allow``."""
-        learners = [(block.name, block.extractor) for block in self.blocks]
+        learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in self.blocks]
         learners += [(block.name, block.network) for block in self.learnt]
         return check_unseen([*learners, *self.classifiers.items()], dataset, allow=allow)
 
@@ -130,8 +131,8 @@ class Inputs:
             return Study.of(shown, self.blocks, (), store, jobs=jobs, progress=progress).table
 
         study = Study.of(view.dataset, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored)
-        copies = augmented_cells(dataset, study.table, config.jitter, config.seed, measure)
-        return Measured(study.with_augmented(copies), view, config)
+        augmented = augmented_cells(dataset, study.table, config.augment, config.seed, measure)
+        return Measured(study.with_augmented(augmented), view, config)
 
     def measure_as(self, like: Measured, dataset: Dataset, progress: Progress | None = None) -> tuple[Study, list[str]]:
         """The study of other cells, their images normalised as those of ``like`` were; and stamps."""

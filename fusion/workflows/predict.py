@@ -12,7 +12,7 @@ from fusion.settings.commands import PredictConfig
 
 
 def predict(config: PredictConfig, progress: Progress | None = None) -> Predictions:
-    """Class probabilities for pictures, folders of pictures or tables, labelled or not.
+    """Class probabilities for images, folders of images or tables, labelled or not.
 
     Raises
     ------

@@ -37,13 +37,13 @@ def chosen_rows(entries: Sequence[Scores]) -> list[dict[str, Any]]:
     ]
 
 
-def describe_cuts(scores: Scores, positive: str | None) -> str:
+def describe_thresholds(scores: Scores, positive: str | None) -> str:
     """Which thresholds the training parts chose, in words; "" where none were asked for."""
-    if scores.cut is None or positive is None:
+    if scores.threshold is None or positive is None:
         return ""
-    chosen = np.unique(scores.cut[scores.fold >= 0])
+    chosen = np.unique(scores.threshold[scores.fold >= 0])
     between = f"{chosen[0]:.3f}" if len(chosen) == 1 else f"{chosen[0]:.3f} to {chosen[-1]:.3f}"
-    return f"A cell is called '{positive}' from a probability of {between}, chosen inside each training part."
+    return f"A cell is predicted '{positive}' from a probability of {between}, chosen inside each training part."
 
 
 def choose_positive(classes: Sequence[str], wanted: str | None) -> str | None:

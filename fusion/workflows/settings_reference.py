@@ -1,4 +1,4 @@
-"""Every key that a command can be told, the parameters of installed plug-ins among them: ``fusion settings``."""
+"""Every key that a command takes, the parameters of installed plug-ins among them: ``fusion settings``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _NOT_SET = ("layer.blocks",)
 
 @dataclass(frozen=True)
 class Reference:
-    """What a command can be told.
+    """What a command takes.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Reference:
 
 
 def reference(command: str) -> Reference:
-    """What a command can be told. It imports the plug-ins, which may take seconds.
+    """What a command takes. It imports the plug-ins, which may take seconds.
 
     Raises
     ------

@@ -16,14 +16,14 @@ from fusion.data.feature_table import FeatureTable
 from fusion.data.subjects import remembered
 from fusion.errors import UsageError
 from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, judge
-from fusion.feature_transforms.stable_features import told as selection_notes
-from fusion.features.stored_matrix import some
+from fusion.feature_transforms.stable_features import selection_notes
+from fusion.features.stored_matrix import sample_rows
 from fusion.image_transforms.dataset_transforms import stated
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import Plan, make_plan
 from fusion.leakage.provenance import trained_on
 from fusion.learning.augmented_cells import check_sources
-from fusion.learning.calibration import Finish
+from fusion.learning.calibration import DecisionSettings
 from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.learn import FittedModel, learn
 from fusion.learning.novelty import learn_novelty
@@ -40,7 +40,7 @@ from fusion.reports.png import write_png
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import write_config
 from fusion.workflows.loading import Inputs, Measured, load_labelled
-from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, describe_cuts, facts
+from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, describe_thresholds, facts
 
 #: Ending of the folder beside a model in which unfinished trainings are kept.
 UNFINISHED = ".unfinished"
@@ -64,7 +64,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     Parameters
     ----------
     config : what is trained on which cells.
-    progress : told of every step.
+    progress : informed of every step.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     progress = progress if torch_processes.is_first() else None
     dataset = load_labelled(config, progress)
-    check_sources(dataset.each("source"), config.jitter)
+    check_sources(dataset.each("source"), config.augment)
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     make_plan(units_of(dataset), "grouped", config.splits, 1, config.seed)  # what cannot be split is refused at once
     with torch_processes.first_alone(inputs.device):
@@ -109,7 +109,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
 
 def _plan_recipe(config: TrainConfig) -> tuple[Recipe, Inputs]:
     """The recipe and its inputs; what cannot be asked is refused."""
-    Finish(config.calibrate, config.threshold)
+    DecisionSettings(config.calibrate, config.threshold)
     if config.trials:
         check_optuna()
     if config.scheduler is not None and "scheduler" not in plugins.parameters(plugins.CLASSIFIERS, config.classifier):
@@ -169,7 +169,7 @@ def _folds(table: FeatureTable, config: TrainConfig) -> Plan:
     return Plan(plan.kind, ((first,),), (*plan.notes, note))
 
 
-# ---- pictures of what networks see -----------------------------------------------------------------------------------
+# ---- images of what networks see -----------------------------------------------------------------------------------
 
 
 def _show_batch(config: TrainConfig, recipe: Recipe, inputs: Inputs, study: Study) -> None:
@@ -178,7 +178,7 @@ def _show_batch(config: TrainConfig, recipe: Recipe, inputs: Inputs, study: Stud
         return
     (taker,) = inputs.takers[:1]
     blocks = recipe.blocks if recipe.takes_images else ()
-    images = study.inputs(taker.eye(), blocks, study.everyone)
+    images = study.inputs(taker.input_transform(), blocks, study.everyone)
     write_png(config.show_batch, taker.show_batch(images, [str(label) for label in study.table.y]))
 
 
@@ -188,7 +188,7 @@ def _show_attention(config: TrainConfig, model: FittedModel) -> None:
         return
     network, study = model.network, model.study
     blocks = model.recipe.blocks if model.recipe.takes_images else ()
-    images = study.inputs(network.eye(), blocks, study.everyone)
+    images = study.inputs(network.input_transform(), blocks, study.everyone)
     write_png(config.show_attention, network.show_attention(images, [str(label) for label in study.table.y]))
 
 
@@ -208,7 +208,7 @@ def _usual(model: FittedModel, seed: int) -> _Usual:
     table = model.study.table
     if not model.study.is_stored:
         return _Usual(table, ())
-    drawn = some(table.X, _USUAL, seed)
+    drawn = sample_rows(table.X, _USUAL, seed)
     note = f"What is usual, for novelty and explanations, is learnt from {len(drawn)} cells drawn."
     return _Usual(table.take(drawn), (note,) if len(drawn) < len(table) else ())
 
@@ -224,7 +224,7 @@ def _result(
     usual: _Usual,
 ) -> Result:
     """The figures of the held-out cells, and what should be known about them."""
-    table = replace(model.study.table, copies=None)
+    table = replace(model.study.table, augmented=None)
     splits = [split for _, split in plan.splits]
     everything = Split(measured.study.everyone, np.empty(0, np.intp), table.groups)
     positive = model.recipe.positive
@@ -253,7 +253,7 @@ def _result(
         ),
         faults=measured.study.faults,
         facts=facts(dataset, table, splits, "grouped")
-        | ({"jitter": config.jitter.model_dump()} if config.jitter.copies else {}),
+        | ({"augment": config.augment.model_dump()} if config.augment.per_cell else {}),
     )
 
 
@@ -266,8 +266,8 @@ def _model_notes(model: FittedModel, scores: Scores) -> list[str]:
         notes.append(classifier.describe())
     if selection is not None:
         notes += selection_notes([selection], model.study.table.columns)
-    if cuts := describe_cuts(scores, model.recipe.positive):
-        notes.append(cuts)
+    if thresholds := describe_thresholds(scores, model.recipe.positive):
+        notes.append(thresholds)
     if model.chosen:
         listed = ", ".join(f"{name} {value:.4g}" for name, value in model.chosen.items())
         notes.append(f"For all cells, folds inside them chose {listed}; for each fold see result.json.")

@@ -47,7 +47,7 @@ RECIPES = {**recipes(), **networks(Path("random"))}
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_across_laboratories_is_one_that_train_takes(name):
+def test_every_recipe_across_sites_is_one_that_train_takes(name):
     config = TrainConfig(data="cells", output="model", **RECIPES[name])
     if "neural" in config.classifiers:
         from classifiers.neural.estimator import NeuralClassifier
@@ -91,7 +91,7 @@ def test_the_benchmark_of_the_network_prints_a_table_a_part():
     for name in (
         "fusion",
         "timm in a plain loop",
-        "the picture map",
+        "the image cache",
         "forward pass alone",
         "fusion, torch",
         "fusion, onnx",
@@ -141,17 +141,19 @@ def test_the_benchmark_of_the_page_finds_it_serving_after_everything():
     assert "/healthz 200, /api/predict 200" in done.stdout
 
 
-def test_every_recipe_of_the_laboratories_is_one_that_train_takes():
+def test_every_recipe_of_the_sites_is_one_that_train_takes():
     from benchmarks.laboratories import ROBUST, recipes
     from fusion.settings.commands import TrainConfig
     from fusion.settings.loading import read_yaml
 
     found = recipes()
-    assert {"plain", "robust: scale + harmonisation", "robust + copies", "plain + wide copies"} <= set(found)
+    assert {"plain", "robust: scale + harmonisation", "robust + augmentation", "plain + wide augmentation"} <= set(
+        found
+    )
     for settings in found.values():
         TrainConfig(data="cells", output="model", **settings)
     assert found["plain"] == {}
     box = read_yaml(ROBUST)
-    assert found["robust + copies"] == box
-    assert found["robust: scale + harmonisation"] == {key: value for key, value in box.items() if key != "jitter"}
+    assert found["robust + augmentation"] == box
+    assert found["robust: scale + harmonisation"] == {key: value for key, value in box.items() if key != "augment"}
     assert len({str(settings) for settings in found.values()}) == len(found)

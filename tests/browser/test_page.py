@@ -45,8 +45,8 @@ def browser():
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Two cells and a broken picture between them."""
+def images(tmp_path):
+    """Two cells and a broken image between them."""
     contents = [example_cell(0)[0], b"\x89PNG\r\n\x1a\nno more", example_cell(1)[0]]
     for name, content in zip(("first.png", "broken.png", "=second.png"), contents, strict=True):
         (tmp_path / name).write_bytes(content)
@@ -67,13 +67,13 @@ def judged(page, text):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_three_pictures_of_which_one_is_broken(browser, address, pictures, width):
+def test_three_images_of_which_one_is_broken(browser, address, images, width):
     page = opened(browser, address, viewport={"width": width, "height": 800})
-    page.set_input_files("#files", pictures)
-    judged(page, "2 cells judged, 1 picture not")
+    page.set_input_files("#files", images)
+    judged(page, "2 cells judged, 1 image not")
     assert page.locator("#cells tbody tr").count() == 2
     (fault,) = page.locator("#faults li").all_inner_texts()
-    assert fault == "broken.png: the picture is cut short"
+    assert fault == "broken.png: the image is cut short"
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
     with page.expect_download() as download:
@@ -95,7 +95,7 @@ def test_three_pictures_of_which_one_is_broken(browser, address, pictures, width
     assert page.faults == []  # nor anything that the policy forbids
 
 
-def test_pictures_can_be_dropped_and_the_table_sorted_and_filtered(browser, address):
+def test_images_can_be_dropped_and_the_table_sorted_and_filtered(browser, address):
     page = opened(browser, address, bypass_csp=True)  # the drop is made by a script of the test
     for turn in range(3):
         page.click("#example")
@@ -126,7 +126,7 @@ def test_pictures_can_be_dropped_and_the_table_sorted_and_filtered(browser, addr
 
 def test_a_keyboard_is_enough(browser, address):
     page = opened(browser, address)
-    for _ in range(3):  # the link to the pictures, choosing them, the example
+    for _ in range(3):  # the link to the images, choosing them, the example
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "example"
     page.keyboard.press("Enter")
@@ -140,11 +140,11 @@ def test_a_keyboard_is_enough(browser, address):
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_hides_the_page_from_some(browser, address, pictures, scheme, width):
+def test_nothing_hides_the_page_from_some(browser, address, images, scheme, width):
     page = opened(
         browser, address, color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True
     )  # what looks for faults is a script of the test
-    page.set_input_files("#files", pictures)
+    page.set_input_files("#files", images)
     judged(page, "2 cells judged")
     found = axe.Axe().run(page).response["violations"]
     page.locator("#cells .why button").first.click()

@@ -57,7 +57,7 @@ def degenerate_cells() -> dict[str, Cell]:
     return {
         "one pixel": Cell(noise, one, np.zeros_like(one)),
         "one pixel, all nucleus": Cell(noise, one, one),
-        "a picture of one pixel": Cell(noise[:1, :1], full[:1, :1], full[:1, :1]),
+        "an image of one pixel": Cell(noise[:1, :1], full[:1, :1], full[:1, :1]),
         "one row": Cell(noise, row, row & one),
         "one row, all nucleus": Cell(noise, row, row),
         "one column": Cell(noise, column, np.zeros_like(column)),

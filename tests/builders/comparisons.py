@@ -21,8 +21,8 @@ def cells(subjects=20, each=6, class_effect=0.6, subject_effect=1.0, seed=0, pre
     rng = np.random.default_rng(seed)
     group = np.repeat(np.arange(subjects), each)
     sign = np.where(group % 2, 1.0, -1.0)
-    told = np.array([1.0, 0, 0, 0.5, 0, 0, 0])
-    X = class_effect * sign[:, None] * told + rng.normal(size=(len(group), 7))
+    message = np.array([1.0, 0, 0, 0.5, 0, 0, 0])
+    X = class_effect * sign[:, None] * message + rng.normal(size=(len(group), 7))
     X += subject_effect * rng.normal(size=(subjects, 7))[group]
     names = tuple(f"{at}.bmp" for at in range(len(group)))
     ids = tuple(f"{'H' if at % 2 and prefix else 'P'}{at}" for at in group)

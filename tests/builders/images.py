@@ -33,8 +33,8 @@ def write_image(path: Path, rgb: np.ndarray) -> Path:
 
 
 def real_data(folder: str) -> Path:
-    """A folder of real pictures, or the test is skipped with the reason."""
+    """A folder of real images, or the test is skipped with the reason."""
     where = Path(os.environ.get("FUSION_REAL_DATA", ROOT.parent / "shared" / "data")) / folder
     if not where.is_dir():
-        pytest.skip(f"no real pictures at {where}; set FUSION_REAL_DATA to a folder that has {folder}")
+        pytest.skip(f"no real images at {where}; set FUSION_REAL_DATA to a folder that has {folder}")
     return where

@@ -1,4 +1,4 @@
-"""Pictures of every format, and ways of spoiling them."""
+"""Images of every format, and ways of spoiling them."""
 
 import io
 import random
@@ -17,7 +17,7 @@ def encoded(image, kind, **options):
     return sink.getvalue()
 
 
-def pictures():
+def images():
     """Name -> content of a small cell in every format and colour model that people send."""
     rgb = paint(1, side=40, radius=14)
     image, other = Image.fromarray(rgb), Image.fromarray(paint(2, side=40, radius=14))

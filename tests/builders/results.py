@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fusion.data.feature_table import FeatureTable
-from fusion.evaluation.result_differences import against_best, worth_of_blocks
+from fusion.evaluation.result_differences import against_best, contributions_of_blocks
 from fusion.evaluation.results import Result, Scores, judge_paired
 
 
@@ -57,4 +57,4 @@ def result(
         },
         replicates=tuple(replicates for _, replicates in judged),
     )
-    return replace(found, findings={"paired": against_best(found, None), "worth": worth_of_blocks(found)})
+    return replace(found, findings={"paired": against_best(found, None), "shapley": contributions_of_blocks(found)})

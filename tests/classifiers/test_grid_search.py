@@ -25,7 +25,7 @@ def test_a_search_says_what_it_chose_and_is_no_worse_than_the_worst_of_its_grid(
     assert_allclose(again.predict_proba(X), model.predict_proba(X))
 
 
-def test_the_machine_finds_the_width_that_parts_rings():
+def test_the_svm_finds_the_width_that_parts_rings():
     X, y, groups = rings(seed=1)
     model = SupportVectorClassifier(search=True).fit(X[:160], y[:160], groups[:160])
     assert (model.predict(X[160:]) == y[160:]).mean() > 0.9

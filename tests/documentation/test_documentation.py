@@ -31,7 +31,7 @@ def test_commands_are_found_in_every_kind_of_block():
 Text with `fusion no-command`.
 
     $ fusion inspect cells
-    cells: 3 pictures
+    cells: 3 images
     $ for s in a b; do
           echo $s; done
 
@@ -161,8 +161,8 @@ def stand_in(folder, page):
         rows = ["images/000.bmp,basophil"]
         write_image(folder / "seg-wbc-1" / "images" / "000.bmp", paint(0))
         for at in range(1, 41):
-            picture = paint(at, radius=14 + 3 * (at % 4))
-            write_image(folder / "seg-wbc-1" / "images" / f"{at:03d}.bmp", picture)
+            image = paint(at, radius=14 + 3 * (at % 4))
+            write_image(folder / "seg-wbc-1" / "images" / f"{at:03d}.bmp", image)
             rows.append(f"images/{at:03d}.bmp,{names[at % 4]}")
         (folder / "seg-wbc-1" / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
     if "mobilenetv2_100.safetensors" in page:

@@ -45,7 +45,7 @@ def test_sizes_are_within_three_percent_of_the_truth(measured, truth, feature, n
     assert np.median(np.abs(ratio - 1)) < 0.03
 
 
-def test_the_deviation_from_an_ellipse_is_the_irregularity_of_the_outline(measured, truth):
+def test_the_deviation_from_an_ellipse_is_the_irregularity_of_the_contour(measured, truth):
     irregularity = column(truth, "contour_irregularity")
     ratio = measured["cell_ellipse_deviation"] / irregularity
     assert np.median(np.abs(ratio - 1)) < 0.03

@@ -107,8 +107,8 @@ def interrupt(log, words, store, signals):
 
 # Many small shards, so that most kills meet a write.
 fusion.features.extraction.FLUSH = 4
-picture, *features = sys.argv[1:]
-one = cell.read_cell(Path(picture))
+image, *features = sys.argv[1:]
+one = cell.read_cell(Path(image))
 for name in features:
     plugins.build_extractor(name).extract([one])
 for line in sys.stdin:

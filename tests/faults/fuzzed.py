@@ -1,6 +1,6 @@
-"""Measures spoilt pictures one after the other. A script, so that a crash of a decoder is one failed test.
+"""Measures spoilt images one after the other. A script, so that a crash of a decoder is one failed test.
 
-Arguments: a folder to work in, how many, a seed. The file `last.bin` there is the picture at work; the last line of
+Arguments: a folder to work in, how many, a seed. The file `last.bin` there is the image at work; the last line of
 the output tells the outcomes.
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from fusion import plugins
 from fusion.data.dataset import Dataset, load_dataset
 from fusion.features.cell_measurement import Measure
-from tests.builders.mutants import pictures, spoil
+from tests.builders.mutants import images, spoil
 
-#: Seconds that one picture may take.
+#: Seconds that one image may take.
 HANGS = 10
 
 folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(seed)
-originals = list(pictures().items())
+originals = list(images().items())
 extractors = tuple(plugins.build_extractor(name) for name in ("morphology", "colour"))
 measure = Measure(extractors, frozenset())
 need = frozenset(extractor.name for extractor in extractors)
@@ -29,7 +29,7 @@ outcomes: collections.Counter[str] = collections.Counter()
 reasons: collections.Counter[str] = collections.Counter()
 slowest = 0.0
 path = folder / "last.bin.png"
-# Compiling the loops for the first time takes longer than any picture may: a whole picture first, without a limit.
+# Compiling the loops for the first time takes longer than any image may: a whole image first, without a limit.
 path.write_bytes(originals[0][1])
 measure([(sample, need) for sample in load_dataset(path, store=folder / "index").samples])
 for at in range(count):

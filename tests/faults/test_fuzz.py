@@ -1,4 +1,4 @@
-"""Spoilt pictures and models: a listed fault or the right numbers, never a crash, a hang or a stranger's code."""
+"""Spoilt images and models: a listed fault or the right numbers, never a crash, a hang or a stranger's code."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from fusion.images.decoding import ImageError, decode_mask, decode_picture
+from fusion.images.decoding import ImageError, decode_image, decode_mask
 from fusion.images.file_headers import read_header
 from tests.builders.images import ROOT
-from tests.builders.mutants import pictures, spoil
+from tests.builders.mutants import images, spoil
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no alarm")
 @pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_every_spoilt_picture_ends_as_features_or_as_a_fault(count, tmp_path):
+def test_every_spoilt_image_ends_as_features_or_as_a_fault(count, tmp_path):
     script = Path(__file__).with_name("fuzzed.py")
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", str(script), str(tmp_path), str(count), "7"],
@@ -27,16 +27,16 @@ def test_every_spoilt_picture_ends_as_features_or_as_a_fault(count, tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert sum(told["outcomes"].values()) == count
-    assert told["outcomes"]["features"] > count / 20  # the test would say nothing if all were refused
-    assert told["outcomes"]["fault: read"] > count / 5
-    assert told["extract"] == {}
+    message = json.loads(done.stdout.splitlines()[-1])
+    assert sum(message["outcomes"].values()) == count
+    assert message["outcomes"]["features"] > count / 20  # the test would say nothing if all were refused
+    assert message["outcomes"]["fault: read"] > count / 5
+    assert message["extract"] == {}
 
 
-@pytest.mark.parametrize("name", sorted(pictures()))
+@pytest.mark.parametrize("name", sorted(images()))
 def test_no_header_crashes_its_reader(name):
-    content, rng = pictures()[name], random.Random(name)
+    content, rng = images()[name], random.Random(name)
     assert read_header(content).damage == ""
     for _ in range(300):
         read_header(spoil(content, rng))
@@ -44,13 +44,13 @@ def test_no_header_crashes_its_reader(name):
         read_header(content[:end])
 
 
-@pytest.mark.parametrize("name", [name for name in pictures() if name.startswith("png")])
+@pytest.mark.parametrize("name", [name for name in images() if name.startswith("png")])
 def test_a_png_with_a_flipped_bit_is_never_decoded(name):
-    content, rng = pictures()[name], random.Random(name)
+    content, rng = images()[name], random.Random(name)
     for _ in range(200):
         spoilt = bytearray(content)
         spoilt[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        for decode in (decode_picture, decode_mask):
+        for decode in (decode_image, decode_mask):
             with pytest.raises(ImageError):
                 decode(bytes(spoilt))
 
@@ -67,8 +67,8 @@ def test_no_spoilt_model_runs_code_or_ends_in_a_traceback(count, tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["forbidden"] == []
-    assert sum(told["outcomes"].values()) == count
-    assert told["outcomes"]["damaged: refused"] > count / 10
-    assert not {"damaged: the same", "damaged: another model"} & told["outcomes"].keys()
+    message = json.loads(done.stdout.splitlines()[-1])
+    assert message["forbidden"] == []
+    assert sum(message["outcomes"].values()) == count
+    assert message["outcomes"]["damaged: refused"] > count / 10
+    assert not {"damaged: the same", "damaged: another model"} & message["outcomes"].keys()

@@ -45,14 +45,14 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, un
 
 
 def test_eight_at_once_over_overlapping_cells_give_one_table(cells, tmp_path, undisturbed, forked):
-    store, table, pictures = tmp_path / "store", tmp_path / "t.csv", sorted(cells.rglob("*.png"))
+    store, table, images = tmp_path / "store", tmp_path / "t.csv", sorted(cells.rglob("*.png"))
     runs = []
     for part in range(8):
         folder = tmp_path / f"part{part}"
-        for picture in pictures[part * 6 : part * 6 + 22]:
-            link = folder / picture.relative_to(cells)
+        for image in images[part * 6 : part * 6 + 22]:
+            link = folder / image.relative_to(cells)
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.hardlink_to(picture)
+            link.hardlink_to(image)
         runs.append(words(folder, store))
     last = words(cells, store, "--export", table)
     answer, last_code = forked("together", tmp_path / "log", runs=runs, last=last)
@@ -109,10 +109,10 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(size, cells, tmp_pa
     store, table = tmp_path / "store", tmp_path / "t.csv"
     last = words(cells, store, "--export", table)
     answer, last_code = forked("full", tmp_path / "log", words=words(cells, store), size=size, last=last)
-    told = (tmp_path / "log").read_text()
+    message = (tmp_path / "log").read_text()
     assert (answer, last_code) == (1, 0)
-    assert "cannot write to the feature store" in told
-    assert "Traceback" not in told
+    assert "cannot write to the feature store" in message
+    assert "Traceback" not in message
     assert list(tmp_path.rglob(".partial-*")) == []
     assert verify(FeatureStore(store))[1] == []
     assert table.read_bytes() == undisturbed
@@ -131,9 +131,9 @@ def test_asked_to_stop_it_keeps_what_it_measured_and_goes_on_from_there(
         signals=signals,
         last=words(cells, store, "--export", table),
     )
-    told = (tmp_path / "log").read_text()
-    assert (answer, last_code) == (130, 0), told
-    assert "what was measured is kept" in told
+    message = (tmp_path / "log").read_text()
+    assert (answer, last_code) == (130, 0), message
+    assert "what was measured is kept" in message
     assert table.read_bytes() == undisturbed
     assert verify(FeatureStore(store)) == (len(list(store.rglob("*.arrow"))) - 1, [])  # one of them is the index
     events = [json.loads(line) for line in log.read_text().splitlines()]

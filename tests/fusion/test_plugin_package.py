@@ -51,10 +51,10 @@ def test_its_block_is_measured_exported_and_kept(installed, class_folders, tmp_p
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(tmp_path / "t.parquet")
     for row in table.itertuples():
-        picture = cv2.imread(str(class_folders / row.name))
-        is_cell = picture.any(axis=2)
+        image = cv2.imread(str(class_folders / row.name))
+        is_cell = image.any(axis=2)
         # The mask is Fusion's own; on black it is the disc, whose rim may be a pixel further in.
-        assert table.loc[row.Index, "brightness.cell_mean"] == pytest.approx(picture[is_cell].mean(), rel=0.02)
+        assert table.loc[row.Index, "brightness.cell_mean"] == pytest.approx(image[is_cell].mean(), rel=0.02)
     assert json.loads(fusion(installed, *words).stdout)["computed"] == {"brightness": 0}
 
 
@@ -81,8 +81,8 @@ def test_a_model_that_learnt_from_it_predicts(installed, class_folders, tmp_path
     words = ("--features", "brightness", "--classifier", "xgb", "--splits", 2, "--jobs", 1)
     trained = fusion(installed, "train", class_folders, *words, "-o", tmp_path / "model")
     assert trained.returncode == 0, trained.stderr
-    picture = next(class_folders.rglob("*.png"))
-    predicted = json.loads(fusion(installed, "predict", tmp_path / "model", picture, "--jobs", 1, "--json").stdout)
+    image = next(class_folders.rglob("*.png"))
+    predicted = json.loads(fusion(installed, "predict", tmp_path / "model", image, "--jobs", 1, "--json").stdout)
     assert np.isclose(sum(predicted["predictions"][0]["probability"].values()), 1)
 
 

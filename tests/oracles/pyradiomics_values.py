@@ -1,4 +1,4 @@
-"""Values of pyradiomics on one picture, for ``test_pyradiomics.py``: pyradiomics does not install on every Python.
+"""Values of pyradiomics on one image, for ``test_pyradiomics.py``: pyradiomics does not install on every Python.
 
     python tests/oracles/pyradiomics_values.py > tests/oracles/pyradiomics.json
 
@@ -16,7 +16,7 @@ BIN_WIDTH = 8
 FAMILIES = ("shape2D", "firstorder", "glcm", "glrlm", "glszm")
 
 
-def picture() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def image() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Grey values from 0 and a lopsided mask, of 48 x 56 pixels; made of whole numbers, the same on every machine."""
     y, x = np.mgrid[:48, :56]
     rough = (y * y * 7 + x * x * 13 + x * y * 29) % 97
@@ -34,7 +34,7 @@ def main() -> None:
     import SimpleITK as sitk
     from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-    grey, mask = picture()
+    grey, mask = image()
     extractor = RadiomicsFeatureExtractor(binWidth=BIN_WIDTH, force2D=True, additionalInfo=False)
     extractor.disableAllFeatures()
     for family in FAMILIES:

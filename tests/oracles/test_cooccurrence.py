@@ -62,7 +62,7 @@ def test_haralicks_matrices():
 
 
 def test_statistics_of_haralicks_horizontal_matrix_by_hand():
-    glcm = Cooccurrence.of(counts_of(HARALICK)[:1].astype(np.uint32))
+    glcm = Cooccurrence.from_counts(counts_of(HARALICK)[:1].astype(np.uint32))
     of = {statistic.__name__: float(statistic(glcm)[0]) for statistic in STATISTICS}
     # Out of 24: the marginal is 7 6 8 3; i + j = 2 .. 8 is 4 4 6 0 6 2 2; abs(i - j) = 0 .. 3 is 16 6 2 0.
     mean = (7 * 1 + 6 * 2 + 8 * 3 + 3 * 4) / 24
@@ -105,7 +105,7 @@ def test_mahotas_default_difference_variance_is_not_one():
     # Steps of 0, 1, 1 and 2 levels: mean 1, variance 1 / 2.
     counts = np.array([[[2, 1, 1], [1, 0, 1], [1, 1, 0]]])
     assert_array_equal(counts.sum(), 8)
-    assert difference_variance(Cooccurrence.of(counts.astype(np.uint32))) == pytest.approx(0.5)
+    assert difference_variance(Cooccurrence.from_counts(counts.astype(np.uint32))) == pytest.approx(0.5)
     default = mahotas.features.texture.haralick_features(counts.astype(np.int32))[0, 9]
     assert default == pytest.approx(np.var([1 / 4, 1 / 2, 1 / 4]))
     assert default == pytest.approx(1 / 72)
@@ -125,11 +125,11 @@ def test_mahotas_ignoring_zeros_loses_the_darkest_level_and_a_mask_does_not(leve
 
 @pytest.mark.parametrize(("distance", "at"), [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 2), (4, 0), (4, 2)])
 def test_scikit_image_agrees_where_its_offsets_are_whole(levels, distance, at):
-    # Theirs are angles in a picture whose rows count downwards, ours in one seen upright, as Haralick's are.
+    # Theirs are angles in an image whose rows count downwards, ours in one seen upright, as Haralick's are.
     theirs = graycomatrix(levels, [distance], [-at * math.pi / 4], levels=32, symmetric=True)
     counts = counts_of(levels, distance, number=32)[at : at + 1]
     assert_array_equal(counts[0], theirs[..., 0, 0])
-    glcm = Cooccurrence.of(counts.astype(np.uint32))
+    glcm = Cooccurrence.from_counts(counts.astype(np.uint32))
     for name, statistic in zip(NAMES, STATISTICS, strict=True):
         theirs_called = {
             "angular_second_moment": "ASM",

@@ -177,7 +177,7 @@ def zones():
 def test_cooccurrence(code, aggregation):
     name, values = GLCM[code]
     counts = merge(pairs(), aggregation)
-    glcm = Cooccurrence.of(counts.reshape(-1, LEVELS, LEVELS))
+    glcm = Cooccurrence.from_counts(counts.reshape(-1, LEVELS, LEVELS))
     found = getattr(_cooccurrence, name)(glcm) * FACTORS.get(code, 1)
     assert found.mean() == three_digits(values[aggregation])
 

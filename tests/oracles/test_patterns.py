@@ -24,7 +24,7 @@ CIRCLES = [(8, 1), (16, 2), (24, 3), (12, 2), (5, 3), (32, 4), (40, 5), (64, 6)]
 
 
 def disagreeing(grey, points, radius):
-    """(n, 2) places where ours and theirs differ, among pixels whose circle stays inside the picture."""
+    """(n, 2) places where ours and theirs differ, among pixels whose circle stays inside the image."""
     theirs = local_binary_pattern(grey, points, radius, method="uniform")
     differs = local_binary_patterns(grey, np.ones_like(grey), points, radius) != theirs
     reach = radius + 1
@@ -51,7 +51,7 @@ def test_every_pixel_of_noise_agrees(points, radius):
 
 
 @pytest.mark.parametrize(("points", "radius"), CIRCLES)
-def test_every_pixel_of_a_smooth_picture_agrees_but_ties(points, radius):
+def test_every_pixel_of_a_smooth_image_agrees_but_ties(points, radius):
     """Where a point is exactly as bright as the centre it is set; there, rounding decides."""
     noise = cv2.GaussianBlur(np.random.default_rng(16).normal(size=(200, 200)), (0, 0), 3)
     grey = (noise * 300 + 128).clip(0, 255).astype(np.uint8)
@@ -74,7 +74,7 @@ def test_histograms_of_cells_are_within_a_thousandth_of_scikit_images(points, ra
     assert np.abs(expected - found).sum() < 1e-3
 
 
-def test_a_histogram_of_a_full_picture_is_scikit_images_inside_of_the_frame():
+def test_a_histogram_of_a_full_image_is_scikit_images_inside_of_the_frame():
     grey = np.random.default_rng(2).integers(0, 256, (60, 50), np.uint8)
     theirs = local_binary_pattern(grey, 8, 1, method="uniform")[1:-1, 1:-1].astype(int).ravel()
     ours = pattern_histogram(grey, np.ones_like(grey), 1, 8, 1)[0]
@@ -96,7 +96,7 @@ def test_otsus_threshold_is_mahotass(smooth):
 
 def test_threshold_adjacency_is_mahotass_pftas(smooth):
     """Theirs counts what is out of the range first, and of the others the neighbours out of the range."""
-    # Where the picture ends theirs goes on with its mirror image; ours counts no pixel there, so it gets the mirror.
+    # Where the image ends theirs goes on with its mirror image; ours counts no pixel there, so it gets the mirror.
     framed = np.pad(smooth, 1, mode="symmetric")
     fits = np.pad(np.ones(smooth.shape, np.uint8), 1)
     codes = range_codes(np.bincount(smooth.ravel(), minlength=256).astype(float))[None]

@@ -1,4 +1,4 @@
-"""What pyradiomics says of one picture, stored by ``pyradiomics_values.py``, and what we say of it."""
+"""What pyradiomics says of one image, stored by ``pyradiomics_values.py``, and what we say of it."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from extractors.texture._cooccurrence import (
 from extractors.texture.extractor import Texture, quantise
 from fusion.images.cell import Cell
 from tests.builders.cells import measured
-from tests.oracles.pyradiomics_values import BIN_WIDTH, picture
+from tests.oracles.pyradiomics_values import BIN_WIDTH, image
 
 THEIRS = json.loads((Path(__file__).parent / "pyradiomics.json").read_text())["values"]
 
@@ -76,7 +76,7 @@ def of_zones(name):
 
 @pytest.fixture(scope="module")
 def cell():
-    grey, mask = picture()
+    grey, mask = image()
     return Cell(np.repeat(grey[..., None], 3, axis=2), mask, np.zeros_like(mask))
 
 
@@ -94,7 +94,7 @@ def test_inverse_differences_over_the_levels_that_there_are(cell):
     """pyradiomics takes the brightest level that occurs for the number of levels, we all that could."""
     levels = quantise(np.ascontiguousarray(cell.rgb[..., 0]), 256 // BIN_WIDTH)
     counts, first = count_pairs(levels, cell.mask.view(np.uint8), 1, offsets_of([1]))
-    glcm = Cooccurrence.of(counts[0], first + 1, int(levels[cell.mask].max()) + 1)
+    glcm = Cooccurrence.from_counts(counts[0], first + 1, int(levels[cell.mask].max()) + 1)
     assert inverse_difference_normalised(glcm).mean() == pytest.approx(THEIRS["glcm_Idn"], rel=1e-5)
     assert inverse_difference_moment_normalised(glcm).mean() == pytest.approx(THEIRS["glcm_Idmn"], rel=1e-5)
 
@@ -124,5 +124,5 @@ def test_size_and_axes(cell):
     for axis in ("major", "minor"):
         points = math.sqrt(ours[f"cell_{axis}_axis"] ** 2 - 16 / 12)
         assert points == pytest.approx(THEIRS[f"shape2D_{axis.title()}AxisLength"], rel=1e-5)
-    # Its outline runs through the middles of the outermost pixels, so that a square of 2 pixels is 1 wide.
+    # Its contour runs through the middles of the outermost pixels, so that a square of 2 pixels is 1 wide.
     assert ours["cell_max_feret"] == pytest.approx(THEIRS["shape2D_MaximumDiameter"], abs=1.5)

@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 from skimage.measure import moments_central, moments_hu, moments_normalized, perimeter_crofton, regionprops
 from skimage.morphology import convex_hull_image
 
-from extractors.morphology._region import Outline
+from extractors.morphology._region import Region
 from extractors.morphology._zernike import ZERNIKE_ORDERS
 from extractors.morphology.extractor import Morphology
 from tests.builders.cells import irregular_cell, measured, solid_cell
@@ -95,7 +95,7 @@ def test_zernike_magnitudes(of, mask):
     orders = [(n, m) for n in range(9) for m in range(n % 2, n + 1, 2)]
     # The same normalisation: about the centroid, in a circle out to the farthest pixel and half a pixel on.
     away = np.hypot(*(np.argwhere(mask) - np.argwhere(mask).mean(axis=0)).T).max() + 0.5
-    assert Outline.of(mask).radius == pytest.approx(away, rel=1e-9)
+    assert Region.from_mask(mask).radius == pytest.approx(away, rel=1e-9)
     expected = dict(zip(orders, mahotas.features.zernike_moments(mask.astype(float), away, degree=8), strict=True))
     for n, m in ZERNIKE_ORDERS:
         assert of[f"zernike_{n}_{m}"] == pytest.approx(expected[n, m], abs=1e-6)

@@ -12,7 +12,7 @@ DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))
 
 
 @pytest.fixture(params=range(4))
-def picture(request):
+def image(request):
     """Levels, and the depth of two regions one in the other: of noise, and of a cell."""
     rng = np.random.default_rng(request.param)
     if request.param < 2:
@@ -23,8 +23,8 @@ def picture(request):
     return cell.rgb[..., 1] // np.uint8(16), cell.mask.astype(np.uint8) + cell.nucleus
 
 
-def test_zones_are_scikit_images_labels(picture):
-    levels, depth = picture
+def test_zones_are_scikit_images_labels(image):
+    levels, depth = image
     counts, size, first, pixels = count_zones(levels, depth, 2)
     for region in range(2):
         inside = depth > region
@@ -40,8 +40,8 @@ def test_zones_are_scikit_images_labels(picture):
         assert pixels[region] == inside.sum()
 
 
-def test_runs_are_those_of_brute_force(picture):
-    levels, depth = picture
+def test_runs_are_those_of_brute_force(image):
+    levels, depth = image
     counts, first, pixels = count_runs(levels, depth, 2)
     for region in range(2):
         code = np.where(depth > region, levels.astype(int), -1)
@@ -63,7 +63,7 @@ def value(code, y, x):
     return code[y, x] if 0 <= y < height and 0 <= x < width else -1
 
 
-def test_runs_of_a_picture_by_hand():
+def test_runs_of_an_image_by_hand():
     counts, first, _ = count_runs(np.uint8([[5, 5, 7], [5, 7, 7], [5, 5, 5]]), np.ones((3, 3), np.uint8), 1)
     east, south_east, south, south_west = counts[0]
     assert first == 5

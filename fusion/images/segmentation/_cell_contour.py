@@ -1,7 +1,7 @@
 """The best closed curve around a nucleus, between the colours of the cell and all others.
 
 The curve is a radius in each of 64 directions. What it encloses is judged by colour: how frequent it is inside and
-outside is learnt from the picture itself, and again after the first curve. The cheapest curve is found by dynamic
+outside is learnt from the image itself, and again after the first curve. The cheapest curve is found by dynamic
 programming.
 """
 
@@ -36,7 +36,7 @@ class Field(NamedTuple):
     """What is known before any curve is drawn.
 
     ``transmission`` float32 (H, W, 3), ``stain`` float32 (H, W) its distance from that of the slide, ``nucleus`` bool
-    (H, W), ``faint`` the stain below which there is slide, ``darkest`` (3,) the least transmission of the picture.
+    (H, W), ``faint`` the stain below which there is slide, ``darkest`` (3,) the least transmission of the image.
     """
 
     transmission: Values
@@ -79,10 +79,10 @@ class _Rays(NamedTuple):
         return (self.x >= 0) & (self.y >= 0) & (self.x <= shape[1] - 1) & (self.y <= shape[0] - 1)
 
 
-def grow_outline(field: Field, beliefs: Beliefs) -> NDArray[np.float64]:
+def grow_contour(field: Field, beliefs: Beliefs) -> NDArray[np.float64]:
     """(ANGLES, 2) of x, y: the closed curve that best parts cell colours from all others, and follows an edge.
 
-    Colours are told apart by their frequency inside and outside, which is what sets the cytoplasm apart from red
+    Colours are distinguished by their frequency inside and outside, which is what sets the cytoplasm apart from red
     cells that touch it; where colours fail, the slide between cells, edges and the smoothness of the curve decide.
     """
     nucleus = field.nucleus
@@ -100,7 +100,7 @@ def grow_outline(field: Field, beliefs: Beliefs) -> NDArray[np.float64]:
         stained = stain > field.faint
         is_cell = rays.sample_mask(cell) if turn else (radii < beliefs.near * radius) & stained
         is_other = ~is_cell if turn else (radii > FAR * radius) & stained & ~in_nucleus
-        area = inside * stained * radii  # a sample stands for more of the picture the farther out it is
+        area = inside * stained * radii  # a sample stands for more of the image the farther out it is
         membership = _membership(
             _colour_bins(colours, field.darkest),
             area * (is_cell & ~in_nucleus),
@@ -128,7 +128,7 @@ def _behind_slide(stained: Mask) -> Mask:
 
 
 def _colour_bins(transmission: Values, darkest: Values) -> NDArray[np.intp]:
-    """The number of the colour bin of every sample; the bins span the colours of the picture."""
+    """The number of the colour bin of every sample; the bins span the colours of the image."""
     share = np.clip((transmission - darkest) / (1 - darkest + np.float32(1e-3)), 0, 1)
     levels = np.minimum(share * LEVELS, LEVELS - 1).astype(np.intp)
     return (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
@@ -174,7 +174,7 @@ def _edges(colours: Values, stain: Values, in_nucleus: Mask, stained: Mask) -> N
     at_nucleus = cv2.dilate(in_nucleus.view(np.uint8), np.ones((3, 7), np.uint8)) > 0
     at_nucleus[:, :-6] &= stained[:, 6:]
     change[0][at_nucleus] = 0
-    if at_nucleus.all():  # a nucleus that fills the picture: there is no other edge
+    if at_nucleus.all():  # a nucleus that fills the image: there is no other edge
         return np.zeros(stain.shape, np.float32)
     # Every other ray is enough to know what is strong, unless all of them lie at the nucleus.
     elsewhere = ~at_nucleus[::2]
@@ -187,7 +187,7 @@ def _edges(colours: Values, stain: Values, in_nucleus: Mask, stained: Mask) -> N
 def _ring_cost(membership: NDArray[np.float64], edges: NDArray[np.float32], inside: Mask) -> NDArray[np.float64]:
     """What the curve pays to cross a ray at a radius: less with every cell pixel within, less on an edge."""
     area = np.cumsum(membership, axis=1) * (REACH / RADII)
-    # A full edge is worth 0.15 nucleus radii of cell; a small toll keeps the curve in the picture where it can.
+    # A full edge is worth 0.15 nucleus radii of cell; a small toll keeps the curve in the image where it can.
     return 0.02 * ~inside - area - 0.15 * edges
 
 
@@ -199,7 +199,7 @@ def _best_ring(cost: NDArray[np.float64]) -> NDArray[np.intp]:
     """(ANGLES,) the radius index per angle of the cheapest closed curve, by dynamic programming.
 
     Closed is what the middle of a turn and a quarter is: its ends lie eight corners from where the path starts and
-    stops, where only the picture decides how it runs.
+    stops, where only the image decides how it runs.
     """
     lead = ANGLES // 8
     turns = ANGLES + 2 * lead

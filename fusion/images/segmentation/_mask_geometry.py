@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
@@ -15,7 +15,7 @@ def radius_of(area: float | np.integer) -> float:
     return float(np.sqrt(area / np.pi))
 
 
-def disc(radius: int) -> Picture:
+def disc(radius: int) -> Image:
     """uint8 (2 radius + 1, 2 radius + 1): the structuring element."""
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
 
@@ -49,14 +49,14 @@ def regions(mask: Mask, share: float = 1.0) -> Mask:
     kept = np.zeros(mask.shape, np.uint8)
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     window = np.ascontiguousarray(mask[y : y + height, x : x + width]).view(np.uint8)
-    outlines, _ = (
+    contours, _ = (
         cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(x, y)) if width else ([], None)
     )
-    if outlines:
+    if contours:
         # Pick's theorem: the pixels within a curve through pixel centres, those on it included.
-        areas = np.array([cv2.contourArea(outline) + len(outline) / 2 + 1 for outline in outlines])
+        areas = np.array([cv2.contourArea(contour) + len(contour) / 2 + 1 for contour in contours])
         least = min(share * areas.sum(), areas.max())
-        large = [outline for outline, area in zip(outlines, areas, strict=True) if area >= least]
+        large = [contour for contour, area in zip(contours, areas, strict=True) if area >= least]
         # Two that tie for the largest are not both it.
         cv2.drawContours(kept, large if share < 1 else large[:1], -1, [1], cv2.FILLED)
     return kept.view(bool)
@@ -65,7 +65,7 @@ def regions(mask: Mask, share: float = 1.0) -> Mask:
 def opened(mask: Mask, radius: float) -> Mask:
     """Without what is narrower than two radii: as far as a disc of that radius reaches inside ``mask``.
 
-    By distances, whose cost does not grow with the disc. Outside the picture there is no mask.
+    By distances, whose cost does not grow with the disc. Outside the image there is no mask.
     """
     padded = np.pad(mask, 1).view(np.uint8)
     middles = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > radius

@@ -1,4 +1,5 @@
-"""The nucleus inside a known cell: the purple part, told from the cytoplasm by a threshold of the cell's own."""
+"""The nucleus inside a known cell: the purple part, distinguished from the cytoplasm by a threshold of the cell's
+own."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.segmentation._mask_geometry import Mask, Picture, disc, radius_of, regions
+from fusion.images.segmentation._mask_geometry import Image, Mask, disc, radius_of, regions
 from fusion.images.segmentation._otsu import Values, median_level, two_classes
 
 # Separability of two classes that are none: a flat distribution scores 0.75, a single normal one 0.64.
@@ -26,7 +27,7 @@ LEVELS = 512
 
 # A cell is judged at a radius of about 48 pixels: squares of whole pixels become one, which is an order of magnitude
 # faster than any other scale. What is lost is finer than the blur that is needed anyway (a pixel of 48 is a fiftieth of
-# the radius), and the border is interpolated back to the pixels of the picture.
+# the radius), and the border is interpolated back to the pixels of the image.
 WORKING_RADIUS = 48
 
 # A cell's rim is mixed with what lies around it, or refracts darkly: a tenth of the radius tells nothing about the two
@@ -35,7 +36,7 @@ WORKING_RADIUS = 48
 RIMS = (0.1, 0.04)
 
 
-def purple_part(rgb: Picture, mask: Mask, white: Values | None) -> Mask:
+def purple_part(rgb: Image, mask: Mask, white: Values | None) -> Mask:
     """bool (H, W): the nucleus, or all of ``mask`` where the cell shows no second tone.
 
     Parameters
@@ -55,7 +56,7 @@ def purple_part(rgb: Picture, mask: Mask, white: Values | None) -> Mask:
     return mask & regions(dark, 0.05)
 
 
-def _on_black(rgb: Picture, cell: _Inside) -> _Tones | None:
+def _on_black(rgb: Image, cell: _Inside) -> _Tones | None:
     """The two tones of a cell on black; None where it shows one only."""
     # Without a slide the balance of green and blue is unknown, and green alone may do better.
     channels = [greenness(rgb, np.full(3, 255, np.float32)), cv2.extractChannel(rgb, 1) * np.float32(1 / 255)]
@@ -64,7 +65,7 @@ def _on_black(rgb: Picture, cell: _Inside) -> _Tones | None:
     return tones if tones.contrast >= GREY_LEVEL and tones.separability >= FLAT else None
 
 
-def _on_slide(rgb: Picture, white: Values, cell: _Inside) -> _Tones | None:
+def _on_slide(rgb: Image, white: Values, cell: _Inside) -> _Tones | None:
     """The two tones of a cell on a slide of this colour; None where it shows one only."""
     core = cell.core(RIMS[0])
     plain, with_red = (
@@ -78,7 +79,7 @@ def _on_slide(rgb: Picture, white: Values, cell: _Inside) -> _Tones | None:
     return with_red if with_red.separability > plain.separability + CLEARLY else plain
 
 
-def greenness(rgb: Picture, white: Values) -> Values:
+def greenness(rgb: Image, white: Values) -> Values:
     """float32 (H, W): transmission of green minus half of that of blue, 0.5 on the empty slide, lowest in chromatin.
 
     The dye of chromatin takes green light and leaves blue. Haemoglobin and eosin granules take both, so subtracting
@@ -90,7 +91,7 @@ def greenness(rgb: Picture, white: Values) -> Values:
     return np.asarray(green - blue, np.float32)
 
 
-def red_greenness(rgb: Picture, white: Values) -> Values:
+def red_greenness(rgb: Image, white: Values) -> Values:
     """float32 (H, W): as ``greenness``, with the geometric mean of red and green, their mean density, in green's place.
 
     Eosin lets red pass, which chromatin takes. Where a stain, or the camera, leaves granules nearly as dark in green as
@@ -115,7 +116,7 @@ class _Tones(NamedTuple):
         return self.light - self.dark
 
 
-def two_tones(choices: Sequence[tuple[Values, Picture]]) -> _Tones:
+def two_tones(choices: Sequence[tuple[Values, Image]]) -> _Tones:
     """The tones of the smoothed channel that shows two best within its core; the first of those that show them as well.
 
     ``choices``: channels, float32 (H, W), each with the pixels to look at, uint8 (H, W), not all 0.
@@ -179,19 +180,19 @@ class _Inside:
         blurred = cv2.GaussianBlur(self._resized(channel * self.full), (0, 0), self.sigma)
         return np.asarray(blurred / self.share, np.float32)
 
-    def core(self, rim: float) -> Picture:
+    def core(self, rim: float) -> Image:
         """uint8 (H, W): 1 for pixels deeper inside than ``rim`` radii, for all where none is."""
         core = (self.depth > max(1, rim * self.radius)).view(np.uint8)
         return core if cv2.countNonZero(core) else np.ones_like(core)
 
     def without_threads(self, tones: _Tones) -> NDArray[np.float32]:
-        """The channel at the size of the picture, light where dark is narrower than a sixth of the cell's radius."""
+        """The channel at the size of the image, light where dark is narrower than a sixth of the cell's radius."""
         # Closing tones opens every set of pixels darker than a threshold. Outside the cell nothing is dark.
         values = np.where(self.mask, tones.values, np.float32(np.inf))
         values = cv2.morphologyEx(values, cv2.MORPH_CLOSE, disc(round(self.radius * 0.08)))
         if self.factor == 1:
             return np.asarray(values, np.float32)
-        # The outline of the cell runs between pixels of this size: each side's tones reach across it.
+        # The contour of the cell runs between pixels of this size: each side's tones reach across it.
         around = cv2.erode(np.where(self.mask, values, np.float32(np.inf)), np.ones((3, 3), np.uint8))
         values = np.where(self.mask, values, np.minimum(around, tones.light))
         size = values.shape[1] * self.factor, values.shape[0] * self.factor

@@ -6,22 +6,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
 
 
-def to_bytes(values: Values, low: float, high: float) -> Picture:
+def to_bytes(values: Values, low: float, high: float) -> Image:
     """``low`` ... ``high`` stretched to 0 ... 255, the rest cut off."""
     return np.clip((values - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
 
 
-def quantiles(picture: Picture, share: float, where: Picture | None = None) -> NDArray[np.float64]:
+def quantiles(image: Image, share: float, where: Image | None = None) -> NDArray[np.float64]:
     """(channels,) the lowest tone that at least this share of the pixels does not exceed, from histograms.
 
     ``where``: uint8 (H, W), not 0 where pixels count; None counts all.
     """
-    channels = 1 if picture.ndim == 2 else picture.shape[2]
-    counts = [cv2.calcHist([picture], [channel], where, [256], [0, 256]).ravel() for channel in range(channels)]
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    counts = [cv2.calcHist([image], [channel], where, [256], [0, 256]).ravel() for channel in range(channels)]
     return np.array([np.searchsorted(count, share * count[-1]) for count in np.cumsum(counts, axis=1)], float)
 
 
@@ -55,12 +55,12 @@ def median_level(histogram: NDArray[np.float64]) -> int:
     return int(np.searchsorted(below, below[-1] / 2))
 
 
-def counts(tones: Picture) -> NDArray[np.float64]:
+def counts(tones: Image) -> NDArray[np.float64]:
     """(256,) how often each tone occurs."""
     return np.bincount(tones.ravel(), minlength=256).astype(float)
 
 
-def three_classes(tones: Picture) -> tuple[int, int]:
+def three_classes(tones: Image) -> tuple[int, int]:
     """Otsu's two thresholds for three classes, each the last tone of its class."""
     # 64 levels of four tones are finer than any threshold needs to be, and a sixteenth of the work of 256.
     histogram = cv2.calcHist([tones], [0], None, [64], [0, 256]).ravel().astype(float)

@@ -1,6 +1,6 @@
 """The white cell in a field of a stained smear: its nucleus first, then the best closed curve around that.
 
-The nucleus is the dark purple blob nearest the centre. Every threshold comes from the picture and every length from
+The nucleus is the dark purple blob nearest the centre. Every threshold comes from the image and every length from
 the nucleus found, so that neither the stain nor the magnification is assumed.
 """
 
@@ -10,42 +10,42 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.segmentation._cell_contour import DOUBTING, TRUSTING, Field, grow_outline
-from fusion.images.segmentation._mask_geometry import Mask, Picture, disc, opened, polygon, radius_of, regions, solidity
+from fusion.images.segmentation._cell_contour import DOUBTING, TRUSTING, Field, grow_contour
+from fusion.images.segmentation._mask_geometry import Image, Mask, disc, opened, polygon, radius_of, regions, solidity
 from fusion.images.segmentation._nucleus import greenness
 from fusion.images.segmentation._otsu import Values, counts, quantiles, three_classes, to_bytes, two_classes
 
-# Pictures are searched at 512 pixels at most: a cell is then still 100 pixels wide where it fills a fifth of the field.
+# Images are searched at 512 pixels at most: a cell is then still 100 pixels wide where it fills a fifth of the field.
 SEARCH_SIZE = 512
 
 # Share of the cell around its nucleus that may look like slide: 99 of 100 drawn cells have less.
 SLIDE_INSIDE = 0.05
 
-# Solidity below which an outline is no cell's: the least of 300 drawn cells is 0.96.
+# Solidity below which a contour is no cell's: the least of 300 drawn cells is 0.96.
 SOLID = 0.95
 
 
-def cell_in_field(rgb: Picture) -> Mask:
+def cell_in_field(rgb: Image) -> Mask:
     """bool (H, W): the white cell nearest the centre; all False where nothing looks like a nucleus."""
     scale = min(1.0, SEARCH_SIZE / max(1, *rgb.shape[:2]))
-    if min(rgb.shape[:2]) * scale < 8:  # smaller than any nucleus whose outline could be followed
+    if min(rgb.shape[:2]) * scale < 8:  # smaller than any nucleus whose contour could be followed
         return np.zeros(rgb.shape[:2], bool)
     small = rgb if scale == 1 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    outline = _outline(np.asarray(small, np.uint8))
-    if outline is None:
+    contour = _contour(np.asarray(small, np.uint8))
+    if contour is None:
         return np.zeros(rgb.shape[:2], bool)
     # Pixel centres lie at whole numbers, so scaling has to keep the corner at -0.5 in place.
-    return _without_bumps(polygon((outline + 0.5) / scale - 0.5, rgb.shape[:2]))
+    return _without_bumps(polygon((contour + 0.5) / scale - 0.5, rgb.shape[:2]))
 
 
-def slide_colour(rgb: Picture) -> Values:
+def slide_colour(rgb: Image) -> Values:
     """float32 (3,): the colour of the empty slide, at least 1 so that one may divide by it."""
     return _median_colour(rgb, _slide(rgb))
 
 
-def _outline(rgb: Picture) -> NDArray[np.float64] | None:
-    """The cell's outline as (n, 2) points (x, y); None where nothing in the picture looks like a nucleus."""
-    # Just under one percent of the picture's side takes off noise and JPEG blocks and leaves outlines where they are.
+def _contour(rgb: Image) -> NDArray[np.float64] | None:
+    """The cell's contour as (n, 2) points (x, y); None where nothing in the image looks like a nucleus."""
+    # Just under one percent of the image's side takes off noise and JPEG blocks and leaves contours where they are.
     smooth = np.asarray(cv2.GaussianBlur(rgb, (0, 0), max(0.6, min(rgb.shape[:2]) / 120)), np.uint8)
     slide = _slide(smooth)
     white = _median_colour(smooth, slide)
@@ -58,27 +58,27 @@ def _outline(rgb: Picture) -> NDArray[np.float64] | None:
     faint = max(min(1.5 * float(np.percentile(stain[slide], 75)), 0.15), _faint_stain(stain, nucleus))
     darkest = (quantiles(smooth, 0.02) / white).astype(np.float32)
     field = Field(transmission, stain, nucleus, faint, darkest)
-    points = grow_outline(field, TRUSTING)
+    points = grow_contour(field, TRUSTING)
     cell = polygon(points, nucleus.shape)
     around = cell & ~nucleus
-    # There is no slide in a cell, and no deep bay in its outline: the curve has run around red cells that touch it.
+    # There is no slide in a cell, and no deep bay in its contour: the curve has run around red cells that touch it.
     if solidity(points) < SOLID or (around.any() and (stain[around] < faint).mean() > SLIDE_INSIDE):
-        points = grow_outline(field, DOUBTING)
+        points = grow_contour(field, DOUBTING)
     return points
 
 
-def _slide(rgb: Picture) -> Mask:
+def _slide(rgb: Image) -> Mask:
     """Where the slide is empty: the lightest of three classes of green, or of fewer where it has fewer tones."""
     green = np.asarray(cv2.extractChannel(rgb, 1), np.uint8)
     lightest = green > three_classes(green)[1]
     return lightest if lightest.any() else green == green.max()
 
 
-def _median_colour(rgb: Picture, where: Mask) -> Values:
+def _median_colour(rgb: Image, where: Mask) -> Values:
     return np.maximum(quantiles(rgb, 0.5, where.view(np.uint8)), 1).astype(np.float32)
 
 
-def _transmission(rgb: Picture, white: Values) -> Values:
+def _transmission(rgb: Image, white: Values) -> Values:
     """float32 (H, W, 3): the share of light let through, 1 on the empty slide."""
     table = np.minimum(np.arange(256, dtype=np.float32)[:, None] / white, 1)
     return np.asarray(cv2.LUT(rgb, table[None]), np.float32)
@@ -93,7 +93,7 @@ def _norm(vectors: Values) -> Values:
 def _central_nucleus(green: Values, let_through: Values) -> Mask | None:
     """The dark purple blob nearest the centre, with the lobes that belong to it and without cells that touch it.
 
-    ``green`` is the picture's greenness, ``let_through`` its transmission of green.
+    ``green`` is the image's greenness, ``let_through`` its transmission of green.
     """
     tones = to_bytes(green, -0.5, 0.75)
     darkest = three_classes(tones)[0]
@@ -133,7 +133,7 @@ def _most_central(blobs: NDArray) -> tuple[NDArray, int]:
     return labels, int(weight.argmax())
 
 
-def _with_lobes(labels: NDArray, seed: int, tones: Picture, limit: int, slide: Mask) -> Mask:
+def _with_lobes(labels: NDArray, seed: int, tones: Image, limit: int, slide: Mask) -> Mask:
     """Blob ``seed`` and the lobes of the same nucleus: as dark, near, and with cytoplasm between them.
 
     ``limit``: the lightest tone of a blob.
@@ -180,9 +180,9 @@ def _between(blobs: Mask, slide: Mask) -> tuple[float, float]:
 
     Between lobes of one nucleus there is cytoplasm, between two cells there is slide.
     """
-    outlines, _ = cv2.findContours(blobs.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(blobs.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = np.zeros(blobs.shape, np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(outlines)), [1])
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(contours)), [1])
     between = hull.view(bool) & ~blobs
     added = int(np.count_nonzero(between))
     return added / int(np.count_nonzero(hull)), float(slide[between].mean()) if added else 0.0

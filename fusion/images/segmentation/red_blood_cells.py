@@ -1,9 +1,9 @@
 """Red cells around the white cell of a field, and how wide they are: a scale that every smear brings along.
 
-A red cell is told from the slide by the green light it holds back, and its edge is where it holds back a third of what
-its rim does. Only what is whole and by itself is measured: nothing at the picture's edge, nothing that touches another
-cell, nothing that is not round. Large ones are whole less often in a small picture: the median is about a tenth below
-that of all red cells, in every laboratory alike.
+A red cell is distinguished from the slide by the green light it holds back, and its edge is where it holds back a third
+of what its rim does. Only what is whole and by itself is measured: nothing at the image's edge, nothing that touches
+another cell, nothing that is not round. Large ones are whole less often in a small image: the median is about a tenth
+below that of all red cells, in every site alike.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.segmentation._mask_geometry import Mask, Picture, radius_of, solidity
+from fusion.images.segmentation._mask_geometry import Image, Mask, radius_of, solidity
 from fusion.images.segmentation._otsu import Values, counts, to_bytes, two_classes
 from fusion.images.segmentation._smear_field import slide_colour
 
@@ -31,12 +31,12 @@ _SOLID, _ROUND = 0.95, 0.8
 _NARROWEST, _WIDEST = 0.35, 1.25
 
 
-def whole_red_cells(rgb: Picture, mask: Mask) -> NDArray[np.float64]:
+def whole_red_cells(rgb: Image, mask: Mask) -> NDArray[np.float64]:
     """Middle and diameter, that of the disc of equal area, of every whole red cell beside the white cell; in pixels.
 
     Parameters
     ----------
-    rgb : uint8 (H, W, 3), the whole picture.
+    rgb : uint8 (H, W, 3), the whole image.
     mask : bool (H, W), the white cell.
 
     Returns
@@ -73,9 +73,9 @@ def whole_red_cells(rgb: Picture, mask: Mask) -> NDArray[np.float64]:
 
 def _filled(mask: Mask) -> Mask:
     """Without holes: the middle of a red cell may be as pale as the slide."""
-    outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros(mask.shape, np.uint8)
-    cv2.drawContours(filled, outlines, -1, [1], cv2.FILLED)
+    cv2.drawContours(filled, contours, -1, [1], cv2.FILLED)
     return filled.view(bool)
 
 
@@ -90,8 +90,8 @@ def _width(density: Values, blob: Mask, beside: Mask) -> float:
 
 
 def _is_round(blob: Mask) -> bool:
-    (outline, *_), _ = cv2.findContours(np.pad(blob, 1).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if len(outline) < 8:
+    (contour, *_), _ = cv2.findContours(np.pad(blob, 1).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if len(contour) < 8:
         return False
-    shorter, longer = sorted(cv2.minAreaRect(outline)[1])
-    return solidity(outline[:, 0].astype(np.float64)) >= _SOLID and shorter >= _ROUND * longer
+    shorter, longer = sorted(cv2.minAreaRect(contour)[1])
+    return solidity(contour[:, 0].astype(np.float64)) >= _SOLID and shorter >= _ROUND * longer

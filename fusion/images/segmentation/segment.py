@@ -1,9 +1,9 @@
-"""From a picture to masks: where the white cell is, and where its nucleus is.
+"""From an image to masks: where the white cell is, and where its nucleus is.
 
-Two kinds of picture are understood. On a black background the cell is whatever is not black
-(``segmentation_black``). In a field of a stained smear the nucleus is found first, and the outline of the cell is the
+Two kinds of image are understood. On a black background the cell is whatever is not black
+(``segmentation_black``). In a field of a stained smear the nucleus is found first, and the contour of the cell is the
 best closed curve around it (``segmentation_field``, ``segmentation_outline``). The nucleus of a known cell is its
-purple part (``segmentation_nucleus``). Every threshold comes from the picture and every length from the nucleus or the
+purple part (``segmentation_nucleus``). Every threshold comes from the image and every length from the nucleus or the
 cell found, so that neither the stain nor the magnification is assumed. Same input, same masks: nothing here is random,
 and nothing is learnt in advance.
 
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from fusion.images.segmentation._black_background import cell_on_black, has_black_background
-from fusion.images.segmentation._mask_geometry import Mask, Picture
+from fusion.images.segmentation._mask_geometry import Image, Mask
 from fusion.images.segmentation._nucleus import purple_part
 from fusion.images.segmentation._smear_field import cell_in_field, slide_colour
 
@@ -28,7 +28,7 @@ __all__ = ["VERSION", "has_black_background", "segment_cell", "segment_nucleus"]
 VERSION = "4"
 
 
-def segment_cell(rgb: Picture) -> Mask:
+def segment_cell(rgb: Image) -> Mask:
     """The whole white cell, nucleus and cytoplasm.
 
     Parameters
@@ -42,8 +42,9 @@ def segment_cell(rgb: Picture) -> Mask:
     return cell_on_black(rgb) if has_black_background(rgb) else cell_in_field(rgb)
 
 
-def segment_nucleus(rgb: Picture, mask: Mask) -> Mask:
-    """The nucleus inside a known cell: the purple part, told from the cytoplasm by a threshold of the cell's own.
+def segment_nucleus(rgb: Image, mask: Mask) -> Mask:
+    """The nucleus inside a known cell: the purple part, distinguished from the cytoplasm by a threshold of the cell's
+    own.
 
     Where the cell shows no second tone, as a lymphoblast that is all nucleus, the whole cell is returned.
 

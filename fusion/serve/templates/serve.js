@@ -1,10 +1,10 @@
-// The page of fusion serve: sends pictures, shows answers, keeps nothing. No library, nothing from elsewhere.
+// The page of fusion serve: sends images, shows answers, keeps nothing. No library, nothing from elsewhere.
 "use strict";
 
 (() => {
   const settings = JSON.parse(document.body.dataset.settings);
   const find = (selector) => document.querySelector(selector);
-  // Pictures of one request: few enough that the table grows while many are judged.
+  // Images of one request: few enough that the table grows while many are judged.
   const together = Math.min(16, settings.files);
 
   /** Everything judged so far; each keeps its file, for an explanation of it. */
@@ -42,8 +42,8 @@
       throw new Error("The server does not answer. Is fusion serve still running?");
     }
     if (answer.ok) return answer;
-    const told = await answer.json().catch(() => ({}));
-    throw new Error(told.detail ?? `The server answers with status ${answer.status}.`);
+    const answered = await answer.json().catch(() => ({}));
+    throw new Error(answered.detail ?? `The server answers with status ${answer.status}.`);
   }
 
   /** Groups of files that each fit a request; what fits none is told at once. */
@@ -88,10 +88,10 @@
     progress.max = files.length;
     progress.value = 0;
     progress.hidden = false;
-    say(`Judging ${counted(files.length, "picture")} …`);
+    say(`Judging ${counted(files.length, "image")} …`);
     for (const group of groups(files)) {
       try {
-        const answer = await (await post("/api/predict?pictures=true", group)).json();
+        const answer = await (await post("/api/predict?images=true", group)).json();
         if (turn !== asked) return;
         for (const row of answer.predictions) cells.push({ ...row, file: group[row.index], place: cells.length });
         for (const row of answer.faults) fault(row.name, row.reason);
@@ -107,15 +107,15 @@
     }
     progress.hidden = true;
     const failed = find("#faults ul").children.length - before;
-    say(`${counted(judged, "cell")} judged${failed ? `, ${counted(failed, "picture")} not: see “Not judged”` : ""}.`);
+    say(`${counted(judged, "cell")} judged${failed ? `, ${counted(failed, "image")} not: see “Not judged”` : ""}.`);
   }
 
   /** What must be known of all answers; what counts the cells of one request is said by the table itself. */
   function note(answer) {
     const list = find("#notes");
     const lines = [
-      ...answer.notes.filter((line) => !/^\d+ (cells?: |of these |is unlike|are unlike)/.test(line)),
-      ...(answer.threshold ? [`A cell is called ${answer.threshold.class} from a probability of ${answer.threshold.probability.toFixed(3)} on.`] : []),
+      ...answer.notes.filter((line) => !/^\d+ (cells?: |of these |is out of distribution|are out of distribution)/.test(line)),
+      ...(answer.threshold ? [`A cell is predicted ${answer.threshold.class} from a probability of ${answer.threshold.probability.toFixed(3)} on.`] : []),
     ];
     const held = new Set([...list.children].map((item) => item.textContent));
     for (const line of lines) if (!held.has(line)) list.append(make("li", {}, line));
@@ -149,9 +149,9 @@
   function chosen() {
     const name = find("#name").value.toLowerCase();
     const label = find("#class").value;
-    const unlike = find("#unlike").checked;
+    const onlyOutside = find("#ood").checked;
     const kept = cells.filter((cell) =>
-      cell.name.toLowerCase().includes(name) && (!label || cell.class === label) && (!unlike || cell.unlike));
+      cell.name.toLowerCase().includes(name) && (!label || cell.class === label) && (!onlyOutside || cell.out_of_distribution));
     const key = keys[sorted.by];
     kept.sort((a, b) => {
       const order = typeof key(a) === "string" ? collator.compare(key(a), key(b)) : key(a) - key(b);
@@ -164,10 +164,10 @@
     find("#results").hidden = !cells.length;
     const kept = chosen();
     const counts = settings.classes.map((label) => `${label} ${kept.filter((cell) => cell.class === label).length}`);
-    const strange = kept.filter((cell) => cell.unlike).length;
+    const outside = kept.filter((cell) => cell.out_of_distribution).length;
     find("#shown").textContent =
       `${kept.length === cells.length ? counted(cells.length, "cell") : `${kept.length} of ${counted(cells.length, "cell")}`}: ` +
-      `${counts.join(", ")}${strange ? `; ${strange} unlike training cells` : ""}.`;
+      `${counts.join(", ")}${outside ? `; ${outside} out of distribution` : ""}.`;
     find("#cells tbody").replaceChildren(...kept.map(row));
     for (const head of document.querySelectorAll("#cells th[data-sort]")) {
       if (head.dataset.sort === sorted.by) head.setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
@@ -180,20 +180,20 @@
       .map((label) => `${label} ${cell.probability[label].toFixed(3)}`);
     const bar = make("i");
     bar.style.width = `${100 * sure(cell)}%`;
-    const like = cell.unlike === null ? "not known to this model"
+    const like = cell.out_of_distribution === null ? "not known to this model"
       : `${cell.distance.toFixed(2)} of the usual distance`;
     return make("tr", { role: "row" },
-      make("td", { role: "cell", class: "picture" },
-        make("img", { src: cell.picture, width: 72, height: 72, alt: `${cell.name}, with the outlines found` })),
+      make("td", { role: "cell", class: "image" },
+        make("img", { src: cell.image, width: 72, height: 72, alt: `${cell.name}, with the contours found` })),
       make("th", { role: "rowheader", scope: "row" }, cell.name,
-        cell.in_training ? make("small", {}, "A training picture: the answer is no evidence.") : null),
+        cell.in_training ? make("small", {}, "A training image: the answer is no evidence.") : null),
       make("td", { role: "cell", class: "class label" }, cell.class),
       make("td", { role: "cell", class: "p" }, sure(cell).toFixed(3), make("div", { class: "sure", "aria-hidden": "true" }, bar),
         make("small", {}, others.join(", "))),
       make("td", { role: "cell", class: "distance" },
-        cell.unlike ? make("span", { class: "flag" }, "unlike training") : null, make("small", {}, like)),
+        cell.out_of_distribution ? make("span", { class: "flag" }, "out of distribution") : null, make("small", {}, like)),
       make("td", { role: "cell", class: "why" },
-        make("button", { type: "button", "aria-label": `Why ${cell.name} is called ${cell.class}`, onclick: () => explain(cell) }, "Why?")));
+        make("button", { type: "button", "aria-label": `Why ${cell.name} was predicted ${cell.class}`, onclick: () => explain(cell) }, "Why?")));
   }
 
   function save(blob, name) {
@@ -208,10 +208,10 @@
       const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value ?? "");
       return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
     };
-    const head = ["name", "class", ...settings.classes.map((label) => `p_${label}`), "unlike", "distance", "in_training"];
+    const head = ["name", "class", ...settings.classes.map((label) => `p_${label}`), "out_of_distribution", "distance", "in_training"];
     const word = (value) => (value === null ? "" : value ? "True" : "False");
     const lines = chosen().map((cell) => [
-      cell.name, cell.class, ...settings.classes.map((label) => cell.probability[label]), word(cell.unlike), cell.distance,
+      cell.name, cell.class, ...settings.classes.map((label) => cell.probability[label]), word(cell.out_of_distribution), cell.distance,
       word(cell.in_training),
     ]);
     return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
@@ -248,16 +248,16 @@
 
   function explanation(cell, found) {
     const reach = (values) => Math.max(...values.map(Math.abs), 1e-9);
-    const pictures = make("div", {},
-      make("figure", {}, make("img", { src: found.picture, alt: "The cell, with the outlines found" }),
-        make("figcaption", {}, "Outlines found: ", make("span", { class: "cell-ink" }, "cell"), ", ",
+    const images = make("div", {},
+      make("figure", {}, make("img", { src: found.image, alt: "The cell, with the contours found" }),
+        make("figcaption", {}, "Contours found: ", make("span", { class: "cell-ink" }, "cell"), ", ",
           make("span", { class: "nucleus-ink" }, "nucleus"), ".")),
       found.attention ? make("figure", {}, make("img", { src: found.attention, alt: `The cell: ${found.map_caption}` }),
         make("figcaption", {}, `${found.map_caption[0].toUpperCase()}${found.map_caption.slice(1)}.`)) : null);
     const blocks = Object.entries(found.blocks);
     if (blocks.length) {
       const most = reach(blocks.map(([, value]) => value));
-      pictures.append(tableOf(`What each block adds: from ${found.base.toFixed(2)} to ${found.score.toFixed(2)}`,
+      images.append(tableOf(`What each block adds: from ${found.base.toFixed(2)} to ${found.score.toFixed(2)}`,
         ["block", found.score_unit],
         blocks.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), amount(value, most)))));
     }
@@ -266,19 +266,19 @@
       ? tableOf(`What speaks for and against ${found.class}, the strongest first`,
         ["feature, and how it compares with training cells", found.score_unit],
         found.features.map((feature) => make("tr", {},
-          make("th", { scope: "row" }, feature.said,
+          make("th", { scope: "row" }, feature.sentence,
             make("small", {}, [feature.held_to, feature.usual].filter(Boolean).join("; ")),
-            make("details", {}, make("summary", {}, make("small", { class: "hidden" }, `${feature.said}, `), `${feature.block}: definition`),
+            make("details", {}, make("summary", {}, make("small", { class: "hidden" }, `${feature.sentence}, `), `${feature.block}: definition`),
               make("small", {}, `${feature.definition || "Not described by its extractor."}${feature.unit ? ` Unit: ${feature.unit}.` : ""}`))),
           amount(feature.contribution, most))))
-      : make("p", { class: "soft" }, "No features: this model sees the picture alone.");
+      : make("p", { class: "soft" }, "No features: this model sees the image alone.");
     const download = (label, form) => make("button", { type: "button", onclick: (event) => fetchFile(event.target, cell, form) }, label);
     return [
       make("p", {}, make("b", {}, found.class), ` — ${Object.entries(found.probability).map(([label, p]) => `${label} ${p.toFixed(3)}`).join(", ")}`),
       found.warning ? make("p", { class: "stamp" }, found.warning) : "",
-      found.in_training ? make("p", { class: "stamp" }, "A training picture: the model has learnt from it, and its answer is no evidence.") : "",
+      found.in_training ? make("p", { class: "stamp" }, "A training image: the model has learnt from it, and its answer is no evidence.") : "",
       make("div", { class: "downloads" }, download("Download as HTML", "html"), download("Download figure (SVG)", "svg")),
-      make("div", { class: "two" }, pictures, make("div", {}, reasons, make("p", { class: "soft" }, `By ${found.method}. ${found.limits} What a model used is shown here, not what causes a disease.`))),
+      make("div", { class: "two" }, images, make("div", {}, reasons, make("p", { class: "soft" }, `By ${found.method}. ${found.limits} What a model used is shown here, not what causes a disease.`))),
     ];
   }
 
@@ -299,7 +299,7 @@
 
   const drop = find("#drop");
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  // Anywhere on the page: a browser would otherwise leave it to show a picture that missed the box.
+  // Anywhere on the page: a browser would otherwise leave it to show an image that missed the box.
   addEventListener("dragover", (event) => {
     if (holdsFiles(event)) { event.preventDefault(); drop.classList.add("over"); }
   });

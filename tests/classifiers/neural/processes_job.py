@@ -23,10 +23,10 @@ class Killed(Exception):
 
 def cells():
     """40 small cells of 10 subjects, large ones and small ones, and a block of features that tells nothing."""
-    pictures = np.stack([paint(at, side=32, radius=13 - 4 * (at % 2)) for at in range(40)])
+    images = np.stack([paint(at, side=32, radius=13 - 4 * (at % 2)) for at in range(40)])
     X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     X[3] = np.nan
-    inputs = CellInputs(X, {"shape": slice(0, 3), "colour": slice(3, 5)}, pictures)
+    inputs = CellInputs(X, {"shape": slice(0, 3), "colour": slice(3, 5)}, images)
     return inputs, np.array(["all", "hem"])[np.arange(40) % 2], np.arange(40) // 4
 
 
@@ -45,7 +45,7 @@ def linear():
 
 
 def fused(kind, **given):
-    """Pictures and two blocks, the backbone frozen for an epoch, heads of single blocks, a running mean."""
+    """Images and two blocks, the backbone frozen for an epoch, heads of single blocks, a running mean."""
     model = NeuralClassifier(
         network={**NETWORK, "fusion": kind, "auxiliary": 0.3},
         training={"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "freeze_epochs": 1, "ema": 0.9, "patience": 0},

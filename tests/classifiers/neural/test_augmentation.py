@@ -1,4 +1,4 @@
-"""Variations of pictures: torchvision's own where it has them, and nothing outside the cell ever changes."""
+"""Variations of images: torchvision's own where it has them, and nothing outside the cell ever changes."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ EVERYTHING = Augmentation(
 )
 
 
-def pictures(n=4, side=48):
+def images(n=4, side=48):
     raw = np.stack([paint(seed, side=side, radius=0.3 * side) for seed in range(n)])
     return torch.from_numpy(raw).permute(0, 3, 1, 2).float() / 255
 
@@ -30,17 +30,17 @@ def only(**settings):
 
 
 def test_nothing_asked_nothing_changed():
-    assert torch.equal(augment(pictures(), NOTHING, draw(), is_black=True), pictures())
+    assert torch.equal(augment(images(), NOTHING, draw(), is_black=True), images())
 
 
 def test_the_same_draw_gives_the_same_variation_and_another_draw_another():
-    first, again, other = (augment(pictures(), EVERYTHING, draw(s), is_black=True) for s in (1, 1, 2))
+    first, again, other = (augment(images(), EVERYTHING, draw(s), is_black=True) for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_flips_and_quarter_turns_give_each_of_the_eight_and_nothing_else():
-    (x,) = pictures(1)
+    (x,) = images(1)
     eight = [torch.rot90(y, k, (1, 2)) for y in (x, x.flip(2)) for k in range(4)]
     many = augment(x.expand(200, -1, -1, -1), only(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
                    draw(), is_black=True)  # fmt: skip
@@ -50,7 +50,7 @@ def test_flips_and_quarter_turns_give_each_of_the_eight_and_nothing_else():
 
 @pytest.mark.parametrize(("degrees", "scale", "shift"), [(13.0, 1.0, (0, 0)), (0, 1.2, (0, 0)), (30, 0.9, (5, -3))])
 def test_moving_is_torchvisions_affine(degrees, scale, shift):
-    x = pictures(2, side=50)
+    x = images(2, side=50)
     expected = oracle.affine(
         x, angle=-degrees, translate=list(shift), scale=scale, shear=[0.0, 0.0],
         interpolation=oracle.InterpolationMode.BILINEAR,
@@ -62,13 +62,13 @@ def test_moving_is_torchvisions_affine(degrees, scale, shift):
 
 
 def test_turning_by_quarters_only_moves_pixels():
-    x = pictures()
+    x = images()
     assert torch.equal(turn(x, 90, is_black=True), torch.rot90(x, 1, (2, 3)))
     torch.testing.assert_close(turn(x, 89.999, is_black=True), torch.rot90(x, 1, (2, 3)), atol=5e-3, rtol=0)
 
 
 def test_black_stays_black_whatever_the_colours_do():
-    x = pictures()
+    x = images()
     outside = (x.amax(1) == 0)[:, None].expand_as(x)
     for how in (only(brightness=0.5, contrast=0.5), only(stain=0.5), only(blur=3.0)):
         y = augment(x, how, draw(), is_black=True)
@@ -76,15 +76,15 @@ def test_black_stays_black_whatever_the_colours_do():
         assert not torch.equal(y, x)
 
 
-def test_blur_does_not_darken_the_outline():
+def test_blur_does_not_darken_the_contour():
     """A cell of one colour has nothing to blur: it stays that colour up to its last pixel."""
-    x = torch.where(pictures() > 0, 0.5, 0.0)
+    x = torch.where(images() > 0, 0.5, 0.0)
     y = augment(x, only(blur=4.0), draw(3), is_black=True)
     torch.testing.assert_close(y, x, atol=1e-5, rtol=0)
 
 
-def test_stain_jitter_multiplies_optical_density():
-    x = pictures(1)
+def test_stain_augmentation_multiplies_optical_density():
+    x = images(1)
     y = augment(x, only(stain=0.1), draw(), is_black=True)
     inside = x.amin(1)[0] > 0.02
     density = [-torch.log((255 * z[0][:, inside] + 1) / 256) for z in (x, y)]
@@ -94,12 +94,12 @@ def test_stain_jitter_multiplies_optical_density():
 
 
 def test_values_stay_between_black_and_white():
-    y = augment(pictures(16), dataclasses.replace(EVERYTHING, brightness=2, contrast=2), draw(), is_black=True)
+    y = augment(images(16), dataclasses.replace(EVERYTHING, brightness=2, contrast=2), draw(), is_black=True)
     assert y.min() >= 0
     assert y.max() <= 1
 
 
-def test_a_kept_background_goes_on_where_the_picture_is_moved_away():
+def test_a_kept_background_goes_on_where_the_image_is_moved_away():
     x = torch.full((3, 3, 32, 32), 0.7)
     y = augment(x, only(rotation=45, translate=0.2), draw(), is_black=False)
     torch.testing.assert_close(y, x)
@@ -112,7 +112,7 @@ def test_targets_are_mixed_in_the_share_of_the_pixels(kind):
     for seed in range(8):
         mixed, targets, partner, own = mix(x, shares, only(**{kind: 1.0}), draw(seed))
         torch.testing.assert_close(targets.sum(1), torch.ones(2))
-        # The second picture is white and of the second class: its share of light is its share of that class.
+        # The second image is white and of the second class: its share of light is its share of that class.
         torch.testing.assert_close(mixed.mean((1, 2, 3)), targets[:, 1], atol=1e-5, rtol=0)
         torch.testing.assert_close(targets, own * shares + (1 - own) * shares[partner])
 

@@ -1,4 +1,4 @@
-"""Batch norms of the laboratory that is judged: undone by it is what changes channels, and nothing else changes."""
+"""Batch norms of the site that is judged: undone by it is what changes channels, and nothing else changes."""
 
 import numpy as np
 import pytest
@@ -33,18 +33,18 @@ def cells(seed, n=32):
     return found, np.array(["fine", "coarse"])[labels]
 
 
-def given(pictures, *sources):
-    n = len(pictures)
+def given(images, *sources):
+    n = len(images)
     names = tuple(sources[at * len(sources) // n] for at in range(n)) if sources else ()
-    return CellInputs(np.empty((n, 0), np.float32), {}, pictures, sources=names)
+    return CellInputs(np.empty((n, 0), np.float32), {}, images, sources=names)
 
 
 @pytest.fixture(scope="module")
 def trained():
     torch.set_num_threads(1)
-    pictures, y = cells(0, 64)
+    images, y = cells(0, 64)
     return {
-        how: NeuralClassifier(**SETTINGS, batch_statistics=how).fit(given(pictures, "home"), y)
+        how: NeuralClassifier(**SETTINGS, batch_statistics=how).fit(given(images, "home"), y)
         for how in ("training", "source")
     }
 
@@ -52,30 +52,30 @@ def trained():
 def test_half_the_light_is_undone_by_the_statistics_of_the_cells_that_have_it(trained):
     """A convolution of half the light is half of it, and so are its mean and spread: the outcome is what it was."""
     adapting, plain = trained["source"], trained["training"]
-    pictures, y = cells(1)
-    bright, dim = (adapting.predict_proba(given(part, "away")) for part in (pictures, pictures // 2))
+    images, y = cells(1)
+    bright, dim = (adapting.predict_proba(given(part, "away")) for part in (images, images // 2))
     np.testing.assert_allclose(dim, bright, atol=0.002)  # but for the small number that keeps a spread above 0
-    assert (adapting.predict(given(pictures // 2, "away")) == y).all()
-    assert (plain.predict(given(pictures, "away")) == y).all()
-    assert (plain.predict(given(pictures // 2, "away")) == y).mean() < 0.8
+    assert (adapting.predict(given(images // 2, "away")) == y).all()
+    assert (plain.predict(given(images, "away")) == y).all()
+    assert (plain.predict(given(images // 2, "away")) == y).mean() < 0.8
 
 
 def test_what_is_learnt_is_the_same_and_training_sources_are_judged_as_ever(trained):
-    pictures, _ = cells(2)
+    images, _ = cells(2)
     for source in ("home", None):
         few = source is None
-        asked = given(pictures[:9] if few else pictures, source)  # nine cells describe no laboratory
+        asked = given(images[:9] if few else images, source)  # nine cells describe no site
         np.testing.assert_array_equal(*(trained[how].predict_proba(asked) for how in ("training", "source")))
 
 
 def test_a_new_source_does_not_touch_the_others_nor_the_network(trained):
     adapting = trained["source"]
     before = {name: tensor.clone() for name, tensor in adapting.network_.state_dict().items()}
-    pictures, _ = cells(3)
-    both = adapting.predict_proba(given(pictures, "home", "away"))
-    np.testing.assert_allclose(both[:16], adapting.predict_proba(given(pictures[:16], "home")), atol=1e-6)
-    np.testing.assert_allclose(both[16:], adapting.predict_proba(given(pictures[16:], "away")), atol=1e-6)
-    assert np.abs(both[16:] - adapting.predict_proba(given(pictures[16:], "home"))).max() > 1e-3
+    images, _ = cells(3)
+    both = adapting.predict_proba(given(images, "home", "away"))
+    np.testing.assert_allclose(both[:16], adapting.predict_proba(given(images[:16], "home")), atol=1e-6)
+    np.testing.assert_allclose(both[16:], adapting.predict_proba(given(images[16:], "away")), atol=1e-6)
+    assert np.abs(both[16:] - adapting.predict_proba(given(images[16:], "home"))).max() > 1e-3
     for name, tensor in adapting.network_.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert not any(part.training for part in adapting.network_.modules())
@@ -90,19 +90,19 @@ def test_statistics_are_put_back_where_judging_fails(trained):
 
 
 def test_the_order_of_cells_does_not_matter(trained):
-    pictures, _ = cells(5, 80)  # two batches
+    images, _ = cells(5, 80)  # two batches
     order = np.random.default_rng(0).permutation(80)
-    one, other = (trained["source"].predict_proba(given(part, "away")) for part in (pictures, pictures[order]))
+    one, other = (trained["source"].predict_proba(given(part, "away")) for part in (images, images[order]))
     np.testing.assert_allclose(other, one[order], atol=1e-6)
 
 
 def test_a_layer_has_the_mean_and_spread_of_the_cells(trained):
     """Of the first layer, by hand: its input changes with no other layer."""
-    network, pictures = trained["source"].network_, cells(6, 32)[0]
+    network, images = trained["source"].network_, cells(6, 32)[0]
     norm = next(part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d))
     seen = []
     hook = norm.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
-    with statistics_of(network, given(pictures), 64):
+    with statistics_of(network, given(images), 64):
         mean, variance = norm.running_mean.clone(), norm.running_var.clone()
     hook.remove()
     torch.testing.assert_close(mean, seen[0].mean((0, 2, 3)))
@@ -113,78 +113,78 @@ def test_a_layer_has_the_mean_and_spread_of_the_cells(trained):
 def frozen():
     """A network that starts from weights with norms folded in: their statistics, mean 0 and spread 1, are nobody's."""
     torch.set_num_threads(1)
-    pictures, y = cells(0, 64)
+    images, y = cells(0, 64)
     some = np.r_[0:64:2, 1:24:2]  # three fine ones to a coarse one
     how = {**SETTINGS, "training": {**SETTINGS["training"], "freeze_norm": True}}
-    model = NeuralClassifier(**how, batch_statistics="source").fit(given(pictures[some], "home"), y[some])
-    norms = [part for part in model.network_.trunk.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    model = NeuralClassifier(**how, batch_statistics="source").fit(given(images[some], "home"), y[some])
+    norms = [part for part in model.network_.backbone.modules() if isinstance(part, torch.nn.BatchNorm2d)]
     assert norms
     assert all((norm.running_mean == 0).all() and (norm.running_var == 1).all() for norm in norms)
-    return model, pictures[some]
+    return model, images[some]
 
 
 def test_cells_like_the_training_cells_are_judged_as_these_whatever_their_source_is_called(frozen):
-    model, pictures = frozen
-    own = model.predict_proba(given(pictures, "home"))
+    model, images = frozen
+    own = model.predict_proba(given(images, "home"))
     assert own.max() > 0.9
-    for shown in (pictures, pictures // 2):
+    for shown in (images, images // 2):
         np.testing.assert_allclose(model.predict_proba(given(shown, "away")), own, atol=0.02)
 
 
 def test_without_what_training_cells_gave_frozen_norms_would_be_those_of_no_one(frozen):
     """Li et al. to the letter, as models of before still do it: what the test above rules out."""
-    model, pictures = frozen
-    own = model.predict_proba(given(pictures, "home"))
-    with statistics_of(model.network_, given(pictures), 64):
-        plain = model.predict_proba(given(pictures, "home"))
-    with statistics_of(model.network_, given(pictures), 64, model.moments_):
-        mended = model.predict_proba(given(pictures, "home"))
+    model, images = frozen
+    own = model.predict_proba(given(images, "home"))
+    with statistics_of(model.network_, given(images), 64):
+        plain = model.predict_proba(given(images, "home"))
+    with statistics_of(model.network_, given(images), 64, model.moments_):
+        mended = model.predict_proba(given(images, "home"))
     assert np.abs(plain - own).max() > 0.2
     assert np.abs(mended - own).max() < 0.02
 
 
 def test_moments_are_those_of_what_a_layer_is_given(frozen):
     """Of the first layer, by hand."""
-    model, pictures = frozen
+    model, images = frozen
     network = model.network_
     name = next(name for name, part in network.named_modules() if isinstance(part, torch.nn.BatchNorm2d))
-    trunk = network.trunk
+    backbone = network.backbone
     with torch.no_grad():
-        seen = trunk.backbone.conv_stem(trunk.normalise(trunk.scale(pictures)))
+        seen = backbone.backbone.conv_stem(backbone.normalise(backbone.scale(images)))
     torch.testing.assert_close(model.moments_[f"{name}.mean"], seen.mean((0, 2, 3)))
     torch.testing.assert_close(model.moments_[f"{name}.variance"], seen.var((0, 2, 3)))
 
 
-@pytest.mark.parametrize(("harm", "told"), [
+@pytest.mark.parametrize(("harm", "message"), [
     (lambda tensors: tensors.pop(next(name for name in tensors if name.startswith("moments."))), "missing"),
     (lambda tensors: next(t for n, t in tensors.items() if n.endswith(".variance")).fill_(-1.0), "below 0"),
 ])  # fmt: skip
-def test_stored_moments_travel_and_harmed_ones_are_refused(frozen, tmp_path, harm, told):
-    model, pictures = frozen
+def test_stored_moments_travel_and_harmed_ones_are_refused(frozen, tmp_path, harm, message):
+    model, images = frozen
     model.save(tmp_path)
-    asked = given(pictures, "away")
+    asked = given(images, "away")
     np.testing.assert_allclose(
         NeuralClassifier.load(tmp_path).predict_proba(asked), model.predict_proba(asked), atol=1e-6
     )
     tensors = safetensors.torch.load_file(tmp_path / "layers.safetensors")
     harm(tensors)
     (tmp_path / "layers.safetensors").write_bytes(safetensors.torch.save(tensors))
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=message):
         NeuralClassifier.load(tmp_path)
 
 
 def test_a_frozen_model_of_before_which_lacks_them_is_judged_and_says_so(frozen, tmp_path):
-    model, pictures = frozen
+    model, images = frozen
     model.save(tmp_path)
     tensors = safetensors.torch.load_file(tmp_path / "layers.safetensors")
     of_before = {name: tensor for name, tensor in tensors.items() if not name.startswith("moments.")}
     (tmp_path / "layers.safetensors").write_bytes(safetensors.torch.save(of_before))
     again = NeuralClassifier.load(tmp_path)
-    asked = given(pictures, "away")
-    assert again.told(asked.sources)[1].endswith("train anew")
-    assert len(model.told(asked.sources)) == 1
+    asked = given(images, "away")
+    assert again.notes(asked.sources)[1].endswith("train anew")
+    assert len(model.notes(asked.sources)) == 1
     with statistics_of(model.network_, asked, 64):
-        np.testing.assert_allclose(again.predict_proba(asked), model.predict_proba(given(pictures, "home")), atol=1e-6)
+        np.testing.assert_allclose(again.predict_proba(asked), model.predict_proba(given(images, "home")), atol=1e-6)
 
 
 def test_a_stored_network_still_knows_its_sources(trained, tmp_path):
@@ -192,10 +192,10 @@ def test_a_stored_network_still_knows_its_sources(trained, tmp_path):
     again = NeuralClassifier.load(tmp_path)
     asked = given(cells(7)[0], "home", "away")
     np.testing.assert_allclose(again.predict_proba(asked), trained["source"].predict_proba(asked), atol=1e-6)
-    assert again.told(asked.sources) == [
+    assert again.notes(asked.sources) == [
         "transductive: batch norms by 16 cells that are judged here, without labels (away)"
     ]
-    assert trained["training"].told(asked.sources) == []
+    assert trained["training"].notes(asked.sources) == []
 
 
 def test_an_unknown_choice_is_told():

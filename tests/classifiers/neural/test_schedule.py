@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from classifiers.neural._sampling import batches, count_batches, epoch_order, keep_back
 from classifiers.neural._schedule import depth_of_parameters, first_momentum, peak_rates, rate
 from classifiers.neural.network import Design, Network
-from extractors.cnn.backbone import untrained_trunk
-from extractors.cnn.network_config import resolve_recipe
+from extractors.cnn.backbone import untrained_backbone
+from extractors.cnn.network_config import resolve_backbone_config
 
 
 @pytest.mark.parametrize("steps", [10, 40, 137])
@@ -48,13 +48,13 @@ def test_constant_is_constant():
 def test_depths_cut_the_backbone_in_two_and_the_head_off():
     network = Network(
         Design(backbone="test_resnet", weights="random"),
-        untrained_trunk(resolve_recipe(None, backbone="test_resnet", size=64), 0), {"shape": 3}, 2,
+        untrained_backbone(resolve_backbone_config(None, backbone="test_resnet", size=64), 0), {"shape": 3}, 2,
     )  # fmt: skip
     depths = depth_of_parameters(network)
     assert depths.keys() == {name for name, _ in network.named_parameters()}
-    assert depths["trunk.backbone.conv1.0.weight"] == "early"
+    assert depths["backbone.backbone.conv1.0.weight"] == "early"
     assert {d for name, d in depths.items() if "layer4" in name} == {"late"}
-    assert {d for name, d in depths.items() if name.startswith(("head.", "fuse.", "trunk.attention."))} == {"head"}
+    assert {d for name, d in depths.items() if name.startswith(("head.", "fuse.", "backbone.attention."))} == {"head"}
 
 
 def test_rates_are_one_or_three():

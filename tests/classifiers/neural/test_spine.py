@@ -19,9 +19,9 @@ from fusion import plugins
 from fusion.bundles.model_bundle import BundleError, ModelBundle
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
-from fusion.features.image_cache import PICTURES, look
+from fusion.features.image_cache import IMAGES, read_images
 from fusion.leakage.grouped_splits import LeakageError
-from fusion.leakage.provenance import check_unseen, seen_by, trained_on
+from fusion.leakage.provenance import check_unseen, trained_on, training_overlap
 from fusion.pictured import load_model
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import build_config
@@ -65,7 +65,7 @@ def strangers(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(synthetic, store, tmp_path_factory):
-    """A network of pictures alone, and one with a handcrafted block."""
+    """A network of images alone, and one with a handcrafted block."""
     root = tmp_path_factory.mktemp("models")
     alone = train(config(synthetic, root / "alone", store))
     settings = {**SETTINGS, "network": {**SETTINGS["network"], "fusion": "gated"}}
@@ -76,7 +76,7 @@ def trained(synthetic, store, tmp_path_factory):
 # ---- train, predict, evaluate ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("which", "features"), [("alone", ("picture",)), ("fused", ("picture", "colour"))])
+@pytest.mark.parametrize(("which", "features"), [("alone", ("image",)), ("fused", ("image", "colour"))])
 def test_every_cell_is_judged_by_a_network_that_has_not_met_its_subject(trained, which, features):
     result = trained[which][0].result
     assert result.scores[0].features == features
@@ -92,11 +92,11 @@ def test_a_stored_model_answers_as_the_trained_one(trained, which, synthetic, st
     again = load_model(folder)
     dataset = load_dataset(synthetic, store=store)
     from fusion.features.store import FeatureStore
-    from fusion.pictured import gather
+    from fusion.pictured import measure_inputs
 
-    given = gather(dataset, again.blocks, again.model.classifier, FeatureStore(store), jobs=1, progress=None)
+    given = measure_inputs(dataset, again.blocks, again.model.classifier, FeatureStore(store), jobs=1, progress=None)
     assert_array_equal(again.judge(given), found.bundle.model.predict_proba(given.inputs))
-    with pytest.raises(UsageError, match="judges pictures"):
+    with pytest.raises(UsageError, match="judges images"):
         again.predict_proba(given.table)
     with pytest.raises(UsageError, match="load_model"):
         ModelBundle.load(folder)
@@ -105,8 +105,8 @@ def test_a_stored_model_answers_as_the_trained_one(trained, which, synthetic, st
 @pytest.mark.parametrize("which", ["alone", "fused"])
 def test_a_model_is_asked_and_judged_on_the_command_line(trained, which, strangers, tmp_path):
     folder = trained[which][1]
-    pictures = sorted(strangers.parent.glob("*.png"))
-    predicted = fusion("predict", folder, pictures[0], strangers.parent / "3.png", "--json")
+    images = sorted(strangers.parent.glob("*.png"))
+    predicted = fusion("predict", folder, images[0], strangers.parent / "3.png", "--json")
     assert predicted.exit_code == 0, predicted.stderr
     rows = json.loads(predicted.stdout)["predictions"]
     assert len(rows) == 2
@@ -152,7 +152,7 @@ def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic,
     resumed = train(again.model_copy(update={"resume": True}), lambda stage, *_: stages.append(stage))
     assert "fold 1" not in stages
     assert_array_equal(resumed.result.scores[0].proba, trained["alone"][0].result.scores[0].proba)
-    for name in ("trunk.safetensors", "layers.safetensors"):
+    for name in ("backbone.safetensors", "layers.safetensors"):
         whole, mended = (folder / "classifier" / name for folder in (trained["alone"][1], tmp_path / "m"))
         assert whole.read_bytes() == mended.read_bytes()
     assert not (tmp_path / "m.unfinished").exists()
@@ -175,7 +175,7 @@ def test_a_command_that_is_killed_outright_goes_on_to_the_same_bits(trained, syn
     assert running.wait() == -signal.SIGKILL
     assert not (tmp_path / "m").exists()
     subprocess.run([*words, "-o", tmp_path / "m", "--resume"], cwd=ROOT, env=alone, check=True)
-    for name in ("trunk.safetensors", "layers.safetensors"):
+    for name in ("backbone.safetensors", "layers.safetensors"):
         whole, mended = (folder / "classifier" / name for folder in (trained["alone"][1], tmp_path / "m"))
         assert whole.read_bytes() == mended.read_bytes()
 
@@ -253,7 +253,7 @@ def test_every_network_in_the_box_is_one_that_can_be_built(file):
     from classifiers.neural.estimator import NeuralClassifier
     from classifiers.neural.network import Network
     from extractors.cnn._published_models import published_weights
-    from extractors.cnn.backbone import Trunk
+    from extractors.cnn.backbone import Backbone
 
     settings = build_config(TrainConfig, file=ROOT / "configs" / file, options={"data": "cells", "output": "model"})
     model = NeuralClassifier(**settings.classifiers["neural"])
@@ -261,62 +261,66 @@ def test_every_network_in_the_box_is_one_that_can_be_built(file):
     assert settings.blocks == []
     assert published_weights(design.backbone)
     with torch.device("meta"):
-        network = Network(design, Trunk(design.extractor().recipe, drop_path=design.drop_path), {}, 2)
+        network = Network(design, Backbone(design.extractor().backbone_config, drop_path=design.drop_path), {}, 2)
         logits = network.eval()(torch.empty(2, 0), torch.empty(2, 3, design.size, design.size)).logits
     assert logits.shape == (2, 2)
     assert how.epochs <= 100
 
 
-# ---- pictures, decoded once ------------------------------------------------------------------------------------------
+# ---- images, decoded once ------------------------------------------------------------------------------------------
 
 
-def eye(**settings):
-    return plugins.build_classifier("neural", {"network": {**SETTINGS["network"], **settings}}).eye()
+def input_transform(**settings):
+    return plugins.build_classifier("neural", {"network": {**SETTINGS["network"], **settings}}).input_transform()
 
 
-def test_pictures_are_taken_once_and_again_when_harmed(class_folders, tmp_path):
+def test_images_are_taken_once_and_again_when_harmed(class_folders, tmp_path):
     dataset = load_dataset(class_folders, store=tmp_path)
-    told = []
-    seen = look(dataset, eye(), tmp_path, progress=lambda stage, done, *_: told.append(stage))
-    assert set(told) == {"looking"}
-    expected = np.array(seen.pictures)
-    told.clear()
-    assert_array_equal(look(dataset, eye(), tmp_path, progress=lambda *t: told.append(t)).pictures, expected)
-    assert not told
-    (path,) = (tmp_path / PICTURES).glob("*.npy")
+    message = []
+    seen = read_images(dataset, input_transform(), tmp_path, progress=lambda stage, done, *_: message.append(stage))
+    assert set(message) == {"looking"}
+    expected = np.array(seen.images)
+    message.clear()
+    assert_array_equal(
+        read_images(dataset, input_transform(), tmp_path, progress=lambda *t: message.append(t)).images, expected
+    )
+    assert not message
+    (path,) = (tmp_path / IMAGES).glob("*.npy")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert_array_equal(look(dataset, eye(), tmp_path, progress=lambda *t: told.append(t)).pictures, expected)
-    assert told
+    assert_array_equal(
+        read_images(dataset, input_transform(), tmp_path, progress=lambda *t: message.append(t)).images, expected
+    )
+    assert message
 
 
-def test_another_eye_takes_other_pictures(class_folders, tmp_path):
+def test_another_input_transform_takes_other_images(class_folders, tmp_path):
     dataset = load_dataset(class_folders, store=tmp_path)
-    one, other = (look(dataset, eye(view=view), tmp_path).pictures for view in (None, 200))
+    one, other = (read_images(dataset, input_transform(view=view), tmp_path).images for view in (None, 200))
     assert not np.array_equal(one, other)
 
 
-def test_a_picture_without_a_cell_is_a_fault_and_moves_no_other(class_folders, tmp_path):
+def test_an_image_without_a_cell_is_a_fault_and_moves_no_other(class_folders, tmp_path):
     write_image(class_folders / "blast" / "0b.png", np.zeros((40, 40, 3), np.uint8))
     dataset = load_dataset(class_folders, store=tmp_path)
     for _ in range(2):  # taken now, and remembered
-        seen = look(dataset, eye(), tmp_path)
+        seen = read_images(dataset, input_transform(), tmp_path)
         (at,) = seen.faults
         assert dataset.samples[at].path.name == "0b.png"
-        assert seen.places[at] == -1
+        assert seen.positions[at] == -1
         for row, sample in enumerate(dataset.samples):
             if row != at:
                 from fusion.images.cell import read_cell
 
-                assert_array_equal(seen.pictures[seen.places[row]], eye()([read_cell(sample.path)])[0])
+                assert_array_equal(seen.images[seen.positions[row]], input_transform()([read_cell(sample.path)])[0])
 
 
 # ---- provenance ------------------------------------------------------------------------------------------------------
 
 
 def weights_of(folder):
-    return folder / "classifier" / "trunk.safetensors"
+    return folder / "classifier" / "backbone.safetensors"
 
 
 def test_an_embedding_is_not_judged_on_cells_its_network_has_learnt(trained, synthetic, strangers, tmp_path):
@@ -344,7 +348,7 @@ def test_a_network_that_goes_on_from_another_knows_its_cells(trained, strangers,
         train(config(synthetic, tmp_path / "m", store, classifiers=settings))
     found = train(config(strangers, tmp_path / "n", store, classifiers=settings))
     dataset = load_dataset(synthetic, store=store)
-    assert len(seen_by(found.bundle.model.classifier.provenance(), dataset)) == len(dataset)
+    assert len(training_overlap(found.bundle.model.classifier.provenance(), dataset)) == len(dataset)
     refused = fusion("evaluate", tmp_path / "n", synthetic, "-o", tmp_path / "r")
     assert "the network behind 'neural'" in refused.stderr
 
@@ -357,8 +361,8 @@ def test_no_id_of_a_subject_is_written_down(trained):
     assert all(len(digest) == 16 for digest in said["subjects"])
 
 
-def test_a_subject_that_shares_a_picture_with_one_that_was_learnt_is_known_too(tmp_path):
-    """A network that knows H1 has seen the picture under H2's name as well, so H2's other cells are no test."""
+def test_a_subject_that_shares_an_image_with_one_that_was_learnt_is_known_too(tmp_path):
+    """A network that knows H1 has seen the image under H2's name as well, so H2's other cells are no test."""
     rows = []
     for at, (name, subject) in enumerate([("a", "H1"), ("b", "H2"), ("c", "H2"), ("d", "H3")]):
         write_image(tmp_path / f"{name}.png", paint(0 if name in "ab" else at))
@@ -366,7 +370,7 @@ def test_a_subject_that_shares_a_picture_with_one_that_was_learnt_is_known_too(t
     pd.DataFrame(rows).to_csv(tmp_path / "cells.csv", index=False)
     dataset = load_dataset(tmp_path / "cells.csv", store=tmp_path / "store")
     provenance = trained_on(dataset.samples[:1])
-    assert seen_by(provenance, dataset) == [0, 1, 2]
+    assert training_overlap(provenance, dataset) == [0, 1, 2]
 
     class Learner:
         def provenance(self):

@@ -63,32 +63,32 @@ def test_scikit_learn_contract(estimator, check):
 
 def test_the_real_backbone_trains_two_steps(cells):
     """EfficientNetV2-B3 as published, at 64 pixels: one epoch of two batches changes it, and it stays finite."""
-    pictures = np.stack([paint(at, side=64) for at in range(8)])
+    images = np.stack([paint(at, side=64) for at in range(8)])
     y = np.array(["all", "hem"] * 4)
     steps = []
     model = NeuralClassifier(
         network={"weights": "random", "size": 64},
         training={"epochs": 1, "batch_size": 4, "validation": 0.0},
     )
-    model.fit(pictures, y, watch=lambda epoch, epochs, step, total: steps.append((step, total)))
+    model.fit(images, y, watch=lambda epoch, epochs, step, total: steps.append((step, total)))
     assert steps == [(1, 2), (2, 2)]
     assert model.describe().startswith("14.04 M")
     untrained = classifier_of_b3()
     moved = [name for name, tensor in weights(model).items() if not torch.equal(tensor, untrained[name])]
     assert len(moved) > 0.9 * len(untrained)
     assert all(tensor.isfinite().all() for tensor in weights(model).values())
-    proba = model.predict_proba(pictures)
+    proba = model.predict_proba(images)
     assert_allclose(proba.sum(axis=1), 1)
 
 
 def classifier_of_b3():
     from classifiers.neural.network import Design, Network
-    from extractors.cnn.backbone import untrained_trunk
+    from extractors.cnn.backbone import untrained_backbone
 
     design = Design(weights="random", size=64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Network(design, untrained_trunk(design.extractor().recipe, 0), {}, 2).state_dict()
+        return Network(design, untrained_backbone(design.extractor().backbone_config, 0), {}, 2).state_dict()
 
 
 def test_a_small_network_tells_cells_of_new_subjects_apart(tmp_path):
@@ -103,22 +103,22 @@ def test_a_small_network_tells_cells_of_new_subjects_apart(tmp_path):
         training={"epochs": 12, "batch_size": 16, "learning_rate": 3e-3, "loss": "cross_entropy", "validation": 0.0},
         augmentation={"flip_vertical": True, "quarter_turns": True},
     )
-    pictures = model.eye()([read_cell(sample.path) for sample in data.samples])
+    images = model.input_transform()([read_cell(sample.path) for sample in data.samples])
     y = np.array([sample.label for sample in data.samples])
     groups = data.groups()
     chosen = np.concatenate([np.unique(groups[y == label])[:2] for label in ("all", "hem")])
     test = np.isin(groups, chosen)
-    model.fit(pictures[~test], y[~test], groups[~test])
-    assert balanced_accuracy_score(y[test], model.predict(pictures[test])) > 0.7
+    model.fit(images[~test], y[~test], groups[~test])
+    assert balanced_accuracy_score(y[test], model.predict(images[test])) > 0.7
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gated", "film", "attention"])
-def test_every_fusion_learns_from_a_block_what_pictures_do_not_show(fusion):
+def test_every_fusion_learns_from_a_block_what_images_do_not_show(fusion):
     rng = np.random.default_rng(1)
     y = np.arange(64) % 2
     X = np.stack([y + 0.2 * rng.normal(size=64), rng.normal(size=64)], axis=1).astype(np.float32)
-    pictures = np.stack([paint(0, side=32, radius=12)] * 64)  # the same for all
-    inputs = CellInputs(1000 * X, {"shape": slice(0, 2)}, pictures)
+    images = np.stack([paint(0, side=32, radius=12)] * 64)  # the same for all
+    inputs = CellInputs(1000 * X, {"shape": slice(0, 2)}, images)
     model = classifier({"epochs": 12, "learning_rate": 1e-2, "loss": "cross_entropy"}, network={"fusion": fusion})
     model.fit(inputs, y, np.arange(64) // 4)
     assert balanced_accuracy_score(y, model.predict(inputs)) > 0.9
@@ -128,7 +128,7 @@ def test_gates_are_told_by_part(cells):
     inputs, y, groups = cells
     model = classifier(network={"fusion": "gated", "auxiliary": 0.2, "block_dropout": 0.2}).fit(inputs, y, groups)
     gates = model.gates(inputs)
-    assert {name: gate.shape for name, gate in gates.items()} == dict.fromkeys(["picture", "shape", "colour"], (40,))
+    assert {name: gate.shape for name, gate in gates.items()} == dict.fromkeys(["image", "shape", "colour"], (40,))
     assert gates["shape"][3] == gates["colour"][3] == 0
     with pytest.raises(ValueError, match="no gates"):
         classifier().fit(inputs, y, groups).gates(inputs)
@@ -174,7 +174,7 @@ def test_a_training_that_is_interrupted_twice_ends_with_the_same_bits(cells, tmp
     inputs, y, groups = cells
     model = classifier(training, network={"fusion": "gated", "auxiliary": 0.2, "dropout": 0.2})
     steps = []
-    whole = clone(model).fit(inputs, y, groups, watch=lambda *told: steps.append(told[2]))
+    whole = clone(model).fit(inputs, y, groups, watch=lambda *message: steps.append(message[2]))
     when = np.sort(np.random.default_rng(seed).choice(steps, 2, replace=False))
     broken = clone(model)
     for step in when:
@@ -199,7 +199,7 @@ def test_without_resume_a_training_starts_afresh(cells, tmp_path):
     inputs, y, groups = cells
     classifier().fit(inputs, y, groups, checkpoint=tmp_path)
     steps = []
-    classifier().fit(inputs, y, groups, checkpoint=tmp_path, watch=lambda *told: steps.append(told))
+    classifier().fit(inputs, y, groups, checkpoint=tmp_path, watch=lambda *message: steps.append(message))
     assert steps
 
 
@@ -251,10 +251,10 @@ def test_a_frozen_backbone_stays_as_it_is_and_then_learns(cells):
     frozen = classifier({**whole, "epochs": 2, "freeze_epochs": 2}).fit(inputs, y, groups)
     free = classifier({**whole, "epochs": 2, "freeze_epochs": 1}).fit(inputs, y, groups)
     for name, tensor in weights(start).items():
-        if name.startswith("trunk.backbone."):
+        if name.startswith("backbone.backbone."):
             assert torch.equal(weights(frozen)[name], tensor), name
     assert not torch.equal(weights(frozen)["head.1.weight"], weights(start)["head.1.weight"])
-    stem = "trunk.backbone.conv_stem.weight"
+    stem = "backbone.backbone.conv_stem.weight"
     assert not torch.equal(weights(free)[stem], weights(start)[stem])
 
 
@@ -275,7 +275,7 @@ def test_rates_by_depth_reach_the_parameters(cells):
         name: float((weights(moved)[name] - weights(start)[name]).abs().max())
         for name, _ in start.network_.named_parameters()
     }
-    assert max(value for name, value in change.items() if name.startswith("trunk.backbone.")) < 1e-9
+    assert max(value for name, value in change.items() if name.startswith("backbone.backbone.")) < 1e-9
     assert change["head.1.weight"] > 1e-3
 
 
@@ -303,11 +303,11 @@ def test_accumulated_batches_make_the_gradient_of_a_large_one(cells):
 
 
 def test_every_epoch_is_told_with_its_loss_score_and_rate(cells):
-    told = []
+    message = []
     model = classifier({"validation": 0.25, "schedule": "constant"})
-    model.fit(*cells, log=lambda epoch, values: told.append((epoch, values)))
-    assert [epoch for epoch, _ in told] == [1, 2, 3]
-    for (_, values), kept in zip(told, model.history_, strict=True):
+    model.fit(*cells, log=lambda epoch, values: message.append((epoch, values)))
+    assert [epoch for epoch, _ in message] == [1, 2, 3]
+    for (_, values), kept in zip(message, model.history_, strict=True):
         assert values == {**kept, "learning_rate": 3e-3}
 
 
@@ -379,16 +379,16 @@ def test_a_stored_network_comes_back_bit_for_bit(cells, stored):
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
 
 
-def test_the_trunk_of_a_stored_network_is_a_weights_file_of_the_extractor(cells, stored):
+def test_the_backbone_of_a_stored_network_is_a_weights_file_of_the_extractor(cells, stored):
     model, folder = stored
-    extractor = Embedding(weights=str(folder / "trunk.safetensors"))
-    assert extractor.eye == model.eye_
+    extractor = Embedding(weights=str(folder / "backbone.safetensors"))
+    assert extractor.input_transform == model.input_transform_
     assert extractor.provenance() == {"images": ["ab"], "subjects": ["cd"], "groups": []}
-    pictures = cells[0].pictures(np.arange(6))
-    trunk = model.network_.trunk
+    images = cells[0].images(np.arange(6))
+    backbone = model.network_.backbone
     with torch.inference_mode():
-        expected = trunk(trunk.prepare(pictures)).numpy()
-    assert_array_equal(extractor.trunk.embed(pictures), expected)
+        expected = backbone(backbone.prepare(images)).numpy()
+    assert_array_equal(extractor.network.embed(images), expected)
 
 
 def rewrite(path, change):
@@ -399,7 +399,7 @@ def rewrite(path, change):
     safetensors.torch.save_file(tensors, path, metadata)
 
 
-@pytest.mark.parametrize("file", ["layers.safetensors", "trunk.safetensors"])
+@pytest.mark.parametrize("file", ["layers.safetensors", "backbone.safetensors"])
 @pytest.mark.parametrize("harm", ["renamed", "missing", "extra", "shape", "kind", "nan", "pickle", "zip", "cut"])
 def test_tensors_that_are_not_this_networks_give_one_clear_line(stored, tmp_path, file, harm):
     _, folder = stored
@@ -442,7 +442,7 @@ def test_tensors_that_are_not_this_networks_give_one_clear_line(stored, tmp_path
         {"params": {"network": {"head": [10**12], "head_dropout": [0, 0]}}},
         {"params": {"evil": 1}},
         {"classes": ["all", "hem", "third"]},
-        {"eye": {"size": 32}},
+        {"input_transform": {"size": 32}},
     ],
 )
 def test_plain_values_that_do_not_fit_are_refused(stored, tmp_path, change):
@@ -467,13 +467,13 @@ def test_plain_values_that_do_not_fit_are_refused(stored, tmp_path, change):
 )
 def test_wrong_settings_are_told_by_name(parts, message):
     with pytest.raises(ValueError, match=message):
-        NeuralClassifier(**parts).eye()
+        NeuralClassifier(**parts).input_transform()
 
 
-def test_other_pictures_or_blocks_than_it_learnt_from_are_refused(cells, stored):
+def test_other_images_or_blocks_than_it_learnt_from_are_refused(cells, stored):
     model, _ = stored
     inputs = cells[0]
     with pytest.raises(ValueError, match="is asked about"):
-        model.predict_proba(inputs.pictures(np.arange(3)))
-    with pytest.raises(ValueError, match="pictures of 32 pixels, not 16"):
+        model.predict_proba(inputs.images(np.arange(3)))
+    with pytest.raises(ValueError, match="images of 32 pixels, not 16"):
         model.predict_proba(dataclasses.replace(inputs, source=inputs.source[:, ::2, ::2]))

@@ -28,11 +28,11 @@ SMALL = "test_efficientnet"
 
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
-    """A saved trunk of 0.36 M parameters whose metadata says all there is to say."""
-    from extractors.cnn.backbone import load_trunk, save_trunk
+    """A saved backbone of 0.36 M parameters whose metadata says all there is to say."""
+    from extractors.cnn.backbone import load_backbone, save_backbone
 
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_trunk(load_trunk(SMALL, "random", size=64, seed=1), path)
+    save_backbone(load_backbone(SMALL, "random", size=64, seed=1), path)
     return path
 
 
@@ -55,28 +55,28 @@ def pad(cell: Cell, top: int, left: int, bottom: int, right: int) -> Cell:
 
 
 @pytest.mark.parametrize("view", [None, 30, 200])
-@pytest.mark.parametrize("background", ["black", "kept"])
-def test_black_around_the_cell_changes_nothing(weights_file, cells, view, background):
-    extractor = Embedding(weights=str(weights_file), view=view, background=background)
+@pytest.mark.parametrize("shown", ["cell", "field"])
+def test_black_around_the_cell_changes_nothing(weights_file, cells, view, shown):
+    extractor = Embedding(weights=str(weights_file), view=view, input=shown)
     padded = [pad(cell, 11, 0, 3, 50) for cell in cells]
-    assert_array_equal(extractor.pictures(padded), extractor.pictures(cells))
+    assert_array_equal(extractor.images(padded), extractor.images(cells))
 
 
 def test_by_default_the_square_just_holds_the_cell_and_its_margin():
     mask = np.zeros((60, 80), bool)
     mask[20:40, 10:60] = True
     cell = Cell(np.full((60, 80, 3), 200, np.uint8), mask, np.zeros_like(mask))
-    picture = square(cell, None, "black")
-    assert picture.shape == (50 + 2 * MARGIN, 50 + 2 * MARGIN, 3)
-    rows, columns = (np.flatnonzero(picture[..., 0].any(axis=axis)) for axis in (1, 0))
+    image = square(cell, None, "black")
+    assert image.shape == (50 + 2 * MARGIN, 50 + 2 * MARGIN, 3)
+    rows, columns = (np.flatnonzero(image[..., 0].any(axis=axis)) for axis in (1, 0))
     # 66 pixels, the cell of 20 x 50 in the middle: 23 above and below, 8 to the left and right.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (23, 42, 8, 57)
 
 
 def test_a_view_keeps_size_visible_and_its_absence_hides_it():
     small, large = (Cell(np.full((s, s, 3), 99, np.uint8), *disc(s)) for s in (40, 80))
-    seen = [Embedding(size=64, view=128, weights="random").pictures([cell])[0] for cell in (small, large)]
-    areas = [np.count_nonzero(picture[..., 0]) for picture in seen]
+    values = [Embedding(size=64, view=128, weights="random").images([cell])[0] for cell in (small, large)]
+    areas = [np.count_nonzero(image[..., 0]) for image in values]
     assert areas[1] / areas[0] == pytest.approx(4, rel=0.15)
 
 
@@ -85,10 +85,10 @@ def disc(side):
     return np.hypot(y, x) < side / 2 - 1, np.zeros((side, side), bool)
 
 
-def test_a_whole_picture_is_seen_as_it_is():
-    """A cell in the middle of its picture, seen through a view of the picture's side, is that picture."""
-    picture = paint(3, side=64, radius=20)
-    assert_array_equal(square(make_cell(picture), 64, "black"), picture)
+def test_a_whole_image_is_seen_as_it_is():
+    """A cell in the middle of its image, seen through a view of the image's side, is that image."""
+    image = paint(3, side=64, radius=20)
+    assert_array_equal(square(make_cell(image), 64, "black"), image)
 
 
 def test_background_is_black_or_grey_or_kept():
@@ -109,16 +109,16 @@ def test_shrinking_averages_areas():
     rgb = np.zeros((480, 480, 3), np.uint8)
     rgb[:, ::8] = 200
     cell = Cell(rgb, np.ones((480, 480), bool), np.zeros((480, 480), bool))
-    seen = Embedding(size=60, view=480, weights="random", backbone=SMALL).pictures([cell])[0]
-    assert_array_equal(seen, np.full((60, 60, 3), 25, np.uint8))
+    values = Embedding(size=60, view=480, weights="random", backbone=SMALL).images([cell])[0]
+    assert_array_equal(values, np.full((60, 60, 3), 25, np.uint8))
 
 
 def test_enlarging_follows_the_weights_interpolation():
     cell = make_cell(paint(1, side=40, radius=12))
     source = square(cell, None, "black")
     for backbone, method in ((SMALL, cv2.INTER_CUBIC), ("test_resnet", cv2.INTER_LINEAR)):
-        seen = Embedding(size=96, weights="random", backbone=backbone).pictures([cell])[0]
-        assert_array_equal(seen, cv2.resize(source, (96, 96), interpolation=method))
+        values = Embedding(size=96, weights="random", backbone=backbone).images([cell])[0]
+        assert_array_equal(values, cv2.resize(source, (96, 96), interpolation=method))
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -185,11 +185,11 @@ def test_half_is_another_network_only_where_it_is_on(weights_file):
 
 
 def test_a_moved_file_is_the_same_network_and_another_content_is_not(weights_file, tmp_path):
-    from extractors.cnn.backbone import load_trunk, save_trunk
+    from extractors.cnn.backbone import load_backbone, save_backbone
 
     moved = shutil.copy(weights_file, tmp_path / "moved.safetensors")
     assert print_of(weights=str(moved)) == print_of(weights=str(weights_file))
-    save_trunk(load_trunk(SMALL, "random", size=64, seed=2), tmp_path / "other.safetensors")
+    save_backbone(load_backbone(SMALL, "random", size=64, seed=2), tmp_path / "other.safetensors")
     assert print_of(weights=str(tmp_path / "other.safetensors")) != print_of(weights=str(weights_file))
 
 
@@ -200,7 +200,7 @@ def test_a_moved_file_is_the_same_network_and_another_content_is_not(weights_fil
         {"size": 96},
         {"view": 450},
         {"input": "cell-on-grey"},
-        {"background": "kept"},
+        {"input": "field"},
         {"mean": (0.4,)},
         {"std": (0.4, 0.4, 0.4)},
         {"pad_type": "same"},
@@ -214,26 +214,17 @@ def test_whatever_changes_the_numbers_changes_the_fingerprint(weights_file, chan
 
 
 @pytest.mark.parametrize(
-    ("asked", "older", "stored"),
+    ("asked", "stored"),
     [
-        (None, None, "9968a8974d86abed56f1ef404304e1d9"),
-        ("cell", "black", "9968a8974d86abed56f1ef404304e1d9"),
-        ("cell-on-grey", "grey", "46877717473959b9c46394ed295f0baf"),
-        ("field", "kept", "b2a5f97805acfba690310c07a821b6d8"),
+        (None, "9968a8974d86abed56f1ef404304e1d9"),
+        ("cell", "9968a8974d86abed56f1ef404304e1d9"),
+        ("cell-on-grey", "46877717473959b9c46394ed295f0baf"),
+        ("field", "b2a5f97805acfba690310c07a821b6d8"),
     ],
 )
-def test_input_has_an_older_name_and_what_was_stored_under_it_is_found(asked, older, stored):
-    """The fingerprints are those that 'background' had before 'input' was there."""
+def test_what_was_stored_by_an_input_is_found(asked, stored):
     common = {"weights": "random", "backbone": "test_efficientnet", "size": 64, "mean": (0.5,), "std": (0.5,)}
-    one, two = Embedding(**common, input=asked), Embedding(**common, background=older)
-    assert one == two
-    assert plugins.fingerprint(one, "any") == plugins.fingerprint(two, "any") == stored
-
-
-def test_input_and_its_older_name_may_agree_and_must_not_disagree():
-    assert Embedding(weights="random", input="field", background="kept").input == "field"
-    with pytest.raises(ValueError, match="input: field and background: black disagree"):
-        Embedding(weights="random", input="field", background="black")
+    assert plugins.fingerprint(Embedding(**common, input=asked), "any") == stored
 
 
 def test_what_does_not_change_the_numbers_does_not(weights_file):
@@ -251,12 +242,12 @@ def test_pretrained_weights_are_their_timm_tag():
 
 
 def test_a_file_that_changes_in_use_is_noticed(weights_file, tmp_path, cells):
-    from extractors.cnn.backbone import load_trunk, save_trunk
+    from extractors.cnn.backbone import load_backbone, save_backbone
 
     path = Path(shutil.copy(weights_file, tmp_path / "changing.safetensors"))
     extractor = Embedding(weights=str(path))
     extractor.identity()
-    save_trunk(load_trunk(SMALL, "random", size=64, seed=2), path)
+    save_backbone(load_backbone(SMALL, "random", size=64, seed=2), path)
     with pytest.raises(WeightsError, match="changed while it was in use"):
         extractor.extract(cells)
 
@@ -289,7 +280,6 @@ def test_neither_import_nor_a_saved_files_identity_pays_for_torch(weights_file, 
         ({"weights": "model.pth"}, "weights must be"),
         ({"size": 0}, "size must be"),
         ({"view": 1_000_000}, "view must be"),
-        ({"background": "white"}, "background must be black, grey or kept"),
         ({"input": "white"}, "input must be cell, cell-on-grey, field"),
         ({"mean": [0.1, 0.2]}, "mean must be one or three finite numbers"),
         ({"std": [0.0]}, "std must be one or three positive numbers"),

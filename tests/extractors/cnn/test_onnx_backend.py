@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from extractors.cnn import onnx_backend
-from extractors.cnn.backbone import load_trunk
+from extractors.cnn.backbone import load_backbone
 from extractors.cnn.extractor import Embedding
 from fusion.errors import UsageError
 from fusion.images.cell import make_cell
@@ -23,8 +23,8 @@ def cells():
 
 
 @pytest.fixture
-def trunk():
-    return load_trunk(SMALL, "random", size=64, seed=1).on("cpu")
+def network():
+    return load_backbone(SMALL, "random", size=64, seed=1).on("cpu")
 
 
 def embedding(engine):
@@ -39,7 +39,7 @@ def test_it_gives_torchs_numbers(backbone, cells, caplog):
     with caplog.at_level(logging.WARNING, logger="fusion"):
         found, expected = (extractor.extract(cells) for extractor in by.values())
     assert "embedding by torch" not in caplog.text
-    assert by["onnx"].embed != by["torch"].trunk.embed
+    assert by["onnx"].embed != by["torch"].network.embed
     assert np.abs(found - expected).max() < onnx_backend.TOLERANCE
     assert np.ptp(expected, axis=0).max() > 0
     assert found.dtype == np.float32
@@ -54,40 +54,40 @@ def test_it_is_taken_by_itself_and_changes_no_fingerprint(cells):
     assert fingerprint(auto, "") == fingerprint(embedding("torch"), "")
 
 
-def test_it_is_exported_once(trunk, tmp_path, monkeypatch):
-    assert onnx_backend.embedder(trunk, tmp_path) is not None
+def test_it_is_exported_once(network, tmp_path, monkeypatch):
+    assert onnx_backend.embedder(network, tmp_path) is not None
     monkeypatch.setattr(onnx_backend, "_export", lambda *_: pytest.fail("exported again"))
-    assert onnx_backend.embedder(trunk, tmp_path) is not None
+    assert onnx_backend.embedder(network, tmp_path) is not None
 
 
-def test_other_weights_are_another_export(trunk, tmp_path):
-    other = load_trunk(SMALL, "random", size=64, seed=2).on("cpu")
-    for network in (trunk, other, load_trunk(SMALL, "random", size=48, seed=1).on("cpu")):
-        onnx_backend.embedder(network, tmp_path)
+def test_other_weights_are_another_export(network, tmp_path):
+    other = load_backbone(SMALL, "random", size=64, seed=2).on("cpu")
+    for each in (network, other, load_backbone(SMALL, "random", size=48, seed=1).on("cpu")):
+        onnx_backend.embedder(each, tmp_path)
     assert len(list((tmp_path / onnx_backend.EXPORTED).glob("*.onnx"))) == 3
 
 
-def test_a_damaged_export_is_made_again(trunk, tmp_path):
-    pictures = np.stack([paint(seed) for seed in range(3)])
-    expected = onnx_backend.embedder(trunk, tmp_path)(pictures)
+def test_a_damaged_export_is_made_again(network, tmp_path):
+    images = np.stack([paint(seed) for seed in range(3)])
+    expected = onnx_backend.embedder(network, tmp_path)(images)
     (path,) = (tmp_path / onnx_backend.EXPORTED).glob("*.onnx")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    assert_array_equal(onnx_backend.embedder(trunk, tmp_path)(pictures), expected)
+    assert_array_equal(onnx_backend.embedder(network, tmp_path)(images), expected)
     assert path.read_bytes() == content
 
 
-def test_where_it_differs_too_much_torch_does_it_and_says_so(trunk, tmp_path, caplog, monkeypatch):
+def test_where_it_differs_too_much_torch_does_it_and_says_so(network, tmp_path, caplog, monkeypatch):
     """A tolerance that nothing meets stands for a network that ONNX Runtime computes otherwise."""
     monkeypatch.setattr(onnx_backend, "TOLERANCE", 1e-12)
     with caplog.at_level(logging.WARNING, logger="fusion"):
-        assert onnx_backend.embedder(trunk, tmp_path) is None
+        assert onnx_backend.embedder(network, tmp_path) is None
     assert "differs by up to" in caplog.text
     (note,) = (tmp_path / onnx_backend.EXPORTED).glob("*.json")
     assert 0 < json.loads(note.read_text())["difference"] < 1e-4
 
 
-def test_where_it_cannot_be_exported_torch_does_it_and_says_so(trunk, tmp_path, caplog, monkeypatch):
+def test_where_it_cannot_be_exported_torch_does_it_and_says_so(network, tmp_path, caplog, monkeypatch):
     import torch
 
     def refuse(*_args, **_kwargs):
@@ -95,7 +95,7 @@ def test_where_it_cannot_be_exported_torch_does_it_and_says_so(trunk, tmp_path, 
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
     with caplog.at_level(logging.WARNING, logger="fusion"):
-        assert onnx_backend.embedder(trunk, tmp_path) is None
+        assert onnx_backend.embedder(network, tmp_path) is None
     assert "aten::odd" in caplog.text
 
 

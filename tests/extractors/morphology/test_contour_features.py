@@ -1,4 +1,4 @@
-"""Smoothed outlines: analytic shapes have their known lobes, bays, clefts and curvature at every size and angle."""
+"""Smoothed contours: analytic shapes have their known lobes, bays, clefts and curvature at every size and angle."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
-from extractors.morphology.extractor import OUTLINE_FEATURES, PAIR_FEATURES, Morphology, fourier, zernike
+from extractors.morphology.extractor import CONTOUR_FEATURES, PAIR_FEATURES, Morphology, fourier, zernike
 from tests.builders.cells import measured, solid_cell
 
 MORPHOLOGY = Morphology()
@@ -44,7 +44,7 @@ def with_wedge(size, depth, mouth, turned):
 
 
 def shape(mask):
-    """The features of a cell's outline by their names without ``cell_``."""
+    """The features of a cell's contour by their names without ``cell_``."""
     return {name.removeprefix("cell_"): value for name, value in measured(MORPHOLOGY, solid_cell(mask)).items()}
 
 
@@ -83,7 +83,7 @@ def test_a_disc_has_the_curvature_of_a_circle_all_along(size, steps):
     [rose(1, 0), ellipse(1.2, 0.8), ellipse(1.5, 0.7), rose(3, 0.08), rectangle(1, 1)],
     ids=["disc", "ellipse", "long ellipse", "triangle", "square"],
 )
-def test_a_convex_outline_has_one_lobe_and_neither_bay_nor_cleft(radius, size, turned):
+def test_a_convex_contour_has_one_lobe_and_neither_bay_nor_cleft(radius, size, turned):
     of = shape(drawn(radius, size, turned))
     assert of["lobes"] == 1
     bays = ("inflections", "concavity_count", "concavity_depth", "concavity_depth_sum", "cleft_depth", "cleft_width")
@@ -92,7 +92,7 @@ def test_a_convex_outline_has_one_lobe_and_neither_bay_nor_cleft(radius, size, t
 
 @angles
 @pytest.mark.parametrize(("size", "tolerance"), {20: 0.08, 40: 0.06, 110: 0.02}.items())
-def test_every_convex_outline_turns_once_and_never_back(size, tolerance, turned):
+def test_every_convex_contour_turns_once_and_never_back(size, tolerance, turned):
     for radius in (rose(1, 0), ellipse(1.2, 0.8), rose(3, 0.08)):
         assert shape(drawn(radius, size, turned))["curvature_mean_absolute"] == pytest.approx(1, abs=0.01)
     # Along a straight side the steps of pixels are all the curvature there is.
@@ -231,7 +231,7 @@ def test_turning_by_any_angle_changes_little(turned):
 
 
 def snowflake(side, rounds=6):
-    """Koch's snowflake, whose outline has the dimension log 4 / log 3."""
+    """Koch's snowflake, whose contour has the dimension log 4 / log 3."""
     import cv2
 
     corners = np.array([0, np.exp(1j * np.pi / 3), 1, 0])
@@ -254,7 +254,7 @@ def test_the_fractal_dimension_is_that_of_koch_the_better_the_more_pixels():
 
 
 @pytest.mark.parametrize("size", [8, 9, 33, 64, 230])
-def test_the_outline_of_a_square_is_a_line(size):
+def test_the_contour_of_a_square_is_a_line(size):
     assert shape(np.ones((size, size)))["fractal_dimension"] == pytest.approx(1, abs=1e-6)
 
 
@@ -268,5 +268,5 @@ def test_boxes_are_counted_at_every_place():
 
 
 def test_every_feature_is_defined_where_the_docs_can_find_it():
-    for feature in (*OUTLINE_FEATURES, *PAIR_FEATURES, fourier, zernike):
+    for feature in (*CONTOUR_FEATURES, *PAIR_FEATURES, fourier, zernike):
         assert "Unit: " in feature.__doc__, feature.__name__

@@ -40,7 +40,7 @@ def ellipse(half_major, half_minor, degrees, side=201):
 
 
 def shape(mask):
-    """The features of a cell's outline by their names without ``cell_``."""
+    """The features of a cell's contour by their names without ``cell_``."""
     return {name.removeprefix("cell_"): value for name, value in measured(MORPHOLOGY, solid_cell(mask)).items()}
 
 
@@ -123,7 +123,7 @@ def test_a_bay_lowers_solidity_by_its_area():
     assert of["symmetry"] < 0.9
 
 
-def test_a_ragged_outline_shows():
+def test_a_ragged_contour_shows():
     smooth = disc(40)
     angle = np.arctan2(*(np.mgrid[:85, :85] - 42))
     ragged = np.hypot(*(np.mgrid[:85, :85] - 42)) <= 36 + 4 * np.sign(np.sin(12 * angle))
@@ -180,7 +180,7 @@ def test_an_empty_nucleus_is_nan_where_undefined_and_0_where_counted():
     assert all(math.isnan(value) == name.startswith("nucleus_") for name, value in of.items())
 
 
-def test_values_are_pixels_whatever_the_scale_of_the_picture():
+def test_values_are_pixels_whatever_the_scale_of_the_image():
     cell = irregular_cell()
     scaled = Cell(cell.rgb, cell.mask, cell.nucleus, um_per_px=0.25)
     assert_array_equal(MORPHOLOGY.extract([scaled]), MORPHOLOGY.extract([cell]))

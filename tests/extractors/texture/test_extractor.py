@@ -1,4 +1,4 @@
-"""Texture: of the mask and of nothing else, and known for pictures that can be counted by hand."""
+"""Texture: of the mask and of nothing else, and known for images that can be counted by hand."""
 
 import subprocess
 import sys
@@ -130,7 +130,7 @@ def test_pairs_of_one_mask_only_are_counted():
     assert_array_equal(counts[1], [[0, 2], [2, 0]])  # left and middle column; the right one leaves the mask
     assert_array_equal(counts[2], [[0, 0], [0, 2]])  # below only
     assert_array_equal(counts[3], [[0, 0], [0, 2]])  # lower left with upper middle
-    assert_array_equal(counts[4], np.zeros((2, 2)))  # farther than the picture is high
+    assert_array_equal(counts[4], np.zeros((2, 2)))  # farther than the image is high
 
 
 def test_pairs_of_the_inner_region_are_pairs_of_the_outer_one():

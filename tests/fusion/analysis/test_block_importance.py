@@ -36,11 +36,11 @@ def one_that_tells(effect=1.5, subjects=24):
 @pytest.mark.parametrize("kind", ["grouped", "leave-one-subject-out"])
 def test_the_block_that_tells_is_missed_and_the_other_is_not(kind):
     for row in asked(one_that_tells(), ["logreg", "xgb"], kind):
-        told, other = row["blocks"]
-        assert (told["block"], other["block"]) == ("a", "b")
+        message, other = row["blocks"]
+        assert (message["block"], other["block"]) == ("a", "b")
         # Strangers' values leave a coin toss: nearly all that is above chance is lost.
-        assert 0.25 < told["value"] < 0.55
-        assert told["low"] > 0.2
+        assert 0.25 < message["value"] < 0.55
+        assert message["low"] > 0.2
         assert other["low"] <= 0.03
         assert abs(other["value"]) < 0.06
         assert row["cells"] == (144 if kind == "grouped" else 60)  # ten subjects of 24, or all of four folds

@@ -34,9 +34,9 @@ def test_of_more_than_six_blocks_orders_are_sampled():
     assert sampled_orders(blocks, 3) != sampled_orders(blocks, 4)
 
 
-@pytest.mark.parametrize(("asked", "told"), [(["d"], "names no block: d"), (["a+x"], "names no block: x")])
-def test_a_set_of_what_is_not_there_is_refused(asked, told):
-    with pytest.raises(UsageError, match=told):
+@pytest.mark.parametrize(("asked", "message"), [(["d"], "names no block: d"), (["a+x"], "names no block: x")])
+def test_a_set_of_what_is_not_there_is_refused(asked, message):
+    with pytest.raises(UsageError, match=message):
         feature_sets(["a", "b"], asked, 0)
 
 

@@ -87,8 +87,8 @@ def test_a_single_source_has_nothing_to_be_shifted_from():
         shifts(table(sources=("east",)))
 
 
-def test_inspect_tells_the_shift_of_synthetic_laboratories(tmp_path):
-    """From the command line: laboratories that stain differently are told apart by colour, and the JSON says so."""
+def test_inspect_tells_the_shift_of_synthetic_sites(tmp_path):
+    """From the command line: sites that stain differently are distinguished by colour, and the JSON says so."""
     out = tmp_path / "laboratories"
     fusion("synthesize", out, "--laboratories", 2, "--subjects", 4, "--cells", 3, "--jobs", 1)
     said = fusion("inspect", out / "truth.csv", "--shift", "--jobs", 1, "--store", tmp_path / "store", "--json")
@@ -136,7 +136,7 @@ def test_a_cell_of_half_the_size_looks_half_as_large(tmp_path):
     assert large / small == pytest.approx(4, rel=0.15)
 
 
-def test_the_same_rows_hold_the_same_class_and_a_picture_without_a_cell_is_told(tmp_path):
+def test_the_same_rows_hold_the_same_class_and_an_image_without_a_cell_is_told(tmp_path):
     dataset = laboratories(tmp_path, {"east": 4, "west": 1})
     (tmp_path / "west-normal-0.png").write_bytes(
         write_image(tmp_path / "b.png", np.zeros((64, 64, 3), np.uint8)).read_bytes()
@@ -155,7 +155,7 @@ def test_inspect_draws_the_sources_and_asks_for_shift_first(tmp_path):
     common = (tmp_path / "cells.csv", "-o", tmp_path / "out", "--jobs", 1, "--store", tmp_path / "store")
     refused = fusion("inspect", *common)
     assert (refused.exit_code, "Add --shift" in refused.stderr) == (2, True)
-    told = fusion("inspect", *common, "--shift", "--json")
-    assert json.loads(told.stdout)["sources_drawn"] == str(tmp_path / "out" / "sources.png")
+    message = fusion("inspect", *common, "--shift", "--json")
+    assert json.loads(message.stdout)["sources_drawn"] == str(tmp_path / "out" / "sources.png")
     assert (tmp_path / "out" / "sources.png").is_file()
     assert "sources side by side in" in fusion("inspect", *common, "--shift").output

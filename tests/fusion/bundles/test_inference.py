@@ -1,4 +1,4 @@
-"""Asking a trained model: pictures, folders and tables in one call, subjects as a whole, files, and exit codes."""
+"""Asking a trained model: images, folders and tables in one call, subjects as a whole, files, and exit codes."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def fresh(tmp_path_factory):
     return synthesize(tmp_path_factory.mktemp("fresh") / "cells", design)
 
 
-def predictions(proba, subjects, *, cut=None):
+def predictions(proba, subjects, *, threshold=None):
     """Predictions of classes 'a' and 'b' for cells of these subjects; 'b' is the positive class."""
     n = len(proba)
     names = tuple(f"{at}.png" for at in range(n))
@@ -51,10 +51,12 @@ def predictions(proba, subjects, *, cut=None):
         np.arange(n), subjects_known=False,
     )  # fmt: skip
     proba = np.column_stack([1 - np.array(proba), proba])
-    return Predictions(table, ("a", "b"), proba, (), Path(), "b", cut, calibrated=False, trained_on=np.zeros(n, bool))
+    return Predictions(
+        table, ("a", "b"), proba, (), Path(), "b", threshold, calibrated=False, trained_on=np.zeros(n, bool)
+    )
 
 
-def test_pictures_folders_trees_and_tables_are_judged_in_one_call(model, fresh, synthetic, tmp_path):
+def test_images_folders_trees_and_tables_are_judged_in_one_call(model, fresh, synthetic, tmp_path):
     loose = write_image(tmp_path / "loose" / "a.png", paint(1))
     write_image(tmp_path / "folder" / "b.png", paint(2))
     write_image(tmp_path / "table" / "c.png", paint(3))
@@ -62,20 +64,20 @@ def test_pictures_folders_trees_and_tables_are_judged_in_one_call(model, fresh, 
     table.write_text("path,subject\nc.png,P1\n")
     done = fusion("predict", model, loose, tmp_path / "folder", fresh, table, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert len(told["predictions"]) == 1 + 1 + 8 + 1
-    assert told["predictions"][0]["name"] == str(loose)
-    assert [row["cells"] for row in told["subjects"]] == [2, 2, 2, 2, 1]
-    assert told["subjects"][-1]["subject"] == "P1"
+    message = json.loads(done.stdout)
+    assert len(message["predictions"]) == 1 + 1 + 8 + 1
+    assert message["predictions"][0]["name"] == str(loose)
+    assert [row["cells"] for row in message["subjects"]] == [2, 2, 2, 2, 1]
+    assert message["subjects"][-1]["subject"] == "P1"
 
 
-def test_the_same_picture_gets_the_same_answer_alone_in_a_folder_and_in_memory(model, fresh):
-    pictures = sorted(fresh.rglob("*.bmp"))
+def test_the_same_image_gets_the_same_answer_alone_in_a_folder_and_in_memory(model, fresh):
+    images = sorted(fresh.rglob("*.bmp"))
     whole = predict(PredictConfig(model=model, images=[fresh]))
-    alone = predict(PredictConfig(model=model, images=pictures))
+    alone = predict(PredictConfig(model=model, images=images))
     assert_allclose(alone.proba, whole.proba, rtol=0)
     assert alone.table.subjects == whole.table.subjects
-    held = predict_cells(load_model(model), [read_cell(path) for path in pictures], [path.name for path in pictures])
+    held = predict_cells(load_model(model), [read_cell(path) for path in images], [path.name for path in images])
     assert_allclose(held.proba, whole.proba, rtol=0)
     assert held.predicted == whole.predicted
     assert held.by_subject == ()
@@ -104,7 +106,7 @@ def test_a_subject_is_called_by_its_mean_probability_and_by_most_of_its_cells():
     (call,) = found.by_subject
     assert call.subject == "1"
     assert call.probability == pytest.approx((1 - 1.85 / 3, 1.85 / 3))
-    assert (call.called, call.majority, call.votes) == ("b", "a", (2, 1))
+    assert (call.predicted, call.majority, call.votes) == ("b", "a", (2, 1))
 
 
 def test_a_tie_of_votes_goes_to_the_higher_mean_probability():
@@ -113,8 +115,8 @@ def test_a_tie_of_votes_goes_to_the_higher_mean_probability():
 
 
 def test_subjects_are_called_by_the_models_threshold_too():
-    (call,) = predictions([0.3, 0.4], ["1", "1"], cut=0.25).by_subject
-    assert (call.called, call.majority) == ("b", "b")
+    (call,) = predictions([0.3, 0.4], ["1", "1"], threshold=0.25).by_subject
+    assert (call.predicted, call.majority) == ("b", "b")
 
 
 def test_subjects_of_two_inputs_that_are_called_alike_are_kept_apart(tmp_path):
@@ -140,7 +142,7 @@ def test_csv_and_parquet_hold_the_same_figures(model, fresh, tmp_path):
         "class",
         "p_all",
         "p_hem",
-        "unlike",
+        "out_of_distribution",
         "distance",
         "in_training",
     ]
@@ -149,13 +151,13 @@ def test_csv_and_parquet_hold_the_same_figures(model, fresh, tmp_path):
     assert_allclose(csv[["p_all", "p_hem"]], parquet[["p_all", "p_hem"]])
     for name in ("name", "key", "label", "subject", "class"):
         assert list(csv[name]) == list(parquet[name])
-    assert "picture" not in done.stdout
+    assert "image" not in done.stdout
     assert "by mean probability" in done.stdout
 
 
 def test_a_file_that_cannot_be_written_is_said_so(model, fresh, tmp_path):
-    picture = next(fresh.rglob("*.bmp"))
-    done = fusion("predict", model, picture, "--csv", tmp_path)
+    image = next(fresh.rglob("*.bmp"))
+    done = fusion("predict", model, image, "--csv", tmp_path)
     assert done.exit_code == 2
     assert f"cannot write {tmp_path}" in done.stderr
 
@@ -167,23 +169,23 @@ def test_what_is_printed_into_a_pipe_is_plain(model, fresh):
     assert len([line for line in done.stdout.splitlines() if ".bmp" in line]) == 8
 
 
-def test_pictures_that_the_model_has_learnt_from_are_marked(model, synthetic, fresh):
+def test_images_that_the_model_has_learnt_from_are_marked(model, synthetic, fresh):
     known, new = next(synthetic.rglob("*.bmp")), next(fresh.rglob("*.bmp"))
     done = fusion("predict", model, known, new, "--json")
     assert [row["in_training"] for row in json.loads(done.stdout)["predictions"]] == [True, False]
-    assert "1 of these pictures are among those the model learnt from" in done.stderr
+    assert "1 of these images are among those the model learnt from" in done.stderr
 
 
-def test_bad_pictures_are_counted_and_named_and_the_rest_is_judged(model, fresh, tmp_path):
+def test_bad_images_are_counted_and_named_and_the_rest_is_judged(model, fresh, tmp_path):
     (tmp_path / "text.png").write_text("I am a text")
     write_image(tmp_path / "black.png", np.zeros((64, 64, 3), np.uint8))
-    picture = next(fresh.rglob("*.bmp"))
-    done = fusion("predict", model, tmp_path / "text.png", picture, tmp_path / "black.png", "--json")
+    image = next(fresh.rglob("*.bmp"))
+    done = fusion("predict", model, tmp_path / "text.png", image, tmp_path / "black.png", "--json")
     assert done.exit_code == 3
-    told = json.loads(done.stdout)
-    assert len(told["predictions"]) == 1
-    assert [row["stage"] for row in told["faults"]] == ["read", "cell"]
-    assert "2 pictures skipped" in done.stderr
+    message = json.loads(done.stdout)
+    assert len(message["predictions"]) == 1
+    assert [row["stage"] for row in message["faults"]] == ["read", "cell"]
+    assert "2 images skipped" in done.stderr
 
 
 def test_where_no_cell_could_be_judged_the_command_has_failed(model, tmp_path):
@@ -191,7 +193,7 @@ def test_where_no_cell_could_be_judged_the_command_has_failed(model, tmp_path):
     done = fusion("predict", model, tmp_path / "text.png", "--json")
     assert done.exit_code == 1
     assert "no cell could be judged" in done.stderr
-    assert done.stderr.count("not a picture") == 2  # in the list of faults, and as the example
+    assert done.stderr.count("not an image") == 2  # in the list of faults, and as the example
     assert json.loads(done.stdout)["faults"][0]["path"] == "text.png"
 
 
@@ -204,7 +206,7 @@ def test_what_is_no_data_is_wrong_use(model, fresh, tmp_path, wrong):
     assert done.stdout == ""
 
 
-def test_many_pictures_named_one_by_one_share_the_memory_of_their_folder(model, fresh, own_store):
-    pictures = sorted(fresh.rglob("*.bmp"))
-    assert fusion("predict", model, *pictures).exit_code == 0
-    assert len(list((own_store / "index").glob("*"))) <= len({path.parent for path in pictures})
+def test_many_images_named_one_by_one_share_the_memory_of_their_folder(model, fresh, own_store):
+    images = sorted(fresh.rglob("*.bmp"))
+    assert fusion("predict", model, *images).exit_code == 0
+    assert len(list((own_store / "index").glob("*"))) <= len({path.parent for path in images})

@@ -16,7 +16,7 @@ from fusion.bundles import onnx_export
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
-from fusion.learning.calibration import Finish
+from fusion.learning.calibration import DecisionSettings
 from fusion.model import FusedModel, fit_model
 from tests.builders.images import paint
 
@@ -54,7 +54,7 @@ def run(model, given):
 @pytest.mark.parametrize("calibrate", ["none", "temperature", "isotonic"])
 def test_the_graph_gives_the_models_probabilities(name, params, classes, calibrate):
     X, y, groups = cells(classes)
-    model = fit_model(X, y, groups, BLOCKS, name, params=params, finish=Finish(calibrate))
+    model = fit_model(X, y, groups, BLOCKS, name, params=params, decision=DecisionSettings(calibrate))
     built, _ = onnx_export.build(bundle_of(model, name))
     # A line that rises steeply makes more of a rounding.
     knots = () if model.calibration is None else model.calibration.knots
@@ -82,7 +82,7 @@ def test_every_setting_of_the_fusion_layer_is_in_the_graph(layer):
 
 def test_a_threshold_calls_the_cells_as_the_model_does():
     X, y, groups = cells(2)
-    model = fit_model(X, y, groups, BLOCKS, "logreg", finish=Finish(threshold="0.2"), positive="all")
+    model = fit_model(X, y, groups, BLOCKS, "logreg", decision=DecisionSettings(threshold="0.2"), positive="all")
     proba, label = run(onnx_export.build(bundle_of(model))[0], {"features": X})
     assert list(label) == ["all" if p >= 0.2 else "hem" for p in model.predict_proba(X)[:, 0]]
     assert set(label) == {"all", "hem"}
@@ -115,10 +115,10 @@ SMALL = {
 
 
 def network(fusion="concat", blocks=True, turns=1):
-    pictures = np.stack([paint(at, side=32, radius=13 - 4 * (at % 2)) for at in range(24)])
+    images = np.stack([paint(at, side=32, radius=13 - 4 * (at % 2)) for at in range(24)])
     X = np.random.default_rng(0).normal(5, 3, size=(24, 12 if blocks else 0)).astype(np.float32)
     X[3] = np.nan
-    inputs = CellInputs(X, BLOCKS if blocks else {}, pictures)
+    inputs = CellInputs(X, BLOCKS if blocks else {}, images)
     quick = {"epochs": 1, "batch_size": 8, "learning_rate": 3e-3, "patience": 0, "validation": 0.0}
     model = NeuralClassifier({**SMALL, "fusion": fusion}, quick, turns=turns, device="cpu")
     y = np.array(["all", "hem"])[np.arange(24) % 2]
@@ -129,20 +129,20 @@ def network(fusion="concat", blocks=True, turns=1):
     ("fusion", "blocks", "turns"),
     [("concat", False, 1), ("concat", True, 4), ("gated", True, 1), ("film", True, 2), ("attention", True, 1)],
 )
-def test_a_network_gives_its_probabilities_from_pictures_and_features(fusion, blocks, turns):
+def test_a_network_gives_its_probabilities_from_images_and_features(fusion, blocks, turns):
     classifier, inputs = network(fusion, blocks, turns)
     bundle = bundle_of(FusedModel(None, classifier), "neural", COLUMNS if blocks else ())
     built, trial = onnx_export.build(bundle)
     assert len(trial) > 2
     for asked in (inputs, trial, inputs.take(np.arange(1))):  # any number of cells, not that of the tracing
-        given = {"pictures": asked.pictures(np.arange(len(asked)))} | ({"features": asked.X} if blocks else {})
+        given = {"images": asked.images(np.arange(len(asked)))} | ({"features": asked.X} if blocks else {})
         proba, label = run(built, given)
         expected = classifier.predict_proba(asked)
         np.testing.assert_allclose(proba, expected, rtol=0, atol=1e-5)
         assert list(label) == list(classifier.classes_[expected.argmax(axis=1)])
-    told = {entry.key: entry.value for entry in built.metadata_props}
-    assert json.loads(told["pictures"])["size"] == 32
-    assert json.loads(told["columns"]) == (list(COLUMNS) if blocks else [])
+    message = {entry.key: entry.value for entry in built.metadata_props}
+    assert json.loads(message["images"])["size"] == 32
+    assert json.loads(message["columns"]) == (list(COLUMNS) if blocks else [])
 
 
 def test_a_network_that_turns_by_other_angles_is_refused():
@@ -172,10 +172,10 @@ def test_the_command_writes_a_checked_file_and_tells_the_differences(trained, sy
     words = ("export", trained, "--onnx", tmp_path / "m.onnx", "--store", synthetic_store, "--jobs", 1)
     done = fusion(*words, "--check", synthetic, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [(check["rows"], check["labels"]) for check in told["differences"]] == [(512, 0), (60, 0)]
-    assert all(0 <= check["probability"] < 1e-6 for check in told["differences"])
-    assert set(told["inputs"]) == {"features"}
+    message = json.loads(done.stdout)
+    assert [(check["rows"], check["labels"]) for check in message["differences"]] == [(512, 0), (60, 0)]
+    assert all(0 <= check["probability"] < 1e-6 for check in message["differences"])
+    assert set(message["inputs"]) == {"features"}
     model = onnx.load(tmp_path / "m.onnx")
     columns = json.loads(next(entry.value for entry in model.metadata_props if entry.key == "columns"))
     assert columns[0].startswith("colour.")

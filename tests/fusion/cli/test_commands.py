@@ -58,8 +58,8 @@ def test_train_then_predict_then_refuse_to_judge_on_the_same_cells(synthetic, tm
     )
     assert trained.exit_code == 0, trained.stderr
     assert "balanced accuracy" in trained.stdout
-    picture = next(synthetic.rglob("*.bmp"))
-    predicted = json.loads(fusion("predict", tmp_path / "m", picture, "--json").stdout)
+    image = next(synthetic.rglob("*.bmp"))
+    predicted = json.loads(fusion("predict", tmp_path / "m", image, "--json").stdout)
     (row,) = predicted["predictions"]
     assert sum(row["probability"].values()) == pytest.approx(1)
     assert row["class"] == max(row["probability"], key=row["probability"].get)
@@ -90,7 +90,7 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     assert names == {
         "scores.parquet", "table.csv", "table.tex", "config.yaml", "result.json", "report.html", "comparison.png",
         *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
-        *(f"{name}.svg" for name in ("roc", "precision", "reliability", "abstention")),
+        *(f"{name}.svg" for name in ("roc", "precision", "reliability", "selective_prediction")),
     }  # fmt: skip
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     compared = {(tuple(row["features"]), row["classifier"]) for row in result["results"]}
@@ -159,7 +159,7 @@ def test_inspect_tells_what_would_leak(tmp_path):
     assert found["merged_subjects"] == [["1", "2"]]
     assert [row["path"] for row in found["unreadable"]] == ["fold_0/hem/UID_H4_1_1_hem.bmp"]
     assert found["random_split"]["subjects"] == 1
-    assert "subjects 1, 2 share pictures" in fusion("inspect", tmp_path).stdout
+    assert "subjects 1, 2 share images" in fusion("inspect", tmp_path).stdout
 
 
 # ---- getting it wrong -----------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_a_missing_folder(tmp_path):
 
 
 def test_an_empty_folder(tmp_path):
-    assert_refused(fusion("extract", tmp_path), 2, "no picture in", str(tmp_path))
+    assert_refused(fusion("extract", tmp_path), 2, "no image in", str(tmp_path))
 
 
 def test_a_table_without_path(tmp_path):
@@ -222,7 +222,7 @@ def test_a_class_with_one_subject(tmp_path):
         assert not (tmp_path / "o").exists()
 
 
-def test_bad_pictures_are_counted_and_the_rest_is_measured(class_folders):
+def test_bad_images_are_counted_and_the_rest_is_measured(class_folders):
     whole = (class_folders / "blast" / "0.png").read_bytes()
     bitmap = write_image(class_folders / "blast" / "cut.bmp", paint(3))
     bitmap.write_bytes(bitmap.read_bytes()[:2000])
@@ -232,16 +232,16 @@ def test_bad_pictures_are_counted_and_the_rest_is_measured(class_folders):
     done = fusion("extract", class_folders, "--features", "colour")
     assert done.exit_code == 3
     assert "6 cells, 4 skipped" in done.stdout
-    assert "4 pictures skipped" in done.stderr
+    assert "4 images skipped" in done.stderr
     for words in (
-        "cut.bmp: the picture is cut short",
-        "text.png: not a picture",
+        "cut.bmp: the image is cut short",
+        "text.png: not an image",
         "half.png",
-        "black.png: the picture is",
+        "black.png: the image is",
     ):
         assert words in done.stderr
-    told = json.loads(fusion("extract", class_folders, "--features", "colour", "--json").stdout)
-    assert {row["stage"] for row in told["faults"]} == {"read", "cell"}
+    message = json.loads(fusion("extract", class_folders, "--features", "colour", "--json").stdout)
+    assert {row["stage"] for row in message["faults"]} == {"read", "cell"}
 
 
 def test_results_and_models_are_not_written_over_other_things(class_folders, tmp_path):

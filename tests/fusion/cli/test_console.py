@@ -33,8 +33,8 @@ def test_a_pipe_gets_no_bars(capsys):
     with Screen() as screen:
         screen.progress("measuring", 1, 2, 0)
         screen.line("done")
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("done\n", "")
+    message = capsys.readouterr()
+    assert (message.out, message.err) == ("done\n", "")
 
 
 def test_json_is_all_there_is_on_standard_output(capsys):

@@ -172,11 +172,11 @@ def test_a_plugin_that_does_not_import_is_named_and_the_others_are_listed(monkey
         return whole(group, name)
 
     monkeypatch.setattr(plugins, "plugin_class", broken)
-    told = run("settings", "train")
-    assert told.exit_code == 0
-    assert "plug-in 'svm' does not import" in told.stderr
-    assert "classifiers.svm.C" not in told.stdout
-    assert "classifiers.logreg.C" in told.stdout
+    message = run("settings", "train")
+    assert message.exit_code == 0
+    assert "plug-in 'svm' does not import" in message.stderr
+    assert "classifiers.svm.C" not in message.stdout
+    assert "classifiers.logreg.C" in message.stdout
 
 
 @pytest.mark.parametrize(
@@ -317,17 +317,17 @@ def test_a_schema_is_of_one_command():
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(words, near, class_folders):
-    told = run(*[class_folders if word == "x" else word for word in words])
-    assert told.exit_code == 2
-    assert f"Did you mean {near}" in told.stderr
+    message = run(*[class_folders if word == "x" else word for word in words])
+    assert message.exit_code == 2
+    assert f"Did you mean {near}" in message.stderr
 
 
 def test_an_unknown_key_in_a_file_is_answered_with_the_nearest(tmp_path):
     (tmp_path / "c.yaml").write_text("data: x\nboostrap: 100\n")
-    told = run("train", "--config", tmp_path / "c.yaml", "-o", tmp_path / "m")
-    assert told.exit_code == 2
-    assert "Did you mean 'bootstrap'?" in told.stderr
-    assert "c.yaml" in told.stderr
+    message = run("train", "--config", tmp_path / "c.yaml", "-o", tmp_path / "m")
+    assert message.exit_code == 2
+    assert "Did you mean 'bootstrap'?" in message.stderr
+    assert "c.yaml" in message.stderr
 
 
 def test_an_unknown_parameter_of_a_network_is_answered_with_the_nearest():
@@ -344,6 +344,6 @@ def test_an_unknown_plugin_is_answered_with_the_nearest():
 
 
 def test_a_key_that_lies_elsewhere_is_told_where_and_a_strange_one_nothing():
-    assert did_you_mean("blur", ["colour", "jitter.blur"]) == "Did you mean 'jitter.blur'?"
+    assert did_you_mean("blur", ["colour", "augment.blur"]) == "Did you mean 'augment.blur'?"
     assert did_you_mean("c", ["C", "gamma"]) == "Did you mean 'C'?"
     assert did_you_mean("zzz", ["C", "gamma"]) == ""

@@ -59,7 +59,7 @@ def test_the_preliminary_folder_alone_finds_the_csv_beside_it(release):
     assert [(e.label, e.subject) for e in listed] == [("all", "57"), ("hem", "H49")]
 
 
-def test_a_picture_named_in_the_csv_but_not_there_is_listed_to_be_missed(release):
+def test_an_image_named_in_the_csv_but_not_there_is_listed_to_be_missed(release):
     (release / "validation/C-NMC_test_prelim_phase_data/2.bmp").unlink()
     names = [e.path.name for e in read_listing(release / "validation")[1]]
     assert names == ["1.bmp", "2.bmp"]
@@ -86,7 +86,7 @@ def test_class_folders_and_what_an_operating_system_leaves_behind(tmp_path):
     assert [(e.path.name, e.label) for e in listed] == [("a.PNG", "blast"), ("b.jpg", "blast"), ("c.tiff", "normal")]
 
 
-def test_loose_pictures_beside_class_folders(tmp_path):
+def test_loose_images_beside_class_folders(tmp_path):
     touch(tmp_path, "blast/a.png", "b.png")
     with pytest.raises(DatasetError, match="loose"):
         read_listing(tmp_path)
@@ -128,7 +128,7 @@ def test_a_folder_that_vanishes_while_it_is_listed(tmp_path, monkeypatch):
     names = [entry.path.name for entry in read_listing(tmp_path)[1]]
     assert names == ["a.png", "normal"]
     (tmp_path / "blast" / "a.png").unlink()
-    with pytest.raises(DatasetError, match=r"no picture.*\n.*cannot list .*normal"):
+    with pytest.raises(DatasetError, match=r"no image.*\n.*cannot list .*normal"):
         read_listing(tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_tables_that_cannot_be_meant(content, message, tmp_path):
         read_listing(tmp_path / "cells.csv")
 
 
-def test_the_same_row_twice_is_one_picture(tmp_path):
+def test_the_same_row_twice_is_one_image(tmp_path):
     (tmp_path / "cells.csv").write_text("path,label\na.png,x\na.png,x\nb.png,y\n")
     assert len(read_listing(tmp_path / "cells.csv")[1]) == 2
 
@@ -203,13 +203,13 @@ def test_the_same_row_twice_is_one_picture(tmp_path):
 def test_nothing_there(tmp_path):
     with pytest.raises(DatasetError, match="no such file"):
         read_listing(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="no picture"):
+    with pytest.raises(DatasetError, match="no image"):
         read_listing(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DatasetError, match="not a data set"):
         read_listing(tmp_path / "notes.txt")
 
 
-def test_one_picture_is_a_data_set_of_one(tmp_path):
-    picture = write_image(tmp_path / "one.png", paint())
-    assert [entry.path for entry in read_listing(picture)[1]] == [picture]
+def test_one_image_is_a_data_set_of_one(tmp_path):
+    image = write_image(tmp_path / "one.png", paint())
+    assert [entry.path for entry in read_listing(image)[1]] == [image]

@@ -11,12 +11,12 @@ from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError, SplitError
 from fusion.leakage.protocols import external_plan, make_plan
-from fusion.leakage.provenance import seen_by, trained_on
+from fusion.leakage.provenance import trained_on, training_overlap
 from fusion.plugins import build_extractor
 
 
 def table(rows):
-    """A table of (source, subject, picture, label)."""
+    """A table of (source, subject, image, label)."""
     sources, subjects, keys, y = (tuple(column) for column in zip(*rows, strict=True))
     return FeatureTable(
         X=np.empty((len(rows), 0), np.float32), columns=(), names=tuple(f"{at}.bmp" for at in range(len(rows))),
@@ -76,9 +76,9 @@ def test_leaving_a_source_out_tests_each_source_once_and_shares_nothing():
     assert all(len(split.train) + len(split.test) == len(cells) for split in splits)
 
 
-def test_a_picture_that_two_sources_have_is_never_learnt_from_where_it_is_tested():
+def test_an_image_that_two_sources_have_is_never_learnt_from_where_it_is_tested():
     rows = [(s, i, k, y) for s, i, k, y in zip(*_columns(two_laboratories()), strict=True)]
-    rows[20] = (*rows[20][:2], rows[0][2], rows[20][3])  # a picture of west's subject 1 is one of east's
+    rows[20] = (*rows[20][:2], rows[0][2], rows[20][3])  # an image of west's subject 1 is one of east's
     cells = table(rows)
     plan = make_plan(cells, "leave-one-source-out", 5, 1, 0)
     for split in plan.rounds[0]:
@@ -120,23 +120,23 @@ def test_an_external_test_may_use_the_same_ids_under_another_source_only():
 
 
 @pytest.fixture
-def listed(tmp_path, write_picture):
+def listed(tmp_path, write_photograph):
     lines = ["path,label,subject,source"]
     for at, source in enumerate(("east", "east", "west", "")):
-        write_picture(tmp_path / f"{at}.png", at)
+        write_photograph(tmp_path / f"{at}.png", at)
         lines.append(f"{at}.png,{'all' if at % 2 else 'hem'},1,{source}")
     (tmp_path / "cells.csv").write_text("\n".join(lines))
     return tmp_path / "cells.csv"
 
 
 @pytest.fixture
-def write_picture():
+def write_photograph():
     import cv2
 
     def write(path, seed):
-        picture = np.zeros((40, 40, 3), np.uint8)
-        picture[8:32, 8:32] = np.random.default_rng(seed).integers(60, 120, (24, 24, 3))
-        path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        image = np.zeros((40, 40, 3), np.uint8)
+        image[8:32, 8:32] = np.random.default_rng(seed).integers(60, 120, (24, 24, 3))
+        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
     return write
 
@@ -168,6 +168,6 @@ def test_sources_survive_an_export(listed, tmp_path, ending):
 def test_weights_remember_subjects_by_source(listed, tmp_path):
     dataset = load_dataset(listed, store=tmp_path / "store").select(sources=["east", "west"])
     east, west = dataset.select(sources=["east"]), dataset.select(sources=["west"])
-    assert seen_by(trained_on(east.samples), west) == []
-    assert seen_by(trained_on(east.samples), east) == [0, 1]
-    assert seen_by(trained_on(east.samples), west.with_source(None)) == []
+    assert training_overlap(trained_on(east.samples), west) == []
+    assert training_overlap(trained_on(east.samples), east) == [0, 1]
+    assert training_overlap(trained_on(east.samples), west.with_source(None)) == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from fusion.analysis.block_subsets import sampled_orders
-from fusion.evaluation.shapley import block_worth, interactions, sampled_worth, shapley_values
+from fusion.evaluation.shapley import block_contributions, interactions, sampled_contributions, shapley_values
 
 
 def subsets(blocks):
@@ -25,24 +25,24 @@ def game(blocks, seed, replicates=0):
 @settings(max_examples=40, deadline=None)
 def test_a_value_is_the_mean_gain_over_all_orders(k, seed):
     blocks = [f"b{at}" for at in range(k)]
-    worth = game(blocks, seed)
+    value_of = game(blocks, seed)
     gains = {block: [] for block in blocks}
     for order in permutations(blocks):
         for at, block in enumerate(order):
-            gains[block].append(worth[frozenset(order[: at + 1])] - worth[frozenset(order[:at])])
-    values = shapley_values(blocks, worth)
+            gains[block].append(value_of[frozenset(order[: at + 1])] - value_of[frozenset(order[:at])])
+    values = shapley_values(blocks, value_of)
     for block in blocks:
         assert_allclose(values[block], np.mean(gains[block], axis=0), atol=1e-12)
-    assert_allclose(sum(values.values()), worth[frozenset(blocks)] - worth[frozenset()], atol=1e-12)
+    assert_allclose(sum(values.values()), value_of[frozenset(blocks)] - value_of[frozenset()], atol=1e-12)
 
 
 def test_a_block_that_adds_nothing_is_worth_nothing_and_twins_share():
     # a and b are the same block twice, c is noise: either of the twins brings 0.3.
-    worth = {s: np.array([0.5 + (0.3 if s & {"a", "b"} else 0)]) for s in subsets("abc")}
-    values = shapley_values(list("abc"), worth)
+    value_of = {s: np.array([0.5 + (0.3 if s & {"a", "b"} else 0)]) for s in subsets("abc")}
+    values = shapley_values(list("abc"), value_of)
     assert_allclose([values[block][0] for block in "abc"], [0.15, 0.15, 0])
     # Together the twins bring 0.3 less than each by itself added up; noise changes nothing for anyone.
-    pairs = interactions(list("abc"), worth)
+    pairs = interactions(list("abc"), value_of)
     assert_allclose([pairs["a", "b"][0], pairs["a", "c"][0], pairs["b", "c"][0]], [-0.3, 0, 0], atol=1e-12)
 
 
@@ -51,14 +51,14 @@ def test_sampled_orders_come_near_the_value_and_say_how_near():
     rng = np.random.default_rng(1)
     # What sets of blocks achieve levels off, as balanced accuracy does.
     size = rng.uniform(0.2, 1, 7)
-    worth = {s: np.array([1 - np.exp(-sum(size[int(name[1])] for name in s))] * 3) for s in subsets(blocks)}
-    exact = shapley_values(blocks, worth)
+    value_of = {s: np.array([1 - np.exp(-sum(size[int(name[1])] for name in s))] * 3) for s in subsets(blocks)}
+    exact = shapley_values(blocks, value_of)
     off = []
     for seed in range(30):
-        found = sampled_worth(blocks, worth, sampled_orders(blocks, seed))
+        found = sampled_contributions(blocks, value_of, sampled_orders(blocks, seed))
         assert found["interactions"] == []
         total = sum(row["shapley"]["value"] for row in found["blocks"])
-        assert total == pytest.approx(worth[frozenset(blocks)][0])  # every order adds up to the whole
+        assert total == pytest.approx(value_of[frozenset(blocks)][0])  # every order adds up to the whole
         off += [(row["shapley"]["value"] - exact[row["block"]][0]) / row["shapley"]["error"] for row in found["blocks"]]
     # Student's t with 11 degrees of freedom has a standard deviation of 1.1.
     assert 0.8 < np.std(off) < 1.4
@@ -67,13 +67,13 @@ def test_sampled_orders_come_near_the_value_and_say_how_near():
 
 def test_with_two_blocks_by_hand_and_with_intervals():
     drawn = np.random.default_rng(0).normal(0, 0.01, 400)
-    worth = {
+    value_of = {
         frozenset(): np.full(401, 0.5),
         frozenset("a"): np.append(0.7, 0.7 + drawn),
         frozenset("b"): np.append(0.6, 0.6 + drawn),
         frozenset("ab"): np.append(0.75, 0.75 + drawn),
     }
-    found = block_worth(["a", "b"], worth)
+    found = block_contributions(["a", "b"], value_of)
     row = {row["block"]: row for row in found["blocks"]}
     assert row["a"]["shapley"]["value"] == pytest.approx((0.2 + 0.15) / 2)
     assert row["b"]["shapley"]["value"] == pytest.approx((0.1 + 0.05) / 2)
@@ -83,5 +83,5 @@ def test_with_two_blocks_by_hand_and_with_intervals():
     low, high = np.quantile(0.175 + drawn / 2, (0.025, 0.975))
     assert_allclose([row["a"]["shapley"][bound] for bound in ("low", "high")], [low, high])
     assert found["interactions"][0]["value"] == pytest.approx(0.75 - 0.7 - 0.6 + 0.5)
-    alone = block_worth(["a", "b"], {subset: values[:1] for subset, values in worth.items()})
+    alone = block_contributions(["a", "b"], {subset: values[:1] for subset, values in value_of.items()})
     assert np.isnan(alone["blocks"][0]["shapley"]["low"])

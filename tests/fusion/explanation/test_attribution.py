@@ -87,11 +87,11 @@ def test_sampled_orders_of_many_blocks_sum_too_and_find_the_one_that_matters():
 
 
 def test_a_calibrated_models_contributions_are_of_its_margin_before():
-    from fusion.learning.calibration import Finish
+    from fusion.learning.calibration import DecisionSettings
 
     X, y, groups = cells()
     plain = fit_model(X, y, groups, BLOCKS, "svm")
-    finished = fit_model(X, y, groups, BLOCKS, "svm", finish=Finish("temperature"))
+    finished = fit_model(X, y, groups, BLOCKS, "svm", decision=DecisionSettings("temperature"))
     typical = learn_reference(X, y, plain.classes).typical
     one, two = (attribute(model, BLOCKS, X[5], typical, "a") for model in (plain, finished))
     assert_allclose(one.columns, two.columns)

@@ -65,16 +65,16 @@ def models(population, synthetic, trees, synthetic_store, tmp_path_factory):
 
 
 @pytest.fixture
-def picture(fresh):
+def image(fresh):
     return sorted(fresh.rglob("*.bmp"))[0]
 
 
 def top_features(bundle, found):
     """Row, class, and the strongest feature with its contribution, of every predicted cell."""
-    for row, called in zip(found.table.X, found.predicted, strict=True):
-        said = attribute(bundle.model, found.table.blocks, row, bundle.reference.typical, called)
+    for row, predicted in zip(found.table.X, found.predicted, strict=True):
+        said = attribute(bundle.model, found.table.blocks, row, bundle.reference.typical, predicted)
         top = int(np.abs(said.columns).argmax())
-        yield row, bundle.classes.index(called), top, said.columns[top]
+        yield row, bundle.classes.index(predicted), top, said.columns[top]
 
 
 @pytest.mark.parametrize(
@@ -109,20 +109,20 @@ def test_not_knowing_a_trees_top_feature_moves_the_score_as_said(models, populat
     assert moved >= 0.95 * 200
 
 
-def test_an_explanation_in_memory_is_that_of_the_command(models, picture, tmp_path):
-    done = fusion("explain", models("xgb"), picture, "-o", tmp_path / "why", "--json")
+def test_an_explanation_in_memory_is_that_of_the_command(models, image, tmp_path):
+    done = fusion("explain", models("xgb"), image, "-o", tmp_path / "why", "--json")
     assert done.exit_code == 0, done.stderr
-    (told,) = json.loads(done.stdout)["explanations"]
-    held = explain_cell(load_model(models("xgb")), read_cell(picture), picture.name).to_json()
-    assert {name: told[name] for name in held} == held
-    assert sum(told["blocks"].values()) + told["base"] == pytest.approx(told["score"], abs=1e-5)
-    p = told["probability"][told["class"]]
-    assert np.log(p / (1 - p)) == pytest.approx(told["score"], abs=1e-3)
+    (message,) = json.loads(done.stdout)["explanations"]
+    held = explain_cell(load_model(models("xgb")), read_cell(image), image.name).to_json()
+    assert {name: message[name] for name in held} == held
+    assert sum(message["blocks"].values()) + message["base"] == pytest.approx(message["score"], abs=1e-5)
+    p = message["probability"][message["class"]]
+    assert np.log(p / (1 - p)) == pytest.approx(message["score"], abs=1e-3)
 
 
-def test_reasons_are_in_words_with_definition_value_and_training_cells(models, picture, population, synthetic_store):
+def test_reasons_are_in_words_with_definition_value_and_training_cells(models, image, population, synthetic_store):
     bundle = load_model(models("logreg"))
-    found = explain_cell(bundle, read_cell(picture), "cell")
+    found = explain_cell(bundle, read_cell(image), "cell")
     assert 1 <= len(found.speaks_for) <= 6
     assert 1 <= len(found.speaks_against) <= 6
     strengths = [reason.contribution for reason in found.speaks_for]
@@ -143,11 +143,11 @@ def test_reasons_are_in_words_with_definition_value_and_training_cells(models, p
 def test_a_value_is_said_as_one_would_say_it():
     reason = Reason("morphology.nucleus_area", "nucleus area", "Pixels.", "pixels", 15234.0, 0.4, (9000.0, np.nan),
                     (0.924, np.nan))  # fmt: skip
-    assert reason.said == "nucleus area = 15234 pixels"
+    assert reason.sentence == "nucleus area = 15234 pixels"
     assert reason.held_to(["hem", "all"]) == "above 92% of 'hem'"
     assert reason.usual(["hem", "all"]) == "medians hem 9000"
     low = replace(reason, value=np.nan, below=(0.004, 0.4))
-    assert low.said == "nucleus area undefined"
+    assert low.sentence == "nucleus area undefined"
     assert low.held_to(["hem", "all"]) == "below more than 99% of 'hem', below 60% of 'all'"
     assert [number(v) for v in (0, 0.00001234, 1.3149, 1234567.0, -999.6)] == [
         "0",
@@ -158,29 +158,29 @@ def test_a_value_is_said_as_one_would_say_it():
     ]
 
 
-def test_the_limits_of_what_was_asked_stand_on_the_figure(models, picture):
-    found = explain_cell(load_model(models("svm")), read_cell(picture), "cell")
+def test_the_limits_of_what_was_asked_stand_on_the_figure(models, image):
+    found = explain_cell(load_model(models("svm")), read_cell(image), "cell")
     drawn = render(explanation_figure(found), "svg").decode()
     text = " ".join(re.sub(r"<[^>]*>", " ", drawn).split())
     assert "Approximate: a feature's bar is what the score loses" in text.replace("&#x27;", "'").replace("&apos;", "'")
     assert "do not add up" in text
 
 
-def test_the_same_explanation_gives_the_same_figure(models, picture):
-    found = explain_cell(load_model(models("xgb")), read_cell(picture), "cell $x$")
+def test_the_same_explanation_gives_the_same_figure(models, image):
+    found = explain_cell(load_model(models("xgb")), read_cell(image), "cell $x$")
     first, second = (render(explanation_figure(found), "svg") for _ in range(2))
     assert first == second
     assert b"cell $x$" in first
 
 
-def test_no_text_lies_over_another_with_many_long_classes(models, picture):
-    """As text about six classes of 25 letters once did, across the picture."""
+def test_no_text_lies_over_another_with_many_long_classes(models, image):
+    """As text about six classes of 25 letters once did, across the image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    found = explain_cell(load_model(models("xgb")), read_cell(picture), "a/folder/of/many/cells/a-cell-with-a-name.bmp")
+    found = explain_cell(load_model(models("xgb")), read_cell(image), "a/folder/of/many/cells/a-cell-with-a-name.bmp")
     classes = tuple(f"{kind} of the third kind" for kind in ("band", "basophil", "blast", "metamyelocyte", "monocyte"))
     many = replace(
-        found, classes=(found.called, *classes), proba=(0.5, *(0.1,) * 5),
+        found, classes=(found.predicted, *classes), proba=(0.5, *(0.1,) * 5),
         reasons=tuple(replace(reason, medians=(1.23456e-5,) * 6, below=(0.999,) * 6) for reason in found.reasons),
     )  # fmt: skip
     for one in (found, many):
@@ -202,12 +202,12 @@ def test_no_text_lies_over_another_with_many_long_classes(models, picture):
 
 def test_figures_and_page_are_written_for_every_cell(models, fresh, tmp_path):
     (tmp_path / "text.png").write_text("I am a text")
-    pictures = sorted(fresh.rglob("*.bmp"))[:2]
-    done = fusion("explain", models("xgb"), *pictures, tmp_path / "text.png", "-o", tmp_path / "why")
+    images = sorted(fresh.rglob("*.bmp"))[:2]
+    done = fusion("explain", models("xgb"), *images, tmp_path / "text.png", "-o", tmp_path / "why")
     assert done.exit_code == 3, done.stderr
-    assert "1 picture skipped" in done.stderr
+    assert "1 image skipped" in done.stderr
     names = sorted(path.name for path in (tmp_path / "why").iterdir())
-    stems = [f"{at:04d}-{path.stem}" for at, path in enumerate(pictures, 1)]
+    stems = [f"{at:04d}-{path.stem}" for at, path in enumerate(images, 1)]
     assert names == sorted([*(f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")), "explanations.html"])
     page = (tmp_path / "why" / "explanations.html").read_text()
     assert "http" not in page
@@ -217,32 +217,30 @@ def test_figures_and_page_are_written_for_every_cell(models, fresh, tmp_path):
     assert page.count('alt="The cell') == 2
 
 
-def test_predict_explains_on_the_way(models, picture, tmp_path):
-    told = fusion("predict", models("xgb"), picture, "--explain", tmp_path / "one", "--json")
-    assert told.exit_code == 0, told.stderr
-    assert len(json.loads(told.stdout)["predictions"]) == 1
-    fusion("explain", models("xgb"), picture, "-o", tmp_path / "two")
+def test_predict_explains_on_the_way(models, image, tmp_path):
+    message = fusion("predict", models("xgb"), image, "--explain", tmp_path / "one", "--json")
+    assert message.exit_code == 0, message.stderr
+    assert len(json.loads(message.stdout)["predictions"]) == 1
+    fusion("explain", models("xgb"), image, "-o", tmp_path / "two")
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / at).iterdir()} for at in ("one", "two"))
     assert first == second
     assert len(first) == 3
 
 
 def test_a_strange_cell_is_warned_of_on_figure_and_page(models, tmp_path):
-    strange = write_image(tmp_path / "disc.png", paint(1))
-    done = fusion("explain", models("xgb"), strange, "-o", tmp_path / "why")
+    outside = write_image(tmp_path / "disc.png", paint(1))
+    done = fusion("explain", models("xgb"), outside, "-o", tmp_path / "why")
     assert done.exit_code == 0, done.stderr
-    assert "Unlike the training cells" in (tmp_path / "why" / "explanations.html").read_text()
-    assert "Unlike the training cells" in (tmp_path / "why" / "0001-disc.svg").read_text()
+    assert "Out of distribution" in (tmp_path / "why" / "explanations.html").read_text()
+    assert "Out of distribution" in (tmp_path / "why" / "0001-disc.svg").read_text()
 
 
-def test_the_nearest_training_cells_are_shown_where_the_data_are(
-    models, population, picture, tmp_path, synthetic_store
-):
+def test_the_nearest_training_cells_are_shown_where_the_data_are(models, population, image, tmp_path, synthetic_store):
     own = sorted(population.rglob("*.bmp"))[3]
     done = fusion(
         "explain",
         models("logreg"),
-        picture,
+        image,
         own,
         "-o",
         tmp_path / "why",
@@ -254,24 +252,24 @@ def test_the_nearest_training_cells_are_shown_where_the_data_are(
     )
     assert done.exit_code == 0, done.stderr
     known = {str(path.relative_to(population)) for path in population.rglob("*.bmp")}
-    for told in json.loads(done.stdout)["explanations"]:
-        assert len(told["nearest"]) == 5
-        assert {one["name"] for one in told["nearest"]} < known
-        away = [one["distance"] for one in told["nearest"]]
+    for message in json.loads(done.stdout)["explanations"]:
+        assert len(message["nearest"]) == 5
+        assert {one["name"] for one in message["nearest"]} < known
+        away = [one["distance"] for one in message["nearest"]]
         assert away == sorted(away)
         assert away[0] > 0  # a cell is not its own neighbour
     assert (tmp_path / "why" / "explanations.html").read_text().count("A training cell of class") == 10
 
 
-def test_data_without_any_training_cell_are_refused(models, fresh, picture, tmp_path):
-    done = fusion("explain", models("xgb"), picture, "-o", tmp_path / "why", "--data", fresh)
+def test_data_without_any_training_cell_are_refused(models, fresh, image, tmp_path):
+    done = fusion("explain", models("xgb"), image, "-o", tmp_path / "why", "--data", fresh)
     assert done.exit_code == 2
     assert "none of the cells that the model learnt from" in done.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_said_so_first(models, picture, tmp_path):
+def test_a_folder_that_cannot_be_written_is_said_so_first(models, image, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    done = fusion("explain", models("xgb"), picture, "-o", tmp_path / "file")
+    done = fusion("explain", models("xgb"), image, "-o", tmp_path / "file")
     assert done.exit_code == 2
     assert "cannot write into" in done.stderr
 
@@ -279,36 +277,36 @@ def test_a_folder_that_cannot_be_written_is_said_so_first(models, picture, tmp_p
 # ---- a network ------------------------------------------------------------------------------------------------------
 
 
-def test_a_network_shows_where_it_looks_and_what_its_blocks_add(models, picture):
+def test_a_network_shows_where_it_looks_and_what_its_blocks_add(models, image):
     torch.set_num_threads(1)
     bundle = load_model(models("neural"))
-    found = explain_cell(bundle, read_cell(picture), "cell")
+    found = explain_cell(bundle, read_cell(image), "cell")
     assert found.attention.shape == found.cell.mask.shape
     assert map_overlay(found).shape == found.cell.rgb.shape
     assert set(found.attribution.blocks) == {"morphology", "colour"}
-    p = found.proba[found.classes.index(found.called)]
+    p = found.proba[found.classes.index(found.predicted)]
     assert found.attribution.score == pytest.approx(np.log(p / (1 - p)), abs=1e-4)
     assert found.attribution.base + sum(found.attribution.blocks.values()) == pytest.approx(found.attribution.score)
     assert render(explanation_figure(found), "png")[:4] == b"\x89PNG"
     assert "coarse" in found.attribution.limits
 
 
-def test_a_network_of_pictures_alone_shows_its_map(synthetic, synthetic_store, picture, tmp_path):
+def test_a_network_of_images_alone_shows_its_map(synthetic, synthetic_store, image, tmp_path):
     settings = {"neural": NETWORK}
     given = {"data": synthetic, "store": synthetic_store, "splits": 2, "bootstrap": 100, "jobs": 1, "holdout": True}
     train(TrainConfig(output=tmp_path / "m", classifier="neural", features=["none"], classifiers=settings, **given))
-    found = explain_cell(load_model(tmp_path / "m"), read_cell(picture), "cell")
+    found = explain_cell(load_model(tmp_path / "m"), read_cell(image), "cell")
     assert found.reasons == ()
     assert found.distance is None
     assert found.attribution.blocks == {}
     assert found.attention.max() <= 1
     assert "where the network looks" in render(explanation_figure(found), "svg").decode()
-    told = fusion("predict", tmp_path / "m", picture)
-    assert told.exit_code == 0, told.stderr
-    assert "unknown" in told.stdout
+    message = fusion("predict", tmp_path / "m", image)
+    assert message.exit_code == 0, message.stderr
+    assert "unknown" in message.stdout
 
 
-def test_asking_a_network_about_variants_of_one_cell_is_asking_it_about_so_many_cells(models, picture):
+def test_asking_a_network_about_variants_of_one_cell_is_asking_it_about_so_many_cells(models, image):
     from fusion.data.classifier_inputs import CellInputs
 
     classifier = load_model(models("neural")).model.classifier
@@ -317,6 +315,6 @@ def test_asking_a_network_about_variants_of_one_cell_is_asking_it_about_so_many_
         blocks[name], start = slice(start, start + width), start + width
     X = np.random.default_rng(0).normal(size=(7, start)).astype(np.float32)
     X[2, 5] = np.nan
-    seen = classifier.eye()([read_cell(picture)])
+    seen = classifier.input_transform()([read_cell(image)])
     expected = classifier.predict_proba(CellInputs(X, blocks, seen, np.zeros(7, np.intp)))
     assert_allclose(classifier.predict_proba_variants(seen[0], X), expected, atol=1e-6)

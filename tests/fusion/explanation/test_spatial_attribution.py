@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fusion.explanation._attribution import attribute
-from fusion.explanation._spatial_attribution import find_places
+from fusion.explanation._spatial_attribution import attribute_to_pixels
 from fusion.explanation.explanation import explain_cell
 from fusion.features.blocks import Block
 from fusion.images.cell import Cell, read_cell
@@ -32,7 +32,7 @@ PLAIN = [("xgb", None), ("logreg", None), ("svm", None)]
 
 @dataclass(frozen=True)
 class Tiles:
-    """Means over tiles of the picture: of what is very red, of green and of blue."""
+    """Means over tiles of the image: of what is very red, of green and of blue."""
 
     name: ClassVar[str] = "tiles"
     version: ClassVar[str] = "1"
@@ -46,7 +46,7 @@ class Tiles:
         channels = np.stack([np.maximum(rgb[..., 0] - 220, 0), rgb[..., 1], rgb[..., 2]])
         return channels.reshape(3, TILES, SIDE // TILES, TILES, SIDE // TILES).mean(axis=(2, 4))
 
-    def laid_back(self, places, cell):
+    def resample_to_cell(self, places, cell):
         return cv2.resize(places, cell.rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
     def extract(self, cells):
@@ -91,7 +91,7 @@ def asked(made, seed, target="patch"):
     other = np.random.default_rng(seed).normal(size=(1, 4))
     features = np.hstack([Tiles().extract([cell]), other]).astype(np.float32)[0]
     found = attribute(model, blocks, features, known.typical, target)
-    return find_places(model, [Block("tiles", Tiles())], blocks, cell, features, known, found), found, patch
+    return attribute_to_pixels(model, [Block("tiles", Tiles())], blocks, cell, features, known, found), found, patch
 
 
 @pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 2), ("svm", 2)])
@@ -147,9 +147,12 @@ def test_a_model_without_a_block_with_a_map_has_none():
     cell, _ = planted(201)
     features = known.typical
     found = attribute(model, blocks, features, known.typical, "patch")
-    assert find_places(model, [], blocks, cell, features, known, found) is None
+    assert attribute_to_pixels(model, [], blocks, cell, features, known, found) is None
     only = replace(found, blocks={"other": found.blocks["other"]})
-    assert find_places(model, [Block("tiles", Tiles())], {"other": slice(3, 7)}, cell, features, known, only) is None
+    assert (
+        attribute_to_pixels(model, [Block("tiles", Tiles())], {"other": slice(3, 7)}, cell, features, known, only)
+        is None
+    )
 
 
 # ---- a real network -------------------------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ def test_the_means_of_a_networks_map_are_its_embedding(engine):
     assert_allclose(seen.mean(axis=(1, 2)), network.extract([cell])[0], atol=1e-4)
     bright = np.zeros(seen.shape[1:], np.float32)
     bright[0, 0] = 1
-    laid = network.laid_back(bright, cell)
+    laid = network.resample_to_cell(bright, cell)
     assert laid.shape == cell.rgb.shape[:2]
     assert laid[:32, :32].sum() > 0.7 * laid.sum()  # a place of 2 x 2, enlarged bilinearly
 

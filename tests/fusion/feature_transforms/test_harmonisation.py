@@ -69,7 +69,7 @@ def test_an_inductive_map_leaves_a_new_source_as_it_is(method):
     harmoniser, *_ = fitted(method, transductive=False)
     other, names = cells(5, sources=("north",), new=True)
     assert_array_equal(harmoniser.transform(other, names), other)
-    assert harmoniser.told(names) == []
+    assert harmoniser.notes(names) == []
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -79,8 +79,8 @@ def test_a_transductive_map_brings_a_new_source_to_the_training_cells_and_says_s
     goal = np.nanmean(harmoniser.transform(X, sources), axis=0)
     after = np.nanmean(harmoniser.transform(other, names), axis=0)
     assert (abs(after - goal) < 0.25 * abs(np.nanmean(other, axis=0) - goal) + 0.25 * np.nanstd(X, axis=0)).all()
-    assert "transductive" in harmoniser.told(names)[0]
-    assert "60 cells" in harmoniser.told(names)[0]
+    assert "transductive" in harmoniser.notes(names)[0]
+    assert "60 cells" in harmoniser.notes(names)[0]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -88,7 +88,7 @@ def test_too_few_cells_of_a_new_source_are_left_alone(method):
     harmoniser, *_ = fitted(method)
     other, names = cells(5, n=LEAST_CELLS - 1, sources=("north",), new=True)
     assert_array_equal(harmoniser.transform(other, names), other)
-    assert "fewer than" in harmoniser.told(names)[0]
+    assert "fewer than" in harmoniser.notes(names)[0]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fusion.data.feature_table import FeatureTable
-from fusion.feature_transforms.stable_features import Selection, stability, told
+from fusion.feature_transforms.stable_features import Selection, selection_notes, stability
 from fusion.leakage.grouped_splits import Split
 from fusion.model import fit_model
 from fusion.settings.learning import FitSettings
@@ -89,12 +89,14 @@ def test_undefined_values_are_left_out_of_the_sums():
 def test_where_nothing_can_be_told_nothing_is_left_out_and_that_is_said(labels, sources):
     selection = Selection.fit(X, labels, sources, 0.9)
     assert selection.kept.all()
-    (note,) = told([selection], "abcdef")
+    (note,) = selection_notes([selection], "abcdef")
     assert "no feature is left out" in note
 
 
 def test_a_note_says_how_many_and_names_the_worst():
-    (note,) = told([Selection.fit(X, LABELS, SOURCES, 0.7)], ["mass", "stain", "both", "noise", "flat", "none"])
+    (note,) = selection_notes(
+        [Selection.fit(X, LABELS, SOURCES, 0.7)], ["mass", "stain", "both", "noise", "flat", "none"]
+    )
     assert "2 of 6 features left out" in note
     assert "most: stain, both" in note or "most: both, stain" in note
 

@@ -90,7 +90,7 @@ def test_without_blocks_a_table_tells_who_the_cells_are(class_folders, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("blocks", "told"),
+    ("blocks", "message"),
     [
         (["texture.wavelet"], "block 'texture.wavelet' has no features"),
         (["texture.glcm", "texture.nucleus"], "blocks 'texture.glcm' and 'texture.nucleus' share 132 features"),
@@ -98,8 +98,8 @@ def test_without_blocks_a_table_tells_who_the_cells_are(class_folders, tmp_path)
         (["cnn.b3"], "block 'cnn.b3' has no features"),
     ],
 )
-def test_parts_without_features_or_with_shared_ones_are_refused(blocks, told):
-    with pytest.raises(UsageError, match=told):
+def test_parts_without_features_or_with_shared_ones_are_refused(blocks, message):
+    with pytest.raises(UsageError, match=message):
         built(blocks)
 
 
@@ -110,8 +110,8 @@ def test_a_model_of_parts_is_trained_stored_and_asked(synthetic, tmp_path):
     assert trained.exit_code == 0, trained.stderr
     manifest = json.loads((model / MANIFEST).read_text())
     assert {column.rpartition(".")[0] for column in manifest["columns"]} == {"texture.glcm", "morphology.nucleus"}
-    picture = next(synthetic.rglob("*.bmp"))
-    asked = fusion("predict", model, picture, "--json")
+    image = next(synthetic.rglob("*.bmp"))
+    asked = fusion("predict", model, image, "--json")
     assert asked.exit_code == 0, asked.stderr
     (row,) = json.loads(asked.stdout)["predictions"]
     assert abs(sum(row["probability"].values()) - 1) < 1e-9
@@ -167,7 +167,7 @@ def test_networks_that_have_settings_are_among_the_features_by_default():
 
 
 @pytest.mark.parametrize(
-    ("features", "settings", "told"),
+    ("features", "settings", "message"),
     [
         (["texture"], {"texture.fine": FINE}, "settings for texture.fine, which is not among the features"),
         (["texture.a b"], {"texture.a b": FINE}, "a block's own name has a sign that it cannot have"),
@@ -186,8 +186,8 @@ def test_networks_that_have_settings_are_among_the_features_by_default():
         (["magic.one"], {"magic.one": {}}, "unknown feature block"),
     ],
 )
-def test_what_cannot_be_an_instance_is_refused_with_the_reason(features, settings, told):
-    with pytest.raises(UsageError, match=told):
+def test_what_cannot_be_an_instance_is_refused_with_the_reason(features, settings, message):
+    with pytest.raises(UsageError, match=message):
         built(features, **settings)
 
 
@@ -255,12 +255,12 @@ def test_a_cell_that_one_instance_cannot_measure_is_a_fault_and_no_row(class_fol
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Two small networks of the same shape and other weights, as files of the same name."""
-    from extractors.cnn.backbone import load_trunk, save_trunk
+    from extractors.cnn.backbone import load_backbone, save_backbone
 
     paths = []
     for seed in (1, 2):
         path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-        save_trunk(load_trunk("test_efficientnet", "random", size=32, seed=seed), path)
+        save_backbone(load_backbone("test_efficientnet", "random", size=32, seed=seed), path)
         paths.append(path)
     return paths
 
@@ -309,8 +309,8 @@ def test_a_model_keeps_each_of_its_networks_and_the_files_of_each(two_networks, 
 
 def test_such_a_model_predicts_is_evaluated_explained_and_exported(two_networks, population, tmp_path):
     _, folder = two_networks
-    picture = next((population / "fold_2").rglob("*.bmp"))
-    predicted = fusion("predict", folder, picture, "--json", "--jobs", 1)
+    image = next((population / "fold_2").rglob("*.bmp"))
+    predicted = fusion("predict", folder, image, "--json", "--jobs", 1)
     assert predicted.exit_code == 0, predicted.stderr
     judged = fusion(
         "evaluate", folder, population, "--folds", 2, "-o", tmp_path / "r", "--jobs", 1, "--set", "bootstrap=100"
@@ -318,11 +318,11 @@ def test_such_a_model_predicts_is_evaluated_explained_and_exported(two_networks,
     assert judged.exit_code == 0, judged.stderr
     (entry,) = json.loads((tmp_path / "r" / "result.json").read_text())["results"]
     assert entry["features"] == ["cnn.one", "cnn.two", "texture.fine.lbp"]
-    explained = fusion("explain", folder, picture, "-o", tmp_path / "e", "--json", "--jobs", 1)
+    explained = fusion("explain", folder, image, "-o", tmp_path / "e", "--json", "--jobs", 1)
     assert explained.exit_code == 0, explained.stderr
-    (told,) = json.loads(explained.stdout)["explanations"]
-    assert set(told["blocks"]) == {"cnn.one", "cnn.two", "texture.fine.lbp"}
-    exported = fusion("export", folder, "--onnx", tmp_path / "m.onnx", "--check", picture)
+    (message,) = json.loads(explained.stdout)["explanations"]
+    assert set(message["blocks"]) == {"cnn.one", "cnn.two", "texture.fine.lbp"}
+    exported = fusion("export", folder, "--onnx", tmp_path / "m.onnx", "--check", image)
     assert exported.exit_code == 0, exported.stderr
 
 

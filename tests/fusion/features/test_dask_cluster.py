@@ -70,8 +70,8 @@ def processes():
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Ninety cells, one picture that is none, and one without a cell."""
+def images(tmp_path):
+    """Ninety cells, one image that is none, and one without a cell."""
     for seed in range(90):
         write_image(tmp_path / "cells" / f"{seed:02}.png", paint(seed, side=40, radius=6 + seed % 12))
     (tmp_path / "cells" / "broken.png").write_bytes(b"no picture")
@@ -89,15 +89,15 @@ def same(found, expected):
     assert found.faults == expected.faults
 
 
-def test_a_cluster_gives_the_same_table_and_faults(pictures, tmp_path, threads):
+def test_a_cluster_gives_the_same_table_and_faults(images, tmp_path, threads):
     blocks = Brightness(), Network()
-    far = run(pictures, tmp_path / "far", *blocks, scheduler=threads)
-    same(far, run(pictures, tmp_path / "near", *blocks))
+    far = run(images, tmp_path / "far", *blocks, scheduler=threads)
+    same(far, run(images, tmp_path / "near", *blocks))
     assert len(far) == 90
     assert sorted(fault.path.name for fault in far.faults) == ["black.png", "broken.png"]
 
 
-def test_paths_mean_the_same_in_whatever_folder_a_worker_was_started(pictures, tmp_path, threads, monkeypatch):
+def test_paths_mean_the_same_in_whatever_folder_a_worker_was_started(images, tmp_path, threads, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dataset = load_dataset("cells")
     samples = [(sample, frozenset({"brightness"})) for sample in dataset.samples]
@@ -125,10 +125,10 @@ def test_when_asked_to_stop_what_is_at_work_is_finished(threads):
     assert 5 <= len(done) <= 5 + 2 * dask_cluster._AHEAD
 
 
-def test_a_worker_with_another_version_is_refused(pictures, tmp_path, threads, monkeypatch):
+def test_a_worker_with_another_version_is_refused(images, tmp_path, threads, monkeypatch):
     monkeypatch.setattr(dask_cluster, "_fingerprint_here", lambda extractor: "another")
     with pytest.raises(dask_cluster.ClusterError, match="cannot measure") as caught:
-        run(pictures, tmp_path / "s", scheduler=threads)
+        run(images, tmp_path / "s", scheduler=threads)
     assert "brightness is another version" in str(caught.value)
 
 
@@ -150,10 +150,10 @@ def test_a_scheduler_without_workers_is_said_clearly(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kills with signals")
-def test_a_worker_killed_in_the_middle_costs_nothing(pictures, tmp_path, processes):
-    expected = run(pictures, tmp_path / "near")
+def test_a_worker_killed_in_the_middle_costs_nothing(images, tmp_path, processes):
+    expected = run(images, tmp_path / "near")
     dying = Brightness(dies_once=str(tmp_path / "died"))
-    found = run(pictures, tmp_path / "far", dying, scheduler=processes)
+    found = run(images, tmp_path / "far", dying, scheduler=processes)
     assert (tmp_path / "died").exists()
     same(found, expected)
 
@@ -171,11 +171,11 @@ def test_a_cell_that_kills_every_worker_is_lost_alone(tmp_path, processes):
 
 
 @pytest.mark.slow
-def test_handcrafted_features_are_the_same_byte_for_byte(pictures, tmp_path, processes):
+def test_handcrafted_features_are_the_same_byte_for_byte(images, tmp_path, processes):
     from fusion.plugins import build_extractor
 
     blocks = [build_extractor(name) for name in ("morphology", "texture", "colour")]
-    same(run(pictures, tmp_path / "far", *blocks, scheduler=processes), run(pictures, tmp_path / "near", *blocks))
+    same(run(images, tmp_path / "far", *blocks, scheduler=processes), run(images, tmp_path / "near", *blocks))
 
 
 def double(task):

@@ -16,7 +16,7 @@ from fusion.errors import UsageError
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore, open_shard
 from fusion.images.cell import CellError
-from fusion.io.event_log import Journal
+from fusion.io.event_log import EventLog
 from fusion.io.files import sha256
 from tests.builders.images import paint, write_image
 
@@ -100,7 +100,7 @@ def test_run_again_computes_nothing(class_folders, store):
     assert_array_equal(first.table.X, second.table.X)
 
 
-def test_one_new_picture_computes_one(class_folders, store):
+def test_one_new_image_computes_one(class_folders, store):
     run(class_folders, store, Brightness())
     measured.clear()
     write_image(class_folders / "blast" / "new.png", paint(77))
@@ -139,7 +139,7 @@ def all_shards(store):
     return [open_shard(path) for path in store.root.rglob("features/*/*/*.arrow")]
 
 
-def test_a_moved_or_renamed_picture_is_known_again(class_folders, store):
+def test_a_moved_or_renamed_image_is_known_again(class_folders, store):
     run(class_folders, store, Brightness())
     measured.clear()
     class_folders.rename(class_folders.with_name("elsewhere"))
@@ -157,14 +157,14 @@ def test_cells_of_a_damaged_shard_are_measured_again_and_are_all_there(class_fol
     assert_array_equal(found.table.X, expected)
 
 
-def test_the_same_picture_twice_is_measured_once(class_folders, store):
+def test_the_same_image_twice_is_measured_once(class_folders, store):
     write_image(class_folders / "normal" / "copy.png", paint(0, radius=22))
     found = run(class_folders, store, Brightness())
     assert len(found.table) == 7
     assert len(measured) == 6
 
 
-def test_a_black_picture_is_skipped_counted_and_not_tried_again(class_folders, store, monkeypatch):
+def test_a_black_image_is_skipped_counted_and_not_tried_again(class_folders, store, monkeypatch):
     write_image(class_folders / "blast" / "black.png", np.zeros((64, 64, 3), np.uint8))
     for _ in range(2):
         found = run(class_folders, store, Brightness(), Network())
@@ -195,8 +195,8 @@ def test_an_extractor_that_breaks_the_protocol_is_caught(answers, reason, class_
 
 @pytest.mark.parametrize("age", [0.5, 3600])
 def test_a_file_that_changes_under_our_hands_is_not_stored_under_the_old_key(age, class_folders, store):
-    for picture in class_folders.rglob("*.png"):  # some file systems tell times by two seconds
-        os.utime(picture, (time.time() - age, time.time() - age))
+    for image in class_folders.rglob("*.png"):  # some file systems tell times by two seconds
+        os.utime(image, (time.time() - age, time.time() - age))
     dataset = load_dataset(class_folders)
     assert all((age > 2) == (sample.changed_ns > 0) for sample in dataset.samples)
     write_image(dataset.samples[0].path, paint(123))
@@ -208,8 +208,8 @@ def test_a_file_that_changes_under_our_hands_is_not_stored_under_the_old_key(age
 
 def test_a_file_that_stays_as_it_was_is_hashed_once(class_folders, store, monkeypatch):
     first, *others = class_folders.rglob("*.png")
-    for picture in others:
-        os.utime(picture, (10**9, 10**9))
+    for image in others:
+        os.utime(image, (10**9, 10**9))
     dataset = load_dataset(class_folders)
     hashed = []
     monkeypatch.setattr(
@@ -267,7 +267,7 @@ class Deadly(Brightness):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills with a signal")
-def test_a_picture_that_kills_its_worker_costs_that_picture_only(tmp_path, store):
+def test_an_image_that_kills_its_worker_costs_that_image_only(tmp_path, store):
     for at in range(120):
         write_image(tmp_path / "cells" / "ab"[at % 2] / f"{at:03}.png", paint(at, radius=20 if at != 61 else 8))
     found = extract(load_dataset(tmp_path / "cells"), [Deadly(), Network()], store, jobs=2)
@@ -280,10 +280,10 @@ def test_a_picture_that_kills_its_worker_costs_that_picture_only(tmp_path, store
 def test_a_journal_tells_what_happened(class_folders, store, tmp_path):
     write_image(class_folders / "blast" / "black.png", np.zeros((64, 64, 3), np.uint8))
     (class_folders / "blast" / "empty.png").touch()
-    journal = Journal(tmp_path / "log" / "events.jsonl")
-    run(class_folders, store, Brightness(), journal=journal)
-    run(class_folders, store, Brightness(), journal=journal)
-    journal.close()
+    event_log = EventLog(tmp_path / "log" / "events.jsonl")
+    run(class_folders, store, Brightness(), event_log=event_log)
+    run(class_folders, store, Brightness(), event_log=event_log)
+    event_log.close()
     events = [json.loads(line) for line in (tmp_path / "log" / "events.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == [
         "start",
@@ -296,13 +296,13 @@ def test_a_journal_tells_what_happened(class_folders, store, tmp_path):
         "end",
     ]
     first, empty, black, written, end = events[:5]
-    assert (first["pictures"], first["to_measure"]) == (7, {"brightness": 7})
+    assert (first["images"], first["to_measure"]) == (7, {"brightness": 7})
     assert (empty["stage"], black["stage"]) == ("read", "cell")
     assert (written["cells"], written["faults"]) == (6, 1)
     assert (end["cells"], end["faults"], end["computed"]) == (6, 2, {"brightness": 6})
     assert events[-1]["computed"] == {"brightness": 0}
     with pytest.raises(UsageError, match="cannot write the log"):
-        Journal(class_folders)
+        EventLog(class_folders)
 
 
 def test_what_was_skipped_is_written_as_a_table(class_folders, store, tmp_path):

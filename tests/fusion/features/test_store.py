@@ -240,7 +240,7 @@ def test_what_has_been_read_takes_no_memory_once_let_go_and_is_read_again(store)
     at = block.find(keys)
     assert_array_equal(block.rows(at), X)
     assert mapped() - before > X.nbytes / 2
-    block.let_go()
+    block.release_pages()
     assert mapped() - before < X.nbytes / 4
     assert_array_equal(block.rows(at), X)
 
@@ -337,7 +337,7 @@ def test_sweeping_out_takes_what_nobody_can_use(store):
     assert [path.name for path in store.root.rglob(".partial-*")] == [".partial-new"]
 
 
-def test_sweeping_out_takes_pictures_and_exports_that_will_not_be_opened_again(store):
+def test_sweeping_out_takes_images_and_exports_that_will_not_be_opened_again(store):
     import json
     from importlib.metadata import version
 
@@ -352,18 +352,18 @@ def test_sweeping_out_takes_pictures_and_exports_that_will_not_be_opened_again(s
         if age:
             os.utime(path, (0, 0))
 
-    put("pictures", "now.npy", {"preparation": PREPARATION})
-    put("pictures", "earlier-note.npy", {"sha256": "0"})
-    put("pictures", "being-written.npy", None)
-    put("pictures", "alone.npy", None, age=1)
-    put("pictures", "old.npy", {"preparation": "0"})
+    put("images", "now.npy", {"preparation": PREPARATION})
+    put("images", "earlier-note.npy", {"sha256": "0"})
+    put("images", "being-written.npy", None)
+    put("images", "alone.npy", None, age=1)
+    put("images", "old.npy", {"preparation": "0"})
     put("onnx", "now.onnx", {"versions": {"numpy": version("numpy")}})
     put("onnx", "old.onnx", {"versions": {"numpy": "0.1"}})
     put("onnx", "gone.onnx", {"versions": {"no-such-package-here": "1"}})
     removed, freed = collect_garbage(store)
     assert len(removed) == 4
     assert freed > 40
-    left = {path.name for folder in ("pictures", "onnx") for path in (store.root / folder).iterdir()}
+    left = {path.name for folder in ("images", "onnx") for path in (store.root / folder).iterdir()}
     assert left == {"now.npy", "now.json", "earlier-note.npy", "earlier-note.json", "being-written.npy", "now.onnx"}
 
 

@@ -18,7 +18,7 @@ from fusion.image_transforms._appearance import Appearance, RedCells, glass_of
 from fusion.image_transforms._stain_normalisation import WHITE, Reinhard
 from fusion.image_transforms.dataset_transforms import stated
 from fusion.image_transforms.normaliser import Adjustment, Normaliser, target_of
-from fusion.images.cell import Cell, decode_picture, make_cell, read_cell
+from fusion.images.cell import Cell, decode_image, make_cell, read_cell
 from fusion.images.segmentation.red_blood_cells import whole_red_cells
 from fusion.settings.learning import NormaliseSettings
 from fusion.synthetic.laboratories import UM_PER_PX, draw_laboratories, photograph, placed_red_cells
@@ -31,7 +31,7 @@ BY_RED_CELLS = OFF | {"scale": "red-cells", "um_per_px": 0.25}
 SIZED = {"scale": "median-size", "diameter": 36.0}
 
 
-def looks(cells, sources):
+def image_statistics(cells, sources):
     n = len(cells)
     X = Appearance().extract(cells)
     names = tuple(str(at) for at in range(n))
@@ -66,12 +66,12 @@ def stained_like(one, white_balance=False):
 
 def changed(steps, cells, sources=None, normaliser=None):
     """Cells as these steps, or a normaliser that has met others, show them."""
-    table = looks(cells, sources or ["any"] * len(cells))
+    table = image_statistics(cells, sources or ["any"] * len(cells))
     normaliser = normaliser or Normaliser.fit(steps, table)
     return [each.apply(one) for each, one in zip(normaliser.adjustments(table), cells, strict=True)]
 
 
-def test_all_laboratories_look_like_the_reference():
+def test_all_sites_look_like_the_reference():
     east, west = two_laboratories()
     steps = OFF | {"reinhard": stained_like(east[0], white_balance=True), "white_balance": True}
     like, same = changed(steps, west), changed(steps, east)
@@ -99,11 +99,11 @@ def test_a_view_of_a_cell_depends_on_no_other_cell(steps):
     assert not every.leans(table).any()
 
 
-def test_a_picture_is_read_as_the_stain_that_is_wanted(tmp_path):
+def test_an_image_is_read_as_the_stain_that_is_wanted(tmp_path):
     path = write_image(tmp_path / "reference.png", paint(3, side=120, radius=30))
     wanted = stated(NormaliseSettings(reinhard=path, white_balance=True))
     assert wanted.reinhard.model_dump() == stained_like(read_cell(path), white_balance=True)
-    # What is written beside a result needs the picture no more.
+    # What is written beside a result needs the image no more.
     assert NormaliseSettings(**json.loads(wanted.model_dump_json())) == wanted
     assert stated(wanted) is wanted
     for odd in (tmp_path / "nowhere.png", write_image(tmp_path / "black.png", np.zeros((64, 64, 3), np.uint8))):
@@ -129,12 +129,12 @@ def test_reinhard_gives_the_mean_and_spread_of_the_target_in_lab():
 def test_glass_is_white_after_white_balance_and_black_stays_black():
     one = cell(glass=(210, 250, 160))
     assert_allclose(glass_of(one), (210, 250, 160), atol=1)
-    normaliser = Normaliser.fit(OFF | {"white_balance": True}, looks([one], ["east"]))
-    (adjustment,) = normaliser.adjustments(looks([one], ["east"]))
+    normaliser = Normaliser.fit(OFF | {"white_balance": True}, image_statistics([one], ["east"]))
+    (adjustment,) = normaliser.adjustments(image_statistics([one], ["east"]))
     assert_allclose(glass_of(adjustment.apply(one)), [WHITE] * 3, atol=2)
     cut = cell(cut_out=True)
     assert np.isnan(glass_of(cut)).all()
-    (adjustment,) = normaliser.adjustments(looks([cut], ["east"]))
+    (adjustment,) = normaliser.adjustments(image_statistics([cut], ["east"]))
     assert_array_equal(adjustment.apply(cut).rgb, cut.rgb)
 
 
@@ -149,7 +149,7 @@ def test_the_median_cell_of_every_source_gets_the_wanted_diameter():
     east, west = two_laboratories()
     sizes = [cell(at, radius=r) for at, r in enumerate((10, 14, 22))]
     steps = OFF | {"scale": "median-size", "diameter": 24.0}
-    normaliser = Normaliser.fit(steps, looks(east, ["east"] * 6))
+    normaliser = Normaliser.fit(steps, image_statistics(east, ["east"] * 6))
     brought = changed(steps, [*west, *sizes], ["west"] * 6 + ["north"] * 3, normaliser)
     diameters = [2 * np.sqrt(one.mask.sum() / np.pi) for one in brought]
     assert np.median(diameters[:6]) == pytest.approx(24, rel=0.03)
@@ -160,13 +160,13 @@ def test_the_median_cell_of_every_source_gets_the_wanted_diameter():
 
 def test_the_size_of_a_pixel_is_made_the_same():
     cells = [cell(0, radius=18, um=0.2), cell(1, radius=9, um=0.4)]
-    normaliser = Normaliser.fit(OFF | {"scale": "um_per_px", "um_per_px": 0.25}, looks(cells[:1], ["east"]))
+    normaliser = Normaliser.fit(OFF | {"scale": "um_per_px", "um_per_px": 0.25}, image_statistics(cells[:1], ["east"]))
     one, other = changed({}, cells, ["east", "west"], normaliser)
     assert one.um_per_px == pytest.approx(0.25, rel=0.02)
     assert one.um_per_px == pytest.approx(other.um_per_px, rel=1e-3)
     assert other.mask.sum() == pytest.approx(one.mask.sum(), rel=0.05)
     with pytest.raises(UsageError, match="size of a pixel"):
-        normaliser.adjustments(looks([cell()], ["north"]))
+        normaliser.adjustments(image_statistics([cell()], ["north"]))
 
 
 @pytest.mark.parametrize(("background", "level"), [("black", 0), ("grey", 128)])
@@ -189,7 +189,7 @@ def test_the_order_of_cells_does_not_change_a_bit():
     cells, sources = [*east, *west], ["east"] * 6 + ["west"] * 6
     order = np.random.default_rng(0).permutation(12)
     steps = OFF | SIZED | {"reinhard": stained_like(east[0]), "white_balance": True}
-    table = looks(cells, sources)
+    table = image_statistics(cells, sources)
     there, back = Normaliser.fit(steps, table), Normaliser.fit(steps, table.take(order))
     assert there == back
     assert there.adjustments(table.take(order)) == [there.adjustments(table)[at] for at in order]
@@ -197,12 +197,12 @@ def test_the_order_of_cells_does_not_change_a_bit():
 
 def test_a_new_source_changes_no_training_cell():
     east, west = two_laboratories()
-    normaliser = Normaliser.fit(OFF | SIZED, looks(east, ["east"] * 6))
-    alone = normaliser.adjustments(looks(east, ["east"] * 6))
-    together = normaliser.adjustments(looks([*east, *west], ["east"] * 6 + ["west"] * 6))
+    normaliser = Normaliser.fit(OFF | SIZED, image_statistics(east, ["east"] * 6))
+    alone = normaliser.adjustments(image_statistics(east, ["east"] * 6))
+    together = normaliser.adjustments(image_statistics([*east, *west], ["east"] * 6 + ["west"] * 6))
     assert together[:6] == alone
     # Nor is a training source described anew by those of its cells that are judged.
-    assert normaliser.adjustments(looks(east[:1], ["east"])) == alone[:1]
+    assert normaliser.adjustments(image_statistics(east[:1], ["east"])) == alone[:1]
 
 
 def test_a_fingerprint_changes_with_every_part_of_an_adjustment():
@@ -221,10 +221,10 @@ def test_a_fingerprint_changes_with_every_part_of_an_adjustment():
 def test_what_is_stored_adjusts_to_the_same_bits(has_stain):
     east, west = two_laboratories()
     reinhard = stained_like(east[0]) if has_stain else None
-    normaliser = Normaliser.fit(OFF | SIZED | {"reinhard": reinhard}, looks(east, ["east"] * 6))
+    normaliser = Normaliser.fit(OFF | SIZED | {"reinhard": reinhard}, image_statistics(east, ["east"] * 6))
     again = Normaliser.from_json(json.loads(json.dumps(normaliser.to_json())))
     assert again == normaliser
-    table = looks(west, [None] * 6)
+    table = image_statistics(west, [None] * 6)
     assert again.adjustments(table) == normaliser.adjustments(table)
     for odd in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="a length that is none"):
@@ -249,7 +249,7 @@ def test_a_jpeg_in_yellow_light_comes_near_its_original():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_red_cells_are_as_wide_as_they_were_drawn(seed):
-    """Fields of two synthetic laboratories: blurred, noisy, stored as JPEG, in uneven light."""
+    """Fields of two synthetic sites: blurred, noisy, stored as JPEG, in uneven light."""
     laboratory = draw_laboratories(2, seed)[1]
     assert laboratory.is_field
     y, x = np.mgrid[:450, :450] - 224.5
@@ -260,7 +260,7 @@ def test_red_cells_are_as_wide_as_they_were_drawn(seed):
     for at in range(10):
         _, placed = placed_red_cells(mask, UM_PER_PX, np.random.default_rng(at))
         shot = photograph(stained, laboratory, np.random.default_rng(at))
-        found = whole_red_cells(decode_picture(shot.encoded), shot.painted.mask)
+        found = whole_red_cells(decode_image(shot.encoded), shot.painted.mask)
         drawn = np.array(placed) * laboratory.scale
         for one in found:
             away = np.hypot(*(drawn[:, :2] - one[:2]).T)
@@ -272,22 +272,22 @@ def test_red_cells_are_as_wide_as_they_were_drawn(seed):
 
 
 def test_red_cells_that_the_edge_cuts_are_not_measured():
-    picture = np.full((240, 240, 3), 245, np.uint8)
+    image = np.full((240, 240, 3), 245, np.uint8)
     for at in ((40, 40), (226, 120), (120, 226), (12, 150)):  # the first one is whole
-        cv2.circle(picture, at, 20, (215, 150, 160), -1)
+        cv2.circle(image, at, 20, (215, 150, 160), -1)
     mask = np.zeros((240, 240), np.uint8)
     cv2.circle(mask, (120, 120), 36, 1, -1)
-    picture[mask > 0] = (120, 70, 130)
-    ((y, x, diameter),) = whole_red_cells(cv2.GaussianBlur(picture, (0, 0), 1), mask > 0)
+    image[mask > 0] = (120, 70, 130)
+    ((y, x, diameter),) = whole_red_cells(cv2.GaussianBlur(image, (0, 0), 1), mask > 0)
     assert (y, x, diameter) == pytest.approx((40, 40, 41), abs=1)
 
 
 def test_red_cells_are_looked_for_only_where_asked_and_are_none_on_black():
-    picture = paint(3, side=120, radius=30)
-    assert make_cell(picture).red_cells is None
-    assert make_cell(picture, red_cells=True).red_cells == ()
+    image = paint(3, side=120, radius=30)
+    assert make_cell(image).red_cells is None
+    assert make_cell(image, red_cells=True).red_cells == ()
     with pytest.raises(ValueError, match="have not been measured"):
-        RedCells().extract([make_cell(picture)])
+        RedCells().extract([make_cell(image)])
 
 
 def test_too_few_red_cells_are_no_scale():
@@ -301,12 +301,12 @@ def test_too_few_red_cells_are_no_scale():
 def with_red_cells(cells, widths, sources, um=None):
     around = [dataclasses.replace(one, red_cells=(width, width) if width else (), um_per_px=um)
               for one, width in zip(cells, widths, strict=True)]  # fmt: skip
-    table = looks(around, sources)
+    table = image_statistics(around, sources)
     X = np.hstack([table.X, RedCells().extract(around)])
     return dataclasses.replace(table, X=X, columns=(*table.columns, "red_cells.diameter", "red_cells.count"))
 
 
-def test_each_picture_by_its_own_red_cells_and_the_others_by_their_sources():
+def test_each_image_by_its_own_red_cells_and_the_others_by_their_sources():
     """A red cell is 7.5 micrometres: where it is 30 pixels wide, a pixel is as long as is wanted."""
     east, west = two_laboratories()
     normaliser = Normaliser.fit(BY_RED_CELLS, with_red_cells(east, [30.0] * 6, ["east"] * 6))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fusion.images.cell import MARGIN, Cell, CellError, ImageError, decode_mask, decode_picture, make_cell, read_cell
+from fusion.images.cell import MARGIN, Cell, CellError, ImageError, decode_image, decode_mask, make_cell, read_cell
 from tests.builders.images import paint, write_image
 
 
@@ -16,38 +16,38 @@ def encode(suffix, image):
 @pytest.mark.parametrize("suffix", [".bmp", ".png", ".tiff"])
 def test_lossless_formats_give_their_pixels(suffix, tmp_path):
     rgb = paint()
-    assert_array_equal(decode_picture(write_image(tmp_path / f"cell{suffix}", rgb).read_bytes()), rgb)
+    assert_array_equal(decode_image(write_image(tmp_path / f"cell{suffix}", rgb).read_bytes()), rgb)
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg", ".tiff"])
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.98])
-def test_a_truncated_picture_is_never_taken_for_a_whole_one(suffix, kept):
+def test_a_truncated_image_is_never_taken_for_a_whole_one(suffix, kept):
     content = encode(suffix, paint(side=128, radius=40))
     with pytest.raises(ImageError):
-        decode_picture(content[: int(kept * len(content))])
+        decode_image(content[: int(kept * len(content))])
 
 
 def test_a_truncated_jpeg_with_a_thumbnail_is_still_truncated():
-    thumbnail, picture = encode(".jpg", paint(side=16, radius=5)), encode(".jpg", paint(side=128, radius=40))
-    with_thumbnail = picture[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + picture[2:]
-    assert decode_picture(with_thumbnail).shape == (128, 128, 3)
+    thumbnail, image = encode(".jpg", paint(side=16, radius=5)), encode(".jpg", paint(side=128, radius=40))
+    with_thumbnail = image[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + image[2:]
+    assert decode_image(with_thumbnail).shape == (128, 128, 3)
     with pytest.raises(ImageError, match="cut short"):
-        decode_picture(with_thumbnail[:-200])
+        decode_image(with_thumbnail[:-200])
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"BM", b"hello, I am a text", b"\x89PNG\r\n\x1a\n" + b"IEND", b"\xff\xd8\xff"]
 )
-def test_what_is_no_picture_is_told(content):
+def test_what_is_no_image_is_told(content):
     with pytest.raises(ImageError):
-        decode_picture(content)
+        decode_image(content)
 
 
 def test_grey_sixteen_bit_and_alpha_become_eight_bit_rgb():
     grey = paint()[..., 0]
-    assert_array_equal(decode_picture(encode(".png", grey)), np.stack([grey] * 3, axis=-1))
-    assert_array_equal(decode_picture(encode(".png", grey.astype(np.uint16) * 256)), np.stack([grey] * 3, axis=-1))
-    assert decode_picture(encode(".png", np.dstack([paint(), grey]))).shape == (64, 64, 3)
+    assert_array_equal(decode_image(encode(".png", grey)), np.stack([grey] * 3, axis=-1))
+    assert_array_equal(decode_image(encode(".png", grey.astype(np.uint16) * 256)), np.stack([grey] * 3, axis=-1))
+    assert decode_image(encode(".png", np.dstack([paint(), grey]))).shape == (64, 64, 3)
 
 
 def test_masks_keep_their_values():

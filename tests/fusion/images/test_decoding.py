@@ -19,10 +19,10 @@ from fusion.data import _file_index
 from fusion.features import cell_measurement
 from fusion.images import cell as cell_module
 from fusion.images import decoding, file_headers
-from fusion.images.decoding import MAX_PIXELS, ImageError, check_picture, decode_mask, decode_picture, read_bytes
+from fusion.images.decoding import MAX_PIXELS, ImageError, check_image, decode_image, decode_mask, read_bytes
 from fusion.images.file_headers import read_header
 from tests.builders.images import ROOT, paint, write_image
-from tests.builders.mutants import encoded, pictures
+from tests.builders.mutants import encoded, images
 
 RGB = paint(3, side=40, radius=14)
 IMAGE = Image.fromarray(RGB)
@@ -54,23 +54,23 @@ def with_alpha():
 )
 def test_other_colour_models_become_rgb_as_pillow_has_them(kind, content):
     theirs = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    assert_array_equal(decode_picture(content), theirs)
+    assert_array_equal(decode_image(content), theirs)
 
 
 def test_cmyk_in_jpeg_is_converted_to_the_nearest_level():
     content = encoded(IMAGE.convert("CMYK"), "JPEG", quality=95)
     theirs = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    assert np.abs(decode_picture(content).astype(int) - theirs).max() <= 1
+    assert np.abs(decode_image(content).astype(int) - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright_as_its_exif_tells(kind, orientation):
+def test_an_image_is_turned_upright_as_its_exif_tells(kind, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     content = encoded(IMAGE.crop((0, 0, 40, 30)), kind, exif=exif)
     theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    assert_array_equal(decode_picture(content), np.asarray(theirs.convert("RGB")))
+    assert_array_equal(decode_image(content), np.asarray(theirs.convert("RGB")))
     assert_array_equal(decode_mask(content), np.asarray(theirs.convert("RGB")).max(axis=2))
 
 
@@ -82,16 +82,16 @@ def test_sixteen_bits_are_scaled_by_their_type_and_not_by_their_content(suffix, 
         content = cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image)[1].tobytes()
         expected = image >> 8
         expected = expected if image.ndim == 3 else np.stack([expected] * 3, axis=-1)
-        assert_array_equal(decode_picture(content), expected)
+        assert_array_equal(decode_image(content), expected)
 
 
 def test_content_decides_and_not_the_name(tmp_path):
     path = write_image(tmp_path / "cell.png", RGB).rename(tmp_path / "cell.bmp")
-    assert_array_equal(decode_picture(read_bytes(path)), RGB)
+    assert_array_equal(decode_image(read_bytes(path)), RGB)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("gif", "a GIF file, which is not read"),
         ("webp", "a WebP file, which is not read"),
@@ -99,10 +99,10 @@ def test_content_decides_and_not_the_name(tmp_path):
         ("tiff pages", "2 frames or pages"),
     ],
 )
-def test_what_may_hold_several_pictures_is_not_guessed_at(name, told):
+def test_what_may_hold_several_images_is_not_guessed_at(name, message):
     with pytest.raises(ImageError) as caught:
-        decode_picture(pictures()[name])
-    assert told in str(caught.value)
+        decode_image(images()[name])
+    assert message in str(caught.value)
 
 
 def test_a_thumbnail_in_a_tiff_is_not_another_page():
@@ -110,11 +110,11 @@ def test_a_thumbnail_in_a_tiff_is_not_another_page():
     small.encoderinfo = {"tiffinfo": {254: 1}}
     content = encoded(IMAGE, "TIFF", save_all=True, append_images=[small])
     assert read_header(content).frames == 1
-    assert_array_equal(decode_picture(content), RGB)
+    assert_array_equal(decode_image(content), RGB)
 
 
 def huge(kind, width=30_000, height=30_000):
-    """A small file whose header asks for a huge picture."""
+    """A small file whose header asks for a huge image."""
     if kind == "PNG":
         header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
         end = b"IEND"
@@ -131,11 +131,11 @@ def huge(kind, width=30_000, height=30_000):
 
 
 @pytest.mark.parametrize("kind", ["BMP", "PNG", "JPEG"])
-def test_a_huge_picture_is_refused_by_its_header(kind, monkeypatch):
+def test_a_huge_image_is_refused_by_its_header(kind, monkeypatch):
     assert (read_header(huge(kind)).width, read_header(huge(kind)).height) == (30_000, 30_000)
     monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was decoded"))
     with pytest.raises(ImageError, match="too large") as caught:
-        decode_picture(huge(kind))
+        decode_image(huge(kind))
     assert "30000 x 30000 pixels" in str(caught.value)
 
 
@@ -147,10 +147,10 @@ def test_a_huge_tiff_is_refused_by_its_header(monkeypatch):
             struct.pack_into("<HII", content, at + 2, 4, 1, 30_000)
     monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was decoded"))
     with pytest.raises(ImageError, match="too large"):
-        decode_picture(bytes(content))
+        decode_image(bytes(content))
 
 
-def test_the_largest_picture_is_still_read():
+def test_the_largest_image_is_still_read():
     side = 8192
     assert side * side == MAX_PIXELS
     content = cv2.imencode(".png", np.zeros((side, side), np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
@@ -164,7 +164,7 @@ def test_a_tiff_of_signed_or_broken_numbers_is_refused(dtype):
     sink = io.BytesIO()
     tifffile.imwrite(sink, RGB[..., 0].astype(dtype))
     with pytest.raises(ImageError, match="signed or have fractions"):
-        decode_picture(sink.getvalue())
+        decode_image(sink.getvalue())
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
@@ -177,9 +177,9 @@ def test_every_way_to_lay_out_a_tiff_gives_its_pixels(byteorder, options):
     tifffile.imwrite(sink, np.ascontiguousarray(pixels), photometric="rgb", byteorder=byteorder, **options)
     header = read_header(sink.getvalue())
     assert (header.width, header.height, header.frames, header.damage) == (40, 40, 1, "")
-    assert_array_equal(decode_picture(sink.getvalue()), RGB)
+    assert_array_equal(decode_image(sink.getvalue()), RGB)
     with pytest.raises(ImageError):
-        decode_picture(sink.getvalue()[:-20])
+        decode_image(sink.getvalue()[:-20])
 
 
 def test_only_regular_files_of_a_sane_size_are_opened(tmp_path, monkeypatch):
@@ -221,19 +221,19 @@ def test_what_is_let_through_undecoded_decodes(data):
     content = bytes(bare) + bytes(data.draw(st.integers(0, 8)))
     content = content[: len(content) - data.draw(st.integers(0, 12))]
     if content and read_header(content).is_bare and read_header(content).width * read_header(content).height < 1e6:
-        assert decode_picture(content).shape[:2] == (read_header(content).height, read_header(content).width)
+        assert decode_image(content).shape[:2] == (read_header(content).height, read_header(content).width)
 
 
 def test_a_check_finds_what_decoding_finds():
     good, short = encoded(IMAGE, "BMP"), encoded(IMAGE, "BMP")[:-1]
-    check_picture(good)
-    check_picture(encoded(IMAGE, "PNG"))
+    check_image(good)
+    check_image(encoded(IMAGE, "PNG"))
     for bad in (b"", short, encoded(IMAGE, "JPEG")[:300], encoded(IMAGE, "PNG")[:-1]):
-        with pytest.raises(ImageError) as told:
-            check_picture(bad)
+        with pytest.raises(ImageError) as message:
+            check_image(bad)
         with pytest.raises(ImageError) as decoded:
-            decode_picture(bad)
-        assert str(told.value) == str(decoded.value)
+            decode_image(bad)
+        assert str(message.value) == str(decoded.value)
 
 
 def reasons_in_the_code():
@@ -259,7 +259,7 @@ def reasons_in_the_code():
 
 
 def test_every_reason_is_in_the_documentation():
-    told = " ".join((ROOT / "docs" / "input.md").read_text().split())
+    message = " ".join((ROOT / "docs" / "input.md").read_text().split())
     reasons = reasons_in_the_code()
     assert len(reasons) > 20
-    assert [reason for reason in sorted(reasons) if reason not in told] == []
+    assert [reason for reason in sorted(reasons) if reason not in message] == []

@@ -24,7 +24,7 @@ from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore, StoreError
 from fusion.images.decoding import ImageError, read_bytes
 from fusion.io import remote_path
-from fusion.io.remote_path import PlaceError, Remote, is_url, join, place
+from fusion.io.remote_path import Remote, RemotePathError, as_path, is_url, join
 from fusion.plugins import build_extractor
 from fusion.settings.commands import ExtractConfig, TrainConfig
 from fusion.settings.loading import build_config
@@ -84,12 +84,14 @@ def upload(folder: Path, url: str) -> Path:
     """The files of a folder as objects below the URL."""
     for file in folder.rglob("*"):
         if file.is_file():
-            (place(url) / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
-    return place(url)
+            (as_path(url) / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
+    return as_path(url)
 
 
 def measured(data, store):
-    return extract(load_dataset(data, store=place(store)), [build_extractor("morphology")], FeatureStore(store), jobs=1)
+    return extract(
+        load_dataset(data, store=as_path(store)), [build_extractor("morphology")], FeatureStore(store), jobs=1
+    )
 
 
 def run(*arguments):
@@ -97,26 +99,26 @@ def run(*arguments):
 
 
 def test_a_url_is_a_path_like_any_other():
-    cells = place("s3://bucket/cells")
-    picture = cells / "all" / "a b.png"
-    assert str(picture) == os.fspath(picture) == picture.as_posix() == "s3://bucket/cells/all/a b.png"
-    assert (picture.name, picture.stem, picture.suffix) == ("a b.png", "a b", ".png")
-    assert str(picture.parent.parent) == str(cells)
-    assert picture.is_relative_to(cells)
-    assert picture.relative_to(cells).parts == ("all", "a b.png")
-    assert place(bytes(picture).decode()) == picture == picture.absolute() == picture.resolve()
-    assert str(pickle.loads(pickle.dumps(picture))) == str(picture)
-    assert str(place("local:///folder/a")) == "local:///folder/a"
+    cells = as_path("s3://bucket/cells")
+    image = cells / "all" / "a b.png"
+    assert str(image) == os.fspath(image) == image.as_posix() == "s3://bucket/cells/all/a b.png"
+    assert (image.name, image.stem, image.suffix) == ("a b.png", "a b", ".png")
+    assert str(image.parent.parent) == str(cells)
+    assert image.is_relative_to(cells)
+    assert image.relative_to(cells).parts == ("all", "a b.png")
+    assert as_path(bytes(image).decode()) == image == image.absolute() == image.resolve()
+    assert str(pickle.loads(pickle.dumps(image))) == str(image)
+    assert str(as_path("local:///folder/a")) == "local:///folder/a"
 
 
 def test_what_is_of_this_machine_stays_a_plain_path():
     for text in ("cells", "/cells/a.png", "c:/cells", "a:b", "file:///cells"):
         assert not is_url(text)
-        assert not isinstance(place(text), Remote)
-    assert place("file:///cells/a.png") == Path("/cells/a.png")
-    assert join(place("s3://b/tables"), "a.png") == place("s3://b/tables/a.png")
-    assert join(Path("tables"), "s3://b/a.png") == place("s3://b/a.png")
-    assert not isinstance(join(place("s3://b/tables"), "/cells/a.png"), Remote)
+        assert not isinstance(as_path(text), Remote)
+    assert as_path("file:///cells/a.png") == Path("/cells/a.png")
+    assert join(as_path("s3://b/tables"), "a.png") == as_path("s3://b/tables/a.png")
+    assert join(Path("tables"), "s3://b/a.png") == as_path("s3://b/a.png")
+    assert not isinstance(join(as_path("s3://b/tables"), "/cells/a.png"), Remote)
 
 
 @pytest.mark.parametrize("layout", ["cnmc", "class folders"])
@@ -135,7 +137,7 @@ def test_data_and_store_elsewhere_give_the_bytes_of_this_machine(layout, synthet
     )
 
 
-def test_a_second_run_reads_no_picture_again_even_on_another_machine(class_folders, tmp_path, monkeypatch):
+def test_a_second_run_reads_no_image_again_even_on_another_machine(class_folders, tmp_path, monkeypatch):
     upload(class_folders, "memory://cells")
     for name in MemoryFileSystem.store:  # settled: not changed within the last seconds
         MemoryFileSystem.store[name].created = MemoryFileSystem.store[name].created.replace(year=2020)
@@ -149,20 +151,20 @@ def test_a_second_run_reads_no_picture_again_even_on_another_machine(class_folde
 
 def test_a_changed_object_is_read_again(class_folders):
     upload(class_folders, "memory://cells")
-    before = load_dataset("memory://cells", store=place("memory://store"))
-    place("memory://cells/blast/0.png").write_bytes((class_folders / "normal/1.png").read_bytes())
-    after = load_dataset("memory://cells", store=place("memory://store"))
+    before = load_dataset("memory://cells", store=as_path("memory://store"))
+    as_path("memory://cells/blast/0.png").write_bytes((class_folders / "normal/1.png").read_bytes())
+    after = load_dataset("memory://cells", store=as_path("memory://store"))
     assert before.samples[0].key != after.samples[0].key
     assert after.samples[0].key == next(s.key for s in after.samples if s.path.name == "1.png")
 
 
-def test_a_table_names_pictures_and_masks_here_and_elsewhere(class_folders, tmp_path):
+def test_a_table_names_images_and_masks_here_and_elsewhere(class_folders, tmp_path):
     upload(class_folders, "memory://cells")
     mask = write_image(tmp_path / "mask.png", np.full((64, 64, 3), 255, np.uint8))
-    place("memory://cells/masks/0.png").write_bytes(mask.read_bytes())
+    as_path("memory://cells/masks/0.png").write_bytes(mask.read_bytes())
     rows = ["path,label,mask", "blast/0.png,a,masks/0.png", f"{class_folders / 'normal' / '1.png'},b,",
             "memory://cells/normal/3.png,b,"]  # fmt: skip
-    place("memory://cells/table.csv").write_bytes("\n".join(rows).encode())
+    as_path("memory://cells/table.csv").write_bytes("\n".join(rows).encode())
     there = load_dataset("memory://cells/table.csv")
     assert [str(sample.path) for sample in there.samples] == [
         "memory://cells/blast/0.png", str(class_folders / "normal" / "1.png"), "memory://cells/normal/3.png"
@@ -212,7 +214,7 @@ def test_no_local_run_imports_fsspec(class_folders):
     assert done.stdout.strip() == "False"
 
 
-def test_a_network_error_on_one_picture_is_a_fault_and_tried_again(class_folders, monkeypatch):
+def test_a_network_error_on_one_image_is_a_fault_and_tried_again(class_folders, monkeypatch):
     upload(class_folders, "flaky://cells")
     for name in Flaky.store:
         Flaky.store[name].created = Flaky.store[name].created.replace(year=2020)
@@ -228,7 +230,7 @@ def test_a_network_error_on_one_picture_is_a_fault_and_tried_again(class_folders
 def test_an_object_that_vanishes_is_a_fault(class_folders):
     upload(class_folders, "memory://cells")
     dataset = load_dataset("memory://cells")
-    place("memory://cells/blast/2.png").unlink()
+    as_path("memory://cells/blast/2.png").unlink()
     found = extract(dataset, [build_extractor("morphology")], FeatureStore(), jobs=1)
     assert [str(fault) for fault in found.faults] == [
         "memory://cells/blast/2.png: cannot be read: no such file or directory"
@@ -237,7 +239,7 @@ def test_an_object_that_vanishes_is_a_fault(class_folders):
 
 @dataclass(frozen=True)
 class Patient:
-    """An extractor that takes its time: until another picture has been asked for."""
+    """An extractor that takes its time: until another image has been asked for."""
 
     name: ClassVar[str] = "patient"
     version: ClassVar[str] = "1"
@@ -252,7 +254,7 @@ class Patient:
         return np.array([[cell.mask.sum()] for cell in cells], np.float32)
 
 
-def test_pictures_are_fetched_while_those_before_them_are_measured(class_folders, own_store, monkeypatch):
+def test_images_are_fetched_while_those_before_them_are_measured(class_folders, own_store, monkeypatch):
     dataset = load_dataset(upload(class_folders, "memory://cells"))
     fetched = []
 
@@ -270,19 +272,19 @@ def test_pictures_are_fetched_while_those_before_them_are_measured(class_folders
     np.testing.assert_array_equal(found.table.X, here.table.X)
 
 
-def test_a_picture_too_large_is_not_fetched(class_folders, monkeypatch):
+def test_an_image_too_large_is_not_fetched(class_folders, monkeypatch):
     upload(class_folders, "memory://cells")
     monkeypatch.setattr("fusion.data._file_index.MAX_BYTES", 10)
     monkeypatch.setattr("fusion.data._file_index.read_bytes", lambda path: pytest.fail(f"{path} is fetched"))
     assert {fault.reason for fault in load_dataset("memory://cells").faults} == {
-        "too large for a picture of a cell (0 MB)"
+        "too large for an image of a cell (0 MB)"
     }
 
 
 def test_a_store_that_is_down_ends_the_run_with_one_line(class_folders, monkeypatch):
     upload(class_folders, "flaky://cells")
     monkeypatch.setattr(Flaky, "is_down", True)
-    with pytest.raises(PlaceError, match="cannot list flaky://cells"):
+    with pytest.raises(RemotePathError, match="cannot list flaky://cells"):
         load_dataset("flaky://cells")
     with pytest.raises(StoreError, match="cannot write to the feature store flaky://store") as caught:
         FeatureStore("flaky://store").write("a", "1", ["f"], {"k": np.zeros(1, np.float32)})
@@ -337,7 +339,7 @@ def stored(class_folders):
     upload(class_folders, "memory://cells")
     measured("memory://cells", "memory://store")
     (shard,) = (name for name in MemoryFileSystem.store if "/features/" in name)
-    return place(f"memory:/{shard}")
+    return as_path(f"memory:/{shard}")
 
 
 def flip(shard: Path) -> None:
@@ -396,15 +398,15 @@ def test_a_store_elsewhere_is_listed_merged_and_swept(class_folders, own_store):
 
 def test_reading_bytes_of_an_object_tells_why_not():
     with pytest.raises(ImageError, match="cannot be read: no such file or directory"):
-        read_bytes(place("memory://nothing/a.png"))
+        read_bytes(as_path("memory://nothing/a.png"))
 
 
 def test_an_index_elsewhere_that_is_damaged_is_made_anew(class_folders):
     upload(class_folders, "memory://cells")
     for name in MemoryFileSystem.store:
         MemoryFileSystem.store[name].created = MemoryFileSystem.store[name].created.replace(year=2020)
-    index = place("memory://store/index.arrow")
-    paths = [str(path) for path in place("memory://cells/blast").glob("*.png")]
+    index = as_path("memory://store/index.arrow")
+    paths = [str(path) for path in as_path("memory://cells/blast").glob("*.png")]
     first = FileIndex(index)
     first.look_up(paths)
     assert FileIndex(index).look_up(paths) == first.look_up(paths)
@@ -460,7 +462,7 @@ def test_s3_gives_the_bytes_of_this_machine(bucket, synthetic, tmp_path):
     again = measured(f"{bucket}/cells", f"{bucket}/store")
     assert again.computed == {"morphology": 0}
     assert store_maintenance.verify(FeatureStore(f"{bucket}/store")) == (1, [])
-    flip(next(place(f"{bucket}/store/features").glob("*/*/*.arrow")))
+    flip(next(as_path(f"{bucket}/store/features").glob("*/*/*.arrow")))
     assert len(store_maintenance.verify(FeatureStore(f"{bucket}/store"))[1]) == 1
     assert measured(f"{bucket}/cells", f"{bucket}/store").computed == {"morphology": len(here)}
 
@@ -478,21 +480,21 @@ def test_s3_by_the_command_line_and_by_worker_processes(bucket, tmp_path):
 
 
 def test_s3_tells_a_missing_bucket_a_missing_server_and_missing_credentials(bucket):
-    def told(**settings):
+    def message(**settings):
         url = settings.pop("url", f"{bucket}/cells")
         environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **settings}
         environment = {name: value for name, value in environment.items() if value}
         command = [sys.executable, "-m", "fusion", "inspect", url]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
-    missing = told(url="s3://no-such-bucket/cells")
+    missing = message(url="s3://no-such-bucket/cells")
     assert missing.returncode == 2
     assert "no such file or folder: s3://no-such-bucket/cells" in missing.stderr
     for settings, words in (
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "Unable to locate credentials"),
     ):
-        done = told(**settings)
+        done = message(**settings)
         assert done.returncode == 1
         assert f"cannot list {bucket}/cells" in done.stderr
         assert words in done.stderr
@@ -503,8 +505,8 @@ def test_the_labels_of_a_table_beside_the_data_are_read_where_they_may_be(class_
     names = sorted(path.name for path in (class_folders / "blast").glob("*.png"))
     upload(class_folders / "blast", "flaky://release/prelim")
     rows = [f"UID_{at}_1_1_all.png,{name},1" for at, name in enumerate(names)]
-    place("flaky://release/prelim_labels.csv").write_bytes("\n".join(["Patient_ID,new_names,labels", *rows]).encode())
-    place("flaky://release/prelim/empty.csv").write_bytes(b"")
+    as_path("flaky://release/prelim_labels.csv").write_bytes("\n".join(["Patient_ID,new_names,labels", *rows]).encode())
+    as_path("flaky://release/prelim/empty.csv").write_bytes(b"")
     dataset = load_dataset("flaky://release/prelim")
     assert dataset.layout == "cnmc"
     assert [(sample.label, sample.subject) for sample in dataset.samples] == [("all", "0"), ("all", "1"), ("all", "2")]

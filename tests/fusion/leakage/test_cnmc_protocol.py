@@ -20,7 +20,7 @@ HERE = (
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    """Training folds in which one picture lies under two subjects of two folds, and a preliminary test with its CSV."""
+    """Training folds in which one image lies under two subjects of two folds, and a preliminary test with its CSV."""
     root = tmp_path_factory.mktemp("release")
     tree = synthesize(root / "C-NMC_training_data", SyntheticDesign(subjects=12, cells_per_subject=4, folds=3))
     (tree / "truth.csv").unlink()
@@ -33,9 +33,9 @@ def release(tmp_path_factory):
     folder = root / "validation" / "C-NMC_test_prelim_phase_data"
     folder.mkdir(parents=True)
     lines = ["Patient_ID,new_names,labels"]
-    for number, picture in enumerate(sorted(tested.rglob("*.bmp")), start=1):
-        _, subject, _, _, label = picture.stem.split("_")
-        shutil.move(picture, folder / f"{number}.bmp")
+    for number, image in enumerate(sorted(tested.rglob("*.bmp")), start=1):
+        _, subject, _, _, label = image.stem.split("_")
+        shutil.move(image, folder / f"{number}.bmp")
         # Subjects of the test are others than those of the training part.
         other = f"H9{subject[1:]}" if subject.startswith("H") else f"9{subject}"
         lines.append(f"UID_{other}_1_1_{label}.bmp,{number}.bmp,{int(label == 'all')}")
@@ -44,7 +44,7 @@ def release(tmp_path_factory):
     return root
 
 
-def test_folds_are_by_subject_after_merging_those_that_share_a_picture(release, tmp_path):
+def test_folds_are_by_subject_after_merging_those_that_share_an_image(release, tmp_path):
     done = fusion("ablate", release, "--config", CONFIG, *HERE, "--classifiers", "logreg", "-o", tmp_path / "r")
     assert done.exit_code == 0, done.stderr
     found = json.loads((tmp_path / "r" / "result.json").read_text())
@@ -70,4 +70,4 @@ def test_the_preliminary_test_is_an_external_one(release, tmp_path):
     assert (found["facts"]["images"], found["facts"]["groups"]) == (24, 8)
     assert found["facts"]["learnt_from"] == {"images": 49, "groups": 11}
     assert {row["classifier"] for row in found["results"]} == {"svm", "xgb", "logreg"}
-    assert "data:image/png" in (tmp_path / "r" / "report.html").read_text()  # the hardest of the test's own pictures
+    assert "data:image/png" in (tmp_path / "r" / "report.html").read_text()  # the hardest of the test's own images

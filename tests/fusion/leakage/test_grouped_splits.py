@@ -20,7 +20,7 @@ from fusion.leakage.grouped_splits import (
 )
 from tests.builders.groups import components
 
-# Few ids, so that subjects and pictures repeat; 'h1' beside 'H1', as C-NMC has them.
+# Few ids, so that subjects and images repeat; 'h1' beside 'H1', as C-NMC has them.
 SUBJECTS = st.sampled_from([None, *(f"{letter}{at}" for at in range(1, 8) for letter in "hH")])
 KEYS = st.integers(0, 60).map("k{}".format)
 GROUPS = st.sampled_from([None, None, None, "a", "b", "H1"])
@@ -84,7 +84,7 @@ def test_columns_of_unequal_length_are_refused():
         merge_groups(["1", "2"], ["a"])
 
 
-def test_merged_subjects_name_who_shares_pictures():
+def test_merged_subjects_name_who_shares_images():
     assert merged_subjects(["1", "2", "3", "3", None], ["a", "a", "b", "b", "a"]) == [["1", "2"]]
     assert merged_subjects(["1", "2"], ["a", "b"]) == []
 
@@ -206,7 +206,7 @@ def test_a_class_of_one_subject_is_explained():
         ("aabc", [0, 1, 2, 3], None, "there is only one 'b' cell, so no split by subject has every class"),
         ("aab", [0, 1, 2], [None] * 3, "there is only one 'b' cell"),
         ("aabb", [0, 1, 2, 2], None, "every 'b' cell is in one group"),
-        ("aabb", [0, 1, 2, 2], ["1", "2", "3", "4"], "belongs to subjects 3, 4, who share pictures"),
+        ("aabb", [0, 1, 2, 2], ["1", "2", "3", "4"], "belongs to subjects 3, 4, who share images"),
         ("aa", [0, 1], None, "every cell is 'a'"),
         ("", [], None, "no cells"),
     ],
@@ -249,13 +249,13 @@ def test_the_guard_names_subjects_and_files():
     with pytest.raises(LeakageError) as caught:
         assert_disjoint(split, subjects=subjects, keys=list("abcdefghij"), paths=[f"{at}.bmp" for at in range(10)])
     assert caught.value.exit_code == 1
-    assert "4 of 5 test pictures" in str(caught.value)
+    assert "4 of 5 test images" in str(caught.value)
     assert "subjects 1, 2, 3 and 1 more; files 5.bmp, 6.bmp, 7.bmp and 1 more" in caught.value.found
 
 
-def test_the_guard_sees_a_picture_under_two_names_and_a_group_of_two_subjects():
+def test_the_guard_sees_an_image_under_two_names_and_a_group_of_two_subjects():
     split = Split(np.array([0, 1]), np.array([2, 3]), np.arange(4))
-    with pytest.raises(LeakageError, match=r"1 pictures on both sides; files copy.bmp"):
+    with pytest.raises(LeakageError, match=r"1 images on both sides; files copy.bmp"):
         assert_disjoint(split, subjects=[None] * 4, keys=["a", "b", "a", "c"], paths=["0", "1", "copy.bmp", "3"])
     together = Split(np.array([0, 1]), np.array([2, 3]), np.array([0, 1, 1, 2]))
     with pytest.raises(LeakageError, match="1 groups on both sides"):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fusion.data.dataset import load_dataset
-from fusion.leakage.near_duplicates import near_duplicates, near_pairs, picture_hash
+from fusion.leakage.near_duplicates import image_hash, near_duplicates, near_pairs
 from tests.builders.images import paint, real_data, write_image
 
 #: Bits of 256: what the tests and the configuration's text recommend.
@@ -13,7 +13,7 @@ THRESHOLD = 24
 
 
 def bits(first, second):
-    found = near_pairs(np.stack([picture_hash(first), picture_hash(second)]), 256)
+    found = near_pairs(np.stack([image_hash(first), image_hash(second)]), 256)
     return found[0][2]
 
 
@@ -37,7 +37,7 @@ def test_an_altered_copy_is_near(how):
 
 
 def test_other_cells_are_far():
-    hashes = np.stack([picture_hash(paint(seed, side=128, radius=50)) for seed in range(40)])
+    hashes = np.stack([image_hash(paint(seed, side=128, radius=50)) for seed in range(40)])
     assert near_pairs(hashes, 2 * THRESHOLD) == []
 
 
@@ -45,19 +45,19 @@ def test_other_real_cells_are_far():
     folder = real_data("seg-wbc-1") / "images"
     hashes = []
     for file in sorted(folder.iterdir())[:120]:
-        hashes.append(picture_hash(cv2.imread(str(file))))
+        hashes.append(image_hash(cv2.imread(str(file))))
     assert near_pairs(np.stack(hashes), THRESHOLD) == []
 
 
-def test_an_empty_picture_has_a_hash_too():
-    assert picture_hash(np.zeros((20, 30, 3), np.uint8)).shape == (8, 256)
+def test_an_empty_image_has_a_hash_too():
+    assert image_hash(np.zeros((20, 30, 3), np.uint8)).shape == (8, 256)
 
 
 def test_pairs_are_shown_and_sets_are_joined_through_others(tmp_path):
     rgb = paint(3, side=128, radius=50)
-    for name, picture in (("a.png", rgb), ("b.png", rgb[:, ::-1]), ("c.png", np.rot90(rgb)),
+    for name, image in (("a.png", rgb), ("b.png", rgb[:, ::-1]), ("c.png", np.rot90(rgb)),
                           ("other.png", paint(9, side=128, radius=50))):  # fmt: skip
-        write_image(tmp_path / "cells" / name, np.ascontiguousarray(picture))
+        write_image(tmp_path / "cells" / name, np.ascontiguousarray(image))
     dataset = load_dataset(tmp_path / "cells")
     joined, notes = near_duplicates(dataset, THRESHOLD)
     of = {sample.path.name: joined.get(sample.image_key) for sample in dataset.samples}

@@ -1,4 +1,4 @@
-"""Every kind of split keeps subjects and pictures apart, over a thousand C-NMC-shaped trees and the known traps."""
+"""Every kind of split keeps subjects and images apart, over a thousand C-NMC-shaped trees and the known traps."""
 
 from collections import Counter
 
@@ -68,7 +68,7 @@ def assert_apart(plan, cells):
 
 
 def assert_keeps_its_promise(kind, rows, n_splits, repeats, seed):
-    # Two laboratories, by turns whatever the subject: its id under the other one is another subject.
+    # Two sites, by turns whatever the subject: its id under the other one is another subject.
     cells = table(
         rows, sources=tuple("east" if at % 3 else "west" for at in range(len(rows))) if "source" in kind else ()
     )
@@ -113,7 +113,7 @@ def test_over_a_thousand_trees_no_split_leaks(kind, rows, n_splits, repeats, see
 
 @given(rows=cnmc_trees())
 @settings(max_examples=250, deadline=None)
-def test_groups_are_merged_where_pictures_are_shared_and_nowhere_else(rows):
+def test_groups_are_merged_where_images_are_shared_and_nowhere_else(rows):
     cells = table(rows)
     expected = components(cells.subjects, cells.image_keys)
     pairs = set(zip(cells.groups.tolist(), expected.tolist(), strict=True))
@@ -175,7 +175,7 @@ def test_monte_carlo_tests_a_share_of_the_subjects_each_time_and_says_who_was_ne
 
 def test_official_folds_are_mended_with_a_word_on_what_was_moved():
     rows = plain()
-    # The picture of subject 0 (fold 0) is also one of subject 4's (fold 1), as 94 pictures of C-NMC are.
+    # The image of subject 0 (fold 0) is also one of subject 4's (fold 1), as 94 images of C-NMC are.
     rows[12][1] = rows[0][1]
     plan = make_plan(table(rows), "official", 5, 1, 0)
     (moved,) = [note for note in plan.notes if "another fold" in note]
@@ -206,8 +206,8 @@ def test_an_external_test_set_is_learnt_from_by_no_one():
     assert len(np.unique(groups)) == 10
 
 
-@pytest.mark.parametrize(("column", "words"), [(0, "1 subjects on both sides"), (1, "1 pictures on both sides")])
-def test_an_external_test_set_that_shares_a_subject_or_a_picture_is_refused(column, words):
+@pytest.mark.parametrize(("column", "words"), [(0, "1 subjects on both sides"), (1, "1 images on both sides")])
+def test_an_external_test_set_that_shares_a_subject_or_an_image_is_refused(column, words):
     train = table(plain(6))
     rows = [[f"9{s}", f"9{k}", y, fold] for s, k, y, fold in plain(4)]
     rows[0][column] = plain(6)[0][column]
@@ -225,7 +225,7 @@ def test_an_external_class_that_nothing_is_learnt_of_is_refused():
 
 
 def test_one_class_spelt_two_ways_is_refused(tmp_path):
-    # A disk that ignores case shows one folder under both names: every picture would be in 'HEM' and in 'hem'.
+    # A disk that ignores case shows one folder under both names: every image would be in 'HEM' and in 'hem'.
     for at in range(4):
         for label in ("HEM", "hem", "all"):
             write_image(tmp_path / label / f"{at}.png", paint(at + 10 * (label == "all")))
@@ -252,11 +252,11 @@ def test_a_file_that_is_there_twice_stays_on_one_side_and_is_counted(tmp_path):
         assert "2 cells are copies of others" in plan.notes[-1]
 
 
-def test_a_picture_with_two_labels_is_told():
+def test_an_image_with_two_labels_is_told():
     rows = plain()
-    rows[3][1] = rows[0][1]  # subject H1's picture is that of subject 0, with the other label
+    rows[3][1] = rows[0][1]  # subject H1's image is that of subject 0, with the other label
     notes = make_plan(table(rows), "grouped", 3, 1, 0).notes
-    assert any("1 pictures have several labels" in note for note in notes)
+    assert any("1 images have several labels" in note for note in notes)
 
 
 def test_an_augmented_copy_goes_where_its_original_goes(tmp_path):
@@ -265,8 +265,8 @@ def test_an_augmented_copy_goes_where_its_original_goes(tmp_path):
     for at in range(8):
         rgb = paint(at, side=128, radius=50)
         label = "all" if at % 2 else "hem"
-        for name, picture in ((f"{at}.png", rgb), (f"{at}_flip.png", rgb[:, ::-1]), (f"{at}_turn.png", np.rot90(rgb))):
-            write_image(tmp_path / name, np.ascontiguousarray(picture))
+        for name, image in ((f"{at}.png", rgb), (f"{at}_flip.png", rgb[:, ::-1]), (f"{at}_turn.png", np.rot90(rgb))):
+            write_image(tmp_path / name, np.ascontiguousarray(image))
             lines.append(f"{name},{label},{at}")
     (tmp_path / "cells.csv").write_text("\n".join(["path,label,group", *lines]))
     cells = dataset_view(load_dataset(tmp_path / "cells.csv"))

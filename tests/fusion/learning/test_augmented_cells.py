@@ -1,4 +1,4 @@
-"""Copies of training cells are learnt from and have no other part; those of test cells have none at all."""
+"""Data augmentation for any classifier are learnt from and have no other part; those of test cells have none at all."""
 
 import json
 from dataclasses import dataclass, replace
@@ -13,27 +13,33 @@ from numpy.testing import assert_array_equal
 import cli
 from fusion.ablation import _above, _checkpoint, _measure, ablate, compare
 from fusion.data.dataset import load_dataset
-from fusion.data.feature_table import Copies
+from fusion.data.feature_table import AugmentedCells
 from fusion.errors import UsageError
 from fusion.feature_transforms.harmonisation import Harmoniser
-from fusion.feature_transforms.stable_features import Selection, repeatability, stability
-from fusion.feature_transforms.stable_features import told as told_of_selection
+from fusion.feature_transforms.stable_features import Selection, repeatability, selection_notes, stability
 from fusion.features.cell_measurement import Measure
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.fitting import Workload, shares_distances, shares_scaling
 from fusion.image_transforms import augmentation
-from fusion.image_transforms.augmentation import Jittered
+from fusion.image_transforms.augmentation import AugmentedAdjustment
 from fusion.image_transforms.dataset_transforms import as_trained, normalise
 from fusion.images.cell import CellError, make_cell, read_cell
 from fusion.leakage.grouped_splits import Split, affordable_splits, grouped_folds
 from fusion.leakage.protocols import make_plan
-from fusion.learning.augmented_cells import Learnt, check_sources, copied, jittered, learnt, told
+from fusion.learning.augmented_cells import (
+    TrainingRows,
+    augmented_dataset,
+    augmented_table,
+    check_sources,
+    notes,
+    training_rows,
+)
 from fusion.learning.calibration import FOLDS, fit_calibration
 from fusion.model import fit_model
 from fusion.pictured import load_model
 from fusion.settings.commands import AblateConfig, TrainConfig
-from fusion.settings.learning import FitSettings, JitterSettings, NormaliseSettings
+from fusion.settings.learning import AugmentSettings, FitSettings, NormaliseSettings
 from fusion.synthetic.cells import SyntheticDesign, synthesize
 from fusion.training import fit, load_labelled, score_fold, train
 from tests.builders.comparisons import config as ablation
@@ -43,19 +49,20 @@ from tests.builders.tables import table_of
 rng = np.random.default_rng(5)
 
 
-def copied_table(are_sources=True, sources=1):
-    """Cells of ``test_calibration`` with two copies each, moved as a laboratory would and a little each by itself."""
+def augmented_table_of(are_sources=True, sources=1):
+    """Cells of ``test_calibration`` with two augmented cells each, moved as a site would and a little each by
+    itself."""
     table = table_of()
     moved = [table.X + shift + rng.normal(0, 0.3, table.X.shape) for shift in (1.5, -1.0)]
-    copies = Copies(np.array(moved, np.float32), np.ones((2, len(table)), bool), are_sources)
-    return replace(table, sources=tuple(f"lab_{group // 2 % sources}" for group in table.groups), copies=copies)
+    augmented = AugmentedCells(np.array(moved, np.float32), np.ones((2, len(table)), bool), are_sources)
+    return replace(table, sources=tuple(f"lab_{group // 2 % sources}" for group in table.groups), augmented=augmented)
 
 
 def halves(table):
     return Split(np.flatnonzero(table.groups >= 6), np.flatnonzero(table.groups < 6), table.groups)
 
 
-def as_one(part: Learnt, classifier, **more):
+def as_one(part: TrainingRows, classifier, **more):
     return fit_model(
         part.X, part.y, part.groups, {"a": slice(0, 6)}, classifier, sources=part.sources, cells=part.cells, **more
     )
@@ -64,41 +71,41 @@ def as_one(part: Learnt, classifier, **more):
 # ---- what is learnt from -------------------------------------------------------------------------------------------
 
 
-def test_copies_lie_below_their_cells_with_their_labels_and_groups():
-    table = copied_table()
-    table.copies.there[0, 70] = False
+def test_augmented_cells_lie_below_their_cells_with_their_labels_and_groups():
+    table = augmented_table_of()
+    table.augmented.there[0, 70] = False
     rows = np.array([100, 70, 3])
-    part = learnt(table, rows)
+    part = training_rows(table, rows)
     assert part.cells.tolist() == [0, 1, 2, 0, 2, 0, 1, 2]
-    assert_array_equal(part.X, np.vstack([table.X[rows], table.copies.X[0][[100, 3]], table.copies.X[1][rows]]))
+    assert_array_equal(part.X, np.vstack([table.X[rows], table.augmented.X[0][[100, 3]], table.augmented.X[1][rows]]))
     assert_array_equal(part.y, np.array(table.y)[rows][part.cells])
     assert_array_equal(part.groups, table.groups[rows][part.cells])
     assert part.sources == ["lab_0"] * 3 + ["lab_0~1"] * 2 + ["lab_0~2"] * 3
-    same = learnt(replace(table, copies=replace(table.copies, are_sources=False)), rows)
+    same = training_rows(replace(table, augmented=replace(table.augmented, are_sources=False)), rows)
     assert same.sources == ["lab_0"] * 8
 
 
-def test_blocks_and_rows_are_chosen_in_copies_too():
-    table = replace(copied_table(), columns=("a.0", "a.1", "b.0", "b.1", "b.2", "b.3"))
+def test_blocks_and_rows_are_chosen_in_augmented_cells_too():
+    table = replace(augmented_table_of(), columns=("a.0", "a.1", "b.0", "b.1", "b.2", "b.3"))
     chosen = table.select(["b"]).take(np.array([5, 2]))
-    assert_array_equal(chosen.copies.X, table.copies.X[:, [5, 2], 2:])
-    with pytest.raises(ValueError, match="copies of a feature table"):
-        replace(table, copies=replace(table.copies, X=table.copies.X[:, :5]))
+    assert_array_equal(chosen.augmented.X, table.augmented.X[:, [5, 2], 2:])
+    with pytest.raises(ValueError, match="augmented cells of a feature table"):
+        replace(table, augmented=replace(table.augmented, X=table.augmented.X[:, :5]))
 
 
 @pytest.mark.parametrize("classifier", ["svm", "xgb", "logreg"])
-def test_a_model_learns_from_copies(classifier):
-    table = copied_table()
+def test_a_model_learns_from_augmented_cells(classifier):
+    table = augmented_table_of()
     split, settings = halves(table), FitSettings(classifiers={"xgb": {"n_estimators": 20}})
     rows = split.train
-    stacked = np.vstack([table.X[rows], *table.copies.X[:, rows]])
+    stacked = np.vstack([table.X[rows], *table.augmented.X[:, rows]])
     by_hand = fit_model(
         stacked, np.tile(np.array(table.y)[rows], 3), np.tile(table.groups[rows], 3), {"a": slice(0, 6)}, classifier,
         params=settings.params(classifier),
     )  # fmt: skip
     found = score_fold(table, split, classifier, settings)[0]
     assert_array_equal(found, by_hand.predict_proba(table.X[split.test]))
-    assert np.abs(found - score_fold(replace(table, copies=None), split, classifier, settings)[0]).max() > 0.01
+    assert np.abs(found - score_fold(replace(table, augmented=None), split, classifier, settings)[0]).max() > 0.01
 
 
 @pytest.mark.parametrize("of", ["source", "cell"])
@@ -113,80 +120,84 @@ def test_a_model_learns_from_copies(classifier):
     ],
     ids=["plain", "harmonised", "chosen", "finished", "searched"],
 )
-def test_copies_and_labels_of_test_cells_change_no_bit(of, given):
-    table = copied_table(of == "source", sources=2)
+def test_augmented_cells_and_labels_of_test_cells_change_no_bit(of, given):
+    table = augmented_table_of(of == "source", sources=2)
     split, settings = halves(table), FitSettings(**given)
-    honest, cut, chosen = score_fold(table, split, "logreg", settings)
+    honest, threshold, chosen = score_fold(table, split, "logreg", settings)
     turned = np.array(table.y, object)
     turned[split.test] = np.where(turned[split.test] == "all", "hem", "all")
-    planted = replace(table.copies, X=table.copies.X.copy(), there=table.copies.there.copy())
+    planted = replace(table.augmented, X=table.augmented.X.copy(), there=table.augmented.there.copy())
     planted.X[:, split.test] = 1e3 * rng.normal(size=(2, len(split.test), 6))
     planted.there[1, split.test[::2]] = False
-    lied, lied_cut, lied_chosen = score_fold(replace(table, y=tuple(turned), copies=planted), split, "logreg", settings)
+    lied, lied_cut, lied_chosen = score_fold(
+        replace(table, y=tuple(turned), augmented=planted), split, "logreg", settings
+    )
     assert honest.tobytes() == lied.tobytes()
-    assert_array_equal([cut, *chosen.values()], [lied_cut, *lied_chosen.values()])
+    assert_array_equal([threshold, *chosen.values()], [lied_cut, *lied_chosen.values()])
     planted.X[:, split.train[::2]] *= -2  # so that the test could fail
-    assert honest.tobytes() != score_fold(replace(table, copies=planted), split, "logreg", settings)[0].tobytes()
+    assert honest.tobytes() != score_fold(replace(table, augmented=planted), split, "logreg", settings)[0].tobytes()
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
 def test_calibration_asks_cells_alone_and_models_of_other_groups(method):
     """By hand: every fold's cells by a model of the others' cells and copies."""
-    table = copied_table()
+    table = augmented_table_of()
     rows = halves(table).train
     X, labels, groups = table.X[rows], np.array(table.y)[rows], table.groups[rows]
     proba = np.empty((len(rows), 2))
     for fold in grouped_folds(labels, groups, affordable_splits(labels, groups, FOLDS), 0):
-        proba[fold.test] = as_one(learnt(table, rows[fold.train]), "logreg").predict_proba(X[fold.test])
+        proba[fold.test] = as_one(training_rows(table, rows[fold.train]), "logreg").predict_proba(X[fold.test])
     by_hand = fit_calibration(method, proba, (labels == "hem").astype(int))
     model = fit(table, rows, "logreg", FitSettings(calibrate=method))
     assert model.calibration == by_hand
 
 
-def test_copies_are_laboratories_of_their_own_in_training_and_none_that_a_cell_can_be_from():
-    table = copied_table()
+def test_augmented_cells_are_sites_of_their_own_in_training_and_none_that_a_cell_can_be_from():
+    table = augmented_table_of()
     rows = halves(table).train
     settings = FitSettings(harmonise={"method": "standard", "transductive": True})
     model = fit(table, rows, "logreg", settings)
-    part = learnt(table, rows)
+    part = training_rows(table, rows)
     whole = Harmoniser.fit(part.X, part.sources, method="standard", transductive=True)
     assert list(whole.maps) == ["lab_0", "lab_0~1", "lab_0~2"]
     assert list(model.harmoniser.maps) == ["lab_0"]
     assert_array_equal(model.harmonised(table.X[:40], ["lab_0"] * 40), whole.transform(table.X[:40], ["lab_0"] * 40))
-    # Moved by 1.5, the first copies are back where their cells are: what is learnt from is of one kind.
+    # Moved by 1.5, the first augmented cells are back where their cells are: what is learnt from is of one kind.
     back = whole.transform(part.X, part.sources)
     assert np.abs(back[part.cells] - back).mean() < 0.35 < np.abs(part.X[part.cells] - part.X).mean()
-    beside = fit(replace(table, copies=replace(table.copies, are_sources=False)), rows, "logreg", settings)
+    beside = fit(replace(table, augmented=replace(table.augmented, are_sources=False)), rows, "logreg", settings)
     assert list(beside.harmoniser.maps) == ["lab_0"]
 
 
 def test_a_source_that_is_named_as_a_copy_is_refused():
-    settings = JitterSettings(copies=2)
+    settings = AugmentSettings(per_cell=2)
     check_sources(["north", "north~3", None], settings)
-    check_sources(["north", "north~2"], JitterSettings(copies=2, of="cell"))
+    check_sources(["north", "north~2"], AugmentSettings(per_cell=2, of="cell"))
     with pytest.raises(UsageError, match="north~2") as raised:
         check_sources(["north", "north~2"], settings)
-    assert "jitter.of=cell" in str(raised.value)
+    assert "augment.of=cell" in str(raised.value)
 
 
-def test_fits_that_learn_from_copies_share_nothing(tmp_path):
-    table = copied_table()
-    load = Workload(replace(table, copies=None), (halves(table),), ablation(tmp_path), None)
+def test_fits_that_learn_from_augmented_cells_share_nothing(tmp_path):
+    table = augmented_table_of()
+    load = Workload(replace(table, augmented=None), (halves(table),), ablation(tmp_path), None)
     assert shares_scaling("logreg", load)
     many = table.take(np.arange(600) % len(table))
     many = replace(many, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2"))
-    load = Workload(replace(many, copies=None), (halves(many),), ablation(tmp_path), None)
+    load = Workload(replace(many, augmented=None), (halves(many),), ablation(tmp_path), None)
     assert shares_distances("svm", load, 1e12)
-    with_copies = replace(load, table=many)
-    assert not shares_distances("svm", with_copies, 1e12)
-    assert not shares_scaling("logreg", with_copies)
+    with_augmented_cells = replace(load, table=many)
+    assert not shares_distances("svm", with_augmented_cells, 1e12)
+    assert not shares_scaling("logreg", with_augmented_cells)
 
 
-# ---- stability between a cell and its copies ------------------------------------------------------------------------
+# ---- stability between a cell and its augmented versions
+# ------------------------------------------------------------------------
 
 
 def noted(least=0.7, sources="one"):
-    """Three features: the cell's own in all its copies, noise, and one that copies move as a laboratory would."""
+    """Three features: the cell's own in all its augmented versions, noise, and one that augmented cells move as a site
+    would."""
     cells, kind = 200, np.arange(200) % 2
     own = rng.normal(size=cells) + 2 * kind
     X = np.vstack([np.column_stack([own + 0.2 * rng.normal(size=cells), rng.normal(size=cells), own + 3 * at])
@@ -207,7 +218,7 @@ def by_hand(X, y, cells):
     return max((between - within) / (between + (size - 1) * within), 0)
 
 
-def test_repeatability_is_the_intraclass_correlation_of_a_cell_with_its_copies():
+def test_repeatability_is_the_intraclass_correlation_of_a_cell_with_its_augmented_cells():
     X, y, _, cells, _ = noted()
     found = repeatability(X, y, cells)
     assert found == pytest.approx([by_hand(column, y, cells) for column in X.T], rel=1e-9)
@@ -227,20 +238,20 @@ def test_undefined_values_are_left_out_and_what_cannot_be_told_leaves_nothing_ou
     rest = cells >= 60
     assert repeatability(holed, y, cells)[0] == pytest.approx(by_hand(X[rest, 0], y[rest], cells[rest]), rel=1e-9)
     holed = X.copy()
-    holed[400:450, 0] = np.nan  # a copy of some
+    holed[400:450, 0] = np.nan  # an augmented cell of some
     assert repeatability(holed, y, cells)[0] == pytest.approx(repeatability(X, y, cells)[0], abs=0.02)
     none = np.column_stack([np.full(len(y), 7.0), np.full(len(y), np.nan)])
     assert np.isnan(repeatability(none, y, cells)).all()
     assert np.isnan(repeatability(X[:200], y[:200], cells[:200])).all()
 
 
-def test_with_one_source_copies_alone_say_what_is_left_out():
+def test_with_one_source_augmented_cells_alone_say_what_is_left_out():
     *_, selection = noted()
     assert np.isnan(selection.stability).all()
     assert selection.kept.tolist() == [True, False, False]
-    notes = told_of_selection([selection], ["own", "noise", "moved"])
-    assert "only copies have a say" in notes[0]
-    assert "2 of 3 features left out, since they differ between a cell and its copies (most: " in notes[1]
+    notes = selection_notes([selection], ["own", "noise", "moved"])
+    assert "only augmented cells have a say" in notes[0]
+    assert "2 of 3 features left out, since they differ between a cell and its augmented versions (most: " in notes[1]
 
 
 def test_features_satisfy_both_where_there_are_sources():
@@ -251,14 +262,16 @@ def test_features_satisfy_both_where_there_are_sources():
     selection = Selection.fit(X, y, names, 0.7, cells)
     assert selection.kept.tolist() == [True, False, False]
     assert selection.repeatability[2] > 0.9 > 0.3 > selection.stability[2]
-    assert_array_equal(selection.stability, stability(X[:200], y[:200], names[:200]))  # copies are no sources here
+    assert_array_equal(
+        selection.stability, stability(X[:200], y[:200], names[:200])
+    )  # augmented cells are no sources here
     again = Selection.from_json(json.loads(json.dumps(selection.to_json())))
     assert_array_equal(again.kept, selection.kept)
     assert again.repeatability.tobytes() == selection.repeatability.tobytes()
 
 
-def test_a_model_does_not_learn_from_what_differs_between_copies_once_they_are_harmonised():
-    """What moves all copies alike is taken out by harmonising, and kept; noise is not."""
+def test_a_model_does_not_learn_from_what_differs_between_augmented_cells_once_they_are_harmonised():
+    """What moves all augmented cells alike is taken out by harmonising, and kept; noise is not."""
     X, y, names, cells, _ = noted()
     more = {"harmonise": FitSettings(harmonise={"method": "standard"}).harmonise, "stability": 0.7}
     model = fit_model(X, y, cells, {"a": slice(0, 3)}, "logreg", sources=names, cells=cells, **more)
@@ -268,7 +281,7 @@ def test_a_model_does_not_learn_from_what_differs_between_copies_once_they_are_h
     assert_array_equal(model.predict_proba(changed, names[:200]), model.predict_proba(X[:200], names[:200]))
 
 
-# ---- from pictures --------------------------------------------------------------------------------------------------
+# ---- from images --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -304,27 +317,27 @@ def measured_by(store, extractors):
 
 @pytest.mark.parametrize("of", ["source", "cell"])
 def test_a_copy_is_the_same_whatever_the_other_cells_are(tree, common, of):
-    store, settings = FeatureStore(common["store"]), JitterSettings(copies=2, of=of)
+    store, settings = FeatureStore(common["store"]), AugmentSettings(per_cell=2, of=of)
     everyone = load_dataset(tree / "truth.csv", store=common["store"])
     measure = measured_by(store, [Glance()])
     table = measure(everyone)
-    both = copied(everyone, table, settings, 3, measure)
+    both = augmented_table(everyone, table, settings, 3, measure)
     assert both.there.all()
     assert both.are_sources == (of == "source")
     one = everyone.select(sources=["lab_2"])
     rows = np.flatnonzero(np.array(table.sources, object) == "lab_2")
-    alone = copied(one, measure(one), settings, 3, measure)
+    alone = augmented_table(one, measure(one), settings, 3, measure)
     assert_array_equal(alone.X, both.X[:, rows])
-    reused = extract(jittered(everyone, settings, 3, 2), [Glance()], store, jobs=1).reused
+    reused = extract(augmented_dataset(everyone, settings, 3, 2), [Glance()], store, jobs=1).reused
     assert reused == {"colour": len(everyone)}  # found in the store again
     for one, other in ((both.X[0], both.X[1]), (both.X[0], table.X)):
         assert np.nanmax(np.abs(one - other)) > 0
-    assert not np.array_equal(copied(everyone, table, settings, 4, measure).X, both.X, equal_nan=True)
+    assert not np.array_equal(augmented_table(everyone, table, settings, 4, measure).X, both.X, equal_nan=True)
 
 
 @pytest.mark.parametrize("of", ["source", "cell"])
-def test_copies_are_varied_first_and_then_normalised(tree, common, of):
-    store, settings = FeatureStore(common["store"]), JitterSettings(copies=1, of=of)
+def test_augmented_cells_are_varied_first_and_then_normalised(tree, common, of):
+    store, settings = FeatureStore(common["store"]), AugmentSettings(per_cell=1, of=of)
     measure = measured_by(store, [Glance()])
     everyone = load_dataset(tree / "truth.csv", store=common["store"])
     shown = normalise(everyone, NormaliseSettings(scale="median-size", diameter=40), store, jobs=1)
@@ -333,11 +346,11 @@ def test_copies_are_varied_first_and_then_normalised(tree, common, of):
         return as_trained(shown.normaliser, which, store, jobs=1)[0]
 
     table = measure(shown.dataset)
-    found = copied(everyone, table, settings, 0, lambda which: measure(as_shown(which)))
-    by_hand = as_shown(jittered(everyone, settings, 0, 1))
-    assert all(isinstance(sample.adjustment, Jittered) for sample in by_hand.samples)
+    found = augmented_table(everyone, table, settings, 0, lambda which: measure(as_shown(which)))
+    by_hand = as_shown(augmented_dataset(everyone, settings, 0, 1))
+    assert all(isinstance(sample.adjustment, AugmentedAdjustment) for sample in by_hand.samples)
     assert_array_equal(found.X[0], measure(by_hand).X)
-    # A copy of one source is brought to the size that cells have; one that stays in it keeps its own size.
+    # An augmented cell of one source is brought to the size that cells have; one that stays in it keeps its own size.
     plain = {sample.source: sample.adjustment.zoom for sample in shown.dataset.samples}
     zooms = {sample.source: sample.adjustment.adjustment.zoom for sample in by_hand.samples}
     assert set(zooms) == ({f"{name}~1" for name in plain} if of == "source" else set(plain))
@@ -348,10 +361,19 @@ def comparison(tree, common, folder, data, **more):
     steps = {"reinhard": {"mean": [55, 30, -25], "spread": [15, 8, 8]}, "scale": "um_per_px"}
     return AblateConfig(
         **{
-            "data": tree / data, "output": folder, "features": ["colour"], "compare": ["logreg"], "bootstrap": 100,
-            "split": "leave-one-source-out", "jitter": {"copies": 1}, "normalise": steps, "splits": 2, **common, **more,
+            "data": tree / data,
+            "output": folder,
+            "features": ["colour"],
+            "compare": ["logreg"],
+            "bootstrap": 100,
+            "split": "leave-one-source-out",
+            "augment": {"per_cell": 1},
+            "normalise": steps,
+            "splits": 2,
+            **common,
+            **more,
         }
-    )  # fmt: skip
+    )
 
 
 def compared(settings):
@@ -364,7 +386,7 @@ def compared(settings):
 
 @pytest.mark.parametrize("pixels", [True, False], ids=["normalised", "as they are"])
 def test_pixels_and_labels_of_the_judged_source_reach_nothing_that_is_fitted(tree, common, tmp_path, pixels):
-    """Planted: other pictures and labels in lab_2 but for one cell, which is judged as before to the last bit."""
+    """Planted: other images and labels in lab_2 but for one cell, which is judged as before to the last bit."""
     more = {"harmonise": {"method": "standard"}, "stability": 0.5} | ({} if pixels else {"normalise": {}})
     honest = compared(comparison(tree, common, tmp_path / "a", "truth.csv", **more))
     rows = pd.read_csv(tree / "truth.csv", dtype=str)
@@ -388,97 +410,99 @@ def test_pixels_and_labels_of_the_judged_source_reach_nothing_that_is_fitted(tre
     assert one.tobytes() == two.tobytes()
     lied_about = lied.scores[0].proba[0] != honest.scores[0].proba[0]
     assert lied_about.any()
-    assert any(note.startswith("jitter: models learn from a varied copy") for note in honest.notes)
-    assert honest.findings["travel"]["rows"]  # folds inside a source learn from copies too
+    assert any(note.startswith("augment: models learn from a varied copy") for note in honest.notes)
+    assert honest.findings["cross_site"]["rows"]  # folds inside a source learn from augmented cells too
 
 
 @pytest.mark.parametrize("normalise", [{}, {"scale": "median-size", "diameter": 40}], ids=["as they are", "normalised"])
-def test_an_external_test_set_has_no_copies(tree, common, tmp_path, normalise):
+def test_an_external_test_set_has_no_augmented_cells(tree, common, tmp_path, normalise):
     rows = pd.read_csv(tree / "truth.csv", dtype=str)
     for number in (1, 2):
         rows[rows["source"] == f"lab_{number}"].to_csv(tree / f"lab_{number}.csv", index=False)
     more = {"normalise": normalise, "split": "grouped", "test": tree / "lab_2.csv"}
-    plain, varied = (
-        compared(comparison(tree, common, tmp_path / str(copies), "lab_1.csv", jitter={"copies": copies}, **more))
-        for copies in (0, 2)
+    plain, augmented_rows = (
+        compared(
+            comparison(tree, common, tmp_path / str(augmented), "lab_1.csv", augment={"per_cell": augmented}, **more)
+        )
+        for augmented in (0, 2)
     )
-    assert len(varied.cells) == len(plain.cells)
-    assert varied.scores[0].proba.shape == plain.scores[0].proba.shape
-    assert not np.array_equal(varied.scores[0].proba, plain.scores[0].proba, equal_nan=True)
-    some = Copies(np.ones((2, 3, 1), np.float32), np.ones((2, 3), bool), True)
+    assert len(augmented_rows.cells) == len(plain.cells)
+    assert augmented_rows.scores[0].proba.shape == plain.scores[0].proba.shape
+    assert not np.array_equal(augmented_rows.scores[0].proba, plain.scores[0].proba, equal_nan=True)
+    some = AugmentedCells(np.ones((2, 3, 1), np.float32), np.ones((2, 3), bool), True)
     assert _above(some, 5).there.tolist() == [[True] * 3 + [False] * 2] * 2
 
 
 def test_a_copy_in_which_no_cell_is_found_is_left_out_and_told_of(tmp_path, monkeypatch):
-    """Without masks cells are looked for in the varied pictures; here those of one size show none."""
+    """Without masks cells are looked for in the varied images; here those of one size show none."""
     sides = [70 if at == 3 else 64 for at in range(6)]
     for at, side in enumerate(sides):
         write_image(tmp_path / "cells" / ("all", "hem")[at % 2] / f"{at}.png", paint(at, side=side))
 
     def blind(rgb, *rest, **more):
         if len(rgb) == 70:
-            raise CellError("no cell found in the picture")
+            raise CellError("no cell found in the image")
         return make_cell(rgb, *rest, **more)
 
     monkeypatch.setattr(augmentation, "make_cell", blind)
-    settings = JitterSettings(copies=2, scale=0)
+    settings = AugmentSettings(per_cell=2, scale=0)
     everyone, measure = load_dataset(tmp_path / "cells"), measured_by(FeatureStore(tmp_path / "store"), [Glance()])
     table = measure(everyone)
-    copies = copied(everyone, table, settings, 3, measure)
+    augmented = augmented_table(everyone, table, settings, 3, measure)
     (lost,) = [row for row, name in enumerate(table.names) if name.endswith("3.png")]
-    assert np.argwhere(~copies.there).tolist() == [[0, lost], [1, lost]]
-    whole = learnt(replace(table, copies=copies), np.arange(6))
+    assert np.argwhere(~augmented.there).tolist() == [[0, lost], [1, lost]]
+    whole = training_rows(replace(table, augmented=augmented), np.arange(6))
     assert len(whole.X) == 16
     assert not np.isnan(whole.X).any()
-    table = replace(table, copies=copies)
-    assert any("up to 2 copies" in note for note in told(settings, table, [np.arange(6)]))
-    assert len(told(settings, table, [np.setdiff1d(np.arange(6), [lost])])) == 1
+    table = replace(table, augmented=augmented)
+    assert any("up to 2 augmented cells" in note for note in notes(settings, table, [np.arange(6)]))
+    assert len(notes(settings, table, [np.setdiff1d(np.arange(6), [lost])])) == 1
 
 
 def test_a_given_mask_is_taken_and_no_cell_looked_for(tree, common, monkeypatch):
     monkeypatch.setattr(augmentation, "make_cell", lambda *given, **more: pytest.fail("a cell was looked for"))
     everyone = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_2"])
-    varied = jittered(everyone, JitterSettings(copies=1), 9, 1)
-    (sample, *_) = varied.samples
+    augmented = augmented_dataset(everyone, AugmentSettings(per_cell=1), 9, 1)
+    (sample, *_) = augmented.samples
     (row,) = Measure((Glance(),), frozenset())([(sample, frozenset(["colour"]))])
     cell = sample.adjustment.apply(read_cell(sample.path, sample.mask_path, sample.um_per_px))
     assert_array_equal(row.rows["colour"], Glance().extract([cell])[0])
 
 
-def test_a_checkpoint_is_of_its_jitter(tree, common, tmp_path):
-    table = copied_table()
+def test_a_checkpoint_is_of_its_augmentation(tree, common, tmp_path):
+    table = augmented_table_of()
     settings = comparison(tree, common, tmp_path, "truth.csv", split="grouped")
     plan = make_plan(table, "grouped", 2, 1, 0)
     names = set()
-    for how in ({"copies": 0}, {"copies": 2}, {"copies": 2, "of": "cell"}):
-        given = settings.model_copy(update={"jitter": JitterSettings(**how)})
+    for how in ({"per_cell": 0}, {"per_cell": 2}, {"per_cell": 2, "per": "cell"}):
+        given = settings.model_copy(update={"augment": AugmentSettings(**how)})
         names.add(_checkpoint(table, plan, given, []).folder)
-    moved = replace(table.copies, X=table.copies.X + 1)
-    names.add(_checkpoint(replace(table, copies=moved), plan, settings, []).folder)
+    moved = replace(table.augmented, X=table.augmented.X + 1)
+    names.add(_checkpoint(replace(table, augmented=moved), plan, settings, []).folder)
     assert len(names) == 4
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"classifier": "neural"}, "a network varies pictures itself"),
-        ({"cnn_crossfit": True, "features": ["cnn"]}, "--cnn-crossfit does not learn from copies"),
+        ({"classifier": "neural"}, "a network varies images itself"),
+        ({"cnn_crossfit": True, "features": ["cnn"]}, "--cnn-crossfit does not learn from augmented cells"),
         ({"classifier": "xgb", "classifiers": {"xgb": {"external_memory": True}}}, "keeps the features out of memory"),
     ],
 )
-def test_what_does_not_go_with_copies_is_refused_in_one_line(tree, common, tmp_path, given, words):
+def test_what_does_not_go_with_augmented_cells_is_refused_in_one_line(tree, common, tmp_path, given, words):
     with pytest.raises(UsageError, match=words):
-        train(TrainConfig(data=tree / "truth.csv", output=tmp_path / "m", jitter={"copies": 1}, **common, **given))
+        train(TrainConfig(data=tree / "truth.csv", output=tmp_path / "m", augment={"per_cell": 1}, **common, **given))
     assert not (tmp_path / "m").exists()
 
 
 def test_a_look_at_leaks_is_refused(tree, common, tmp_path):
     for more in ({"show_leak": True}, {"compare": ["neural"]}):
-        with pytest.raises(UsageError, match=r"jitter\.copies 1"):
+        with pytest.raises(UsageError, match="augment"):
             ablate(comparison(tree, common, tmp_path / "a", "truth.csv", split="grouped", **more))
 
 
-def test_the_command_line_trains_on_copies_and_predicts_without(tree, common, tmp_path):
+def test_the_command_line_trains_on_augmented_cells_and_predicts_without(tree, common, tmp_path):
     def fusion(*words):
         done = CliRunner().invoke(cli.fusion, [str(word) for word in words])
         assert done.exit_code == 0, done.output
@@ -490,15 +514,15 @@ def test_the_command_line_trains_on_copies_and_predicts_without(tree, common, tm
         "--set", f"store={common['store']}", "--set", "jobs=1", "--set", "bootstrap=100", "--json",
     )  # fmt: skip
     plain = json.loads(fusion(*given, "-o", tmp_path / "plain"))
-    told = json.loads(fusion(*given, "--set", "jitter.copies=2", "-o", tmp_path / "m"))
-    assert told["results"][0]["image"] != plain["results"][0]["image"]
-    assert told["results"][0]["n_images"] == plain["results"][0]["n_images"] == 12
-    assert any("2 varied copies" in note for note in told["notes"])
-    kept = json.loads((tmp_path / "m" / "model.json").read_text())["facts"]["facts"]["jitter"]
-    assert JitterSettings(**kept) == JitterSettings(copies=2)
+    message = json.loads(fusion(*given, "--set", "augment.per_cell=2", "-o", tmp_path / "m"))
+    assert message["results"][0]["image"] != plain["results"][0]["image"]
+    assert message["results"][0]["n_images"] == plain["results"][0]["n_images"] == 12
+    assert any("2 augmented cells" in note for note in message["notes"])
+    kept = json.loads((tmp_path / "m" / "model.json").read_text())["facts"]["facts"]["augment"]
+    assert AugmentSettings(**kept) == AugmentSettings(per_cell=2)
     models = [load_model(tmp_path / name) for name in ("plain", "m")]
     assert models[0].image_keys == models[1].image_keys
     assert models[0].novelty.threshold == models[1].novelty.threshold
-    picture = next((tree / "lab_2").rglob("*.png"), None) or next((tree / "lab_2").rglob("*.bmp"))
-    (row,) = json.loads(fusion("predict", tmp_path / "m", picture, "--json"))["predictions"]
+    image = next((tree / "lab_2").rglob("*.png"), None) or next((tree / "lab_2").rglob("*.bmp"))
+    (row,) = json.loads(fusion("predict", tmp_path / "m", image, "--json"))["predictions"]
     assert sum(row["probability"].values()) == pytest.approx(1)

@@ -13,7 +13,14 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 from fusion.bundles.model_bundle import BundleError, ModelBundle
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import Split
-from fusion.learning.calibration import Calibration, Finish, best_cut, cut_of_sensitivity, fit_calibration, held_out
+from fusion.learning.calibration import (
+    Calibration,
+    DecisionSettings,
+    best_threshold,
+    fit_calibration,
+    held_out,
+    threshold_of_sensitivity,
+)
 from fusion.metrics import classification
 from fusion.settings.learning import FitSettings
 from fusion.training import score_fold
@@ -72,11 +79,11 @@ def test_thresholds_are_the_best_of_all(pairs, share):
     if is_positive.all() or not is_positive.any():
         return
     every = [-1.0, *score, *(score + 1e-9)]
-    best = max(balanced_accuracy_score(is_positive, score >= cut) for cut in every)
-    assert balanced_accuracy_score(is_positive, score >= best_cut(score, is_positive)) == pytest.approx(best)
-    cut = cut_of_sensitivity(score, is_positive, share)
-    assert recall_score(is_positive, score >= cut) >= share - 1e-12
-    higher = [other for other in every if other > cut and (score >= other).sum() < (score >= cut).sum()]
+    best = max(balanced_accuracy_score(is_positive, score >= threshold) for threshold in every)
+    assert balanced_accuracy_score(is_positive, score >= best_threshold(score, is_positive)) == pytest.approx(best)
+    threshold = threshold_of_sensitivity(score, is_positive, share)
+    assert recall_score(is_positive, score >= threshold) >= share - 1e-12
+    higher = [other for other in every if other > threshold and (score >= other).sum() < (score >= threshold).sum()]
     assert all(recall_score(is_positive, score >= other) < share for other in higher)
 
 
@@ -103,14 +110,14 @@ def test_labels_of_test_cells_change_nothing(calibrate, threshold, classifier):
     test = np.flatnonzero(table.groups < 6)
     split = Split(np.flatnonzero(table.groups >= 6), test, table.groups)
     config = FitSettings(calibrate=calibrate, threshold=threshold, classifiers={"xgb": {"n_estimators": 20}})
-    proba, cut, _ = score_fold(table, split, classifier, config)
+    proba, chosen_threshold, _ = score_fold(table, split, classifier, config)
     turned = np.array(table.y, object)
     turned[test] = np.where(turned[test] == "all", "hem", "all")
     from dataclasses import replace
 
     again = score_fold(replace(table, y=tuple(turned)), split, classifier, config)
     assert_array_equal(again[0], proba)
-    assert np.isnan(cut) if threshold is None else again[1] == cut
+    assert np.isnan(chosen_threshold) if threshold is None else again[1] == chosen_threshold
 
 
 def test_a_threshold_moves_calls_and_leaves_scores():
@@ -118,7 +125,7 @@ def test_a_threshold_moves_calls_and_leaves_scores():
     proba = np.array([[0.4, 0.6], [0.7, 0.3], [0.75, 0.25], [0.9, 0.1]])  # of n and p
     usual = classification.judge_scores(y, proba, ["n", "p"], groups, positive="p", n_boot=100).figures
     moved = classification.judge_scores(
-        y, proba, ["n", "p"], groups, positive="p", n_boot=100, cut=np.full(4, 0.3)
+        y, proba, ["n", "p"], groups, positive="p", n_boot=100, threshold=np.full(4, 0.3)
     ).figures
     assert (usual["image"]["sensitivity"]["value"], moved["image"]["sensitivity"]["value"]) == (0.5, 1)
     assert moved["image"]["specificity"]["value"] == 1
@@ -132,7 +139,7 @@ def test_a_threshold_moves_calls_and_leaves_scores():
 @pytest.mark.parametrize("text", ["best", "sensitivity", "sensitivity:2", "specificity:0.9", "1", "-0.1", "nan"])
 def test_thresholds_that_are_none_are_refused(text):
     with pytest.raises(UsageError, match="threshold"):
-        Finish("none", text)
+        DecisionSettings("none", text)
 
 
 def test_a_threshold_for_three_classes_is_refused():
@@ -166,10 +173,10 @@ def test_a_model_keeps_them_and_calls_by_them(synthetic, tmp_path):
     assert "chosen inside each training part" in trained.stderr
     bundle = ModelBundle.load(model)
     assert bundle.model.calibration.knots
-    pictures = sorted(synthetic.rglob("*.bmp"))[:12]
-    rows = json.loads(fusion("predict", model, *pictures, "--json").stdout)["predictions"]
+    images = sorted(synthetic.rglob("*.bmp"))[:12]
+    rows = json.loads(fusion("predict", model, *images, "--json").stdout)["predictions"]
     for row in rows:
-        assert row["class"] == ("all" if row["probability"]["all"] >= bundle.model.cut else "hem")
+        assert row["class"] == ("all" if row["probability"]["all"] >= bundle.model.threshold else "hem")
 
     manifest = json.loads((model / "model.json").read_text())
     manifest["calibration"]["knots"][0][1][0] = 7.0

@@ -11,7 +11,7 @@ from sklearn.covariance import LedoitWolf
 
 import cli
 from fusion.bundles.inference import predict_cells
-from fusion.images.cell import decode_picture, make_cell, read_bytes
+from fusion.images.cell import decode_image, make_cell, read_bytes
 from fusion.learning.novelty import RATE, learn_novelty, spread_of
 from fusion.pictured import load_model
 from fusion.settings.commands import PredictConfig
@@ -20,10 +20,10 @@ from tests.builders.images import write_image
 
 
 def changed(fresh, change, count=12):
-    """Cells from fresh pictures after ``change``; black stays black."""
+    """Cells from fresh images after ``change``; black stays black."""
     cells = []
     for path in sorted(fresh.rglob("*.bmp"))[:count]:
-        rgb = decode_picture(read_bytes(path))
+        rgb = decode_image(read_bytes(path))
         other = change(rgb)
         if other.shape == rgb.shape:
             other[~rgb.any(axis=2)] = 0
@@ -49,7 +49,7 @@ def debris(rgb):
     return np.random.default_rng(int(rgb.sum()) % 1000).integers(1, 255, rgb.shape, np.uint8) * shape
 
 
-STRANGE = {
+OUTSIDE = {
     "another stain": turned(40),
     "half the scale": lambda rgb: cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     "out of focus": lambda rgb: cv2.GaussianBlur(rgb, (0, 0), 3),
@@ -57,19 +57,19 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("kind", STRANGE)
-def test_what_is_unlike_the_training_cells_is_flagged(trees, fresh, kind):
-    cells = changed(fresh, STRANGE[kind])
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_what_is_out_of_distribution_is_flagged(trees, fresh, kind):
+    cells = changed(fresh, OUTSIDE[kind])
     found = predict_cells(load_model(trees), cells, [str(at) for at in range(len(cells))])
-    assert sum(found.unlike) >= 0.9 * len(cells)
-    assert "unlike the training cells" in " ".join(found.notes)
+    assert sum(found.out_of_distribution) >= 0.9 * len(cells)
+    assert "out of distribution" in " ".join(found.notes)
 
 
 def test_fresh_cells_of_the_same_population_are_flagged_about_as_often_as_said(trees, fresh, synthetic_store):
     found = predict(PredictConfig(model=trees, images=[fresh], store=synthetic_store))
     assert len(found) == 200
     # 1 in 100 is expected; with 240 cells to set the threshold by, up to 4 more are no surprise.
-    assert sum(found.unlike) / len(found) <= RATE + 0.04
+    assert sum(found.out_of_distribution) / len(found) <= RATE + 0.04
 
 
 def test_the_threshold_comes_from_subjects_held_out():
@@ -120,17 +120,17 @@ def test_every_output_tells_the_strange_cell(trees, fresh, tmp_path):
     import pandas as pd
 
     usual = sorted(fresh.rglob("*.bmp"))[0]
-    rgb = decode_picture(read_bytes(usual))
-    strange = write_image(tmp_path / "strange.png", debris(rgb))
-    words = ["predict", str(trees), str(usual), str(strange)]
+    rgb = decode_image(read_bytes(usual))
+    outside = write_image(tmp_path / "strange.png", debris(rgb))
+    words = ["predict", str(trees), str(usual), str(outside)]
     shown = CliRunner().invoke(cli.fusion, words)
     assert shown.exit_code == 0, shown.stderr
     lines = [line for line in shown.stdout.splitlines() if "times the usual" in line]
     assert len(lines) == 1
     assert "strange.png" in lines[0]
-    assert "1 is unlike the training cells" in shown.stderr
-    told = json.loads(CliRunner().invoke(cli.fusion, [*words, "--json"]).stdout)["predictions"]
-    assert [row["unlike"] for row in told] == [False, True]
-    assert told[0]["distance"] < 1 < told[1]["distance"]
+    assert "1 is out of distribution" in shown.stderr
+    message = json.loads(CliRunner().invoke(cli.fusion, [*words, "--json"]).stdout)["predictions"]
+    assert [row["out_of_distribution"] for row in message] == [False, True]
+    assert message[0]["distance"] < 1 < message[1]["distance"]
     CliRunner().invoke(cli.fusion, [*words, "--csv", str(tmp_path / "p.csv")])
-    assert pd.read_csv(tmp_path / "p.csv")["unlike"].tolist() == [False, True]
+    assert pd.read_csv(tmp_path / "p.csv")["out_of_distribution"].tolist() == [False, True]

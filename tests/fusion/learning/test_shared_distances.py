@@ -1,4 +1,4 @@
-"""Machines on shared distances are the machines on the features, to the rounding of a sum."""
+"""SVMs on shared distances are the SVMs on the features, to the rounding of a sum."""
 
 import copy
 
@@ -18,18 +18,20 @@ from tests.builders.blocks import BLOCKS, LAYERS, cells, fused
 def test_distances_are_those_of_the_fused_rows(layer, names):
     X, _, _ = cells()
     train, test = np.arange(0, 120), np.arange(120, 160)
-    learnt, held = fused(X, names, train, test, layer)
+    train_rows, held = fused(X, names, train, test, layer)
     distances = SharedDistances(X, BLOCKS, train, test, layer).of(names)
     everyone = np.arange(120)
-    assert distances.n_features == learnt.shape[1]
+    assert distances.n_features == train_rows.shape[1]
     gamma = distances.gamma("scale", everyone)
-    assert_allclose(gamma, 1 / (learnt.shape[1] * learnt.var()), rtol=1e-10)
-    assert_allclose(distances.gamma("scale", everyone[::3]), 1 / (learnt.shape[1] * learnt[::3].var()), rtol=1e-10)
+    assert_allclose(gamma, 1 / (train_rows.shape[1] * train_rows.var()), rtol=1e-10)
+    assert_allclose(
+        distances.gamma("scale", everyone[::3]), 1 / (train_rows.shape[1] * train_rows[::3].var()), rtol=1e-10
+    )
     assert distances.gamma(0.25, everyone) == 0.25
-    assert distances.gamma("auto", everyone) == 1 / learnt.shape[1]
-    for rows, matrix in ((everyone, learnt), (np.arange(120, 160), held)):
+    assert distances.gamma("auto", everyone) == 1 / train_rows.shape[1]
+    for rows, matrix in ((everyone, train_rows), (np.arange(120, 160), held)):
         for columns in (everyone, everyone[5:90:2]):
-            expected = np.exp(-gamma * cdist(matrix, learnt[columns], "sqeuclidean"))
+            expected = np.exp(-gamma * cdist(matrix, train_rows[columns], "sqeuclidean"))
             assert_allclose(distances.kernel(gamma, rows, columns), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -41,8 +43,8 @@ def test_calibrated_probabilities_are_the_same_whichever_way_they_are_fitted(k, 
     train, test = np.arange(0, 168), np.arange(168, 240)
     shared = SharedDistances(X, BLOCKS, train, test, layer)
     for names in (("b",), ("a", "b", "c")):
-        learnt, held = fused(X, names, train, test, layer)
-        plain = build_classifier("svm", {"gamma": gamma}).fit(learnt, y[train], groups[train]).predict_proba(held)
+        train_rows, held = fused(X, names, train, test, layer)
+        plain = build_classifier("svm", {"gamma": gamma}).fit(train_rows, y[train], groups[train]).predict_proba(held)
         quick = build_classifier("svm", {"gamma": gamma}).fit_distances(shared.of(names), y[train], groups[train])
         found = quick.predict_proba_distances(shared.test_rows)
         # libsvm stops within 1e-3 of the optimum and caches kernels in float32; beyond that they are one machine.
@@ -51,15 +53,15 @@ def test_calibrated_probabilities_are_the_same_whichever_way_they_are_fitted(k, 
         assert_array_equal(quick.classes_, np.unique(y))
 
 
-def test_the_machine_is_scikit_learns():
+def test_the_svm_is_scikit_learns():
     X, y, _ = cells()
     train, test = np.arange(0, 120), np.arange(120, 160)
-    learnt, held = fused(X, ("a", "b"), train, test, {})
+    train_rows, held = fused(X, ("a", "b"), train, test, {})
     distances = SharedDistances(X, BLOCKS, train, test, {}).of(("a", "b"))
     everyone, rest = np.arange(120), np.arange(120, 160)
     gamma = distances.gamma("scale", everyone)
     quick = SVC(C=10, kernel="precomputed").fit(distances.kernel(gamma, everyone, everyone), y[train])
-    plain = SVC(C=10, gamma="scale").fit(learnt, y[train])
+    plain = SVC(C=10, gamma="scale").fit(train_rows, y[train])
     assert_allclose(
         quick.decision_function(distances.kernel(gamma, rest, everyone)), plain.decision_function(held), atol=2e-3
     )

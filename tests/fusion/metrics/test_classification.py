@@ -372,7 +372,7 @@ def test_cells_of_one_class_only_are_judged_as_far_as_they_go():
 def coverage(runs, by_cell):
     """How many of ``runs`` simulated data sets have the truth inside their intervals for balanced accuracy and AUROC.
 
-    score = +-d + subject effect + noise; a cell is called positive above 0. The truth is known in closed form.
+    score = +-d + subject effect + noise; a cell is predicted positive above 0. The truth is known in closed form.
     """
     d, between, within = 0.8, 1.0, 1.0
     truths = norm.cdf(d / np.hypot(between, within)), norm.cdf(2 * d / np.sqrt(2 * (between**2 + within**2)))

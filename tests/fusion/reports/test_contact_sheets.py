@@ -18,8 +18,8 @@ from fusion.reports.contact_sheets import (
     Tile,
     draw_dataset,
     even_spread,
-    outlined,
     sheet,
+    with_contours,
     write_sheets,
 )
 from tests.builders.command_line import fusion
@@ -30,17 +30,17 @@ def read(path):
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def of_colour(picture, colour, within=60):
-    return np.abs(picture.astype(int) - colour).sum(axis=-1) < within
+def of_colour(image, colour, within=60):
+    return np.abs(image.astype(int) - colour).sum(axis=-1) < within
 
 
 def distance_from_middle(where):
     return np.hypot(*(np.argwhere(where) - (SIDE - 1) / 2).T)
 
 
-def test_outlines_lie_where_cell_and_nucleus_end():
+def test_contours_lie_where_cell_and_nucleus_end():
     rgb = paint(side=128, radius=40)
-    tile = outlined(rgb, make_cell(rgb))
+    tile = with_contours(rgb, make_cell(rgb))
     assert tile.shape == (SIDE, SIDE, 3)
     # The tile shows one and a half times the cell's width, rounded up to whole pixels: 2 x 60 + 1.
     scale = SIDE / 121
@@ -50,18 +50,18 @@ def test_outlines_lie_where_cell_and_nucleus_end():
         assert len(found) > np.pi * radius * scale, "at least half of the circle has the pure colour"
 
 
-def test_the_outline_is_one_pixel_wide_whatever_the_size_of_the_picture():
+def test_the_contour_is_one_pixel_wide_whatever_the_size_of_the_image():
     for side in (32, 128, 900):
         rgb = paint(side=side, radius=0.35 * side)
-        drawn = of_colour(outlined(rgb, make_cell(rgb)), CELL_COLOUR, within=120)
+        drawn = of_colour(with_contours(rgb, make_cell(rgb)), CELL_COLOUR, within=120)
         around = 2 * np.pi * 0.35 * side * SIDE / (2 * 0.75 * 0.7 * side)
         assert drawn.sum() < 2 * around
 
 
-def test_a_cell_in_a_corner_is_shown_as_far_as_the_picture_goes():
+def test_a_cell_in_a_corner_is_shown_as_far_as_the_image_goes():
     rgb = np.roll(paint(side=128, radius=30), (-40, -40), axis=(0, 1))
     rgb[70:], rgb[:, 70:] = 0, 0
-    assert outlined(rgb, make_cell(rgb)).shape == (SIDE, SIDE, 3)
+    assert with_contours(rgb, make_cell(rgb)).shape == (SIDE, SIDE, 3)
 
 
 def test_a_given_mask_is_what_is_drawn(tmp_path):
@@ -72,8 +72,8 @@ def test_a_given_mask_is_what_is_drawn(tmp_path):
     (tmp_path / "mask.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
     (tmp_path / "cells.csv").write_text("path,label,mask\na.png,blast,mask.png\n")
     drawn = draw_dataset(load_dataset(tmp_path / "cells.csv"), tmp_path / "out")
-    assert (drawn.drawn, drawn.pictures, len(drawn.sheets)) == (1, 1, 1)
-    tile = outlined(rgb, make_cell(rgb, mask))
+    assert (drawn.drawn, drawn.images, len(drawn.sheets)) == (1, 1, 1)
+    tile = with_contours(rgb, make_cell(rgb, mask))
     straight = of_colour(tile, CELL_COLOUR).sum(axis=1).max()
     assert straight > 0.6 * SIDE, "the square's edge, not the round cell's"
     page = read(drawn.sheets[0])
@@ -113,14 +113,14 @@ def test_the_spread_depends_on_the_seed_alone(unequal):
     assert sorted(even_spread(unequal, 1000, 0)) == list(range(102))
 
 
-def test_a_picture_without_a_cell_is_an_empty_tile_and_a_fault(class_folders, tmp_path):
+def test_an_image_without_a_cell_is_an_empty_tile_and_a_fault(class_folders, tmp_path):
     write_image(class_folders / "blast" / "black.png", np.zeros((64, 64, 3), np.uint8))
-    told = []
-    drawn = draw_dataset(load_dataset(class_folders), tmp_path / "out", progress=lambda *news: told.append(news))
+    message = []
+    drawn = draw_dataset(load_dataset(class_folders), tmp_path / "out", progress=lambda *news: message.append(news))
     (fault,) = drawn.faults
     assert (fault.path.name, fault.stage) == ("black.png", "cell")
     assert "fully black" in fault.reason
-    assert told[-1] == (7, 7, 1)
+    assert message[-1] == (7, 7, 1)
     assert drawn.drawn == 7
 
 
@@ -166,15 +166,15 @@ def test_a_folder_that_cannot_be_written_is_told(class_folders, tmp_path):
 def test_inspect_writes_sheets_and_says_where(class_folders, tmp_path):
     done = fusion("inspect", class_folders, "--overlays", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert f"outlines of 6 of 6 pictures on 1 sheet in {tmp_path / 'out'}" in done.stdout
+    assert f"contours of 6 of 6 images on 1 sheet in {tmp_path / 'out'}" in done.stdout
     assert (tmp_path / "out" / "overlays-001.png").exists()
     assert "overlays" in fusion("inspect", "--help").output
     bounded = fusion("inspect", class_folders, "--overlays", tmp_path / "few", "--set", "overlay_cells=2")
-    assert "2 of 6 pictures" in bounded.stdout
+    assert "2 of 6 images" in bounded.stdout
     assert "all of them with --set overlay_cells=0" in bounded.stdout
 
 
-def test_bad_pictures_do_not_stop_the_sheets(class_folders, tmp_path):
+def test_bad_images_do_not_stop_the_sheets(class_folders, tmp_path):
     (class_folders / "blast" / "broken.png").write_bytes(b"\x89PNG no")
     write_image(class_folders / "normal" / "black.png", np.zeros((64, 64, 3), np.uint8))
     done = fusion("inspect", class_folders, "--overlays", tmp_path / "out", "--json")

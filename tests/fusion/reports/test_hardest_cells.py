@@ -9,12 +9,12 @@ from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.curves import precision_curve
 from fusion.evaluation.results import Result, Scores
 from fusion.images.cell import Cell
-from fusion.reports._hardest_cells import by_subject, hardest, judged_cells, pictured, thumbnail
+from fusion.reports._hardest_cells import by_subject, hardest, judged_cells, thumbnail, with_images
 from tests.builders.cells import irregular_cell
 from tests.builders.images import paint, write_image
 
 
-def result(proba, y=("p", "p", "n", "n"), subjects=("a", "a", "b", "c"), cut=None, fold=None):
+def result(proba, y=("p", "p", "n", "n"), subjects=("a", "a", "b", "c"), threshold=None, fold=None):
     proba = np.asarray(proba, float)
     names = tuple(f"{at}.png" for at in range(len(y)))
     table = FeatureTable(
@@ -24,7 +24,7 @@ def result(proba, y=("p", "p", "n", "n"), subjects=("a", "a", "b", "c"), cut=Non
     )  # fmt: skip
     both = np.stack([1 - proba, proba], axis=-1)
     fold = np.where(np.isnan(proba), -1, 0) if fold is None else fold
-    scores = Scores(("a",), "svm", both, fold, cut)
+    scores = Scores(("a",), "svm", both, fold, threshold)
     figures = ({"image": {"balanced_accuracy": {"value": 1.0}}},)
     return Result("ablate", table, ("n", "p"), "p", (scores,), figures, "")
 
@@ -33,10 +33,10 @@ def test_a_cell_is_called_what_most_rounds_call_it_and_its_probability_is_the_me
     nan = np.nan
     rounds = [[0.9, 0.4, 0.2, nan], [0.8, 0.3, 0.6, nan], [0.7, 0.8, 0.7, nan]]
     cells = judged_cells(result(rounds))
-    assert [cell.called for cell in cells] == ["p", "n", "p"]
+    assert [cell.predicted for cell in cells] == ["p", "n", "p"]
     np.testing.assert_allclose([cell.probability for cell in cells], [0.8, 0.5, 0.5])
-    by_threshold = judged_cells(result(rounds, cut=np.full((3, 4), 0.25)))
-    assert [cell.called for cell in by_threshold] == ["p", "p", "p"]
+    by_threshold = judged_cells(result(rounds, threshold=np.full((3, 4), 0.25)))
+    assert [cell.predicted for cell in by_threshold] == ["p", "p", "p"]
 
 
 def test_subjects_are_counted_and_the_worst_comes_first():
@@ -51,23 +51,23 @@ def test_the_cells_it_is_most_surely_wrong_about_come_first():
     assert [cell.name for cell in hardest(cells)] == ["1.png", "2.png", "0.png"]
 
 
-def test_a_thumbnail_is_a_picture_of_the_crop():
+def test_a_thumbnail_is_an_image_of_the_crop():
     for cell in (
         irregular_cell(),
         Cell(*(part[:9, :60] for part in (irregular_cell().rgb, np.ones((96, 96), bool), np.zeros((96, 96), bool)))),
     ):
         head, _, content = thumbnail(cell).partition(",")
         assert head == "data:image/png;base64"
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
-        assert picture.shape == (112, 112, 3)
-        assert picture.any()
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape == (112, 112, 3)
+        assert image.any()
 
 
-def test_a_picture_that_has_gone_leaves_its_row(tmp_path):
+def test_an_image_that_has_gone_leaves_its_row(tmp_path):
     cells = hardest(judged_cells(result([0.45, 0.05, 0.8, 0.1])))
-    places = {"1.png": (write_image(tmp_path / "1.png", paint()), None), "2.png": (tmp_path / "gone.png", None)}
-    rows = pictured(cells, places)
-    assert [bool(row["picture"]) for row in rows] == [True, False, False]
+    image_paths = {"1.png": (write_image(tmp_path / "1.png", paint()), None), "2.png": (tmp_path / "gone.png", None)}
+    rows = with_images(cells, image_paths)
+    assert [bool(row["image"]) for row in rows] == [True, False, False]
     assert [row["cell"] for row in rows] == cells
 
 

@@ -73,7 +73,7 @@ def test_where_subjects_are_unknown_nothing_is_claimed_about_them():
     text = page(shown)
     assert "Subject by subject" not in text
     assert "by subject" not in text
-    assert "identical pictures together" in text
+    assert "identical images together" in text
 
 
 def test_the_forest_plot_has_a_line_for_each_feature_set_and_a_mark_for_each_classifier():
@@ -102,8 +102,8 @@ def test_an_interval_is_told_or_said_to_be_none(value, low, high, text):
 def test_a_split_is_described_as_it_was():
     for kind, known, words in (
         ("grouped", True, "4 folds by subject"),
-        ("grouped", False, "4 folds, identical pictures together"),
-        ("random", True, "4 folds by picture at random"),
+        ("grouped", False, "4 folds, identical images together"),
+        ("random", True, "4 folds by image at random"),
         ("external", True, "scored by a trained model"),
         ("official", True, "the 4 folds of the data set, whole subjects together"),
         ("leave-one-subject-out", True, "each subject left out in turn"),
@@ -122,9 +122,9 @@ def test_findings_are_on_the_page():
     for row in shown.findings["paired"]:
         assert signed(row["balanced_accuracy"]).partition(" ")[0] in text
         assert p_text(row["holm_p"]) in text
-    for worth in shown.findings["worth"]:
-        if worth["metric"] == "balanced_accuracy":
-            for row in worth["blocks"]:
+    for contributions in shown.findings["shapley"]:
+        if contributions["metric"] == "balanced_accuracy":
+            for row in contributions["blocks"]:
                 for part in ("shapley", "alone", "left_out"):
                     assert signed(row[part]).partition(" ")[0] in text
 
@@ -153,15 +153,15 @@ def test_the_matrix_has_every_pair_once_and_is_bold_where_the_interval_leaves_0_
     # One entry that is right about ever more: ahead in every draw, not on average only.
     drawn[entries[0]][:] = np.max(drawn, axis=0) + 0.01
     axes = result_figures.difference_matrix(shown).axes[0]
-    told = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in axes.texts}
-    assert len(told) == 6 * 5 / 2
-    for (column, row), (text, weight) in told.items():
+    message = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in axes.texts}
+    assert len(message) == 6 * 5 / 2
+    for (column, row), (text, weight) in message.items():
         better, worse = entries[int(row)], entries[int(column)]
         assert text == f"{accuracy[better] - accuracy[worse]:.3f}"
         low, high = np.quantile(drawn[better] - drawn[worse], (0.025, 0.975))
         assert weight == ("bold" if low > 0 or high < 0 else "normal")
-    assert [told[column, 0][1] for column in range(1, 6)] == ["bold"] * 5
-    assert "normal" in {weight for _, weight in told.values()}
+    assert [message[column, 0][1] for column in range(1, 6)] == ["bold"] * 5
+    assert "normal" in {weight for _, weight in message.values()}
     assert result_figures.difference_matrix(result(features=(("texture",),))) is None
     assert result_figures.difference_matrix(replace(shown, replicates=())) is None
 

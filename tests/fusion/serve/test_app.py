@@ -64,9 +64,9 @@ def claiming(width, height):
 
 
 def test_the_api_answers_as_fusion_predict_does(client, trees, fresh):
-    pictures = sorted(fresh.rglob("*.bmp"))[:4]
-    expected = predict(PredictConfig(model=trees, images=pictures, jobs=1))
-    answer = client.post("/api/predict", files=sent(*(path.read_bytes() for path in pictures)))
+    images = sorted(fresh.rglob("*.bmp"))[:4]
+    expected = predict(PredictConfig(model=trees, images=images, jobs=1))
+    answer = client.post("/api/predict", files=sent(*(path.read_bytes() for path in images)))
     assert answer.status_code == 200
     rows = answer.json()["predictions"]
     assert [row["class"] for row in rows] == expected.predicted
@@ -75,7 +75,7 @@ def test_the_api_answers_as_fusion_predict_does(client, trees, fresh):
     assert not any(row["in_training"] for row in rows)
 
 
-def test_a_training_picture_is_recognised(client, population):
+def test_a_training_image_is_recognised(client, population):
     known = next(iter(sorted(population.rglob("*.bmp")))).read_bytes()
     rows = client.post("/api/predict", files=sent(known, cell())).json()["predictions"]
     assert [row["in_training"] for row in rows] == [True, False]
@@ -83,23 +83,23 @@ def test_a_training_picture_is_recognised(client, population):
 
 def test_a_bad_file_has_a_message_of_its_own_and_stops_no_other(client):
     bad = {
-        "text.png": (b"I am a text", "not a picture that can be decoded"),
+        "text.png": (b"I am a text", "not an image that can be decoded"),
         "empty.png": (b"", "the file is empty"),
         "half.png": (cell()[:900], "cut short"),
-        "page.html": (b"<script>alert(1)</script>", "not a picture"),
+        "page.html": (b"<script>alert(1)</script>", "not an image"),
         "black.png": (png(np.zeros((64, 64, 3), np.uint8)), "fully black"),
-        "white.png": (png(np.full((64, 64, 3), 255, np.uint8)), "no cell found in the picture"),
+        "white.png": (png(np.full((64, 64, 3), 255, np.uint8)), "no cell found in the image"),
         "huge.png": (claiming(30_000, 30_000), "30000 x 30000 pixels"),
         "moving.gif": (b"GIF89a" + bytes(50), "a GIF file, which is not read"),
     }
     contents = [cell(1), *(content for content, _ in bad.values()), cell(2)]
     answer = client.post("/api/predict", files=sent(*contents, names=["a.png", *bad, "b.png"])).json()
     assert [(row["index"], row["name"]) for row in answer["predictions"]] == [(0, "a.png"), (len(bad) + 1, "b.png")]
-    told = {fault["name"]: fault["reason"] for fault in answer["faults"]}
-    assert list(told) == list(bad)
+    message = {fault["name"]: fault["reason"] for fault in answer["faults"]}
+    assert list(message) == list(bad)
     for name, (_, words) in bad.items():
-        assert words in told[name], told[name]
-        assert "\n" not in told[name]
+        assert words in message[name], message[name]
+        assert "\n" not in message[name]
 
 
 def test_two_files_of_one_name_are_told_apart(client):
@@ -108,28 +108,28 @@ def test_two_files_of_one_name_are_told_apart(client):
     assert [fault["index"] for fault in answer["faults"]] == [1]
 
 
-def test_a_request_without_a_single_good_picture_is_answered(client):
+def test_a_request_without_a_single_good_image_is_answered(client):
     answer = client.post("/api/predict", files=sent(b"no")).json()
     assert answer["predictions"] == []
     assert len(answer["faults"]) == 1
 
 
-def test_pictures_with_outlines_come_if_asked_for(client):
+def test_images_with_contours_come_if_asked_for(client):
     def asked(**query):
         (row,) = client.post("/api/predict", params=query, files=sent(cell())).json()["predictions"]
         return row
 
-    assert "picture" not in asked()
-    assert asked(pictures=True)["picture"].startswith("data:image/png;base64,")
+    assert "image" not in asked()
+    assert asked(images=True)["image"].startswith("data:image/png;base64,")
 
 
 def test_an_explanation_is_values_a_page_or_a_figure(client):
     found = client.post("/api/explain", files=sent(cell(), names=["my cell.png"])).json()
     assert sum(found["blocks"].values()) == pytest.approx(found["score"] - found["base"], abs=1e-5)
-    assert found["features"][0]["said"].startswith(found["features"][0]["words"])
+    assert found["features"][0]["sentence"].startswith(found["features"][0]["words"])
     page = client.post("/api/explain", params={"format": "html"}, files=sent(cell(), names=["my cell.png"]))
     assert page.headers["content-disposition"] == 'attachment; filename="my_cell_png-explained.html"'
-    assert found["features"][0]["said"] in page.text
+    assert found["features"][0]["sentence"] in page.text
     assert 'src="http' not in page.text
     figure = client.post("/api/explain", params={"format": "svg"}, files=sent(cell()))
     assert figure.content.startswith(b"<?xml")
@@ -149,8 +149,8 @@ def test_a_network_is_shown_with_where_it_looks(synthetic, synthetic_store, tmp_
     with TestClient(create_app(load_model(folder)), base_url=HOME) as client:
         (row,) = client.post("/api/predict", files=sent(cell())).json()["predictions"]
         found = client.post("/api/explain", files=sent(cell())).json()
-        assert "on the picture alone" in client.get("/").text
-    assert row["unlike"] is None
+        assert "on the image alone" in client.get("/").text
+    assert row["out_of_distribution"] is None
     assert found["attention"].startswith("data:image/png;base64,")
     assert found["features"] == []
 
@@ -164,14 +164,14 @@ def test_a_deep_block_is_shown_with_where_it_has_what_it_adds(synthetic, synthet
         page = client.post("/api/explain?format=html", files=sent(cell())).text
     assert found["attention"].startswith("data:image/png;base64,")
     assert found["map_caption"] == f"where cnn speaks for {found['class']} (blue), and against it (orange)"
-    assert np.sum(found["map"]["places"]) == pytest.approx(found["blocks"]["cnn"], abs=1e-5)
+    assert np.sum(found["map"]["values"]) == pytest.approx(found["blocks"]["cnn"], abs=1e-5)
     assert f"Where cnn speaks for {found['class']}" in page
 
 
 def test_an_explanation_of_no_cell_says_why(client):
     answer = client.post("/api/explain", files=sent(b"no", names=["x.png"]))
     assert answer.status_code == 422
-    assert "x.png: not a picture" in answer.json()["detail"]
+    assert "x.png: not an image" in answer.json()["detail"]
     assert client.post("/api/explain", files=sent(cell(), cell())).status_code == 422
 
 
@@ -179,7 +179,7 @@ def test_an_example_is_a_cell_that_the_model_judges(client):
     example = client.get("/api/example", params={"number": 3})
     assert example.headers["x-drawn-as"] == example_cell(3)[1]
     answer = client.post("/api/predict", files=sent(example.content)).json()
-    assert answer["predictions"][0]["unlike"] is False
+    assert answer["predictions"][0]["out_of_distribution"] is False
     assert {example_cell(at)[1] for at in range(2)} == {"all", "hem"}
     assert client.get("/api/example", params={"number": 36}).status_code == 422
 
@@ -286,7 +286,7 @@ def test_every_answer_carries_the_security_headers(client):
 def test_a_name_that_looks_like_a_path_leads_nowhere(client, name):
     answer = client.post("/api/predict", files=sent(b"no", names=[name])).json()
     assert answer["faults"][0]["name"] == re.split(r"[/\\]", name)[-1]
-    assert "not a picture" in answer["faults"][0]["reason"]
+    assert "not an image" in answer["faults"][0]["reason"]
 
 
 def test_names_are_shown_without_control_characters_and_not_endlessly():
@@ -303,7 +303,7 @@ def test_too_many_files_are_refused_by_number(bundle):
         for count in (4, 50):
             answer = client.post("/api/predict", files=sent(*[cell()] * count))
             assert answer.status_code == 413
-            assert answer.json()["detail"] == "too many pictures in one request; expected at most 3"
+            assert answer.json()["detail"] == "too many images in one request; expected at most 3"
 
 
 def test_too_many_bytes_are_refused_whatever_is_announced(bundle):
@@ -342,7 +342,7 @@ def test_one_file_too_large_is_a_fault_of_its_own(bundle):
         assert "the file is too large" in answer["faults"][0]["reason"]
 
 
-def test_pixels_are_limited_for_a_picture_and_for_all_of_a_request(bundle):
+def test_pixels_are_limited_for_an_image_and_for_all_of_a_request(bundle):
     with limited(bundle, pixels=10_000, request_pixels=20_000) as client:
         answer = client.post("/api/predict", files=sent(*map(cell, range(3)), claiming(101, 100))).json()
         assert [row["index"] for row in answer["predictions"]] == [0, 1]
@@ -356,12 +356,12 @@ def test_a_request_that_is_no_upload_is_refused(client):
         (415, "multipart/form-data", {"json": {"files": ["/etc/passwd"]}}),
         (415, "multipart/form-data", {"content": b"files=a", "headers": {"Content-Type": "text/plain"}}),
         (415, "no content type", {"content": b"x"}),
-        (422, "no picture in the request", {"content": b"--x--\r\n", "headers": boundary}),
+        (422, "no image in the request", {"content": b"--x--\r\n", "headers": boundary}),
         (422, "cannot be read", {"content": b"not multipart", "headers": boundary}),
         (422, "cannot be read", {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}),
         (422, "cannot be read", {"data": {"path": "/etc/passwd"}, "files": sent(cell())}),
         (422, "unknown field", {"files": [("other", ("a.png", cell()))]}),
-        (422, "boolean", {"params": {"pictures": "perhaps"}, "files": sent(cell())}),
+        (422, "boolean", {"params": {"images": "perhaps"}, "files": sent(cell())}),
     ):
         answer = client.post("/api/predict", **asked)
         assert answer.status_code == code, asked
@@ -453,7 +453,7 @@ def test_a_bug_is_called_a_bug_and_leaves_the_server_answering(bundle, monkeypat
         assert 'path="/api/predict",status="500"} 1' in client.get("/metrics").text
 
 
-def test_pictures_that_trickle_in_are_given_up(bundle):
+def test_images_that_trickle_in_are_given_up(bundle):
     async def trickle():
         scope = {
             "type": "http", "method": "POST", "path": "/api/predict", "query_string": b"", "http_version": "1.1",

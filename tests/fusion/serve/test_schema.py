@@ -55,5 +55,5 @@ def test_requests_made_up_from_the_schema_leave_it_serving(trees, count):
     assert max(status for each in answers.values() for status in each) < 500
     for address in ("predict", "explain"):
         broken = answers[f"POST /api/{address} negative"]
-        # A few are answered: pictures beside a parameter that nobody asked for.
+        # A few are answered: images beside a parameter that nobody asked for.
         assert broken[422] > 0.9 * count

@@ -53,7 +53,7 @@ def truth_of(tree: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def picture(path: Path) -> np.ndarray:
+def image(path: Path) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
@@ -78,8 +78,8 @@ def test_files_depend_on_the_design_only(tmp_path):
 
 
 def test_no_two_cells_are_the_same(tree):
-    pictures = [path.read_bytes() for path in tree.rglob("*.bmp")]
-    assert len(set(pictures)) == len(pictures) == 21
+    images = [path.read_bytes() for path in tree.rglob("*.bmp")]
+    assert len(set(images)) == len(images) == 21
 
 
 # ---- the tree -------------------------------------------------------------------------------------------------------
@@ -125,13 +125,13 @@ def test_fusion_reads_the_tree_and_its_truth_alike(tree):
     assert len(listed) == 21
 
 
-# ---- the pictures ---------------------------------------------------------------------------------------------------
+# ---- the images ---------------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_cut_out_cells_on_exact_black(tree):
+def test_images_are_cut_out_cells_on_exact_black(tree):
     for row in truth_of(tree):
         assert (tree / row["path"]).stat().st_size == 608_454
-        rgb = picture(tree / row["path"])
+        rgb = image(tree / row["path"])
         assert rgb.shape == (450, 450, 3)
         brightness = rgb.sum(axis=2, dtype=int)
         mask = brightness > 0
@@ -144,7 +144,7 @@ def test_pictures_are_cut_out_cells_on_exact_black(tree):
 
 def test_cells_are_as_dark_and_purple_as_real_ones(tree):
     # Two real cells have means of (73, 32, 81) and (68, 30, 75); a stain may lean 15 grey levels away from them.
-    means = [rgb[rgb.any(axis=2)].mean(axis=0) for rgb in map(picture, tree.rglob("*.bmp"))]
+    means = [rgb[rgb.any(axis=2)].mean(axis=0) for rgb in map(image, tree.rglob("*.bmp"))]
     assert_allclose(np.mean(means, axis=0), (71, 33, 79), atol=5)
     assert_allclose(means, np.tile((71, 33, 79), (len(means), 1)), atol=20)
 
@@ -155,7 +155,7 @@ def test_no_stain_is_darker_than_any_real_cell():
 
 
 @pytest.mark.parametrize("area_px", [9_000, 28_000, 10_000_000])
-def test_every_cell_fits_its_picture(area_px):
+def test_every_cell_fits_its_image(area_px):
     cell = painted(replace(CELL, area_px=area_px, elongation=1.6, contour_irregularity=0.08))
     frame = np.concatenate([cell.mask[0], cell.mask[-1], cell.mask[:, 0], cell.mask[:, -1]])
     assert not frame.any()
@@ -180,7 +180,7 @@ def test_cells_get_the_areas_asked_for():
 def test_axes_are_those_of_scikit_image(tree):
     measure = pytest.importorskip("skimage.measure")
     for row in truth_of(tree):
-        region = measure.regionprops(picture(tree / row["path"]).any(axis=2).astype(np.uint8))[0]
+        region = measure.regionprops(image(tree / row["path"]).any(axis=2).astype(np.uint8))[0]
         axes = float(row["major_axis_px"]), float(row["minor_axis_px"])
         assert_allclose(axes, (region.axis_major_length, region.axis_minor_length), rtol=1e-5)
 
@@ -191,12 +191,12 @@ def test_axes_of_a_smooth_cell_are_its_ellipse():
     assert_allclose(moment_axes(mask), (diameter * 1.2, diameter / 1.2), rtol=0.003)
 
 
-def test_an_irregular_outline_departs_from_its_ellipse():
+def test_an_irregular_contour_departs_from_its_ellipse():
     solidity = []
     for irregularity in (0.0, 0.02, 0.06):
         mask = painted(replace(CELL, contour_irregularity=irregularity)).mask
-        outline = max(cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
-        solidity.append(cv2.contourArea(outline) / cv2.contourArea(cv2.convexHull(outline)))
+        contour = max(cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
+        solidity.append(cv2.contourArea(contour) / cv2.contourArea(cv2.convexHull(contour)))
     assert solidity[0] > solidity[1] > solidity[2]
 
 
@@ -227,7 +227,7 @@ def test_nucleus_and_texture_can_be_measured_from_the_pixels(tree):
     filters = pytest.importorskip("skimage.filters")
     errors = []
     for row in truth_of(tree):
-        rgb = picture(tree / row["path"])
+        rgb = image(tree / row["path"])
         mask, green = rgb.any(axis=2), cv2.medianBlur(rgb[..., 1], 3)
         nucleus = mask & (green <= filters.threshold_otsu(green[mask]))
         ratio = nucleus.sum() / mask.sum()

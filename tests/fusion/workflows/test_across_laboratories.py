@@ -1,4 +1,4 @@
-"""From one laboratory to another, the whole way: train, save, load, evaluate and compare with steps that adapt."""
+"""From one site to another, the whole way: train, save, load, evaluate and compare with steps that adapt."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from fusion.image_transforms.normaliser import target_of
 from fusion.images.cell import read_cell
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
-from fusion.pictured import gather, load_model
+from fusion.pictured import load_model, measure_inputs
 from fusion.plugins import build_classifier, build_extractor
 from fusion.settings.commands import AblateConfig, EvaluateConfig, ExplainConfig, PredictConfig, TrainConfig
 from fusion.settings.learning import NormaliseSettings
@@ -70,7 +70,7 @@ def judged(tree, common, model, folder, data="truth.csv", **more):
     return evaluate(config)
 
 
-def test_the_same_ids_of_another_laboratory_are_no_leak_and_its_own_are(tree, common, model, tmp_path):
+def test_the_same_ids_of_another_site_are_no_leak_and_its_own_are(tree, common, model, tmp_path):
     result = judged(tree, common, model, tmp_path / "r", sources=["lab_2", "lab_3"])
     assert len(result.cells) == 48
     with pytest.raises(LeakageError, match="24 of"):
@@ -122,15 +122,15 @@ def test_cells_in_memory_get_the_answers_of_files(tree, common, model):
     images = [tree / "lab_2" / "fold_0"]
     stored = predict(PredictConfig(model=model, images=images, source="north", **common))
     cells = [read_cell(images[0] / name) for name in stored.table.names]
-    told = predict_cells(load_model(model), cells, stored.table.names, "north")
-    np.testing.assert_allclose(told.proba, stored.proba, atol=1e-12)
-    np.testing.assert_allclose(told.distance, stored.distance)
-    assert [note for note in told.notes if "transductive" in note] == [n for n in stored.notes if "transductive" in n]
+    message = predict_cells(load_model(model), cells, stored.table.names, "north")
+    np.testing.assert_allclose(message.proba, stored.proba, atol=1e-12)
+    np.testing.assert_allclose(message.distance, stored.distance)
+    assert [note for note in message.notes if "transductive" in note] == [
+        n for n in stored.notes if "transductive" in n
+    ]
 
 
-def test_another_laboratory_is_unlike_the_training_cells_until_its_cells_are_brought_to_look_alike(
-    tree, common, model, tmp_path
-):
+def test_another_site_is_out_of_distribution_until_its_cells_are_brought_to_look_alike(tree, common, model, tmp_path):
     fit(tree, common, tmp_path / "plain")
     images = [tree / "lab_3" / "fold_0"]
     far, near = (
@@ -142,17 +142,17 @@ def test_another_laboratory_is_unlike_the_training_cells_until_its_cells_are_bro
 
 def test_reasons_add_up_to_the_score_of_the_harmonised_cell(tree, common, model, tmp_path):
     images = [tree / "lab_2" / "fold_0"]
-    told = explain(
+    message = explain(
         ExplainConfig(model=model, images=images, output=tmp_path / "why", data=tree / "truth.csv", **common)
     )
-    at = told.predictions.classes.index("all")
-    for each, proba in zip(told.shown, told.predictions.proba, strict=True):
-        score = each.found.attribution.score * (1 if each.found.called == "all" else -1)
+    at = message.predictions.classes.index("all")
+    for each, proba in zip(message.shown, message.predictions.proba, strict=True):
+        score = each.found.attribution.score * (1 if each.found.predicted == "all" else -1)
         np.testing.assert_allclose(1 / (1 + np.exp(-score)), proba[at], atol=1e-5)
         assert len(each.neighbours) == 5
 
 
-def test_a_model_that_asks_for_the_laboratory_has_no_onnx_form(model):
+def test_a_model_that_asks_for_the_site_has_no_onnx_form(model):
     with pytest.raises(ExportError, match="harmonises features"):
         build(load_model(model))
 
@@ -175,7 +175,7 @@ def test_cells_are_seen_alike_in_all_splits_and_a_source_is_described_by_its_own
     assert any("held-out ones too" in note for note in shown.notes)
 
 
-def test_a_reference_picture_may_be_gone_once_a_model_is_trained(tree, common, model, tmp_path):
+def test_a_reference_image_may_be_gone_once_a_model_is_trained(tree, common, model, tmp_path):
     reference = next((tree / "lab_2").rglob("*.png"), None) or next((tree / "lab_2").rglob("*.bmp"))
     copy = tmp_path / f"reference{reference.suffix}"
     copy.write_bytes(reference.read_bytes())
@@ -218,9 +218,9 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
     assert not any("transductive" in stamp for stamp in silent.stamps)
     assert sum("transductive" in stamp for stamp in named.stamps) == 2
     images = [tree / "second.csv"]
-    told = predict(PredictConfig(model=tmp_path / "m", images=images, source="north", **common))
-    np.testing.assert_array_equal(told.proba, named.scores[0].proba[0])
-    assert any("transductive" in note for note in told.notes)
+    message = predict(PredictConfig(model=tmp_path / "m", images=images, source="north", **common))
+    np.testing.assert_array_equal(message.proba, named.scores[0].proba[0])
+    assert any("transductive" in note for note in message.notes)
 
 
 def test_what_a_random_split_would_claim_is_told_of_normalised_cells_too(tree, common, tmp_path):
@@ -248,7 +248,7 @@ PIXELS = {"normalise": STEPS["normalise"]}
 
 @pytest.fixture(scope="module")
 def network(tree, common, tmp_path_factory):
-    """A network of normalised pictures of two laboratories, and what it showed on held-out cells."""
+    """A network of normalised images of two sites, and what it showed on held-out cells."""
     folder = tmp_path_factory.mktemp("network") / "n"
     more = {
         "features": ["none"],
@@ -259,8 +259,8 @@ def network(tree, common, tmp_path_factory):
     return folder, fit(tree, common, folder, **more, **PIXELS).result
 
 
-def test_a_network_is_judged_on_normalised_pictures(tree, common, network):
-    """By hand: a fold's pictures, normalised, and its network."""
+def test_a_network_is_judged_on_normalised_images(tree, common, network):
+    """By hand: a fold's images, normalised, and its network."""
     store, settings = FeatureStore(common["store"]), NormaliseSettings(**STEPS["normalise"])
     both = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_1", "lab_3"])
     _, result = network
@@ -269,7 +269,7 @@ def test_a_network_is_judged_on_normalised_pictures(tree, common, network):
         tested = np.flatnonzero(scores.fold[0] == at)
         learnt = np.flatnonzero(scores.fold[0] != at)
         one = build_classifier("neural", {"random_state": 0, **NEURAL})
-        inputs = gather(shown.dataset, [], one, store, jobs=1, progress=None).inputs
+        inputs = measure_inputs(shown.dataset, [], one, store, jobs=1, progress=None).inputs
         one.fit(inputs.take(learnt), np.array(result.cells.y)[learnt], result.cells.groups[learnt])
         np.testing.assert_array_equal(one.predict_proba(inputs.take(tested)), scores.proba[0, tested])
 
@@ -279,8 +279,8 @@ def test_a_stored_network_normalises_what_it_is_shown(tree, common, network, tmp
     result = judged(tree, common, folder, tmp_path / "r", sources=["lab_2"])
     assert [stamp.partition(" normalised")[0] for stamp in result.stamps] == ["transductive: pixels"]
     paths = [tree / name for name in result.cells.names]
-    told = predict_cells(load_model(folder), [read_cell(path) for path in paths], result.cells.names, "lab_2")
-    assert len(told) == len(result.cells)
+    message = predict_cells(load_model(folder), [read_cell(path) for path in paths], result.cells.names, "lab_2")
+    assert len(message) == len(result.cells)
     images = [tree / "lab_2" / "fold_0"]
     stored = predict(PredictConfig(model=folder, images=images, source="north", **common))
     cells = [read_cell(images[0] / name) for name in stored.table.names]
@@ -322,7 +322,7 @@ def test_networks_that_join_features_by_themselves_refuse_to_have_them_harmonise
 
 
 @pytest.mark.slow
-def test_networks_of_every_split_see_normalised_pictures_and_their_block_is_harmonised(tree, common, tmp_path):
+def test_networks_of_every_split_see_normalised_images_and_their_block_is_harmonised(tree, common, tmp_path):
     def compared(folder, **steps):
         return ablate(
             AblateConfig(
@@ -345,7 +345,7 @@ def test_networks_of_every_split_see_normalised_pictures_and_their_block_is_harm
     assert sum(stamp.startswith("transductive: ") for stamp in result.stamps) == 2
 
 
-# ---- features that tell the laboratories apart -----------------------------------------------------------------------
+# ---- features that tell the sites apart -----------------------------------------------------------------------
 
 
 def test_a_stored_model_keeps_what_it_has_left_out_and_explains_nothing_by_it(tree, common, tmp_path):
@@ -372,7 +372,7 @@ def _kept(trained):
     return trained.bundle.model.selection.kept
 
 
-def test_one_laboratory_tells_of_no_other_and_a_note_says_so(tree, common, tmp_path):
+def test_one_site_tells_of_no_other_and_a_note_says_so(tree, common, tmp_path):
     trained = fit(tree, common, tmp_path / "m", stability=0.7)
     assert _kept(trained).all()
     assert any("no feature is left out" in note for note in trained.result.notes)
@@ -390,13 +390,13 @@ def test_a_comparison_leaves_features_out_in_every_split(tree, common, tmp_path)
 # ---- a scale by red cells --------------------------------------------------------------------------------------------
 
 
-def test_laboratories_are_brought_to_one_scale_by_their_red_cells(tree, common, tmp_path):
+def test_sites_are_brought_to_one_scale_by_their_red_cells(tree, common, tmp_path):
     """Only lab_2 shows fields: it is scaled by what is around its cells; lab_1 and lab_3 by what their table says."""
     trained = fit(tree, common, tmp_path / "m", sources=["lab_1", "lab_2"], normalise={"scale": "red-cells"})
     table = pd.read_csv(tree / "truth.csv").groupby("source")["um_per_px"].first()
-    looks = trained.bundle.normaliser.sources
-    assert looks["lab_1"] is None
-    assert looks["lab_2"] == pytest.approx(table["lab_2"], rel=0.15)  # 7.5 for 7.4, and the smaller ones
+    image_statistics = trained.bundle.normaliser.sources
+    assert image_statistics["lab_1"] is None
+    assert image_statistics["lab_2"] == pytest.approx(table["lab_2"], rel=0.15)  # 7.5 for 7.4, and the smaller ones
     result = judged(tree, common, tmp_path / "m", tmp_path / "r", sources=["lab_3"])
     assert any(stamp.startswith("scale by red cells: 2 or more are whole around 0 of 24") for stamp in result.stamps)
     assert load_model(tmp_path / "m").normaliser == trained.bundle.normaliser
@@ -404,7 +404,7 @@ def test_laboratories_are_brought_to_one_scale_by_their_red_cells(tree, common, 
 
 @pytest.mark.parametrize("scale", ["red-cells", "um_per_px"])
 def test_a_size_of_pixels_that_only_another_table_has_told_is_not_remembered(tree, common, tmp_path, scale):
-    """The same pictures have been measured under truth.csv, which has the column; this table has not."""
+    """The same images have been measured under truth.csv, which has the column; this table has not."""
     rows = pd.read_csv(tree / "truth.csv").query("source == 'lab_3'")
     dataset = load_dataset(tree / "truth.csv", store=common["store"]).select(sources=["lab_3"])
     normalise(dataset, NormaliseSettings(scale=scale), FeatureStore(common["store"]), jobs=1)

@@ -8,7 +8,7 @@ from skimage.filters import threshold_multiotsu, threshold_otsu
 
 from fusion.images.segmentation._otsu import counts, median_level, quantiles, three_classes, to_bytes, two_classes
 
-pictures = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=20))
+images = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=20))
 
 
 def mixture(*classes):
@@ -17,7 +17,7 @@ def mixture(*classes):
     return drawn.clip(0, 255).astype(np.uint8).reshape(1, -1)
 
 
-@given(tones=pictures)
+@given(tones=images)
 def test_two_classes_are_split_as_scikit_image_splits_them(tones):
     if tones.min() == tones.max():
         assert two_classes(counts(tones))[1] == 0
@@ -53,13 +53,13 @@ def test_three_classes_of_fewer_tones_leave_classes_empty():
     assert low <= high
 
 
-@given(tones=pictures)
+@given(tones=images)
 def test_quantiles_are_the_lower_ones_of_numpy(tones):
     assert quantiles(tones, 0.5)[0] == np.percentile(tones, 50, method="inverted_cdf")
     assert median_level(counts(tones)) == np.percentile(tones, 50, method="inverted_cdf")
 
 
-def test_quantiles_of_a_part_of_a_colour_picture():
+def test_quantiles_of_a_part_of_a_colour_image():
     rgb = np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8)
     where = np.zeros((30, 30), np.uint8)
     where[5:20, 3:9] = 1

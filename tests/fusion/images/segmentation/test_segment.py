@@ -1,4 +1,4 @@
-"""Masks found in pictures whose truth is known."""
+"""Masks found in images whose truth is known."""
 
 from __future__ import annotations
 
@@ -263,10 +263,10 @@ def test_red_cells_alone_are_no_white_cell():
     assert not segment_cell(rgb).any()
 
 
-# ---- any picture
+# ---- any image
 
 
-def test_same_picture_same_masks_whatever_ran_before():
+def test_same_image_same_masks_whatever_ran_before():
     rgb, *_ = field()
     first = segment_cell(rgb)
     cv2.setRNGSeed(7)
@@ -279,7 +279,7 @@ def test_same_picture_same_masks_whatever_ran_before():
 
 @pytest.mark.parametrize("value", [0, 25, 128, 255])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 50), (9, 9), (64, 64), (10, 3000)])
-def test_a_picture_of_one_colour_holds_no_cell_in_a_field(shape, value):
+def test_an_image_of_one_colour_holds_no_cell_in_a_field(shape, value):
     found = segment_cell(np.full((*shape, 3), value, np.uint8))
     assert found.shape == shape
     assert found.dtype == bool
@@ -300,7 +300,7 @@ def test_an_empty_mask_has_an_empty_nucleus():
     assert not segment_nucleus(rgb, np.zeros_like(cell)).any()
 
 
-def test_a_nucleus_that_fills_the_picture_has_no_other_edge():
+def test_a_nucleus_that_fills_the_image_has_no_other_edge():
     polar = np.zeros((ANGLES, RADII, 3), np.float32), np.zeros((ANGLES, RADII), np.float32)
     everywhere = np.ones(polar[1].shape, bool)
     assert_array_equal(_edges(*polar, everywhere, everywhere), np.zeros(polar[1].shape))
@@ -312,7 +312,7 @@ def test_a_nucleus_that_fills_the_picture_has_no_other_edge():
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_masks_keep_their_contract_on_any_picture(data):
+def test_masks_keep_their_contract_on_any_image(data):
     shape = data.draw(st.tuples(st.integers(1, 24), st.integers(1, 24)))
     rgb = data.draw(arrays(np.uint8, (*shape, 3)))
     zoom = data.draw(st.integers(1, 4))  # blobs, not only speckle

@@ -1,4 +1,4 @@
-"""RBF machines for tables that libsvm is slow on: by Intel's library where it is installed, and by landmarks."""
+"""RBF-kernel SVM for tables that libsvm is slow on: by Intel's library where it is installed, and by landmarks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC, LinearSVC
 
-#: Values of a table from which Intel's machines are worth the seconds that it takes to load them.
+#: Values of a table from which Intel's SVMs are worth the seconds that it takes to load them.
 _WORTH_LOADING = 1_000_000
 
 _Floats = NDArray[np.float64]
 
 
-def rbf_machine(C: float, gamma: float | str, X: _Floats) -> SVC:
-    """A machine to be fitted on ``X``: scikit-learn's, or one that Intel's library fits, where that pays.
+def rbf_svm(C: float, gamma: float | str, X: _Floats) -> SVC:
+    """An SVM to be fitted on ``X``: scikit-learn's, or one that Intel's library fits, where that pays.
 
     Only where the extra ``fast`` is installed and the table has a million values. Nothing of scikit-learn is patched.
     """
     if X.size >= _WORTH_LOADING and find_spec("sklearnex") is not None:
-        return QuickMachine(C=C, gamma=gamma)
+        return FastSVM(C=C, gamma=gamma)
     return SVC(C=C, gamma=gamma)
 
 
-class QuickMachine(SVC):
+class FastSVM(SVC):
     """scikit-learn's SVC, fitted and asked by scikit-learn-intelex: the same optimum, found with wider instructions."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -50,10 +50,10 @@ class QuickMachine(SVC):
         return self.quick_.predict(X)
 
     def plain(self) -> SVC:
-        """The fitted machine as scikit-learn's own, which is stored and asked wherever it is loaded."""
-        machine = SVC(C=self.C, gamma=self.gamma)
-        machine.__dict__.update({name: value for name, value in self.__dict__.items() if name != "quick_"})
-        return machine
+        """The fitted SVM as scikit-learn's own, which is stored and asked wherever it is loaded."""
+        svm_model = SVC(C=self.C, gamma=self.gamma)
+        svm_model.__dict__.update({name: value for name, value in self.__dict__.items() if name != "quick_"})
+        return svm_model
 
 
 #: Fitted values that mean the same in both libraries.
@@ -63,10 +63,10 @@ _SAME = (
 )  # fmt: skip
 
 
-class LandmarkMachine(ClassifierMixin, BaseEstimator):
-    """An approximate RBF machine: the kernel is known by its values at some training rows, the landmarks.
+class LandmarkSVM(ClassifierMixin, BaseEstimator):
+    """An approximate RBF-kernel SVM: the kernel is known by its values at some training rows, the landmarks.
 
-    What a linear machine (squared hinge loss) learns from coordinates whose products are the approximate kernel comes
+    What a linear SVM (squared hinge loss) learns from coordinates whose products are the approximate kernel comes
     down to a weight for each landmark. Time grows with rows x landmarks**2, not with the square of the rows.
     Source: Williams and Seeger (2001), NIPS 13:682-688 (Nystroem's method).
 

@@ -1,4 +1,4 @@
-"""Machines for large tables: landmarks come close to the exact one, Intel's is the exact one, both are stored plain."""
+"""SVMs for large tables: landmarks come close to the exact one, Intel's is the exact one, both are stored plain."""
 
 import json
 import subprocess
@@ -11,8 +11,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.svm import SVC
 
-from classifiers import machines
-from classifiers.machines import LandmarkMachine, QuickMachine
+from classifiers import rbf_svm
+from classifiers.rbf_svm import FastSVM, LandmarkSVM
 from classifiers.svm import SupportVectorClassifier
 from tests.builders.comparisons import cells, config, run
 from tests.builders.images import ROOT
@@ -31,18 +31,18 @@ def three(n=240, seed=0):
 def test_landmarks_part_what_no_plane_parts_nearly_as_well_as_the_exact_machine():
     X, y, _ = rings(800)
     exact = SVC(C=10).fit(X[:400], y[:400])
-    few = LandmarkMachine(landmarks=60).fit(X[:400], y[:400])
+    few = LandmarkSVM(landmarks=60).fit(X[:400], y[:400])
     assert few.support_vectors_.shape == (60, 6)
-    right = [(machine.predict(X[400:]) == y[400:]).mean() for machine in (exact, few)]
+    right = [(svm_model.predict(X[400:]) == y[400:]).mean() for svm_model in (exact, few)]
     assert right[1] > right[0] - 0.03 > 0.85
 
 
 @pytest.mark.parametrize("data", [rings, three])
-def test_with_every_row_a_landmark_it_is_the_linear_machine_on_the_whole_kernel(data):
+def test_with_every_row_a_landmark_it_is_the_linear_svm_on_the_whole_kernel(data):
     X, y, _ = data(120)
-    all_of_them = LandmarkMachine(landmarks=10_000).fit(X, y)
+    all_of_them = LandmarkSVM(landmarks=10_000).fit(X, y)
     assert len(all_of_them.support_vectors_) == 120
-    # The same machine as a function of the kernel alone: by liblinear on the root of the kernel.
+    # The same SVM as a function of the kernel alone: by liblinear on the root of the kernel.
     from scipy.linalg import sqrtm
     from sklearn.metrics.pairwise import rbf_kernel
     from sklearn.svm import LinearSVC
@@ -80,21 +80,21 @@ def test_a_comparison_of_too_many_cells_goes_by_landmarks_and_is_stamped(tmp_pat
 
 @needs_fast
 @pytest.mark.parametrize("data", [rings, three])
-def test_intels_machine_is_scikit_learns_and_is_stored_as_that(data, monkeypatch, tmp_path):
+def test_intels_svm_is_scikit_learns_and_is_stored_as_that(data, monkeypatch, tmp_path):
     X, y, groups = data()
     kept = (y > 0) | (groups % 2 == 0)  # classes of unequal size, which weights make up for
     X, y, groups = X[kept], y[kept], groups[kept]
     plain = SupportVectorClassifier().fit(X, y, groups)
-    monkeypatch.setattr(machines, "_WORTH_LOADING", 1)
+    monkeypatch.setattr(rbf_svm, "_WORTH_LOADING", 1)
     used = []
-    fit = QuickMachine.fit
+    fit = FastSVM.fit
 
     @wraps(fit)  # scikit-learn asks what a fit takes
     def watched(*given, **named):
         used.append(named["sample_weight"])
         return fit(*given, **named)
 
-    monkeypatch.setattr(QuickMachine, "fit", watched)
+    monkeypatch.setattr(FastSVM, "fit", watched)
     quick = SupportVectorClassifier().fit(X, y, groups)
     assert len(used) >= 5  # one a fold of the calibration, and one of all
     assert all(len(np.unique(weights)) > 1 for weights in used)
