@@ -47,7 +47,7 @@ class Fitted:
     parameters."""
 
     fit: Fit
-    proba: NDArray[np.float64]
+    proba: NDArray[np.floating[Any]]
     threshold: float
     chosen: Mapping[str, float]
 
