@@ -21,7 +21,7 @@ test: $(VENV)/installed-dev lint ## lint, and every test that takes no longer th
 docs-test: $(VENV)/installed-dev ## every command in README and docs, as a reader would type it, on synthetic cells
 	$(BIN)/python -m pytest tests/documentation/test_documentation.py -n auto
 
-lint: $(VENV)/installed-dev ## ruff and mypy
+lint: $(VENV)/installed-dev ## ruff, mypy, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -65,7 +65,7 @@ def fresh(tmp_path_factory):
 def trees(population, synthetic_store, tmp_path_factory):
     """Boosted trees on the three handcrafted blocks of ``population``, in a folder."""
     from fusion.settings.commands import TrainConfig
-    from fusion.training import train
+    from fusion.workflows.train import train
 
     folder = tmp_path_factory.mktemp("trees") / "m"
     train(TrainConfig(data=population, output=folder, classifier="xgb", store=synthetic_store, splits=2, bootstrap=100))

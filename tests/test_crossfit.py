@@ -9,7 +9,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from extractors.cnn.extractor import Embedding
-from fusion.ablation import ablate
 from fusion.crossfit import CROSSFITTED, crossfit_of, stacked
 from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import load_dataset
@@ -21,8 +20,9 @@ from fusion.leakage.protocols import make_plan
 from fusion.leakage.provenance import training_overlap
 from fusion.pictured import measure_inputs
 from fusion.settings.commands import AblateConfig, EvaluateConfig, TrainConfig
-from fusion.training import train
+from fusion.workflows.ablate import ablate
 from fusion.workflows.evaluate import evaluate
+from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
 
 NEURAL = {

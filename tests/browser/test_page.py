@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fusion.pictured import load_model
+from fusion.bundles.model_bundle import load_model
 from fusion.serve.app import create_app, example_cell
 
 playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: pip install playwright")

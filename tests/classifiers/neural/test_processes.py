@@ -9,9 +9,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from fusion.bundles.model_bundle import load_model
 from fusion.compute import torch_processes
 from fusion.errors import UsageError
-from fusion.pictured import load_model
 from tests.builders.images import ROOT
 from tests.classifiers.neural.processes_job import linear
 

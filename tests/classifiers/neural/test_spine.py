@@ -16,16 +16,15 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion import plugins
-from fusion.bundles.model_bundle import BundleError, ModelBundle
+from fusion.bundles.model_bundle import BundleError, ModelBundle, load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
 from fusion.features.image_cache import IMAGES, read_images
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.provenance import check_unseen, trained_on, training_overlap
-from fusion.pictured import load_model
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import build_config
-from fusion.training import train
+from fusion.workflows.train import train
 from tests.builders.command_line import fusion
 from tests.builders.images import ROOT, paint, write_image
 

@@ -11,14 +11,14 @@ from numpy.testing import assert_allclose
 
 import cli
 from fusion.bundles.inference import collect, predict_cells
+from fusion.bundles.model_bundle import load_model
 from fusion.data.feature_table import FeatureTable
 from fusion.images.cell import read_cell
 from fusion.learning.predictions import Predictions
-from fusion.pictured import load_model
 from fusion.settings.commands import PredictConfig, TrainConfig
 from fusion.synthetic.cells import SyntheticDesign, synthesize
-from fusion.training import train
 from fusion.workflows.predict import predict
+from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
 
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from fusion.bundles.model_bundle import BundleError, ModelBundle, load_sklearn
 from fusion.settings.commands import TrainConfig
-from fusion.training import train
+from fusion.workflows.train import train
 
 KINDS = ["svm", "xgb", "logreg"]
 

@@ -17,7 +17,8 @@ from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
 from fusion.learning.calibration import DecisionSettings
-from fusion.model import FusedModel, fit_model
+from fusion.learning.fused_model import FusedModel
+from fusion.model import fit_model
 from tests.builders.images import paint
 
 BLOCKS = {"shape": slice(0, 5), "grey": slice(5, 12)}

@@ -87,7 +87,7 @@ from fusion.compute import process_pool
 def tell(task):
     time.sleep(0.05)
     return [os.getpid() for _ in task]
-for pids in workers.run(tell, ([at] for at in range(10_000)), 2, None, lambda: False):
+for pids in process_pool.run(tell, ([at] for at in range(10_000)), 2, None, lambda: False):
     print(pids[0], flush=True)
 """
 

@@ -13,15 +13,15 @@ from numpy.testing import assert_allclose
 from scipy.special import logit
 
 import cli
+from fusion.bundles.model_bundle import load_model
 from fusion.explanation._attribution import attribute
 from fusion.explanation.explanation import Reason, explain_cell, number
 from fusion.images.cell import read_cell
-from fusion.pictured import load_model
 from fusion.reports.explanation_figure import explanation_figure, map_overlay
 from fusion.reports.result_figures import render
 from fusion.settings.commands import PredictConfig, TrainConfig
-from fusion.training import train
 from fusion.workflows.predict import predict
+from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
 
 NETWORK = {

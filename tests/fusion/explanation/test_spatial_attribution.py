@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
+from fusion.bundles.model_bundle import load_model
 from fusion.explanation._attribution import attribute
 from fusion.explanation._spatial_attribution import attribute_to_pixels
 from fusion.explanation.explanation import explain_cell
@@ -18,11 +19,10 @@ from fusion.features.blocks import Block
 from fusion.images.cell import Cell, read_cell
 from fusion.learning.training_quantiles import learn_reference
 from fusion.model import fit_model
-from fusion.pictured import load_model
 from fusion.reports.explanation_figure import explanation_figure, map_overlay
 from fusion.reports.result_figures import render
 from fusion.settings.commands import TrainConfig
-from fusion.training import train
+from fusion.workflows.train import train
 from tests.builders.images import ROOT, paint, real_data
 
 SIDE, TILES = 64, 8

@@ -11,18 +11,17 @@ from numpy.testing import assert_array_equal
 from extractors.cnn.extractor import Embedding
 from extractors.morphology.extractor import Morphology
 from extractors.texture.extractor import METHODS, Texture
-from fusion.ablation import ablate
-from fusion.bundles.model_bundle import MANIFEST, BundleError
+from fusion.bundles.model_bundle import MANIFEST, BundleError, load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import ConfigError, UsageError
 from fusion.features.blocks import Block, blocks_of, build_blocks, extract_blocks, instances, measure
 from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.provenance import trained_on
-from fusion.pictured import load_model
 from fusion.settings.commands import AblateConfig, ExtractConfig, TrainConfig
 from fusion.settings.loading import build_config
-from fusion.training import train
+from fusion.workflows.ablate import ablate
+from fusion.workflows.train import train
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.images import ROOT, write_image
 

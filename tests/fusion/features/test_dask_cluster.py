@@ -18,7 +18,7 @@ from fusion.features import dask_cluster
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.settings.commands import TrainConfig
-from fusion.training import train
+from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
 
 distributed = pytest.importorskip("distributed")

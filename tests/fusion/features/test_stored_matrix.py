@@ -14,7 +14,7 @@ from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.plugins import build_extractor
 from fusion.settings.commands import TrainConfig
-from fusion.training import train
+from fusion.workflows.train import train
 
 
 @pytest.fixture(scope="module")

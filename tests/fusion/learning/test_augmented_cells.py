@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from numpy.testing import assert_array_equal
 
 import cli
-from fusion.ablation import _above, _checkpoint, _measure, ablate, compare
+from fusion.ablation import _above, _checkpoint, _measure, compare
+from fusion.bundles.model_bundle import load_model
 from fusion.data.dataset import load_dataset
 from fusion.data.feature_table import AugmentedCells
 from fusion.errors import UsageError
@@ -37,11 +38,13 @@ from fusion.learning.augmented_cells import (
 )
 from fusion.learning.calibration import FOLDS, fit_calibration
 from fusion.model import fit_model
-from fusion.pictured import load_model
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import AugmentSettings, FitSettings, NormaliseSettings
 from fusion.synthetic.cells import SyntheticDesign, synthesize
-from fusion.training import fit, load_labelled, score_fold, train
+from fusion.training import fit, score_fold
+from fusion.workflows.ablate import ablate
+from fusion.workflows.loading import load_labelled
+from fusion.workflows.train import train
 from tests.builders.comparisons import config as ablation
 from tests.builders.images import paint, write_image
 from tests.builders.tables import table_of

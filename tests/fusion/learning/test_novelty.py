@@ -11,9 +11,9 @@ from sklearn.covariance import LedoitWolf
 
 import cli
 from fusion.bundles.inference import predict_cells
+from fusion.bundles.model_bundle import load_model
 from fusion.images.cell import decode_image, make_cell, read_bytes
 from fusion.learning.novelty import RATE, learn_novelty, spread_of
-from fusion.pictured import load_model
 from fusion.settings.commands import PredictConfig
 from fusion.workflows.predict import predict
 from tests.builders.images import write_image

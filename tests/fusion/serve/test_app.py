@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import cli
-from fusion.pictured import load_model
+from fusion.bundles.model_bundle import load_model
 from fusion.serve._uploads import Limits, shown_name
 from fusion.serve.app import create_app, example_cell
 from fusion.settings.commands import PredictConfig, TrainConfig
-from fusion.training import train
 from fusion.workflows.predict import predict
+from fusion.workflows.train import train
 from tests.builders.images import paint
 from tests.builders.requests import HOME, png, sent
 

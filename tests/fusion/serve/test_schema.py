@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 
-from fusion.pictured import load_model
+from fusion.bundles.model_bundle import load_model
 from fusion.serve.app import create_app
 from tests.builders.images import paint
 from tests.builders.requests import HOME, png, sent

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusion.ablation import ablate
 from fusion.bundles.inference import predict_cells
-from fusion.bundles.model_bundle import MANIFEST
+from fusion.bundles.model_bundle import MANIFEST, load_model
 from fusion.bundles.onnx_export import ExportError, build
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
@@ -20,16 +19,17 @@ from fusion.image_transforms.normaliser import target_of
 from fusion.images.cell import read_cell
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
-from fusion.pictured import load_model, measure_inputs
+from fusion.pictured import measure_inputs
 from fusion.plugins import build_classifier, build_extractor
 from fusion.settings.commands import AblateConfig, EvaluateConfig, ExplainConfig, PredictConfig, TrainConfig
 from fusion.settings.learning import NormaliseSettings
 from fusion.settings.loading import build_config
 from fusion.synthetic.cells import SyntheticDesign, synthesize
-from fusion.training import train
+from fusion.workflows.ablate import ablate
 from fusion.workflows.evaluate import evaluate
 from fusion.workflows.explain import explain
 from fusion.workflows.predict import predict
+from fusion.workflows.train import train
 
 STEPS = {
     "normalise": {
