@@ -42,12 +42,12 @@ def check_sources(sources: Iterable[str | None], settings: AugmentSettings) -> N
         raise UsageError(
             "a source is named as the augmented cells of another would be",
             found=", ".join(map(str, clash)),
-            do="Name it otherwise, or take augment.of=cell.",
+            do="Name it otherwise, or take augment.per=cell.",
         )
 
 
 def augmented_dataset(dataset: Dataset, settings: AugmentSettings, seed: int, number: int) -> Dataset:
-    """The data set with one drawn variation of every cell, of sites of their own where ``of`` is "source"."""
+    """The data set with one drawn variation of every cell, of sites of their own where ``per`` is "source"."""
     plain = settings.model_dump()
     samples = (
         replace(

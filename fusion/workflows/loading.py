@@ -17,7 +17,7 @@ from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import Normalised, as_trained, normalise
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.provenance import check_unseen
-from fusion.learning.augmented_cells import augmentation_notes, augmented_cells
+from fusion.learning.augmented_cells import augmentation_notes, augmented_cells, check_sources
 from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
 from fusion.learning.recipe import Recipe
 from fusion.learning.study import Study
@@ -30,6 +30,18 @@ from fusion.settings.data import DataSettings
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
     """The labelled images that a configuration names."""
     return read_dataset(config, progress).select(config.classes, config.folds, config.sources).labelled()
+
+
+def load_training_cells(config: LearnConfig, progress: Progress | None = None) -> Dataset:
+    """The labelled images to learn from.
+
+    Raises
+    ------
+    FusionError : no such data set, or a source named as augmented cells of another would be.
+    """
+    dataset = load_labelled(config, progress)
+    check_sources(dataset.each("source"), config.augment)
+    return dataset
 
 
 def read_dataset(config: DataSettings, progress: Progress | None = None) -> Dataset:

@@ -178,7 +178,7 @@ def test_a_source_that_is_named_as_a_copy_is_refused():
     check_sources(["north", "north~2"], AugmentSettings(per_cell=2, of="cell"))
     with pytest.raises(UsageError, match="north~2") as raised:
         check_sources(["north", "north~2"], settings)
-    assert "augment.of=cell" in str(raised.value)
+    assert "augment.per=cell" in str(raised.value)
 
 
 def test_fits_that_learn_from_augmented_cells_share_nothing(tmp_path):

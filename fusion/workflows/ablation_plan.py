@@ -1,0 +1,125 @@
+"""The recipes of an ablation and their fits; what cannot be asked is refused before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fusion import plugins
+from fusion.analysis.block_subsets import FeatureSet, feature_sets
+from fusion.errors import UsageError
+from fusion.io.run_checkpoint import Checkpoint
+from fusion.leakage.protocols import Plan
+from fusion.learning.calibration import DecisionSettings
+from fusion.learning.cross_validation import prepare_fits
+from fusion.learning.fits import Fits
+from fusion.learning.learnt_blocks import LearntBlock
+from fusion.learning.parameter_search import check_optuna
+from fusion.learning.recipe import Recipe, recipe_of
+from fusion.learning.refusals import check_recipes
+from fusion.learning.run import Run, half_the_memory
+from fusion.learning.study import Study
+from fusion.progress import Progress
+from fusion.settings.commands import AblateConfig
+from fusion.versions import versions
+from fusion.workflows.loading import Inputs
+from fusion.workflows.run_facts import choose_positive
+
+#: Training cells that approximate SVMs go by: eigenvectors of 2,000 take seconds, and a subject has 150 cells.
+_LANDMARKS = 2000
+
+
+def plan_inputs(config: AblateConfig) -> Inputs:
+    """The blocks and classifiers; what cannot be asked is refused before anything is read."""
+    if not config.compare:
+        raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
+    DecisionSettings(config.calibrate, config.threshold)
+    if config.trials:
+        check_optuna()
+    inputs = Inputs.of(config)
+    recipes = recipes_of(config, inputs.names, inputs.learnt)
+    if not recipes:
+        raise UsageError("these classifiers learn from features, and there are none", do="Choose some: --features.")
+    check_recipes(recipes)
+    return inputs.of_recipes(recipes)
+
+
+def recipes_of(
+    config: AblateConfig, blocks: Sequence[str], learnt: Sequence[LearntBlock], classes: Sequence[str] = ()
+) -> list[Recipe]:
+    """Every set of blocks with every classifier; one of images sees these beside each set, and by themselves first."""
+    names = [block.name for block in learnt]
+    positive = choose_positive(classes, config.positive) if classes else None
+    takers = {
+        name: isinstance(plugins.build_classifier(name, config.params(name)), plugins.TakesImages)
+        for name in config.compare
+    }
+    alone: list[FeatureSet] = [()] if any(takers.values()) and not config.subsets else []
+    sets = [*alone, *(feature_sets(blocks, config.subsets, config.seed) if blocks else [()])]
+    made = [
+        recipe_of(config, name, chosen, names)
+        for chosen in dict.fromkeys(sets)
+        for name in config.compare
+        if chosen or takers[name]
+    ]
+    return [replace(recipe, positive=positive) for recipe in made]
+
+
+def by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[str]]:
+    """The configuration with landmarks for classifiers that take them, where training parts are too large for exact
+    SVMs, and a stamp for each of these; parameters that are given stay."""
+    largest = max(len(split.train) for _, split in plan.splits) * (1 + config.augment.per_cell)
+    changed = {
+        name: {"landmarks": _LANDMARKS, **config.classifiers.get(name, {})}
+        for name in config.compare
+        if largest > config.exact_up_to and "landmarks" in plugins.parameters(plugins.CLASSIFIERS, name)
+    }
+    stamps = [
+        f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "
+        f"{config.exact_up_to} cells{', with their augmented cells' if config.augment.per_cell else ''}"
+        for name, params in changed.items()
+        if params["landmarks"]
+    ]
+    return config.model_copy(update={"classifiers": {**config.classifiers, **changed}}), stamps
+
+
+def plan_fits(
+    study: Study, plan: Plan, config: AblateConfig, progress: Progress | None, learnt: Sequence[LearntBlock]
+) -> Fits:
+    """Every fit of the comparison, with what an earlier run has finished of it."""
+    blocks = [*study.table.blocks, *(block.name for block in learnt)]
+    recipes = recipes_of(config, blocks, learnt, study.classes)
+    checkpoint = _checkpoint(study, plan, config, learnt)
+    run = Run(
+        folder=checkpoint.folder,
+        checkpoint=checkpoint,
+        jobs=config.jobs,
+        memory=config.memory_gb * 1e9 if config.memory_gb is not None else half_the_memory(),
+        progress=progress,
+    )
+    return prepare_fits(study, plan, recipes, run, learnt)
+
+
+def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence[LearntBlock]) -> Checkpoint:
+    """Where finished fits are kept: a name that changes with everything that could change a probability."""
+    table = study.table
+    values = {
+        "study": study.identity,
+        "columns": table.columns,
+        "y": table.y,
+        "sources": table.sources,
+        "classifiers": config.classifiers,
+        "input": config.input,
+        "layer": config.layer,
+        "search": [config.search, config.trials],
+        "decision": [config.calibrate, config.threshold, config.positive],
+        "harmonise": config.harmonise.model_dump(),
+        "stability": config.stability,
+        "augment": config.augment.model_dump(),
+        "learnt": {block.name: block.network.identity() for block in learnt},
+        "nested": config.nested,
+        "seed": config.seed,
+        "versions": versions(),
+    }
+    parts = [part for _, split in plan.splits for part in (split.train, split.test)]
+    return Checkpoint.of(config.output, values, [table.groups, *parts, *study.unnamed_arrays])

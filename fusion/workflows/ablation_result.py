@@ -1,0 +1,142 @@
+"""The result of an ablation: figures of every entry, what differs between them, stamps, notes and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fusion.analysis.block_importance import importance
+from fusion.analysis.block_similarity import redundancy
+from fusion.analysis.block_subsets import sampled_orders
+from fusion.analysis.cross_site import cross_site, distances, selective_prediction
+from fusion.data.dataset import Dataset
+from fusion.data.feature_table import FeatureTable
+from fusion.evaluation.result_differences import against_best, contributions_of_blocks
+from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, judge_paired
+from fusion.feature_transforms.stable_features import selection_notes
+from fusion.leakage.protocols import Plan, leaking_subjects
+from fusion.learning.fits import Fits
+from fusion.learning.selections import selections
+from fusion.settings.commands import AblateConfig
+from fusion.settings.loading import write_config
+from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, facts
+
+#: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
+_MOST_ALIGNED = 12_000
+
+_CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
+
+
+def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dataset, config: AblateConfig) -> Result:
+    """The result of every entry, but for what the choice of cells has to say."""
+    result = _judge(fits, scores, config)
+    table = fits.study_of(0).table
+    result = replace(
+        result,
+        config=write_config(config),
+        stamps=tuple(_stamps(table, plan, config)),
+        notes=tuple(_notes(fits, plan, config)),
+        facts=_facts(dataset, table, plan, config),
+    )
+    return replace(result, findings=_findings(result, fits, plan, config))
+
+
+def _judge(fits: Fits, scores: Sequence[Scores], config: AblateConfig) -> Result:
+    """The figures of every entry."""
+    table, classes = replace(fits.study_of(0).table, augmented=None), fits.study.classes
+    positive = choose_positive(classes, config.positive)
+    judged = []
+    for at, scored in enumerate(scores, start=1):
+        judged.append(
+            judge_paired(
+                table,
+                scored,
+                classes,
+                positive,
+                bootstrap=config.bootstrap,
+                seed=config.seed,
+                prevalence=config.prevalence,
+            )
+        )
+        fits.run.tell("judging", at, len(scores))
+    return Result(
+        command="ablate",
+        cells=table,
+        classes=tuple(classes),
+        positive=positive,
+        scores=tuple(scores),
+        figures=tuple(figures for figures, _ in judged),
+        config="",
+        replicates=tuple(replicates for _, replicates in judged),
+    )
+
+
+def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> dict[str, Any]:
+    """What is told of differences and blocks."""
+    table, scores = fits.study_of(0).table, result.scores
+    blocks = list(table.blocks)
+    findings: dict[str, Any] = {"shapley": contributions_of_blocks(result, sampled_orders(blocks, config.seed))}
+    if len(blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
+        findings["redundancy"] = redundancy(table)
+    if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
+        findings["importance"] = importance(fits, config.bootstrap)
+    if config.search or config.trials:
+        findings["chosen"] = chosen_rows(scores)
+    if len(scores) > 1:
+        findings["paired"] = against_best(result, plan)
+    distance = None
+    if plan.kind == "leave-one-source-out" and not fits.trains_networks:  # which every fold inside would train anew
+        distance = distances(fits, scores[result.ranked()[0]].features)
+        if config.in_source and (found := cross_site(result, fits, distance, config)):
+            findings["cross_site"] = found
+    findings["selective_prediction"] = selective_prediction(result, distance)
+    return findings
+
+
+def _notes(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
+    return [
+        *plan.notes,
+        *(block.describe() for block in fits.learnt),
+        *([_CHOSEN] if config.threshold is not None else []),
+        *_without_room(fits),
+        *selection_notes(selections(fits), fits.study_of(0).table.columns),
+    ]
+
+
+def _without_room(fits: Fits) -> list[str]:
+    """A note for each classifier that could share distances if there were more memory."""
+    return [
+        f"{name}: every feature set is fitted by itself, since shared distances need "
+        f"{fits.bytes_a_worker / 1e9:.1f} GB a worker and memory_gb allows {fits.run.memory / 1e9:.1f} GB."
+        for name in fits.shared
+        if fits.lacks_room(name)
+    ]
+
+
+def _stamps(table: FeatureTable, plan: Plan, config: AblateConfig) -> list[str]:
+    stamps = [] if table.subjects_known else [UNKNOWN_SUBJECTS]
+    stamps += adapted_stamps(table, [split for _, split in plan.splits], config)
+    if plan.kind == "random":
+        stamps.append(f"leaky: images of {leaking_subjects(plan)} subjects on both sides")
+    return stamps
+
+
+def _facts(dataset: Dataset, table: FeatureTable, plan: Plan, config: AblateConfig) -> dict[str, Any]:
+    splits = [split for _, split in plan.splits]
+    found = facts(dataset, table, splits, plan.kind)
+    found["split"] |= {"folds": len(plan.rounds[0]), "repeats": len(plan.rounds)}
+    found["prevalence"] = config.prevalence
+    if plan.kind == "external":
+        (split,) = splits
+        tested = table.take(split.test)
+        found["learnt_from"] = {"images": len(split.train), "groups": len(np.unique(table.groups[split.train]))}
+        found["split"]["kind"] = "external test"
+        found |= {
+            "images": len(tested),
+            "groups": len(np.unique(tested.groups)),
+            "classes": {label: tested.y.count(label) for label in dataset.classes},
+        }
+    return found

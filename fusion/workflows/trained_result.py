@@ -1,0 +1,81 @@
+"""The result of a training: the figures of the held-out cells, and what should be known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fusion.data.dataset import Dataset
+from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, judge
+from fusion.feature_transforms.stable_features import selection_notes
+from fusion.leakage.grouped_splits import Split
+from fusion.leakage.protocols import Plan
+from fusion.learning.learn import FittedModel
+from fusion.plugins import TakesImages
+from fusion.settings.commands import TrainConfig
+from fusion.settings.loading import write_config
+from fusion.workflows.loading import Measured
+from fusion.workflows.run_facts import adapted_stamps, chosen_rows, describe_thresholds, facts
+
+
+def judged_result(
+    config: TrainConfig,
+    dataset: Dataset,
+    measured: Measured,
+    plan: Plan,
+    scores: Scores,
+    model: FittedModel,
+    stamps: Sequence[str],
+    notes: Sequence[str],
+) -> Result:
+    """The figures of the held-out cells, and what should be known about them."""
+    table = replace(model.study.table, augmented=None)
+    splits = [split for _, split in plan.splits]
+    everything = Split(measured.study.everyone, np.empty(0, np.intp), table.groups)
+    positive = model.recipe.positive
+    figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
+    return Result(
+        command="train",
+        cells=table,
+        classes=tuple(model.classes),
+        positive=positive,
+        scores=(scores,),
+        figures=(figures,),
+        config=write_config(config),
+        findings={"chosen": chosen_rows([scores])} if scores.chosen else {},
+        stamps=(
+            *stamps,
+            *measured.stamps(splits),
+            *adapted_stamps(table, splits, config),
+            *([] if table.subjects_known else [UNKNOWN_SUBJECTS]),
+        ),
+        notes=(
+            *dataset.notes,
+            *plan.notes,
+            *measured.notes([*splits, everything]),
+            *_model_notes(model, scores),
+            *notes,
+        ),
+        faults=measured.study.faults,
+        facts=facts(dataset, table, splits, "grouped")
+        | ({"augment": config.augment.model_dump()} if config.augment.per_cell else {}),
+    )
+
+
+def _model_notes(model: FittedModel, scores: Scores) -> list[str]:
+    """What networks, selection, thresholds and searches have to say of themselves."""
+    notes = [block.describe() for block in model.blocks]
+    notes += [network.describe() for network in model.networks]
+    classifier, selection = model.features.classifier, model.features.selection
+    if isinstance(classifier, TakesImages):
+        notes.append(classifier.describe())
+    if selection is not None:
+        notes += selection_notes([selection], model.study.table.columns)
+    if thresholds := describe_thresholds(scores, model.recipe.positive):
+        notes.append(thresholds)
+    if model.chosen:
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in model.chosen.items())
+        notes.append(f"For all cells, folds inside them chose {listed}; for each fold see result.json.")
+    return notes
