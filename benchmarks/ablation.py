@@ -82,9 +82,13 @@ def measure(cells: int, folds: int, subsets: int | None = None) -> Outcome:
 
 
 def with_shared_distances(
-    X: NDArray[np.float32], y: NDArray[np.intp], blocks: dict[str, slice], subsets: list[tuple[str, ...]],
-    train: NDArray[np.intp], test: NDArray[np.intp],
-) -> list[NDArray[np.intp]]:  # fmt: skip
+    X: NDArray[np.float32],
+    y: NDArray[np.intp],
+    blocks: dict[str, slice],
+    subsets: list[tuple[str, ...]],
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+) -> list[NDArray[np.intp]]:
     """Calls for the test part, one array a set of blocks."""
     shared = SharedDistances(X, blocks, train, test, {})
     everyone = np.arange(len(train))
@@ -98,9 +102,13 @@ def with_shared_distances(
 
 
 def by_loop(
-    X: NDArray[np.float32], y: NDArray[np.intp], blocks: dict[str, slice], names: tuple[str, ...],
-    train: NDArray[np.intp], test: NDArray[np.intp],
-) -> NDArray[np.intp]:  # fmt: skip
+    X: NDArray[np.float32],
+    y: NDArray[np.intp],
+    blocks: dict[str, slice],
+    names: tuple[str, ...],
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+) -> NDArray[np.intp]:
     """Calls for the test part of one set of blocks, as one would write it."""
     at = np.concatenate([np.arange(X.shape[1])[blocks[name]] for name in names])
     widths = np.cumsum([0, *(blocks[name].stop - blocks[name].start for name in names)])

@@ -42,8 +42,15 @@ Image = NDArray[np.uint8]
 
 #: Augmented cells that differ by about twice what they do by default; the only other strengths that were tried.
 WIDE = {
-    "per_cell": 4, "stain": 0.4, "brightness": 0.2, "scale": 0.4, "blur": 2.0, "noise": 6.0, "jpeg": 50, "contour": 0.1,
-}  # fmt: skip
+    "per_cell": 4,
+    "stain": 0.4,
+    "brightness": 0.2,
+    "scale": 0.4,
+    "blur": 2.0,
+    "noise": 6.0,
+    "jpeg": 50,
+    "contour": 0.1,
+}
 
 
 #: Even light, and the stain of every cell as that of the median cell of seg-wbc-1, rounded.
@@ -348,9 +355,12 @@ def main() -> None:
         network = {"weights": asked.weights, "backbone": asked.backbone}
         given = {name: value for name, value in network.items() if value is not None}
         common = {
-            "store": work / "store", "jobs": asked.jobs, "classifier": asked.classifier, "features": asked.features,
+            "store": work / "store",
+            "jobs": asked.jobs,
+            "classifier": asked.classifier,
+            "features": asked.features,
             "extractors": {"cnn": given} if given else {},
-        }  # fmt: skip
+        }
         if asked.what == "synthetic":
             synthetic([int(seed) for seed in asked.seeds.split(",")], work, wanted, **common)
         else:

@@ -106,8 +106,10 @@ def main() -> None:
     blocks = {name: slice(int(edges[at]), int(edges[at + 1])) for at, name in enumerate(BLOCKS)}
     split = grouped_folds(y, subjects, 3)[0]
     ways: dict[str, Callable[..., list[_Floats]]] = {
-        "loop": by_loop, "blocks scaled once": on_scaled_blocks, "Gram matrices": on_grams
-    }  # fmt: skip
+        "loop": by_loop,
+        "blocks scaled once": on_scaled_blocks,
+        "Gram matrices": on_grams,
+    }
     expected: list[_Floats] = []
     with threadpool_limits(1):
         for name, way in ways.items():

@@ -228,9 +228,15 @@ def _ladder(options: argparse.Namespace, images: Any) -> None:
 
 
 def _rung(
-    options: argparse.Namespace, x: Any, y: Any, *, tf32: bool = False, amp: bool = False,
-    channels_last: bool = False, compile: bool = False,
-) -> Callable[[], float]:  # fmt: skip
+    options: argparse.Namespace,
+    x: Any,
+    y: Any,
+    *,
+    tf32: bool = False,
+    amp: bool = False,
+    channels_last: bool = False,
+    compile: bool = False,
+) -> Callable[[], float]:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model: Any = timm.create_model(options.backbone, num_classes=2).to(options.device, memory_format=layout).train()
     model = torch.compile(model) if compile else model

@@ -81,10 +81,17 @@ def measure(folder: Path, cells: int, backbone: str | None) -> dict[str, float]:
     settings = {"cnn": {"weights": "random", "backbone": backbone}} if backbone else {}
     train(
         TrainConfig(
-            data=known, output=folder / "model", classifier="xgb", features=features, extractors=settings, splits=2,
-            store=folder / "store", jobs=1, bootstrap=100,
+            data=known,
+            output=folder / "model",
+            classifier="xgb",
+            features=features,
+            extractors=settings,
+            splits=2,
+            store=folder / "store",
+            jobs=1,
+            bootstrap=100,
         )
-    )  # fmt: skip
+    )
     clock = Clock()
     for name in features:
         clock.watch(type(plugins.build_extractor(name, settings.get(name))), "extract", f"extractor {name}")

@@ -167,8 +167,18 @@ def main() -> None:
         cells, model = Path(work) / "cells", Path(work) / "model"
         synthesize(cells, SyntheticDesign(subjects=12, cells_per_subject=10), jobs=1)
         store = Path(work) / "store"
-        train(TrainConfig(data=cells, classifier="xgb", features=["morphology", "texture", "colour"], store=store,
-                          output=model, splits=2, bootstrap=100, jobs=1))  # fmt: skip
+        train(
+            TrainConfig(
+                data=cells,
+                classifier="xgb",
+                features=["morphology", "texture", "colour"],
+                store=store,
+                output=model,
+                splits=2,
+                bootstrap=100,
+                jobs=1,
+            )
+        )
         with served(model) as (port, process):
             found = load(port, process, given.clients, given.seconds)
             large = ask(port, "POST", "/api/predict", body_of(bytes(100_000_000)), HEADERS)[0]

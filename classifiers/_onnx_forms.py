@@ -54,9 +54,15 @@ def ensemble(graph: Graph, rows: str, model: Mapping[str, Any]) -> str:
     modes = np.where(nodes.pop("is_leaf"), "LEAF", "BRANCH_LT").tolist()
     lists = {name: values.tolist() for name, values in nodes.items()}
     margins = graph.add(
-        "TreeEnsembleRegressor", rows, domain=ML_DOMAIN, nodes_modes=modes, n_targets=outputs,
-        aggregate_function="SUM", post_transform="NONE", **lists,
-    )  # fmt: skip
+        "TreeEnsembleRegressor",
+        rows,
+        domain=ML_DOMAIN,
+        nodes_modes=modes,
+        n_targets=outputs,
+        aggregate_function="SUM",
+        post_transform="NONE",
+        **lists,
+    )
     base = np.atleast_1d(np.array(json.loads(learner["learner_model_param"]["base_score"]), np.float64))
     # From here on in 32 bits as XGBoost does it, so that a probability of 1 by rounding is one here too: a calibration
     # makes much of what is left to 1.

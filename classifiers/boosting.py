@@ -186,9 +186,13 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
             """On held-out groups, with as many trees as are best."""
             settings = {**self._settings(), **values, "eval_metric": metric}
             history: Any = xgboost.cv(
-                settings, data, num_boost_round=_MOST_TREES, folds=folds,
-                early_stopping_rounds=_PATIENCE, as_pandas=False,
-            )  # fmt: skip
+                settings,
+                data,
+                num_boost_round=_MOST_TREES,
+                folds=folds,
+                early_stopping_rounds=_PATIENCE,
+                as_pandas=False,
+            )
             losses = history[f"test-{metric}-mean"]
             trees[tuple(values.items())] = len(losses)
             return losses[-1]

@@ -70,10 +70,16 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
         if self.search:
             folds = inner_folds(codes, groups, _SEARCH_FOLDS, self.random_state)
             chosen = best_of(
-                self.model_, X, codes, folds, "neg_log_loss",
-                grid={"C": [0.003, 0.03, 0.3, 3.0]}, spans={"C": Span(1e-4, 100)},
-                trials=self.trials, seed=self.random_state,
-            )  # fmt: skip
+                self.model_,
+                X,
+                codes,
+                folds,
+                "neg_log_loss",
+                grid={"C": [0.003, 0.03, 0.3, 3.0]},
+                spans={"C": Span(1e-4, 100)},
+                trials=self.trials,
+                seed=self.random_state,
+            )
             self.chosen_ = {"C": float(chosen["C"])}
             self.model_.set_params(**self.chosen_)
         self.model_.fit(X, codes, sample_weight=balanced_weights(codes))

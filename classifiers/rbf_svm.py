@@ -58,9 +58,17 @@ class FastSVM(SVC):
 
 #: Fitted values that mean the same in both libraries.
 _SAME = (
-    "_gamma", "_sparse", "classes_", "class_weight_", "shape_fit_", "n_features_in_", "fit_status_", "n_iter_",
-    "_probA", "_probB",
-)  # fmt: skip
+    "_gamma",
+    "_sparse",
+    "classes_",
+    "class_weight_",
+    "shape_fit_",
+    "n_features_in_",
+    "fit_status_",
+    "n_iter_",
+    "_probA",
+    "_probB",
+)
 
 
 class LandmarkSVM(ClassifierMixin, BaseEstimator):

@@ -120,9 +120,16 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
             grid = {"C": [1.0, 10.0, 100.0], "gamma": [0.3 * scale, scale, 3 * scale]}
             spans = {"C": Span(0.1, 1000), "gamma": Span(0.1 * scale, 10 * scale)}
             chosen = best_of(
-                svm_model, X, codes, folds, "balanced_accuracy",
-                grid=grid, spans=spans, trials=self.trials, seed=self.random_state,
-            )  # fmt: skip
+                svm_model,
+                X,
+                codes,
+                folds,
+                "balanced_accuracy",
+                grid=grid,
+                spans=spans,
+                trials=self.trials,
+                seed=self.random_state,
+            )
             self.chosen_ = {name: float(value) for name, value in chosen.items()}
             svm_model.set_params(**self.chosen_)
         self.model_ = CalibratedClassifierCV(svm_model, method="sigmoid", ensemble=False, cv=folds)

@@ -60,8 +60,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(wanted.lower(), set(last.values()), n=3, cutoff=0.6)
     if wanted.lower() in near:  # right, but elsewhere
         near = [wanted.lower()]
-    keys = [key for word in near for key in sorted(last, key=lambda key: key.rpartition(".")[0] != beside)
-            if last[key] == word]  # fmt: skip
+    keys = [
+        key
+        for word in near
+        for key in sorted(last, key=lambda key: key.rpartition(".")[0] != beside)
+        if last[key] == word
+    ]
     return f"Did you mean {' or '.join(repr(key) for key in keys[:3])}?" if keys else ""
 
 

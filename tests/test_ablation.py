@@ -242,9 +242,24 @@ def test_a_damaged_part_is_computed_again(tmp_path):
 @pytest.mark.slow
 def test_a_killed_command_started_again_finishes_with_the_same_numbers(synthetic, tmp_path):
     words = [
-        sys.executable, "-m", "fusion", "ablate", str(synthetic), "--features", "morphology,colour", "--splits", "3",
-        "--classifiers", "xgb,logreg", "--repeats", "4", "--store", str(tmp_path / "store"), "--jobs", "1",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "fusion",
+        "ablate",
+        str(synthetic),
+        "--features",
+        "morphology,colour",
+        "--splits",
+        "3",
+        "--classifiers",
+        "xgb,logreg",
+        "--repeats",
+        "4",
+        "--store",
+        str(tmp_path / "store"),
+        "--jobs",
+        "1",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*words, "-o", str(tmp_path / "whole")], cwd=ROOT, env=environment, check=True, capture_output=True)
     broken = tmp_path / "broken"
@@ -327,9 +342,21 @@ def test_results_without_a_common_entry_are_compared_by_their_best(synthetic, sy
 @pytest.mark.parametrize("split", ["official", "leave-one-subject-out", "monte-carlo"])
 def test_every_kind_of_split_is_a_choice(split, synthetic, synthetic_store, tmp_path):
     done = command(
-        "ablate", synthetic, "--classifiers", "logreg", "--features", "colour", "--split", split, "--repeats", 2,
-        "--store", synthetic_store, "-o", tmp_path / "a",
-    )  # fmt: skip
+        "ablate",
+        synthetic,
+        "--classifiers",
+        "logreg",
+        "--features",
+        "colour",
+        "--split",
+        split,
+        "--repeats",
+        2,
+        "--store",
+        synthetic_store,
+        "-o",
+        tmp_path / "a",
+    )
     assert done.exit_code == 0, done.stderr
     scores = pd.read_parquet(tmp_path / "a" / "scores.parquet")
     if split == "leave-one-subject-out":

@@ -27,11 +27,15 @@ from tests.builders.images import paint, write_image
 
 NEURAL = {
     "network": {
-        "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [],
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "drop_path": 0.0,
+        "head": [],
         "head_dropout": [0.0],
     },
     "training": {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "patience": 0, "validation": 0.0},
-}  # fmt: skip
+}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,8 +148,9 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     assert isinstance(network, Embedding)
     dataset = load_dataset(synthetic, store=store)
     assert len(training_overlap(network.provenance(), dataset)) == len(dataset)
-    asked = measure_inputs(dataset, trained.bundle.blocks, trained.bundle.model.classifier, FeatureStore(store), jobs=1,
-                   progress=None)  # fmt: skip
+    asked = measure_inputs(
+        dataset, trained.bundle.blocks, trained.bundle.model.classifier, FeatureStore(store), jobs=1, progress=None
+    )
     assert asked.table.columns == trained.bundle.columns
     assert np.isfinite(trained.bundle.judge(asked)).all()
     given = {"model": tmp_path / "m", "data": synthetic, "output": tmp_path / "r", "store": store, "bootstrap": 100}

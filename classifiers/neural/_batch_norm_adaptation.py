@@ -95,8 +95,10 @@ def statistics_of(
         that it has for those. None supposes that the norm's own statistics are theirs.
     """
     norms = _norms(network)
-    kept = {name: ({n: tensor.clone() for n, tensor in norm.state_dict().items()}, norm.momentum)
-            for name, norm in norms.items()}  # fmt: skip
+    kept = {
+        name: ({n: tensor.clone() for n, tensor in norm.state_dict().items()}, norm.momentum)
+        for name, norm in norms.items()
+    }
     try:
         for name, norm in norms.items():
             if moments is not None and norm.affine:

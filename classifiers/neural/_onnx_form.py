@@ -68,10 +68,15 @@ def network_to_onnx(network: Network, turns: int, columns: int, size: int | None
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
-                _Judge(network.cpu(), turns, bool(columns)).eval(), tuple(given.values()), sink, dynamo=False,
-                opset_version=OPSET, input_names=list(given), output_names=[NETWORK_OUTPUT],
+                _Judge(network.cpu(), turns, bool(columns)).eval(),
+                tuple(given.values()),
+                sink,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=list(given),
+                output_names=[NETWORK_OUTPUT],
                 dynamic_axes={name: {0: "n"} for name in (*given, NETWORK_OUTPUT)},
-            )  # fmt: skip
+            )
         finally:
             network.to(device)
     return sink.getvalue(), trial

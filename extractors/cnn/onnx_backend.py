@@ -68,8 +68,10 @@ def embedder(network: Backbone, cache: Path) -> Embed | None:
     if not difference < TOLERANCE:
         _log.warning(
             "embedding by torch: by ONNX Runtime, %s differs by up to %.2g, and %g is allowed",
-            network.backbone_config.backbone, difference, TOLERANCE,
-        )  # fmt: skip
+            network.backbone_config.backbone,
+            difference,
+            TOLERANCE,
+        )
         return None
     return _embed(network, _session(path))
 
@@ -104,10 +106,15 @@ def _export(network: Backbone, path: Path) -> float:
         # The older of torch's two exporters: it needs a tenth of the time, and no further package.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network, (network.prepare(images[:2]).contiguous(),), sink, dynamo=False, opset_version=_OPSET,
-            input_names=["x"], output_names=["embedding"],
+            network,
+            (network.prepare(images[:2]).contiguous(),),
+            sink,
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=["x"],
+            output_names=["embedding"],
             dynamic_axes={"x": {0: "n"}, "embedding": {0: "n"}},
-        )  # fmt: skip
+        )
     content = sink.getvalue()
     write_atomically(path, content)
     found, expected = _embed(network, _session(path))(images), network.embed(images)

@@ -106,7 +106,16 @@ def sum_by_depth(
         squared_depth += row_squared
         product += row_product
     return Sums(
-        rim, core, rim_density, core_density, rim_condensed,
-        all_depth, squared_depth, product,
-        down, right, stain_down, stain_right,
-    )  # fmt: skip
+        rim,
+        core,
+        rim_density,
+        core_density,
+        rim_condensed,
+        all_depth,
+        squared_depth,
+        product,
+        down,
+        right,
+        stain_down,
+        stain_right,
+    )

@@ -155,11 +155,15 @@ def selective_prediction(result: Result, distance: _Floats | None = None) -> lis
         scores = result.scores[at]
         rows.append(
             {
-                "features": list(scores.features), "classifier": scores.classifier, "order": order,
-                "share": curve.x.tolist(), "balanced_accuracy": curve.y.tolist(),
-                "low": curve.low.tolist(), "high": curve.high.tolist(),
+                "features": list(scores.features),
+                "classifier": scores.classifier,
+                "order": order,
+                "share": curve.x.tolist(),
+                "balanced_accuracy": curve.y.tolist(),
+                "low": curve.low.tolist(),
+                "high": curve.high.tolist(),
             }
-        )  # fmt: skip
+        )
     return rows
 
 

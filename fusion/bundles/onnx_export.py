@@ -290,9 +290,8 @@ def _session(content: bytes) -> Any:
 
 
 def _compare(
-    on: str, session: Any, inputs: CellInputs, bundle: ModelBundle,
-    judge: Callable[[ModelBundle], NDArray[np.float64]],
-) -> Difference:  # fmt: skip
+    on: str, session: Any, inputs: CellInputs, bundle: ModelBundle, judge: Callable[[ModelBundle], NDArray[np.float64]]
+) -> Difference:
     """Run file and model on the same cells; ``judge`` asks a model for the probabilities of these."""
     names = {value.name for value in session.get_inputs()}
     found, labels = [], []

@@ -133,12 +133,20 @@ CONFIG: tuple[click.Parameter, ...] = (
 DATA = (argument("data"), "part", option("classes", metavar="A,B"), option("folds", metavar="A,B"))
 FEATURES = (
     option("features", metavar="A,B"),
-    option("extractors.cnn.weights", "--weights", metavar="W",
-           help="For cnn: a .safetensors file, 'pretrained', or 'random'."),
-    option("extractors.cnn.backbone", "--backbone", metavar="NAME",
-           help="For cnn: any timm model; default that of the weights file, else tf_efficientnetv2_b3."),
+    option(
+        "extractors.cnn.weights",
+        "--weights",
+        metavar="W",
+        help="For cnn: a .safetensors file, 'pretrained', or 'random'.",
+    ),
+    option(
+        "extractors.cnn.backbone",
+        "--backbone",
+        metavar="NAME",
+        help="For cnn: any timm model; default that of the weights file, else tf_efficientnetv2_b3.",
+    ),
     "input",
-)  # fmt: skip
+)
 OUTPUT = option("output", "-o/--output")
 MODEL = argument("model", is_required=True)
 IMAGES = argument("images", is_required=True, takes_many=True)

@@ -28,9 +28,11 @@ def synthesize(screen: Screen, config: SynthesizeConfig) -> None:
     from fusion.synthetic.cells import synthesize
 
     synthesize(
-        config.output, _design(config), lambda done, total: screen.progress("painting", done, total, 0),
+        config.output,
+        _design(config),
+        lambda done, total: screen.progress("painting", done, total, 0),
         jobs=config.jobs,
-    )  # fmt: skip
+    )
     count = config.subjects * config.cells * max(1, config.laboratories)
     each = f" in each of {config.laboratories} sites" if config.laboratories else ""
     screen.line(f"{count} cells of {config.subjects} subjects{each} in {config.output}, truth in truth.csv")

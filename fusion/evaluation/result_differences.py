@@ -87,11 +87,17 @@ def against_best(result: Result, plan: Plan | None) -> list[dict[str, Any]]:
     share = plan.test_share() if plan is not None and len(plan.splits) > 1 else None
     rows = [
         pairwise(
-            result.cells, result.classes, result.positive, result.scores[best], result.scores[at],
-            (result.figures[best], result.figures[at]), (result.replicates[best], result.replicates[at]), share,
+            result.cells,
+            result.classes,
+            result.positive,
+            result.scores[best],
+            result.scores[at],
+            (result.figures[best], result.figures[at]),
+            (result.replicates[best], result.replicates[at]),
+            share,
         )
         for at in others
-    ]  # fmt: skip
+    ]
     return with_holm(rows)
 
 

@@ -25,9 +25,21 @@ from fusion.versions import versions
 
 #: The figures in the order in which tables show them.
 METRICS = (
-    "balanced_accuracy", "auroc", "sensitivity", "specificity", "f1_weighted", "f1_macro", "accuracy",
-    "mcc", "auprc", "ppv", "npv", "brier", "log_loss", "ece",
-)  # fmt: skip
+    "balanced_accuracy",
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "f1_weighted",
+    "f1_macro",
+    "accuracy",
+    "mcc",
+    "auprc",
+    "ppv",
+    "npv",
+    "brier",
+    "log_loss",
+    "ece",
+)
 
 #: How figures are called where people read them.
 LABELS = {
@@ -238,9 +250,16 @@ def judge_paired(
 ) -> tuple[dict[str, Any], dict[tuple[str, str], NDArray[np.float64]]]:
     """The figures of one entry, and the replicates that ``KEPT`` names."""
     judged = classification.judge_scores(
-        np.array(cells.y, object), scores.proba, classes, cells.groups,
-        positive=positive, prevalence=prevalence, n_boot=bootstrap, seed=seed, threshold=scores.threshold,
-    )  # fmt: skip
+        np.array(cells.y, object),
+        scores.proba,
+        classes,
+        cells.groups,
+        positive=positive,
+        prevalence=prevalence,
+        n_boot=bootstrap,
+        seed=seed,
+        threshold=scores.threshold,
+    )
     kept = {
         (level, metric): judged.replicates[level][:, classification.METRICS.index(metric)].copy()
         for level, metric in KEPT

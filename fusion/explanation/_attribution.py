@@ -104,16 +104,24 @@ def attribute(
     if adds_trees(model):
         found = classifier.contributions(features[None])[0, at]
         return _additive(
-            target, blocks, found[:-1], float(found[-1]), "exact tree SHAP",
+            target,
+            blocks,
+            found[:-1],
+            float(found[-1]),
+            "exact tree SHAP",
             f"Exact: all {len(features)} bars add up to the score, from that of the average training cell. {_MEANING}",
-        )  # fmt: skip
+        )
     if isinstance(classifier, Linear) and model.layer is not None:
         weights, intercept = classifier.linear_weights()
         usual, own = model.layer.shares(np.stack([typical, features]), weights[at])
         return _additive(
-            target, blocks, own - usual, float(intercept[at] + usual.sum()), "exact linear contributions",
+            target,
+            blocks,
+            own - usual,
+            float(intercept[at] + usual.sum()),
+            "exact linear contributions",
             f"Exact: all {len(features)} bars add up to the score, from that of a cell of training medians. {_MEANING}",
-        )  # fmt: skip
+        )
     return _by_asking(_score(model, blocks, at, image), target, blocks, features, typical, image is not None)
 
 
@@ -205,12 +213,18 @@ def _by_asking(
     scores = score(variants)
     base, parts = _block_values(score, blocks, features, typical)
     return Attribution(
-        target, float(scores[-1]), base, scores[-1] - scores[:-1], parts, False, "asking about one feature at a time",
+        target,
+        float(scores[-1]),
+        base,
+        scores[-1] - scores[:-1],
+        parts,
+        False,
+        "asking about one feature at a time",
         "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
         "that say the same stand in for each other, so each seems to matter less than they do together, and the bars "
         "do not add up. Blocks do (Shapley values, from a cell of training medians"
         + (f" in the same image, which has no bar). {_MAP}" if takes_image else ")."),
-    )  # fmt: skip
+    )
 
 
 def _block_values(

@@ -33,9 +33,9 @@ TOP = 6
 _UNIT = 16
 
 #: Words of a feature's name that are abbreviations, and are written so.
-_ABBREVIATIONS = {word.lower(): word for word in (
-    "GLCM", "GLRLM", "GLSZM", "LBP", "TAS", "FFT", "HSV", "LUV", "NGTDM", "GLDM", "PCA",
-)}  # fmt: skip
+_ABBREVIATIONS = {
+    word.lower(): word for word in ("GLCM", "GLRLM", "GLSZM", "LBP", "TAS", "FFT", "HSV", "LUV", "NGTDM", "GLDM", "PCA")
+}
 
 
 @dataclass(frozen=True)

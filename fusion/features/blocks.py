@@ -174,7 +174,7 @@ def extract_blocks(
             dataset, list(one.values()), store, jobs=jobs, scheduler=scheduler, progress=progress, event_log=event_log
         )
         for one in rounds
-    ]  # fmt: skip
+    ]
     return _joined(dataset, built, {name: part for one, part in zip(rounds, found, strict=True) for name in one})
 
 
@@ -328,10 +328,8 @@ def _joined(dataset: Dataset, built: Mapping[str, Extractor], parts: Mapping[str
         extractors=tuple(built.values()),
         blocks=tuple(parts[name].blocks[at[name]] for name in built),
         complete=complete,
-        rows=tuple(
-            parts[name].rows[at[name]][np.searchsorted(parts[name].complete, complete)] for name in built
-        ),
+        rows=tuple(parts[name].rows[at[name]][np.searchsorted(parts[name].complete, complete)] for name in built),
         faults=(*dataset.faults, *(missing[sample] for sample in sorted(missing))),
         computed={name: parts[name].computed[extractor.name] for name, extractor in built.items()},
         reused={name: parts[name].reused[extractor.name] for name, extractor in built.items()},
-    )  # fmt: skip
+    )

@@ -188,8 +188,9 @@ def _grown(mask: NDArray[np.bool_], by: float) -> NDArray[np.bool_]:
     if by == 0 or not mask.any() or mask.all():
         return mask
     # A pixel's distance is to the centre of the nearest pixel on the other side; the contour lies half-way to that.
-    inside, outside = (cv2.distanceTransform(part.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-                       for part in (mask, ~mask))  # fmt: skip
+    inside, outside = (
+        cv2.distanceTransform(part.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (mask, ~mask)
+    )
     moved: NDArray[np.bool_] = np.where(mask, inside - 0.5, 0.5 - outside) > -by
     return np.ascontiguousarray(moved) if moved.any() else mask
 

@@ -139,9 +139,18 @@ def cells_as_trained(
     # A cell that was cropped without a look at its red cells shows none.
     around = red.extract([replace(cell, red_cells=cell.red_cells or ()) for cell in cells])
     image_statistics = FeatureTable(
-        np.hstack([one.extract(cells), around]), columns, names, names, names, nothing, nothing, nothing,
-        np.arange(len(cells)), subjects_known=False, sources=(source,) * len(cells),
-    )  # fmt: skip
+        np.hstack([one.extract(cells), around]),
+        columns,
+        names,
+        names,
+        names,
+        nothing,
+        nothing,
+        nothing,
+        np.arange(len(cells)),
+        subjects_known=False,
+        sources=(source,) * len(cells),
+    )
     adjusted = [each.apply(cell) for each, cell in zip(normaliser.adjustments(image_statistics), cells, strict=True)]
     return adjusted, _unknown(normaliser, image_statistics)
 

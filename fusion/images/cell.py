@@ -29,7 +29,7 @@ __all__ = [
     "make_cell",
     "read_bytes",
     "read_cell",
-]  # fmt: skip
+]
 
 #: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
 PREPARATION = f"2+{segment.VERSION}"

@@ -36,8 +36,15 @@ _MAX_PAGES, _MAX_STRIPS = 10_000, 1_000_000
 #: TIFF: bytes of one value, and struct code, by field type; types that no field of ours has are left out.
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _SUBFILE, _WIDTH, _HEIGHT, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _SAMPLE_FORMAT = (
-    254, 256, 257, 273, 279, 324, 325, 339,
-)  # fmt: skip
+    254,
+    256,
+    257,
+    273,
+    279,
+    324,
+    325,
+    339,
+)
 _REDUCED = 1  # bit of NewSubfileType: a smaller version of another page, a thumbnail
 
 

@@ -88,9 +88,7 @@ class Novelty:
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Plain values and arrays that ``from_state`` makes it of again."""
         arrays = {f"layer.{name}": array for name, array in self.layer.state().items()}
-        arrays |= {
-            "mean": self.spread.mean, "components": self.spread.components, "variances": self.spread.variances
-        }  # fmt: skip
+        arrays |= {"mean": self.spread.mean, "components": self.spread.components, "variances": self.spread.variances}
         values = {"layer": self.layer.get_params(), "floor": self.spread.floor, "threshold": self.threshold}
         return values, arrays
 

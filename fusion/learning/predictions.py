@@ -175,32 +175,49 @@ class Predictions:
     def to_json(self) -> dict[str, Any]:
         """Plain values: everything that the tables show, and the faults."""
         rows = zip(
-            self.table.names, self.table.y, self.table.subjects, self.table.sources, self.predicted,
-            self.proba.tolist(), self.trained_on.tolist(), self.out_of_distribution, self._distances, strict=True,
-        )  # fmt: skip
+            self.table.names,
+            self.table.y,
+            self.table.subjects,
+            self.table.sources,
+            self.predicted,
+            self.proba.tolist(),
+            self.trained_on.tolist(),
+            self.out_of_distribution,
+            self._distances,
+            strict=True,
+        )
         return {
             "classes": list(self.classes),
             "calibrated": self.calibrated,
             "threshold": None if self.threshold is None else {"class": self.positive, "probability": self.threshold},
             "predictions": [
                 {
-                    "name": name, "label": label, "subject": subject, "source": origin, "class": predicted,
+                    "name": name,
+                    "label": label,
+                    "subject": subject,
+                    "source": origin,
+                    "class": predicted,
                     "probability": dict(zip(self.classes, proba, strict=True)),
-                    "out_of_distribution": out_of_distribution, "distance": distance, "in_training": known,
+                    "out_of_distribution": out_of_distribution,
+                    "distance": distance,
+                    "in_training": known,
                 }
                 for name, label, subject, origin, predicted, proba, known, out_of_distribution, distance in rows
             ],
             "subjects": [
                 {
-                    "subject": each.subject, "cells": each.cells, "class": each.predicted,
+                    "subject": each.subject,
+                    "cells": each.cells,
+                    "class": each.predicted,
                     "probability": dict(zip(self.classes, each.probability, strict=True)),
-                    "majority": each.majority, "votes": dict(zip(self.classes, each.votes, strict=True)),
+                    "majority": each.majority,
+                    "votes": dict(zip(self.classes, each.votes, strict=True)),
                     "out_of_distribution": each.out_of_distribution,
                 }
                 for each in self.by_subject
             ],
             "faults": [fault_row(fault, self.root) for fault in self.faults],
-        }  # fmt: skip
+        }
 
     @property
     def _distances(self) -> list[float | None]:

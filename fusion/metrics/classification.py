@@ -23,9 +23,16 @@ from fusion.metrics.cluster_bootstrap import bca, can_be_drawn, draw_groups, str
 from fusion.metrics.scored_rows import METRICS, ScoredRows, default_positive, prepare
 
 __all__ = [
-    "LEVELS", "METRICS", "Judgement", "by_subject", "by_vote",
-    "default_positive", "image_metrics", "judge_scores", "pooled",
-]  # fmt: skip
+    "LEVELS",
+    "METRICS",
+    "Judgement",
+    "by_subject",
+    "by_vote",
+    "default_positive",
+    "image_metrics",
+    "judge_scores",
+    "pooled",
+]
 
 #: Cell by cell; subject by subject by the mean of its cells' scores, and by the majority of its cells.
 LEVELS = ("image", "subject", "vote")

@@ -14,9 +14,21 @@ _Labels = Sequence[str] | NDArray[Any]
 
 #: In the order of the columns that ``Rows.figures`` returns.
 METRICS = (
-    "accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "auroc", "sensitivity", "specificity",
-    "mcc", "auprc", "ppv", "npv", "brier", "log_loss", "ece",
-)  # fmt: skip
+    "accuracy",
+    "balanced_accuracy",
+    "f1_weighted",
+    "f1_macro",
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "mcc",
+    "auprc",
+    "ppv",
+    "npv",
+    "brier",
+    "log_loss",
+    "ece",
+)
 
 #: Weights that a chunk of replicates may hold, rows by replicates: 4 million are 32 MB.
 CHUNK = 4_000_000

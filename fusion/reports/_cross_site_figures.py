@@ -49,8 +49,15 @@ def cross_site_plot(result: Result) -> Figure | None:
     ends = [axes.get_xlim() for axes in columns[:2]]
     for axes in columns[:2]:
         axes.set_xlim(min(end[0] for end in ends), max(end[1] for end in ends))
-    columns[0].annotate("chance", (1 / len(result.classes), 0), (4, 2), xycoords=("data", "axes fraction"),
-                        textcoords="offset points", color="0.4", fontsize=8)  # fmt: skip
+    columns[0].annotate(
+        "chance",
+        (1 / len(result.classes), 0),
+        (4, 2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        color="0.4",
+        fontsize=8,
+    )
     columns[0].set_yticks(range(len(sets)), names)
     columns[0].set_ylim(len(sets) - 0.5, -0.5)
     some = f"; the best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
@@ -78,8 +85,9 @@ def risk_coverage_plot(result: Result) -> Figure | None:
         how = "the surest first" if row["order"] == "confidence" else "the nearest to the training cells first"
         name = f"{' + '.join(row['features'])}, {row['classifier']}: {how}"
         style = ("-", "--", "-.", ":")[at % 4]
-        axes.plot(row["share"], row["balanced_accuracy"], color=colour, linewidth=1.6, linestyle=style,
-                  label=in_lines(name))  # fmt: skip
+        axes.plot(
+            row["share"], row["balanced_accuracy"], color=colour, linewidth=1.6, linestyle=style, label=in_lines(name)
+        )
     chance = 1 / len(result.classes)
     axes.axhline(chance, color="0.5", linewidth=1, linestyle="--")
     axes.annotate("chance", (0.01, chance), ha="left", va="bottom", color="0.4", fontsize=8)

@@ -48,8 +48,14 @@ def explanation_figure(found: Explanation) -> Figure:
     top, foot = 1 - 0.62 / high, (0.65 + 0.16 * len(limits)) / high
     heading = _plain(f"{_ending(found.name, max(_NAME_LEFT, _HEADING - len(found.verdict)))}: {found.verdict}")
     figure.text(0.02, 1 - 0.28 / high, heading, fontsize=13, weight="bold", va="center")
-    figure.text(0.02, 1 - 0.52 / high, _plain(found.warning or _others(found)), fontsize=9, va="center",
-                color=AGAINST if found.warning else "0.35")  # fmt: skip
+    figure.text(
+        0.02,
+        1 - 0.52 / high,
+        _plain(found.warning or _others(found)),
+        fontsize=9,
+        va="center",
+        color=AGAINST if found.warning else "0.35",
+    )
     figure.text(0.98, 1 - 0.28 / high, _RESEARCH, fontsize=9, va="center", ha="right", color="0.35")
     figure.text(0.02, 0.08 / high, "\n".join(limits), fontsize=7.5, color="0.35", va="bottom", linespacing=1.2)
     if not found.attribution.blocks:  # images alone, side by side
@@ -59,9 +65,15 @@ def explanation_figure(found: Explanation) -> Figure:
             _map(figure.add_subplot(spatial[1]), found)
         return figure
     spatial = figure.add_gridspec(
-        3 if found.map_caption else 2, 1, left=0.02, right=0.26, top=top, bottom=foot,
-        height_ratios=[3, 3, 1.6] if found.map_caption else [3, 1.6], hspace=0.36 if found.map_caption else 0.3,
-    )  # fmt: skip
+        3 if found.map_caption else 2,
+        1,
+        left=0.02,
+        right=0.26,
+        top=top,
+        bottom=foot,
+        height_ratios=[3, 3, 1.6] if found.map_caption else [3, 1.6],
+        hspace=0.36 if found.map_caption else 0.3,
+    )
     _image(figure.add_subplot(spatial[0]), found)
     if found.map_caption:
         _map(figure.add_subplot(spatial[1]), found)
@@ -98,16 +110,31 @@ def _image(axes: Axes, found: Explanation) -> None:
     axes.set_anchor("NW")
     axes.axis("off")
     for at, (word, colour) in enumerate((("cell", CELL_COLOUR), ("nucleus", NUCLEUS_COLOUR))):
-        axes.text(0.35 * at, -0.02, f"\u2014 {word}", transform=axes.transAxes, fontsize=8, va="top",
-                  color=[part / 255 for part in colour], weight="bold")  # fmt: skip
+        axes.text(
+            0.35 * at,
+            -0.02,
+            f"\u2014 {word}",
+            transform=axes.transAxes,
+            fontsize=8,
+            va="top",
+            color=[part / 255 for part in colour],
+            weight="bold",
+        )
 
 
 def _map(axes: Axes, found: Explanation) -> None:
     axes.imshow(map_overlay(found))
     axes.set_anchor("NW")
     axes.axis("off")
-    axes.text(0, -0.02, "\n".join(textwrap.wrap(_plain(found.map_caption), 44)), transform=axes.transAxes, fontsize=8,
-              va="top", color="0.25")  # fmt: skip
+    axes.text(
+        0,
+        -0.02,
+        "\n".join(textwrap.wrap(_plain(found.map_caption), 44)),
+        transform=axes.transAxes,
+        fontsize=8,
+        va="top",
+        color="0.25",
+    )
 
 
 def _blocks(axes: Axes, found: Explanation) -> None:
@@ -116,8 +143,15 @@ def _blocks(axes: Axes, found: Explanation) -> None:
     axes.set_yticks([])
     # Names on the side that a bar leaves free.
     for at, (name, value) in enumerate(parts):
-        axes.text(0.48 if value > 0 else 0.52, at, _plain(name), transform=axes.get_yaxis_transform(), fontsize=8,
-                  va="center", ha="right" if value > 0 else "left")  # fmt: skip
+        axes.text(
+            0.48 if value > 0 else 0.52,
+            at,
+            _plain(name),
+            transform=axes.get_yaxis_transform(),
+            fontsize=8,
+            va="center",
+            ha="right" if value > 0 else "left",
+        )
     score, base = found.attribution.score, found.attribution.base
     axes.set_title(f"blocks: from {base:.2f} to {score:.2f}", fontsize=9, loc="left", pad=3)
     axes.tick_params(axis="x", labelsize=7)
@@ -140,8 +174,17 @@ def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
             (_fitting(reason.sentence, _NAME), 9, -0.14, "bottom", "black"),
             (lines, 7, -0.1, "top", "0.4"),
         ):
-            axes.text(-0.04, at + shift, _plain(text), transform=axes.get_yaxis_transform(), fontsize=size, color=ink,
-                      ha="right", va=side, linespacing=1.15)  # fmt: skip
+            axes.text(
+                -0.04,
+                at + shift,
+                _plain(text),
+                transform=axes.get_yaxis_transform(),
+                fontsize=size,
+                color=ink,
+                ha="right",
+                va=side,
+                linespacing=1.15,
+            )
     unit = "log-odds" if len(found.classes) == 2 else "score"
     axes.set_xlabel(_plain(f"{unit} for {found.predicted}"), fontsize=8)
     axes.tick_params(axis="x", labelsize=8)

@@ -66,9 +66,10 @@ class Tracker:
             self.client.set_terminated(parent, "FINISHED")
         except _errors() as error:
             raise TrackingError(
-                f"MLflow at {self.uri} does not take the result", found=_first_line(error),
+                f"MLflow at {self.uri} does not take the result",
+                found=_first_line(error),
                 do=f"The result itself is whole, in {folder}.",
-            ) from error  # fmt: skip
+            ) from error
 
     def _run(self, name: str, params: Mapping[str, str], result: Result, at: int, tags: Mapping[str, str]) -> str:
         """Begin a run with the figures of one entry; its id."""
@@ -111,9 +112,10 @@ def open_tracker(uri: str) -> Tracker:
         return Tracker(uri, client, known.experiment_id if known is not None else client.create_experiment(name))
     except _errors() as error:
         raise TrackingError(
-            f"cannot log to MLflow at {uri}", found=_first_line(error),
+            f"cannot log to MLflow at {uri}",
+            found=_first_line(error),
             do="Start a server (mlflow server), or set MLFLOW_ALLOW_FILE_STORE=true for a folder.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _errors() -> tuple[type[Exception], ...]:

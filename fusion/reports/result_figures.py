@@ -52,8 +52,15 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
         axes.plot(value["value"], y, marker, color=colour, markersize=5, label=scores.classifier)
     chance = 1 / len(result.classes)
     axes.axvline(chance, color="0.5", linewidth=1, linestyle="--")
-    axes.annotate("chance", (chance, 0), (4, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                  color="0.4", fontsize=8)  # fmt: skip
+    axes.annotate(
+        "chance",
+        (chance, 0),
+        (4, 2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        color="0.4",
+        fontsize=8,
+    )
     axes.set_yticks(range(len(sets)), names)
     axes.set_ylim(len(sets) - 0.5, -0.5)
     some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""

@@ -160,12 +160,16 @@ class Served:
             one = found[at]
             rows.append(
                 {
-                    "index": at, "name": one.name, "class": row["class"], "probability": row["probability"],
-                    "out_of_distribution": row["out_of_distribution"], "distance": row["distance"],
+                    "index": at,
+                    "name": one.name,
+                    "class": row["class"],
+                    "probability": row["probability"],
+                    "out_of_distribution": row["out_of_distribution"],
+                    "distance": row["distance"],
                     "in_training": one.key in self.bundle.image_keys,
                     **({"image": _image(one.cell, _SMALL)} if images and one.cell is not None else {}),
                 }
-            )  # fmt: skip
+            )
         self.metrics.cells.labels("judged").inc(len(rows))
         self.metrics.cells.labels("fault").inc(len(faults))
         return {
@@ -328,19 +332,31 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
 
     bundle = load_model(config.model)
     limits = Limits(
-        files=config.files, file_bytes=config.file_mb << 20, request_bytes=config.request_mb << 20,
-        pixels=config.megapixels * 1_000_000, request_pixels=4 * config.megapixels * 1_000_000, seconds=config.timeout,
-    )  # fmt: skip
+        files=config.files,
+        file_bytes=config.file_mb << 20,
+        request_bytes=config.request_mb << 20,
+        pixels=config.megapixels * 1_000_000,
+        request_pixels=4 * config.megapixels * 1_000_000,
+        seconds=config.timeout,
+    )
     hosts = tuple(LOOPBACK) if config.host in LOOPBACK else ()
     name = config.model.resolve().name
     app = create_app(bundle, name=name, source=config.source, limits=limits, hosts=hosts)
     # Kernels are compiled and networks warmed up before anybody waits for them.
     app.state.served.explanation(Upload("example.png", example_cell(0)[0]), "json")
     settings = uvicorn.Config(
-        app, host=config.host, port=config.port, log_level="warning", server_header=False, proxy_headers=False,
+        app,
+        host=config.host,
+        port=config.port,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
         # More than a browser opens; whoever opens more waits outside.
-        limit_concurrency=64, timeout_keep_alive=10, timeout_graceful_shutdown=5, ws="none",
-    )  # fmt: skip
+        limit_concurrency=64,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=5,
+        ws="none",
+    )
     try:
         listening = settings.bind_socket()
     except (OSError, SystemExit) as error:
@@ -392,9 +408,11 @@ def _explanation(found: Explanation) -> dict[str, Any]:
     plain = found.to_json()
     for feature, reason in zip(plain["features"], found.reasons, strict=True):
         feature |= {
-            "block": reason.block, "sentence": reason.sentence, "held_to": reason.held_to(found.classes),
+            "block": reason.block,
+            "sentence": reason.sentence,
+            "held_to": reason.held_to(found.classes),
             "usual": reason.usual(found.classes),
-        }  # fmt: skip
+        }
     return plain | {
         "verdict": found.verdict,
         "warning": found.warning,

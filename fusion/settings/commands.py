@@ -149,9 +149,14 @@ class AblateConfig(LearnConfig):
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
     compare: Names = Field(["svm", "xgb", "logreg"], description="classifiers to compare")
     split: Literal[
-        "grouped", "source-stratified", "leave-one-source-out", "leave-one-subject-out", "official", "monte-carlo",
+        "grouped",
+        "source-stratified",
+        "leave-one-source-out",
+        "leave-one-subject-out",
+        "official",
+        "monte-carlo",
         "random",
-    ] = Field("grouped", description="how cells are dealt; 'random' leaks, and is stamped so")  # fmt: skip
+    ] = Field("grouped", description="how cells are dealt; 'random' leaks, and is stamped so")
     subsets: Names = Field(
         [],
         description="sets of blocks: all, sampled, alone, leave-one-out, or named ones, a+b,c; default all of up to 6 "

@@ -122,9 +122,7 @@ def compare_results(config: CompareConfig) -> Comparison:
             )
         for which, against in matches:
             (a, figures_a, drawn_a), (b, figures_b, drawn_b) = entry(first, which), entry(other, against)
-            found = pairwise(
-                cells, first.classes, first.positive, a, b, (figures_a, figures_b), (drawn_a, drawn_b)
-            )  # fmt: skip
+            found = pairwise(cells, first.classes, first.positive, a, b, (figures_a, figures_b), (drawn_a, drawn_b))
             rows.append({"first_result": first.name, "second_result": other.name, **found})
     groups = len(np.unique(cells.groups))
     return Comparison(tuple(with_holm(rows)), len(cells), groups, tuple(notes))

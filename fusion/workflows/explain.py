@@ -95,7 +95,7 @@ def write_explanations(
         distance = None if predictions.distance is None else float(predictions.distance[at])
         found = explain_measured(
             bundle, cell, name, table.X[at], predictions.proba[at], predicted[at], distance, top=top
-        )  # fmt: skip
+        )
         like = () if gallery is None else gallery.nearest(table.X[at], table.image_keys[at])
         shown.append(_written(found, folder, at + 1, like))
         if progress is not None:

@@ -116,8 +116,10 @@ def test_the_benchmark_of_linear_models_calls_cells_alike_in_all_three_ways():
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     lines = done.stdout.splitlines()
     assert [line.partition("fits, ")[2].partition(":")[0] for line in lines] == [
-        "loop", "blocks scaled once", "Gram matrices"
-    ]  # fmt: skip
+        "loop",
+        "blocks scaled once",
+        "Gram matrices",
+    ]
     assert ", 0 of " in lines[1]
 
 

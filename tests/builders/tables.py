@@ -23,6 +23,14 @@ def table_of(seed=0, subjects=16, cells=12):
     X = (rng.normal(0, 1, (len(y), 6)) + own + 0.8 * (groups % 2)[:, None]).astype(np.float32)
     names = tuple(f"c{at}" for at in range(len(y)))
     return FeatureTable(
-        X=X, columns=tuple(f"a.f{at}" for at in range(6)), names=names, keys=names, image_keys=names,
-        y=tuple(y), subjects=tuple(map(str, groups)), folds=(None,) * len(y), groups=groups, subjects_known=True,
-    )  # fmt: skip
+        X=X,
+        columns=tuple(f"a.f{at}" for at in range(6)),
+        names=names,
+        keys=names,
+        image_keys=names,
+        y=tuple(y),
+        subjects=tuple(map(str, groups)),
+        folds=(None,) * len(y),
+        groups=groups,
+        subjects_known=True,
+    )

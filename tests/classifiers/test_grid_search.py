@@ -97,8 +97,9 @@ def test_what_every_fold_chose_is_told(synthetic, tmp_path):
     rows = json.loads((out / "result.json").read_text())["findings"]["chosen"]
     assert len(rows) == 3 * 3  # three sets of blocks, three folds
     assert all(row["C"] in (0.003, 0.03, 0.3, 3.0) for row in rows)
-    trained = fusion("train", synthetic, "--features", "morphology", "--classifier", "logreg", *words,
-                     "-o", tmp_path / "m")  # fmt: skip
+    trained = fusion(
+        "train", synthetic, "--features", "morphology", "--classifier", "logreg", *words, "-o", tmp_path / "m"
+    )
     assert "folds inside them chose C" in trained.stderr
 
 

@@ -141,9 +141,12 @@ def run(todo: list[Step], folder: Path) -> list[str]:
         # Pages run side by side: threads of one would wait for those of the other.
         "OMP_NUM_THREADS": "1",
         # What a page installs goes into a folder of the test, offline.
-        "PIP_TARGET": str(packages), "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_TARGET": str(packages),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }  # fmt: skip
+    }
     script = []
     for at, step in enumerate(todo):
         if step.not_run:
@@ -162,9 +165,15 @@ def run(todo: list[Step], folder: Path) -> list[str]:
             script.append(step.text)
         script.append(f"printf '\\n@end {at} %d\\n' $?")
     done = subprocess.run(
-        ["bash", "-c", "\n".join(script)], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
+        ["bash", "-c", "\n".join(script)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     ended = {int(at): int(code) for at, code in re.findall(r"^@end (\d+) (\d+)$", done.stdout, re.MULTILINE)}
     failed = []
     for at, step in enumerate(todo):

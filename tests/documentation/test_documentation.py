@@ -94,8 +94,9 @@ def test_a_step_that_fails_is_reported_with_its_line_and_the_others_run(tmp_path
         folder,
     )
     assert [message.splitlines()[0] for message in failed] == [
-        "line 2: echo it went wrong; false", "line 5: raise SystemExit(3)",
-    ]  # fmt: skip
+        "line 2: echo it went wrong; false",
+        "line 5: raise SystemExit(3)",
+    ]
     assert "exit code 1" in failed[0]
     assert "it went wrong" in failed[0]
     assert (folder / "said").read_text() == "from a file\n"

@@ -51,9 +51,13 @@ def test_the_pipeline_judges_as_scikit_learn_does_when_it_routes_the_groups_itse
     X, y, groups = table.drop(columns=example["HEAD"]), table["label"], table["group"]
     with sklearn.config_context(enable_metadata_routing=True):
         theirs = cross_validate(
-            example["search"](), X, y, params={"groups": groups}, cv=StratifiedGroupKFold(3),
+            example["search"](),
+            X,
+            y,
+            params={"groups": groups},
+            cv=StratifiedGroupKFold(3),
             scoring="balanced_accuracy",
-        )  # fmt: skip
+        )
     assert np.allclose(ours, theirs["test_score"])
 
 

@@ -23,8 +23,18 @@ from fusion.plugins import build_extractor
 from tests.builders.mutants import spoil
 
 #: What reading a model must never do, by the names that Python's audit events have.
-FORBIDDEN = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class",
-             "socket.connect", "shutil.rmtree", "os.remove", "os.rename"}  # fmt: skip
+FORBIDDEN = {
+    "os.system",
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "pickle.find_class",
+    "socket.connect",
+    "shutil.rmtree",
+    "os.remove",
+    "os.rename",
+}
 
 folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng, values = random.Random(seed), np.random.default_rng(seed)

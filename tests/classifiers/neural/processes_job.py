@@ -12,9 +12,13 @@ from fusion.data.classifier_inputs import CellInputs
 from tests.builders.images import paint
 
 NETWORK = {
-    "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [16],
+    "backbone": "test_efficientnet",
+    "weights": "random",
+    "size": 32,
+    "drop_path": 0.0,
+    "head": [16],
     "head_dropout": [0.0, 0.1],
-}  # fmt: skip
+}
 
 
 class Killed(Exception):
@@ -36,11 +40,16 @@ def linear():
     model = NeuralClassifier(
         network={"head": [], "head_dropout": [0.0]},
         training={
-            "epochs": 2, "batch_size": 11, "validation": 0.0, "loss": "cross_entropy", "sampling": "natural",
-            "clip": 0.5, "accumulate": 2,
+            "epochs": 2,
+            "batch_size": 11,
+            "validation": 0.0,
+            "loss": "cross_entropy",
+            "sampling": "natural",
+            "clip": 0.5,
+            "accumulate": 2,
         },
         device="cpu",
-    )  # fmt: skip
+    )
     return model.fit(np.nan_to_num(inputs.X), y)
 
 

@@ -103,12 +103,17 @@ def bright_and_dark():
         seen[at, y : y + 36, x : x + 36] = cell if at % 2 else cell // 2
     model = NeuralClassifier(
         network={
-            "backbone": "test_efficientnet", "weights": "random", "size": 96, "drop_path": 0.0, "dropout": 0.0,
-            "head": [], "head_dropout": [0.0],
+            "backbone": "test_efficientnet",
+            "weights": "random",
+            "size": 96,
+            "drop_path": 0.0,
+            "dropout": 0.0,
+            "head": [],
+            "head_dropout": [0.0],
         },
         training={"epochs": 30, "batch_size": 16, "learning_rate": 3e-3, "loss": "cross_entropy", "validation": 0.0},
         augmentation={"brightness": 0.0, "contrast": 0.0},
-    ).fit(seen, np.arange(48) % 2)  # fmt: skip
+    ).fit(seen, np.arange(48) % 2)
     return model, seen
 
 
@@ -137,9 +142,9 @@ def test_a_map_of_a_cell_lies_over_its_crop():
     mask = rgb.max(axis=2) > 0
     cell = Cell(rgb, mask, np.zeros_like(mask), (0, 0))
     settings = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "drop_path": 0.0}
-    model = NeuralClassifier(
-        network={**settings, "view": 30}, training={"epochs": 1, "validation": 0.0}
-    ).fit(images(8), np.array(["all", "hem"] * 4))  # fmt: skip
+    model = NeuralClassifier(network={**settings, "view": 30}, training={"epochs": 1, "validation": 0.0}).fit(
+        images(8), np.array(["all", "hem"] * 4)
+    )
     for label in ("all", "hem"):
         found = model.attention_map(cell, label, "channels")
         assert found.shape == (60, 100)

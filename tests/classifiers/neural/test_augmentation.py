@@ -42,8 +42,12 @@ def test_the_same_draw_gives_the_same_variation_and_another_draw_another():
 def test_flips_and_quarter_turns_give_each_of_the_eight_and_nothing_else():
     (x,) = images(1)
     eight = [torch.rot90(y, k, (1, 2)) for y in (x, x.flip(2)) for k in range(4)]
-    many = augment(x.expand(200, -1, -1, -1), only(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
-                   draw(), is_black=True)  # fmt: skip
+    many = augment(
+        x.expand(200, -1, -1, -1),
+        only(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
+        draw(),
+        is_black=True,
+    )
     found = [next(at for at, y in enumerate(eight) if torch.equal(y, got)) for got in many]
     assert set(found) == set(range(8))
 
@@ -52,9 +56,13 @@ def test_flips_and_quarter_turns_give_each_of_the_eight_and_nothing_else():
 def test_moving_is_torchvisions_affine(degrees, scale, shift):
     x = images(2, side=50)
     expected = oracle.affine(
-        x, angle=-degrees, translate=list(shift), scale=scale, shear=[0.0, 0.0],
+        x,
+        angle=-degrees,
+        translate=list(shift),
+        scale=scale,
+        shear=[0.0, 0.0],
         interpolation=oracle.InterpolationMode.BILINEAR,
-    )  # fmt: skip
+    )
     n = len(x)
     share = torch.tensor([shift]).float().expand(n, 2) / 50
     moved = move(x, torch.full((n,), np.deg2rad(degrees)), torch.full((n,), scale), share, is_black=True)

@@ -12,13 +12,21 @@ from fusion.data.classifier_inputs import CellInputs
 
 SETTINGS = {
     "network": {
-        "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "dropout": 0.0, "head": [8],
-        "head_dropout": [0.0, 0.0], "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "attention": False,
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "drop_path": 0.0,
+        "dropout": 0.0,
+        "head": [8],
+        "head_dropout": [0.0, 0.0],
+        "mean": [0.0, 0.0, 0.0],
+        "std": [1.0, 1.0, 1.0],
+        "attention": False,
     },
     "training": {"epochs": 15, "batch_size": 16, "learning_rate": 1e-2, "loss": "cross_entropy", "validation": 0.0},
     "augmentation": {"rotation": 0.0, "brightness": 0.0, "contrast": 0.0},
     "threads": 1,
-}  # fmt: skip
+}
 
 
 def cells(seed, n=32):
@@ -155,10 +163,13 @@ def test_moments_are_those_of_what_a_layer_is_given(frozen):
     torch.testing.assert_close(model.moments_[f"{name}.variance"], seen.var((0, 2, 3)))
 
 
-@pytest.mark.parametrize(("harm", "message"), [
-    (lambda tensors: tensors.pop(next(name for name in tensors if name.startswith("moments."))), "missing"),
-    (lambda tensors: next(t for n, t in tensors.items() if n.endswith(".variance")).fill_(-1.0), "below 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda tensors: tensors.pop(next(name for name in tensors if name.startswith("moments."))), "missing"),
+        (lambda tensors: next(t for n, t in tensors.items() if n.endswith(".variance")).fill_(-1.0), "below 0"),
+    ],
+)
 def test_stored_moments_travel_and_harmed_ones_are_refused(frozen, tmp_path, harm, message):
     model, images = frozen
     model.save(tmp_path)

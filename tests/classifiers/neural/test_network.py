@@ -53,10 +53,17 @@ def test_the_published_head_is_built_in_the_published_order():
         (type(layer).__name__, getattr(layer, "p", None), getattr(layer, "out_features", None)) for layer in layers
     ]
     assert shown == [
-        ("Dropout", 0.3, None), ("Linear", None, 512), ("BatchNorm1d", None, None), ("ReLU", None, None),
-        ("Dropout", 0.2, None), ("Linear", None, 256), ("BatchNorm1d", None, None), ("ReLU", None, None),
-        ("Dropout", 0.3, None), ("Linear", None, 2),
-    ]  # fmt: skip
+        ("Dropout", 0.3, None),
+        ("Linear", None, 512),
+        ("BatchNorm1d", None, None),
+        ("ReLU", None, None),
+        ("Dropout", 0.2, None),
+        ("Linear", None, 256),
+        ("BatchNorm1d", None, None),
+        ("ReLU", None, None),
+        ("Dropout", 0.3, None),
+        ("Linear", None, 2),
+    ]
 
 
 def test_dropout_of_the_backbone_is_what_timm_does_with_its_drop_rate():

@@ -19,9 +19,13 @@ from tests.classifiers.neural.processes_job import linear
 def torchrun(*words):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
     return subprocess.run(
-        list(map(str, command)), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        list(map(str, command)),
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
         timeout=570,
-    )  # fmt: skip
+    )
 
 
 def test_two_processes_train_one_network(tmp_path):
@@ -52,10 +56,27 @@ def test_the_command_trains_on_two_processes_and_speaks_once(synthetic, tmp_path
         " head_dropout: [0.0, 0.0]}, training: {epochs: 1, batch_size: 16, patience: 0}}}"
     )
     words = [
-        "--module", "fusion", "train", synthetic, "--classifier", "neural", "--features", "morphology", "--splits", 2,
-        "--config", tmp_path / "n.yaml", "--store", tmp_path / "store", "-o", tmp_path / "m", "--jobs", 1,
-        "--set", "bootstrap=100",
-    ]  # fmt: skip
+        "--module",
+        "fusion",
+        "train",
+        synthetic,
+        "--classifier",
+        "neural",
+        "--features",
+        "morphology",
+        "--splits",
+        2,
+        "--config",
+        tmp_path / "n.yaml",
+        "--store",
+        tmp_path / "store",
+        "-o",
+        tmp_path / "m",
+        "--jobs",
+        1,
+        "--set",
+        "bootstrap=100",
+    ]
     done = torchrun(*words)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "unused parameters" not in done.stderr

@@ -48,8 +48,10 @@ def test_constant_is_constant():
 def test_depths_cut_the_backbone_in_two_and_the_head_off():
     network = Network(
         Design(backbone="test_resnet", weights="random"),
-        untrained_backbone(resolve_backbone_config(None, backbone="test_resnet", size=64), 0), {"shape": 3}, 2,
-    )  # fmt: skip
+        untrained_backbone(resolve_backbone_config(None, backbone="test_resnet", size=64), 0),
+        {"shape": 3},
+        2,
+    )
     depths = depth_of_parameters(network)
     assert depths.keys() == {name for name, _ in network.named_parameters()}
     assert depths["backbone.backbone.conv1.0.weight"] == "early"

@@ -30,11 +30,15 @@ from tests.builders.images import ROOT, paint, write_image
 
 SETTINGS = {
     "network": {
-        "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [16],
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "drop_path": 0.0,
+        "head": [16],
         "head_dropout": [0.0, 0.0],
     },
     "training": {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "patience": 0},
-}  # fmt: skip
+}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -23,9 +23,13 @@ from tests.builders.images import paint
 from tests.classifiers.neural import processes_job
 
 SMALL = {
-    "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [16],
+    "backbone": "test_efficientnet",
+    "weights": "random",
+    "size": 32,
+    "drop_path": 0.0,
+    "head": [16],
     "head_dropout": [0.0, 0.1],
-}  # fmt: skip
+}
 QUICK = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "patience": 0}
 
 

@@ -19,7 +19,7 @@ from tests.builders.comparisons import cells
 def asked(table, classifiers, kind="grouped", memory=0.0, **settings):
     config = AblateConfig(
         data="cells", output=Path("out"), jobs=1, classifiers={"xgb": {"n_estimators": 60}}, **settings
-    )  # fmt: skip
+    )
     splits = tuple(split for _, split in make_plan(table, kind, 4, 1, 0).splits)
     load = Workload(table, splits, config, Checkpoint(Path("unused")))
     return importance(load, classifiers, ["all", "hem"], "all", 200, memory=memory)

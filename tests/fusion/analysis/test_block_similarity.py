@@ -55,10 +55,17 @@ def test_pairs_of_blocks_are_ranked_and_units_play_no_part():
     X = np.hstack([a, 1000 * a[:, ::-1] + 7, rng.normal(size=(60, 3))]).astype(np.float32)
     names = tuple(map(str, range(60)))
     table = FeatureTable(
-        X=X, columns=tuple(f"{block}.{at}" for block in "abc" for at in range(3)), names=names, keys=names,
-        image_keys=names, y=("x", "y") * 30, subjects=names, folds=(None,) * 60, groups=np.arange(60),
+        X=X,
+        columns=tuple(f"{block}.{at}" for block in "abc" for at in range(3)),
+        names=names,
+        keys=names,
+        image_keys=names,
+        y=("x", "y") * 30,
+        subjects=names,
+        folds=(None,) * 60,
+        groups=np.arange(60),
         subjects_known=True,
-    )  # fmt: skip
+    )
     rows = redundancy(table)
     assert rows[0]["pair"] == ["a", "b"]
     assert rows[0]["cka"] == pytest.approx(1, abs=1e-5)

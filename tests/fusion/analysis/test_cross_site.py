@@ -32,9 +32,14 @@ def laboratories(shift=4.0, subjects=24, each=4):
 
 def settings(tmp_path, **given):
     return config(
-        tmp_path, split="leave-one-source-out", splits=3, compare=["logreg"], subsets=["a", "a+b"],
-        classifiers={"logreg": {"C": 100.0}}, **given,
-    )  # fmt: skip
+        tmp_path,
+        split="leave-one-source-out",
+        splits=3,
+        compare=["logreg"],
+        subsets=["a", "a+b"],
+        classifiers={"logreg": {"C": 100.0}},
+        **given,
+    )
 
 
 @pytest.fixture(scope="module")

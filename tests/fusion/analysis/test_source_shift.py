@@ -29,10 +29,18 @@ def table(seed=0, moved=(), by=2.0, sources=("east", "west"), subjects=12, cells
     names = tuple(str(at) for at in range(n))
     columns = tuple(f"{block}.f{at}" for block in ("one", "two") for at in range(12))
     return FeatureTable(
-        X=X.astype(np.float32), columns=columns, names=names, keys=names, image_keys=names, y=("all",) * n,
-        subjects=(None,) * n, folds=(None,) * n, groups=np.repeat(np.arange(len(sources) * subjects), cells),
-        subjects_known=True, sources=tuple(of),
-    )  # fmt: skip
+        X=X.astype(np.float32),
+        columns=columns,
+        names=names,
+        keys=names,
+        image_keys=names,
+        y=("all",) * n,
+        subjects=(None,) * n,
+        folds=(None,) * n,
+        groups=np.repeat(np.arange(len(sources) * subjects), cells),
+        subjects_known=True,
+        sources=tuple(of),
+    )
 
 
 def test_sources_that_are_alike_are_not_told_apart():

@@ -47,9 +47,17 @@ def predictions(proba, subjects, *, threshold=None):
     n = len(proba)
     names = tuple(f"{at}.png" for at in range(n))
     table = FeatureTable(
-        np.empty((n, 0), np.float32), (), names, names, names, (None,) * n, tuple(subjects), (None,) * n,
-        np.arange(n), subjects_known=False,
-    )  # fmt: skip
+        np.empty((n, 0), np.float32),
+        (),
+        names,
+        names,
+        names,
+        (None,) * n,
+        tuple(subjects),
+        (None,) * n,
+        np.arange(n),
+        subjects_known=False,
+    )
     proba = np.column_stack([1 - np.array(proba), proba])
     return Predictions(
         table, ("a", "b"), proba, (), Path(), "b", threshold, calibrated=False, trained_on=np.zeros(n, bool)

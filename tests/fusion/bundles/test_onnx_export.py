@@ -70,9 +70,14 @@ def test_the_graph_gives_the_models_probabilities(name, params, classes, calibra
 
 @pytest.mark.parametrize(
     "layer",
-    [{"scale": "robust", "clip": None}, {"scale": "none", "weights": "none"}, {"clip": 1.5, "weights": {"grey": 3.0}},
-     {"pca": 0.9}, {"pca": {"shape": 2}}],
-)  # fmt: skip
+    [
+        {"scale": "robust", "clip": None},
+        {"scale": "none", "weights": "none"},
+        {"clip": 1.5, "weights": {"grey": 3.0}},
+        {"pca": 0.9},
+        {"pca": {"shape": 2}},
+    ],
+)
 def test_every_setting_of_the_fusion_layer_is_in_the_graph(layer):
     X, y, groups = cells(2)
     model = fit_model(X / X[0, 4], y, groups, BLOCKS, "logreg", layer=layer)
@@ -110,9 +115,13 @@ def test_trees_are_tried_on_every_side_of_their_splits():
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 SMALL = {
-    "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [16],
+    "backbone": "test_efficientnet",
+    "weights": "random",
+    "size": 32,
+    "drop_path": 0.0,
+    "head": [16],
     "head_dropout": [0.0, 0.1],
-}  # fmt: skip
+}
 
 
 def network(fusion="concat", blocks=True, turns=1):

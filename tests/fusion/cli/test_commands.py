@@ -88,10 +88,16 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     assert done.exit_code == 0, done.stderr
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {
-        "scores.parquet", "table.csv", "table.tex", "config.yaml", "result.json", "report.html", "comparison.png",
+        "scores.parquet",
+        "table.csv",
+        "table.tex",
+        "config.yaml",
+        "result.json",
+        "report.html",
+        "comparison.png",
         *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
         *(f"{name}.svg" for name in ("roc", "precision", "reliability", "selective_prediction")),
-    }  # fmt: skip
+    }
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     compared = {(tuple(row["features"]), row["classifier"]) for row in result["results"]}
     subsets = [("morphology",), ("colour",), ("morphology", "colour")]
@@ -142,9 +148,13 @@ def test_a_random_split_is_stamped_wherever_it_shows(synthetic, tmp_path):
 
 
 def test_inspect_tells_what_would_leak(tmp_path):
-    for name, seed in (("fold_0/all/UID_1_1_1_all.bmp", 1), ("fold_0/all/UID_1_1_2_all.bmp", 5),
-                       ("fold_1/all/UID_2_1_1_all.bmp", 1), ("fold_1/hem/UID_h3_1_1_hem.bmp", 3),
-                       ("fold_0/hem/UID_H3_1_1_hem.bmp", 4)):  # fmt: skip
+    for name, seed in (
+        ("fold_0/all/UID_1_1_1_all.bmp", 1),
+        ("fold_0/all/UID_1_1_2_all.bmp", 5),
+        ("fold_1/all/UID_2_1_1_all.bmp", 1),
+        ("fold_1/hem/UID_h3_1_1_hem.bmp", 3),
+        ("fold_0/hem/UID_H3_1_1_hem.bmp", 4),
+    ):
         write_image(tmp_path / name, paint(seed))
     (tmp_path / "fold_0/hem/UID_H4_1_1_hem.bmp").write_bytes(b"BM cut")
     done = fusion("inspect", tmp_path, "--json")

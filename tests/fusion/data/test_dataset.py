@@ -60,9 +60,13 @@ def test_a_missing_image_or_mask_is_a_fault(tmp_path):
 
 
 def test_subjects_that_share_an_image_are_one_group(tmp_path):
-    for name, seed in (("fold_0/all/UID_1_1_1_all.bmp", 1), ("fold_1/all/UID_2_1_1_all.bmp", 1),
-                       ("fold_1/all/UID_3_1_1_all.bmp", 2), ("fold_0/hem/UID_h3_1_1_hem.bmp", 3),
-                       ("fold_1/hem/UID_H3_1_1_hem.bmp", 4)):  # fmt: skip
+    for name, seed in (
+        ("fold_0/all/UID_1_1_1_all.bmp", 1),
+        ("fold_1/all/UID_2_1_1_all.bmp", 1),
+        ("fold_1/all/UID_3_1_1_all.bmp", 2),
+        ("fold_0/hem/UID_h3_1_1_hem.bmp", 3),
+        ("fold_1/hem/UID_H3_1_1_hem.bmp", 4),
+    ):
         write_image(tmp_path / name, paint(seed))
     dataset = load_dataset(tmp_path)
     groups = dict(zip((sample.subject for sample in dataset.samples), dataset.groups(), strict=True))

@@ -134,8 +134,17 @@ def test_a_folder_that_vanishes_while_it_is_listed(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
 def test_every_name_that_a_file_can_have_is_listed(tmp_path):
-    names = ["a b.png", "line\nbreak.png", "\"quoted\" 'twice'.png", "\N{MICROSCOPE}.png", os.fsdecode(b"c\xe9ll.png"),
-             "a,b;c.png", "-rf.png", "%s$HOME`x`.png", "\x1b[31mred.png"]  # fmt: skip
+    names = [
+        "a b.png",
+        "line\nbreak.png",
+        "\"quoted\" 'twice'.png",
+        "\N{MICROSCOPE}.png",
+        os.fsdecode(b"c\xe9ll.png"),
+        "a,b;c.png",
+        "-rf.png",
+        "%s$HOME`x`.png",
+        "\x1b[31mred.png",
+    ]
     touch(tmp_path, *(f"blast/{name}" for name in names), "normal/x.png")
     listed = read_listing(tmp_path)[1]
     assert {entry.path.name for entry in listed if entry.label == "blast"} == set(names)

@@ -19,10 +19,18 @@ def table(rows):
     """A table of (source, subject, image, label)."""
     sources, subjects, keys, y = (tuple(column) for column in zip(*rows, strict=True))
     return FeatureTable(
-        X=np.empty((len(rows), 0), np.float32), columns=(), names=tuple(f"{at}.bmp" for at in range(len(rows))),
-        keys=keys, image_keys=keys, y=y, subjects=subjects, folds=(None,) * len(rows),
-        groups=merge_groups(identities(subjects, sources), keys), subjects_known=True, sources=sources,
-    )  # fmt: skip
+        X=np.empty((len(rows), 0), np.float32),
+        columns=(),
+        names=tuple(f"{at}.bmp" for at in range(len(rows))),
+        keys=keys,
+        image_keys=keys,
+        y=y,
+        subjects=subjects,
+        folds=(None,) * len(rows),
+        groups=merge_groups(identities(subjects, sources), keys),
+        subjects_known=True,
+        sources=sources,
+    )
 
 
 def two_laboratories():

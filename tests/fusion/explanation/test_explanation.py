@@ -25,10 +25,16 @@ from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
 
 NETWORK = {
-    "network": {"backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [16],
-                "head_dropout": [0.0, 0.0]},
+    "network": {
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "drop_path": 0.0,
+        "head": [16],
+        "head_dropout": [0.0, 0.0],
+    },
     "training": {"epochs": 1, "batch_size": 16, "patience": 0},
-}  # fmt: skip
+}
 
 
 def fusion(*words):
@@ -141,8 +147,9 @@ def test_reasons_are_in_words_with_definition_value_and_training_cells(models, i
 
 
 def test_a_value_is_said_as_one_would_say_it():
-    reason = Reason("morphology.nucleus_area", "nucleus area", "Pixels.", "pixels", 15234.0, 0.4, (9000.0, np.nan),
-                    (0.924, np.nan))  # fmt: skip
+    reason = Reason(
+        "morphology.nucleus_area", "nucleus area", "Pixels.", "pixels", 15234.0, 0.4, (9000.0, np.nan), (0.924, np.nan)
+    )
     assert reason.sentence == "nucleus area = 15234 pixels"
     assert reason.held_to(["hem", "all"]) == "above 92% of 'hem'"
     assert reason.usual(["hem", "all"]) == "medians hem 9000"
@@ -180,9 +187,11 @@ def test_no_text_lies_over_another_with_many_long_classes(models, image):
     found = explain_cell(load_model(models("xgb")), read_cell(image), "a/folder/of/many/cells/a-cell-with-a-name.bmp")
     classes = tuple(f"{kind} of the third kind" for kind in ("band", "basophil", "blast", "metamyelocyte", "monocyte"))
     many = replace(
-        found, classes=(found.predicted, *classes), proba=(0.5, *(0.1,) * 5),
+        found,
+        classes=(found.predicted, *classes),
+        proba=(0.5, *(0.1,) * 5),
         reasons=tuple(replace(reason, medians=(1.23456e-5,) * 6, below=(0.999,) * 6) for reason in found.reasons),
-    )  # fmt: skip
+    )
     for one in (found, many):
         figure = explanation_figure(one)
         canvas = FigureCanvasAgg(figure)

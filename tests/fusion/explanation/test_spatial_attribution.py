@@ -195,10 +195,16 @@ def test_real_cells_by_a_real_network(name, tmp_path):
     network = {"weights": str(weights), "backbone": "mobilenetv2_100"}
     train(
         TrainConfig(
-            data=tmp_path / "cells.csv", output=tmp_path / "m", classifier=name, features=["morphology", "cnn"],
-            extractors={"cnn": network}, splits=2, bootstrap=100, jobs=1,
+            data=tmp_path / "cells.csv",
+            output=tmp_path / "m",
+            classifier=name,
+            features=["morphology", "cnn"],
+            extractors={"cnn": network},
+            splits=2,
+            bootstrap=100,
+            jobs=1,
         )
-    )  # fmt: skip
+    )
     bundle = load_model(tmp_path / "m")
     for row in rows.iloc[::8].itertuples():
         found = explain_cell(bundle, read_cell(Path(row.path), Path(row.mask)), "cell")

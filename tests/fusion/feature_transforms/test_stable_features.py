@@ -132,9 +132,18 @@ def test_the_judged_source_has_no_say_in_what_is_left_out():
     def score(features, labels):
         names = tuple(map(str, range(CELLS)))
         table = FeatureTable(
-            features, tuple(f"block.x{at}" for at in range(6)), names, names, names, tuple(labels), names,
-            (None,) * CELLS, np.arange(CELLS), subjects_known=True, sources=tuple(SOURCES),
-        )  # fmt: skip
+            features,
+            tuple(f"block.x{at}" for at in range(6)),
+            names,
+            names,
+            names,
+            tuple(labels),
+            names,
+            (None,) * CELLS,
+            np.arange(CELLS),
+            subjects_known=True,
+            sources=tuple(SOURCES),
+        )
         return score_fold(table, split, "logreg", FitSettings(stability=0.7))[0]
 
     changed, wrong = X.copy(), LABELS.copy()

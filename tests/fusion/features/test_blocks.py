@@ -122,8 +122,10 @@ def test_parts_are_compared(synthetic, tmp_path):
     assert fusion("ablate", synthetic, *words, "--set", "bootstrap=100", "-o", out).exit_code == 0
     found = json.loads((out / "result.json").read_text())
     assert {tuple(entry["features"]) for entry in found["results"]} == {
-        ("texture.lbp",), ("texture.glcm",), ("morphology",)
-    }  # fmt: skip
+        ("texture.lbp",),
+        ("texture.glcm",),
+        ("morphology",),
+    }
 
 
 def test_parts_are_not_extracted_by_themselves(synthetic):
@@ -202,9 +204,11 @@ def test_instances_that_cannot_be_are_refused_by_the_command(synthetic, tmp_path
 def test_extract_tells_and_exports_instances_by_name_and_finds_them_again_under_another(synthetic, tmp_path):
     words = ("extract", synthetic, "--json", "--store", tmp_path / "s")
     given = (
-        "--features", "texture.coarse,morphology,texture.fine",
-        "--set", "extractors={texture.coarse: {methods: [lbp]}, texture.fine: {methods: [lbp, glcm]}}",
-    )  # fmt: skip
+        "--features",
+        "texture.coarse,morphology,texture.fine",
+        "--set",
+        "extractors={texture.coarse: {methods: [lbp]}, texture.fine: {methods: [lbp, glcm]}}",
+    )
     done = fusion(*words, *given, "--export", tmp_path / "t.parquet")
     assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)
@@ -274,20 +278,29 @@ def two_networks(weights, population, synthetic_store, tmp_path_factory):
 
 def settings(weights, data, store, output):
     return {
-        "data": data, "store": store, "output": output, "jobs": 1, "splits": 2, "bootstrap": 100,
+        "data": data,
+        "store": store,
+        "output": output,
+        "jobs": 1,
+        "splits": 2,
+        "bootstrap": 100,
         "features": ["cnn.one", "cnn.two", "texture.fine.lbp"],
         "extractors": {
-            "cnn.one": {"weights": str(weights[0])}, "cnn.two": {"weights": str(weights[1])}, "texture.fine": FINE,
+            "cnn.one": {"weights": str(weights[0])},
+            "cnn.two": {"weights": str(weights[1])},
+            "texture.fine": FINE,
         },
-    }  # fmt: skip
+    }
 
 
 def test_a_model_keeps_each_of_its_networks_and_the_files_of_each(two_networks, weights, population, tmp_path):
     trained, folder = two_networks
     manifest = json.loads((folder / MANIFEST).read_text())
     assert [(entry["block"], entry["name"]) for entry in manifest["extractors"]] == [
-        ("cnn.one", "cnn"), ("cnn.two", "cnn"), ("texture.fine", "texture")
-    ]  # fmt: skip
+        ("cnn.one", "cnn"),
+        ("cnn.two", "cnn"),
+        ("texture.fine", "texture"),
+    ]
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
     again = load_model(moved)
@@ -329,8 +342,11 @@ def test_instances_are_compared_in_one_run(weights, population, synthetic_store,
     config = settings(weights, population, synthetic_store, tmp_path / "r")
     result = ablate(AblateConfig(**config, compare=["logreg"], subsets=["alone", "cnn.one+cnn.two"]))
     assert [scores.features for scores in result.scores] == [
-        ("cnn.one",), ("cnn.two",), ("texture.fine.lbp",), ("cnn.one", "cnn.two")
-    ]  # fmt: skip
+        ("cnn.one",),
+        ("cnn.two",),
+        ("texture.fine.lbp",),
+        ("cnn.one", "cnn.two"),
+    ]
     one, two = (scores.proba for scores in result.scores[:2])
     assert not np.array_equal(one, two)
 

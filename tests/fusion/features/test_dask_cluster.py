@@ -254,10 +254,18 @@ def test_fusion_train_grows_trees_on_a_cluster(processes, synthetic, synthetic_s
         given = {"n_estimators": 20, "subsample": 1.0, "colsample_bytree": 1.0}
         return train(
             TrainConfig(
-                data=synthetic, store=synthetic_store, features=["morphology"], classifier="xgb", splits=2,
-                classifiers={"xgb": given}, output=tmp_path / name, bootstrap=100, jobs=1, **options,
+                data=synthetic,
+                store=synthetic_store,
+                features=["morphology"],
+                classifier="xgb",
+                splits=2,
+                classifiers={"xgb": given},
+                output=tmp_path / name,
+                bootstrap=100,
+                jobs=1,
+                **options,
             )
-        )  # fmt: skip
+        )
 
     here, there = trained("here"), trained("there", scheduler=processes)
     assert_allclose(there.result.scores[0].proba, here.result.scores[0].proba, atol=2e-5)

@@ -91,10 +91,17 @@ def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_me
         given = {"n_estimators": 20, **params}
         return train(
             TrainConfig(
-                data=synthetic, store=synthetic_store, features=["morphology", "colour"], classifier="xgb",
-                classifiers={"xgb": given}, output=tmp_path / name, bootstrap=100, jobs=1, normalise=normalise,
+                data=synthetic,
+                store=synthetic_store,
+                features=["morphology", "colour"],
+                classifier="xgb",
+                classifiers={"xgb": given},
+                output=tmp_path / name,
+                bootstrap=100,
+                jobs=1,
+                normalise=normalise,
             )
-        )  # fmt: skip
+        )
 
     inside, outside = trained("inside"), trained("outside", external_memory=True)
     assert_array_equal(outside.result.scores[0].proba, inside.result.scores[0].proba)
@@ -110,8 +117,12 @@ def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_me
 )
 def test_what_needs_all_features_in_memory_is_refused_before_anything_is_measured(asked, synthetic, tmp_path):
     config = TrainConfig(
-        data=synthetic, features=["morphology"], classifier="xgb", output=tmp_path / "model",
-        classifiers={"xgb": {"external_memory": True}}, **asked,
-    )  # fmt: skip
+        data=synthetic,
+        features=["morphology"],
+        classifier="xgb",
+        output=tmp_path / "model",
+        classifiers={"xgb": {"external_memory": True}},
+        **asked,
+    )
     with pytest.raises(UsageError, match="external_memory"):
         train(config)

@@ -35,9 +35,17 @@ def test_a_augmentation_of_nothing_leaves_a_cell_as_it_is():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.tuples(*[st.floats(0.3, 2)] * 3), st.floats(0.5, 1.5), st.floats(0.3, 2), st.floats(0, 3), st.floats(0, 20),
-    st.integers(0, 100), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.booleans(), st.integers(2, 18),
-)  # fmt: skip
+    st.tuples(*[st.floats(0.3, 2)] * 3),
+    st.floats(0.5, 1.5),
+    st.floats(0.3, 2),
+    st.floats(0, 3),
+    st.floats(0, 20),
+    st.integers(0, 100),
+    st.floats(-0.5, 0.5),
+    st.floats(-0.5, 0.5),
+    st.booleans(),
+    st.integers(2, 18),
+)
 def test_whatever_is_drawn_a_cell_stays_a_cell(stain, light, zoom, blur, noise, jpeg, contour, nucleus, cut, radius):
     one = cell(radius=radius, side=44, cut_out=cut)
     augmented = CellAugmentation(stain, light, zoom, blur, noise, 3, jpeg, contour, nucleus).apply(

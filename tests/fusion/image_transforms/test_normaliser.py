@@ -36,10 +36,18 @@ def image_statistics(cells, sources):
     X = Appearance().extract(cells)
     names = tuple(str(at) for at in range(n))
     return FeatureTable(
-        X=X, columns=tuple(f"appearance.{name}" for name in Appearance().feature_names()), names=names, keys=names,
-        image_keys=names, y=(None,) * n, subjects=(None,) * n, folds=(None,) * n, groups=np.arange(n),
-        subjects_known=False, sources=tuple(sources),
-    )  # fmt: skip
+        X=X,
+        columns=tuple(f"appearance.{name}" for name in Appearance().feature_names()),
+        names=names,
+        keys=names,
+        image_keys=names,
+        y=(None,) * n,
+        subjects=(None,) * n,
+        folds=(None,) * n,
+        groups=np.arange(n),
+        subjects_known=False,
+        sources=tuple(sources),
+    )
 
 
 def two_laboratories():
@@ -299,8 +307,10 @@ def test_too_few_red_cells_are_no_scale():
 
 
 def with_red_cells(cells, widths, sources, um=None):
-    around = [dataclasses.replace(one, red_cells=(width, width) if width else (), um_per_px=um)
-              for one, width in zip(cells, widths, strict=True)]  # fmt: skip
+    around = [
+        dataclasses.replace(one, red_cells=(width, width) if width else (), um_per_px=um)
+        for one, width in zip(cells, widths, strict=True)
+    ]
     table = image_statistics(around, sources)
     X = np.hstack([table.X, RedCells().extract(around)])
     return dataclasses.replace(table, X=X, columns=(*table.columns, "red_cells.diameter", "red_cells.count"))

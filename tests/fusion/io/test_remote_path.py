@@ -162,13 +162,19 @@ def test_a_table_names_images_and_masks_here_and_elsewhere(class_folders, tmp_pa
     upload(class_folders, "memory://cells")
     mask = write_image(tmp_path / "mask.png", np.full((64, 64, 3), 255, np.uint8))
     as_path("memory://cells/masks/0.png").write_bytes(mask.read_bytes())
-    rows = ["path,label,mask", "blast/0.png,a,masks/0.png", f"{class_folders / 'normal' / '1.png'},b,",
-            "memory://cells/normal/3.png,b,"]  # fmt: skip
+    rows = [
+        "path,label,mask",
+        "blast/0.png,a,masks/0.png",
+        f"{class_folders / 'normal' / '1.png'},b,",
+        "memory://cells/normal/3.png,b,",
+    ]
     as_path("memory://cells/table.csv").write_bytes("\n".join(rows).encode())
     there = load_dataset("memory://cells/table.csv")
     assert [str(sample.path) for sample in there.samples] == [
-        "memory://cells/blast/0.png", str(class_folders / "normal" / "1.png"), "memory://cells/normal/3.png"
-    ]  # fmt: skip
+        "memory://cells/blast/0.png",
+        str(class_folders / "normal" / "1.png"),
+        "memory://cells/normal/3.png",
+    ]
     assert str(there.samples[0].mask_path) == "memory://cells/masks/0.png"
     (tmp_path / "table.csv").write_text("path,label\nmemory://cells/normal/3.png,b\n")
     assert load_dataset(tmp_path / "table.csv").samples[0].key == there.samples[2].key
@@ -292,8 +298,9 @@ def test_a_store_that_is_down_ends_the_run_with_one_line(class_folders, monkeypa
     done = run("extract", "flaky://cells", "--features", "morphology")
     assert done.exit_code == 1
     assert done.output.splitlines()[:2] == [
-        "fusion extract: cannot list flaky://cells", "  found: RuntimeError: no route to host nor any other"
-    ]  # fmt: skip
+        "fusion extract: cannot list flaky://cells",
+        "  found: RuntimeError: no route to host nor any other",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -424,9 +431,12 @@ def test_workers_of_a_cluster_read_urls(tmp_path):
     with distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as workers:
         dataset = load_dataset(f"local://{tmp_path}/cells")
         there = extract(
-            dataset, [build_extractor("morphology")], FeatureStore(f"local://{tmp_path}/kept"), jobs=1,
+            dataset,
+            [build_extractor("morphology")],
+            FeatureStore(f"local://{tmp_path}/kept"),
+            jobs=1,
             scheduler=workers.scheduler_address,
-        ).table  # fmt: skip
+        ).table
     assert there.names == here.names
     assert there.X.tobytes() == here.X.tobytes()
 
@@ -441,9 +451,11 @@ def bucket():
         running.start()
         host, port = running.get_host_and_port()
         for name, value in (
-            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"), ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", "something"),
-        ):  # fmt: skip
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "someone"),
+            ("AWS_SECRET_ACCESS_KEY", "something"),
+        ):
             patch.setenv(name, value)
         remote_path.filesystem.cache_clear()
         fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")

@@ -55,8 +55,12 @@ def test_an_empty_image_has_a_hash_too():
 
 def test_pairs_are_shown_and_sets_are_joined_through_others(tmp_path):
     rgb = paint(3, side=128, radius=50)
-    for name, image in (("a.png", rgb), ("b.png", rgb[:, ::-1]), ("c.png", np.rot90(rgb)),
-                          ("other.png", paint(9, side=128, radius=50))):  # fmt: skip
+    for name, image in (
+        ("a.png", rgb),
+        ("b.png", rgb[:, ::-1]),
+        ("c.png", np.rot90(rgb)),
+        ("other.png", paint(9, side=128, radius=50)),
+    ):
         write_image(tmp_path / "cells" / name, np.ascontiguousarray(image))
     dataset = load_dataset(tmp_path / "cells")
     joined, notes = near_duplicates(dataset, THRESHOLD)

@@ -92,8 +92,11 @@ def assert_keeps_its_promise(kind, rows, n_splits, repeats, seed):
 
 
 TREES = {
-    "rows": cnmc_trees(), "n_splits": st.integers(2, 4), "repeats": st.integers(1, 3), "seed": st.integers(0, 2**32 - 1)
-}  # fmt: skip
+    "rows": cnmc_trees(),
+    "n_splits": st.integers(2, 4),
+    "repeats": st.integers(1, 3),
+    "seed": st.integers(0, 2**32 - 1),
+}
 
 
 @pytest.mark.parametrize("kind", HONEST)

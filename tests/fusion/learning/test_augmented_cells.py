@@ -103,9 +103,13 @@ def test_a_model_learns_from_augmented_cells(classifier):
     rows = split.train
     stacked = np.vstack([table.X[rows], *table.augmented.X[:, rows]])
     by_hand = fit_model(
-        stacked, np.tile(np.array(table.y)[rows], 3), np.tile(table.groups[rows], 3), {"a": slice(0, 6)}, classifier,
+        stacked,
+        np.tile(np.array(table.y)[rows], 3),
+        np.tile(table.groups[rows], 3),
+        {"a": slice(0, 6)},
+        classifier,
         params=settings.params(classifier),
-    )  # fmt: skip
+    )
     found = score_fold(table, split, classifier, settings)[0]
     assert_array_equal(found, by_hand.predict_proba(table.X[split.test]))
     assert np.abs(found - score_fold(replace(table, augmented=None), split, classifier, settings)[0]).max() > 0.01
@@ -203,8 +207,9 @@ def noted(least=0.7, sources="one"):
     would."""
     cells, kind = 200, np.arange(200) % 2
     own = rng.normal(size=cells) + 2 * kind
-    X = np.vstack([np.column_stack([own + 0.2 * rng.normal(size=cells), rng.normal(size=cells), own + 3 * at])
-                   for at in range(3)])  # fmt: skip
+    X = np.vstack(
+        [np.column_stack([own + 0.2 * rng.normal(size=cells), rng.normal(size=cells), own + 3 * at]) for at in range(3)]
+    )
     y, of = np.tile(np.where(kind, "all", "hem"), 3), np.tile(np.arange(cells), 3)
     names = [sources] * cells + ["one~1"] * cells + ["one~2"] * cells
     return X, y, names, of, Selection.fit(X, y, names, least, of)
@@ -512,10 +517,24 @@ def test_the_command_line_trains_on_augmented_cells_and_predicts_without(tree, c
         return done.stdout
 
     given = (
-        "train", tree / "truth.csv", "--classifier", "svm", "--features", "morphology", "--splits", 2,
-        "--set", "sources=lab_1",
-        "--set", f"store={common['store']}", "--set", "jobs=1", "--set", "bootstrap=100", "--json",
-    )  # fmt: skip
+        "train",
+        tree / "truth.csv",
+        "--classifier",
+        "svm",
+        "--features",
+        "morphology",
+        "--splits",
+        2,
+        "--set",
+        "sources=lab_1",
+        "--set",
+        f"store={common['store']}",
+        "--set",
+        "jobs=1",
+        "--set",
+        "bootstrap=100",
+        "--json",
+    )
     plain = json.loads(fusion(*given, "-o", tmp_path / "plain"))
     message = json.loads(fusion(*given, "--set", "augment.per_cell=2", "-o", tmp_path / "m"))
     assert message["results"][0]["image"] != plain["results"][0]["image"]

@@ -39,10 +39,14 @@ def by_scikit_learn(y, proba, classes, positive=None):
         "f1_weighted": oracle.f1_score(y, predicted, average="weighted"),
         "f1_macro": oracle.f1_score(y, predicted, average="macro"),
         "mcc": oracle.matthews_corrcoef(y, predicted),
-        "brier": oracle.brier_score_loss(y, proba if len(classes) > 2 else proba[:, 1], labels=list(classes),
-                                         **({} if len(classes) > 2 else {"pos_label": classes[1]})),
+        "brier": oracle.brier_score_loss(
+            y,
+            proba if len(classes) > 2 else proba[:, 1],
+            labels=list(classes),
+            **({} if len(classes) > 2 else {"pos_label": classes[1]}),
+        ),
         "log_loss": oracle.log_loss(y, proba, labels=list(classes)),
-    }  # fmt: skip
+    }
     if positive is not None:
         (negative,) = set(classes) - {positive}
         score = proba[:, list(classes).index(positive)]
@@ -258,8 +262,10 @@ def test_repeats_are_pooled_and_a_cell_that_was_not_tested_plays_no_part():
 def test_the_intervals_are_made_of_the_replicates_and_of_the_values_without_each_subject():
     y, proba, classes, groups = sample(7)
     judged = judge_scores(y, proba, classes, groups, n_boot=200, seed=3)
-    left_out = [judge_scores(y[groups != g], proba[groups != g], classes, groups[groups != g], n_boot=1).figures
-                for g in np.unique(groups)]  # fmt: skip
+    left_out = [
+        judge_scores(y[groups != g], proba[groups != g], classes, groups[groups != g], n_boot=1).figures
+        for g in np.unique(groups)
+    ]
     strata = np.array([classes.index(str(y[groups == g][0])) for g in np.unique(groups)])
     # But for a calibration error, whose bins are those of all subjects, whoever is left out.
     metrics = [metric for metric in scored_rows.METRICS if metric != "ece"]

@@ -18,10 +18,17 @@ def result(proba, y=("p", "p", "n", "n"), subjects=("a", "a", "b", "c"), thresho
     proba = np.asarray(proba, float)
     names = tuple(f"{at}.png" for at in range(len(y)))
     table = FeatureTable(
-        X=np.zeros((len(y), 1), np.float32), columns=("a.f",), names=names, keys=names, image_keys=names, y=tuple(y),
-        subjects=tuple(subjects), folds=(None,) * len(y), groups=np.unique(subjects, return_inverse=True)[1],
+        X=np.zeros((len(y), 1), np.float32),
+        columns=("a.f",),
+        names=names,
+        keys=names,
+        image_keys=names,
+        y=tuple(y),
+        subjects=tuple(subjects),
+        folds=(None,) * len(y),
+        groups=np.unique(subjects, return_inverse=True)[1],
         subjects_known=True,
-    )  # fmt: skip
+    )
     both = np.stack([1 - proba, proba], axis=-1)
     fold = np.where(np.isnan(proba), -1, 0) if fold is None else fold
     scores = Scores(("a",), "svm", both, fold, threshold)

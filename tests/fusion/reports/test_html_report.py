@@ -26,10 +26,12 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", text)
     assert not re.search(r"@import|url\((?!#)", text)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "report.html", "table.tex", "comparison.png",
+        "report.html",
+        "table.tex",
+        "comparison.png",
         *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
         *(f"{name}.svg" for name in ("roc", "precision", "reliability")),
-    }  # fmt: skip
+    }
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path):

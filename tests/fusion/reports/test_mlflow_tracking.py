@@ -33,9 +33,20 @@ def runs(place):
 def test_a_comparison_is_a_run_with_files_and_one_below_it_for_each_entry(synthetic, synthetic_store, tmp_path, place):
     shared = ("--features", "colour,morphology", "--splits", 2, "--jobs", 1, "--store", synthetic_store)
     done = fusion(
-        "ablate", synthetic, "--classifiers", "logreg", "--split", "random", *shared, "--set", "bootstrap=100",
-        "--mlflow", place, "-o", tmp_path / "result",
-    )  # fmt: skip
+        "ablate",
+        synthetic,
+        "--classifiers",
+        "logreg",
+        "--split",
+        "random",
+        *shared,
+        "--set",
+        "bootstrap=100",
+        "--mlflow",
+        place,
+        "-o",
+        tmp_path / "result",
+    )
     assert done.exit_code == 0, done.stderr
     client, found = runs(place)
     (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]

@@ -136,8 +136,14 @@ def test_an_explanation_is_values_a_page_or_a_figure(client):
 
 
 def test_a_network_is_shown_with_where_it_looks(synthetic, synthetic_store, tmp_path):
-    small = {"backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [],
-             "head_dropout": [0.0]}  # fmt: skip
+    small = {
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "drop_path": 0.0,
+        "head": [],
+        "head_dropout": [0.0],
+    }
     network = {"threads": 1, "network": small, "training": {"epochs": 1, "batch_size": 16, "patience": 0}}
     settings = {"data": synthetic, "store": synthetic_store, "features": ["none"], "splits": 2, "bootstrap": 100}
     folder = tmp_path / "m"
@@ -187,8 +193,13 @@ def test_an_example_is_a_cell_that_the_model_judges(client):
 def test_the_api_describes_itself(client):
     described = client.get("/api/openapi.json").json()
     assert set(described["paths"]) == {
-        "/api/model", "/api/predict", "/api/explain", "/api/example", "/healthz", "/metrics",
-    }  # fmt: skip
+        "/api/model",
+        "/api/predict",
+        "/api/explain",
+        "/api/example",
+        "/healthz",
+        "/metrics",
+    }
     body = described["paths"]["/api/predict"]["post"]["requestBody"]["content"]
     assert body["multipart/form-data"]["schema"]["required"] == ["files"]
     assert client.get("/api/model").json()["classes"] == ["all", "hem"]
@@ -320,9 +331,13 @@ def test_too_many_bytes_are_refused_whatever_is_announced(bundle):
         headers = {"Content-Type": "multipart/form-data; boundary=x", "Transfer-Encoding": "chunked"}
         asgi = drops()
         scope = {
-            "type": "http", "method": "POST", "path": "/api/predict", "query_string": b"", "http_version": "1.1",
+            "type": "http",
+            "method": "POST",
+            "path": "/api/predict",
+            "query_string": b"",
+            "http_version": "1.1",
             "headers": [(b"host", b"127.0.0.1"), *((k.lower().encode(), v.encode()) for k, v in headers.items())],
-        }  # fmt: skip
+        }
         answered = []
 
         async def receive():
@@ -456,9 +471,13 @@ def test_a_bug_is_called_a_bug_and_leaves_the_server_answering(bundle, monkeypat
 def test_images_that_trickle_in_are_given_up(bundle):
     async def trickle():
         scope = {
-            "type": "http", "method": "POST", "path": "/api/predict", "query_string": b"", "http_version": "1.1",
+            "type": "http",
+            "method": "POST",
+            "path": "/api/predict",
+            "query_string": b"",
+            "http_version": "1.1",
             "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")],
-        }  # fmt: skip
+        }
         answered = []
 
         async def receive():

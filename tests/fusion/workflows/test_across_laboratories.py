@@ -33,11 +33,13 @@ from fusion.workflows.train import train
 
 STEPS = {
     "normalise": {
-        "reinhard": {"mean": [55, 30, -25], "spread": [15, 8, 8]}, "white_balance": True, "scale": "median-size",
+        "reinhard": {"mean": [55, 30, -25], "spread": [15, 8, 8]},
+        "white_balance": True,
+        "scale": "median-size",
         "diameter": 48,
     },
     "harmonise": {"method": "standard", "transductive": True},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +192,16 @@ def test_a_reference_image_may_be_gone_once_a_model_is_trained(tree, common, mod
 def test_a_comparison_leaves_each_source_out_and_is_stamped(tree, common, tmp_path):
     result = ablate(
         AblateConfig(
-            data=tree / "truth.csv", output=tmp_path / "a", features=["colour"], compare=["logreg"], bootstrap=100,
-            split="leave-one-source-out", **STEPS, **common,
+            data=tree / "truth.csv",
+            output=tmp_path / "a",
+            features=["colour"],
+            compare=["logreg"],
+            bootstrap=100,
+            split="leave-one-source-out",
+            **STEPS,
+            **common,
         )
-    )  # fmt: skip
+    )
     kinds = {stamp.partition(" normalised")[0].partition(" of new")[0] for stamp in result.stamps}
     assert kinds == {"transductive: pixels", "transductive: features"}
     scores = pd.read_parquet(tmp_path / "a" / "scores.parquet")
@@ -208,10 +216,16 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
     second.assign(subject="other " + second["subject"]).to_csv(tree / "second.csv", index=False)
     train(
         TrainConfig(
-            data=tree / "first.csv", output=tmp_path / "m", features=["colour"], classifier="logreg", splits=2,
-            bootstrap=100, **STEPS, **common,
+            data=tree / "first.csv",
+            output=tmp_path / "m",
+            features=["colour"],
+            classifier="logreg",
+            splits=2,
+            bootstrap=100,
+            **STEPS,
+            **common,
         )
-    )  # fmt: skip
+    )
     silent = judged(tree, common, tmp_path / "m", tmp_path / "a", data="second.csv")
     named = judged(tree, common, tmp_path / "m", tmp_path / "b", data="second.csv", source="north")
     assert any("no source named" in stamp for stamp in silent.stamps)
@@ -226,10 +240,18 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
 def test_what_a_random_split_would_claim_is_told_of_normalised_cells_too(tree, common, tmp_path):
     result = ablate(
         AblateConfig(
-            data=tree / "truth.csv", output=tmp_path / "a", features=["colour"], compare=["logreg"], bootstrap=100,
-            splits=2, sources=["lab_1"], show_leak=True, normalise=STEPS["normalise"], **common,
+            data=tree / "truth.csv",
+            output=tmp_path / "a",
+            features=["colour"],
+            compare=["logreg"],
+            bootstrap=100,
+            splits=2,
+            sources=["lab_1"],
+            show_leak=True,
+            normalise=STEPS["normalise"],
+            **common,
         )
-    )  # fmt: skip
+    )
     assert result.findings["leak"]["rows"]
 
 
@@ -237,12 +259,16 @@ def test_what_a_random_split_would_claim_is_told_of_normalised_cells_too(tree, c
 
 NEURAL = {
     "network": {
-        "backbone": "test_efficientnet", "weights": "random", "size": 32, "drop_path": 0.0, "head": [],
+        "backbone": "test_efficientnet",
+        "weights": "random",
+        "size": 32,
+        "drop_path": 0.0,
+        "head": [],
         "head_dropout": [0.0],
     },
     "training": {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "patience": 0, "validation": 0.0},
     "threads": 1,
-}  # fmt: skip
+}
 PIXELS = {"normalise": STEPS["normalise"]}
 
 
@@ -293,9 +319,15 @@ def test_the_robust_network_of_the_box_adapts_pixels_and_norms_to_a_new_source_w
     small = {"backbone": "test_efficientnet", "weights": "random", "size": 32, "mean": [0.5], "std": [0.5]}
     changed = {"neural": {"network": small, "training": {"epochs": 1}, "threads": 1}}
     options = {
-        "data": tree / "truth.csv", "output": tmp_path / "m", "classifier": "neural", "classifiers": changed,
-        "sources": ["lab_1"], "splits": 2, "bootstrap": 100, **common,
-    }  # fmt: skip
+        "data": tree / "truth.csv",
+        "output": tmp_path / "m",
+        "classifier": "neural",
+        "classifiers": changed,
+        "sources": ["lab_1"],
+        "splits": 2,
+        "bootstrap": 100,
+        **common,
+    }
     config = build_config(
         TrainConfig, file=Path(__file__).parents[3] / "configs" / "robust-network.yaml", options=options
     )
@@ -308,17 +340,23 @@ def test_the_robust_network_of_the_box_adapts_pixels_and_norms_to_a_new_source_w
         for data in ("truth.csv", "swapped.csv")
     )
     assert [stamp.partition(" by ")[0] for stamp in honest.stamps] == [
-        "transductive: pixels normalised", "transductive: batch norms"
-    ]  # fmt: skip
+        "transductive: pixels normalised",
+        "transductive: batch norms",
+    ]
     assert honest.scores[0].proba.tobytes() == swapped.scores[0].proba.tobytes()
 
 
 def test_networks_that_join_features_by_themselves_refuse_to_have_them_harmonised(tree, common, tmp_path):
     with pytest.raises(UsageError, match="harmonise is for features"):
         fit(
-            tree, common, tmp_path / "n", classifier="neural", features=["colour"], classifiers={"neural": NEURAL},
+            tree,
+            common,
+            tmp_path / "n",
+            classifier="neural",
+            features=["colour"],
+            classifiers={"neural": NEURAL},
             harmonise=STEPS["harmonise"],
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.slow
@@ -326,11 +364,20 @@ def test_networks_of_every_split_see_normalised_images_and_their_block_is_harmon
     def compared(folder, **steps):
         return ablate(
             AblateConfig(
-                data=tree / "truth.csv", output=tmp_path / folder, features=["colour", "cnn"], compare=["logreg"],
-                bootstrap=100, split="leave-one-source-out", subsets=["cnn", "colour"], cnn_crossfit=True,
-                classifiers={"neural": NEURAL}, sources=["lab_1", "lab_3"], **steps, **common,
+                data=tree / "truth.csv",
+                output=tmp_path / folder,
+                features=["colour", "cnn"],
+                compare=["logreg"],
+                bootstrap=100,
+                split="leave-one-source-out",
+                subsets=["cnn", "colour"],
+                cnn_crossfit=True,
+                classifiers={"neural": NEURAL},
+                sources=["lab_1", "lab_3"],
+                **steps,
+                **common,
             )
-        )  # fmt: skip
+        )
 
     pixels, both = compared("a", **PIXELS), compared("b", **STEPS)
     kinds = {stamp.partition(" normalised")[0].partition(" of new")[0] for stamp in both.stamps}
@@ -338,9 +385,15 @@ def test_networks_of_every_split_see_normalised_images_and_their_block_is_harmon
     assert not any(np.allclose(one.proba, other.proba) for one, other in zip(both.scores, pixels.scores, strict=True))
     model = tmp_path / "m"
     fit(
-        tree, common, model, features=["colour", "cnn"], cnn_crossfit=True, classifiers={"neural": NEURAL},
-        sources=["lab_1", "lab_3"], **STEPS,
-    )  # fmt: skip
+        tree,
+        common,
+        model,
+        features=["colour", "cnn"],
+        cnn_crossfit=True,
+        classifiers={"neural": NEURAL},
+        sources=["lab_1", "lab_3"],
+        **STEPS,
+    )
     result = judged(tree, common, model, tmp_path / "r", sources=["lab_2"])
     assert sum(stamp.startswith("transductive: ") for stamp in result.stamps) == 2
 
@@ -380,9 +433,15 @@ def test_one_site_tells_of_no_other_and_a_note_says_so(tree, common, tmp_path):
 
 def test_a_comparison_leaves_features_out_in_every_split(tree, common, tmp_path):
     config = AblateConfig(
-        data=tree / "truth.csv", output=tmp_path / "a", compare=["logreg", "xgb"], features=["colour"],
-        split="leave-one-source-out", stability=0.7, bootstrap=100, **common,
-    )  # fmt: skip
+        data=tree / "truth.csv",
+        output=tmp_path / "a",
+        compare=["logreg", "xgb"],
+        features=["colour"],
+        split="leave-one-source-out",
+        stability=0.7,
+        bootstrap=100,
+        **common,
+    )
     (note,) = [note for note in ablate(config).notes if note.startswith("stability")]
     assert "since within a class they tell the training sources apart" in note
 
