@@ -258,24 +258,11 @@ class ModelBundle:
 
     def _one_cell(self, row: NDArray[np.float32]) -> Study:
         """A cell that is black, with these features."""
-        nobody: tuple[str, ...] = ("cell",)
-        table = FeatureTable(
-            X=row,
-            columns=self.columns,
-            names=nobody,
-            keys=nobody,
-            image_keys=nobody,
-            y=(None,),
-            subjects=(None,),
-            folds=(None,),
-            groups=np.zeros(1, np.intp),
-            subjects_known=False,
-        )
         black = {
             each: Images(np.zeros((1, each.size, each.size, 3), np.uint8), np.zeros(1, np.intp))
             for each in self.transforms
         }
-        return Study(table, black)
+        return Study(FeatureTable.of_cells(row, self.columns, ["cell"]), black)
 
 
 def load_model(folder: Path | str) -> ModelBundle:

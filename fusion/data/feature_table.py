@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.subjects import Identity, identities
+from fusion.data.units import Units
 from fusion.errors import UsageError
 from fusion.feature_transforms.block_columns import block_slices
 from fusion.io.files import replacing
@@ -38,55 +38,52 @@ class AugmentedCells:
     are_sources: bool
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureTable:
-    """The features of n cells.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureTable(Units):
+    """The features of n cells, beside who they are.
 
     Attributes
     ----------
     X : float32 (n, d); NaN where a feature is undefined for a cell.
     columns : d names ``block.feature``; the columns of a block lie side by side.
-    names : n image names, relative to the data set.
-    keys, image_keys : n content hashes, of image and mask, and of the image alone.
-    y, subjects, folds : n values, None where unknown.
-    groups : intp (n,), what must stay on one side of a split.
-    subjects_known : False where every content group stands for a subject of its own.
-    sources : n sites, scanners or batches, None where unknown; () stands for n times None.
     augmented : of the same cells, to learn from; None for none. Nothing but a fit looks at them.
     """
 
     X: NDArray[np.float32]
     columns: tuple[str, ...]
-    names: tuple[str, ...]
-    keys: tuple[str, ...]
-    image_keys: tuple[str, ...]
-    y: tuple[str | None, ...]
-    subjects: tuple[str | None, ...]
-    folds: tuple[str | None, ...]
-    groups: NDArray[np.intp]
-    subjects_known: bool
-    sources: tuple[str | None, ...] = ()
     augmented: AugmentedCells | None = None
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            object.__setattr__(self, "sources", (None,) * len(self.names))
-        parts = (self.X, self.names, self.keys, self.y, self.subjects, self.folds, self.groups, self.sources)
-        rows = {len(part) for part in parts}
-        if len(rows) != 1 or self.X.shape[1] != len(self.columns):
-            raise ValueError(f"parts of a feature table disagree: rows {sorted(rows)}, columns {self.X.shape[1:]}")
+        super().__post_init__()
+        if len(self.X) != len(self) or self.X.shape[1] != len(self.columns):
+            raise ValueError(
+                f"parts of a feature table disagree: {len(self)} cells and {len(self.columns)} columns, features "
+                f"{self.X.shape}"
+            )
         if self.augmented is not None and self.augmented.X.shape[1:] != self.X.shape:
             raise ValueError(
                 f"augmented cells of a feature table are {self.augmented.X.shape[1:]}, and its cells {self.X.shape}"
             )
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def identities(self) -> list[Identity | None]:
-        """What tells the subjects apart: the id, with its source where that is known; see ``fusion.data.subjects``."""
-        return identities(self.subjects, self.sources)
+    @classmethod
+    def of_cells(
+        cls, X: NDArray[np.float32], columns: Sequence[str], names: Sequence[str], source: str | None = None
+    ) -> Self:
+        """Cells of one source in memory, of whom nothing else is known: each is its own group, called by its name."""
+        own, unknown = tuple(names), (None,) * len(names)
+        return cls(
+            X=X,
+            columns=tuple(columns),
+            names=own,
+            keys=own,
+            image_keys=own,
+            y=unknown,
+            subjects=unknown,
+            folds=unknown,
+            groups=np.arange(len(own)),
+            subjects_known=False,
+            sources=(source,) * len(own),
+        )
 
     @property
     def blocks(self) -> dict[str, slice]:

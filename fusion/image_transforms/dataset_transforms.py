@@ -134,23 +134,11 @@ def cells_as_trained(
     if normaliser is None or not cells:
         return list(cells), []
     one, red = Appearance(), RedCells()
-    names, nothing = tuple(map(str, range(len(cells)))), (None,) * len(cells)
+    names = tuple(map(str, range(len(cells))))
     columns = tuple(f"{each.name}.{feature}" for each in (one, red) for feature in each.feature_names())
     # A cell that was cropped without a look at its red cells shows none.
     around = red.extract([replace(cell, red_cells=cell.red_cells or ()) for cell in cells])
-    image_statistics = FeatureTable(
-        np.hstack([one.extract(cells), around]),
-        columns,
-        names,
-        names,
-        names,
-        nothing,
-        nothing,
-        nothing,
-        np.arange(len(cells)),
-        subjects_known=False,
-        sources=(source,) * len(cells),
-    )
+    image_statistics = FeatureTable.of_cells(np.hstack([one.extract(cells), around]), columns, names, source)
     adjusted = [each.apply(cell) for each, cell in zip(normaliser.adjustments(image_statistics), cells, strict=True)]
     return adjusted, _unknown(normaliser, image_statistics)
 

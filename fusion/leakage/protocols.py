@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.data.subjects import identities
+from fusion.data.units import Units
 from fusion.leakage import grouped_splits
 from fusion.leakage.grouped_splits import Split, SplitError
 
@@ -41,8 +41,8 @@ class Plan:
         return float(np.mean(shares))
 
 
-def make_plan(table: FeatureTable, kind: str, n_splits: int, repeats: int, seed: int) -> Plan:
-    """Splits of one kind over all cells of the table.
+def make_plan(table: Units, kind: str, n_splits: int, repeats: int, seed: int) -> Plan:
+    """Splits of one kind over all units of the table.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def make_plan(table: FeatureTable, kind: str, n_splits: int, repeats: int, seed:
     return plan
 
 
-def external_plan(train: FeatureTable, test: FeatureTable) -> tuple[Plan, NDArray[np.intp]]:
+def external_plan(train: Units, test: Units) -> tuple[Plan, NDArray[np.intp]]:
     """All of one table to learn from, all of the other to judge, as a plan over both, the training part first.
 
     Returns
@@ -92,7 +92,7 @@ def external_plan(train: FeatureTable, test: FeatureTable) -> tuple[Plan, NDArra
     return Plan("external", ((split,),)), groups
 
 
-def check(plan: Plan, table: FeatureTable) -> None:
+def check(plan: Plan, table: Units) -> None:
     """Ask the guard about every split."""
     for _, split in plan.splits:
         grouped_splits.assert_disjoint(split, subjects=table.identities, keys=table.image_keys, paths=table.names)
@@ -104,21 +104,21 @@ def leaking_subjects(plan: Plan) -> int:
 
 
 _Made = tuple[list[list[Split]], list[str]]
-_Maker = Callable[[FeatureTable, NDArray[np.object_], int, Sequence[int]], _Made]
+_Maker = Callable[[Units, NDArray[np.object_], int, Sequence[int]], _Made]
 
 
-def _grouped(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+def _grouped(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     affordable, notes = _affordable(table, y, n_splits)
     made = [grouped_splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects) for seed in seeds]
     return made, notes
 
 
-def _random(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+def _random(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     affordable, notes = _affordable(table, y, n_splits)
     return [grouped_splits.random_folds(y, table.groups, affordable, seed) for seed in seeds], notes
 
 
-def _monte_carlo(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+def _monte_carlo(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     rounds, notes = _grouped(table, y, n_splits, seeds)
     # Folds differ in size by what groups allow; the chosen one must not always be the largest.
     chosen = [
@@ -130,14 +130,14 @@ def _monte_carlo(table: FeatureTable, y: NDArray[np.object_], n_splits: int, see
     return chosen, notes
 
 
-def _leave_one_out(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+def _leave_one_out(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     if not table.subjects_known:
         raise SplitError("no subject can be left out", found="cells without subjects", expected="a subject each")
     grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
     return [grouped_splits.leave_one_group_out(table.groups)], []
 
 
-def _source_stratified(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+def _source_stratified(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     if None in table.sources:
         raise SplitError(
             "sources cannot be spread over folds", found="cells without a source", expected="a source each"
@@ -150,7 +150,7 @@ def _source_stratified(table: FeatureTable, y: NDArray[np.object_], n_splits: in
     return made, notes
 
 
-def _leave_one_source_out(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+def _leave_one_source_out(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     made = grouped_splits.leave_one_source_out(table.sources, table.groups)
     notes = []
     for source, split in made:
@@ -166,7 +166,7 @@ def _leave_one_source_out(table: FeatureTable, y: NDArray[np.object_], n_splits:
     return [[split for _, split in made]], notes
 
 
-def _official(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
+def _official(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     official = grouped_splits.official_folds(table.folds, table.groups)
     for name, split in zip(official.names, official.splits, strict=True):
         if missing := sorted(set(y) - set(y[split.train]), key=str):
@@ -176,7 +176,7 @@ def _official(table: FeatureTable, y: NDArray[np.object_], n_splits: int, seeds:
     return [list(official.splits)], _moved(table, official)
 
 
-def _moved(table: FeatureTable, official: grouped_splits.OfficialFolds) -> list[str]:
+def _moved(table: Units, official: grouped_splits.OfficialFolds) -> list[str]:
     """What had to be moved to keep groups whole, with the subjects concerned."""
     if not len(official.moved):
         return []
@@ -207,7 +207,7 @@ KINDS: Mapping[str, _Maker] = {
 }
 
 
-def _affordable(table: FeatureTable, y: NDArray[np.object_], n_splits: int) -> tuple[int, list[str]]:
+def _affordable(table: Units, y: NDArray[np.object_], n_splits: int) -> tuple[int, list[str]]:
     affordable = grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
     if affordable == n_splits:
         return affordable, []
@@ -234,7 +234,7 @@ def _refuse_twin_labels(labels: Sequence[str | None]) -> None:
         )
 
 
-def _listed_twice(table: FeatureTable) -> list[str]:
+def _listed_twice(table: Units) -> list[str]:
     """Notes on images that are there several times: they stay in one group, and still count several times."""
     labels: dict[str, set[str]] = {}
     for key, label in zip(table.image_keys, table.y, strict=True):

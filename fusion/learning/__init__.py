@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from fusion.learning.shared_distances import SharedDistances as SharedDistances
     from fusion.learning.study import Images as Images
     from fusion.learning.study import Study as Study
-    from fusion.learning.study import units_of as units_of
     from fusion.learning.training_quantiles import Reference as Reference
     from fusion.learning.training_quantiles import learn_reference as learn_reference
 
@@ -66,7 +65,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "run": ["Run", "check_tensorboard", "half_the_memory"],
         "scaled_blocks": ["ScaledBlocks", "scale_block"],
         "shared_distances": ["Distances", "SharedDistances"],
-        "study": ["Images", "Study", "units_of"],
+        "study": ["Images", "Study"],
         "training_quantiles": ["Reference", "learn_reference"],
     },
 )

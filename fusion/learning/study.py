@@ -133,21 +133,7 @@ class Study:
                 kept.append(at)
         columns = [f"{name}.{feature}" for name, each in measured.items() for feature in each.feature_names()]
         X = np.array([np.concatenate(row) if row else [] for row in rows], np.float32).reshape(len(kept), len(columns))
-        unknown = (None,) * len(kept)
-        own = tuple(names[at] for at in kept)
-        table = FeatureTable(
-            X=X,
-            columns=tuple(columns),
-            names=own,
-            keys=own,
-            image_keys=own,
-            y=unknown,
-            subjects=unknown,
-            folds=unknown,
-            groups=np.arange(len(kept)),
-            subjects_known=False,
-            sources=(source,) * len(kept),
-        )
+        table = FeatureTable.of_cells(X, columns, [names[at] for at in kept], source)
         images = {each: Images(each([cells[at] for at in kept]), np.arange(len(kept))) for each in transforms}
         return cls(regrouped(table, blocks), images, tuple(faults))
 
@@ -227,24 +213,6 @@ class Study:
     def is_stored(self) -> bool:
         """Whether features are still in the store."""
         return is_stored(self.table.X)
-
-
-def units_of(dataset: Dataset) -> FeatureTable:
-    """The data set as a table without columns: enough to plan splits before anything is measured."""
-    samples = dataset.samples
-    return FeatureTable(
-        X=np.empty((len(samples), 0), np.float32),
-        columns=(),
-        names=tuple(dataset.names),
-        keys=tuple(sample.key for sample in samples),
-        image_keys=tuple(sample.image_key for sample in samples),
-        y=tuple(sample.label for sample in samples),
-        subjects=tuple(sample.subject for sample in samples),
-        folds=tuple(sample.fold for sample in samples),
-        groups=dataset.groups(),
-        subjects_known=dataset.subjects_known,
-        sources=tuple(sample.source for sample in samples),
-    )
 
 
 def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> FeatureTable:

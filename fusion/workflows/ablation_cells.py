@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fusion.data.dataset import Dataset, load_dataset
-from fusion.data.feature_table import FeatureTable
+from fusion.data.units import Units, units_of
 from fusion.errors import UsageError
 from fusion.leakage.near_duplicates import near_duplicates
 from fusion.leakage.protocols import Plan, external_plan, make_plan
-from fusion.learning.study import Study, units_of
+from fusion.learning.study import Study
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
 from fusion.workflows.loading import Inputs, group_numbers
@@ -67,5 +67,5 @@ def _within(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: Pr
     return JudgedCells(study, plan, (*notes, *measured.notes(splits)), (*stamps, *measured.stamps(splits)))
 
 
-def _plan(table: FeatureTable, config: AblateConfig) -> Plan:
-    return make_plan(table, config.split, config.splits, config.rounds, config.seed)
+def _plan(units: Units, config: AblateConfig) -> Plan:
+    return make_plan(units, config.split, config.splits, config.rounds, config.seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fusion.bundles.model_bundle import ModelBundle, check_writable
 from fusion.compute import torch_processes
 from fusion.data.dataset import Dataset
+from fusion.data.units import units_of
 from fusion.evaluation.results import Result
 from fusion.image_transforms.dataset_transforms import stated
 from fusion.leakage.protocols import make_plan
@@ -14,7 +15,6 @@ from fusion.leakage.provenance import trained_on
 from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.learn import learn
 from fusion.learning.refusals import batches_setting
-from fusion.learning.study import units_of
 from fusion.progress import Progress
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig

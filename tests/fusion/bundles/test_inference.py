@@ -1,6 +1,7 @@
 """Asking a trained model: images, folders and tables in one call, subjects as a whole, files, and exit codes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,18 +47,7 @@ def predictions(proba, subjects, *, threshold=None):
     """Predictions of classes 'a' and 'b' for cells of these subjects; 'b' is the positive class."""
     n = len(proba)
     names = tuple(f"{at}.png" for at in range(n))
-    table = FeatureTable(
-        np.empty((n, 0), np.float32),
-        (),
-        names,
-        names,
-        names,
-        (None,) * n,
-        tuple(subjects),
-        (None,) * n,
-        np.arange(n),
-        subjects_known=False,
-    )
+    table = replace(FeatureTable.of_cells(np.empty((n, 0), np.float32), (), names), subjects=tuple(subjects))
     proba = np.column_stack([1 - np.array(proba), proba])
     return Predictions(
         table, ("a", "b"), proba, (), Path(), "b", threshold, calibrated=False, trained_on=np.zeros(n, bool)

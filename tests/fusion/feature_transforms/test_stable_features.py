@@ -1,6 +1,7 @@
 """Features that tell the training sources apart are left out, by training cells alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,16 +132,11 @@ def test_the_judged_source_has_no_say_in_what_is_left_out():
 
     def score(features, labels):
         names = tuple(map(str, range(CELLS)))
-        table = FeatureTable(
-            features,
-            tuple(f"block.x{at}" for at in range(6)),
-            names,
-            names,
-            names,
-            tuple(labels),
-            names,
-            (None,) * CELLS,
-            np.arange(CELLS),
+        columns = [f"block.x{at}" for at in range(6)]
+        table = replace(
+            FeatureTable.of_cells(features, columns, names),
+            y=tuple(labels),
+            subjects=names,
             subjects_known=True,
             sources=tuple(SOURCES),
         )

@@ -1,0 +1,74 @@
+"""Who is labelled, grouped, split and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.subjects import Identity, identities
+
+if TYPE_CHECKING:
+    from fusion.data.dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Units:
+    """n cells as splits and judgement see them: without features.
+
+    Attributes
+    ----------
+    names : n image names, relative to the data set.
+    keys, image_keys : n content hashes, of image and mask, and of the image alone.
+    y, subjects, folds : n values, None where unknown.
+    groups : intp (n,), what must stay on one side of a split.
+    subjects_known : False where every content group stands for a subject of its own.
+    sources : n sites, scanners or batches, None where unknown; () stands for n times None.
+
+    Raises
+    ------
+    ValueError : parts of different lengths.
+    """
+
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    image_keys: tuple[str, ...]
+    y: tuple[str | None, ...]
+    subjects: tuple[str | None, ...]
+    folds: tuple[str | None, ...]
+    groups: NDArray[np.intp]
+    subjects_known: bool
+    sources: tuple[str | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", (None,) * len(self.names))
+        parts = (self.names, self.keys, self.y, self.subjects, self.folds, self.groups, self.sources)
+        if len(rows := {len(part) for part in parts}) != 1:
+            raise ValueError(f"parts of a table of cells disagree: rows {sorted(rows)}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def identities(self) -> list[Identity | None]:
+        """What tells the subjects apart: the id, with its source where that is known; see ``fusion.data.subjects``."""
+        return identities(self.subjects, self.sources)
+
+
+def units_of(dataset: Dataset) -> Units:
+    """The cells of a data set: enough to plan splits before anything is measured."""
+    samples = dataset.samples
+    return Units(
+        names=tuple(dataset.names),
+        keys=tuple(sample.key for sample in samples),
+        image_keys=tuple(sample.image_key for sample in samples),
+        y=tuple(sample.label for sample in samples),
+        subjects=tuple(sample.subject for sample in samples),
+        folds=tuple(sample.fold for sample in samples),
+        groups=dataset.groups(),
+        subjects_known=dataset.subjects_known,
+        sources=tuple(sample.source for sample in samples),
+    )
