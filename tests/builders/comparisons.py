@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from fusion import fitting
-from fusion.ablation import compare
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
-from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.protocols import make_plan
+from fusion.learning.fits import Fit, Fits, run_fits
+from fusion.learning.recipe import Recipe, recipe_of
+from fusion.learning.run import Run
+from fusion.learning.study import Study
 from fusion.settings.commands import AblateConfig
+from fusion.workflows.ablate import compare
+from fusion.workflows.run_facts import choose_positive
 
 
 def cells(subjects=20, each=6, class_effect=0.6, subject_effect=1.0, seed=0, prefix=True):
@@ -48,23 +52,44 @@ def config(tmp_path, **given):
 
 def run(table, settings):
     plan = make_plan(table, settings.split, settings.splits, settings.rounds, settings.seed)
-    return compare(table, plan, Dataset(Path("cells"), "table", ()), settings)
+    return compare(Study(table), plan, Dataset(Path("cells"), "table", ()), settings)
 
 
-def scores_with_and_without_scrambled_labels(tmp_path, measured, **settings):
+def recipe(table, classifier, **given) -> Recipe:
+    """The recipe that these settings ask for, on all blocks of the table."""
+    settings = AblateConfig(data="cells", output=Path("out"), **given)
+    positive = choose_positive(Study(table).classes, settings.positive)
+    return replace(recipe_of(settings, classifier, list(table.blocks)), positive=positive)
+
+
+def fits_of(table, splits, recipes, memory=0.0) -> Fits:
+    """Fits of these recipes in these splits, of which nothing is kept."""
+    return Fits(Study(table), tuple(splits), tuple(recipes), Run(Path("unused"), memory=memory))
+
+
+def fitted(table, split, classifier, **given):
+    """Probabilities, threshold and chosen parameters of one fit on all blocks, as a comparison makes it."""
+    (found,) = run_fits([Fit(0, 0)], fits_of(table, [split], [recipe(table, classifier, **given)]))
+    return found.proba, found.threshold, dict(found.chosen)
+
+
+def scores_with_and_without_scrambled_labels(measured, **given):
     """For each classifier float64 (test cells, classes) twice: by the true labels, and with the test part's swapped.
 
     ``measured`` makes the table of the labels.
     """
-    settings = config(tmp_path, compare=["svm", "xgb", "logreg"], **settings)
+    classifiers = ["svm", "xgb", "logreg"]
     table = measured(np.array(cells().y, object))
     split = make_plan(table, "grouped", 5, 1, 0).rounds[0][0]
     y = np.array(table.y, object)
     y[split.test] = np.where(y[split.test] == "all", "hem", "all")
-    fits = [fitting.Fit(name, tuple(table.blocks), 0) for name in settings.compare]
     found = []
-    for at, each in enumerate((table, measured(y))):
-        load = fitting.Workload(each, (split,), settings, Checkpoint(tmp_path / str(at)))
-        done = fitting.run_fits(fits, load, jobs=1, memory=1e9)
-        found.append({fit.classifier: proba for fit, proba, *_ in done})
-    return {name: (found[0][name], found[1][name]) for name in settings.compare}
+    for each in (table, measured(y)):
+        # Every block by itself as well: fits that share blocks or distances are among them.
+        sets = [tuple(table.blocks), *((block,) for block in table.blocks)]
+        recipes = [replace(recipe(each, name, **given), blocks=one) for name in classifiers for one in sets]
+        load = fits_of(each, [split], recipes, memory=1e9)
+        done = run_fits([Fit(number, 0) for number in range(len(recipes))], load)
+        whole = [one for one in done if load.recipes[one.fit.recipe].blocks == sets[0]]
+        found.append({load.recipes[one.fit.recipe].classifier: one.proba for one in whole})
+    return {name: (found[0][name], found[1][name]) for name in classifiers}

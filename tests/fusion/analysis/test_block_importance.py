@@ -1,28 +1,23 @@
 """What a model relies on: the block that tells, the feature that tells, and nothing where nothing does."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fusion import fitting
 from fusion.analysis.block_importance import importance
-from fusion.fitting import Workload
-from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.protocols import make_plan
-from fusion.learning import shared_distances
-from fusion.settings.commands import AblateConfig
-from tests.builders.comparisons import cells
+from fusion.learning import fits, shared_distances
+from tests.builders.comparisons import cells, fits_of, recipe
 
 
 def asked(table, classifiers, kind="grouped", memory=0.0, **settings):
-    config = AblateConfig(
-        data="cells", output=Path("out"), jobs=1, classifiers={"xgb": {"n_estimators": 60}}, **settings
-    )
-    splits = tuple(split for _, split in make_plan(table, kind, 4, 1, 0).splits)
-    load = Workload(table, splits, config, Checkpoint(Path("unused")))
-    return importance(load, classifiers, ["all", "hem"], "all", 200, memory=memory)
+    splits = [split for _, split in make_plan(table, kind, 4, 1, 0).splits]
+    given = {"classifiers": {"xgb": {"n_estimators": 60}}, "positive": "all", **settings}
+    whole = [recipe(table, name, **given) for name in classifiers]
+    # Of several sets of blocks fits share distances; those of all blocks are asked.
+    every = [replace(each, blocks=blocks) for each in whole for blocks in (("a",), each.blocks)]
+    return importance(fits_of(table, splits, every, memory), 200)
 
 
 def one_that_tells(effect=1.5, subjects=24):
@@ -74,7 +69,7 @@ def test_the_same_seed_gives_the_same_figures():
 def test_shared_distances_tell_what_columns_tell(monkeypatch):
     table = one_that_tells(effect=0.6)
     plain = asked(table, ["svm"])
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
     measured = []
     shared = shared_distances.SharedDistances.__init__
 

@@ -1,6 +1,7 @@
 """Calibration and thresholds: what they are, and that no test cell has a say in them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,9 +23,8 @@ from fusion.learning.calibration import (
     threshold_of_sensitivity,
 )
 from fusion.metrics import classification
-from fusion.settings.learning import FitSettings
-from fusion.training import score_fold
 from tests.builders.command_line import assert_refused, fusion
+from tests.builders.comparisons import fitted
 from tests.builders.tables import table_of
 
 
@@ -109,13 +109,11 @@ def test_labels_of_test_cells_change_nothing(calibrate, threshold, classifier):
     table = table_of()
     test = np.flatnonzero(table.groups < 6)
     split = Split(np.flatnonzero(table.groups >= 6), test, table.groups)
-    config = FitSettings(calibrate=calibrate, threshold=threshold, classifiers={"xgb": {"n_estimators": 20}})
-    proba, chosen_threshold, _ = score_fold(table, split, classifier, config)
+    config = {"calibrate": calibrate, "threshold": threshold, "classifiers": {"xgb": {"n_estimators": 20}}}
+    proba, chosen_threshold, _ = fitted(table, split, classifier, **config)
     turned = np.array(table.y, object)
     turned[test] = np.where(turned[test] == "all", "hem", "all")
-    from dataclasses import replace
-
-    again = score_fold(replace(table, y=tuple(turned)), split, classifier, config)
+    again = fitted(replace(table, y=tuple(turned)), split, classifier, **config)
     assert_array_equal(again[0], proba)
     assert np.isnan(chosen_threshold) if threshold is None else again[1] == chosen_threshold
 
@@ -146,13 +144,9 @@ def test_a_threshold_for_three_classes_is_refused():
     table = table_of()
     labels = np.array(table.y, object)
     labels[table.groups % 3 == 0] = "other"
-    from dataclasses import replace
-
     three = replace(table, y=tuple(labels))
     with pytest.raises(UsageError, match="two classes"):
-        score_fold(
-            three, Split(np.arange(96, 192), np.arange(96), three.groups), "logreg", FitSettings(threshold="0.4")
-        )
+        fitted(three, Split(np.arange(96, 192), np.arange(96), three.groups), "logreg", threshold="0.4")
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])

@@ -51,17 +51,15 @@ def test_a_classifier_takes_what_trials_on_whole_groups_found(kind, monkeypatch)
 
 
 @needs_optuna
-def test_no_test_label_moves_a_trial(tmp_path):
+def test_no_test_label_moves_a_trial():
     settings = {"trials": 3, "classifiers": {"xgb": {"n_jobs": 1}}}
-    found = scores_with_and_without_scrambled_labels(
-        tmp_path, lambda y: replace(cells(subjects=12), y=tuple(y[:72])), **settings
-    )
+    found = scores_with_and_without_scrambled_labels(lambda y: replace(cells(subjects=12), y=tuple(y[:72])), **settings)
     for name, (true, scrambled) in found.items():
         assert_array_equal(true, scrambled, err_msg=name)
 
 
 @needs_optuna
-def test_a_planted_column_of_test_labels_moves_them(tmp_path):
+def test_a_planted_column_of_test_labels_moves_them():
     # What the test above would show if a trial were scored on the test part: here labels are in a column.
     def planted(y):
         table = cells(subjects=12)
@@ -70,7 +68,7 @@ def test_a_planted_column_of_test_labels_moves_them(tmp_path):
         X = np.column_stack([table.X, share]).astype(np.float32)
         return replace(table, X=X, columns=(*table.columns, "b.planted"), y=tuple(y))
 
-    for name, (true, scrambled) in scores_with_and_without_scrambled_labels(tmp_path, planted, trials=3).items():
+    for name, (true, scrambled) in scores_with_and_without_scrambled_labels(planted, trials=3).items():
         assert np.abs(true - scrambled).max() > 0.05, name
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fusion import fitting
+from fusion.learning.fits import Fits
 from fusion.learning.scaled_blocks import ScaledBlocks
 from tests.builders.blocks import BLOCKS, LAYERS, cells, fused
 from tests.builders.comparisons import cells as table_of_cells
@@ -33,8 +33,8 @@ def test_a_test_row_changes_no_training_row():
 
 def test_fits_on_blocks_scaled_once_give_the_probabilities_of_fits_alone(monkeypatch, tmp_path):
     scores = []
-    for at, shares in enumerate((True, False)):
-        monkeypatch.setattr(fitting, "shares_scaling", lambda *_, shares=shares: shares)
+    for at, shared in enumerate(("scaling", "nothing")):
+        monkeypatch.setattr(Fits, "_shared", lambda self, name, shared=shared: shared)
         scores.append(run(table_of_cells(subjects=12), config(tmp_path / str(at))).scores)
     for one, other in zip(*scores, strict=True):
         assert (one.features, one.classifier) == (other.features, other.classifier)

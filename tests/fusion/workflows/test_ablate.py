@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion import ablation, fitting
+from fusion.evaluation.result_differences import optimism
 from fusion.io.run_checkpoint import UNFINISHED, Checkpoint
+from fusion.learning import fits, shared_distances
 from tests.builders.comparisons import cells, config, run, scores_with_and_without_scrambled_labels
 from tests.builders.images import ROOT
 
@@ -24,10 +25,10 @@ from tests.builders.images import ROOT
 def test_shared_distances_give_the_result_of_plain_fits(tmp_path, monkeypatch):
     table = cells()
     plain = run(table, config(tmp_path / "plain"))
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
     calls = []
-    svm_model = fitting.gram.SharedDistances
-    monkeypatch.setattr(fitting.gram, "SharedDistances", lambda *given: calls.append(1) or svm_model(*given))
+    of_split = shared_distances.SharedDistances
+    monkeypatch.setattr(shared_distances, "SharedDistances", lambda *given: calls.append(1) or of_split(*given))
     shared = run(table, config(tmp_path / "shared"))
     assert len(calls) == 2 * 5  # one a fold, for all subsets, and one to ask what models of all blocks rely on
     for a, b in zip(plain.scores, shared.scores, strict=True):
@@ -37,7 +38,7 @@ def test_shared_distances_give_the_result_of_plain_fits(tmp_path, monkeypatch):
 
 
 def test_without_room_for_shared_distances_it_says_so_and_fits_plainly(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
     result = run(cells(), config(tmp_path, memory_gb=1e-6))
     assert any("svm: every feature set is fitted by itself" in note for note in result.notes)
     assert not any("logreg" in note for note in result.notes)
@@ -46,8 +47,8 @@ def test_without_room_for_shared_distances_it_says_so_and_fits_plainly(tmp_path,
 
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "_WORTH_A_WORKER", 4)
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(fits, "_WORTH_A_WORKER", 4)
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
     one, two = (run(cells(), replace_jobs(config(tmp_path / str(jobs)), jobs)) for jobs in (1, 2))
     for a, b in zip(one.scores, two.scores, strict=True):
         assert_array_equal(a.proba, b.proba)
@@ -78,17 +79,17 @@ def test_monte_carlo_leaves_cells_unscored_where_they_were_not_tested(tmp_path):
 # ---- what must not be seen ------------------------------------------------------------------------------------------
 
 
-def test_no_label_and_no_cell_of_the_test_part_changes_a_model(tmp_path, monkeypatch):
+def test_no_label_and_no_cell_of_the_test_part_changes_a_model(monkeypatch):
     # Thresholds, calibration and scaling are learnt in the training part: scrambling the test part must not be felt.
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
-    found = scores_with_and_without_scrambled_labels(tmp_path, lambda y: replace(cells(), y=tuple(y)))
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
+    found = scores_with_and_without_scrambled_labels(lambda y: replace(cells(), y=tuple(y)))
     for name, (true, scrambled) in found.items():
         assert_array_equal(true, scrambled, err_msg=name)
 
 
-def test_a_column_fitted_outside_the_training_part_would_be_caught_by_that(tmp_path, monkeypatch):
+def test_a_column_fitted_outside_the_training_part_would_be_caught_by_that(monkeypatch):
     # A target code of each subject, from the labels of all cells: what a scaler or selector fitted outside amounts to.
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
 
     def planted(y):
         table = cells()
@@ -96,7 +97,7 @@ def test_a_column_fitted_outside_the_training_part_would_be_caught_by_that(tmp_p
         X = np.column_stack([table.X, share]).astype(np.float32)
         return replace(table, X=X, columns=(*table.columns, "b.planted"), y=tuple(y))
 
-    for name, (true, scrambled) in scores_with_and_without_scrambled_labels(tmp_path, planted).items():
+    for name, (true, scrambled) in scores_with_and_without_scrambled_labels(planted).items():
         assert np.abs(true - scrambled).max() > 0.05, name
 
 
@@ -142,7 +143,7 @@ def leak(tmp_path, subject_effect, seed=0):
     honest = run(table, settings)
     leaky = run(table, settings.model_copy(update={"split": "random"}))
     assert leaky.stamps[-1].startswith("leaky: images of 30 subjects")
-    return ablation.optimism(honest, leaky)
+    return optimism(honest, leaky)
 
 
 def test_a_random_split_flatters_where_subjects_differ_and_does_not_where_they_do_not(tmp_path):
@@ -188,7 +189,7 @@ def test_the_best_entry_is_compared_with_every_other(tmp_path):
 
 
 def test_a_run_that_broke_off_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
     table = cells()
     whole = run(table, config(tmp_path / "whole"))
     kept, keep = [], Checkpoint.keep
