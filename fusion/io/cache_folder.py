@@ -11,7 +11,7 @@ from fusion.io.remote_path import Remote, as_path
 def default_store() -> Path:
     """``$FUSION_CACHE`` where it is set, which may be a URL, else the platform's cache folder."""
     if folder := os.environ.get("FUSION_CACHE"):
-        return as_path(folder)
+        return as_path(folder).expanduser() if folder.startswith("~") else as_path(folder)
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("fusion-cells", appauthor=False))

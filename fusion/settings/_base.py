@@ -12,8 +12,37 @@ from fusion.io.remote_path import as_path, is_url
 
 
 def _listed(value: Any) -> Any:
-    """``a,b`` as a list, which is how lists are typed on a command line."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """``a,b`` as a list, which is how lists are typed on a command line; a number stands for its digits."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [as_text(each) for each in value] if isinstance(value, list | tuple) else [as_text(value)]
+
+
+def as_text(value: Any) -> Any:
+    """A number where text is meant, as YAML makes one of ``1``, with its digits; all that isn't a number as it is.
+
+    Raises
+    ------
+    ValueError : true or false, which may have been written in ten ways.
+    """
+    if isinstance(value, bool):
+        # A ValueError, as pydantic tells no other.
+        raise ValueError("text; YAML reads yes, no, on, off, true and false as truth values: put it in quotes")
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _at_home(value: Any) -> Any:
+    """A path below ``~`` with the home folder in its place, as a shell would have put it; of parameters, each such."""
+    if isinstance(value, dict):
+        return {key: _at_home(each) if isinstance(each, dict) or str(each)[:2] == "~/" else each
+                for key, each in value.items()}  # fmt: skip
+    if not isinstance(value, str | Path) or not str(value).startswith("~"):
+        return value
+    try:
+        home = Path(value).expanduser()
+        return str(home) if isinstance(value, str) else home
+    except RuntimeError:  # nobody's home: a file may be called so
+        return value
 
 
 def _each(value: Any) -> Sequence[Any]:
@@ -28,7 +57,7 @@ Names = Annotated[
 
 #: A folder or file that may lie in an object store; all other paths are of this machine.
 LocalOrRemotePath = Annotated[
-    Path, BeforeValidator(lambda value: as_path(value) if isinstance(value, str | Path) else value)
+    Path, BeforeValidator(lambda value: as_path(_at_home(value)) if isinstance(value, str | Path) else value)
 ]
 
 
@@ -37,10 +66,16 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_here(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse a URL where only a path of this machine will do: it would be taken for a folder named "s3:"."""
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Text of what YAML takes for a number, ``~`` as the home folder, and no URL where only a path of this machine
+        will do: it would be taken for a folder named "s3:".
+        """
         field = cls.model_fields[str(info.field_name)]
+        if field.annotation in (str, str | None):
+            return as_text(value)
         is_plain = (field.annotation is Path and not field.metadata) or Path in get_args(field.annotation)
-        if is_plain and any(is_url(each) for each in _each(value) if isinstance(each, str | Path)):
+        if not is_plain:
+            return _at_home(value) if isinstance(value, dict) else value
+        if any(is_url(each) for each in _each(value) if isinstance(each, str | Path)):
             raise ValueError("a path of this machine; URLs are for data and store")
-        return value
+        return [_at_home(each) for each in value] if isinstance(value, list | tuple) else _at_home(value)

@@ -12,7 +12,10 @@ from pydantic import BaseModel, ValidationError
 from fusion.errors import ConfigError, did_you_mean
 from fusion.settings.key import settings_of
 
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
+_REPLACED = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp")}
+_INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)\Z")
+# YAML 1.1 takes 1e-4 for text, since it has no point.
+_FLOAT = re.compile(r"([-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))|\.(nan|NaN|NAN))\Z")
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -120,8 +123,14 @@ def parse_yaml(text: str, source: str) -> Any:
                 seen.add(str(key.value))
             return super().construct_mapping(node, deep)
 
-    # YAML 1.1 takes 1e-4 for text, since it has no point.
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    # YAML 1.1 takes 010 for eight, 1:30 for ninety, 1_000 for a thousand and 2020-01-01 for a date: as names of folds
+    # and classes they are none, and where a number is meant pydantic reads it.
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in _REPLACED]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
     try:
         return yaml.load(text, Loader)  # a SafeLoader: builds plain values only

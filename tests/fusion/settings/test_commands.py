@@ -141,3 +141,49 @@ def test_input_without_a_network_is_refused():
     config = build_config(TrainConfig, options={"data": "d", "output": "o", "features": "colour", "input": "field"})
     with pytest.raises(UsageError, match="--input is what a network is shown, and there is none"):
         build_blocks(config)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "expected"),
+    [
+        ("folds: [0, 1]", "folds", ["0", "1"]),
+        ("folds: 1", "folds", ["1"]),
+        ("folds: [007, 1:30, 2020-01-01, 1_000]", "folds", ["007", "1:30", "2020-01-01", "1_000"]),
+        ("classes: [1, all, 2.5]", "classes", ["1", "all", "2.5"]),
+        ("threshold: 0.5", "threshold", "0.5"),
+        ("positive: 1", "positive", "1"),
+        ("positive: '1'", "positive", "1"),
+        ("source: 010", "source", "010"),
+        ("seed: 010", "seed", 10),
+    ],
+)
+def test_numbers_where_text_is_meant_are_taken_as_they_are_written(line, key, expected, tmp_path):
+    (tmp_path / "c.yaml").write_text(line + "\n")
+    config = build_config(TrainConfig, file=tmp_path / "c.yaml", options={"data": "cells", "output": "m"})
+    assert getattr(config, key) == expected
+    (tmp_path / "again.yaml").write_text(write_config(config))
+    assert build_config(TrainConfig, file=tmp_path / "again.yaml", options={}) == config
+    name, _, value = line.partition(": ")
+    assert build_config(TrainConfig, settings=[f"{name}={value}"], options={"data": "cells", "output": "m"}) == config
+
+
+@pytest.mark.parametrize("line", ["positive: yes", "positive: off", "classes: [no, yes]", "source: true", "folds: no"])
+def test_a_truth_value_where_text_is_meant_is_refused(line, tmp_path):
+    (tmp_path / "c.yaml").write_text(line + "\n")
+    with pytest.raises(ConfigError, match="put it in quotes"):
+        build_config(TrainConfig, file=tmp_path / "c.yaml", options={"data": "cells", "output": "m"})
+
+
+def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "c.yaml").write_text(
+        "data: ~/cells\noutput: ~/m\nstore: ~/s\ntensorboard: ~\n"
+        "extractors: {cnn: {weights: ~/w.safetensors}}\nnormalise: {reinhard: ~/one.png}\n"
+    )
+    config = build_config(TrainConfig, file=tmp_path / "c.yaml", options={})
+    assert (config.data, config.output, config.store) == (tmp_path / "cells", tmp_path / "m", tmp_path / "s")
+    assert config.tensorboard is None
+    assert config.extractor("cnn")["weights"] == str(tmp_path / "w.safetensors")
+    assert config.normalise.reinhard == tmp_path / "one.png"
+    assert TrainConfig(data="~nobody-of-this-name", output="m").data == Path("~nobody-of-this-name")
