@@ -32,7 +32,7 @@ def best_of(
     folds : (train, test) row numbers within it.
     grid : values by parameter; of equally good ones the first is taken.
     spans : where trials look.
-    trials, seed : see ``tuning.tune``; 0 trials try the grid.
+    trials, seed : see ``parameter_search.tune``; 0 trials try the grid.
     """
     from sklearn.model_selection import GridSearchCV
 

@@ -42,7 +42,7 @@ def svm(graph: Graph, rows: str, model: Any) -> str:
 
 
 def ensemble(graph: Graph, rows: str, model: Mapping[str, Any]) -> str:
-    """float64 (n, K) of XGBoost's trees, in its JSON format as ``trees.check_trees`` accepts it; rows are float32."""
+    """float64 (n, K) of XGBoost's trees, in its JSON format as ``_tree_checks`` accepts it; rows are float32."""
     learner = model["learner"]
     outputs = max(int(learner["learner_model_param"]["num_class"]), 1)
     parts: dict[str, list[NDArray]] = {}

@@ -20,7 +20,7 @@ _TRIAL = 6
 
 
 class _Judge(nn.Module):
-    """What ``trainer.predict`` does: scale, turn, normalise, judge, and take the mean over the turns."""
+    """What ``_trainer.predict`` does: scale, turn, normalise, judge, and take the mean over the turns."""
 
     def __init__(self, network: Network, turns: int, takes_features: bool) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     augmentation : settings of ``augmentation.Augmentation``.
     turns : rotations, equally far apart, that a prediction is the mean over.
     batch_statistics : "training"; or "source": ten or more cells of a site that was not learnt from are judged by
-        batch norms with their own means and spreads, brought to those of the training cells; see ``adapting``.
+        batch norms with their own means and spreads, brought to those of the training cells; see docs/neural.md.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". Of several processes each takes its own.
     threads : of a CPU while it is trained; None leaves it to torch. Small images are quickest on one: where other
         work shares the cores, two threads wait for each other longer than they work.
@@ -419,7 +419,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return describe(self.network_)
 
     def show_batch(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
-        """uint8 RGB (height, width, 3): cells as the network sees them, and varied as in training; see ``sheet``."""
+        """uint8 RGB (height, width, 3): cells as the network is shown them, and augmented as in training."""
         from classifiers.neural._training_sheets import batch_sheet
 
         _, _, variation = self._settings()
@@ -438,7 +438,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return attention_sheet(some.images(np.arange(len(some))), maps, notes)
 
     def to_onnx_network(self, columns: int) -> tuple[bytes, CellInputs]:
-        """The network as an ONNX file, and made-up cells to try it on; see ``exporting``."""
+        """The network as an ONNX file, and made-up cells to try it on; see ``_onnx_form``."""
         from classifiers.neural._onnx_form import network_to_onnx
 
         check_is_fitted(self)

@@ -95,7 +95,7 @@ def convert(
     to_stains: NDArray[np.float64],
     directions: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Every colour in every colour space; what the planes are is said in ``colour_spaces``.
+    """Every colour in every colour space; what the planes are is said in ``_colour_spaces``.
 
     Parameters
     ----------

@@ -310,7 +310,7 @@ CYTOPLASM_FEATURES = (basophilia, azure_share)
 def vacuole_fraction(cell: Cell, vacuoles: NDArray[np.bool_]) -> float:
     """Share of the cytoplasm that lies in pale round holes.  Unit: none.  Range: 0 to below 0.5.
 
-    See ``vacuoles.find_vacuoles``; beyond half of the cytoplasm the holes would be its own tone. NaN without cytoplasm.
+    See ``_vacuoles``; beyond half of the cytoplasm the holes would be its own tone. NaN without cytoplasm.
     Source: own measure of what Bennett et al. (1976), Br. J. Haematol. 33(4):451-458, grade by eye.
     """
     cytoplasm = np.count_nonzero(cell.cytoplasm)

@@ -23,7 +23,7 @@ def trace(
 
     Parameters
     ----------
-    padded, runs : as for and from ``region_kernels.find_runs``.
+    padded, runs : as for and from ``_region_kernels.find_runs``.
     sides : how many sides of pixels part region and outside.
     centre_y, centre_x : where ``radii`` are seen from.
 

@@ -64,7 +64,7 @@ class Curve:
 
     @classmethod
     def of(cls, turns: NDArray[np.uint8]) -> Curve:
-        """The curve through the middles of the sides that ``contour_kernels.trace`` walked along.
+        """The curve through the middles of the sides that ``_border_kernels.trace`` walked along.
 
         It starts at the side where the shape number begins, and heads right: contours that differ by quarters of a
         circle or a mirror are one and the same curve, to the last bit.
@@ -106,7 +106,7 @@ class Curve:
     def concavities(self) -> list[tuple[float, float]]:
         """Depth and width, in units of ``diameter``, of all pockets between curve and convex hull, in order along it.
 
-        Those of ``SHALLOWEST`` or deeper. See ``contour_kernels.find_pockets``.
+        Those of ``SHALLOWEST`` or deeper. See ``_border_kernels.find_pockets``.
         """
         diameter = self.diameter
         if diameter == 0:

@@ -25,7 +25,7 @@ from fusion.errors import FusionError, UsageError
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.files import write_atomically
-from fusion.learning.calibration import Calibration
+from fusion.learning.calibration_and_threshold import Calibration
 from fusion.learning.study import Study
 from fusion.metrics.classification import predicted_classes
 from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
@@ -49,7 +49,7 @@ _TRIAL = 512
 #: A protobuf cannot be larger.
 _MAX_BYTES = (1 << 31) - 1
 
-#: Fusion's own: logarithms of probabilities are taken no further, as in ``fusion.learning.calibration``.
+#: Fusion's own: logarithms of probabilities are taken no further, as in ``fusion.learning.calibration_and_threshold``.
 _LEAST = 1e-12
 
 

@@ -144,7 +144,7 @@ def mcnemar_p(right_a: ArrayLike, right_b: ArrayLike) -> float:
 
 
 def corrected_t_p(differences: Sequence[float], test_share: float) -> float:
-    """Two-sided p of "the mean difference over splits is 0", with the variance of ``intervals.corrected_error``.
+    """Two-sided p of "the mean difference over splits is 0", with the variance of ``corrected_error``.
 
     Source: Nadeau and Bengio (2003), Machine Learning 52:239-281.
 

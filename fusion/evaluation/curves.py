@@ -87,7 +87,7 @@ def precision_curve(result: Result, at: int, seed: int = 0) -> Curve:
 
 
 def reliability_curve(result: Result, at: int, seed: int = 0) -> Curve:
-    """Share of hits over mean confidence, a point a bin of equally many cells; see ``rows.reliability_of``."""
+    """Share of hits over mean confidence, a point a bin of equally many cells; see ``scored_rows.reliability_of``."""
     y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)
     codes = np.array([result.classes.index(label) for label in y.tolist()], np.intp)
     positive = None if result.positive is None else result.classes.index(result.positive)

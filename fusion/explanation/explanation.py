@@ -1,7 +1,7 @@
 """Why a model calls a cell what it calls it: what speaks for and against, in the field's words.
 
-Pure: a model and a cell in, plain values and arrays out. Drawing is in ``explanation_figures``, files are written by
-``explaining``.
+Pure: a model and a cell in, plain values and arrays out. Drawing is in ``reports.explanation_figure``, files are
+written by ``workflows.explain``.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def measure(
 
     Parameters
     ----------
-    stored : leave the features in the store, see ``streaming``; there must be blocks.
+    stored : leave the features in the store, see ``stored_matrix``; there must be blocks.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Running tasks on a Dask cluster: a bounded number at once, results in order, no task lost with its worker.
 
-The twin of ``workers`` for many machines. Tasks go to Dask's client one by one and not through ``joblib.Parallel``,
-which takes tasks in faster than their results are taken out, and ends a whole run for one task that failed. Workers see
-images and nothing else: only the process that asked writes to the store.
+The twin of ``process_pool`` for many machines. Tasks go to Dask's client one by one and not through
+``joblib.Parallel``, which takes tasks in faster than their results are taken out, and ends a whole run for one task
+that failed. Workers see images and nothing else: only the process that asked writes to the store.
 """
 
 from __future__ import annotations
@@ -125,8 +125,9 @@ def run(
 ) -> Iterator[list[Result]]:
     """The results of every task, in the order of the tasks, whatever the workers and whichever of them die.
 
-    ``function``, ``tasks``, ``lost`` and ``stop`` are those of ``workers.run``. A task whose worker dies is done again
-    by another one, as often as the scheduler allows (three times, unless it was told otherwise); then item by item.
+    ``function``, ``tasks``, ``lost`` and ``stop`` are those of ``process_pool.run``. A task whose worker dies is done
+    again by another one, as often as the scheduler allows (three times, unless it was told otherwise); then item by
+    item.
 
     Raises
     ------

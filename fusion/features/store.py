@@ -5,8 +5,8 @@ by the checksum of its own bytes, so that a damaged one is known when it is open
 torn: the folder is the index. Readers and writers never meet and need no locks, since every shard is a new file; the
 same cell written twice holds the same numbers, and the first one read wins.
 
-The root may be a URL (see ``places``): a shard is then put as one object, listed with the others, and fetched once by
-every machine that reads it, which maps its copy as it would map the file. A shard never changes, nor does the copy.
+The root may be a URL (see ``remote_path``): a shard is then put as one object, listed with the others, and fetched once
+by every machine that reads it, which maps its copy as it would map the file. A shard never changes, nor does the copy.
 
 A shard has a row for each cell: its content key, its features (a fixed-size list of float32, or of float16 where the
 extractor's numbers are such, memory-mapped when read), and why it has none (null where it has). Cells with features

@@ -13,8 +13,8 @@ from fusion.lazy_names import lazy_names
 if TYPE_CHECKING:
     from fusion.learning.augmented_cells import augmentation_notes as augmentation_notes
     from fusion.learning.augmented_cells import check_sources as check_sources
-    from fusion.learning.calibration import Calibration as Calibration
-    from fusion.learning.calibration import DecisionSettings as DecisionSettings
+    from fusion.learning.calibration_and_threshold import Calibration as Calibration
+    from fusion.learning.calibration_and_threshold import DecisionSettings as DecisionSettings
     from fusion.learning.cross_validation import cross_validate as cross_validate
     from fusion.learning.cross_validation import prepare_fits as prepare_fits
     from fusion.learning.fits import Fit as Fit

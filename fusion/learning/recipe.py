@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from fusion import plugins
-from fusion.learning.calibration import DecisionSettings, Method
+from fusion.learning.calibration_and_threshold import DecisionSettings, Method
 from fusion.plugins import Classifier, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
 from fusion.settings.learning import AugmentSettings, HarmoniseSettings

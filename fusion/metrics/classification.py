@@ -178,7 +178,7 @@ def judge_scores(
     """Metrics of held-out scores at all levels, with 95% intervals by resampling groups.
 
     Cells of one subject are alike, so a subject is drawn with all its cells or not at all: the cluster bootstrap of
-    Field and Welsh (2007), J. R. Statist. Soc. B 69(3):369-390, with BCa intervals (``intervals.bca``) where they can
+    Field and Welsh (2007), J. R. Statist. Soc. B 69(3):369-390, with BCa intervals (``bca``) where they can
     be had and there are at most 500 groups, else with percentile intervals. Where every group has one label, groups
     are drawn within each label, as many as there are: how many leukaemic and healthy subjects were included is a
     choice, not chance (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.2).

@@ -223,7 +223,7 @@ def create_app(
     ----------
     name : of the model, to be shown.
     source : the site that all cells are from, None where it is unknown.
-    hosts : names by which it may be asked, empty for any; see ``serving_guard``.
+    hosts : names by which it may be asked, empty for any; see ``_request_guard``.
     """
     from importlib.metadata import version
 

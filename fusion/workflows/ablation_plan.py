@@ -10,7 +10,7 @@ from fusion.analysis.block_subsets import FeatureSet, feature_sets
 from fusion.errors import UsageError
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.protocols import Plan
-from fusion.learning.calibration import DecisionSettings
+from fusion.learning.calibration_and_threshold import DecisionSettings
 from fusion.learning.cross_validation import prepare_fits
 from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import LearntBlock

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Comparison:
     """Differences between entries of several results, with the tests that take the subject as the unit.
 
-    ``rows`` are those of ``differences.pairwise`` with "first_result" and "second_result".
+    ``rows`` are those of ``result_differences.pairwise`` with "first_result" and "second_result".
     """
 
     rows: tuple[Mapping[str, Any], ...]

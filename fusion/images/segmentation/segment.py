@@ -1,9 +1,9 @@
 """From an image to masks: where the white cell is, and where its nucleus is.
 
 Two kinds of image are understood. On a black background the cell is whatever is not black
-(``segmentation_black``). In a field of a stained smear the nucleus is found first, and the contour of the cell is the
-best closed curve around it (``segmentation_field``, ``segmentation_outline``). The nucleus of a known cell is its
-purple part (``segmentation_nucleus``). Every threshold comes from the image and every length from the nucleus or the
+(``_black_background``). In a field of a stained smear the nucleus is found first, and the contour of the cell is the
+best closed curve around it (``_smear_field``, ``_cell_contour``). The nucleus of a known cell is its
+purple part (``_nucleus``). Every threshold comes from the image and every length from the nucleus or the
 cell found, so that neither the stain nor the magnification is assumed. Same input, same masks: nothing here is random,
 and nothing is learnt in advance.
 

@@ -16,7 +16,7 @@ from fusion.bundles import onnx_export
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
-from fusion.learning.calibration import DecisionSettings
+from fusion.learning.calibration_and_threshold import DecisionSettings
 from fusion.learning.fused_model import FusedModel
 from fusion.model import fit_model
 from tests.builders.images import paint

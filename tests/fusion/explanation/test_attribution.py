@@ -87,7 +87,7 @@ def test_sampled_orders_of_many_blocks_sum_too_and_find_the_one_that_matters():
 
 
 def test_a_calibrated_models_contributions_are_of_its_margin_before():
-    from fusion.learning.calibration import DecisionSettings
+    from fusion.learning.calibration_and_threshold import DecisionSettings
 
     X, y, groups = cells()
     plain = fit_model(X, y, groups, BLOCKS, "svm")

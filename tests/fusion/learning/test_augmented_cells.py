@@ -36,7 +36,7 @@ from fusion.learning.augmented_cells import (
     notes,
     training_rows,
 )
-from fusion.learning.calibration import FOLDS, fit_calibration
+from fusion.learning.calibration_and_threshold import FOLDS, fit_calibration
 from fusion.model import fit_model
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import AugmentSettings, FitSettings, NormaliseSettings
@@ -53,8 +53,8 @@ rng = np.random.default_rng(5)
 
 
 def augmented_table_of(are_sources=True, sources=1):
-    """Cells of ``test_calibration`` with two augmented cells each, moved as a site would and a little each by
-    itself."""
+    """Cells of ``test_calibration_and_threshold`` with two augmented cells each, moved as a site would and a little
+    each by itself."""
     table = table_of()
     moved = [table.X + shift + rng.normal(0, 0.3, table.X.shape) for shift in (1.5, -1.0)]
     augmented = AugmentedCells(np.array(moved, np.float32), np.ones((2, len(table)), bool), are_sources)

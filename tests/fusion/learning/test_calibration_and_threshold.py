@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 from fusion.bundles.model_bundle import BundleError, ModelBundle
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import Split
-from fusion.learning.calibration import (
+from fusion.learning.calibration_and_threshold import (
     Calibration,
     DecisionSettings,
     best_threshold,
