@@ -53,7 +53,7 @@ def networks(weights: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
     }
     found["frozen embedding, SVM"] = frozen
     found["frozen embedding, SVM, robust"] = together([frozen, robust])
-    tuned = {"classifier": "svm", "cnn_crossfit": True, "features": ["cnn"], "extractors": {}}
+    tuned = {"classifier": "svm", "cnn_crossfit": True, "nested": True, "features": ["cnn"], "extractors": {}}
     both = {**tuned, "features": ["morphology", "texture", "colour", "cnn"]}
     # An embedding is harmonised as other features are, instead of norms.
     adapted = together([whole, _neural(batch_statistics="training"), {"harmonise": robust["harmonise"]}])

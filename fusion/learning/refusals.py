@@ -1,6 +1,6 @@
 """Which steps do not go together, why, and what to do instead: one table for every command.
 
-What is not listed here works, in every command: ``tests/.../test_pairs.py`` runs each pair on a few cells, and
+What is not listed here works, in every command: ``tests/test_pairs.py`` runs each pair on a few cells, and
 docs/architecture.md shows the table.
 """
 
@@ -89,7 +89,7 @@ REFUSALS: tuple[Refusal, ...] = (
         "calibrate, threshold",
         lambda recipe: recipe.takes_images and not recipe.decision.is_nothing,
         "--calibrate and --threshold would train classifier '{}' six times over",
-        "Leave them out, or train a network by --cnn-crossfit under another classifier.",
+        "Leave them out, or train a network by --cnn-crossfit and --set nested=true under another classifier.",
     ),
     Refusal(
         "classifier of images",
@@ -124,8 +124,8 @@ REFUSALS: tuple[Refusal, ...] = (
         "calibrate, threshold, an SVM's own sigmoid",
         lambda recipe: bool(recipe.learnt) and not recipe.nested and bool(recipe.held_out_steps()),
         "{steps} needs held-out scores inside the training part, whose cells the block's network has met",
-        "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or a "
-        "classifier without (logreg, xgb).",
+        "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or leave it "
+        "out: logreg and xgb have none of their own.",
     ),
     _batches("search", _searches),
     _batches("calibrate, threshold", lambda recipe: not recipe.decision.is_nothing),
@@ -158,5 +158,5 @@ def check_processes(recipe: Recipe, count: int) -> None:
         raise UsageError(
             f"{what} is trained by one process",
             found=f"{count} processes, started by torchrun",
-            do="Take a classifier of images , or start fusion by itself.",
+            do="Take a classifier of images, or start fusion by itself.",
         )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fusion.data.dataset import Dataset
-from fusion.errors import UsageError
 from fusion.evaluation.result_differences import optimism
 from fusion.evaluation.results import Result, check_result_folder
 from fusion.image_transforms.dataset_transforms import stated
@@ -100,8 +99,6 @@ def _with_leak(
     learnt: Sequence[LearntBlock],
 ) -> Result:
     """The result with what a random split of the same cells would have claimed."""
-    if judged.plan.kind != "grouped":
-        raise UsageError("--show-leak compares with folds by subject", found=f"--split {judged.plan.kind}")
     plan = make_plan(judged.study.table, "random", config.splits, config.rounds, config.seed)
     tell = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
     leaky = compare(judged.study, plan, dataset, config, tell, learnt)

@@ -33,6 +33,9 @@ def plan_inputs(config: AblateConfig) -> Inputs:
     """The blocks and classifiers; what cannot be asked is refused before anything is read."""
     if not config.compare:
         raise UsageError("nothing to compare", found="no classifier", do="Name some: --classifiers.")
+    if config.show_leak and (config.test or config.split != "grouped"):
+        found = "--test" if config.test else f"--split {config.split}"
+        raise UsageError("--show-leak compares with folds by subject", found=found, do="Leave one of them out.")
     DecisionSettings(config.calibrate, config.threshold)
     if config.trials:
         check_optuna()
