@@ -51,7 +51,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "augmented_cells": ["augmentation_notes", "check_sources"],
-        "calibration": ["Calibration", "DecisionSettings"],
+        "calibration_and_threshold": ["Calibration", "DecisionSettings"],
         "cross_validation": ["cross_validate", "prepare_fits"],
         "fits": ["Fit", "Fits"],
         "fused_model": ["FusedModel"],

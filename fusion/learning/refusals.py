@@ -124,8 +124,8 @@ REFUSALS: tuple[Refusal, ...] = (
         "calibrate, threshold, an SVM's own sigmoid",
         lambda recipe: bool(recipe.learnt) and not recipe.nested and bool(recipe.held_out_steps()),
         "{steps} needs held-out scores inside the training part, whose cells the block's network has met",
-        "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or leave it "
-        "out: logreg and xgb have none of their own.",
+        "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or leave "
+        "it out: logreg and xgb have none of their own.",
     ),
     _batches("search", _searches),
     _batches("calibrate, threshold", lambda recipe: not recipe.decision.is_nothing),
