@@ -1,4 +1,4 @@
-"""Data augmentation for any classifier are learnt from and have no other part; those of test cells have none at all."""
+"""Augmented cells are learnt from and have no other part; those of test cells have none at all."""
 
 import json
 from dataclasses import dataclass, replace
@@ -11,41 +11,42 @@ from click.testing import CliRunner
 from numpy.testing import assert_array_equal
 
 import cli
-from fusion.ablation import _above, _checkpoint, _measure, compare
 from fusion.bundles.model_bundle import load_model
 from fusion.data.dataset import load_dataset
 from fusion.data.feature_table import AugmentedCells
 from fusion.errors import UsageError
 from fusion.feature_transforms.harmonisation import Harmoniser
 from fusion.feature_transforms.stable_features import Selection, repeatability, selection_notes, stability
+from fusion.features.blocks import Block
 from fusion.features.cell_measurement import Measure
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
-from fusion.fitting import Workload, shares_distances, shares_scaling
 from fusion.image_transforms import augmentation
 from fusion.image_transforms.augmentation import AugmentedAdjustment
 from fusion.image_transforms.dataset_transforms import as_trained, normalise
 from fusion.images.cell import CellError, make_cell, read_cell
 from fusion.leakage.grouped_splits import Split, affordable_splits, grouped_folds
 from fusion.leakage.protocols import make_plan
+from fusion.learning._training_rows import TrainingRows
 from fusion.learning.augmented_cells import (
-    TrainingRows,
+    augmentation_notes,
+    augmented_cells,
     augmented_dataset,
-    augmented_table,
     check_sources,
-    notes,
-    training_rows,
 )
 from fusion.learning.calibration_and_threshold import FOLDS, fit_calibration
-from fusion.model import fit_model
+from fusion.learning.fused_model import fuse
+from fusion.learning.learn import fit_on
+from fusion.learning.study import Study
+from fusion.reports import html_report
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import AugmentSettings, FitSettings, NormaliseSettings
 from fusion.synthetic.cells import SyntheticDesign, synthesize
-from fusion.training import fit, score_fold
+from fusion.workflows import loading
 from fusion.workflows.ablate import ablate
-from fusion.workflows.loading import load_labelled
+from fusion.workflows.ablation_plan import _checkpoint
 from fusion.workflows.train import train
-from tests.builders.comparisons import config as ablation
+from tests.builders.comparisons import fits_of, fitted, recipe
 from tests.builders.images import paint, write_image
 from tests.builders.tables import table_of
 
@@ -66,9 +67,14 @@ def halves(table):
 
 
 def as_one(part: TrainingRows, classifier, **more):
-    return fit_model(
+    return fuse(
         part.X, part.y, part.groups, {"a": slice(0, 6)}, classifier, sources=part.sources, cells=part.cells, **more
     )
+
+
+def fit(table, rows, classifier, **given):
+    """The model of these cells, as every command learns it."""
+    return fit_on(Study(table), rows, recipe(table, classifier, **given))
 
 
 # ---- what is learnt from -------------------------------------------------------------------------------------------
@@ -78,14 +84,14 @@ def test_augmented_cells_lie_below_their_cells_with_their_labels_and_groups():
     table = augmented_table_of()
     table.augmented.there[0, 70] = False
     rows = np.array([100, 70, 3])
-    part = training_rows(table, rows)
+    part = TrainingRows.of(table, rows)
     assert part.cells.tolist() == [0, 1, 2, 0, 2, 0, 1, 2]
     assert_array_equal(part.X, np.vstack([table.X[rows], table.augmented.X[0][[100, 3]], table.augmented.X[1][rows]]))
     assert_array_equal(part.y, np.array(table.y)[rows][part.cells])
     assert_array_equal(part.groups, table.groups[rows][part.cells])
-    assert part.sources == ["lab_0"] * 3 + ["lab_0~1"] * 2 + ["lab_0~2"] * 3
-    same = training_rows(replace(table, augmented=replace(table.augmented, are_sources=False)), rows)
-    assert same.sources == ["lab_0"] * 8
+    assert list(part.sources) == ["lab_0"] * 3 + ["lab_0~1"] * 2 + ["lab_0~2"] * 3
+    same = TrainingRows.of(replace(table, augmented=replace(table.augmented, are_sources=False)), rows)
+    assert list(same.sources) == ["lab_0"] * 8
 
 
 def test_blocks_and_rows_are_chosen_in_augmented_cells_too():
@@ -99,20 +105,20 @@ def test_blocks_and_rows_are_chosen_in_augmented_cells_too():
 @pytest.mark.parametrize("classifier", ["svm", "xgb", "logreg"])
 def test_a_model_learns_from_augmented_cells(classifier):
     table = augmented_table_of()
-    split, settings = halves(table), FitSettings(classifiers={"xgb": {"n_estimators": 20}})
+    split, settings = halves(table), {"classifiers": {"xgb": {"n_estimators": 20}}}
     rows = split.train
     stacked = np.vstack([table.X[rows], *table.augmented.X[:, rows]])
-    by_hand = fit_model(
+    by_hand = fuse(
         stacked,
         np.tile(np.array(table.y)[rows], 3),
         np.tile(table.groups[rows], 3),
         {"a": slice(0, 6)},
         classifier,
-        params=settings.params(classifier),
+        params=recipe(table, classifier, **settings).params,
     )
-    found = score_fold(table, split, classifier, settings)[0]
+    found = fitted(table, split, classifier, **settings)[0]
     assert_array_equal(found, by_hand.predict_proba(table.X[split.test]))
-    assert np.abs(found - score_fold(replace(table, augmented=None), split, classifier, settings)[0]).max() > 0.01
+    assert np.abs(found - fitted(replace(table, augmented=None), split, classifier, **settings)[0]).max() > 0.01
 
 
 @pytest.mark.parametrize("of", ["source", "cell"])
@@ -129,20 +135,18 @@ def test_a_model_learns_from_augmented_cells(classifier):
 )
 def test_augmented_cells_and_labels_of_test_cells_change_no_bit(of, given):
     table = augmented_table_of(of == "source", sources=2)
-    split, settings = halves(table), FitSettings(**given)
-    honest, threshold, chosen = score_fold(table, split, "logreg", settings)
+    split = halves(table)
+    honest, threshold, chosen = fitted(table, split, "logreg", **given)
     turned = np.array(table.y, object)
     turned[split.test] = np.where(turned[split.test] == "all", "hem", "all")
     planted = replace(table.augmented, X=table.augmented.X.copy(), there=table.augmented.there.copy())
     planted.X[:, split.test] = 1e3 * rng.normal(size=(2, len(split.test), 6))
     planted.there[1, split.test[::2]] = False
-    lied, lied_cut, lied_chosen = score_fold(
-        replace(table, y=tuple(turned), augmented=planted), split, "logreg", settings
-    )
+    lied, lied_cut, lied_chosen = fitted(replace(table, y=tuple(turned), augmented=planted), split, "logreg", **given)
     assert honest.tobytes() == lied.tobytes()
     assert_array_equal([threshold, *chosen.values()], [lied_cut, *lied_chosen.values()])
     planted.X[:, split.train[::2]] *= -2  # so that the test could fail
-    assert honest.tobytes() != score_fold(replace(table, augmented=planted), split, "logreg", settings)[0].tobytes()
+    assert honest.tobytes() != fitted(replace(table, augmented=planted), split, "logreg", **given)[0].tobytes()
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
@@ -153,18 +157,18 @@ def test_calibration_asks_cells_alone_and_models_of_other_groups(method):
     X, labels, groups = table.X[rows], np.array(table.y)[rows], table.groups[rows]
     proba = np.empty((len(rows), 2))
     for fold in grouped_folds(labels, groups, affordable_splits(labels, groups, FOLDS), 0):
-        proba[fold.test] = as_one(training_rows(table, rows[fold.train]), "logreg").predict_proba(X[fold.test])
+        proba[fold.test] = as_one(TrainingRows.of(table, rows[fold.train]), "logreg").predict_proba(X[fold.test])
     by_hand = fit_calibration(method, proba, (labels == "hem").astype(int))
-    model = fit(table, rows, "logreg", FitSettings(calibrate=method))
+    model = fit(table, rows, "logreg", calibrate=method)
     assert model.calibration == by_hand
 
 
 def test_augmented_cells_are_sites_of_their_own_in_training_and_none_that_a_cell_can_be_from():
     table = augmented_table_of()
     rows = halves(table).train
-    settings = FitSettings(harmonise={"method": "standard", "transductive": True})
-    model = fit(table, rows, "logreg", settings)
-    part = training_rows(table, rows)
+    settings = {"harmonise": {"method": "standard", "transductive": True}}
+    model = fit(table, rows, "logreg", **settings)
+    part = TrainingRows.of(table, rows)
     whole = Harmoniser.fit(part.X, part.sources, method="standard", transductive=True)
     assert list(whole.maps) == ["lab_0", "lab_0~1", "lab_0~2"]
     assert list(model.harmoniser.maps) == ["lab_0"]
@@ -172,30 +176,33 @@ def test_augmented_cells_are_sites_of_their_own_in_training_and_none_that_a_cell
     # Moved by 1.5, the first augmented cells are back where their cells are: what is learnt from is of one kind.
     back = whole.transform(part.X, part.sources)
     assert np.abs(back[part.cells] - back).mean() < 0.35 < np.abs(part.X[part.cells] - part.X).mean()
-    beside = fit(replace(table, augmented=replace(table.augmented, are_sources=False)), rows, "logreg", settings)
+    beside = fit(replace(table, augmented=replace(table.augmented, are_sources=False)), rows, "logreg", **settings)
     assert list(beside.harmoniser.maps) == ["lab_0"]
 
 
 def test_a_source_that_is_named_as_a_copy_is_refused():
     settings = AugmentSettings(per_cell=2)
     check_sources(["north", "north~3", None], settings)
-    check_sources(["north", "north~2"], AugmentSettings(per_cell=2, of="cell"))
+    check_sources(["north", "north~2"], AugmentSettings(per_cell=2, per="cell"))
     with pytest.raises(UsageError, match="north~2") as raised:
         check_sources(["north", "north~2"], settings)
     assert "augment.per=cell" in str(raised.value)
 
 
-def test_fits_that_learn_from_augmented_cells_share_nothing(tmp_path):
-    table = augmented_table_of()
-    load = Workload(replace(table, augmented=None), (halves(table),), ablation(tmp_path), None)
-    assert shares_scaling("logreg", load)
-    many = table.take(np.arange(600) % len(table))
-    many = replace(many, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2"))
-    load = Workload(replace(many, augmented=None), (halves(many),), ablation(tmp_path), None)
-    assert shares_distances("svm", load, 1e12)
-    with_augmented_cells = replace(load, table=many)
-    assert not shares_distances("svm", with_augmented_cells, 1e12)
-    assert not shares_scaling("logreg", with_augmented_cells)
+def test_fits_that_learn_from_augmented_cells_share_nothing():
+    few, split = replace(augmented_table_of(), augmented=None), halves(augmented_table_of())
+    few = replace(few, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2"))
+    many = few.take(np.arange(600) % len(few))
+
+    def shared(table, classifier, **given):
+        """What fits of two sets of blocks share."""
+        whole = recipe(table, classifier, **given)
+        return fits_of(table, [split], [whole, replace(whole, blocks=("a",))], memory=1e12).shared[classifier]
+
+    with_augmented_cells = {"augment": {"per_cell": 2}}
+    assert shared(few, "logreg") == "scaling"
+    assert shared(many, "svm") == "distances"
+    assert shared(few, "logreg", **with_augmented_cells) == shared(many, "svm", **with_augmented_cells) == "nothing"
 
 
 # ---- stability between a cell and its augmented versions
@@ -282,7 +289,7 @@ def test_a_model_does_not_learn_from_what_differs_between_augmented_cells_once_t
     """What moves all augmented cells alike is taken out by harmonising, and kept; noise is not."""
     X, y, names, cells, _ = noted()
     more = {"harmonise": FitSettings(harmonise={"method": "standard"}).harmonise, "stability": 0.7}
-    model = fit_model(X, y, cells, {"a": slice(0, 3)}, "logreg", sources=names, cells=cells, **more)
+    model = fuse(X, y, cells, {"a": slice(0, 3)}, "logreg", sources=names, cells=cells, **more)
     assert model.selection.kept.tolist() == [True, False, True]
     changed = X[:200].copy()
     changed[:, 1] += 50
@@ -323,29 +330,29 @@ def measured_by(store, extractors):
     return lambda which: extract(which, extractors, store, jobs=1).table
 
 
-@pytest.mark.parametrize("of", ["source", "cell"])
-def test_a_copy_is_the_same_whatever_the_other_cells_are(tree, common, of):
-    store, settings = FeatureStore(common["store"]), AugmentSettings(per_cell=2, of=of)
+@pytest.mark.parametrize("per", ["source", "cell"])
+def test_a_copy_is_the_same_whatever_the_other_cells_are(tree, common, per):
+    store, settings = FeatureStore(common["store"]), AugmentSettings(per_cell=2, per=per)
     everyone = load_dataset(tree / "truth.csv", store=common["store"])
     measure = measured_by(store, [Glance()])
     table = measure(everyone)
-    both = augmented_table(everyone, table, settings, 3, measure)
+    both = augmented_cells(everyone, table, settings, 3, measure)
     assert both.there.all()
-    assert both.are_sources == (of == "source")
+    assert both.are_sources == (per == "source")
     one = everyone.select(sources=["lab_2"])
     rows = np.flatnonzero(np.array(table.sources, object) == "lab_2")
-    alone = augmented_table(one, measure(one), settings, 3, measure)
+    alone = augmented_cells(one, measure(one), settings, 3, measure)
     assert_array_equal(alone.X, both.X[:, rows])
     reused = extract(augmented_dataset(everyone, settings, 3, 2), [Glance()], store, jobs=1).reused
     assert reused == {"colour": len(everyone)}  # found in the store again
     for one, other in ((both.X[0], both.X[1]), (both.X[0], table.X)):
         assert np.nanmax(np.abs(one - other)) > 0
-    assert not np.array_equal(augmented_table(everyone, table, settings, 4, measure).X, both.X, equal_nan=True)
+    assert not np.array_equal(augmented_cells(everyone, table, settings, 4, measure).X, both.X, equal_nan=True)
 
 
-@pytest.mark.parametrize("of", ["source", "cell"])
-def test_augmented_cells_are_varied_first_and_then_normalised(tree, common, of):
-    store, settings = FeatureStore(common["store"]), AugmentSettings(per_cell=1, of=of)
+@pytest.mark.parametrize("per", ["source", "cell"])
+def test_augmented_cells_are_varied_first_and_then_normalised(tree, common, per):
+    store, settings = FeatureStore(common["store"]), AugmentSettings(per_cell=1, per=per)
     measure = measured_by(store, [Glance()])
     everyone = load_dataset(tree / "truth.csv", store=common["store"])
     shown = normalise(everyone, NormaliseSettings(scale="median-size", diameter=40), store, jobs=1)
@@ -354,15 +361,15 @@ def test_augmented_cells_are_varied_first_and_then_normalised(tree, common, of):
         return as_trained(shown.normaliser, which, store, jobs=1)[0]
 
     table = measure(shown.dataset)
-    found = augmented_table(everyone, table, settings, 0, lambda which: measure(as_shown(which)))
+    found = augmented_cells(everyone, table, settings, 0, lambda which: measure(as_shown(which)))
     by_hand = as_shown(augmented_dataset(everyone, settings, 0, 1))
     assert all(isinstance(sample.adjustment, AugmentedAdjustment) for sample in by_hand.samples)
     assert_array_equal(found.X[0], measure(by_hand).X)
     # An augmented cell of one source is brought to the size that cells have; one that stays in it keeps its own size.
     plain = {sample.source: sample.adjustment.zoom for sample in shown.dataset.samples}
     zooms = {sample.source: sample.adjustment.adjustment.zoom for sample in by_hand.samples}
-    assert set(zooms) == ({f"{name}~1" for name in plain} if of == "source" else set(plain))
-    assert (zooms == plain) == (of == "cell")
+    assert set(zooms) == ({f"{name}~1" for name in plain} if per == "source" else set(plain))
+    assert (zooms == plain) == (per == "cell")
 
 
 def comparison(tree, common, folder, data, **more):
@@ -384,16 +391,17 @@ def comparison(tree, common, folder, data, **more):
     )
 
 
-def compared(settings):
-    """The result of ``ablate`` without its page."""
-    dataset = load_labelled(settings)
-    found = _measure(settings, dataset, [Glance()], None, None)
-    result = compare(found.table, found.plan, dataset, settings)
-    return replace(result, notes=(*found.notes, *result.notes))
+@pytest.fixture
+def compared(monkeypatch):
+    """Runs ``ablate`` with a family that is measured at once, and without its page."""
+    glance = Block("colour", Glance())
+    monkeypatch.setattr(loading, "build_blocks", lambda config: [glance])
+    monkeypatch.setattr(html_report, "write_report", lambda *given: None)
+    return ablate
 
 
 @pytest.mark.parametrize("pixels", [True, False], ids=["normalised", "as they are"])
-def test_pixels_and_labels_of_the_judged_source_reach_nothing_that_is_fitted(tree, common, tmp_path, pixels):
+def test_pixels_and_labels_of_the_judged_source_reach_nothing_that_is_fitted(tree, common, compared, tmp_path, pixels):
     """Planted: other images and labels in lab_2 but for one cell, which is judged as before to the last bit."""
     more = {"harmonise": {"method": "standard"}, "stability": 0.5} | ({} if pixels else {"normalise": {}})
     honest = compared(comparison(tree, common, tmp_path / "a", "truth.csv", **more))
@@ -418,12 +426,12 @@ def test_pixels_and_labels_of_the_judged_source_reach_nothing_that_is_fitted(tre
     assert one.tobytes() == two.tobytes()
     lied_about = lied.scores[0].proba[0] != honest.scores[0].proba[0]
     assert lied_about.any()
-    assert any(note.startswith("augment: models learn from a varied copy") for note in honest.notes)
+    assert any(note.startswith("augment: models learn from an augmented copy") for note in honest.notes)
     assert honest.findings["cross_site"]["rows"]  # folds inside a source learn from augmented cells too
 
 
 @pytest.mark.parametrize("normalise", [{}, {"scale": "median-size", "diameter": 40}], ids=["as they are", "normalised"])
-def test_an_external_test_set_has_no_augmented_cells(tree, common, tmp_path, normalise):
+def test_an_external_test_set_has_no_augmented_cells(tree, common, compared, tmp_path, normalise):
     rows = pd.read_csv(tree / "truth.csv", dtype=str)
     for number in (1, 2):
         rows[rows["source"] == f"lab_{number}"].to_csv(tree / f"lab_{number}.csv", index=False)
@@ -437,8 +445,10 @@ def test_an_external_test_set_has_no_augmented_cells(tree, common, tmp_path, nor
     assert len(augmented_rows.cells) == len(plain.cells)
     assert augmented_rows.scores[0].proba.shape == plain.scores[0].proba.shape
     assert not np.array_equal(augmented_rows.scores[0].proba, plain.scores[0].proba, equal_nan=True)
-    some = AugmentedCells(np.ones((2, 3, 1), np.float32), np.ones((2, 3), bool), True)
-    assert _above(some, 5).there.tolist() == [[True] * 3 + [False] * 2] * 2
+    first, second = (Study(table_of(seed)) for seed in (0, 1))
+    some = AugmentedCells(np.ones((2, 192, 6), np.float32), np.ones((2, 192), bool), True)
+    both = Study.pair(first.with_augmented(some), second, np.arange(384))
+    assert both.table.augmented.there.tolist() == [[True] * 192 + [False] * 192] * 2
 
 
 def test_a_copy_in_which_no_cell_is_found_is_left_out_and_told_of(tmp_path, monkeypatch):
@@ -456,15 +466,15 @@ def test_a_copy_in_which_no_cell_is_found_is_left_out_and_told_of(tmp_path, monk
     settings = AugmentSettings(per_cell=2, scale=0)
     everyone, measure = load_dataset(tmp_path / "cells"), measured_by(FeatureStore(tmp_path / "store"), [Glance()])
     table = measure(everyone)
-    augmented = augmented_table(everyone, table, settings, 3, measure)
+    augmented = augmented_cells(everyone, table, settings, 3, measure)
     (lost,) = [row for row, name in enumerate(table.names) if name.endswith("3.png")]
     assert np.argwhere(~augmented.there).tolist() == [[0, lost], [1, lost]]
-    whole = training_rows(replace(table, augmented=augmented), np.arange(6))
+    whole = TrainingRows.of(replace(table, augmented=augmented), np.arange(6))
     assert len(whole.X) == 16
     assert not np.isnan(whole.X).any()
     table = replace(table, augmented=augmented)
-    assert any("up to 2 augmented cells" in note for note in notes(settings, table, [np.arange(6)]))
-    assert len(notes(settings, table, [np.setdiff1d(np.arange(6), [lost])])) == 1
+    assert any("up to 2 augmented cells" in note for note in augmentation_notes(settings, table, [np.arange(6)]))
+    assert len(augmentation_notes(settings, table, [np.setdiff1d(np.arange(6), [lost])])) == 1
 
 
 def test_a_given_mask_is_taken_and_no_cell_looked_for(tree, common, monkeypatch):
@@ -484,16 +494,16 @@ def test_a_checkpoint_is_of_its_augmentation(tree, common, tmp_path):
     names = set()
     for how in ({"per_cell": 0}, {"per_cell": 2}, {"per_cell": 2, "per": "cell"}):
         given = settings.model_copy(update={"augment": AugmentSettings(**how)})
-        names.add(_checkpoint(table, plan, given, []).folder)
+        names.add(_checkpoint(Study(table), plan, given, []).folder)
     moved = replace(table.augmented, X=table.augmented.X + 1)
-    names.add(_checkpoint(replace(table, augmented=moved), plan, settings, []).folder)
+    names.add(_checkpoint(Study(replace(table, augmented=moved)), plan, settings, []).folder)
     assert len(names) == 4
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"classifier": "neural"}, "a network varies images itself"),
+        ({"classifier": "neural"}, "augments images itself"),
         ({"cnn_crossfit": True, "features": ["cnn"]}, "--cnn-crossfit does not learn from augmented cells"),
         ({"classifier": "xgb", "classifiers": {"xgb": {"external_memory": True}}}, "keeps the features out of memory"),
     ],
@@ -504,10 +514,21 @@ def test_what_does_not_go_with_augmented_cells_is_refused_in_one_line(tree, comm
     assert not (tmp_path / "m").exists()
 
 
-def test_a_look_at_leaks_is_refused(tree, common, tmp_path):
-    for more in ({"show_leak": True}, {"compare": ["neural"]}):
-        with pytest.raises(UsageError, match="augment"):
-            ablate(comparison(tree, common, tmp_path / "a", "truth.csv", split="grouped", **more))
+def test_a_look_at_leaks_learns_from_augmented_cells_on_both_sides_of_the_comparison(tree, common, compared, tmp_path):
+    given = {"split": "grouped", "show_leak": True, "normalise": {}}
+    plain, augmented = (
+        compared(comparison(tree, common, tmp_path / str(n), "truth.csv", augment={"per_cell": n}, **given))
+        for n in (0, 1)
+    )
+    for split in ("random", "grouped"):
+        values = [found.findings["leak"]["rows"][0]["auroc"][split] for found in (plain, augmented)]
+        assert values[0] != values[1]
+
+
+def test_a_classifier_of_images_is_refused(tree, common, tmp_path):
+    with pytest.raises(UsageError, match="augments images itself"):
+        ablate(comparison(tree, common, tmp_path / "a", "truth.csv", split="grouped", compare=["logreg", "neural"]))
+    assert not (tmp_path / "a").exists()
 
 
 def test_the_command_line_trains_on_augmented_cells_and_predicts_without(tree, common, tmp_path):
