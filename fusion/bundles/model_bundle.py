@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
+from fusion.evaluation.results import IMAGE
 from fusion.feature_transforms.stable_features import Selection
 from fusion.features.blocks import Block, blocks_of, instances
 from fusion.features.image_cache import InputTransform
@@ -33,7 +34,6 @@ from fusion.io.files import file_sha256, sha256, write_atomically
 from fusion.learning.calibration_and_threshold import Calibration
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.novelty import Novelty
-from fusion.learning.recipe import IMAGE
 from fusion.learning.study import Images, Study
 from fusion.learning.training_quantiles import Reference
 from fusion.plugins import Extractor, TakesImages

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation import _paired_tests
-from fusion.evaluation.results import Result, Scores, entry_name
+from fusion.evaluation.results import IMAGE, Result, Scores, entry_name
 from fusion.evaluation.shapley import block_contributions, sampled_contributions
 from fusion.leakage.protocols import Plan
 from fusion.metrics import classification
@@ -108,26 +108,33 @@ def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def contributions_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
-    """Contribution of each block to each classifier, where every subset of two or more blocks was compared.
+    """Contribution of each block to each classifier, where every subset of its two or more blocks was compared.
 
-    ``orders`` were sampled; they serve where only the sets that begin them were compared.
+    A classifier of images is given them beside every set: what its blocks add is added to what images alone achieve.
+
+    Parameters
+    ----------
+    orders : were sampled; they serve where only the sets that begin them were compared.
     """
     rows = []
     for classifier in dict.fromkeys(scores.classifier for scores in result.scores):
         held = {frozenset(s.features): at for at, s in enumerate(result.scores) if s.classifier == classifier}
-        blocks = list(dict.fromkeys(name for s in result.scores for name in s.features))
+        takes_images = any(IMAGE in features for features in held)
+        held = {features - {IMAGE}: at for features, at in held.items()}
+        alone = held.pop(frozenset(), None)
+        named = dict.fromkeys(name for s in result.scores for name in s.features)
+        blocks = [name for name in named if any(name in features for features in held)]
         is_whole = len(held) == 2 ** len(blocks) - 1
-        begun = {frozenset(order[:length]) for order in orders for length in range(1, len(order) + 1)}
-        begun |= {frozenset(blocks) - {block} for block in blocks} | {frozenset([block]) for block in blocks}
-        if len(blocks) < 2 or not (is_whole or (orders and begun <= set(held))):
+        if len(blocks) < 2 or not (is_whole or _are_begun(blocks, orders, held)) or (takes_images and alone is None):
             continue
         for metric in ("balanced_accuracy", "auroc"):
-            nothing = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
-            contributions = {
-                subset: np.append(result.figures[at]["image"][metric]["value"], result.replicates[at]["image", metric])
-                for subset, at in held.items()
-            }
-            contributions[frozenset()] = np.full_like(next(iter(contributions.values())), nothing)
+            contributions = {subset: _with_replicates(result, at, metric) for subset, at in held.items()}
+            chance = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
+            contributions[frozenset()] = (
+                np.full_like(next(iter(contributions.values())), chance)
+                if alone is None
+                else _with_replicates(result, alone, metric)
+            )
             judged = (
                 block_contributions(blocks, contributions)
                 if is_whole
@@ -135,6 +142,18 @@ def contributions_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()
             )
             rows.append({"classifier": classifier, "metric": metric, **judged})
     return rows
+
+
+def _are_begun(blocks: Sequence[str], orders: Sequence[Sequence[str]], held: Mapping[frozenset[str], int]) -> bool:
+    """Whether every set that begins one of the sampled orders was compared."""
+    begun = {frozenset(order[:length]) for order in orders for length in range(1, len(order) + 1)}
+    begun |= {frozenset(blocks) - {block} for block in blocks} | {frozenset([block]) for block in blocks}
+    return bool(orders) and begun <= set(held)
+
+
+def _with_replicates(result: Result, at: int, metric: str) -> _Floats:
+    """float64 (1 + bootstrap,): a figure of an entry, cell by cell, and its replicates."""
+    return np.append(result.figures[at]["image"][metric]["value"], result.replicates[at]["image", metric])
 
 
 def optimism(honest: Result, leaky: Result) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from fusion.metrics import classification
 from fusion.metrics.classification import LEVELS
 from fusion.versions import versions
 
+#: How results name the images that a classifier is given beside its blocks.
+IMAGE = "image"
+
 #: The figures in the order in which tables show them.
 METRICS = (
     "balanced_accuracy",

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from fusion import plugins
+from fusion.evaluation.results import IMAGE
 from fusion.learning.calibration_and_threshold import DecisionSettings, Method
 from fusion.plugins import Classifier, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
 from fusion.settings.learning import AugmentSettings, HarmoniseSettings
-
-#: How results name the images that a classifier is given beside its blocks.
-IMAGE = "image"
 
 
 @dataclass(frozen=True)

@@ -136,19 +136,51 @@ REFUSALS: tuple[Refusal, ...] = (
 )
 
 
+def possible_recipes(recipes: Sequence[Recipe]) -> tuple[list[Recipe], list[str]]:
+    """The recipes of a comparison whose steps go together, and notes on the others.
+
+    A classifier that cannot learn from some of the sets of blocks is compared on the others.
+
+    Raises
+    ------
+    UsageError : a classifier that can learn from none of its sets.
+    """
+    kept = [recipe for recipe in recipes if refusal_of(recipe) is None]
+    notes: dict[tuple[str, str], list[str]] = {}
+    for recipe in recipes:
+        if (refusal := refusal_of(recipe)) is None:
+            continue
+        if recipe.classifier not in {one.classifier for one in kept}:
+            check_recipes([recipe])
+        reason = f"{_sentence(refusal, recipe)}. {refusal.remedy.format(recipe.classifier)}"
+        notes.setdefault((recipe.classifier, reason), []).append("+".join(recipe.features))
+    return kept, [f"{name} is not compared on {_listed(sets)}: {reason}" for (name, reason), sets in notes.items()]
+
+
+def _listed(sets: Sequence[str]) -> str:
+    return ", ".join(sets[:3]) + (f" and {len(sets) - 3} more" if len(sets) > 3 else "")
+
+
+def refusal_of(recipe: Recipe) -> Refusal | None:
+    """The first pair of its steps that do not go together; None where all do."""
+    return next((refusal for refusal in REFUSALS if refusal.holds(recipe)), None)
+
+
+def _sentence(refusal: Refusal, recipe: Recipe) -> str:
+    return refusal.reason.format(recipe.classifier, steps=" and ".join(recipe.held_out_steps()))
+
+
 def check_recipes(recipes: Sequence[Recipe]) -> None:
     """UsageError for the first pair of steps that do not go together; before anything is read."""
     for recipe in recipes:
         if not recipe.features:
             raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
-        for refusal in REFUSALS:
-            if refusal.holds(recipe):
-                words = {"steps": " and ".join(recipe.held_out_steps())}
-                raise UsageError(
-                    refusal.reason.format(recipe.classifier, **words),
-                    found=f"{recipe.name.replace('/', ' on ')}",
-                    do=refusal.remedy.format(recipe.classifier),
-                )
+        if (refusal := refusal_of(recipe)) is not None:
+            raise UsageError(
+                _sentence(refusal, recipe),
+                found=recipe.name.replace("/", " on "),
+                do=refusal.remedy.format(recipe.classifier),
+            )
 
 
 def check_processes(recipe: Recipe, count: int) -> None:

@@ -152,12 +152,14 @@ def shapley_plot(result: Result) -> Figure | None:
     ]
     if not estimates:
         return None
-    blocks = [row["block"] for row in estimates[0]["blocks"]]
+    # Classifiers may have been compared on blocks of their own.
+    blocks = list(dict.fromkeys(row["block"] for contributions in estimates for row in contributions["blocks"]))
     figure = Figure(figsize=(7.5, 1.3 + 0.2 * len(blocks) * (1 + len(estimates))), layout="constrained")
     axes = figure.subplots()
     thick = 0.8 / len(estimates)
     for which, contributions in enumerate(estimates):
-        y = np.arange(len(blocks)) + thick * (which + 0.5) - 0.4
+        own = np.array([blocks.index(row["block"]) for row in contributions["blocks"]])
+        y = own + thick * (which + 0.5) - 0.4
         values = np.array(
             [[row["shapley"][part] for part in ("value", "low", "high")] for row in contributions["blocks"]]
         )

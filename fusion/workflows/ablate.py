@@ -84,10 +84,10 @@ def compare(
     learnt : blocks that are learnt anew in every split.
     """
     config, approximate = by_landmarks(config, plan)
-    fits = plan_fits(study, plan, config, progress, learnt)
+    fits, left_out = plan_fits(study, plan, config, progress, learnt)
     scores = cross_validate(fits, plan)
     result = judged_result(fits, plan, scores, dataset, config)
-    return replace(result, stamps=(*result.stamps, *approximate))
+    return replace(result, stamps=(*result.stamps, *approximate), notes=(*result.notes, *left_out))
 
 
 def _with_leak(

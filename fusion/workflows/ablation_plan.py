@@ -16,7 +16,7 @@ from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import LearntBlock
 from fusion.learning.parameter_search import check_optuna
 from fusion.learning.recipe import Recipe, recipe_of
-from fusion.learning.refusals import check_recipes
+from fusion.learning.refusals import possible_recipes
 from fusion.learning.run import Run, half_the_memory
 from fusion.learning.study import Study
 from fusion.progress import Progress
@@ -43,8 +43,7 @@ def plan_inputs(config: AblateConfig) -> Inputs:
     recipes = recipes_of(config, inputs.names, inputs.learnt)
     if not recipes:
         raise UsageError("these classifiers learn from features, and there are none", do="Choose some: --features.")
-    check_recipes(recipes)
-    return inputs.of_recipes(recipes)
+    return inputs.of_recipes(possible_recipes(recipes)[0])
 
 
 def recipes_of(
@@ -88,10 +87,10 @@ def by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[s
 
 def plan_fits(
     study: Study, plan: Plan, config: AblateConfig, progress: Progress | None, learnt: Sequence[LearntBlock]
-) -> Fits:
-    """Every fit of the comparison, with what an earlier run has finished of it."""
+) -> tuple[Fits, list[str]]:
+    """Every fit of the comparison, with what an earlier run has finished of it; notes on what cannot be compared."""
     blocks = [*study.table.blocks, *(block.name for block in learnt)]
-    recipes = recipes_of(config, blocks, learnt, study.classes)
+    recipes, notes = possible_recipes(recipes_of(config, blocks, learnt, study.classes))
     checkpoint = _checkpoint(study, plan, config, learnt)
     run = Run(
         folder=checkpoint.folder,
@@ -100,7 +99,7 @@ def plan_fits(
         memory=config.memory_gb * 1e9 if config.memory_gb is not None else half_the_memory(),
         progress=progress,
     )
-    return prepare_fits(study, plan, recipes, run, learnt)
+    return prepare_fits(study, plan, recipes, run, learnt), notes
 
 
 def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence[LearntBlock]) -> Checkpoint:

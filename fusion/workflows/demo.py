@@ -73,7 +73,7 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     shared: dict[str, Any] = {"data": cells, "store": out / "store", "seed": config.seed, "jobs": config.jobs}
     settings = {"neural": NETWORK, "xgb": TREES}
     judged = {**shared, "features": list(HANDCRAFTED), "bootstrap": config.bootstrap, "classifiers": settings}
-    crossfit_settings = {"features": [*HANDCRAFTED, BLOCK], "cnn_crossfit": True, "nested": True}
+    crossfit_settings = {"features": [*HANDCRAFTED, BLOCK], "cnn_crossfit": True}
     honest = ablate(AblateConfig(output=out / "comparison", **{**judged, **crossfit_settings}), progress)
     leaky = ablate(AblateConfig(output=out / "leaky", split="random", **judged), progress)
     best = honest.scores[honest.ranked()[0]]
