@@ -50,7 +50,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     min_child_weight : smallest sum of weights in a leaf.
     reg_lambda : L2 penalty on leaf values.
     max_bin : histogram bins a column; 64 lose nothing on measurements this noisy and halve the time of 256.
-    search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as stop to help (early
+    search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as help (early
         stopping), by log loss on folds of whole groups; what was chosen is ``chosen_``. The three given play no part.
     external_memory : keep neither features nor bins in memory, but read them batch by batch (8,192 cells), the bins
         from the folder for temporary files: a quarter of the memory for each cell. The trees are those grown in memory

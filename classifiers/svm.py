@@ -39,7 +39,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         the same folds; what was chosen is ``chosen_``. ``C`` and ``gamma`` then play no part.
     trials : of the search, by optuna, C of 0.1 to 1000 and gamma of a tenth to ten times the usual; 0 tries the grid.
     landmarks : 0 fits the exact SVM; else an approximate one by so many training cells, for tables that the exact
-        one takes hours for: see ``machines.LandmarkSVM``.
+        one takes hours for: see ``rbf_svm.LandmarkSVM``.
     random_state : seed of the folds, and of the choice of landmarks.
     """
 

@@ -59,7 +59,7 @@ class Training:
     clip : largest norm of the gradient; 0 leaves it.
     loss : "focal" with ``alpha`` and ``gamma``, or "cross_entropy".
     alpha : factor of the focal loss, or one for each class in their order.
-    gamma : how far the focal loss turns away from cells that are called with certainty; 0 does not.
+    gamma : how far the focal loss turns away from cells that are predicted with certainty; 0 does not.
     label_smoothing : share of a target that goes to all classes alike.
     sampling : "oversample" evens classes out, "natural" takes every cell once an epoch.
     freeze_epochs : epochs at the start in which the backbone stays as it is.

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from fusion.analysis.block_similarity import redundancy as redundancy
     from fusion.analysis.block_subsets import feature_sets as feature_sets
     from fusion.analysis.block_subsets import sampled_orders as sampled_orders
-    from fusion.analysis.cross_site import cross_site as cross_site
     from fusion.analysis.cross_site import distances as distances
+    from fusion.analysis.cross_site import drops_between_sites as drops_between_sites
     from fusion.analysis.cross_site import selective_prediction as selective_prediction
     from fusion.analysis.source_shift import Shift as Shift
     from fusion.analysis.source_shift import lines as lines
@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "block_importance": ["importance"],
         "block_similarity": ["redundancy"],
         "block_subsets": ["feature_sets", "sampled_orders"],
-        "cross_site": ["cross_site", "distances", "selective_prediction"],
+        "cross_site": ["distances", "drops_between_sites", "selective_prediction"],
         "source_shift": ["Shift", "lines", "shifts"],
     },
 )

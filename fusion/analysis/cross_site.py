@@ -51,13 +51,13 @@ def internal_folds(table: FeatureTable, splits: Sequence[Split], n_splits: int, 
     return plan
 
 
-def cross_site(result: Result, fits: Fits, distance: _Floats, config: FitSettings) -> dict[str, Any]:
+def drops_between_sites(result: Result, fits: Fits, distance: _Floats, config: FitSettings) -> dict[str, Any]:
     """What each entry loses from cells of sources that it has learnt from to the same cells of a new source.
 
-    In the source: every cell by models that have learnt from other subjects of its source and of all others but one,
-    each source being that one in turn. External validation: by the model that has learnt from all others but its own,
-    as the result has it. The drop is taken on the same cells, each with equal weight, and its interval by resampling
-    groups: other subjects of these sources. It says nothing of how far off another source would be.
+    Internal validation: every cell by models that have learnt from other subjects of its source and of all others but
+    one, each source being that one in turn. External validation: by the model that has learnt from all others but its
+    own, as the result has it. The drop is taken on the same cells, each with equal weight, and its interval by
+    resampling groups: other subjects of these sources. It says nothing of how far off another source would be.
 
     Parameters
     ----------

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 def ablate(screen: Screen, config: AblateConfig) -> tuple[Fault, ...]:
     """Compare all subsets of feature blocks on held-out cells.
 
-    Every subset of the blocks with every classifier, on the same folds by subject.
+    Every subset of the blocks with every classifier, on the same folds by subject. One that takes images sees these
+    alone, and beside every subset.
     """
     from fusion.evaluation.result_differences import finding_lines
     from fusion.workflows.ablate import ablate

@@ -69,7 +69,7 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
 class TrainConfig(LearnConfig):
     """fusion train"""
 
-    classifier: str = Field("svm", description="svm, xgb, logreg, neural, or a plug-in")
+    classifier: str = Field("svm", description="name of a classifier: svm, xgb, logreg, neural, or a plug-in")
     # Not written back: where trees were grown is not part of what they are.
     scheduler: str | None = Field(None, exclude=True, description="xgb: address of a Dask scheduler that grows trees")
     holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
@@ -147,7 +147,9 @@ class AblateConfig(LearnConfig):
     """fusion ablate"""
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
-    compare: Names = Field(["svm", "xgb", "logreg"], description="classifiers to compare")
+    compare: Names = Field(
+        ["svm", "xgb", "logreg"], description="classifiers to compare: svm, xgb, logreg, neural, or plug-ins"
+    )
     split: Literal[
         "grouped",
         "source-stratified",
@@ -166,7 +168,7 @@ class AblateConfig(LearnConfig):
         None, ge=1, le=1000, description="how often folds are dealt; default 1, for monte-carlo 20"
     )
     in_source: bool = Field(
-        True, description="leave-one-source-out: also judge cells among their own, and tell the drop"
+        True, description="leave-one-source-out: also judge cells by models that know their source, and tell the drop"
     )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
     test: LocalOrRemotePath | None = Field(
@@ -182,7 +184,7 @@ class AblateConfig(LearnConfig):
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     # Above, distances of one block are 3 GB, and an exact SVM of a thousand columns takes a quarter of an hour.
     exact_up_to: int = Field(
-        20_000, ge=0, description="training cells above which machines go by landmarks (Nystroem), stamped approximate"
+        20_000, ge=0, description="training cells above which SVMs go by landmarks (Nystroem), stamped approximate"
     )
 
     @property

@@ -85,7 +85,7 @@ class AugmentSettings(Settings):
     per_cell: int = Field(0, ge=0, le=20, description="of every training cell, to learn from beside it; 0 is none")
     per: Literal["source", "cell"] = Field(
         "source",
-        description="one draw for all cells of a source and copy, as if of another site; or each its own",
+        description="one draw for all cells of a source and version, as if of another site; or each its own",
     )
     stain: float = Field(
         0.2, ge=0, le=1, description="standard deviation of optical density, of all channels and again of each"

@@ -11,7 +11,7 @@ import numpy as np
 from fusion.analysis.block_importance import importance
 from fusion.analysis.block_similarity import redundancy
 from fusion.analysis.block_subsets import sampled_orders
-from fusion.analysis.cross_site import cross_site, distances, selective_prediction
+from fusion.analysis.cross_site import distances, drops_between_sites, selective_prediction
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.result_differences import against_best, contributions_of_blocks
@@ -90,7 +90,7 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     distance = None
     if plan.kind == "leave-one-source-out" and not fits.trains_networks:  # which every fold inside would train anew
         distance = distances(fits, scores[result.ranked()[0]].features)
-        if config.in_source and (found := cross_site(result, fits, distance, config)):
+        if config.in_source and (found := drops_between_sites(result, fits, distance, config)):
             findings["cross_site"] = found
     findings["selective_prediction"] = selective_prediction(result, distance)
     return findings
