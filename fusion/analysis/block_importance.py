@@ -38,7 +38,7 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
 
     A block's importance is what balanced accuracy loses where its columns, all together, are those of other cells:
     drawn from the training part, so that a test part of a single subject has other subjects' values too. Two blocks
-    that say the same stand in for each other, and then neither is missed; what they add is given by Shapley values.
+    that are redundant stand in for each other, and then neither is missed; what they add is given by Shapley values.
     Source: Breiman (2001), Machine Learning 45:5-32, section 10; by groups of columns as in Au et al. (2022), Data
     Min. Knowl. Discov. 36:1401-1450. Features of trees by the mean absolute tree SHAP value over held-out cells
     (Lundberg et al. 2020, Nature Machine Intelligence 2:56-67).

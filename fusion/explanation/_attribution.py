@@ -33,9 +33,7 @@ _ORDERS = 32
 #: Probabilities are taken no closer to 0 or 1 than this before logarithms.
 _LEAST = 1e-12
 
-_MEANING = (
-    "They tell what the model used, not what makes a cell what it is; features that say the same share the credit."
-)
+_MEANING = "They tell what the model used, not what makes a cell what it is; redundant features share the credit."
 
 _MAP = (
     "The map is layer CAM (Jiang et al. 2021, IEEE Trans. Image Processing 30:5875-5888): coarse, it tells where in "
@@ -221,7 +219,7 @@ def _by_asking(
         False,
         "asking about one feature at a time",
         "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
-        "that say the same stand in for each other, so each seems to matter less than they do together, and the bars "
+        "that are redundant stand in for each other, so each seems to matter less than they do together, and the bars "
         "do not add up. Blocks do (Shapley values, from a cell of training medians"
         + (f" in the same image, which has no bar). {_MAP}" if takes_image else ")."),
     )

@@ -81,7 +81,7 @@ def augmentation_notes(settings: AugmentSettings, table: FeatureTable, parts: Se
     if table.augmented is None:
         return []
     as_what = "as if of another site" if settings.per == "source" else "each cell's by a draw of its own"
-    number = "an augmented copy" if settings.per_cell == 1 else f"{settings.per_cell} augmented cells"
+    number = "one augmented version" if settings.per_cell == 1 else f"{settings.per_cell} augmented cells"
     notes = [f"augment: models learn from {number} of every training cell too, {as_what}; no augmented cell is judged."]
     lost = max((int((~table.augmented.there[:, rows]).sum()) for rows in parts), default=0)
     if lost:

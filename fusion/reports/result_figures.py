@@ -169,7 +169,7 @@ def shapley_plot(result: Result) -> Figure | None:
     axes.axvline(0, color="0.5", linewidth=1)
     axes.set_yticks(range(len(blocks)), blocks)
     axes.set_ylim(len(blocks) - 0.5, -0.5)
-    axes.set_xlabel(f"Shapley value: share of the balanced accuracy above chance, 95% interval by {result.unit}")
+    axes.set_xlabel(f"Shapley value: what a block adds to balanced accuracy, 95% interval by {result.unit}")
     plain(axes, grid="x")
     figure.legend(loc="outside upper left", ncols=len(estimates), frameon=False)
     return figure
