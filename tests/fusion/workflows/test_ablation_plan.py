@@ -8,7 +8,9 @@ from fusion.settings.commands import AblateConfig
 from fusion.workflows.ablation_plan import recipes_of
 from fusion.workflows.loading import Inputs
 
-NETWORK = {"network": {"backbone": "test_efficientnet", "weights": "random", "size": 32, "head": []}}
+NETWORK = {
+    "network": {"backbone": "test_efficientnet", "weights": "random", "size": 32, "head": [], "head_dropout": [0.0]}
+}
 
 
 def entries(tmp_path, **settings):
