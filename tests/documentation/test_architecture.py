@@ -1,4 +1,4 @@
-"""docs/architecture.md says of the house what is so."""
+"""docs/architecture.md and docs/extending.md say of the house what is so."""
 
 import configparser
 import re
@@ -34,3 +34,14 @@ def test_the_drawing_has_every_stop_of_the_road():
     stops = re.findall(r"^(\d+)\. \*\*(.+?)\.\*\*", PAGE, re.MULTILINE)
     drawn = re.findall(r'class="label"[^>]*>(\d+) (\w+)<', (ROOT / "docs" / "architecture.svg").read_text())
     assert [(number, name.lower()) for number, name in stops] == drawn
+
+
+def test_every_optional_protocol_is_told_to_those_who_extend():
+    from fusion import plugins
+
+    own = [each for each in vars(plugins).values() if isinstance(each, type) and each.__module__ == plugins.__name__]
+    protocols = {each.__name__ for each in own if getattr(each, "_is_protocol", False) or each is plugins.Learnable}
+    # Of these an author writes a whole one, or is given one.
+    asked = protocols - {"Extractor", "Classifier", "Parts", "TrainingLog", "Watch"}
+    page = (ROOT / "docs" / "extending.md").read_text().partition("## What else may be asked")[2]
+    assert set(re.findall(r"`([A-Z]\w+)`", page)) == asked
