@@ -1,7 +1,7 @@
 """Colour of the cell, of its nucleus and of its cytoplasm, the contrast between the two, and vacuoles.
 
-Only pixels inside the mask are ever looked at, and what is summed are the cell's colours in the order of their codes: a
-image turned, mirrored or padded gives the same numbers to the last bit.
+Only pixels inside the mask are ever looked at, and what is summed are the cell's colours in the order of their codes:
+an image turned, mirrored or padded gives the same numbers to the last bit.
 """
 
 from __future__ import annotations
