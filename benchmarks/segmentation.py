@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.readers import read_listing
-from fusion.images.cell import Cell, decode_image, decode_mask, make_cell, read_bytes
+from fusion.images.cell import Cell, decode_image, make_cell, read_bytes
+from fusion.images.masks import read_mask
 from fusion.images.segmentation.segment import segment_cell, segment_nucleus
 from fusion.reports.contact_sheets import Tile, with_contours, write_sheets
 
@@ -81,9 +82,10 @@ def read_drawn(data: Path) -> list[Drawn]:
     found = []
     for entry in listed:
         if entry.mask_path is not None:
-            values = decode_mask(read_bytes(entry.mask_path))
+            mask = read_mask(read_bytes(entry.mask_path))
             rgb = decode_image(read_bytes(entry.path))
-            found.append(Drawn(entry.path.name, rgb, values >= 64, values >= 192))
+            assert mask.nucleus is not None  # there is nothing to compare with otherwise
+            found.append(Drawn(entry.path.name, rgb, mask.cell, mask.nucleus))
     return found
 
 

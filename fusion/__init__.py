@@ -10,6 +10,7 @@ The public API in one screen. Everything is loaded when it is first used, so tha
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from fusion.workflows.evaluate import evaluate as evaluate
     from fusion.workflows.predict import predict as predict
     from fusion.workflows.train import train as train
+
+# OpenCV's own limit, which it reads when it is imported: should a header lie in a way that we do not see, nothing above
+# it is decoded. The same as ``fusion.images.decoding.MAX_PIXELS``, which costs too much to import here.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
 
 #: Public name -> where it lives, and what it is called there.
 _PUBLIC = {

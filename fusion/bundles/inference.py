@@ -30,7 +30,7 @@ def ask(
 ) -> tuple[Dataset, Predictions]:
     """What the images hold, normalised as the model's training cells were, and what the model says of it."""
     store = FeatureStore(config.store)
-    dataset = collect(config.images, config.store, progress).with_source(config.source)
+    dataset = collect(config.images, config.store, progress, config.mask_levels).with_source(config.source)
     dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
     found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
     return dataset, judge_study(bundle, found, dataset.root, (*dataset.notes, *adapted))
@@ -83,7 +83,12 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     return stamps
 
 
-def collect(images: Sequence[Path], store: Path | None = None, progress: Progress | None = None) -> Dataset:
+def collect(
+    images: Sequence[Path],
+    store: Path | None = None,
+    progress: Progress | None = None,
+    mask_levels: str | None = None,
+) -> Dataset:
     """One data set of all the paths, in their order; names stay as the user typed them.
 
     Images that are named one by one are one input, and so is each folder or table. Subjects of several inputs
@@ -106,7 +111,9 @@ def collect(images: Sequence[Path], store: Path | None = None, progress: Progres
             continue
         for path in paths:
             part = "all" if path.is_dir() else None
-            parts.append((printable(path), load_dataset(path, part=part, store=store, progress=tell)))
+            parts.append(
+                (printable(path), load_dataset(path, part=part, mask_levels=mask_levels, store=store, progress=tell))
+            )
     if len(parts) == 1:
         return parts[0][1]
     inputs: dict[Identity | None, set[str]] = {}

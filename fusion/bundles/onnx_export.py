@@ -123,7 +123,12 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
     root = Path()
     if config.check is not None:
         # The way that predict goes: whatever is there, labelled or not.
-        dataset = load_dataset(config.check, part="all" if config.check.is_dir() else None, store=config.store)
+        dataset = load_dataset(
+            config.check,
+            part="all" if config.check.is_dir() else None,
+            mask_levels=config.mask_levels,
+            store=config.store,
+        )
         root = dataset.root
         store = FeatureStore(config.store)
         dataset, _ = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)

@@ -130,7 +130,10 @@ CONFIG: tuple[click.Parameter, ...] = (
 )
 
 # Keys that several commands show.
-DATA = (argument("data"), "part", option("classes", metavar="A,B"), option("folds", metavar="A,B"))
+DATA = (
+    argument("data"), "part", option("classes", metavar="A,B"), option("folds", metavar="A,B"),
+    option("mask_levels", metavar="ROLE=VALUE,..."),
+)  # fmt: skip
 FEATURES = (
     option("features", metavar="A,B"),
     option(
@@ -150,6 +153,7 @@ FEATURES = (
 OUTPUT = option("output", "-o/--output")
 MODEL = argument("model", is_required=True)
 IMAGES = argument("images", is_required=True, takes_many=True)
+MASK_LEVELS = option("mask_levels", metavar="ROLE=VALUE,...")
 SPLITS = option("splits", metavar="K")
 THRESHOLD = option("threshold", metavar="RULE")
 POSITIVE = option("positive", metavar="CLASS")

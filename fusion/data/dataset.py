@@ -20,8 +20,10 @@ from fusion.data.groups import merge_groups
 from fusion.data.readers import DatasetError, Listed
 from fusion.data.subjects import Identity, identities
 from fusion.errors import UsageError
+from fusion.images.cell import Cell, make_cell
 from fusion.images.cell_transform import Change
-from fusion.images.decoding import decode_mask
+from fusion.images.decoding import decode_image, decode_mask, read_bytes
+from fusion.images.masks import GivenMask, read_mask
 from fusion.io.cache_folder import default_store
 from fusion.io.files import printable, sha256, write_atomically
 from fusion.io.record_columns import Columns
@@ -37,7 +39,9 @@ class Sample:
     ``image_key`` is the sha256 of the image file: two samples that share it show the same cell, whatever their
     names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
     too: it says which measurements can be reused. ``source`` is the site, scanner or batch of slides, as the data
-    set names it; it is never guessed. ``adjustment`` is what the cell is changed by before it is measured.
+    set names it; it is never guessed. ``mask_levels`` is
+    what the mask's values mean, where a user has said so. ``adjustment`` is what the cell is changed by before it is
+    measured.
     ``changed_ns`` is when the image's file was last changed, 0 where that says nothing of its content; see
     ``index.Content``.
     """
@@ -50,6 +54,7 @@ class Sample:
     group: str | None = None
     fold: str | None = None
     mask_path: Path | None = None
+    mask_levels: str | None = None
     um_per_px: float | None = None
     source: str | None = None
     adjustment: Change | None = None
@@ -64,6 +69,26 @@ class Sample:
     def identity(self) -> Identity | None:
         """The subject as this sample alone tells it: id, or (source, id); None where it is unknown."""
         return identities([self.subject], [self.source])[0]
+
+    def read_mask(self) -> GivenMask | None:
+        """The mask as it is meant; None where there is none.
+
+        Raises
+        ------
+        CellError : it cannot be read, or in more than one way.
+        """
+        if self.mask_path is None:
+            return None
+        return read_mask(read_bytes(self.mask_path), self.mask_levels, self.mask_path.name)
+
+    def read_cell(self) -> Cell:
+        """The cell as it is in its files, without ``adjustment``.
+
+        Raises
+        ------
+        CellError : a file cannot be read, or holds no measurable cell.
+        """
+        return make_cell(decode_image(read_bytes(self.path)), self.read_mask(), self.um_per_px)
 
 
 def measured_key(key: str, adjustment: Change | None) -> str:
@@ -206,6 +231,7 @@ def load_dataset(
     path: Path | str,
     *,
     part: str | None = None,
+    mask_levels: str | None = None,
     store: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -216,6 +242,7 @@ def load_dataset(
     path : the folder or table.
     part : of a C-NMC release: "train", "preliminary", "final" or "all". None takes the training part where there
         are several, so that no test image is trained on by accident, and says so in ``notes``.
+    mask_levels : what the values of masks mean, as ``--mask-levels`` takes it; None where they are clear.
     store : where the index of file contents lives; None takes ``$FUSION_CACHE`` or the platform's cache folder.
     progress : called with (files read, files to read).
 
@@ -232,7 +259,7 @@ def load_dataset(
     masks = iter(index.look_up(masked, decode_mask))
     del index
     faults: list[Fault] = []
-    samples = as_columns(_readable(listed, contents, masks, faults))
+    samples = as_columns(_readable(listed, contents, masks, faults, mask_levels))
     del listed, contents, masks
     give_back()
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
@@ -274,11 +301,15 @@ def load_images(
 
 
 def _readable(
-    listed: Iterable[Listed], contents: Iterable[Content], masks: Iterator[Content], faults: list[Fault]
+    listed: Iterable[Listed],
+    contents: Iterable[Content],
+    masks: Iterator[Content],
+    faults: list[Fault],
+    mask_levels: str | None,
 ) -> Iterator[Sample]:
     """The samples that can be read; the others go to ``faults``. ``masks`` are of those that have one."""
     for entry, image in zip(listed, contents, strict=True):
-        sample = _sample(entry, image, None if entry.mask_path is None else next(masks))
+        sample = _sample(entry, image, None if entry.mask_path is None else next(masks), mask_levels)
         if isinstance(sample, Sample):
             yield sample
         else:
@@ -294,9 +325,11 @@ def _index_of(path: Path, store: Path | None) -> FileIndex:
     return FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
 
 
-def content_key(image_key: str, mask_key: str | None) -> str:
-    """The sample's key: the image's hash, or the hash of image and mask where there is one."""
-    return image_key if mask_key is None else sha256(f"{image_key}+{mask_key}".encode())
+def content_key(image_key: str, mask_key: str | None, mask_levels: str | None = None) -> str:
+    """The sample's key: the image's hash, or that of image, mask and what the mask's values were said to mean."""
+    if mask_key is None:
+        return image_key
+    return sha256("+".join(filter(None, (image_key, mask_key, mask_levels))).encode())
 
 
 def sample_name(path: Path, root: Path) -> str:
@@ -336,20 +369,21 @@ def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple
     return kept, [] if part else [f"{path} has several parts: taking {chosen}, not {rest}. Choose with --part."]
 
 
-def _sample(entry: Listed, image: Content, mask: Content | None) -> Sample | Fault:
+def _sample(entry: Listed, image: Content, mask: Content | None, mask_levels: str | None = None) -> Sample | Fault:
     if image.fault:
         return Fault(entry.path, "read", image.fault)
     if mask is not None and mask.fault:
         return Fault(entry.path, "read", f"mask {entry.mask_path}: {mask.fault}")
     return Sample(
         path=entry.path,
-        key=content_key(image.sha256, None if mask is None else mask.sha256),
+        key=content_key(image.sha256, None if mask is None else mask.sha256, mask_levels),
         image_key=image.sha256,
         label=entry.label,
         subject=entry.subject,
         group=entry.group,
         fold=entry.fold,
         mask_path=entry.mask_path,
+        mask_levels=None if mask is None else mask_levels,
         um_per_px=entry.um_per_px,
         source=entry.source,
         changed_ns=image.changed_ns if mask is None else 0,

@@ -14,7 +14,7 @@ from fusion.errors import UsageError
 from fusion.features.blocks import measure
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
-from fusion.images.cell import Cell, CellError, read_cell
+from fusion.images.cell import Cell, CellError
 from fusion.learning.novelty import Novelty
 from fusion.progress import Progress
 
@@ -53,7 +53,7 @@ class Gallery:
             if sample.image_key == image_key:
                 continue
             try:
-                cell = read_cell(sample.path, sample.mask_path)
+                cell = sample.read_cell()
             except CellError:  # moved or changed since it was measured: the next one is shown
                 continue
             found.append(Neighbour(self.names[at], sample.label, cell, float(away[at])))
@@ -63,7 +63,12 @@ class Gallery:
 
 
 def open_gallery(
-    bundle: ModelBundle, data: Path, store: Path | None, jobs: int, progress: Progress | None = None
+    bundle: ModelBundle,
+    data: Path,
+    store: Path | None,
+    jobs: int,
+    progress: Progress | None = None,
+    mask_levels: str | None = None,
 ) -> Gallery:
     """The cells of a data set that the model has learnt from.
 
@@ -73,7 +78,7 @@ def open_gallery(
     """
     if bundle.novelty is None:
         raise UsageError("--data needs a model with features, to compare cells by", do="Leave --data out.")
-    dataset = load_dataset(data, part="all" if data.is_dir() else None, store=store)
+    dataset = load_dataset(data, part="all" if data.is_dir() else None, mask_levels=mask_levels, store=store)
     known = [sample.image_key in bundle.image_keys for sample in dataset.samples]
     if not any(known):
         raise UsageError(

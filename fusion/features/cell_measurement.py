@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Fault, Sample, content_key
-from fusion.images.cell import Cell, CellError, ImageError, decode_image, decode_mask, make_cell, read_bytes
+from fusion.images.cell import Cell, CellError, ImageError, decode_image, make_cell, read_bytes
 from fusion.images.decoding import changed_ns
+from fusion.images.masks import read_mask
 from fusion.io.files import sha256
 from fusion.io.remote_path import Remote
 from fusion.plugins import Extractor, NeedsRedCells, stored_as
@@ -165,9 +166,14 @@ def _read(sample: Sample, content: Callable[[], Content], red_cells: Collection[
     image, mask = content()
     # A file that has not been changed since it was hashed need not be hashed again.
     is_same = sample.changed_ns > 0 and changed_ns(sample.path) == sample.changed_ns
-    if not is_same and content_key(sha256(image), None if mask is None else sha256(mask)) != sample.key:
+    if (
+        not is_same
+        and content_key(sha256(image), None if mask is None else sha256(mask), sample.mask_levels) != sample.key
+    ):
         raise ImageError("changed while the data set was being read")
-    given = None if mask is None else decode_mask(mask)
+    given = (
+        None if mask is None or sample.mask_path is None else read_mask(mask, sample.mask_levels, sample.mask_path.name)
+    )
     rgb, change = decode_image(image), sample.adjustment
     if change is not None and given is None:
         return change.find(rgb, sample.um_per_px, red_cells=bool(red_cells))

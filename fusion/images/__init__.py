@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fusion.images.decoding import read_bytes as read_bytes
     from fusion.images.decoding import too_large as too_large
     from fusion.images.file_headers import read_header as read_header
+    from fusion.images.masks import GivenMask as GivenMask
+    from fusion.images.masks import read_mask as read_mask
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -39,5 +41,6 @@ __getattr__, __dir__, __all__ = lazy_names(
             "too_large",
         ],
         "file_headers": ["read_header"],
+        "masks": ["GivenMask", "read_mask"],
     },
 )

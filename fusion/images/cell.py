@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.decoding import CellError, ImageError, decode_image, decode_mask, read_bytes
+from fusion.images.decoding import CellError, ImageError, decode_image, read_bytes
+from fusion.images.masks import CYTOPLASM_VALUE, NUCLEUS_VALUE, GivenMask, given_mask, read_mask
 from fusion.images.segmentation import red_blood_cells, segment
 
 __all__ = [
@@ -23,22 +24,19 @@ __all__ = [
     "PREPARATION",
     "Cell",
     "CellError",
+    "GivenMask",
     "ImageError",
     "decode_image",
-    "decode_mask",
     "make_cell",
     "read_bytes",
     "read_cell",
 ]
 
 #: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
-PREPARATION = f"2+{segment.VERSION}"
+PREPARATION = f"3+{segment.VERSION}"
 
 #: Background kept around the cell's bounding box, so that gradients and dilations at the contour have room.
 MARGIN = 8
-
-#: Grey values of a two-level mask file: 0 background, 128 cytoplasm, 255 nucleus. Stray values go to the nearest.
-CYTOPLASM_VALUE, NUCLEUS_VALUE = 128, 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,7 @@ class Cell:
 
 def make_cell(
     rgb: NDArray[np.uint8],
-    mask_image: NDArray[np.uint8] | None = None,
+    mask_image: NDArray[np.uint8] | GivenMask | None = None,
     um_per_px: float | None = None,
     *,
     red_cells: bool = False,
@@ -95,22 +93,24 @@ def make_cell(
     Parameters
     ----------
     rgb : uint8 (H, W, 3).
-    mask_image : uint8 (H, W), the user's mask: 0 background, 128 cytoplasm, 255 nucleus (or 0, 1, 2). A mask of two
-        values only is taken as the whole cell, and the nucleus is then found inside it. None: the cell is whatever
-        is not black on a black background, else what segmentation finds.
+    mask_image : the user's mask, as ``read_mask`` gives it or as uint8 (H, W): 0 background, 128 cytoplasm, 255 nucleus
+        (or 0, 1, 2). A mask of two values only is taken as the whole cell, and the nucleus is then found inside it.
+        None: the cell is whatever is not black on a black background, else what segmentation finds.
     um_per_px : micrometres per pixel, carried along.
     red_cells : measure the red cells of the whole image too, before it is cropped.
 
     Raises
     ------
     CellError : all black, no cell found, or a mask of another size or without any cell pixel.
+    MaskError : a mask whose values can be read in more than one way.
     """
     if mask_image is None:
         mask = _found_cell(rgb)
         nucleus = segment.segment_nucleus(rgb, mask)
     else:
-        mask, drawn_nucleus = _given_masks(mask_image, rgb.shape[:2])
-        nucleus = segment.segment_nucleus(rgb, mask) if drawn_nucleus is None else drawn_nucleus
+        drawn = _fitting(mask_image, rgb)
+        mask = drawn.cell
+        nucleus = segment.segment_nucleus(rgb, mask) if drawn.nucleus is None else drawn.nucleus
     widths = red_blood_cells.whole_red_cells(rgb, mask)[:, 2].tolist() if red_cells else None
     rows, columns = _window(mask)
     return Cell(
@@ -132,24 +132,26 @@ def _found_cell(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     raise CellError("no cell found in the image", do="Give a mask for it, or leave it out.")
 
 
-def _given_masks(
-    mask_image: NDArray[np.uint8], shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-    """Cell and nucleus from a mask file; the nucleus is None where the file draws the cell only."""
-    if mask_image.shape != shape:
+def _fitting(mask_image: NDArray[np.uint8] | GivenMask, rgb: NDArray[np.uint8]) -> GivenMask:
+    """The given mask, if it is one of this image and the image shows something in it."""
+    shape = mask_image.cell.shape if isinstance(mask_image, GivenMask) else mask_image.shape
+    if shape != rgb.shape[:2]:
         raise CellError(
             "the mask has another size than its image",
-            found=f"mask {mask_image.shape[1]}x{mask_image.shape[0]}, image {shape[1]}x{shape[0]}",
+            found=f"mask {shape[1]}x{shape[0]}, image {rgb.shape[1]}x{rgb.shape[0]}",
         )
-    values = mask_image.astype(np.int16)
-    if values.max() <= 2:  # labels 0, 1, 2 instead of grey values
-        values = np.take(np.array([0, CYTOPLASM_VALUE, NUCLEUS_VALUE], np.int16), values)
-    cell = values >= CYTOPLASM_VALUE // 2
-    if not cell.any():
-        raise CellError("the mask holds no cell pixel", found=f"values up to {mask_image.max()}")
-    nucleus = values >= (CYTOPLASM_VALUE + NUCLEUS_VALUE + 1) // 2
-    draws_both = nucleus.any() and (nucleus != cell).any()
-    return cell, nucleus if draws_both else None
+    drawn = mask_image if isinstance(mask_image, GivenMask) else given_mask(mask_image)
+    brightness = rgb[drawn.cell].sum(axis=1, dtype=np.uint16)
+    if brightness.max() < segment.BLACK:
+        raise CellError("the image is fully black inside the mask", found=_brightest(rgb))
+    if brightness.min() > 3 * 255 - segment.BLACK:
+        raise CellError("the image is fully white inside the mask")
+    return drawn
+
+
+def _brightest(rgb: NDArray[np.uint8]) -> str:
+    """Why an image that shows something elsewhere may be black: 8 or 12 bits stored in 16 are."""
+    return f"its brightest value is {rgb.max()} of 255; of 16 bits the upper 8 are measured"
 
 
 def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -161,7 +163,9 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     )
 
 
-def read_cell(path: Path, mask_path: Path | None = None, um_per_px: float | None = None) -> Cell:
+def read_cell(
+    path: Path, mask_path: Path | None = None, um_per_px: float | None = None, mask_levels: str | None = None
+) -> Cell:
     """Read an image, and its mask if there is one, and crop to the cell.
 
     Raises
@@ -169,5 +173,5 @@ def read_cell(path: Path, mask_path: Path | None = None, um_per_px: float | None
     CellError : unreadable, truncated, or without a measurable cell (see ``make_cell``).
     """
     rgb = decode_image(read_bytes(path))
-    mask_image = None if mask_path is None else decode_mask(read_bytes(mask_path))
-    return make_cell(rgb, mask_image, um_per_px)
+    mask = None if mask_path is None else read_mask(read_bytes(mask_path), mask_levels, mask_path.name)
+    return make_cell(rgb, mask, um_per_px)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import os
 import stat
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -90,7 +92,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     ImageError : see ``docs/input.md``.
     """
     # 16 bits are asked for as they are: OpenCV's own way down to 8 differs by a level between PNG and TIFF.
-    image = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    image = _decode(data, check_header(data), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     if image.dtype != np.uint8:
@@ -105,39 +107,133 @@ def check_image(data: bytes) -> None:
     ------
     ImageError : see ``docs/input.md``.
     """
-    if not _check(data).is_bare:
+    if not check_header(data).is_bare:
         decode_image(data)
 
 
-def decode_mask(data: bytes) -> NDArray[np.uint8]:
-    """uint8 (H, W), with the file's own values, turned upright as its EXIF tells: of several channels the largest.
+def decode_mask(data: bytes, by: str = "value") -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The file's own values, turned upright as its EXIF tells.
+
+    Parameters
+    ----------
+    data : content of the file.
+    by : "value" gives grey values, or indices of a palette of colours: (H, W). "colour" gives colours, (H, W, 3) in RGB
+        order. "red", "green", "blue", "alpha" give one channel, (H, W).
 
     Raises
     ------
-    ImageError : see ``docs/input.md``.
+    ImageError : see ``docs/input.md``; colours or opacity where values were asked for, no alpha where that was.
     """
+    header = check_header(data)
+    if by == "value" and header.palette and not _is_grey(header.palette):
+        return _palette_indices(data, header)
     # The file's own depth and channels, but turned upright, which IMREAD_UNCHANGED leaves out.
-    mask = _decode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-    mask = mask if mask.ndim == 2 else mask[..., :3].max(axis=2)
-    if mask.dtype != np.uint8 and mask.max() > 255:
-        raise ImageError("the mask has values above 255", found=str(mask.max()), expected="0, 128, 255 or 0, 1, 2")
-    return mask.astype(np.uint8, copy=False)
+    mask = _decode(data, header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    if mask.dtype not in (np.uint8, np.uint16):
+        raise ImageError("has neither 8 nor 16 bits", found=str(mask.dtype))
+    colours = mask[..., ::-1] if mask.ndim == 3 else np.repeat(mask[..., None], 3, axis=2)
+    if by in _CHANNELS:
+        return np.ascontiguousarray(colours[..., _CHANNELS.index(by)])
+    if by == "colour":
+        return np.ascontiguousarray(colours)
+    alpha = _alpha(data, header, mask)
+    if by == "alpha":
+        if alpha is None:
+            raise ImageError("the mask has no alpha channel", found=header.colours)
+        return alpha
+    if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
+        raise ImageError("the mask is partly transparent", do=_SAY_CHANNEL)
+    if mask.ndim == 3:
+        # Three channels that differ by more than JPEG makes grey differ are colours.
+        if np.ptp(mask, axis=2).max() > _JPEG_GREY:
+            raise ImageError("the mask is in colours", found=_common_colours(colours), do=_SAY_COLOURS)
+        mask = np.ascontiguousarray(mask[..., 1])
+    return mask
 
 
-def _decode(data: bytes, flags: int) -> NDArray:
-    _check(data)
+_CHANNELS = ("red", "green", "blue")
+
+#: Levels by which the channels of a grey image may differ once it has been through JPEG.
+_JPEG_GREY = 3
+
+_SAY_COLOURS = "Say what they mean: --mask-levels background=#000000,cell=#00ff00,nucleus=#ff0000."
+_SAY_CHANNEL = "Say what counts: --mask-levels channel=alpha,background=0,cell=255."
+
+
+def _alpha(data: bytes, header: Header, mask: NDArray) -> NDArray | None:
+    """(H, W): the channel of opacity; None where there is none."""
+    if not header.has_alpha and (header.format, header.colours) != ("BMP", "RGB"):
+        return None
+    whole = _decode(data, header, cv2.IMREAD_UNCHANGED)
+    if whole.ndim == 2 or whole.shape[2] not in (2, 4) or header.format == "BMP":
+        return None  # the fourth byte of a BMP is padding to most programs
+    if whole.shape[:2] != mask.shape[:2] or (mask.ndim == 3 and not np.array_equal(whole[..., :3], mask)):
+        raise ImageError("the mask is turned by its EXIF and has alpha", do="Save it upright.")
+    return np.ascontiguousarray(whole[..., -1])
+
+
+def _is_grey(palette: bytes) -> bool:
+    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def _palette_indices(data: bytes, header: Header) -> NDArray[np.uint8]:
+    """uint8 (H, W): the index of every pixel, read as grey by a decoder that is told so."""
+    if header.format == "BMP":
+        (header_bytes,) = struct.unpack_from("<I", data, 14)
+        step = 3 if header_bytes == 12 else 4
+        greys = b"".join(bytes((i,) * 3 + (0,) * (step - 3)) for i in range(len(header.palette) // 3))
+        content = data[: 14 + header_bytes] + greys + data[14 + header_bytes + len(greys) :]
+        return np.asarray(_decode(content, header, cv2.IMREAD_GRAYSCALE), np.uint8)
+    content, at = [data[:8]], 8
+    while at < len(data):
+        (size,) = struct.unpack_from(">I", data, at)
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
+        if kind == b"IHDR":
+            body = body[:9] + b"\0" + body[10:]
+        if kind in (b"IHDR", b"IDAT", b"IEND", b"eXIf"):
+            content.append(struct.pack(">I", size) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+        at += size + 12
+    grey = np.asarray(_decode(b"".join(content), header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR), np.uint8)
+    # Indices of fewer than 8 bits are spread over 0 to 255.
+    return grey // np.uint8(255 // (2**header.bits - 1))
+
+
+def _common_colours(colours: NDArray) -> str:
+    """The commonest colours and their shares, as ``#ff0000 (12%)``."""
+    found, counts = np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)
+    largest = np.argsort(-counts, kind="stable")[:6]
+    texts = [f"#{''.join(f'{value:02x}' for value in found[at])} ({counts[at] / counts.sum():.0%})" for at in largest]
+    return ", ".join(texts) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+
+
+def _decode(data: bytes, header: Header, flags: int) -> NDArray:
     _silence_opencv()
+    for at, piece in header.edits:
+        data = data[:at] + piece + data[at + len(piece) :]
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError("not an image that can be decoded", found=f"content starting with {data[:8]!r}")
-    return image
+    size = image.shape[1], image.shape[0]
+    # EXIF may have turned it by a quarter.
+    if (header.width, header.height) not in (size, size[::-1]):
+        raise ImageError(
+            "decodes to another size than its header says",
+            found=f"{size[0]} x {size[1]}, header {header.width} x {header.height}",
+        )
+    return cv2.bitwise_not(image) if header.is_inverted else image
 
 
-def _check(data: bytes) -> Header:
-    """The header; refuses what a decoder would take without a word, or with all of the memory."""
+def check_header(data: bytes) -> Header:
+    """The header; refuses what a decoder would take without a word, or with all of the memory.
+
+    Raises
+    ------
+    ImageError : see ``docs/input.md``.
+    """
     if not data:
         raise ImageError("the file is empty")
     header = read_header(data)
@@ -147,7 +243,7 @@ def _check(data: bytes) -> Header:
             found=f"content starting with {data[:8]!r}",
             expected=", ".join(READ),
         )
-    if header.width * header.height > MAX_PIXELS:
+    if header.pixels > MAX_PIXELS:
         raise ImageError(
             "too large for an image of a cell",
             found=f"{header.width} x {header.height} pixels",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: First bytes -> format, of what we read and of what people send instead.
 _SIGNATURES = (
@@ -33,19 +33,44 @@ READ = ("BMP", "PNG", "JPEG", "TIFF")
 #: No cell has this many pages, strips or tiles; a header that says so is damaged or hostile.
 _MAX_PAGES, _MAX_STRIPS = 10_000, 1_000_000
 
-#: TIFF: bytes of one value, and struct code, by field type; types that no field of ours has are left out.
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_SUBFILE, _WIDTH, _HEIGHT, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _SAMPLE_FORMAT = (
-    254,
-    256,
-    257,
-    273,
-    279,
-    324,
-    325,
-    339,
-)
+#: TIFF: struct code of one value by field type, of all that libtiff takes for a whole number.
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+(
+    _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _STRIPS, _SAMPLES, _STRIP_BYTES,
+    _PLANES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _INNER_PAGES, _EXTRA, _SAMPLE_FORMAT,
+) = (
+    254, 255, 256, 257, 258, 259, 262, 273, 277, 279, 284, 322, 323, 324, 325, 330, 338, 339,
+)  # fmt: skip
+#: Fields of one value each. Who reads the first of two and who reads the last see two images.
+_TIFF_SINGLE = {
+    _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _COLOURS, _SAMPLES, _PLANES, _TILE_WIDTH, _TILE_HEIGHT,
+}  # fmt: skip
+_TIFF_FIELDS = {*_TIFF_SINGLE, _BITS, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _INNER_PAGES, _EXTRA, _SAMPLE_FORMAT}
 _REDUCED = 1  # bit of NewSubfileType: a smaller version of another page, a thumbnail
+_OLD_REDUCED = 2  # the same as SubfileType, which came before
+
+#: PhotometricInterpretation -> what we call it.
+_TIFF_COLOURS = {
+    0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "transparency mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab",
+    9: "ICCLab", 10: "ITULab", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
+}  # fmt: skip
+#: Bits and channels of those colours that decoders get right.
+_TIFF_BITS = {"grey": {1, 8, 10, 12, 14, 16}, "RGB": {8, 16}, "palette": {1, 4, 8}, "CMYK": {8}, "YCbCr": {8}}
+_TIFF_CHANNELS = {"grey": {1, 2}, "RGB": {3, 4}, "palette": {1}, "CMYK": {4}, "YCbCr": {3}}
+_WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
+_UNASSOCIATED_ALPHA = 2
+
+#: JPEG: markers behind which a length says where the next one is: tables, application data, comments.
+_JPEG_SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
+
+#: BMP: lengths of the headers whose fields lie where we look, and masks of colours that decoders agree on.
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+_BMP_MASKS = {
+    16: ((0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)),
+    32: ((0xFF0000, 0xFF00, 0xFF),),
+}  # fmt: skip
+
+_PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
 @dataclass(frozen=True)
@@ -57,9 +82,17 @@ class Header:
     format : "BMP", "PNG", "JPEG", "TIFF"; another known format; "" where unknown.
     width, height : pixels; 0 where the header does not say.
     frames : images in the file, thumbnails not counted.
-    damage : what is wrong with the file, "" where nothing was found. BMP, JPEG and TIFF carry no checksum: their
-        pixels may have changed all the same.
+    damage : what is wrong with the file, or how its pixels are laid out in a way that decoders get wrong; "" where
+        nothing was found. BMP, JPEG and TIFF carry no checksum: their pixels may have changed all the same.
     is_bare : whether the pixels lie in the file as they are, all of them: whatever their values, it decodes.
+    bits : of one channel, or of an index into the palette.
+    colours : "grey", "RGB", "palette" and so on, with " with alpha" where there is a channel more; "" where unknown.
+    palette : uint8 triples in the order red, green, blue, one colour after the other; empty where there is none, or
+        where only the decoder reads it.
+    edits : (position, bytes) by which the content is changed before it is decoded, so that a decoder which knows less
+        shows the right image of the right page.
+    is_inverted : whether the brightest value is black once these edits are made.
+    tile_pixels : pixels of a tile, which are decoded together, however small the image is; 0 where there is none.
     """
 
     format: str
@@ -68,6 +101,22 @@ class Header:
     frames: int = 1
     damage: str = ""
     is_bare: bool = False
+    bits: int = 0
+    colours: str = ""
+    palette: bytes = b""
+    edits: tuple[tuple[int, bytes], ...] = ()
+    is_inverted: bool = False
+    tile_pixels: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """How many are decoded at once."""
+        return max(self.width * self.height, self.tile_pixels)
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether there is a channel of opacity."""
+        return self.colours.endswith(" with alpha")
 
 
 def read_header(data: bytes) -> Header:
@@ -79,13 +128,20 @@ def read_header(data: bytes) -> Header:
     if reader is None:
         return Header(kind)
     try:
-        return reader(data)
-    except (struct.error, IndexError, ValueError):
+        header = reader(data)
+    except (struct.error, IndexError):
         return Header(kind, damage="its header ends too early")
+    except ValueError:
+        return Header(kind, damage="its header is damaged")
+    if not header.damage and not (header.width and header.height):
+        return replace(header, damage="its header gives no size")
+    return header
 
 
 def _bmp(data: bytes) -> Header:
     start, header_bytes = struct.unpack_from("<II", data, 10)
+    if header_bytes not in _BMP_HEADERS:
+        return Header("BMP", damage="its header is damaged")
     if header_bytes == 12:  # the header of OS/2
         width, height, bits, compression = *struct.unpack_from("<HH", data, 18), data[24] | data[25] << 8, 0
     else:
@@ -96,28 +152,99 @@ def _bmp(data: bytes) -> Header:
     width, height = abs(width), abs(height)  # a negative height only says that the first row is the top one
     row_bytes = (width * bits + 31) // 32 * 4
     is_short = compression in (0, 3) and start + row_bytes * height > len(data)
-    damage = "the image is cut short" if is_short else ""
-    return Header("BMP", width, height, damage=damage, is_bare=is_plain and not is_short)
+    damage = "the image is cut short" if is_short else _bmp_layout(data, start, header_bytes, bits, compression)
+    if not damage and compression == 1:
+        damage = _run_lengths(data, start, width, height)
+    return Header(
+        "BMP",
+        width,
+        height,
+        damage=damage,
+        is_bare=is_plain and not is_short,
+        bits=8 if bits > 16 else 5 if bits == 16 else bits,
+        colours="RGB" if bits > 8 else "palette",
+        palette=b"" if bits > 8 else _bmp_palette(data, start, header_bytes),
+    )
+
+
+def _bmp_layout(data: bytes, start: int, header_bytes: int, bits: int, compression: int) -> str:
+    """What decoders get wrong about these pixels; "" where nothing."""
+    damage = ""
+    if bits not in (1, 4, 8, 16, 24, 32):
+        damage = "its number of bits a pixel is none that is read"
+    elif compression == 3:
+        masks = struct.unpack_from("<III", data, 54)
+        # With a header of 56 bytes and more the masks are read by decoders too, where each is a byte of its own.
+        is_bytes = {*masks} < {0xFF, 0xFF00, 0xFF0000, 0xFF000000} and len({*masks}) == 3
+        is_known = masks in _BMP_MASKS.get(bits, ()) or (bits == 32 and header_bytes in (56, 108, 124) and is_bytes)
+        if header_bytes == 64 or not is_known:
+            damage = "its colours lie in an unusual order of bits"
+    elif not (compression == 0 or (compression == 1 and bits == 8)):
+        damage = "its pixels are compressed in a way that is not read"
+    return damage
+
+
+def _run_lengths(data: bytes, at: int, width: int, height: int) -> str:
+    """ "" where runs of 8 bits fill every row of the image: decoders make up the rest, or take what was there."""
+    missing = "its run lengths do not fill the image"
+    x = y = 0
+    while y < height:
+        count, value = data[at], data[at + 1]
+        at += 2
+        if count:
+            x += count
+        elif value == 0:  # the row ends
+            if x != width:
+                return missing
+            x, y = 0, y + 1
+        elif value == 1:  # the image ends, the last row with it
+            return "" if (x, y) == (width, height - 1) else missing
+        elif value == 2:  # pixels are passed over
+            return missing
+        else:  # so many as they are, padded to an even number of bytes
+            x, at = x + value, at + value + value % 2
+        if x > width:
+            return missing
+    return ""
+
+
+def _bmp_palette(data: bytes, start: int, header_bytes: int) -> bytes:
+    step = 3 if header_bytes == 12 else 4
+    colours = data[14 + header_bytes : min(start, 14 + header_bytes + 256 * step)]
+    return b"".join(colours[at : at + 3][::-1] for at in range(0, len(colours) - step + 1, step))
 
 
 def _png(data: bytes) -> Header:
-    width, height, frames, at = 0, 0, 1, 8
+    width, height, frames, at, bits, colours, palette = 0, 0, 1, 8, 0, "", b""
+
+    def header(damage: str = "") -> Header:
+        return Header("PNG", width, height, frames, damage, bits=bits, colours=colours, palette=palette)
+
     while True:
         if at + 12 > len(data):
-            return Header("PNG", width, height, frames, "the image is cut short")
+            return header("the image is cut short")
         size, kind = struct.unpack_from(">I4s", data, at)
         body = at + 8
         if body + size + 4 > len(data):
-            return Header("PNG", width, height, frames, "the image is cut short")
+            return header("the image is cut short")
         (checksum,) = struct.unpack_from(">I", data, body + size)
         if zlib.crc32(memoryview(data)[at + 4 : body + size]) != checksum:
-            return Header("PNG", width, height, frames, f"the checksum of its part {kind!r} is wrong")
+            return header(f"the checksum of its part {kind!r} is wrong")
         if kind == b"IHDR":
-            width, height = struct.unpack_from(">II", data, body)
+            if colours:
+                return header("its header is damaged")  # there are two: which one counts?
+            width, height, bits, code = struct.unpack_from(">IIBB", data, body)
+            colours = _PNG_COLOURS.get(code, "unknown")
+        elif not colours:
+            return header("it has no header")
+        elif kind == b"PLTE":
+            palette = data[body : body + size] if colours == "palette" else b""
+        elif kind == b"tRNS":
+            colours = colours if colours.endswith(" with alpha") else f"{colours} with alpha"
         elif kind == b"acTL":
             (frames,) = struct.unpack_from(">I", data, body)
         elif kind == b"IEND":
-            return Header("PNG", width, height, frames, "" if width else "it has no header")
+            return header("" if width else "it has no header")
         at = body + size + 4
 
 
@@ -131,70 +258,168 @@ def _jpeg(data: bytes) -> Header:
         marker = data[at + 1]
         if marker == 0xFF:  # padding
             at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without content
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without content
             at += 2
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return Header("JPEG", width, height, damage=damage)
-        elif marker in (0xD9, 0xDA):
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+            damage = damage or ("" if bits == 8 else "its number of bits a pixel is none that is read")
+            colours = {1: "grey", 3: "YCbCr", 4: "CMYK"}.get(channels, "")
+            damage = damage or ("" if colours else "its header is damaged")
+            return Header("JPEG", width, height, damage=damage, bits=bits, colours=colours)
+        elif marker not in _JPEG_SEGMENTS:
+            # Decoders pass over FF 00 byte by byte, and find a frame in what a length would have jumped over.
             return Header("JPEG", damage=damage or "its header is damaged")
         else:
-            at += 2 + max(2, struct.unpack_from(">H", data, at + 2)[0])
+            (length,) = struct.unpack_from(">H", data, at + 2)
+            if length < 2:
+                return Header("JPEG", damage=damage or "its header is damaged")
+            at += 2 + length
     return Header("JPEG", damage="the image is cut short")
 
 
+# ---- TIFF -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Page:
+    """One page: its place in the file, our fields by tag, and where the first value of each lies."""
+
+    at: int
+    fields: dict[int, tuple[int, ...]]
+    places: dict[int, tuple[int, str]]
+
+    def first(self, tag: int, default: int = 0) -> int:
+        return (self.fields.get(tag) or (default,))[0]
+
+    @property
+    def is_reduced(self) -> bool:
+        return bool(self.first(_SUBFILE) & _REDUCED) or self.first(_OLD_SUBFILE) == _OLD_REDUCED
+
+    def edit(self, tag: int, value: int) -> tuple[int, bytes]:
+        at, layout = self.places[tag]
+        return at, struct.pack(layout, value)
+
+
 def _tiff(data: bytes) -> Header:
-    pages = [page for page in _tiff_pages(data) if not _first(page, _SUBFILE) & _REDUCED]
+    layout = _TiffLayout.of(data)
+    every = list(layout.pages(data))
+    pages = [page for page in every if not page.is_reduced]
     if not pages:
         return Header("TIFF", damage="it has no page")
-    width, height = _first(pages[0], _WIDTH), _first(pages[0], _HEIGHT)
-    starts = pages[0].get(_STRIPS) or pages[0].get(_TILES) or ()
-    sizes = pages[0].get(_STRIP_BYTES) or pages[0].get(_TILE_BYTES) or ()
+    page = pages[0]
+    pages += [inner for each in every for inner in layout.inner_pages(data, each) if not inner.is_reduced]
+    starts = page.fields.get(_STRIPS) or page.fields.get(_TILES) or ()
+    sizes = page.fields.get(_STRIP_BYTES) or page.fields.get(_TILE_BYTES) or ()
     damage = ""
     if not starts or len(starts) != len(sizes):
         damage = "it does not say where its pixels are"
     elif any(start + size > len(data) for start, size in zip(starts, sizes, strict=True)):
         damage = "the image is cut short"
-    elif set(pages[0].get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
+    elif set(page.fields.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
         damage = "its numbers are signed or have fractions; 8 or 16 bits without sign are read"
-    return Header("TIFF", width, height, len(pages), damage)
+    edits = [] if page.at == every[0].at else [layout.first_page(page.at)]
+    is_inverted = page.first(_COLOURS) == _WHITE_IS_ZERO and page.first(_BITS, 1) > 8
+    if is_inverted:  # decoders invert up to 8 bits, and take more as they are
+        edits.append(page.edit(_COLOURS, _BLACK_IS_ZERO))
+    if page.fields.get(_EXTRA, ())[:1] == (_UNASSOCIATED_ALPHA,) and page.first(_SAMPLES, 1) == 4:
+        edits.append(page.edit(_EXTRA, 0))  # decoders darken by alpha; as "whatever it may be" it is left out
+    samples = page.first(_SAMPLES, 1)
+    colours = _TIFF_COLOURS.get(page.first(_COLOURS), "unknown") if _COLOURS in page.fields else "unknown"
+    return Header(
+        "TIFF",
+        page.first(_WIDTH),
+        page.first(_HEIGHT),
+        len(pages),
+        damage or _tiff_colours(page, colours),
+        bits=page.first(_BITS, 1),
+        colours=f"{colours} with alpha" if (colours, samples) in (("grey", 2), ("RGB", 4)) else colours,
+        edits=tuple(edits),
+        is_inverted=is_inverted,
+        tile_pixels=page.first(_TILE_WIDTH) * page.first(_TILE_HEIGHT),
+    )
 
 
-def _tiff_pages(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
-    """Our fields of every page: tag -> values."""
-    order = "<" if data[:2] == b"II" else ">"
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    offset, count, entry_bytes, inline = ("Q", "Q", 20, 8) if is_big else ("I", "H", 12, 4)
-    (at,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)
-    seen: set[int] = set()
-    while at and at not in seen and len(seen) < _MAX_PAGES:
-        seen.add(at)
-        (entries,) = struct.unpack_from(order + count, data, at)
-        at += struct.calcsize(count)
-        if at + entries * entry_bytes > len(data):
+def _tiff_colours(page: _Page, colours: str) -> str:
+    """How these colours are laid out, where decoders get that wrong without a word; "" where they do not."""
+    samples, every = page.first(_SAMPLES, 1), page.fields.get(_BITS, (1,))
+    damage = ""
+    if colours not in _TIFF_BITS:
+        damage = f"its colours are {colours}, which are not read; save it as RGB"
+    elif len(set(every)) > 1 or every[0] not in _TIFF_BITS[colours]:
+        damage = "its number of bits a pixel is none that is read"
+    elif colours == "grey" and samples > 1 + len(page.fields.get(_EXTRA, ())):
+        damage = "it is called grey and has several channels; save it as RGB"
+    elif samples not in _TIFF_CHANNELS[colours]:
+        damage = "it has more or fewer channels than its colours"
+    elif page.first(_PLANES, 1) == 2 and samples > 1 and (every[0], colours) != (8, "RGB"):
+        damage = "its channels lie in planes of their own, which is read for RGB of 8 bits only"
+    elif (page.first(_COLOURS), samples) == (_WHITE_IS_ZERO, 2):
+        damage = "white is its zero and it has alpha, which is not read; save it as RGB"
+    return damage
+
+
+@dataclass(frozen=True)
+class _TiffLayout:
+    """How numbers are written in this file: their order, and the widths of those that say where things are."""
+
+    order: str
+    offset: str
+    count: str
+    entry_bytes: int
+    inline: int
+    start: int
+
+    @classmethod
+    def of(cls, data: bytes) -> _TiffLayout:
+        order = "<" if data[:2] == b"II" else ">"
+        is_big = data[2:4] in (b"+\0", b"\0+")
+        return cls(order, *(("Q", "Q", 20, 8, 8) if is_big else ("I", "H", 12, 4, 4)))
+
+    def first_page(self, at: int) -> tuple[int, bytes]:
+        """The edit by which decoders begin with the page there."""
+        return self.start, struct.pack(self.order + self.offset, at)
+
+    def pages(self, data: bytes) -> Iterator[_Page]:
+        (at,) = struct.unpack_from(self.order + self.offset, data, self.start)
+        seen: set[int] = set()
+        while at and at not in seen and len(seen) < _MAX_PAGES:
+            seen.add(at)
+            page, at = self.page(data, at)
+            yield page
+
+    def inner_pages(self, data: bytes, page: _Page) -> Iterator[_Page]:
+        """Those a page lists as its own: of a pyramid, or the image that a thumbnail belongs to."""
+        for at in page.fields.get(_INNER_PAGES, ())[:_MAX_PAGES]:
+            yield self.page(data, at)[0]
+
+    def page(self, data: bytes, at: int) -> tuple[_Page, int]:
+        """A page, and where the next one is."""
+        start = at
+        (entries,) = struct.unpack_from(self.order + self.count, data, at)
+        at += struct.calcsize(self.count)
+        end = at + entries * self.entry_bytes
+        if end > len(data):
             raise ValueError("a page that ends outside the file")
-        yield _tiff_page(data, range(at, at + entries * entry_bytes, entry_bytes), order, offset, inline)
-        (at,) = struct.unpack_from(order + offset, data, at + entries * entry_bytes)
+        fields: dict[int, tuple[int, ...]] = {}
+        places: dict[int, tuple[int, str]] = {}
+        for entry in range(at, end, self.entry_bytes):
+            (tag,) = struct.unpack_from(self.order + "H", data, entry)
+            if tag in _TIFF_FIELDS:
+                if tag in fields:
+                    raise ValueError("a field that is there twice")
+                fields[tag], places[tag] = self._values(data, entry, tag)
+        (following,) = struct.unpack_from(self.order + self.offset, data, end)
+        return _Page(start, fields, places), following
 
-
-def _tiff_page(data: bytes, entries: range, order: str, offset: str, inline: int) -> dict[int, tuple[int, ...]]:
-    fields = {}
-    for at in entries:
-        tag, kind, number = struct.unpack_from(order + "HH" + offset, data, at)
-        if tag not in _TIFF_FIELDS or kind not in _TIFF_TYPES:
-            continue
-        if number > _MAX_STRIPS:
-            raise ValueError("more strips than any image has")
-        layout = f"{order}{number}{_TIFF_TYPES[kind]}"
-        where = at + 4 + struct.calcsize(offset)
-        if struct.calcsize(layout) > inline:
-            (where,) = struct.unpack_from(order + offset, data, where)
-        fields[tag] = struct.unpack_from(layout, data, where)
-    return fields
-
-
-_TIFF_FIELDS = {_SUBFILE, _WIDTH, _HEIGHT, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _SAMPLE_FORMAT}
-
-
-def _first(fields: dict[int, tuple[int, ...]], tag: int) -> int:
-    return (fields.get(tag) or (0,))[0]
+    def _values(self, data: bytes, entry: int, tag: int) -> tuple[tuple[int, ...], tuple[int, str]]:
+        kind, number = struct.unpack_from(self.order + "H" + self.offset, data, entry + 2)
+        if kind not in _TIFF_TYPES or number > _MAX_STRIPS or number < 1 or (tag in _TIFF_SINGLE and number > 1):
+            raise ValueError("a field that is none")
+        layout = f"{self.order}{number}{_TIFF_TYPES[kind]}"
+        where = entry + 4 + struct.calcsize(self.offset)
+        if struct.calcsize(layout) > self.inline:
+            (where,) = struct.unpack_from(self.order + self.offset, data, where)
+        values = struct.unpack_from(layout, data, where)
+        if min(values) < 0:
+            raise ValueError("a negative size")
+        return values, (where, self.order + _TIFF_TYPES[kind])

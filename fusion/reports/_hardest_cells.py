@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.dataset import Sample
 from fusion.evaluation.results import Result
-from fusion.images.cell import Cell, CellError, read_cell
+from fusion.images.cell import Cell, CellError
 from fusion.metrics import classification
 from fusion.reports.png import png_data_uri
 
 #: Subjects and cells that a page shows, the worst ones.
 SUBJECTS, CELLS = 20, 24
 
-#: Image, and mask where there is one, by the name of the cell.
-Places = Mapping[str, tuple[Path, Path | None]]
+#: Where each cell is to be read again, by its name.
+Places = Mapping[str, Sample]
 
 #: Side of a thumbnail in pixels.
 _SIDE = 112
@@ -110,7 +110,7 @@ def with_images(cells: Sequence[JudgedCell], image_paths: Places) -> list[dict[s
         image = ""
         if cell.name in image_paths:
             try:
-                image = thumbnail(read_cell(*image_paths[cell.name]))
+                image = thumbnail(image_paths[cell.name].read_cell())
             except CellError:  # moved or changed since it was measured: the page says so
                 image = ""
         rows.append({"cell": cell, "image": image})

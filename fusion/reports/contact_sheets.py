@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset, Fault, sample_name
 from fusion.errors import FusionError
-from fusion.images.cell import Cell, CellError, decode_image, decode_mask, make_cell, read_bytes
+from fusion.images.cell import Cell, CellError, decode_image, make_cell, read_bytes
 from fusion.reports.png import write_png
 
 Image = NDArray[np.uint8]
@@ -89,8 +89,7 @@ def draw_dataset(
             title = ", ".join(word for word in (sample.label, sample.subject and f"subject {sample.subject}") if word)
             try:
                 rgb = decode_image(read_bytes(sample.path))
-                mask_image = None if sample.mask_path is None else decode_mask(read_bytes(sample.mask_path))
-                image = with_contours(rgb, make_cell(rgb, mask_image))
+                image = with_contours(rgb, make_cell(rgb, sample.read_mask()))
                 yield Tile(image, title, name)
             except CellError as error:
                 faults.append(Fault(sample.path, "cell", error.what + (f" ({error.found})" if error.found else "")))

@@ -46,7 +46,7 @@ _PAIRED_ROWS = 40
 def write_report(result: Result, folder: Path, image_paths: Places | None = None) -> None:
     """Write ``report.html``, ``table.tex``, every figure as SVG and ``comparison.png`` into the result's folder.
 
-    ``image_paths`` are image and mask by name, for the images of cells on the page.
+    ``image_paths`` are the samples by name, for the images of cells on the page.
     """
     drawn = draw(result)
     write_atomically(folder / "comparison.png", result_figures.render(_comparison(result), "png"))

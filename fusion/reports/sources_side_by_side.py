@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset, Sample
-from fusion.images.cell import CellError, decode_image, decode_mask, make_cell, read_bytes
+from fusion.images.cell import CellError, decode_image, make_cell, read_bytes
 from fusion.reports.contact_sheets import OverlayError, even_spread
 from fusion.reports.png import write_png
 
@@ -80,8 +80,7 @@ def _place(sample: Sample) -> _PathType | None:
     """Middle of the cell, and half the side that shows it and a quarter more; None where there is no cell."""
     try:
         rgb = decode_image(read_bytes(sample.path))
-        mask = None if sample.mask_path is None else decode_mask(read_bytes(sample.mask_path))
-        cell = make_cell(rgb, mask)
+        cell = make_cell(rgb, sample.read_mask())
     except CellError:  # it is among the faults of whoever measures it, and here an empty tile
         return None
     rows, columns = (np.flatnonzero(cell.mask.any(axis=axis)) for axis in (1, 0))

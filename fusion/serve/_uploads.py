@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fusion.errors import FusionError
 from fusion.images.cell import Cell, CellError, make_cell
 from fusion.images.decoding import decode_image
-from fusion.images.file_headers import read_header
+from fusion.images.file_headers import Header, read_header
 from fusion.io.files import printable, sha256
 
 if TYPE_CHECKING:
@@ -166,9 +166,9 @@ def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = F
     for upload in uploads:
         key = sha256(upload.content)
         header = read_header(upload.content)
-        pixels += min(header.width * header.height, limits.pixels)
+        pixels += min(header.pixels, limits.pixels)
         try:
-            _check(upload, header.width, header.height, pixels, limits)
+            _check(upload, header, pixels, limits)
             rgb = decode_image(upload.content)
         except CellError as error:
             found.append(Found(upload.name, None, key, "read", format_error(error)))
@@ -181,15 +181,15 @@ def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = F
     return found
 
 
-def _check(upload: Upload, width: int, height: int, pixels: int, limits: Limits) -> None:
+def _check(upload: Upload, header: Header, pixels: int, limits: Limits) -> None:
     if len(upload.content) > limits.file_bytes:
         raise CellError(
             "the file is too large", found=megabytes(len(upload.content)), expected=megabytes(limits.file_bytes)
         )
-    if width * height > limits.pixels:
+    if header.pixels > limits.pixels:
         raise CellError(
             "too large for an image of a cell",
-            found=f"{width} x {height} pixels",
+            found=f"{header.width} x {header.height} pixels",
             expected=f"at most {limits.pixels / 1e6:.0f} million",
         )
     if pixels > limits.request_pixels:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fusion.settings._base import LocalOrRemotePath, Names, Settings
-from fusion.settings.data import DataSettings
+from fusion.settings.data import MASK_LEVELS, DataSettings
 from fusion.settings.features import FeatureSettings
 from fusion.settings.learning import FitSettings, TrackedSettings
+from fusion.settings.mask_levels import MaskLevelsText
 
 
 class InspectConfig(DataSettings):
@@ -107,6 +108,7 @@ class PredictConfig(Settings):
     csv: Path | None = Field(None, description="write the predictions as CSV")
     parquet: Path | None = Field(None, description="write the predictions as Parquet")
     explain: Path | None = Field(None, description="folder to explain every cell in, as fusion explain does")
+    mask_levels: MaskLevelsText | None = MASK_LEVELS
     source: str | None = Field(None, description="source of all cells for which none is named")
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
@@ -122,6 +124,7 @@ class ExplainConfig(Settings):
     output: Path = Field(description="folder for the figures and the page")
     top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
     data: LocalOrRemotePath | None = Field(None, description="the training data, to show the cells most like each")
+    mask_levels: MaskLevelsText | None = MASK_LEVELS
     source: str | None = Field(None, description="source of all cells for which none is named")
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
@@ -215,6 +218,7 @@ class ExportConfig(Settings):
     check: LocalOrRemotePath | None = Field(
         None, description="images, a folder or a table on which file and model are compared"
     )
+    mask_levels: MaskLevelsText | None = MASK_LEVELS
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )

@@ -7,6 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from fusion.settings._base import LocalOrRemotePath, Names, Settings
+from fusion.settings.mask_levels import MaskLevelsText
+
+#: Of every command that reads masks.
+MASK_LEVELS = Field(
+    None,
+    description="what the values of masks mean, where that is not clear: background=0,cell=1,nucleus=2, instance=7, "
+    "colours as #00ff00, several as 1+255, and channel=alpha in front",
+)
 
 
 class DataSettings(Settings):
@@ -17,6 +25,7 @@ class DataSettings(Settings):
     classes: Names = Field([], description="only these classes")
     folds: Names = Field([], description="only these folds")
     sources: Names = Field([], description="only these sources")
+    mask_levels: MaskLevelsText | None = MASK_LEVELS
     source: str | None = Field(None, description="source of all cells whose data set names none")
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"

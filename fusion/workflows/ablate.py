@@ -59,7 +59,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
         result = _with_leak(result, judged, dataset, config, progress, inputs.learnt)
     result.save(config.output, dataset.root)
     shown = judged.tested or dataset
-    places = {shown.name_of(sample): (sample.path, sample.mask_path) for sample in shown.samples}
+    places = {shown.name_of(sample): sample for sample in shown.samples}
     html_report.write_report(result, config.output, places)
     forget_unfinished(config.output)
     if tracker is not None:

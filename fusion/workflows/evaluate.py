@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     result = replace(result, findings={"selective_prediction": selective_prediction(result)})
     result.save(config.output, dataset.root)
 
-    places = {dataset.name_of(sample): (sample.path, sample.mask_path) for sample in dataset.samples}
+    places = {dataset.name_of(sample): sample for sample in dataset.samples}
     html_report.write_report(result, config.output, places)
     return result
 

@@ -12,7 +12,7 @@ from fusion.data.dataset import Dataset, Fault
 from fusion.errors import UsageError
 from fusion.explanation.explanation import TOP, Explanation, explain_measured
 from fusion.explanation.nearest_training_cells import Gallery, Neighbour, open_gallery
-from fusion.images.cell import CellError, read_cell
+from fusion.images.cell import CellError
 from fusion.io.files import write_atomically
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
@@ -51,7 +51,7 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     predictions.check()
     gallery = None
     if config.data is not None:
-        gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress)
+        gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress, config.mask_levels)
     return write_explanations(
         bundle, dataset, predictions, config.output, top=config.top, gallery=gallery, progress=progress
     )
@@ -86,7 +86,7 @@ def write_explanations(
     for at, name in enumerate(table.names):
         sample = samples[name]
         try:
-            cell = read_cell(sample.path, sample.mask_path, sample.um_per_px)
+            cell = sample.read_cell()
         except CellError as error:
             faults.append(Fault(sample.path, "read", error.what))
             continue

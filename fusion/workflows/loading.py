@@ -51,7 +51,9 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
         if progress is not None:
             progress("reading", done, total, 0)
 
-    dataset = load_dataset(config.data, part=config.part, store=config.store, progress=tell)
+    dataset = load_dataset(
+        config.data, part=config.part, mask_levels=config.mask_levels, store=config.store, progress=tell
+    )
     return dataset.with_source(config.source)
 
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fusion.images.segmentation._black_background import cell_on_black, has_black_background
+from fusion.images.segmentation._black_background import BLACK, cell_on_black, has_black_background
 from fusion.images.segmentation._mask_geometry import Image, Mask
 from fusion.images.segmentation._nucleus import purple_part
 from fusion.images.segmentation._smear_field import cell_in_field, slide_colour
 
-__all__ = ["VERSION", "has_black_background", "segment_cell", "segment_nucleus"]
+__all__ = ["BLACK", "VERSION", "has_black_background", "segment_cell", "segment_nucleus"]
 
 #: Part of every feature's fingerprint: raise it when a mask could change.
 VERSION = "4"

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fusion.images.cell import MARGIN, Cell, CellError, ImageError, decode_image, decode_mask, make_cell, read_cell
+from fusion.images.cell import MARGIN, Cell, CellError, ImageError, decode_image, make_cell, read_cell
+from fusion.images.decoding import decode_mask
+from fusion.images.masks import read_mask
 from tests.builders.images import paint, write_image
 
 
@@ -57,7 +59,7 @@ def test_masks_keep_their_values():
     assert_array_equal(decode_mask(encode(".png", np.dstack([mask] * 3))), mask)
     assert_array_equal(decode_mask(encode(".png", (mask // 100).astype(np.uint16))), mask // 100)
     with pytest.raises(ImageError, match="above 255"):
-        decode_mask(encode(".png", mask.astype(np.uint16) * 200))
+        read_mask(encode(".png", mask.astype(np.uint16) * 200))
 
 
 def two_level_mask():

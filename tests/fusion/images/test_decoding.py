@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from fusion.data import _file_index
 from fusion.features import cell_measurement
 from fusion.images import cell as cell_module
-from fusion.images import decoding, file_headers
+from fusion.images import decoding, file_headers, masks
 from fusion.images.decoding import MAX_PIXELS, ImageError, check_image, decode_image, decode_mask, read_bytes
 from fusion.images.file_headers import read_header
 from tests.builders.images import ROOT, paint, write_image
@@ -71,7 +71,7 @@ def test_an_image_is_turned_upright_as_its_exif_tells(kind, orientation):
     content = encoded(IMAGE.crop((0, 0, 40, 30)), kind, exif=exif)
     theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     assert_array_equal(decode_image(content), np.asarray(theirs.convert("RGB")))
-    assert_array_equal(decode_mask(content), np.asarray(theirs.convert("RGB")).max(axis=2))
+    assert_array_equal(decode_mask(content, "colour"), np.asarray(theirs.convert("RGB")))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
@@ -239,13 +239,13 @@ def test_a_check_finds_what_decoding_finds():
 def reasons_in_the_code():
     """The words of every fault, longest unchanging piece each."""
     found = set()
-    for module in (decoding, file_headers, cell_module, cell_measurement, _file_index):
+    for module in (decoding, file_headers, masks, cell_module, cell_measurement, _file_index):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
             called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
             words = []
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "damage":
                 words = [node.value]
-            elif called in {"ImageError", "CellError"} and node.args:
+            elif called in {"ImageError", "CellError", "MaskError"} and node.args:
                 words = [node.args[0]]
             elif called == "Header":
                 words = [*node.args[4:], *(word.value for word in node.keywords if word.arg == "damage")]
