@@ -5,6 +5,7 @@ import base64
 import cv2
 import numpy as np
 
+from fusion.data.dataset import Sample
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.curves import precision_curve
 from fusion.evaluation.results import Result, Scores
@@ -72,7 +73,10 @@ def test_a_thumbnail_is_an_image_of_the_crop():
 
 def test_an_image_that_has_gone_leaves_its_row(tmp_path):
     cells = hardest(judged_cells(result([0.45, 0.05, 0.8, 0.1])))
-    image_paths = {"1.png": (write_image(tmp_path / "1.png", paint()), None), "2.png": (tmp_path / "gone.png", None)}
+    image_paths = {
+        "1.png": Sample(write_image(tmp_path / "1.png", paint()), "1", "1"),
+        "2.png": Sample(tmp_path / "gone.png", "2", "2"),
+    }
     rows = with_images(cells, image_paths)
     assert [bool(row["image"]) for row in rows] == [True, False, False]
     assert [row["cell"] for row in rows] == cells
