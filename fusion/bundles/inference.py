@@ -12,7 +12,7 @@ import numpy as np
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Dataset, load_dataset, load_images
 from fusion.data.feature_table import FeatureTable
-from fusion.data.readers import is_image
+from fusion.data.readers import DEFAULT, is_image
 from fusion.data.subjects import Identity
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
@@ -23,6 +23,7 @@ from fusion.learning.study import Study
 from fusion.plugins import MindsSources
 from fusion.progress import Progress
 from fusion.settings.commands import ExplainConfig, PredictConfig
+from fusion.settings.data import ReadingSettings
 
 
 def ask(
@@ -30,7 +31,7 @@ def ask(
 ) -> tuple[Dataset, Predictions]:
     """What the images hold, normalised as the model's training cells were, and what the model says of it."""
     store = FeatureStore(config.store)
-    dataset = collect(config.images, config.store, progress, config.mask_levels).with_source(config.source)
+    dataset = collect(config.images, config.store, progress, config.mask_levels, config).with_source(config.source)
     dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
     found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
     return dataset, judge_study(bundle, found, dataset.root, (*dataset.notes, *adapted))
@@ -88,6 +89,7 @@ def collect(
     store: Path | None = None,
     progress: Progress | None = None,
     mask_levels: str | None = None,
+    reading: ReadingSettings = DEFAULT,
 ) -> Dataset:
     """One data set of all the paths, in their order; names stay as the user typed them.
 
@@ -111,9 +113,11 @@ def collect(
             continue
         for path in paths:
             part = "all" if path.is_dir() else None
-            parts.append(
-                (printable(path), load_dataset(path, part=part, mask_levels=mask_levels, store=store, progress=tell))
-            )
+            dataset = load_dataset(
+                path, part=part, reading=reading, is_lenient=len(images) > 1, mask_levels=mask_levels, store=store,
+                progress=tell,
+            )  # fmt: skip
+            parts.append((printable(path), dataset))
     if len(parts) == 1:
         return parts[0][1]
     inputs: dict[Identity | None, set[str]] = {}

@@ -123,11 +123,9 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
     root = Path()
     if config.check is not None:
         # The way that predict goes: whatever is there, labelled or not.
+        part = "all" if config.check.is_dir() else None
         dataset = load_dataset(
-            config.check,
-            part="all" if config.check.is_dir() else None,
-            mask_levels=config.mask_levels,
-            store=config.store,
+            config.check, part=part, reading=config, mask_levels=config.mask_levels, store=config.store
         )
         root = dataset.root
         store = FeatureStore(config.store)

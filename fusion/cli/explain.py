@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, READING, command, option
 from fusion.settings.commands import ExplainConfig
 
 if TYPE_CHECKING:
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Fault
 
 
-@command(ExplainConfig, MODEL, IMAGES, OUTPUT, option("data", metavar="DATA"), "top", MASK_LEVELS, "jobs", "store")
+@command(
+    ExplainConfig, MODEL, IMAGES, OUTPUT, option("data", metavar="DATA"), "top", *READING, MASK_LEVELS, "jobs", "store"
+)
 def explain(screen: Screen, config: ExplainConfig) -> tuple[Fault, ...]:
     """Explain what a MODEL predicts for each cell in IMAGES.
 

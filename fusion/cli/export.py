@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import MODEL, command, option
+from fusion.cli.options import MODEL, READING, command, option
 from fusion.settings.commands import ExportConfig
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Fault
 
 
-@command(ExportConfig, MODEL, option("onnx", metavar="F"), option("check", metavar="DATA"), "jobs", "store")
+@command(ExportConfig, MODEL, option("onnx", metavar="F"), option("check", metavar="DATA"), *READING, "jobs", "store")
 def export(screen: Screen, config: ExportConfig) -> tuple[Fault, ...]:
     """Write MODEL as one ONNX file.
 

@@ -130,8 +130,9 @@ CONFIG: tuple[click.Parameter, ...] = (
 )
 
 # Keys that several commands show.
+READING = (option("columns", metavar="OURS=THEIRS"), option("ignore_columns", metavar="A,B"))
 DATA = (
-    argument("data"), "part", option("classes", metavar="A,B"), option("folds", metavar="A,B"),
+    argument("data"), "part", option("classes", metavar="A,B"), option("folds", metavar="A,B"), *READING,
     option("mask_levels", metavar="ROLE=VALUE,..."),
 )  # fmt: skip
 FEATURES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, READING, command, option
 from fusion.settings.commands import PredictConfig
 
 if TYPE_CHECKING:
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Fault
 
 
-@command(PredictConfig, MODEL, IMAGES, "csv", "parquet", option("explain", metavar="DIR"), MASK_LEVELS, "jobs", "store")
+@command(
+    PredictConfig, MODEL, IMAGES, "csv", "parquet", option("explain", metavar="DIR"), *READING, MASK_LEVELS, "jobs",
+    "store",
+)  # fmt: skip
 def predict(screen: Screen, config: PredictConfig) -> tuple[Fault, ...]:
     """Class and probability of every cell in IMAGES.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,17 +20,18 @@ from fusion.data._file_index import Content, FileIndex
 from fusion.data.groups import merge_groups
 from fusion.data.readers import DatasetError, Listed
 from fusion.data.subjects import Identity, identities
-from fusion.errors import UsageError
+from fusion.errors import FusionError, UsageError
 from fusion.images.cell import Cell, make_cell
 from fusion.images.cell_transform import Change
-from fusion.images.decoding import decode_image, decode_mask, read_bytes
+from fusion.images.decoding import MISSING, decode_image, decode_mask, read_bytes
 from fusion.images.masks import GivenMask, read_mask
 from fusion.io.cache_folder import default_store
 from fusion.io.files import printable, sha256, write_atomically
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import as_path
+from fusion.settings.data import ReadingSettings
 
-__all__ = ["Dataset", "DatasetError", "Fault", "Sample", "load_dataset", "load_images"]
+__all__ = ["Dataset", "DatasetError", "Fault", "NoUsableImage", "Sample", "load_dataset", "load_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,8 @@ def load_dataset(
     *,
     part: str | None = None,
     mask_levels: str | None = None,
+    reading: ReadingSettings = readers.DEFAULT,
+    is_lenient: bool = False,
     store: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -243,6 +247,8 @@ def load_dataset(
     part : of a C-NMC release: "train", "preliminary", "final" or "all". None takes the training part where there
         are several, so that no test image is trained on by accident, and says so in ``notes``.
     mask_levels : what the values of masks mean, as ``--mask-levels`` takes it; None where they are clear.
+    reading : what a table's columns are, and what else the user says of how the data set is to be read.
+    is_lenient : whether columns that ``reading`` names may be lacking, as in the second of two tables.
     store : where the index of file contents lives; None takes ``$FUSION_CACHE`` or the platform's cache folder.
     progress : called with (files read, files to read).
 
@@ -251,8 +257,9 @@ def load_dataset(
     DatasetError : nothing to read; see ``readers.read_listing``.
     """
     path = as_path(path)
-    layout, listed = readers.read_listing(path)
+    layout, listed, remarks = readers.read_listing(path, reading, is_lenient=is_lenient)
     listed, notes = _choose_part(listed, part, path)
+    notes = [*remarks, *notes]
     index = _index_of(path, store)
     contents = index.look_up(listed.written("path"), progress=progress)
     masked = filter(None, listed.written("mask_path"))
@@ -262,10 +269,58 @@ def load_dataset(
     samples = as_columns(_readable(listed, contents, masks, faults, mask_levels))
     del listed, contents, masks
     give_back()
+    if layout == "table" and not samples:
+        _check_some_there(path, faults)
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
         notes.append(f"{table} lists images too, and is not used: give it as DATA for its labels, subjects and masks.")
     root = path if path.is_dir() else path.parent
     return Dataset(root, layout, samples, tuple(faults), tuple(notes))
+
+
+class NoUsableImage(FusionError):
+    """Of all images that were given not one can be used: exit code 1."""
+
+
+def check_usable(count: int, faults: Sequence[Fault]) -> None:
+    """Raise NoUsableImage, with the commonest reason, where there are faults and nothing else."""
+    if count or not faults:
+        return
+    raise NoUsableImage(
+        f"not one of {len(faults)} images can be used",
+        found=commonest_reason(faults),
+        do="docs/input.md says what is read.",
+    )
+
+
+def commonest_reason(faults: Sequence[Fault]) -> str:
+    """Why most of these images were skipped, with one of them."""
+    reasons = Counter(fault.reason for fault in faults)
+    reason, often = reasons.most_common(1)[0]
+    first = next(fault for fault in faults if fault.reason == reason)
+    return f"{often} of {len(faults)}, such as {first}"
+
+
+def _check_some_there(table: Path, faults: Sequence[Fault]) -> None:
+    """DatasetError where no image of a table is there at all, with what may be wrong about all of them."""
+    if not faults or any(fault.reason != MISSING for fault in faults):
+        return
+    folder, first = table.parent.absolute(), faults[0].path
+    text = str(first.relative_to(table.parent) if first.is_relative_to(table.parent) else first)
+    hints = []
+    if "\\" in text:
+        hints.append("The paths have backslashes: write /.")
+    if text.startswith("~"):
+        hints.append("~ is not the home folder in a table: write that out.")
+    if re.match(r"[A-Za-z]:", text):
+        hints.append(f"{text[:2]} is a drive of another machine.")
+    if Path(text).exists():
+        hints.append(f"They are there from {Path.cwd()}: put the table there, or write the paths from its folder.")
+    raise DatasetError(
+        f"none of the {len(faults)} images of {table} is there",
+        found=f"no file {printable(folder / text)}",
+        expected=f"paths that start at the table's folder, {folder}, or absolute ones",
+        do=" ".join(hints),
+    )
 
 
 def load_images(
@@ -280,7 +335,7 @@ def load_images(
     ------
     DatasetError : a file that is not there.
     """
-    listed = [entry for path in paths for entry in readers.read_listing(path)[1]]
+    listed = [entry for path in paths for entry in readers.read_listing(path).entries]
     contents: dict[Path, Content] = {}
     for folder in dict.fromkeys(path.parent for path in paths):
         inside = [path for path in paths if path.parent == folder]

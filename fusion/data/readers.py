@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from fusion.errors import UsageError
+from fusion.data._dataset_error import DatasetError
+from fusion.data._table_columns import looks_like, read_columns
+from fusion.data._table_files import Rows, read_header, read_rows
 from fusion.io.record_columns import Columns
-from fusion.io.remote_path import Remote, RemotePathError, as_path, join, walk
+from fusion.io.remote_path import RemotePathError, as_path, join, walk
+from fusion.settings.data import ReadingSettings
 
 #: Suffixes taken for images, compared in lower case.
 SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -26,14 +29,13 @@ TRAIN, PRELIMINARY, FINAL = "train", "preliminary", "final"
 
 _UID = re.compile(r"^UID_(?P<subject>[A-Za-z]?\d+)_\d+_\d+_(?P<label>all|hem)$")
 _FOLD = re.compile(r"^fold_(?P<fold>\w+)$")
-_CNMC_CSV = {"Patient_ID", "new_names", "labels"}
+#: Columns of the preliminary test's CSV, in lower case.
+_CNMC_CSV = {"patient_id", "new_names", "labels"}
 #: Folder -> {file name: (subject, label)}, from the preliminary test's CSV.
 _Tables = dict[Path, dict[str, tuple[str, str]]]
-_TABLE_COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px", "source")
 
-
-class DatasetError(UsageError):
-    """The data set is not one that Fusion can read."""
+#: Read as it stands, without a word of the user's.
+DEFAULT = ReadingSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,23 @@ class Listed:
     part: str | None = None
 
 
-def read_listing(path: Path) -> tuple[str, Columns[Listed]]:
-    """The layout's name ("cnmc", "class folders", "folder" or "table") and every image it lists, sorted by path.
+class Listing(NamedTuple):
+    """Every image of a data set as it is listed.
+
+    Attributes
+    ----------
+    layout : "cnmc", "class folders", "folder" or "table".
+    entries : the images, sorted by path, of a table in its order.
+    notes : what was left out, or taken otherwise than it stands there.
+    """
+
+    layout: str
+    entries: Columns[Listed]
+    notes: tuple[str, ...] = ()
+
+
+def read_listing(path: Path, reading: ReadingSettings = DEFAULT, *, is_lenient: bool = False) -> Listing:
+    """What a data set lists. ``is_lenient`` is for one that is read beside another, as ``reading`` says of that one.
 
     Raises
     ------
@@ -62,8 +79,9 @@ def read_listing(path: Path) -> tuple[str, Columns[Listed]]:
         raise DatasetError(f"no such file or folder: {path}", expected="a folder of images, or a .csv/.parquet table")
     if path.is_file():
         if is_image(path):
-            return "folder", as_columns([read_name(path)])
-        return "table", read_table(path)
+            return Listing("folder", as_columns([read_name(path)]))
+        listed, notes = read_table(path, reading, is_lenient=is_lenient)
+        return Listing("table", listed, tuple(notes))
     images, unlisted = _images(path)
     tables = _cnmc_tables(path)
     if not images:
@@ -80,7 +98,7 @@ def read_listing(path: Path) -> tuple[str, Columns[Listed]]:
     listed = as_columns(found)
     # They stand for what may be in them, and become faults when they are opened.
     listed.extend(map(Listed, unlisted))
-    return layout, listed
+    return Listing(layout, listed)
 
 
 def as_columns(listed: Iterable[Listed]) -> Columns[Listed]:
@@ -212,32 +230,24 @@ def _labels_beside(root: Path) -> list[Path]:
 
 
 def _has_cnmc_header(file: Path) -> bool:
-    return _header(file) >= _CNMC_CSV
-
-
-def _header(file: Path) -> set[str]:
-    """Column names in the first line of a CSV file."""
-    if isinstance(file, Remote):
-        start = file.head(1000).partition(b"\n")[0]
-    else:
-        with file.open("rb") as stream:
-            start = stream.readline(1000)
-    header = start.decode("utf-8-sig", "replace")
-    return {name.strip() for name in header.split(",")}
+    return {name.lower() for name in read_header(file)} >= _CNMC_CSV
 
 
 def _read_cnmc_csv(file: Path) -> dict[str, tuple[str, str]]:
     rows = {}
-    for number, row in enumerate(_read_rows(file), start=2):
-        match = _UID.match(Path(row["Patient_ID"]).stem)
-        label = {"1": "all", "0": "hem"}.get(row["labels"].strip())
-        if label is None or (match and match["label"] != label):
+    read = read_rows(file)
+    names = [name.lower() for name in read.columns]
+    for number, fields in zip(read.lines, read.fields, strict=True):
+        row = dict(zip(names, fields, strict=True))
+        match = _UID.match(Path(row["patient_id"]).stem)
+        label = {"1": "all", "0": "hem"}.get(row["labels"].removesuffix(".0"))
+        if label is None or (match and match["label"].lower() != label):
             raise DatasetError(
                 f"line {number} of {file} contradicts itself",
-                found=f"Patient_ID {row['Patient_ID']}, labels {row['labels']}",
+                found=f"Patient_ID {row['patient_id']}, labels {row['labels']}",
                 expected="labels 1 for all, 0 for hem, as in the name",
             )
-        rows[row["new_names"].strip()] = (match["subject"] if match else row["Patient_ID"], label)
+        rows[row["new_names"]] = (match["subject"] if match else row["patient_id"], label)
     return rows
 
 
@@ -260,88 +270,71 @@ def _class_folders(root: Path, images: _Images) -> tuple[str, Iterable[Listed]]:
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
-def read_table(file: Path) -> Columns[Listed]:
+def read_table(
+    file: Path, reading: ReadingSettings = DEFAULT, *, is_lenient: bool = False
+) -> tuple[Columns[Listed], list[str]]:
     """Rows of a CSV or Parquet table with a ``path`` and, if known, label, subject, group, fold, mask, um_per_px,
-    source.
+    source; and what should be known about it.
 
-    Relative paths start at the table's folder. An empty field is an unknown one.
+    Relative paths start at the table's folder. An empty field is an unknown one. ``is_lenient`` is for the second of
+    two tables, which may lack columns that the user names.
     """
-    rows = _read_rows(file)
-    columns = list(rows[0]) if rows else []
-    if rows and "path" not in columns:
-        raise DatasetError(
-            f"no column 'path' in {file}",
-            found=", ".join(columns),
-            expected=f"path and any of {', '.join(_TABLE_COLUMNS[1:])}",
-        )
-    listed: dict[Path, Listed] = {}
-    for number, row in enumerate(rows, start=2):
-        entry = _table_row(file, number, row)
-        known = listed.setdefault(entry.path, entry)
+    rows = read_rows(file)
+    if not rows.columns:
+        raise DatasetError(f"no row in {file}", expected="a header with a column path, and one image a row")
+    values, notes = read_columns(file, rows, reading, is_lenient=is_lenient)
+    if "um_per_px" in values:
+        values["um_per_px"], remarks = _with_points(file, rows, values["um_per_px"])
+        notes += remarks
+    listed: dict[tuple[Path, Path | None], Listed] = {}
+    names, columns = list(values), list(values.values())
+    for at, line in enumerate(rows.lines):
+        entry = _table_row(file, line, dict(zip(names, (column[at] for column in columns), strict=True)))
+        known = listed.setdefault((entry.path, entry.mask_path), entry)
         if known != entry:
+            differs = next(name for name in Listed.__slots__ if getattr(known, name) != getattr(entry, name))
             raise DatasetError(
-                f"line {number} of {file} contradicts an earlier one about the same image",
-                found=f"{row['path']} as {entry.label or 'unlabelled'} and as {known.label or 'unlabelled'}",
+                f"line {line} of {file} contradicts an earlier one about the same image",
+                found=f"{values['path'][at]} with {differs} {getattr(entry, differs)} and {getattr(known, differs)}",
+                expected="one row an image, or a mask of its own in each",
             )
     if not listed:
         raise DatasetError(f"no row in {file}", expected="one image a row")
-    return as_columns(listed.values())
+    return as_columns(listed.values()), [*rows.notes, *notes]
 
 
 def table_inside(folder: Path) -> Path | None:
-    """The first CSV file in ``folder`` that has a column ``path``, None where there is none."""
-    files = sorted(file for file in folder.glob("*.csv") if file.is_file())
-    return next((file for file in files if "path" in _header(file)), None)
+    """The first table in ``folder`` that has a column of paths, None where there is none."""
+    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in {".csv", ".tsv"} and file.is_file())
+    return next((file for file in files if any(looks_like(name) == "path" for name in read_header(file))), None)
 
 
-def _table_row(file: Path, number: int, row: dict[str, str]) -> Listed:
-    values = {name: row.get(name, "").strip() or None for name in _TABLE_COLUMNS}
-    if values["path"] is None:
+def _table_row(file: Path, number: int, values: dict[str, str | None]) -> Listed:
+    path, mask, scale = values["path"], values.get("mask"), values.get("um_per_px")
+    if path is None:
         raise DatasetError(f"line {number} of {file} has no path")
     try:
-        um_per_px = float(values["um_per_px"]) if values["um_per_px"] else None
+        um_per_px = float(scale) if scale else None
     except ValueError:
         um_per_px = -1.0
     if um_per_px is not None and not 0 < um_per_px < float("inf"):
-        raise DatasetError(f"line {number} of {file}", found=f"um_per_px {values['um_per_px']}", expected="above zero")
+        raise DatasetError(f"line {number} of {file}", found=f"um_per_px {scale}", expected="above zero")
     return Listed(
-        path=join(file.parent, values["path"]),
-        label=values["label"],
-        subject=values["subject"],
-        group=values["group"],
-        fold=values["fold"],
-        mask_path=join(file.parent, values["mask"]) if values["mask"] else None,
+        path=join(file.parent, path),
+        label=values.get("label"),
+        subject=values.get("subject"),
+        group=values.get("group"),
+        fold=values.get("fold"),
+        mask_path=join(file.parent, mask) if mask else None,
         um_per_px=um_per_px,
-        source=values["source"],
+        source=values.get("source"),
     )
 
 
-def _read_rows(file: Path) -> list[dict[str, str]]:
-    """All rows as text; numbers keep their spelling, so that subject 007 is not subject 7."""
-    import pandas as pd
-
-    try:
-        if file.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(_source(file))
-            frame = frame.astype(object).where(frame.notna(), "").map(_as_text)
-        elif file.suffix.lower() in {".csv", ".tsv"}:
-            separator = "\t" if file.suffix.lower() == ".tsv" else ","
-            frame = pd.read_csv(_source(file), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        else:
-            raise DatasetError(f"{file} is not a data set", expected="a folder, or a .csv, .tsv or .parquet table")
-    except pd.errors.EmptyDataError:
-        return []
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, ValueError) as error:
-        raise DatasetError(f"{file} cannot be read as a table", found=" ".join(str(error).split())) from error
-    frame.columns = [str(name).strip() for name in frame.columns]
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _source(file: Path) -> Any:
-    """What pandas reads: itself it would reach for an object store in ways of its own."""
-    return file.open("rb") if isinstance(file, Remote) else file
-
-
-def _as_text(value: object) -> str:
-    # Parquet keeps types: a subject column with gaps arrives as 12.0, and means 12.
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _with_points(file: Path, rows: Rows, column: list[str | None]) -> tuple[list[str | None], list[str]]:
+    """Numbers with decimal commas as numbers; 1,250 may be a thousand and more, and stays, to be refused."""
+    commas = [value for value in column if value and re.fullmatch(r"\d+,\d+", value)]
+    if not commas or any(re.fullmatch(r"[1-9]\d*,\d{3}", value) for value in commas):
+        return column, []
+    read = [value.replace(",", ".") if value in commas else value for value in column]
+    return read, [f"{file.name}: um_per_px has decimal commas: {commas[0]} is read as {commas[0].replace(',', '.')}."]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Sample, load_dataset
+from fusion.data.readers import DEFAULT
 from fusion.errors import UsageError
 from fusion.features.blocks import measure
 from fusion.features.store import FeatureStore
@@ -17,6 +18,7 @@ from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.images.cell import Cell, CellError
 from fusion.learning.novelty import Novelty
 from fusion.progress import Progress
+from fusion.settings.data import ReadingSettings
 
 #: Cells shown.
 NEAREST = 5
@@ -69,6 +71,7 @@ def open_gallery(
     jobs: int,
     progress: Progress | None = None,
     mask_levels: str | None = None,
+    reading: ReadingSettings = DEFAULT,
 ) -> Gallery:
     """The cells of a data set that the model has learnt from.
 
@@ -78,7 +81,8 @@ def open_gallery(
     """
     if bundle.novelty is None:
         raise UsageError("--data needs a model with features, to compare cells by", do="Leave --data out.")
-    dataset = load_dataset(data, part="all" if data.is_dir() else None, mask_levels=mask_levels, store=store)
+    part = "all" if data.is_dir() else None
+    dataset = load_dataset(data, part=part, reading=reading, is_lenient=True, mask_levels=mask_levels, store=store)
     known = [sample.image_key in bundle.image_keys for sample in dataset.samples]
     if not any(known):
         raise UsageError(

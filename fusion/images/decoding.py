@@ -5,6 +5,7 @@ Every kind of bad file has one outcome, a fault with a reason, listed in ``docs/
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import stat
@@ -26,6 +27,10 @@ MAX_PIXELS = 1 << 26
 
 #: Bytes of the largest file that is read: MAX_PIXELS in 16 bits with alpha are 0.5 GB.
 MAX_BYTES = 1 << 30
+
+
+#: How a fault says that there is no such file.
+MISSING = f"cannot be read: {os.strerror(errno.ENOENT).lower()}"
 
 
 class CellError(FusionError):

@@ -91,7 +91,7 @@ class Fits:
         try:
             return fit_on(self.study_of(fit.split), train, recipe, folds)
         except (ValueError, TypeError) as error:
-            raise refused(recipe, error) from error
+            raise refused(recipe, error, np.array(self.study.table.y)[train]) from error
 
     @property
     def blocks(self) -> list[str]:
@@ -295,4 +295,4 @@ def _shared_batch(
                 chosen = dict(classifier.chosen_) if isinstance(classifier, Searches) else {}
                 yield load.keep(Fitted(fit, proba, math.nan, chosen))
         except (ValueError, TypeError) as error:
-            raise refused(first, error) from error
+            raise refused(first, error, labels) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from fusion.learning.study import Study
 from fusion.plugins import LearnsBlock, Searches, TakesImages
 
 _Rows = NDArray[np.intp]
+
+#: Below, a class may be what a classifier refuses: an SVM asks for two cells, folds inside a training part for more.
+_FEW = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +104,7 @@ def learn(
         folds = inner_folds(study, units, recipe, own_blocks, run) if own_blocks else None
         return FittedModel(recipe, fit_on(own, units, recipe, folds), own, own_blocks, tuple(networks))
     except (ValueError, TypeError) as error:
-        raise refused(recipe, error) from error
+        raise refused(recipe, error, np.array(study.table.y)[units]) from error
 
 
 def fit_on(study: Study, units: _Rows, recipe: Recipe, folds: InnerFolds | None = None) -> FusedModel:
@@ -114,10 +118,17 @@ def fit_on(study: Study, units: _Rows, recipe: Recipe, folds: InnerFolds | None 
     return fit_rows(rows, study.select(recipe.blocks).blocks, recipe, folds or InnerFolds(rows))
 
 
-def refused(recipe: Recipe, error: Exception) -> UsageError:
-    """What a classifier refuses, in one line."""
+def refused(recipe: Recipe, error: Exception, labels: NDArray) -> UsageError:
+    """What a classifier refuses, in one line, and which class of these training cells is too small, if any is."""
     reason = " ".join(str(error).split())
-    return UsageError(f"classifier '{recipe.classifier}' cannot be trained as asked", found=reason)
+    label, cells = min(Counter(labels.tolist()).items(), key=lambda each: each[1])
+    is_small = cells < _FEW
+    return UsageError(
+        f"classifier '{recipe.classifier}' cannot be trained as asked",
+        found=f"{reason}; of '{label}' there {'is 1 cell' if cells == 1 else f'are {cells} cells'} among the "
+        f"{len(labels)} of a training part" if is_small else reason,
+        do=f"Give more cells of '{label}', or leave it out with --classes." if is_small else "",
+    )  # fmt: skip
 
 
 def images_of(classifier: Any, study: Study, recipe: Recipe, units: _Rows) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.dataset import Fault, fault_row
+from fusion.data.dataset import Fault, commonest_reason, fault_row
 from fusion.data.feature_table import FeatureTable
 from fusion.data.subjects import format_subject
 from fusion.errors import FusionError, UsageError
@@ -243,12 +243,12 @@ class Predictions:
             raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
 
     def check(self) -> None:
-        """PredictionError if there is nothing to say, with the first reason why."""
+        """PredictionError if there is nothing to say, with the commonest reason why."""
         if len(self):
             return
-        first = f", such as {self.faults[0]}" if self.faults else ""
+        reason = f": {commonest_reason(self.faults)}" if self.faults else ""
         raise PredictionError(
-            "no cell could be judged", found=f"{len(self.faults)} of {len(self.faults)} images skipped{first}"
+            "no cell could be judged", found=f"{len(self.faults)} of {len(self.faults)} images skipped{reason}"
         )
 
 

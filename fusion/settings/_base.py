@@ -55,6 +55,23 @@ Names = Annotated[
     WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}}),
 ]
 
+
+def _paired(value: Any) -> Any:
+    """``a=b,c=d`` as a mapping."""
+    if not isinstance(value, str):
+        return {key: as_text(each) for key, each in value.items()} if isinstance(value, dict) else value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    if unpaired := [name for name, equals, _ in pairs if not equals]:
+        raise ValueError(f"pairs, as in subject=patient_id; '{unpaired[0].strip()}' has no =")
+    return {name.strip(): other.strip() for name, _, other in pairs}
+
+
+Pairs = Annotated[
+    dict[str, str],
+    BeforeValidator(_paired),
+    WithJsonSchema({"type": ["object", "string"], "additionalProperties": {"type": "string"}}),
+]
+
 #: A folder or file that may lie in an object store; all other paths are of this machine.
 LocalOrRemotePath = Annotated[
     Path, BeforeValidator(lambda value: as_path(_at_home(value)) if isinstance(value, str | Path) else value)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fusion.settings._base import LocalOrRemotePath, Names, Settings
-from fusion.settings.data import MASK_LEVELS, DataSettings
+from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
 from fusion.settings.features import FeatureSettings
 from fusion.settings.learning import FitSettings, TrackedSettings
 from fusion.settings.mask_levels import MaskLevelsText
@@ -100,7 +100,7 @@ class EvaluateConfig(DataSettings):
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
-class PredictConfig(Settings):
+class PredictConfig(ReadingSettings):
     """fusion predict"""
 
     model: Path = Field(description="folder of a model")
@@ -116,7 +116,7 @@ class PredictConfig(Settings):
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
-class ExplainConfig(Settings):
+class ExplainConfig(ReadingSettings):
     """fusion explain"""
 
     model: Path = Field(description="folder of a model")
@@ -210,7 +210,7 @@ class CompareConfig(Settings):
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
-class ExportConfig(Settings):
+class ExportConfig(ReadingSettings):
     """fusion export"""
 
     model: Path = Field(description="folder of a model")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fusion.settings._base import LocalOrRemotePath, Names, Settings
+from fusion.settings._base import LocalOrRemotePath, Names, Pairs, Settings
 from fusion.settings.mask_levels import MaskLevelsText
 
 #: Of every command that reads masks.
@@ -17,7 +17,17 @@ MASK_LEVELS = Field(
 )
 
 
-class DataSettings(Settings):
+class ReadingSettings(Settings):
+    """How a data set is read, where it can be read in more than one way."""
+
+    columns: Pairs = Field(
+        {}, description="a table's columns by what they are: subject=patient_id,label=Class; others by their own names"
+    )
+    ignore_columns: Names = Field([], description="a table's columns that are not used on purpose, whatever their name")
+    missing: Names = Field([], description="words for what is unknown, beside NA, nan, None, null, - and empty fields")
+
+
+class DataSettings(ReadingSettings):
     """Which cells."""
 
     data: LocalOrRemotePath = Field(description="a C-NMC tree, a folder of class folders, or a CSV/Parquet table")

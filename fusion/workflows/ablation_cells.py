@@ -40,11 +40,11 @@ def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: 
             "near_duplicates joins cells of one data set, and --test has another",
             do="Leave one of them out.",
         )
-    other = (
-        load_dataset(config.test, part=config.test_part, mask_levels=config.mask_levels, store=config.store)
-        .select(config.classes)
-        .labelled()
-    )
+    other = load_dataset(
+        config.test, part=config.test_part, reading=config, is_lenient=True, mask_levels=config.mask_levels,
+        store=config.store,
+    )  # fmt: skip
+    other = other.select(config.classes).labelled()
     external_plan(units_of(dataset), units_of(other))
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     stamps += [one for one in inputs.check_unseen(other, allow=config.allow_leakage) if one not in stamps]

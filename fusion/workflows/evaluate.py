@@ -10,7 +10,7 @@ import numpy as np
 
 from fusion.bundles.inference import harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
-from fusion.data.dataset import Dataset
+from fusion.data.dataset import Dataset, check_usable
 from fusion.data.subjects import recognises
 from fusion.errors import UsageError
 from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
@@ -48,6 +48,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     store = FeatureStore(config.store)
     shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
     found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    check_usable(len(found), found.faults)
     table = found.table
     proba = bundle.predict_proba(found)
     adapted += harmonisation_notes(bundle, table)

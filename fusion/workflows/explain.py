@@ -51,7 +51,7 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     predictions.check()
     gallery = None
     if config.data is not None:
-        gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress, config.mask_levels)
+        gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress, config.mask_levels, config)
     return write_explanations(
         bundle, dataset, predictions, config.output, top=config.top, gallery=gallery, progress=progress
     )

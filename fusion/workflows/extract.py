@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fusion.data.dataset import write_faults
+from fusion.data.dataset import check_usable, write_faults
 from fusion.data.feature_table import check_export
 from fusion.errors import UsageError
 from fusion.features.blocks import build_blocks, extract_blocks
@@ -41,8 +41,9 @@ def run_extract(config: ExtractConfig, progress: Progress | None, note: Callable
         progress=progress,
         event_log=event_log,
     )
-    if config.export is not None:
-        found.save(config.export)
     if config.faults is not None:
         write_faults(config.faults, found.faults, dataset.root)
+    check_usable(len(found), found.faults)
+    if config.export is not None:
+        found.save(config.export)
     return found

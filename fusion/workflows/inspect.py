@@ -10,7 +10,7 @@ from typing import Any
 
 from fusion.analysis.source_shift import Shift, shifts
 from fusion.analysis.source_shift import lines as shift_lines
-from fusion.data.dataset import Dataset, Fault, Sample, fault_row
+from fusion.data.dataset import Dataset, Fault, Sample, check_usable, fault_row
 from fusion.data.groups import merged_subjects
 from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
@@ -154,6 +154,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
     part = config.part or ("all" if config.data.is_dir() else None)
     dataset = read_dataset(config.model_copy(update={"part": part}), progress)
+    check_usable(len(dataset), dataset.faults)
     dataset = dataset.select(config.classes, config.folds, config.sources)
     samples = dataset.samples
     by_content: dict[str, list[int]] = {}

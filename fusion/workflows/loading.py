@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.dataset import Dataset, load_dataset
+from fusion.data.dataset import Dataset, check_usable, load_dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.features.blocks import Block, build_blocks
 from fusion.features.image_cache import InputTransform
@@ -29,7 +29,9 @@ from fusion.settings.data import DataSettings
 
 def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
     """The labelled images that a configuration names."""
-    return read_dataset(config, progress).select(config.classes, config.folds, config.sources).labelled()
+    dataset = read_dataset(config, progress)
+    check_usable(len(dataset), dataset.faults)
+    return dataset.select(config.classes, config.folds, config.sources).labelled()
 
 
 def load_training_cells(config: LearnConfig, progress: Progress | None = None) -> Dataset:
@@ -52,7 +54,12 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
             progress("reading", done, total, 0)
 
     dataset = load_dataset(
-        config.data, part=config.part, mask_levels=config.mask_levels, store=config.store, progress=tell
+        config.data,
+        part=config.part,
+        reading=config,
+        mask_levels=config.mask_levels,
+        store=config.store,
+        progress=tell,
     )
     return dataset.with_source(config.source)
 
@@ -145,6 +152,7 @@ class Inputs:
             return Study.of(shown, self.blocks, (), store, jobs=jobs, progress=progress).table
 
         study = Study.of(view.dataset, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored)
+        check_usable(len(study), study.faults)
         augmented = augmented_cells(dataset, study.table, config.augment, config.seed, measure)
         return Measured(study.with_augmented(augmented), view, config)
 
@@ -153,7 +161,9 @@ class Inputs:
         config = like.settings
         store, jobs = FeatureStore(config.store), config.jobs
         shown, stamps = as_trained(like.view.normaliser, dataset, store, jobs=jobs, progress=progress)
-        return Study.of(shown, self.blocks, self.transforms, store, jobs=jobs, progress=progress), stamps
+        study = Study.of(shown, self.blocks, self.transforms, store, jobs=jobs, progress=progress)
+        check_usable(len(study), study.faults)
+        return study, stamps
 
 
 def group_numbers(table: FeatureTable, joined: dict[str, int]) -> NDArray[np.intp]:

@@ -23,7 +23,7 @@ def facts(listed, root):
 
 def test_training_folds_of_c_nmc(tmp_path):
     touch(tmp_path, "fold_0/all/UID_11_5_2_all.bmp", "fold_1/hem/UID_H6_10_1_hem.bmp", "fold_2/hem/UID_h3_1_1_hem.bmp")
-    layout, listed = read_listing(tmp_path)
+    layout, listed, _ = read_listing(tmp_path)
     assert layout == "cnmc"
     assert facts(listed, tmp_path) == {
         "fold_0/all/UID_11_5_2_all.bmp": ("all", "11", "0"),
@@ -54,7 +54,7 @@ def test_the_final_test_does_not_borrow_labels_of_the_preliminary_one(release):
 
 def test_the_preliminary_folder_alone_finds_the_csv_beside_it(release):
     folder = release / "validation/C-NMC_test_prelim_phase_data"
-    layout, listed = read_listing(folder)
+    layout, listed, _ = read_listing(folder)
     assert layout == "cnmc"
     assert [(e.label, e.subject) for e in listed] == [("all", "57"), ("hem", "H49")]
 
@@ -81,7 +81,7 @@ def test_a_name_that_contradicts_its_folder(tmp_path):
 
 def test_class_folders_and_what_an_operating_system_leaves_behind(tmp_path):
     touch(tmp_path, "blast/a.PNG", "blast/deep/b.jpg", "normal/c.tiff", "normal/._c.tiff", "normal/Thumbs.db")
-    layout, listed = read_listing(tmp_path)
+    layout, listed, _ = read_listing(tmp_path)
     assert layout == "class folders"
     assert [(e.path.name, e.label) for e in listed] == [("a.PNG", "blast"), ("b.jpg", "blast"), ("c.tiff", "normal")]
 

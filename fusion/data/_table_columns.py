@@ -1,0 +1,287 @@
+"""What the columns of a table are: those that are used, those that look as if they should be, and words for unknown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+
+from fusion.data._dataset_error import DatasetError
+from fusion.data._table_files import Rows
+from fusion.errors import did_you_mean
+from fusion.settings.data import ReadingSettings
+
+#: What a column can be, by the name that it has or that ``columns`` gives it.
+COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px", "source")
+
+Values = dict[str, list[str | None]]
+
+_WORDS_OF = {
+    "subject": "subject subj patient pat patients pts donor case person individual participant proband volunteer mrn "
+    "pid ptid paciente paziente sujet patientin",
+    "group": "group grp slide smear specimen sample",
+    "label": "label class",
+    "source": "source site center centre hospital clinic lab laboratory institution institute",
+    "fold": "fold cvfold",
+    "mask": "mask",
+    "path": "path file filename filepath image img picture photo imagepath imagefile imagename imgpath",
+}
+#: Word -> what a column of this name looks like.
+_LOOKS = {word: role for role, words in _WORDS_OF.items() for word in words.split()}
+#: What may be beside such a word in a name, and changes nothing.
+_BESIDE = frozenset(
+    ["id", "ids", "no", "nr", "num", "number", "name", "names", "code", "key", "uid", "uuid", "pseudonym"]
+)
+_BESIDE_PATHS = frozenset(["path", "file", "filename", "image", "img"])
+#: A column of one of these names looks like the label only where there is no other.
+_LOOSE_LABELS = frozenset(
+    [
+        "diagnosis",
+        "target",
+        "category",
+        "celltype",
+        "type",
+        "truth",
+        "groundtruth",
+        "outcome",
+        "dx",
+        "annotation",
+        "y",
+        "klasse",
+        "diagnose",
+    ]
+)
+_SPLITS = frozenset(["split", "partition", "subset", "set", "phase"])
+_SPLIT_VALUES = frozenset(
+    ["train", "training", "trn", "test", "testing", "tst", "val", "valid", "validation", "dev", "holdout", "eval"]
+)
+_MICROMETRES = re.compile(r"(um|mu|micron|micrometer|micrometre)s?(per|/)?(px|pixel|pix)s?|mpp|(pixel|px)size\w{0,12}")
+
+#: Without letters or digits, and these: nothing is known.
+_MISSING = frozenset(
+    ["NA", "N/A", "n/a", "NaN", "nan", "NAN", "None", "null", "NULL", "NaT", "n.a.", "N.A.", "#N/A", "#NA", "<NA>"]
+)
+#: Nothing is known either, unless the column is one of words: Nan and Na are names, none may be a class.
+_DOUBTFUL = frozenset(["Nan", "Na", "na", "Null", "nil", "none", "NONE", "n.A."])
+#: Taken as they stand, with a word.
+_UNKNOWN = frozenset(["unknown", "unk", "missing", "undefined", "unspecified", "unclear"])
+_HAS_SIGN = re.compile(r"\w")
+_IS_WORD = re.compile(r"[^\W\d_]+([ .'-]+[^\W\d_]+)*\.?")
+_SHOWN = 12
+
+
+def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: bool) -> tuple[Values, list[str]]:
+    """The values of every column that is used, None where nothing is known, and what should be known about the rest.
+
+    Parameters
+    ----------
+    file : for messages.
+    rows : the table.
+    reading : what the user says of its columns.
+    is_lenient : whether a column that the user names may be lacking, as in the second of two tables.
+
+    Raises
+    ------
+    DatasetError : no column ``path``, or one that looks as if it should be used and is not.
+    """
+    places = _places(file, rows, reading, is_lenient=is_lenient)
+    texts = {role: [row[at] for row in rows.fields] for role, at in places.items()}
+    values, notes = {}, []
+    unknown = []
+    for role, column in texts.items():
+        values[role], missing, remarks = _known(file, rows.columns[places[role]], role, column, reading)
+        unknown += missing
+        notes += remarks
+    if unknown:
+        notes.insert(0, f"{file.name}: unknown is {'; '.join(unknown)}.")
+    unused = [at for at in range(len(rows.columns)) if at not in places.values()]
+    displaced = {role for role, name in reading.columns.items() if role in rows.columns and name != role}
+    asked = [at for at in unused if rows.columns[at] not in {*reading.ignore_columns, *displaced}]
+    _check_unused(file, rows, asked, values)
+    if asked:
+        names = [rows.columns[at] for at in asked]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        notes.append(f"{file.name}: columns not used: {', '.join(names[:_SHOWN])}{more}.")
+    return values, notes
+
+
+def looks_like(name: str) -> str | None:
+    """Which column of ours a name is another spelling of, None where it is none: ``Patient_ID`` is the subject."""
+    plain = unicodedata.normalize("NFKD", name.replace("µ", "u").replace("μ", "u"))
+    plain = "".join(character for character in plain if not unicodedata.combining(character))
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain)]
+    if _MICROMETRES.fullmatch("".join(words)):
+        return "um_per_px"
+    bare = [word for word in words if word not in _BESIDE]
+    for spelling in ("".join(bare), "".join(words)):
+        found = _look(spelling) or _look(re.sub(r"(ids?|no|nr|num|number|names?|code)$", "", spelling))
+        if found:
+            return None if found == "path" and not _BESIDE.isdisjoint({*words} - {"name", "names"}) else found
+    if bare and _look("".join(word for word in bare if word not in _BESIDE_PATHS)) == "mask":
+        return "mask"
+    if words in (["id"], ["ids"], ["uid"]):
+        return "subject"
+    return None
+
+
+def _look(spelling: str) -> str | None:
+    return _LOOKS.get(spelling) or _LOOKS.get(spelling.removesuffix("s")) or _LOOKS.get(spelling.removesuffix("es"))
+
+
+# ---- which column is which ------------------------------------------------------------------------------------------
+
+
+def _places(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: bool) -> dict[str, int]:
+    """Place of every column that is used."""
+    if strange := [role for role in reading.columns if role not in COLUMNS]:
+        raise DatasetError(
+            f"--columns has no '{strange[0]}'",
+            expected=f"{', '.join(COLUMNS)}, each with the table's own name for it",
+            do=did_you_mean(strange[0], COLUMNS),
+        )
+    named = [*reading.columns.values(), *reading.ignore_columns]
+    gone = [name for name in named if name not in rows.columns]
+    if gone and not is_lenient:
+        raise DatasetError(
+            f"no column '{gone[0]}' in {file}",
+            found=", ".join(rows.columns),
+            do=did_you_mean(gone[0], rows.columns) or "Name a column of the table: --columns, --ignore-columns.",
+        )
+    names = {role: role for role in COLUMNS} | {
+        role: name for role, name in reading.columns.items() if name in rows.columns
+    }
+    places = {role: rows.columns.index(name) for role, name in names.items() if name in rows.columns}
+    if "path" not in places:
+        like = [name for name in rows.columns if looks_like(name) == "path"]
+        raise DatasetError(
+            f"no column 'path' in {file}",
+            found=", ".join(rows.columns),
+            expected=f"path and any of {', '.join(COLUMNS[1:])}",
+            do=f"Say --columns path={quote(like[0])}." if like else "",
+        )
+    return places
+
+
+def _check_unused(file: Path, rows: Rows, unused: Sequence[int], values: Values) -> None:
+    """Refuse columns that look as if they said who a cell is from, or what it is, and are not used."""
+    found: list[tuple[str, str]] = []
+    for at in unused:
+        name = rows.columns[at]
+        column = [row[at] if _is_known(row[at]) else None for row in rows.fields]
+        role = _role_unused(name, column, values)
+        if role and any(column) and not _is_harmless(role, column, values):
+            found.append((name, role))
+    if not found:
+        return
+    offers: dict[str, str] = {}
+    for name, role in found:
+        offers.setdefault(role, name)
+    pairs = ",".join(f"{role}={quote(name)}" for role, name in offers.items() if role not in values)
+    names = ",".join(quote(name) for name, _ in found)
+    is_taken = [role for role in offers if role in values]
+    ignore = f"--ignore-columns {names} where that is on purpose"
+    use = f"Say --columns {pairs}, or" if pairs else f"The column '{is_taken[0]}' is used, too: say"
+    raise DatasetError(
+        f"columns of {file} look as if they should be used, and are not"
+        if len(found) > 1
+        else f"a column of {file} looks as if it should be used, and is not",
+        found=", ".join(f"'{name}', which looks like '{role}'" for name, role in found),
+        expected=f"columns called {', '.join(COLUMNS)}",
+        do=f"{use} {ignore}.",
+    )
+
+
+def _role_unused(name: str, column: Sequence[str | None], values: Values) -> str | None:
+    plain = re.sub(r"[\W_]", "", name.lower())
+    if plain in _LOOSE_LABELS:
+        return None if "label" in values else "label"
+    if plain in _SPLITS:
+        words = {value.lower() for value in column if value is not None}
+        return "fold" if words and words <= _SPLIT_VALUES and "fold" not in values else None
+    role = looks_like(name)
+    if role == "path" or (plain in {"id", "ids", "uid"} and not {"subject", "group"}.isdisjoint(values)):
+        return None
+    return role
+
+
+def _is_harmless(role: str, column: Sequence[str | None], values: Values) -> bool:
+    """Whether nothing would change if the column were used: what it joins or says is joined or said already."""
+    if role in {"subject", "group"}:
+        return _says(_units(values), column)
+    if role in {"fold", "mask", "um_per_px"}:
+        return role in values
+    return role in values and _says(column, values[role], ignoring_unknown=True)
+
+
+def _says(first: Sequence[object], second: Sequence[object], *, ignoring_unknown: bool = False) -> bool:
+    """Whether rows that are alike in ``second`` are alike in ``first``."""
+    seen: dict[object, object] = {}
+    return all(
+        seen.setdefault(key, value) == value
+        for value, key in zip(first, second, strict=True)
+        if key is not None and not (ignoring_unknown and value is None)
+    )
+
+
+def _units(values: Values) -> list[object]:
+    """Of every row what stays together by the columns that are used: a subject, a group, or the image alone."""
+    count = len(values["path"])
+    root = {}
+
+    def top(one: object) -> object:
+        while root.get(one, one) != one:
+            one = root[one]
+        return one
+
+    nothing: list[str | None] = [None] * count
+    found: list[object] = []
+    for path, subject, group in zip(
+        values["path"], values.get("subject", nothing), values.get("group", nothing), strict=True
+    ):
+        ties = [(kind, name) for kind, name in (("s", subject), ("g", group)) if name is not None] or [("p", path)]
+        if len(ties) == 2 and top(ties[0]) != top(ties[1]):
+            root[top(ties[0])] = top(ties[1])
+        found.append(ties[0])
+    return [top(one) for one in found]
+
+
+# ---- what is unknown ------------------------------------------------------------------------------------------------
+
+
+def _is_known(value: str) -> bool:
+    return value not in _MISSING and _HAS_SIGN.search(value) is not None
+
+
+def _known(
+    file: Path, name: str, role: str, column: Sequence[str], reading: ReadingSettings
+) -> tuple[list[str | None], list[str], list[str]]:
+    """The values of one column; its words for unknown, counted; and remarks."""
+    counts = Counter(column)
+    if role == "label" and "+" in counts and "-" in counts:
+        raise DatasetError(
+            f"column '{name}' of {file} has + and -",
+            found=f"+ in {counts['+']} rows, - in {counts['-']}",
+            expected="names of classes; - stands for unknown elsewhere",
+            do="Write positive and negative.",
+        )
+    is_of_words = any(_IS_WORD.fullmatch(value) and value not in _MISSING | _DOUBTFUL for value in counts)
+    missing = {
+        value
+        for value in counts
+        if value in reading.missing or not (value == "+" or _is_known(value))
+        or (value in _DOUBTFUL and not is_of_words and role != "path")
+    }  # fmt: skip
+    told = [f"{repr(value) if value else 'empty'} ({counts[value]})" for value in sorted(missing)]
+    remarks = [
+        f"{file.name}: '{value}' in column {name} ({counts[value]} rows) is taken as it stands; if it says that "
+        f"nothing is known, say --set missing={value}."
+        for value in counts
+        if value not in missing
+        and role in {"label", "subject", "group", "source"}
+        and (value.lower() in _UNKNOWN or value in _DOUBTFUL)
+    ]
+    values = [None if value in missing else value for value in column]
+    return values, [f"{name}: {', '.join(told)} of {len(column)} rows"] if told else [], remarks
