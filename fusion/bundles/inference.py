@@ -63,7 +63,7 @@ def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence
         positive=bundle.positive,
         threshold=bundle.model.threshold,
         calibrated=bundle.model.calibration is not None,
-        trained_on=np.array([key in bundle.image_keys for key in found.table.image_keys], bool),
+        trained_on=np.array([bundle.provenance.has_image(key) for key in found.table.image_keys], bool),
         distance=None if bundle.novelty is None else bundle.novelty.distance(features),
         remarks=(*remarks, *harmonisation_notes(bundle, found.table)),
     )

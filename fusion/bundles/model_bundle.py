@@ -31,6 +31,7 @@ from fusion.features.image_cache import InputTransform
 from fusion.image_transforms.normaliser import Normaliser
 from fusion.images.cell import PREPARATION
 from fusion.io.files import file_sha256, sha256, write_atomically
+from fusion.leakage.provenance import Provenance
 from fusion.learning.calibration_and_threshold import Calibration
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.novelty import Novelty
@@ -39,7 +40,7 @@ from fusion.learning.training_quantiles import Reference
 from fusion.plugins import Extractor, TakesImages
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 5
+FORMAT = 6
 
 MANIFEST = "model.json"
 
@@ -69,8 +70,7 @@ class ModelBundle:
     blocks : by name, each with its extractor, in the order of the columns.
     columns : ``block.feature`` of every input column.
     positive : the class that sensitivity is about, None for more than two classes.
-    image_keys, subjects : content hashes of the images trained on, and hashed subjects (see
-        ``subjects.remembered``).
+    provenance : hashes of the images, subjects and groups trained on.
     facts : what is worth knowing about the training: held-out figures, data set, versions. Plain values.
     novelty : tells cells that are out of distribution; None for a model without features.
     reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
@@ -82,8 +82,7 @@ class ModelBundle:
     blocks: tuple[Block, ...]
     columns: tuple[str, ...]
     positive: str | None
-    image_keys: frozenset[str]
-    subjects: frozenset[str]
+    provenance: Provenance
     facts: Mapping[str, Any]
     novelty: Novelty | None = None
     reference: Reference | None = None
@@ -182,8 +181,7 @@ class ModelBundle:
             "novelty": None if novelty is None else _plain(novelty),
             "reference": self.reference is not None,
             "extractors": [_describe(*instance, folder) for instance in instances(self.blocks).items()],
-            "image_keys": sorted(self.image_keys),
-            "subjects": sorted(self.subjects),
+            "provenance": self.provenance.to_json(),
             "facts": self.facts,
         }
         files = {
@@ -223,8 +221,7 @@ class ModelBundle:
                 blocks=blocks,
                 columns=tuple(manifest["columns"]),
                 positive=manifest["positive"],
-                image_keys=frozenset(manifest["image_keys"]),
-                subjects=frozenset(manifest["subjects"]),
+                provenance=Provenance.from_json(manifest["provenance"]),
                 facts=manifest["facts"],
                 novelty=_load_novelty(folder, manifest["novelty"]),
                 reference=_load_reference(folder) if manifest["reference"] else None,

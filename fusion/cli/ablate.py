@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "show_leak",
     option("test", metavar="DATA"),
     "test_part",
+    "other_cohort",
     "cnn_crossfit",
     "allow_leakage",
     POSITIVE,

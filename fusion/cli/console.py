@@ -135,8 +135,8 @@ class Screen:
     def _one_entry(self, result: Result, title: str) -> None:
         from fusion.evaluation.results import LABELS, METRICS, entry_name, interval
 
-        levels = {"image": "cell by cell", "subject": "subject by subject"}
-        if not result.cells.subjects_known:
+        levels = {"image": "cell by cell", "subject": f"{result.unit} by {result.unit}"}
+        if result.unit == "image":
             del levels["subject"]  # the same figures again
         (scores,), (figures,) = result.scores, result.figures
         rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]

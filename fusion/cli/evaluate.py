@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Fault
 
 
-@command(EvaluateConfig, argument("model"), *DATA, OUTPUT, "allow_leakage", "jobs", "store", "seed")
+@command(EvaluateConfig, argument("model"), *DATA, OUTPUT, "allow_leakage", "other_cohort", "jobs", "store", "seed")
 def evaluate(screen: Screen, config: EvaluateConfig) -> tuple[Fault, ...]:
     """Score labelled cells of new subjects with a MODEL.
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fusion.data.groups import merged_subjects as merged_subjects
     from fusion.data.readers import is_image as is_image
     from fusion.data.readers import read_listing as read_listing
+    from fusion.data.subjects import canonical as canonical
     from fusion.data.subjects import format_subject as format_subject
     from fusion.data.subjects import identities as identities
     from fusion.data.subjects import recognises as recognises
@@ -57,6 +58,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "feature_table": ["AugmentedCells", "FeatureTable", "check_export", "export"],
         "groups": ["connected", "merge_groups", "merged_subjects"],
         "readers": ["is_image", "read_listing"],
-        "subjects": ["format_subject", "identities", "recognises", "remembered"],
+        "subjects": ["canonical", "format_subject", "identities", "recognises", "remembered"],
     },
 )

@@ -1,7 +1,9 @@
-"""What is in which file, remembered: (path, size, mtime) -> content hash and whether it decodes.
+"""What is in which file, remembered: path and stamp -> content hashes and whether it decodes.
 
-A hundred thousand unchanged images are then known again in seconds. The index is a cache and nothing more: a damaged
-or missing one is made anew, and two processes writing it at once only lose each other's news.
+A hundred thousand unchanged images are then known again in seconds. A stamp is size, mtime, ctime, inode and device:
+size and mtime alone survive ``mv``, ``cp -p``, ``rsync -t``, ``tar`` and ``unzip``, ctime changes with whatever is done
+to a file. The index is a cache and nothing more: a damaged or missing one, or one of another preparation of cells, is
+made anew, and two processes writing it at once only lose each other's news.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import RawIOBase
 from itertools import islice
 from pathlib import Path
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.decoding import MAX_BYTES, CellError, check_image, read_bytes, too_large
+from fusion.images.cell import PREPARATION
+from fusion.images.decoding import MAX_BYTES, CellError, pixel_key, read_bytes, too_large
 from fusion.io import arrow_arrays
 from fusion.io.content_hash import positions
 from fusion.io.files import replacing, sha256
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _log = logging.getLogger("fusion")
+
+#: What tells one state of a file from another, in the order of the columns.
+_STAMP = ("size", "mtime_ns", "ctime_ns", "inode", "device")
 
 #: A file changed this shortly before it was read may change again within one tick of its clock: it is not remembered.
 _SETTLED_NS = 2_000_000_000
@@ -48,15 +54,14 @@ _PORTION, _REMEMBER_SECONDS = 1024, 60.0
 class Content:
     """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used.
 
-    ``is_passing``: the fault is of reading, and not of what was read: the next run tries again. ``changed_ns``: when
-    the file was last changed, in ns since 1970; while that stays, so does what it holds. 0 where that cannot be
-    determined: it was changed too shortly before it was read, or lies elsewhere.
+    ``pixels``: the hash of its decoded pixels, "" where there is none; see ``fusion.images.decoding.pixel_key``.
+    ``is_passing``: the fault is of reading, and not of what was read: the next run tries again.
     """
 
     sha256: str
+    pixels: str = ""
     fault: str = ""
     is_passing: bool = False
-    changed_ns: int = field(default=0, compare=False)
 
 
 class FileIndex:
@@ -70,19 +75,23 @@ class FileIndex:
     def look_up(
         self,
         paths: Iterable[Path | str],
-        check: Callable[[bytes], object] = check_image,
+        check: Callable[[bytes], str] = pixel_key,
         progress: Callable[[int, int], None] | None = None,
     ) -> Sequence[Content]:
         """The content of every file; those unknown or changed are read, hashed and checked once.
 
+        Parameters
+        ----------
+        check : bytes -> hash of the pixels, "" for none; raises CellError for what cannot be used.
+
         Raises nothing for a bad file: its ``fault`` says what is wrong with it.
         """
         names = _absolute(paths)
-        stamps = _stamps(names)
+        stamps, changed = _stamps(names)
         at, known, sizes = self._find(names, stamps), self._known, stamps[:, 0]
         stale = int((at < 0).sum())
         self.files_read += stale
-        contents = Columns(Content, texts=["sha256"], numbers=["changed_ns"])
+        contents = Columns(Content, texts=["sha256", "pixels"])
         news: list[pa.Table] = []
         done, started = 0, time.monotonic()
         try:
@@ -90,15 +99,11 @@ class FileIndex:
                 for start in range(0, len(names), _PORTION):
                     part = names[start : start + _PORTION].to_pylist()
                     of_part = stamps[start : start + _PORTION]
-                    is_settled = _settled(of_part)
-                    changed = _changed(part, of_part, is_settled)
-                    found = _remembered(known, at[start : start + _PORTION], changed)
+                    is_settled = _settled(of_part, changed[start : start + _PORTION])
+                    found = _remembered(known, at[start : start + _PORTION])
                     unknown = [i for i, content in enumerate(found) if content is None]
                     read = pool.map(
-                        lambda i, part=part, first=start, changed=changed: _inspect(
-                            part[i], sizes[first + i], check, changed[i]
-                        ),
-                        unknown,
+                        lambda i, part=part, first=start: _inspect(part[i], sizes[first + i], check), unknown
                     )
                     try:
                         for i, content in zip(unknown, read, strict=True):
@@ -116,12 +121,21 @@ class FileIndex:
             self._remember(news)
         return contents
 
+    def forget(self, paths: Iterable[Path | str]) -> None:
+        """Let these be read again, whatever their stamps say: they did not hold what is remembered of them."""
+        import pyarrow.compute as pc
+
+        is_wrong = pc.is_in(self._known["path"], value_set=_absolute(paths))
+        if pc.any(is_wrong).as_py():
+            self._known = self._known.filter(pc.invert(is_wrong))
+            self._write()
+
     def _find(self, names: pa.ChunkedArray, stamps: NDArray[np.int64]) -> NDArray[np.intp]:
         """In which row every file is remembered as it is now, -1 where it is not."""
         at = positions(names, self._known["path"])
-        known = np.stack([arrow_arrays.values(self._known[name]) for name in ("size", "mtime_ns")], axis=1)
+        known = np.stack([arrow_arrays.values(self._known[name]) for name in _STAMP], axis=1)
         is_current = (at >= 0) & (stamps[:, 0] >= 0)
-        is_current[is_current] = (known[at[is_current]] == stamps[is_current, :2]).all(axis=1)
+        is_current[is_current] = (known[at[is_current]] == stamps[is_current]).all(axis=1)
         return np.where(is_current, at, -1)
 
     def _remember(self, news: Sequence[pa.Table]) -> None:
@@ -130,32 +144,29 @@ class FileIndex:
         new = pa.concat_tables([arrow_arrays.empty(_schema()), *news])
         if len(new):
             self._known = _updated(self._known, new)
-            try:
-                _write(self.path, self._known)
-            except OSError as error:  # a read-only store serves well for reading features
-                reason = error.strerror or error
-                _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            _write(self.path, self._known)
+        except OSError as error:  # a read-only store serves well for reading features
+            reason = error.strerror or error
+            _log.warning("cannot remember file contents in %s: %s; they are read again", self.path, reason)
 
 
-def _remembered(known: pa.Table, at: NDArray[np.intp], changed: Sequence[int]) -> list[Content | None]:
+def _remembered(known: pa.Table, at: NDArray[np.intp]) -> list[Content | None]:
     """What these rows of the index say; None for those of -1."""
     found: list[Content | None] = [None] * len(at)
     here = np.flatnonzero(at >= 0).tolist()
-    rows = known.select(["sha256", "fault"]).take(arrow_arrays.numbers(at[here]))
-    for i, digest, fault in zip(here, *(column.to_pylist() for column in rows.columns), strict=True):
-        found[i] = Content(digest, fault, changed_ns=changed[i])
+    rows = known.select(["sha256", "pixels", "fault"]).take(arrow_arrays.numbers(at[here]))
+    for i, *content in zip(here, *(column.to_pylist() for column in rows.columns), strict=True):
+        found[i] = Content(*content)
     return found
 
 
-def _settled(stamps: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _settled(stamps: NDArray[np.int64], changed: NDArray[np.int64]) -> NDArray[np.bool_]:
     """bool (n,): whether the stamp tells the content of a file that is read from now on."""
-    return (stamps[:, 0] >= 0) & (time.time_ns() - stamps[:, 2] > _SETTLED_NS)
-
-
-def _changed(names: Sequence[bytes], stamps: NDArray[np.int64], is_settled: NDArray[np.bool_]) -> list[int]:
-    """``Content.changed_ns`` of every file."""
-    times = np.where(is_settled, stamps[:, 2], 0).tolist()
-    return [0 if b"://" in name else changed for name, changed in zip(names, times, strict=True)]
+    return (stamps[:, 0] >= 0) & (time.time_ns() - changed > _SETTLED_NS)
 
 
 def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
@@ -174,11 +185,11 @@ def _absolute(paths: Iterable[Path | str]) -> pa.ChunkedArray:
     return pa.chunked_array(pieces, pa.binary())
 
 
-def _stamps(names: pa.ChunkedArray) -> NDArray[np.int64]:
-    """int64 (n, 3) of every file, -1 where it cannot be determined: its size, what changes with its content, and the
-    time of change in ns. On this machine both latter are the same; an object store knows more of its versions than the
-    time."""
-    stamps = np.full((len(names), 3), -1, np.int64)
+def _stamps(names: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64 (n, 5), the ``_STAMP`` of every file, -1 where it cannot be determined; and int64 (n,), when it was last
+    changed, in ns. An object store has a number that changes with the content in the place of ctime, and no inode."""
+    stamps = np.full((len(names), len(_STAMP)), -1, np.int64)
+    changed = np.full(len(names), -1, np.int64)
     elsewhere: list[tuple[int, str]] = []
     for at, name in enumerate(name for piece in names.chunks for name in piece.to_pylist()):
         if b"://" in name:
@@ -188,11 +199,20 @@ def _stamps(names: pa.ChunkedArray) -> NDArray[np.int64]:
             status = os.stat(name)  # noqa: PTH116
         except (OSError, ValueError):  # not there, or a name that no file can have: reading it will tell
             continue
-        stamps[at] = status.st_size, status.st_mtime_ns, status.st_mtime_ns
+        mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
+        stamps[at] = status.st_size, mtime, ctime, _signed(status.st_ino), _signed(status.st_dev)
+        changed[at] = max(mtime, ctime)  # where ctime is the time of making (Windows, FAT), mtime is the later one
     if elsewhere:
         for (at, _), stamp in zip(elsewhere, stamps_elsewhere([url for _, url in elsewhere]), strict=True):
-            stamps[at] = stamp or -1
-    return stamps
+            if stamp is not None:
+                size, version, changed[at] = stamp
+                stamps[at, :3] = size, changed[at], version
+    return stamps, changed
+
+
+def _signed(number: int) -> int:
+    """The same 64 bits with a sign, as Arrow's int64 has it."""
+    return (number & ((1 << 64) - 1)) - ((number & (1 << 63)) << 1)
 
 
 def _is_any_elsewhere(names: pa.ChunkedArray) -> bool:
@@ -201,18 +221,18 @@ def _is_any_elsewhere(names: pa.ChunkedArray) -> bool:
     return bool(pc.any(pc.match_substring(names, b"://")).as_py())
 
 
-def _inspect(name: bytes, size: int, check: Callable[[bytes], object], changed_ns: int) -> Content:
+def _inspect(name: bytes, size: int, check: Callable[[bytes], str]) -> Content:
     try:
         if size > MAX_BYTES:
             raise too_large(size)
         content = read_bytes(as_path(os.fsdecode(name)))
-        check(content)
+        pixels = check(content)
     except CellError as error:
         reason = error.what + (f" ({error.found})" if error.found else "")
-        return Content("", reason, is_passing=isinstance(error.__cause__, OSError))
+        return Content("", "", reason, is_passing=isinstance(error.__cause__, OSError))
     except MemoryError:
-        return Content("", "needs more memory than there is", is_passing=True)
-    return Content(sha256(content), changed_ns=changed_ns)
+        return Content("", "", "needs more memory than there is", is_passing=True)
+    return Content(sha256(content), pixels)
 
 
 def _schema() -> pa.Schema:
@@ -221,11 +241,13 @@ def _schema() -> pa.Schema:
     return pa.schema(
         [
             ("path", pa.binary()),
-            ("size", pa.int64()),
-            ("mtime_ns", pa.int64()),
+            *((name, pa.int64()) for name in _STAMP),
             ("sha256", pa.string()),
+            ("pixels", pa.string()),
             ("fault", pa.string()),
-        ]
+        ],
+        # What decodes, and to which pixels, is part of how cells are prepared.
+        {"preparation": PREPARATION},
     )
 
 
@@ -244,9 +266,9 @@ def _news(
     return pa.table(
         [
             arrow_arrays.blobs([names[i] for i in at]),
-            arrow_arrays.numbers(stamps[at, 0]),
-            arrow_arrays.numbers(stamps[at, 1]),
+            *(arrow_arrays.numbers(stamps[at, column]) for column in range(len(_STAMP))),
             arrow_arrays.texts([content.sha256 for content in contents]),
+            arrow_arrays.texts([content.pixels for content in contents]),
             arrow_arrays.texts([content.fault for content in contents]),
         ],
         schema=_schema(),
@@ -262,7 +284,7 @@ def _updated(known: pa.Table, new: pa.Table) -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    """The stored index, or an empty one where there is none or its checksum is off."""
+    """The stored index, or an empty one where there is none, its checksum is off, or it is of another preparation."""
     import pyarrow as pa
 
     try:
@@ -272,7 +294,8 @@ def _read(path: Path) -> pa.Table:
     content = pa.py_buffer(memoryview(stored)[64:])
     if hashlib.sha256(content).hexdigest().encode() != stored[:64]:
         return arrow_arrays.empty(_schema())
-    return pa.ipc.open_stream(content).read_all()
+    known = pa.ipc.open_stream(content).read_all()
+    return known if known.schema.equals(_schema(), check_metadata=True) else arrow_arrays.empty(_schema())
 
 
 def _write(path: Path, known: pa.Table) -> None:

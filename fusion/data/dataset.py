@@ -38,14 +38,12 @@ __all__ = ["Dataset", "DatasetError", "Fault", "NoUsableImage", "Sample", "load_
 class Sample:
     """One readable image.
 
-    ``image_key`` is the sha256 of the image file: two samples that share it show the same cell, whatever their
-    names, and belong on one side of every split. ``key`` is the same unless there is a mask, which it then covers
-    too: it says which measurements can be reused. ``source`` is the site, scanner or batch of slides, as the data
-    set names it; it is never guessed. ``mask_levels`` is
-    what the mask's values mean, where a user has said so. ``adjustment`` is what the cell is changed by before it is
-    measured.
-    ``changed_ns`` is when the image's file was last changed, 0 where that says nothing of its content; see
-    ``index.Content``.
+    ``image_key`` is the sha256 of the image file, ``pixel_key`` that of its decoded pixels, None where they tell
+    nothing (JPEG; see ``fusion.images.decoding.pixel_key``): two samples that share either show the same image,
+    whatever their names, and belong on one side of every split. ``key`` is ``image_key`` unless there is a mask, which
+    it then covers too: it says which measurements can be reused. ``source`` is the site, scanner or batch of slides,
+    as the data set names it; it is never guessed. ``mask_levels`` is what the mask's values mean, where a user has
+    said so. ``adjustment`` is what the cell is changed by before it is measured.
     """
 
     path: Path
@@ -60,12 +58,18 @@ class Sample:
     um_per_px: float | None = None
     source: str | None = None
     adjustment: Change | None = None
-    changed_ns: int = field(default=0, compare=False)
+    pixel_key: str | None = None
 
     @property
     def measured_key(self) -> str:
         """Which measurements can be reused: see the function of this name."""
         return measured_key(self.key, self.adjustment)
+
+    @property
+    def image_id(self) -> str:
+        """What tells its image from others: the pixels, or the bytes where these alone do. The same bytes have the
+        same pixels, so that one of both says all."""
+        return self.pixel_key or self.image_key
 
     @property
     def identity(self) -> Identity | None:
@@ -121,6 +125,7 @@ class Dataset:
     samples : readable images in the order of the listing; kept as columns, and made when asked for.
     faults : unreadable images.
     notes : remarks for the user, one line each.
+    indexes : files in which the contents of the images are remembered.
     """
 
     root: Path
@@ -128,6 +133,7 @@ class Dataset:
     samples: Sequence[Sample]
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
+    indexes: tuple[Path, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, Columns):
@@ -152,11 +158,8 @@ class Dataset:
 
     @property
     def subjects_known(self) -> bool:
-        """Whether every sample names its subject (or another group)."""
-        return all(
-            subject is not None or group is not None
-            for subject, group in zip(self.each("subject"), self.each("group"), strict=True)
-        )
+        """Whether any sample names its subject. One that does not counts as one of its own."""
+        return any(subject is not None for subject in self.each("subject"))
 
     def each(self, attribute: str) -> Iterator[Any]:
         """One attribute of every sample, in order, without making the samples."""
@@ -167,9 +170,19 @@ class Dataset:
         """Group number of every sample: subjects and groups, merged wherever they share an image."""
         return merge_groups(
             identities(list(self.each("subject")), list(self.each("source"))),
-            list(self.each("image_key")),
+            self.image_ids(),
             list(self.each("group")),
         )
+
+    def image_ids(self) -> list[str]:
+        """``Sample.image_id`` of every sample."""
+        return [pixels or image for pixels, image in zip(self.each("pixel_key"), self.each("image_key"), strict=True)]
+
+    def forget(self, samples: Iterable[Sample]) -> None:
+        """Let the files of these be hashed again by whoever reads the data set next: they hold something else."""
+        paths = [path for sample in samples for path in (sample.path, sample.mask_path) if path is not None]
+        for index in self.indexes if paths else ():
+            FileIndex(index).forget(paths)
 
     def with_source(self, source: str | None) -> Dataset:
         """The same data set, with this source for every sample that has none; None leaves all as it is."""
@@ -263,7 +276,8 @@ def load_dataset(
     index = _index_of(path, store)
     contents = index.look_up(listed.written("path"), progress=progress)
     masked = filter(None, listed.written("mask_path"))
-    masks = iter(index.look_up(masked, decode_mask))
+    masks = iter(index.look_up(masked, _check_mask))
+    remembered_in = index.path
     del index
     faults: list[Fault] = []
     samples = as_columns(_readable(listed, contents, masks, faults, mask_levels))
@@ -273,8 +287,9 @@ def load_dataset(
         _check_some_there(path, faults)
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
         notes.append(f"{table} lists images too, and is not used: give it as DATA for its labels, subjects and masks.")
+    notes += _nameless_notes(samples)
     root = path if path.is_dir() else path.parent
-    return Dataset(root, layout, samples, tuple(faults), tuple(notes))
+    return Dataset(root, layout, samples, tuple(faults), tuple(notes), (remembered_in,))
 
 
 class NoUsableImage(FusionError):
@@ -337,6 +352,7 @@ def load_images(
     """
     listed = [entry for path in paths for entry in readers.read_listing(path).entries]
     contents: dict[Path, Content] = {}
+    indexes = []
     for folder in dict.fromkeys(path.parent for path in paths):
         inside = [path for path in paths if path.parent == folder]
         before = len(contents)
@@ -345,13 +361,16 @@ def load_images(
             if progress is not None:
                 progress(before + done, len(paths))
 
-        contents |= zip(inside, _index_of(folder, store).look_up(inside, progress=tell), strict=True)
+        index = _index_of(folder, store)
+        indexes.append(index.path)
+        contents |= zip(inside, index.look_up(inside, progress=tell), strict=True)
     read = [_sample(entry, contents[entry.path], None) for entry in listed]
     return Dataset(
         root=paths[0].parent if len(paths) == 1 else Path(),
         layout="folder",
         samples=tuple(each for each in read if isinstance(each, Sample)),
         faults=tuple(each for each in read if isinstance(each, Fault)),
+        indexes=tuple(indexes),
     )
 
 
@@ -373,11 +392,31 @@ def _readable(
 
 def as_columns(samples: Iterable[Sample]) -> Columns[Sample]:
     """The samples as columns, made one after the other: a million of them need never be there at once."""
-    return Columns(Sample, samples, ("path", "mask_path"), ("key", "image_key"), ("changed_ns",))
+    return Columns(Sample, samples, ("path", "mask_path"), ("key", "image_key", "pixel_key"))
 
 
 def _index_of(path: Path, store: Path | None) -> FileIndex:
     return FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
+
+
+def _nameless_notes(samples: Columns[Sample]) -> list[str]:
+    """A note on cells without a subject among others that have one."""
+    named = [
+        subject is not None or group is not None
+        for subject, group in zip(samples.column("subject"), samples.column("group"), strict=True)
+    ]
+    missing = len(named) - sum(named)
+    if not missing or missing == len(named):
+        return []
+    if missing == 1:
+        return ["1 cell names no subject and counts as one of its own."]
+    return [f"{missing} of {len(named)} cells name no subject, and each counts as one of its own."]
+
+
+def _check_mask(data: bytes) -> str:
+    """A mask is told by its bytes alone: what it draws counts with its image's."""
+    decode_mask(data)
+    return ""
 
 
 def content_key(image_key: str, mask_key: str | None, mask_levels: str | None = None) -> str:
@@ -441,7 +480,7 @@ def _sample(entry: Listed, image: Content, mask: Content | None, mask_levels: st
         mask_levels=None if mask is None else mask_levels,
         um_per_px=entry.um_per_px,
         source=entry.source,
-        changed_ns=image.changed_ns if mask is None else 0,
+        pixel_key=image.pixels or None,
     )
 
 

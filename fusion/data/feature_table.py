@@ -120,6 +120,7 @@ class FeatureTable(Units):
             subjects=pick(self.subjects),
             folds=pick(self.folds),
             sources=pick(self.sources),
+            group_ids=pick(self.group_ids),
             augmented=None
             if self.augmented is None
             else replace(self.augmented, X=self.augmented.X[:, rows], there=self.augmented.there[:, rows]),

@@ -13,7 +13,7 @@ from fusion.data.subjects import Identity, format_subject
 def merge_groups(
     subjects: Sequence[Identity | None] | None,
     keys: Sequence[str],
-    groups: Sequence[str | None] | None = None,
+    *groups: Sequence[Hashable | None] | None,
 ) -> NDArray[np.intp]:
     """Number the sets of samples that share a subject, an image or a group, directly or through others.
 
@@ -22,7 +22,7 @@ def merge_groups(
     subjects : n subjects (see ``fusion.data.subjects.identities``), compared letter by letter ("h3" is not "H3"); None
         where unknown. An unknown subject joins nothing.
     keys : n content hashes of the images.
-    groups : n ids of anything else that must stay together, None where there is none.
+    groups : n ids each of anything else that must stay together, None where there is none.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def merge_groups(
     >>> merge_groups(["20", "21", "22"], ["a", "a", "b"])
     array([0, 0, 1])
     """
-    columns = [column for column in (subjects, keys, groups) if column is not None]
+    columns = [column for column in (subjects, keys, *groups) if column is not None]
     if wrong := [len(column) for column in columns if len(column) != len(keys)]:
         raise ValueError(f"{wrong[0]} ids for {len(keys)} samples")
     return connected(len(keys), [pair for column in columns for pair in _neighbours(column)])

@@ -21,11 +21,12 @@ class Units:
     Attributes
     ----------
     names : n image names, relative to the data set.
-    keys, image_keys : n content hashes, of image and mask, and of the image alone.
+    keys, image_keys : n content hashes, of image and mask, and of the image alone (``Sample.image_id``).
     y, subjects, folds : n values, None where unknown.
     groups : intp (n,), what must stay on one side of a split.
-    subjects_known : False where every content group stands for a subject of its own.
+    subjects_known : whether any cell names its subject. A cell that does not then counts as one of its own.
     sources : n sites, scanners or batches, None where unknown; () stands for n times None.
+    group_ids : n ids of what else must stay together, as the data set names it; () stands for n times None.
 
     Raises
     ------
@@ -41,16 +42,39 @@ class Units:
     groups: NDArray[np.intp]
     subjects_known: bool
     sources: tuple[str | None, ...] = ()
+    group_ids: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            object.__setattr__(self, "sources", (None,) * len(self.names))
-        parts = (self.names, self.keys, self.y, self.subjects, self.folds, self.groups, self.sources)
+        for name in ("sources", "group_ids"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (None,) * len(self.names))
+        parts = (
+            self.names,
+            self.keys,
+            self.y,
+            self.subjects,
+            self.folds,
+            self.groups,
+            self.sources,
+            self.group_ids,
+        )
         if len(rows := {len(part) for part in parts}) != 1:
             raise ValueError(f"parts of a table of cells disagree: rows {sorted(rows)}")
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def unit(self) -> str:
+        """What is split and resampled whole: "subject"; "group", where none but other ids are known; or "image"."""
+        if self.subjects_known:
+            return "subject"
+        return "group" if any(name is not None for name in self.group_ids) else "image"
+
+    @property
+    def nameless(self) -> int:
+        """Cells that name neither subject nor group: each counts as one of its own."""
+        return sum(one is None and other is None for one, other in zip(self.subjects, self.group_ids, strict=True))
 
     @property
     def identities(self) -> list[Identity | None]:
@@ -64,11 +88,12 @@ def units_of(dataset: Dataset) -> Units:
     return Units(
         names=tuple(dataset.names),
         keys=tuple(sample.key for sample in samples),
-        image_keys=tuple(sample.image_key for sample in samples),
+        image_keys=tuple(dataset.image_ids()),
         y=tuple(sample.label for sample in samples),
         subjects=tuple(sample.subject for sample in samples),
         folds=tuple(sample.fold for sample in samples),
         groups=dataset.groups(),
         subjects_known=dataset.subjects_known,
         sources=tuple(sample.source for sample in samples),
+        group_ids=tuple(sample.group for sample in samples),
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fusion.data.dataset import Fault, fault_row
 from fusion.data.feature_table import FeatureTable
+from fusion.data.units import Units
 from fusion.errors import ConfigError
 from fusion.io.files import write_atomically
 from fusion.io.json_values import without_nan
@@ -66,6 +67,22 @@ LABELS = {
 KEPT = tuple((level, metric) for level in ("image", "subject") for metric in ("balanced_accuracy", "auroc"))
 
 UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
+
+#: Share of cells without a subject above which this is stamped: a fold in twenty of them would show in a figure.
+_NAMELESS = 0.05
+
+
+def subject_stamps(cells: Units) -> list[str]:
+    """What must be read with figures where subjects are unknown, wholly or for more than a few cells."""
+    if cells.unit == "image":
+        return [UNKNOWN_SUBJECTS]
+    if cells.unit == "group":
+        return ["subjects unknown: groups are taken as independent"]
+    if cells.nameless > _NAMELESS * len(cells):
+        return [
+            f"subjects partly unknown: {cells.nameless} of {len(cells)} cells name none, and each counts as its own"
+        ]
+    return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +147,8 @@ class Result:
 
     @property
     def unit(self) -> str:
-        """What is resampled for intervals: "subject", or "image" where subjects are unknown."""
-        return "subject" if self.cells.subjects_known else "image"
+        """What is resampled for intervals: "subject", or "group" or "image" where subjects are unknown."""
+        return self.cells.unit
 
     def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
         """Positions in ``scores``, best first."""
@@ -309,11 +326,12 @@ def describe_split(facts: Mapping[str, Any]) -> str:
         return "each subject left out in turn"
     if kind == "random":
         return f"{some} by image at random{over}"
-    who = "by subject" if facts["subjects_known"] else "identical images together"
+    is_named = facts["unit"] != "image"
+    who = f"by {facts['unit']}" if is_named else "identical images together"
     if kind == "monte-carlo":
         return f"{repeats} random test parts, {who}"
     who += ", every source in each as far as it goes" if kind == "source-stratified" else ""
-    return f"{some}{'' if facts['subjects_known'] else ','} {who}{over}"
+    return f"{some}{'' if is_named else ','} {who}{over}"
 
 
 def check_result_folder(folder: Path) -> None:

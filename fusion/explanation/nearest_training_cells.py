@@ -43,7 +43,7 @@ class Gallery:
     names: tuple[str, ...]
     samples: tuple[Sample, ...]
 
-    def nearest(self, features: NDArray[np.float32], image_key: str) -> tuple[Neighbour, ...]:
+    def nearest(self, features: NDArray[np.float32], image_id: str) -> tuple[Neighbour, ...]:
         """The cells nearest to float32 (d,) by Euclidean distance in fused space, which scales every block alike.
 
         The image with this content itself is left out, and so are images that can no longer be read.
@@ -52,7 +52,7 @@ class Gallery:
         found: list[Neighbour] = []
         for at in np.argsort(away, kind="stable"):
             sample = self.samples[at]
-            if sample.image_key == image_key:
+            if sample.image_id == image_id:
                 continue
             try:
                 cell = sample.read_cell()
@@ -83,7 +83,7 @@ def open_gallery(
         raise UsageError("--data needs a model with features, to compare cells by", do="Leave --data out.")
     part = "all" if data.is_dir() else None
     dataset = load_dataset(data, part=part, reading=reading, is_lenient=True, mask_levels=mask_levels, store=store)
-    known = [sample.image_key in bundle.image_keys for sample in dataset.samples]
+    known = [bundle.provenance.has_image(sample.image_key, sample.pixel_key) for sample in dataset.samples]
     if not any(known):
         raise UsageError(
             f"{data} has none of the cells that the model learnt from",
@@ -94,7 +94,7 @@ def open_gallery(
     shown, _ = as_trained(bundle.normaliser, dataset, kept, jobs=jobs, progress=progress)
     found = measure(shown, bundle.blocks, kept, jobs=jobs, progress=progress)
     table = found.table
-    rows = np.flatnonzero([key in bundle.image_keys for key in table.image_keys])
+    rows = np.flatnonzero([bundle.provenance.has_image(key) for key in table.image_keys])
     features = bundle.model.harmonised(table.X, table.sources)
     samples = [dataset.samples[at] for at in found.complete[rows]]
     names = tuple(table.names[at] for at in rows)

@@ -14,9 +14,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.dataset import Fault, Sample, content_key
+from fusion.data.dataset import Fault, Sample, content_key, measured_key
 from fusion.images.cell import Cell, CellError, ImageError, decode_image, make_cell, read_bytes
-from fusion.images.decoding import changed_ns
 from fusion.images.masks import read_mask
 from fusion.io.files import sha256
 from fusion.io.remote_path import Remote
@@ -41,6 +40,9 @@ class Measured:
     need : names of the extractors that it lacked.
     rows, faults : by extractor, what was measured and what went wrong.
     permanent : whether the faults are the image's own, and will be the same tomorrow.
+    key : of the very bytes that were decoded, mask included, and what the cell was changed by: what was measured may
+        be kept under this and nothing else. "" where nothing was decoded.
+    is_changed : whether the files hold something else than the data set was told.
     cell : the crop, for extractors that run in the main process; None once it has served.
     """
 
@@ -49,6 +51,8 @@ class Measured:
     rows: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     permanent: bool = False
+    key: str = ""
+    is_changed: bool = False
     cell: Cell | None = None
 
 
@@ -78,7 +82,14 @@ class Measure:
     def _measure(self, sample: Sample, need: frozenset[str], content: Callable[[], Content]) -> Measured:
         measured = Measured(sample, need)
         try:
-            cell = _read(sample, content, need & self._need_red_cells)
+            image, mask = content()
+            # Hashed always: what is remembered of a file is a hint at what must be measured, and no more.
+            key = content_key(sha256(image), None if mask is None else sha256(mask), sample.mask_levels)
+            if key != sample.key:
+                measured.is_changed = True
+                raise ImageError("changed while the data set was being read")
+            measured.key = measured_key(key, sample.adjustment)
+            cell = _cell(sample, image, mask, need & self._need_red_cells)
         except CellError as error:
             reason = error.what + (f" ({error.found})" if error.found else "")
             stage = "read" if isinstance(error, ImageError) else "cell"
@@ -161,16 +172,8 @@ def _content(sample: Sample) -> Content:
     return read_bytes(sample.path), None if sample.mask_path is None else read_bytes(sample.mask_path)
 
 
-def _read(sample: Sample, content: Callable[[], Content], red_cells: Collection[str] = ()) -> Cell:
+def _cell(sample: Sample, image: bytes, mask: bytes | None, red_cells: Collection[str] = ()) -> Cell:
     """The sample's cell, with its red cells where anyone asks for them."""
-    image, mask = content()
-    # A file that has not been changed since it was hashed need not be hashed again.
-    is_same = sample.changed_ns > 0 and changed_ns(sample.path) == sample.changed_ns
-    if (
-        not is_same
-        and content_key(sha256(image), None if mask is None else sha256(mask), sample.mask_levels) != sample.key
-    ):
-        raise ImageError("changed while the data set was being read")
     given = (
         None if mask is None or sample.mask_path is None else read_mask(mask, sample.mask_levels, sample.mask_path.name)
     )

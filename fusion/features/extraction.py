@@ -144,13 +144,14 @@ class Extraction:
             ),
             names=tuple(self.dataset.name_of(sample) for sample in samples),
             keys=tuple(sample.key for sample in samples),
-            image_keys=tuple(sample.image_key for sample in samples),
+            image_keys=tuple(sample.image_id for sample in samples),
             y=tuple(sample.label for sample in samples),
             subjects=tuple(sample.subject for sample in samples),
             folds=tuple(sample.fold for sample in samples),
             groups=groups[at],
             subjects_known=self.dataset.subjects_known,
             sources=tuple(sample.source for sample in samples),
+            group_ids=tuple(sample.group for sample in samples),
         )
 
 
@@ -203,6 +204,7 @@ def extract(
     for fault in dataset.faults:
         tell("fault", **_fault_event(fault))
     passing: dict[str, Fault] = {}
+    changed: list[Sample] = []
     if len(todo):
         give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
         needs = _needs(versions, lacks)
@@ -214,6 +216,7 @@ def extract(
                 for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop, scheduler):
                     flush.add(measured)
                     done += len(measured)
+                    changed += [m.sample for m in measured if m.is_changed]
                     for m in measured:
                         if m.faults:
                             passing[m.sample.measured_key] = next(iter(m.faults.values()))
@@ -222,6 +225,7 @@ def extract(
                         progress("measuring", done, len(todo), len(passing) + len(dataset.faults))
             finally:  # also on an interrupt: what has been measured is kept
                 flush()
+                dataset.forget(changed)
             if stop and done < len(todo):
                 tell("stopped", done=done, left=len(todo) - done)
                 raise KeyboardInterrupt
@@ -294,8 +298,8 @@ class _Flush:
         batch, self._batch, self._last = self._batch, [], time.monotonic()
         for version in self._versions:
             name = version.name
-            rows = {m.sample.measured_key: m.rows[name] for m in batch if name in m.rows}
-            faults = {m.sample.measured_key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
+            rows = {m.key: m.rows[name] for m in batch if name in m.rows}
+            faults = {m.key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
             names = version.extractor.feature_names()
             kept_as = plugins.stored_as(version.extractor)
             self._store.write(name, version.fingerprint, names, rows, faults, version.about, kept_as)

@@ -88,7 +88,9 @@ def read_images(
     path = root / IMAGES / f"{_name(input_transform, keys)}.npy"
     reasons = _remembered(path)
     if reasons is None:
-        reasons = _cache_images([dataset.samples[at] for at in first.values()], input_transform, path, jobs, progress)
+        wanted = [dataset.samples[at] for at in first.values()]
+        reasons, changed = _cache_images(wanted, input_transform, path, jobs, progress)
+        dataset.forget(changed)
     images = np.load(path, mmap_mode="r")
     place = {key: -1 if key in reasons else at for at, key in enumerate(keys)}
     faults = {
@@ -124,12 +126,18 @@ def _remembered(path: Path) -> dict[str, tuple[str, str]] | None:
 
 def _cache_images(
     samples: Sequence[Sample], input_transform: InputTransform, path: Path, jobs: int, progress: Progress | None
-) -> dict[str, tuple[str, str]]:
-    """Decode, crop and shrink every cell into the file; returns key -> stage and reason of those without image."""
+) -> tuple[dict[str, tuple[str, str]], list[Sample]]:
+    """Decode, crop and shrink every cell into the file.
+
+    Returns
+    -------
+    key -> stage and reason of those without image; the samples whose files hold something else than they are told to.
+    """
     from joblib import cpu_count
 
     count = max(1, min(jobs or cpu_count(), len(samples) // _WORTH_A_WORKER))
     reasons: dict[str, tuple[str, str]] = {}
+    changed: list[Sample] = []
     is_settled, done = True, 0
     header = {
         "descr": "|u1",
@@ -139,6 +147,7 @@ def _cache_images(
     with replacing(path) as stream, Stop() as stop:
         np.lib.format.write_array_header_1_0(stream, header)
         for measured in process_pool.run(Measure((), _WANTED), _tasks(samples), count, lost, stop.__bool__):
+            changed += [m.sample for m in measured if m.is_changed]
             for m in measured:
                 stream.write(_input_image(m, input_transform).tobytes())
                 if m.faults:
@@ -153,7 +162,7 @@ def _cache_images(
     if is_settled:  # a file that could not be read may be back tomorrow: such a map is not trusted again
         stored = {"sha256": file_sha256(path), "faults": reasons, "preparation": PREPARATION}
         write_atomically(path.with_suffix(".json"), json.dumps(stored).encode())
-    return reasons
+    return reasons, changed
 
 
 def _input_image(measured: Measured, input_transform: InputTransform) -> NDArray[np.uint8]:

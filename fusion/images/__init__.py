@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from fusion.images.cell import read_cell as read_cell
     from fusion.images.cell_transform import Change as Change
     from fusion.images.decoding import CellError as CellError
-    from fusion.images.decoding import changed_ns as changed_ns
-    from fusion.images.decoding import check_image as check_image
     from fusion.images.decoding import decode_image as decode_image
     from fusion.images.decoding import decode_mask as decode_mask
+    from fusion.images.decoding import pixel_key as pixel_key
     from fusion.images.decoding import read_bytes as read_bytes
     from fusion.images.decoding import too_large as too_large
     from fusion.images.file_headers import read_header as read_header
@@ -33,10 +32,9 @@ __getattr__, __dir__, __all__ = lazy_names(
         "cell_transform": ["Change"],
         "decoding": [
             "CellError",
-            "changed_ns",
-            "check_image",
             "decode_image",
             "decode_mask",
+            "pixel_key",
             "read_bytes",
             "too_large",
         ],

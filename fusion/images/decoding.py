@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import os
 import stat
 import struct
@@ -24,6 +25,9 @@ from fusion.io.remote_path import Remote
 #: Pixels of the largest image that is decoded: 8192 x 8192, 100 times a C-NMC image and 200 MB in memory. A
 #: header asks for 30,000 x 30,000 in a file of a few kilobytes.
 MAX_PIXELS = 1 << 26
+
+#: Formats whose pixels are the same whoever decodes them.
+LOSSLESS = ("BMP", "PNG", "TIFF")
 
 #: Bytes of the largest file that is read: MAX_PIXELS in 16 bits with alpha are 0.5 GB.
 MAX_BYTES = 1 << 30
@@ -65,14 +69,6 @@ def read_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error}") from error
 
 
-def changed_ns(path: Path) -> int:
-    """When the file was last changed, in ns since 1970; 0 where that cannot be determined."""
-    try:
-        return 0 if isinstance(path, Remote) else path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
 def too_large(size: int) -> ImageError:
     """For a file of more than ``MAX_BYTES``."""
     return ImageError("too large for an image of a cell", found=f"{size >> 20} MB")
@@ -105,15 +101,21 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def check_image(data: bytes) -> None:
-    """Raise what ``decode_image`` would, without decoding where a look at the header is enough to know.
+def pixel_key(data: bytes) -> str:
+    """sha256 of the size and pixels that ``decode_image`` makes of a BMP, PNG or TIFF: the same in any container.
+
+    "" for JPEG: its decoders differ by a level here and there, so that only its bytes tell it.
 
     Raises
     ------
-    ImageError : see ``docs/input.md``.
+    ImageError : as ``decode_image`` does.
     """
-    if not check_header(data).is_bare:
-        decode_image(data)
+    rgb = decode_image(data)
+    if read_header(data).format not in LOSSLESS:
+        return ""
+    digest = hashlib.sha256(f"{rgb.shape[0]} x {rgb.shape[1]}:".encode())
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()
 
 
 def decode_mask(data: bytes, by: str = "value") -> NDArray[np.uint8] | NDArray[np.uint16]:

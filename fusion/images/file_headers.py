@@ -84,7 +84,6 @@ class Header:
     frames : images in the file, thumbnails not counted.
     damage : what is wrong with the file, or how its pixels are laid out in a way that decoders get wrong; "" where
         nothing was found. BMP, JPEG and TIFF carry no checksum: their pixels may have changed all the same.
-    is_bare : whether the pixels lie in the file as they are, all of them: whatever their values, it decodes.
     bits : of one channel, or of an index into the palette.
     colours : "grey", "RGB", "palette" and so on, with " with alpha" where there is a channel more; "" where unknown.
     palette : uint8 triples in the order red, green, blue, one colour after the other; empty where there is none, or
@@ -100,7 +99,6 @@ class Header:
     height: int = 0
     frames: int = 1
     damage: str = ""
-    is_bare: bool = False
     bits: int = 0
     colours: str = ""
     palette: bytes = b""
@@ -147,8 +145,6 @@ def _bmp(data: bytes) -> Header:
     else:
         width, height = struct.unpack_from("<ii", data, 18)
         bits, compression = struct.unpack_from("<HI", data, 28)
-    # The plainest kind, C-NMC's: 24 bits a pixel right behind a header of 40 bytes.
-    is_plain = (start, header_bytes, bits, compression) == (54, 40, 24, 0) and width > 0 and height != 0
     width, height = abs(width), abs(height)  # a negative height only says that the first row is the top one
     row_bytes = (width * bits + 31) // 32 * 4
     is_short = compression in (0, 3) and start + row_bytes * height > len(data)
@@ -160,7 +156,6 @@ def _bmp(data: bytes) -> Header:
         width,
         height,
         damage=damage,
-        is_bare=is_plain and not is_short,
         bits=8 if bits > 16 else 5 if bits == 16 else bits,
         colours="RGB" if bits > 8 else "palette",
         palette=b"" if bits > 8 else _bmp_palette(data, start, header_bytes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,7 +304,13 @@ def leaked_groups(split: Split) -> NDArray[np.intp]:
 
 
 def assert_disjoint(
-    split: Split, *, subjects: Sequence[Identity | None], keys: Sequence[str], paths: Sequence[str | Path]
+    split: Split,
+    *,
+    subjects: Sequence[Identity | None],
+    keys: Sequence[str],
+    paths: Sequence[str | Path],
+    also: Mapping[str, Sequence[Hashable | None]] | None = None,
+    do: str = "Split by group: fusion.data.groups.merge_groups, then grouped_folds.",
 ) -> None:
     """Refuse a split that has a subject, an image or a group on both sides; ask this before every fit.
 
@@ -312,31 +318,36 @@ def assert_disjoint(
     ----------
     subjects, keys : n subjects (``fusion.data.subjects.identities``, None where unknown) and n content hashes.
     paths : n names of images, for the message.
+    also : what else must not be on both sides, by its name in the plural; n ids each, None where there is none.
+    do : what to do about it, for the message.
 
     Raises
     ------
     LeakageError : names up to three of the subjects and of the test images concerned.
     """
-    both = {
-        "subjects": _on_both_sides(split, subjects),
-        "images": _on_both_sides(split, keys),
-        "groups": {int(group) for group in leaked_groups(split)},
-    }
-    if not any(both.values()):
+    told: dict[str, Sequence[Hashable | None]] = {"subjects": subjects, "images": keys, **(also or {})}
+    both = {word: _on_both_sides(split, ids) for word, ids in told.items()}
+    groups = {int(group) for group in leaked_groups(split)}
+    if not groups and not any(both.values()):
         return
     leaked = [
         row
         for row in split.test
-        if subjects[row] in both["subjects"] or keys[row] in both["images"] or split.groups[row] in both["groups"]
+        if split.groups[row] in groups or any(told[word][row] in ids for word, ids in both.items() if ids)
     ]
     found = [f"{len(ids)} {word} on both sides" for word, ids in both.items() if ids]
-    found += [f"subjects {_few(sorted(map(format_subject, both['subjects'])))}"] if both["subjects"] else []
+    found += [f"{len(groups)} groups on both sides"] if groups else []
+    found += [
+        f"{word} {_few(sorted(map(format_subject, both[word])))}"
+        for word in ("subjects", "group ids")
+        if both.get(word)
+    ]
     found += [f"files {_few([str(paths[row]) for row in leaked])}"]
     raise LeakageError(
         f"{len(leaked)} of {len(split.test)} test images are no test at all",
         found="; ".join(found),
         expected="every subject, and every image under any name, in training or in test but not in both",
-        do="Split by group: fusion.data.groups.merge_groups, then grouped_folds.",
+        do=do,
     )
 
 

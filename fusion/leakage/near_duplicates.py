@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from fusion.data.dataset import Dataset
 from fusion.data.groups import connected
 from fusion.images.cell import CellError, decode_image, read_bytes
+from fusion.io.files import sha256
 from fusion.progress import Progress
 
 #: Side of the small grey image, and of the square of its low frequencies that the hash is made of.
@@ -72,32 +74,73 @@ def near_pairs(hashes: NDArray[np.bool_], threshold: int) -> list[tuple[int, int
     return pairs
 
 
+def near_known(hashes: NDArray[np.bool_], known: Collection[str], threshold: int) -> NDArray[np.bool_]:
+    """bool (n,): which of bool (n, 8, 256) differ in at most ``threshold`` bits from any of ``known``, hexadecimal."""
+    bits = np.array([np.unpackbits(np.frombuffer(bytes.fromhex(one), np.uint8)) for one in known], bool)
+    is_near: NDArray[np.bool_] = np.zeros(len(hashes), bool)
+    for start in range(0, len(bits), _CHUNK):
+        signs = np.where(bits[start : start + _CHUNK], np.float32(1), np.float32(-1)).T
+        for turn in range(hashes.shape[1]):
+            alike = np.where(hashes[:, turn], np.float32(1), np.float32(-1)) @ signs
+            is_near |= ((_BITS - alike) / 2 <= threshold).any(axis=1)
+    return is_near
+
+
+@dataclass(frozen=True, eq=False)
+class HashedImages:
+    """The different images of data sets with their perceptual hashes.
+
+    Attributes
+    ----------
+    keys : n images, by ``Sample.image_id``; those that cannot be read are left out.
+    names : n file names.
+    hashes : bool (n, 8, 256), see ``image_hash``.
+    """
+
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+    hashes: NDArray[np.bool_]
+
+    @property
+    def digits(self) -> list[str]:
+        """The hash of every image as it stands, 64 hexadecimal digits: what ``near_known`` takes."""
+        return [np.packbits(hash_[0]).tobytes().hex() for hash_ in self.hashes]
+
+    def sets(self, threshold: int) -> tuple[dict[str, int], list[str]]:
+        """Image -> number of its set, for images in a set of two or more; and notes that name some of the pairs."""
+        if not self.keys:
+            return {}, []
+        pairs = near_pairs(self.hashes, threshold)
+        joined = connected(len(self.keys), [pair[:2] for pair in pairs])
+        return {self.keys[at]: int(joined[at]) for pair in pairs for at in pair[:2]}, _notes(
+            self.names, pairs, threshold
+        )
+
+
 def near_duplicates(
     dataset: Dataset, threshold: int, progress: Progress | None = None
 ) -> tuple[dict[str, int], list[str]]:
-    """Sets of images of a data set that are nearly the same, and notes that name some of the pairs.
+    """``HashedImages.sets`` of one data set."""
+    return hash_images([dataset], progress).sets(threshold)
 
-    Returns
-    -------
-    image hash (``image_key``) -> number of its set, for images in a set of two or more contents; notes.
-    """
-    images = {sample.image_key: sample for sample in dataset.samples}
+
+def hash_images(datasets: Sequence[Dataset], progress: Progress | None = None) -> HashedImages:
+    """Decode and hash every different image of these data sets."""
+    images = {sample.image_id: sample for dataset in datasets for sample in dataset.samples}
     hashes, keys, names = [], [], []
     for done, (key, sample) in enumerate(images.items(), start=1):
         try:
-            hashes.append(image_hash(decode_image(read_bytes(sample.path))))
-        except CellError:  # it has changed since it was listed; extraction will report it
+            content = read_bytes(sample.path)
+            if sha256(content) != sample.image_key:
+                continue  # it has changed since it was listed; extraction will report it
+            hashes.append(image_hash(decode_image(content)))
+        except CellError:  # likewise
             continue
         keys.append(key)
         names.append(sample.path.name)
         if progress is not None:
             progress("hashing", done, len(images), 0)
-    if not hashes:
-        return {}, []
-    pairs = near_pairs(np.stack(hashes), threshold)
-    joined = connected(len(keys), [pair[:2] for pair in pairs])
-    sets = {keys[at]: int(joined[at]) for pair in pairs for at in pair[:2]}
-    return sets, _notes(names, pairs, threshold)
+    return HashedImages(tuple(keys), tuple(names), np.array(hashes, bool).reshape(-1, 8, _BITS))
 
 
 def _notes(names: Sequence[str], pairs: Sequence[tuple[int, int, int]], threshold: int) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.groups import merge_groups
-from fusion.data.subjects import identities
+from fusion.data.subjects import check_spelling, identities
 from fusion.data.units import Units
 from fusion.leakage import grouped_splits
 from fusion.leakage.grouped_splits import Split, SplitError
@@ -67,8 +68,15 @@ def make_plan(table: Units, kind: str, n_splits: int, repeats: int, seed: int) -
     return plan
 
 
-def external_plan(train: Units, test: Units) -> tuple[Plan, NDArray[np.intp]]:
+def external_plan(
+    train: Units, test: Units, *, other_cohort: bool = False, near: Mapping[str, int] | None = None
+) -> tuple[Plan, NDArray[np.intp]]:
     """All of one table to learn from, all of the other to judge, as a plan over both, the training part first.
+
+    Parameters
+    ----------
+    other_cohort : the test's people are others than those of training, whatever names they share.
+    near : image -> number of its set of near-duplicates, over both tables.
 
     Returns
     -------
@@ -77,18 +85,38 @@ def external_plan(train: Units, test: Units) -> tuple[Plan, NDArray[np.intp]]:
     Raises
     ------
     SplitError : a class is tested that nothing is learnt of.
-    LeakageError : a subject or an image is in both.
+    LeakageError : a subject, a group, an image or a near-duplicate of one is in both.
+    UsageError : names in both that may be one name spelt twice.
     """
     if unknown := sorted(set(map(str, test.y)) - set(map(str, train.y))):
         raise SplitError("the external test has classes that nothing is learnt of", found=", ".join(unknown))
-    subjects = identities((*train.subjects, *test.subjects), (*train.sources, *test.sources))
+    sources = (*train.sources, *test.sources)
+    told = {"subject": (*train.subjects, *test.subjects), "group": (*train.group_ids, *test.group_ids)}
+    ids: dict[str, list[Any]] = {}
+    for column, names in told.items():
+        if other_cohort:  # its people are told apart by the table they are in
+            ids[column] = [
+                None if who is None else (at >= len(train), who) for at, who in enumerate(identities(names, sources))
+            ]
+        else:
+            check_spelling(column, names, sources, "training and test together")
+            ids[column] = identities(names, sources)
     image_keys = (*train.image_keys, *test.image_keys)
-    # Groups of each table as they are, distinguished by a letter: what joins them must be a subject or an image.
+    sets = [None if near is None else near.get(key) for key in image_keys]
+    # Groups of each table as they are, distinguished by a letter: what joins them must be one of these.
     own = [f"{letter}{g}" for letter, table in (("a", train), ("b", test)) for g in table.groups]
-    groups = merge_groups(subjects, image_keys, own)
+    groups = merge_groups(ids["subject"], image_keys, own, ids["group"], sets)
     split = Split(np.arange(len(train)), np.arange(len(train), len(train) + len(test)), groups)
     names = (*train.names, *test.names)
-    grouped_splits.assert_disjoint(split, subjects=subjects, keys=image_keys, paths=names)
+    grouped_splits.assert_disjoint(
+        split,
+        subjects=ids["subject"],
+        keys=image_keys,
+        paths=names,
+        also={"group ids": ids["group"], "sets of near-duplicates": sets},
+        do="Take them out of one of both. If the subjects or groups are others of the same names, say --other-cohort, "
+        "or give both tables a column 'source'.",
+    )
     return Plan("external", ((split,),)), groups
 
 
@@ -131,7 +159,7 @@ def _monte_carlo(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Seq
 
 
 def _leave_one_out(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
-    if not table.subjects_known:
+    if table.unit == "image":
         raise SplitError("no subject can be left out", found="cells without subjects", expected="a subject each")
     grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
     return [grouped_splits.leave_one_group_out(table.groups)], []

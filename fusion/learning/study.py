@@ -234,5 +234,6 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
         groups=groups,
         subjects_known=first.subjects_known and second.subjects_known,
         sources=(*first.sources, *second.sources),
+        group_ids=(*first.group_ids, *second.group_ids),
         augmented=augmented,
     )

@@ -1,4 +1,4 @@
-"""Where the best entry goes wrong: by subject, and the cells that it is most surely wrong about."""
+"""Where the best entry goes wrong: by what is resampled whole, and the cells that it is most surely wrong about."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Sample
+from fusion.data.subjects import format_subject
+from fusion.data.units import Units
 from fusion.evaluation.results import Result
 from fusion.images.cell import Cell, CellError
 from fusion.metrics import classification
@@ -30,13 +32,16 @@ _SIDE = 112
 class JudgedCell:
     """One judged cell of the best entry.
 
+    ``group`` is what is split and resampled whole: subjects that share an image are one, and a cell without a subject
+    is one of its own. ``subject`` is how that is called: by its subjects, each with its source where one is known.
     ``probability`` is that of its true class, the mean over rounds; ``predicted`` the class it was predicted most
     often.
     """
 
     name: str
     label: str
-    subject: str | None
+    subject: str
+    group: int
     predicted: str
     probability: float
 
@@ -54,25 +59,42 @@ def judged_cells(result: Result) -> list[JudgedCell]:
         votes[rows, classification.predicted_classes(proba[rows], threshold, column)] += 1
         total[rows] += proba[rows]
         times[rows] += 1
+    called = _group_names(result.cells)
     found = []
     for at in np.flatnonzero(times > 0):
         label = str(result.cells.y[at])
         mean = total[at] / times[at]
         # Of calls that tie, the one with the higher mean probability.
         predicted = classes[int((votes[at] + 1e-6 * mean).argmax())]
-        subject = result.cells.subjects[at]
-        found.append(JudgedCell(result.cells.names[at], label, subject, predicted, float(mean[classes.index(label)])))
+        group = int(result.cells.groups[at])
+        probability = float(mean[classes.index(label)])
+        found.append(JudgedCell(result.cells.names[at], label, called[group], group, predicted, probability))
     return found
 
 
+def _group_names(cells: Units) -> dict[int, str]:
+    """Group -> its subjects, up to three of them; its group ids, or its first cell's name, where it has none."""
+    members: dict[int, dict[str, None]] = {}
+    others: dict[int, str] = {}
+    for group, who, name, cell in zip(
+        cells.groups.tolist(), cells.identities, cells.group_ids, cells.names, strict=True
+    ):
+        others.setdefault(group, cell if name is None else name)
+        if who is not None:
+            members.setdefault(group, {})[format_subject(who)] = None
+    named = {group: list(ids) for group, ids in members.items()}
+    return others | {
+        group: ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        for group, ids in named.items()
+    }
+
+
 def by_subject(cells: Sequence[JudgedCell]) -> list[dict[str, Any]]:
-    """A row for each subject and class: cells, how many were misclassified, as what; the worst share first."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    """A row for each group and class: cells, how many were misclassified, as what; the worst share first."""
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
     for cell in cells:
-        if cell.subject is None:
-            continue
         row = rows.setdefault(
-            (cell.subject, cell.label),
+            (cell.group, cell.label),
             {"subject": cell.subject, "label": cell.label, "cells": 0, "wrong": 0, "probability": 0.0, "as": {}},
         )
         row["cells"] += 1

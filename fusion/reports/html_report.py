@@ -86,10 +86,11 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
     # Without the XML head, which has no place inside a page.
     svg = {name: vector[vector.index("<svg") :] for name, vector in drawn.items()}
     levels = {"image": "Cell by cell"}
-    if result.facts["subjects_known"]:
+    unit = result.facts["unit"]
+    if unit != "image":
         levels |= {
-            "subject": "Subject by subject (mean probability of a subject's cells)",
-            "vote": "Subject by subject (majority of a subject's cells)",
+            "subject": f"{unit.title()} by {unit} (mean probability of a {unit}'s cells)",
+            "vote": f"{unit.title()} by {unit} (majority of a {unit}'s cells)",
         }
     judged = judged_cells(result)
     return environment.get_template("report.html").render(
@@ -152,14 +153,14 @@ def _confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str,
         return found.tolist()
 
     tables = [("cells", counts((cell.label, cell.predicted) for cell in judged))]
-    if result.facts["subjects_known"]:
+    if (unit := result.facts["unit"]) != "image":
         # The class predicted for most of a subject's cells; of equals the first.
         rows = by_subject(judged)
         predicted = []
         for row in rows:
             class_metrics = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
             predicted.append((row["label"], max(classes, key=lambda label: class_metrics.get(label, 0))))
-        tables.append(("subjects, by the majority of their cells", counts(predicted)))
+        tables.append((f"{unit}s, by the majority of their cells", counts(predicted)))
     return tables
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fusion.errors import FusionError
 from fusion.images.cell import Cell, CellError, make_cell
-from fusion.images.decoding import decode_image
+from fusion.images.decoding import decode_image, pixel_key
 from fusion.images.file_headers import Header, read_header
 from fusion.io.files import printable, sha256
 
@@ -77,12 +77,12 @@ class Found:
     ----------
     cell : None where there is a ``reason``.
     stage : "read" or "cell", in which the fault was found.
-    key : sha256 of the file, by which a model knows its training images.
+    keys : of the file and of its pixels, by which a model knows its training images.
     """
 
     name: str
     cell: Cell | None
-    key: str
+    keys: tuple[str, ...]
     stage: str = ""
     reason: str = ""
 
@@ -164,20 +164,21 @@ def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = F
     """The cell in each upload, in order, and the red cells around it where asked for; a bad one stops no other."""
     found, pixels = [], 0
     for upload in uploads:
-        key = sha256(upload.content)
+        keys: tuple[str, ...] = (sha256(upload.content),)
         header = read_header(upload.content)
         pixels += min(header.pixels, limits.pixels)
         try:
             _check(upload, header, pixels, limits)
             rgb = decode_image(upload.content)
+            keys = (*keys, pixel_key(upload.content))
         except CellError as error:
-            found.append(Found(upload.name, None, key, "read", format_error(error)))
+            found.append(Found(upload.name, None, keys, "read", format_error(error)))
             continue
         try:
-            found.append(Found(upload.name, make_cell(rgb, red_cells=red_cells), key))
+            found.append(Found(upload.name, make_cell(rgb, red_cells=red_cells), keys))
         except CellError as error:
             # Its advice, to give a mask, is for the command line.
-            found.append(Found(upload.name, None, key, "cell", format_error(CellError(error.what, found=error.found))))
+            found.append(Found(upload.name, None, keys, "cell", format_error(CellError(error.what, found=error.found))))
     return found
 
 

@@ -166,7 +166,7 @@ class Served:
                     "probability": row["probability"],
                     "out_of_distribution": row["out_of_distribution"],
                     "distance": row["distance"],
-                    "in_training": one.key in self.bundle.image_keys,
+                    "in_training": self.bundle.provenance.has_image(*one.keys),
                     **({"image": _image(one.cell, _SMALL)} if images and one.cell is not None else {}),
                 }
             )
@@ -197,7 +197,7 @@ class Served:
             found = explain_cell(self.bundle, one.cell, one.name, self.source)
         except CellError as error:
             raise RequestError(422, f"{one.name}: {format_error(error)}") from error
-        return found, one.key in self.bundle.image_keys
+        return found, self.bundle.provenance.has_image(*one.keys)
 
     def explanation(self, upload: Upload, form: str) -> Response:
         """The explanation as JSON, as a page of its own, or as a figure."""
@@ -431,7 +431,7 @@ def _facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
         "classes": bundle.classes,
         "positive": bundle.positive,
         "calibrated": bundle.model.calibration is not None,
-        "training_images": len(bundle.image_keys),
+        "training_images": len(bundle.provenance.images),
     }
 
 

@@ -48,6 +48,9 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
         description="with cnn_crossfit: train networks inside each training part too, for what needs held-out scores "
         "there (an SVM's sigmoid, calibrate, threshold); six times the networks",
     )
+    near_duplicates: int = Field(
+        0, ge=0, le=64, description="keep images together whose hashes differ in at most so many of 256 bits"
+    )
     allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
     output: Path = Field(description="folder of the result, or of the model")
 
@@ -97,6 +100,16 @@ class EvaluateConfig(DataSettings):
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
+    near_duplicates: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="refuse images whose hashes differ in at most so many of 256 bits from one trained on; the model "
+        "must have been trained with it",
+    )
+    other_cohort: bool = Field(
+        False, description="these are other people than those of training, whatever names they share"
+    )
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
@@ -180,9 +193,7 @@ class AblateConfig(LearnConfig):
     test_part: Literal["train", "preliminary", "final", "all"] | None = Field(
         None, description="part of the external test set"
     )
-    near_duplicates: int = Field(
-        0, ge=0, le=64, description="keep images together whose hashes differ in at most so many of 256 bits"
-    )
+    other_cohort: bool = Field(False, description="test holds other people than data, whatever names they share")
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are reported")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     # Above, distances of one block are 3 GB, and an exact SVM of a thousand columns takes a quarter of an hour.

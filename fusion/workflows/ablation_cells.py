@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusion.data.dataset import Dataset, load_dataset
 from fusion.data.units import Units, units_of
-from fusion.errors import UsageError
-from fusion.leakage.near_duplicates import near_duplicates
+from fusion.leakage.near_duplicates import hash_images
 from fusion.leakage.protocols import Plan, external_plan, make_plan
+from fusion.leakage.provenance import Cohort
 from fusion.learning.study import Study
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
-from fusion.workflows.loading import Inputs, group_numbers
+from fusion.workflows.loading import Inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,40 +36,43 @@ def judged_cells(config: AblateConfig, dataset: Dataset, inputs: Inputs, progres
 def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: Progress | None) -> JudgedCells:
     """All of the data set to learn from, all of another one to be judged."""
     assert config.test is not None
-    if config.near_duplicates:
-        raise UsageError(
-            "near_duplicates joins cells of one data set, and --test has another",
-            do="Leave one of them out.",
-        )
     other = load_dataset(
         config.test, part=config.test_part, reading=config, is_lenient=True, mask_levels=config.mask_levels,
         store=config.store,
     )  # fmt: skip
     other = other.select(config.classes).labelled()
-    external_plan(units_of(dataset), units_of(other))
+    near, notes = _near(config, [dataset, other], progress)
+    external_plan(units_of(dataset), units_of(other), other_cohort=config.other_cohort, near=near)
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
-    stamps += [one for one in inputs.check_unseen(other, allow=config.allow_leakage) if one not in stamps]
+    cohort = Cohort(is_other=config.other_cohort)
+    stamps += [
+        one for one in inputs.check_unseen(other, allow=config.allow_leakage, cohort=cohort) if one not in stamps
+    ]
     first = inputs.measure(dataset, config, progress)
     second, brought = inputs.measure_as(first, other, progress)
-    plan, groups = external_plan(first.study.table, second.table)
+    plan, groups = external_plan(first.study.table, second.table, other_cohort=config.other_cohort, near=near)
     study = Study.pair(first.study, second, groups)
     splits = [split for _, split in plan.splits]
     # Augmented cells are those of the first table, whose rows are the first of both.
-    return JudgedCells(study, plan, (*other.notes, *first.notes(splits)), (*stamps, *brought), other)
+    return JudgedCells(study, plan, (*other.notes, *notes, *first.notes(splits)), (*stamps, *brought), other)
 
 
 def _within(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: Progress | None) -> JudgedCells:
     """Splits of one data set; what cannot be split is refused before anything is measured."""
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     _plan(units_of(dataset), config)
-    joined, notes = near_duplicates(dataset, config.near_duplicates, progress) if config.near_duplicates else ({}, [])
     measured = inputs.measure(dataset, config, progress)
     study = measured.study
-    if joined:
-        study = study.with_groups(group_numbers(study.table, joined))
     plan = _plan(study.table, config)
     splits = [split for _, split in plan.splits]
-    return JudgedCells(study, plan, (*notes, *measured.notes(splits)), (*stamps, *measured.stamps(splits)))
+    return JudgedCells(study, plan, tuple(measured.notes(splits)), (*stamps, *measured.stamps(splits)))
+
+
+def _near(
+    config: AblateConfig, datasets: Sequence[Dataset], progress: Progress | None
+) -> tuple[dict[str, int], list[str]]:
+    """Near-duplicates within and between data sets, where they are asked for."""
+    return hash_images(datasets, progress).sets(config.near_duplicates) if config.near_duplicates else ({}, [])
 
 
 def _plan(units: Units, config: AblateConfig) -> Plan:

@@ -15,7 +15,7 @@ from fusion.analysis.cross_site import distances, drops_between_sites, selective
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.result_differences import against_best, contributions_of_blocks
-from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, judge_paired
+from fusion.evaluation.results import Result, Scores, judge_paired, subject_stamps
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.leakage.protocols import Plan, leaking_subjects
 from fusion.learning.fits import Fits
@@ -117,7 +117,7 @@ def _without_room(fits: Fits) -> list[str]:
 
 
 def _stamps(table: FeatureTable, plan: Plan, config: AblateConfig) -> list[str]:
-    stamps = [] if table.subjects_known else [UNKNOWN_SUBJECTS]
+    stamps = subject_stamps(table)
     stamps += adapted_stamps(table, [split for _, split in plan.splits], config)
     if plan.kind == "random":
         stamps.append(f"leaky: images of {leaking_subjects(plan)} subjects on both sides")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,18 +10,18 @@ import numpy as np
 from fusion.bundles.inference import harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import Dataset, check_usable
-from fusion.data.subjects import recognises
 from fusion.errors import UsageError
-from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, check_result_folder, judge
+from fusion.evaluation.results import Result, Scores, check_result_folder, judge, subject_stamps
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
-from fusion.leakage.grouped_splits import LeakageError, Split
-from fusion.leakage.provenance import check_unseen
+from fusion.leakage.grouped_splits import Split
+from fusion.leakage.near_duplicates import hash_images, near_known
+from fusion.leakage.provenance import Cohort, check_unseen, cohort_notes, find_overlap, refusal
 from fusion.learning.study import Study
 from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
 from fusion.settings.loading import write_config
-from fusion.workflows.loading import load_labelled
+from fusion.workflows.loading import group_numbers, load_labelled
 from fusion.workflows.run_facts import facts
 
 
@@ -38,17 +37,22 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     check_result_folder(config.output)
     bundle = load_model(config.model)
     dataset = _only_known_classes(load_labelled(config, progress), bundle)
-    overlap = _training_overlap(dataset, bundle)
-    if overlap and not config.allow_leakage:
-        raise _leakage(dataset, overlap, config)
+    cohort = Cohort(config.other_cohort, config.source)
+    overlap = find_overlap(bundle.provenance, dataset, cohort)
+    near, nearly = _near_training(config, dataset, bundle, progress)
+    overlap = overlap.with_images(near, dataset)
+    if overlap.rows and not config.allow_leakage:
+        raise refusal(str(config.model), overlap, dataset)
     # What the classifier itself has seen is said by the bundle; but its weights may have learnt from more before.
     learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in bundle.blocks]
-    learners += [] if overlap else [(bundle.classifier, bundle.model.classifier)]
-    known = check_unseen(learners, dataset, allow=config.allow_leakage)
+    learners += [] if overlap.rows else [(bundle.classifier, bundle.model.classifier)]
+    known = check_unseen(learners, dataset, allow=config.allow_leakage, cohort=cohort)
     store = FeatureStore(config.store)
     shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
     found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
     check_usable(len(found), found.faults)
+    if nearly:
+        found = found.with_groups(group_numbers(found.table, nearly))
     table = found.table
     proba = bundle.predict_proba(found)
     adapted += harmonisation_notes(bundle, table)
@@ -56,9 +60,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     scores = Scores(bundle.features, bundle.classifier, proba, np.zeros(len(table), np.intp), threshold)
     figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    stamps = [*known, *adapted] if table.subjects_known else [*known, *adapted, UNKNOWN_SUBJECTS]
-    if overlap:
-        stamps.append(f"leaky: the model was trained on {len(overlap)} of these images or on their subjects")
+    stamps = [*known, *adapted, *subject_stamps(table)]
+    if overlap.rows:
+        stamps.append(overlap.stamp("the model"))
     result = Result(
         command="evaluate",
         cells=table,
@@ -68,7 +72,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         figures=(figures,),
         config=write_config(config),
         stamps=tuple(stamps),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *cohort_notes(bundle.provenance, dataset, cohort)),
         faults=found.faults,
         facts=facts(dataset, table, [everything], "external"),
     )
@@ -83,6 +87,30 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     return result
 
 
+def _near_training(
+    config: EvaluateConfig, dataset: Dataset, bundle: ModelBundle, progress: Progress | None
+) -> tuple[list[int], dict[str, int]]:
+    """Positions of samples that are nearly the same as a training image, and the sets of samples that are nearly the
+    same as each other; none where they are not asked for.
+
+    Raises
+    ------
+    UsageError : the model has kept no perceptual hashes.
+    """
+    if not config.near_duplicates:
+        return [], {}
+    if not bundle.provenance.perceptual:
+        raise UsageError(
+            f"{config.model} cannot tell near-duplicates of its training images",
+            found="no perceptual hashes in it",
+            do="Train it with near_duplicates too, or leave near_duplicates out.",
+        )
+    hashed = hash_images([dataset], progress)
+    is_near = near_known(hashed.hashes, bundle.provenance.perceptual, config.near_duplicates)
+    near = {key for key, is_one in zip(hashed.keys, is_near, strict=True) if is_one}
+    return [at for at, key in enumerate(dataset.image_ids()) if key in near], hashed.sets(config.near_duplicates)[0]
+
+
 def _only_known_classes(dataset: Dataset, bundle: ModelBundle) -> Dataset:
     unknown = sorted(set(dataset.classes) - set(bundle.classes))
     if unknown:
@@ -93,26 +121,3 @@ def _only_known_classes(dataset: Dataset, bundle: ModelBundle) -> Dataset:
             do="Choose classes with --classes.",
         )
     return dataset
-
-
-def _training_overlap(dataset: Dataset, bundle: ModelBundle) -> list[int]:
-    """Positions of samples whose image, or whose group's images or subject, the model was trained on."""
-    groups = dataset.groups()
-    tainted = {
-        group
-        for group, sample in zip(groups, dataset.samples, strict=True)
-        if sample.image_key in bundle.image_keys or recognises(bundle.subjects, sample.subject, sample.source)
-    }
-    return [at for at, group in enumerate(groups) if group in tainted]
-
-
-def _leakage(dataset: Dataset, overlap: Sequence[int], config: EvaluateConfig) -> LeakageError:
-    subjects = sorted({s for at in overlap if (s := dataset.samples[at].subject) is not None})
-    names = [dataset.name_of(dataset.samples[at]) for at in overlap[:3]]
-    return LeakageError(
-        f"{config.model} was trained on cells of this data set",
-        found=f"{len(overlap)} of {len(dataset)} images"
-        + (f", subjects {', '.join(subjects[:5])}" + (", ..." if len(subjects) > 5 else "") if subjects else "")
-        + f", such as {', '.join(names)}",
-        do="Evaluate on other subjects (--folds), or say --allow-leakage and have it stamped on the result.",
-    )

@@ -158,8 +158,8 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     dataset = dataset.select(config.classes, config.folds, config.sources)
     samples = dataset.samples
     by_content: dict[str, list[int]] = {}
-    for at, sample in enumerate(samples):
-        by_content.setdefault(sample.image_key, []).append(at)
+    for at, image in enumerate(dataset.image_ids()):
+        by_content.setdefault(image, []).append(at)
     same = [members for members in by_content.values() if len(members) > 1]
     names = dataset.names
     return Inspection(
@@ -179,7 +179,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
             )
         },
         merged_subjects=merged_subjects(
-            identities([s.subject for s in samples], [s.source for s in samples]), [s.image_key for s in samples]
+            identities([s.subject for s in samples], [s.source for s in samples]), dataset.image_ids()
         ),
         leak=_leak(samples, dataset, config.splits),
         overlays=_draw(config, dataset, progress),
@@ -229,7 +229,7 @@ def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str,
     groups = dataset.groups()
     labelled = [at for at, sample in enumerate(samples) if sample.label is not None]
     sizes = Counter(int(groups[at]) for at in labelled)
-    content = Counter(samples[at].image_key for at in labelled)
+    content = Counter(samples[at].image_id for at in labelled)
     pairs = sum(count * (count - 1) // 2 for count in content.values())
     exposed = sum(size * (1 - splits ** -(size - 1)) for size in sizes.values())
     return {

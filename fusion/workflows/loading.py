@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from fusion.features.image_cache import InputTransform
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import Normalised, as_trained, normalise
 from fusion.leakage.grouped_splits import Split
-from fusion.leakage.provenance import check_unseen
+from fusion.leakage.near_duplicates import HashedImages, hash_images
+from fusion.leakage.provenance import Cohort, check_unseen
 from fusion.learning.augmented_cells import augmentation_notes, augmented_cells, check_sources
 from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
 from fusion.learning.recipe import Recipe
@@ -66,16 +67,18 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A study, and how its images were normalised."""
+    """A study, how its images were normalised, and which of them are nearly the same, where that was asked for."""
 
     study: Study
     view: Normalised
     settings: LearnConfig
+    hashed: HashedImages | None = None
+    remarks: tuple[str, ...] = ()
 
     def notes(self, splits: Sequence[Split]) -> list[str]:
         """What a result on these splits should say of it."""
         parts = [split.train for split in splits]
-        return [*self.view.notes, *augmentation_notes(self.settings.augment, self.study.table, parts)]
+        return [*self.remarks, *self.view.notes, *augmentation_notes(self.settings.augment, self.study.table, parts)]
 
     def stamps(self, splits: Sequence[Split]) -> list[str]:
         """What must be read with every figure on these splits."""
@@ -134,11 +137,11 @@ class Inputs:
         """Where networks are trained."""
         return self.takers[0].device if self.takers else "auto"
 
-    def check_unseen(self, dataset: Dataset, *, allow: bool) -> list[str]:
+    def check_unseen(self, dataset: Dataset, *, allow: bool, cohort: Cohort | None = None) -> list[str]:
         """Stamps for weights that have met cells of this data set; LeakageError unless ``allow``."""
         learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in self.blocks]
         learners += [(block.name, block.network) for block in self.learnt]
-        return check_unseen([*learners, *self.classifiers.items()], dataset, allow=allow)
+        return check_unseen([*learners, *self.classifiers.items()], dataset, allow=allow, cohort=cohort)
 
     def measure(
         self, dataset: Dataset, config: LearnConfig, progress: Progress | None = None, *, stored: bool = False
@@ -153,8 +156,13 @@ class Inputs:
 
         study = Study.of(view.dataset, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored)
         check_usable(len(study), study.faults)
+        hashed, remarks = None, []
+        if config.near_duplicates:
+            hashed = hash_images([dataset], progress)
+            joined, remarks = hashed.sets(config.near_duplicates)
+            study = study.with_groups(group_numbers(study.table, joined))
         augmented = augmented_cells(dataset, study.table, config.augment, config.seed, measure)
-        return Measured(study.with_augmented(augmented), view, config)
+        return Measured(study.with_augmented(augmented), view, config, hashed, tuple(remarks))
 
     def measure_as(self, like: Measured, dataset: Dataset, progress: Progress | None = None) -> tuple[Study, list[str]]:
         """The study of other cells, their images normalised as those of ``like`` were; and stamps."""
@@ -166,7 +174,7 @@ class Inputs:
         return study, stamps
 
 
-def group_numbers(table: FeatureTable, joined: dict[str, int]) -> NDArray[np.intp]:
+def group_numbers(table: FeatureTable, joined: Mapping[str, int]) -> NDArray[np.intp]:
     """Groups of the table, merged where near-duplicates (image hash -> number of their set) join them."""
     from fusion.data.groups import merge_groups
 

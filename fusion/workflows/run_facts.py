@@ -68,7 +68,7 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
         "layout": dataset.layout,
         "images": len(table),
         "groups": len(np.unique(table.groups)),
-        "subjects_known": table.subjects_known,
+        "unit": table.unit,
         "classes": counts,
         "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
         "columns": {name: part.stop - part.start for name, part in table.blocks.items()},

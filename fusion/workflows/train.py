@@ -11,7 +11,7 @@ from fusion.data.units import units_of
 from fusion.evaluation.results import Result
 from fusion.image_transforms.dataset_transforms import stated
 from fusion.leakage.protocols import make_plan
-from fusion.leakage.provenance import trained_on
+from fusion.leakage.provenance import Provenance
 from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.learn import learn
 from fusion.learning.refusals import batches_setting
@@ -68,11 +68,13 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     (scores,) = cross_validate(prepare_fits(measured.study, plan, [recipe], run, inputs.learnt), plan)
     model = learn(measured.study, measured.study.everyone, recipe, run, learnt=inputs.learnt)
     known = set(measured.study.table.keys)
-    model.remember(trained_on([sample for sample in dataset.samples if sample.key in known]))
+    perceptual = () if measured.hashed is None else measured.hashed.digits
+    provenance = Provenance.of((sample for sample in dataset.samples if sample.key in known), perceptual)
+    model.remember(provenance.to_json())
     show_attention(config, model)
     reference = reference_cells(model, config.seed)
     result = judged_result(config, dataset, measured, plan, scores, model, stamps, reference.notes)
-    bundle = build_bundle(result, inputs, measured, model, reference, run)
+    bundle = build_bundle(result, inputs, measured, model, reference, provenance, run)
     if torch_processes.is_first():  # the others have what the first one writes
         bundle = save_bundle(bundle, model, config, run)
         if tracker is not None:

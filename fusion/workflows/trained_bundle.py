@@ -9,9 +9,9 @@ import numpy as np
 
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.feature_table import FeatureTable
-from fusion.data.subjects import remembered
 from fusion.evaluation.results import Result
 from fusion.features.stored_matrix import sample_rows
+from fusion.leakage.provenance import Provenance
 from fusion.learning.learn import FittedModel
 from fusion.learning.novelty import learn_novelty
 from fusion.learning.run import Run
@@ -43,7 +43,13 @@ def reference_cells(model: FittedModel, seed: int) -> ReferenceCells:
 
 
 def build_bundle(
-    result: Result, inputs: Inputs, measured: Measured, model: FittedModel, reference: ReferenceCells, run: Run
+    result: Result,
+    inputs: Inputs,
+    measured: Measured,
+    model: FittedModel,
+    reference: ReferenceCells,
+    provenance: Provenance,
+    run: Run,
 ) -> ModelBundle:
     """The model with everything that predicting needs."""
     table, fused = model.study.table, model.features
@@ -57,13 +63,7 @@ def build_bundle(
         blocks=(*inputs.blocks, *model.as_blocks(run.folder)),
         columns=table.columns,
         positive=result.positive,
-        image_keys=frozenset(table.image_keys),
-        subjects=frozenset(
-            one
-            for subject, source in zip(table.subjects, table.sources, strict=True)
-            if subject is not None
-            for one in remembered(subject, source)
-        ),
+        provenance=provenance,
         facts=result.to_json(dataset_root),
         novelty=learn_novelty(shown, np.array(reference.table.y), reference.table.groups, fixed, seed=seed),
         reference=learn_reference(shown, reference.table.y, model.classes) if table.columns else None,

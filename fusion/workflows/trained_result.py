@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fusion.data.dataset import Dataset
-from fusion.evaluation.results import UNKNOWN_SUBJECTS, Result, Scores, judge
+from fusion.evaluation.results import Result, Scores, judge, subject_stamps
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import Plan
@@ -49,7 +49,7 @@ def judged_result(
             *stamps,
             *measured.stamps(splits),
             *adapted_stamps(table, splits, config),
-            *([] if table.subjects_known else [UNKNOWN_SUBJECTS]),
+            *subject_stamps(table),
         ),
         notes=(
             *dataset.notes,

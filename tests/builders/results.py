@@ -51,7 +51,7 @@ def result(
             "data": "cells",
             "images": 48,
             "groups": 16,
-            "subjects_known": subjects_known,
+            "unit": "subject" if subjects_known else "image",
             "classes": {"all": 24, "hem": 24},
             "split": {"kind": "grouped", "folds": 4},
         },

@@ -56,8 +56,9 @@ def test_a_moved_model_gives_the_same_probabilities(trained, folder):
     table = trained.result.cells
     assert_array_equal(again.predict_proba(table), trained.bundle.predict_proba(table))
     assert (again.classes, again.columns, again.positive) == (["all", "hem"], table.columns, "all")
-    assert again.image_keys == frozenset(table.image_keys)
-    assert len(again.subjects) == len(set(table.subjects))
+    assert all(again.provenance.has_image(key) for key in table.image_keys)
+    assert len(again.provenance.pixels) == len(set(table.image_keys))
+    assert len(again.provenance.subjects) == len(set(table.subjects))
 
 
 def test_there_is_no_pickle_and_no_subject_id_in_a_model(trained, folder):
@@ -66,7 +67,7 @@ def test_there_is_no_pickle_and_no_subject_id_in_a_model(trained, folder):
             assert path.suffix in {".json", ".safetensors", ".skops"}
             assert not path.read_bytes().startswith(b"\x80")
     manifest = json.loads((folder / "model.json").read_text())
-    assert all(len(subject) == 16 for subject in manifest["subjects"])
+    assert all(len(subject) == 16 for subject in manifest["provenance"]["subjects"])
 
 
 def test_any_changed_byte_is_refused(trained, folder):

@@ -12,10 +12,10 @@ from fusion.io.files import sha256
 from tests.builders.images import paint, write_image
 
 
-def settle(*paths):
-    """Make files look old enough to be remembered; see ``index._SETTLED_NS``."""
-    for path in paths:
-        os.utime(path, ns=(10**18, 10**18))
+@pytest.fixture
+def settled(monkeypatch):
+    """Files that were made just now are remembered; nobody can set ctime back. See ``_file_index._SETTLED_NS``."""
+    monkeypatch.setattr("fusion.data._file_index._SETTLED_NS", -(10**9))
 
 
 def test_keys_are_content(class_folders):
@@ -116,16 +116,14 @@ def test_selection_names_what_it_does_not_find(class_folders):
         dataset.select(classes=["blast"]).labelled()
 
 
-def test_unchanged_files_are_not_read_again(class_folders, tmp_path):
+def test_unchanged_files_are_not_read_again(class_folders, tmp_path, settled):
     images = sorted(class_folders.rglob("*.png"))
-    settle(*images)
     first, second = FileIndex(tmp_path / "index.arrow"), None
     contents = first.look_up(images)
     second = FileIndex(tmp_path / "index.arrow")
     assert second.look_up(images) == contents
     assert (first.files_read, second.files_read) == (6, 0)
     write_image(images[0], paint(99))
-    settle(*images[1:])
     third = FileIndex(tmp_path / "index.arrow")
     assert third.look_up(images)[0].sha256 == sha256(images[0].read_bytes())
     assert third.files_read == 1
@@ -139,16 +137,14 @@ def test_a_file_that_may_still_change_is_not_remembered(class_folders, tmp_path)
     assert again.files_read == 6
 
 
-def test_an_index_that_cannot_be_written_costs_time_only(class_folders, tmp_path, caplog):
-    settle(*class_folders.rglob("*.png"))
+def test_an_index_that_cannot_be_written_costs_time_only(class_folders, tmp_path, caplog, settled):
     (tmp_path / "file").write_text("in the way")
     assert len(load_dataset(class_folders, store=tmp_path / "file")) == 6
     assert "cannot remember" in caplog.text
 
 
-def test_a_damaged_index_is_made_anew(class_folders, tmp_path):
+def test_a_damaged_index_is_made_anew(class_folders, tmp_path, settled):
     images = sorted(class_folders.rglob("*.png"))
-    settle(*images)
     contents = FileIndex(tmp_path / "index.arrow").look_up(images)
     stored = bytearray((tmp_path / "index.arrow").read_bytes())
     stored[len(stored) // 2] ^= 1
@@ -160,9 +156,8 @@ def test_a_damaged_index_is_made_anew(class_folders, tmp_path):
     assert FileIndex(tmp_path / "index.arrow").look_up(images) == contents
 
 
-def test_a_fault_of_reading_is_not_remembered(class_folders, tmp_path, monkeypatch):
+def test_a_fault_of_reading_is_not_remembered(class_folders, tmp_path, monkeypatch, settled):
     images = sorted(class_folders.rglob("*.png"))
-    settle(*images)
 
     def refused(path):
         raise PermissionError(13, "Permission denied")

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,13 +10,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from fusion.data._file_index import FileIndex
 from fusion.data.dataset import load_dataset, write_faults
 from fusion.errors import UsageError
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore, open_shard
 from fusion.images.cell import CellError
+from fusion.io.content_hash import positions
 from fusion.io.event_log import EventLog
-from fusion.io.files import sha256
 from tests.builders.images import paint, write_image
 
 measured: list[str] = []
@@ -193,30 +193,27 @@ def test_an_extractor_that_breaks_the_protocol_is_caught(answers, reason, class_
     assert reason in found.faults[0].reason
 
 
-@pytest.mark.parametrize("age", [0.5, 3600])
-def test_a_file_that_changes_under_our_hands_is_not_stored_under_the_old_key(age, class_folders, store):
-    for image in class_folders.rglob("*.png"):  # some file systems tell times by two seconds
-        os.utime(image, (time.time() - age, time.time() - age))
-    dataset = load_dataset(class_folders)
-    assert all((age > 2) == (sample.changed_ns > 0) for sample in dataset.samples)
-    write_image(dataset.samples[0].path, paint(123))
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_a_file_that_changes_under_our_hands_is_not_stored_under_the_old_key(is_masked, tmp_path, store, monkeypatch):
+    """Whatever is remembered of a file: what is measured is hashed, and what was remembered wrongly is forgotten."""
+    monkeypatch.setattr("fusion.data._file_index._SETTLED_NS", -(10**9))
+    for at in range(6):
+        write_image(tmp_path / f"{at}.png", paint(at))
+        write_image(tmp_path / f"{at}-mask.png", np.where(paint(0)[..., 0] > 0, 255, 0).astype(np.uint8))
+    rows = [f"{at}.png,{f'{at}-mask.png' if is_masked else ''},{'ab'[at % 2]}" for at in range(6)]
+    (tmp_path / "t.csv").write_text("path,mask,label\n" + "\n".join(rows) + "\n")
+    dataset = load_dataset(tmp_path / "t.csv")
+    # As on a file system whose stamps tell nothing of this change.
+    monkeypatch.setattr(FileIndex, "_find", lambda index, names, stamps: positions(names, index._known["path"]))
+    if is_masked:
+        cell = paint(0)[..., 0] > 0
+        write_image(tmp_path / "0-mask.png", np.where(cell & np.roll(cell, 3, 0), 255, 0).astype(np.uint8))
+    else:
+        write_image(tmp_path / "0.png", paint(123))
     found = extract(dataset, [Brightness()], store, jobs=1)
     assert len(found.table) == 5
     assert "changed" in found.faults[0].reason
-    assert len(run(class_folders, store, Brightness()).table) == 6
-
-
-def test_a_file_that_stays_as_it_was_is_hashed_once(class_folders, store, monkeypatch):
-    first, *others = class_folders.rglob("*.png")
-    for image in others:
-        os.utime(image, (10**9, 10**9))
-    dataset = load_dataset(class_folders)
-    hashed = []
-    monkeypatch.setattr(
-        "fusion.features.cell_measurement.sha256", lambda content: hashed.append(content) or sha256(content)
-    )
-    assert len(extract(dataset, [Brightness()], store, jobs=1).table) == 6
-    assert hashed == [first.read_bytes()]
+    assert len(run(tmp_path / "t.csv", store, Brightness()).table) == 6
 
 
 def test_what_was_measured_before_an_interrupt_is_kept(tmp_path, store):

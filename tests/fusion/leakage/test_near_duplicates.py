@@ -64,7 +64,7 @@ def test_pairs_are_shown_and_sets_are_joined_through_others(tmp_path):
         write_image(tmp_path / "cells" / name, np.ascontiguousarray(image))
     dataset = load_dataset(tmp_path / "cells")
     joined, notes = near_duplicates(dataset, THRESHOLD)
-    of = {sample.path.name: joined.get(sample.image_key) for sample in dataset.samples}
+    of = {sample.path.name: joined.get(sample.image_id) for sample in dataset.samples}
     assert of["a.png"] == of["b.png"] == of["c.png"] is not None
     assert of["other.png"] is None
     assert "3 pairs" in notes[0]

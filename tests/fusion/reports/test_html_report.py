@@ -102,20 +102,21 @@ def test_an_interval_is_told_or_said_to_be_none(value, low, high, text):
 
 
 def test_a_split_is_described_as_it_was():
-    for kind, known, words in (
-        ("grouped", True, "4 folds by subject"),
-        ("grouped", False, "4 folds, identical images together"),
-        ("random", True, "4 folds by image at random"),
-        ("external", True, "scored by a trained model"),
-        ("official", True, "the 4 folds of the data set, whole subjects together"),
-        ("leave-one-subject-out", True, "each subject left out in turn"),
+    for kind, unit, words in (
+        ("grouped", "subject", "4 folds by subject"),
+        ("grouped", "group", "4 folds by group"),
+        ("grouped", "image", "4 folds, identical images together"),
+        ("random", "subject", "4 folds by image at random"),
+        ("external", "subject", "scored by a trained model"),
+        ("official", "subject", "the 4 folds of the data set, whole subjects together"),
+        ("leave-one-subject-out", "subject", "each subject left out in turn"),
     ):
-        assert describe_split({"split": {"kind": kind, "folds": 4}, "subjects_known": known}) == words
+        assert describe_split({"split": {"kind": kind, "folds": 4}, "unit": unit}) == words
     for kind, words in (
         ("grouped", "one fold by subject"),
         ("official", "one of the folds of the data set, whole subjects together"),
     ):
-        assert describe_split({"split": {"kind": kind, "folds": 1}, "subjects_known": True}) == words
+        assert describe_split({"split": {"kind": kind, "folds": 1}, "unit": "subject"}) == words
 
 
 def test_findings_are_on_the_page():
