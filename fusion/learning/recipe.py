@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 from fusion import plugins
 from fusion.evaluation.results import IMAGE
@@ -75,10 +75,6 @@ class Recipe:
         augmented cells have no say in what is shared.
         """
         return self.decision.is_nothing and not self.minds_sources and not self.augment.per_cell
-
-    def without_finish(self) -> Self:
-        """The same up to the fitted classifier: what is scored to learn calibration and threshold."""
-        return replace(self, calibrate="none", threshold=None)
 
     def build(self) -> Classifier:
         """The unfitted classifier; raises as ``plugins.build_classifier`` does."""

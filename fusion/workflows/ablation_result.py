@@ -29,6 +29,10 @@ _MOST_ALIGNED = 12_000
 
 _CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
 
+_NO_DROP = (
+    "What is lost between sites is not told where networks are compared: every fold inside would train them anew."
+)
+
 
 def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dataset, config: AblateConfig) -> Result:
     """The result of every entry, but for what the choice of cells has to say."""
@@ -79,8 +83,9 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     table, scores = fits.study_of(0).table, result.scores
     blocks = list(table.blocks)
     findings: dict[str, Any] = {"shapley": contributions_of_blocks(result, sampled_orders(blocks, config.seed))}
-    if len(blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
-        findings["redundancy"] = redundancy(table)
+    # What a learnt block holds is another thing in every split.
+    if len(fits.study.table.blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
+        findings["redundancy"] = redundancy(fits.study.table)
     if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
         findings["importance"] = importance(fits, config.bootstrap)
     if config.search or config.trials:
@@ -101,6 +106,7 @@ def _notes(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
         *plan.notes,
         *(block.describe() for block in fits.learnt),
         *([_CHOSEN] if config.threshold is not None else []),
+        *([_NO_DROP] if plan.kind == "leave-one-source-out" and config.in_source and fits.trains_networks else []),
         *_without_room(fits),
         *selection_notes(selections(fits), fits.study_of(0).table.columns),
     ]
