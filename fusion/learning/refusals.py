@@ -22,7 +22,8 @@ class Refusal:
     ----------
     step, other : both, as a user would name them.
     holds : whether a recipe asks for both.
-    reason, remedy : one sentence each; ``{}`` stands for the classifier's name.
+    reason, remedy : one sentence each; in both, ``{}`` stands for the classifier's name, and in ``reason``, ``{steps}``
+        for the steps that need held-out scores and ``{setting}`` for what keeps the features out of memory.
     """
 
     step: str
@@ -56,7 +57,7 @@ def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:
         "external memory, cluster",
         step,
         lambda recipe: _reads_batches(recipe) and holds(recipe),
-        f"classifier '{{}}' keeps the features out of memory, which does not go with: {step}",
+        f"{{setting}} keeps the features out of memory, which does not go with: {step}",
         "Leave one of them out.",
     )
 
@@ -167,7 +168,8 @@ def refusal_of(recipe: Recipe) -> Refusal | None:
 
 
 def _sentence(refusal: Refusal, recipe: Recipe) -> str:
-    return refusal.reason.format(recipe.classifier, steps=" and ".join(recipe.held_out_steps()))
+    steps, setting = " and ".join(recipe.held_out_steps()), batches_setting(recipe)
+    return refusal.reason.format(recipe.classifier, steps=steps, setting=setting)
 
 
 def check_recipes(recipes: Sequence[Recipe]) -> None:

@@ -10,10 +10,10 @@ import pytest
 from benchmarks.laboratories import recipes
 from benchmarks.laboratory_networks import networks
 from benchmarks.shards import Plan, simulate
-from fusion.crossfit import crossfit_of
 from fusion.features.store import FeatureStore
 from fusion.features.store_maintenance import tidy
 from fusion.io.files import sha256
+from fusion.learning.learnt_blocks import learnt_blocks
 from fusion.settings.commands import TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_every_recipe_across_sites_is_one_that_train_takes(name):
         network._settings()
         assert network.network["weights"] == "random"
     if config.cnn_crossfit:
-        crossfit_of(config, config)
+        learnt_blocks(config)
 
 
 def test_the_steps_that_are_measured_alone_make_up_the_robust_network():

@@ -5,14 +5,14 @@ from __future__ import annotations
 from fusion.learning.refusals import REFUSALS
 
 #: What stands in a reason for the classifier that was asked for, and for the steps that are not possible with it.
-_CLASSIFIER, _STEPS = "NAME", "such a step"
+_CLASSIFIER, _STEPS, _SETTING = "NAME", "such a step", "external_memory or scheduler"
 
 
 def table() -> list[str]:
     """Lines in Markdown, in the order in which refusals are asked about."""
     lines = ["| step | does not go with | why | instead |", "| --- | --- | --- | --- |"]
     for row in REFUSALS:
-        reason = row.reason.format(_CLASSIFIER, steps=_STEPS)
+        reason = row.reason.format(_CLASSIFIER, steps=_STEPS, setting=_SETTING)
         lines.append(f"| {row.step} | {row.other} | {reason} | {row.remedy.format(_CLASSIFIER)} |")
     return lines
 

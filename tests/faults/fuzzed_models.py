@@ -17,8 +17,8 @@ from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import FusionError
 from fusion.features.blocks import Block
 from fusion.io.files import sha256
+from fusion.learning.fused_model import fuse
 from fusion.learning.novelty import learn_novelty
-from fusion.model import fit_model
 from fusion.plugins import build_extractor
 from tests.builders.mutants import spoil
 
@@ -46,7 +46,7 @@ y = np.array(["all", "hem"] * 30)
 X[y == "all"] += 0.3
 expected = {}
 for name in ("svm", "xgb", "logreg"):
-    model = fit_model(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))}, name)
+    model = fuse(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))}, name)
     novelty = learn_novelty(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))})
     bundle = ModelBundle(model, name, blocks, columns, "all", frozenset("ab"), frozenset("cd"), {"note": "a"}, novelty)
     bundle.save(folder / name)

@@ -16,12 +16,14 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion import plugins
-from fusion.bundles.model_bundle import BundleError, ModelBundle, load_model
+from fusion.bundles.model_bundle import BundleError, load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
 from fusion.features.image_cache import IMAGES, read_images
+from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.provenance import check_unseen, trained_on, training_overlap
+from fusion.learning.study import Study
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import build_config
 from fusion.workflows.train import train
@@ -94,15 +96,10 @@ def test_a_stored_model_answers_as_the_trained_one(trained, which, synthetic, st
     found, folder = trained[which]
     again = load_model(folder)
     dataset = load_dataset(synthetic, store=store)
-    from fusion.features.store import FeatureStore
-    from fusion.pictured import measure_inputs
-
-    given = measure_inputs(dataset, again.blocks, again.model.classifier, FeatureStore(store), jobs=1, progress=None)
-    assert_array_equal(again.judge(given), found.bundle.model.predict_proba(given.inputs))
+    study = Study.of(dataset, again.blocks, again.transforms, FeatureStore(store), jobs=1)
+    assert_array_equal(again.predict_proba(study), found.bundle.predict_proba(study))
     with pytest.raises(UsageError, match="judges images"):
-        again.predict_proba(given.table)
-    with pytest.raises(UsageError, match="load_model"):
-        ModelBundle.load(folder)
+        again.model.predict_proba(study.table.X)
 
 
 @pytest.mark.parametrize("which", ["alone", "fused"])

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fusion.bundles.model_bundle import BundleError, ModelBundle, load_sklearn
+from fusion.learning.study import Study
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.train import train
 
@@ -54,7 +55,8 @@ def edit(folder, **changes):
 def test_a_moved_model_gives_the_same_probabilities(trained, folder):
     again = ModelBundle.load(folder)
     table = trained.result.cells
-    assert_array_equal(again.predict_proba(table), trained.bundle.predict_proba(table))
+    cells = Study(table)
+    assert_array_equal(again.predict_proba(cells), trained.bundle.predict_proba(cells))
     assert (again.classes, again.columns, again.positive) == (["all", "hem"], table.columns, "all")
     assert all(again.provenance.has_image(key) for key in table.image_keys)
     assert len(again.provenance.pixels) == len(set(table.image_keys))
@@ -155,7 +157,7 @@ def test_a_table_with_other_columns_is_refused(trained):
 
     table = trained.result.cells
     with pytest.raises(BundleError, match="not those"):
-        trained.bundle.predict_proba(replace(table, X=table.X[:, 1:], columns=table.columns[1:]))
+        trained.bundle.predict_proba(Study(replace(table, X=table.X[:, 1:], columns=table.columns[1:])))
 
 
 def test_a_class_that_is_not_on_the_list_is_refused_and_never_made(models, tmp_path):
@@ -184,7 +186,8 @@ def test_a_model_of_before_a_parameter_was_there_has_its_default(models, tmp_pat
     reseal(folder)
     found = ModelBundle.load(folder)
     assert clone(found.model.classifier).trials == 0
-    assert_array_equal(found.predict_proba(trained.result.cells), trained.bundle.predict_proba(trained.result.cells))
+    cells = Study(trained.result.cells)
+    assert_array_equal(found.predict_proba(cells), trained.bundle.predict_proba(cells))
 
 
 def test_rubbish_in_place_of_a_classifier_is_one_clear_error(models, tmp_path):

@@ -16,9 +16,7 @@ from fusion.bundles import onnx_export
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
-from fusion.learning.calibration_and_threshold import DecisionSettings
-from fusion.learning.fused_model import FusedModel
-from fusion.model import fit_model
+from fusion.learning.fused_model import FusedModel, fuse
 from tests.builders.images import paint
 
 BLOCKS = {"shape": slice(0, 5), "grey": slice(5, 12)}
@@ -55,7 +53,7 @@ def run(model, given):
 @pytest.mark.parametrize("calibrate", ["none", "temperature", "isotonic"])
 def test_the_graph_gives_the_models_probabilities(name, params, classes, calibrate):
     X, y, groups = cells(classes)
-    model = fit_model(X, y, groups, BLOCKS, name, params=params, decision=DecisionSettings(calibrate))
+    model = fuse(X, y, groups, BLOCKS, name, params=params, calibrate=calibrate)
     built, _ = onnx_export.build(bundle_of(model, name))
     # A line that rises steeply makes more of a rounding.
     knots = () if model.calibration is None else model.calibration.knots
@@ -80,7 +78,7 @@ def test_the_graph_gives_the_models_probabilities(name, params, classes, calibra
 )
 def test_every_setting_of_the_fusion_layer_is_in_the_graph(layer):
     X, y, groups = cells(2)
-    model = fit_model(X / X[0, 4], y, groups, BLOCKS, "logreg", layer=layer)
+    model = fuse(X / X[0, 4], y, groups, BLOCKS, "logreg", layer=layer)
     built, _ = onnx_export.build(bundle_of(model, "logreg"))
     new = cells(2, seed=1)[0] / X[0, 4]
     np.testing.assert_allclose(run(built, {"features": new})[0], model.predict_proba(new), rtol=0, atol=2e-7)
@@ -88,7 +86,7 @@ def test_every_setting_of_the_fusion_layer_is_in_the_graph(layer):
 
 def test_a_threshold_calls_the_cells_as_the_model_does():
     X, y, groups = cells(2)
-    model = fit_model(X, y, groups, BLOCKS, "logreg", decision=DecisionSettings(threshold="0.2"), positive="all")
+    model = fuse(X, y, groups, BLOCKS, "logreg", threshold="0.2", positive="all")
     proba, label = run(onnx_export.build(bundle_of(model))[0], {"features": X})
     assert list(label) == ["all" if p >= 0.2 else "hem" for p in model.predict_proba(X)[:, 0]]
     assert set(label) == {"all", "hem"}
@@ -97,7 +95,7 @@ def test_a_threshold_calls_the_cells_as_the_model_does():
 
 def test_trees_are_tried_on_every_side_of_their_splits():
     X, y, groups = cells(2)
-    model = fit_model(X, y, groups, BLOCKS, "xgb", params={"n_estimators": 40})
+    model = fuse(X, y, groups, BLOCKS, "xgb", params={"n_estimators": 40})
     trial = model.classifier.trial_rows(400, np.random.default_rng(0))
     trees = json.loads(bytes(model.classifier.booster_.save_raw("json")))
     first = trees["learner"]["gradient_booster"]["model"]["trees"][0]

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fusion.explanation._attribution import attribute
+from fusion.learning.fused_model import fuse
 from fusion.learning.training_quantiles import LEVELS, learn_reference
-from fusion.model import fit_model
 
 BLOCKS = {"one": slice(0, 8), "two": slice(8, 14), "three": slice(14, 20)}
 
@@ -38,7 +38,7 @@ def margin(model, X, target):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_contributions_sum_to_the_margin(name, classes):
     X, y, groups = cells(classes=classes)
-    model = fit_model(X, y, groups, BLOCKS, name)
+    model = fuse(X, y, groups, BLOCKS, name)
     typical = learn_reference(X, y, model.classes).typical
     for target in model.classes:
         expected = margin(model, X[:20], target)
@@ -53,7 +53,7 @@ def test_contributions_sum_to_the_margin(name, classes):
 @pytest.mark.parametrize("pca", [None, 3, {"one": 0.9}])
 def test_linear_contributions_go_back_through_components_to_named_columns(pca):
     X, y, groups = cells()
-    model = fit_model(X, y, groups, BLOCKS, "logreg", layer={"pca": pca})
+    model = fuse(X, y, groups, BLOCKS, "logreg", layer={"pca": pca})
     typical = learn_reference(X, y, model.classes).typical
     found = attribute(model, BLOCKS, X[3], typical, "b")
     before = margin(model, X[3:4], "b")[0]
@@ -65,7 +65,7 @@ def test_linear_contributions_go_back_through_components_to_named_columns(pca):
 
 def test_blocks_of_any_model_sum_to_its_log_odds():
     X, y, groups = cells()
-    model = fit_model(X, y, groups, BLOCKS, "svm")
+    model = fuse(X, y, groups, BLOCKS, "svm")
     typical = learn_reference(X, y, model.classes).typical
     found = attribute(model, BLOCKS, X[5], typical, "a")
     p, usual = model.predict_proba(np.stack([X[5], typical]))[:, 0]
@@ -79,7 +79,7 @@ def test_blocks_of_any_model_sum_to_its_log_odds():
 def test_sampled_orders_of_many_blocks_sum_too_and_find_the_one_that_matters():
     X, y, groups = cells()
     blocks = {f"b{at}": slice(at, at + 1) for at in range(12)}
-    model = fit_model(X[:, :12], y, groups, blocks, "svm")
+    model = fuse(X[:, :12], y, groups, blocks, "svm")
     typical = learn_reference(X[:, :12], y, model.classes).typical
     found = attribute(model, blocks, X[5, :12], typical, "a")
     assert found.base + sum(found.blocks.values()) == pytest.approx(found.score)
@@ -87,11 +87,9 @@ def test_sampled_orders_of_many_blocks_sum_too_and_find_the_one_that_matters():
 
 
 def test_a_calibrated_models_contributions_are_of_its_margin_before():
-    from fusion.learning.calibration_and_threshold import DecisionSettings
-
     X, y, groups = cells()
-    plain = fit_model(X, y, groups, BLOCKS, "svm")
-    finished = fit_model(X, y, groups, BLOCKS, "svm", decision=DecisionSettings("temperature"))
+    plain = fuse(X, y, groups, BLOCKS, "svm")
+    finished = fuse(X, y, groups, BLOCKS, "svm", calibrate="temperature")
     typical = learn_reference(X, y, plain.classes).typical
     one, two = (attribute(model, BLOCKS, X[5], typical, "a") for model in (plain, finished))
     assert_allclose(one.columns, two.columns)

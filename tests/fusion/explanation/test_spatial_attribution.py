@@ -17,8 +17,8 @@ from fusion.explanation._spatial_attribution import attribute_to_pixels
 from fusion.explanation.explanation import explain_cell
 from fusion.features.blocks import Block
 from fusion.images.cell import Cell, read_cell
+from fusion.learning.fused_model import fuse
 from fusion.learning.training_quantiles import learn_reference
-from fusion.model import fit_model
 from fusion.reports.explanation_figure import explanation_figure, map_overlay
 from fusion.reports.result_figures import render
 from fusion.settings.commands import TrainConfig
@@ -81,7 +81,7 @@ def model_of(name, pca=None, n=80):
     X = np.hstack([Tiles().extract(cells), other]).astype(np.float32)
     y = np.where(np.arange(n) % 2, "patch", "plain")
     blocks = {"tiles": slice(0, 3), "other": slice(3, 7)}
-    model = fit_model(X, y, np.arange(n), blocks, name, layer={"pca": {"tiles": pca}} if pca else None)
+    model = fuse(X, y, np.arange(n), blocks, name, layer={"pca": {"tiles": pca}} if pca else {})
     return model, blocks, learn_reference(X, y, model.classes)
 
 
@@ -95,15 +95,15 @@ def asked(made, seed, target="patch"):
 
 
 @pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 2), ("svm", 2)])
-def test_places_add_up_to_the_blocks_contribution(name, pca):
+def test_the_map_adds_up_to_the_blocks_contribution(name, pca):
     made = model_of(name, pca)
     for seed in range(200, 208):
         for target in ("patch", "plain"):
-            places, found, _ = asked(made, seed, target)
-            assert places.block == "tiles"
-            assert places.values.shape == (TILES, TILES)
-            assert abs(places.values.sum() - found.blocks["tiles"]) < 1e-5
-            assert places.over_cell.shape == (SIDE, SIDE)
+            spatial, found, _ = asked(made, seed, target)
+            assert spatial.block == "tiles"
+            assert spatial.values.shape == (TILES, TILES)
+            assert abs(spatial.values.sum() - found.blocks["tiles"]) < 1e-5
+            assert spatial.over_cell.shape == (SIDE, SIDE)
 
 
 # Three components are the channels turned; two would mix the patch with the light, and so would the model.
@@ -111,25 +111,25 @@ def test_places_add_up_to_the_blocks_contribution(name, pca):
 def test_what_speaks_for_the_patch_lies_on_the_patch(name, pca):
     made = model_of(name, pca)
     for seed in range(201, 221, 2):
-        places, found, patch = asked(made, seed)
+        spatial, found, patch = asked(made, seed)
         assert found.blocks["tiles"] > 0
-        speaks_for = places.values.clip(0)
+        speaks_for = spatial.values.clip(0)
         # 4 of 64 tiles: by chance they would have 6%.
         assert speaks_for[patch].sum() > 0.85 * speaks_for.sum()
-        assert places.values[patch].min() > places.values[~patch].max()
+        assert spatial.values[patch].min() > spatial.values[~patch].max()
 
 
 def test_of_a_linear_model_it_is_the_class_activation_map():
     made = model_of("logreg")
     model, _, known = made
-    places, _, _ = asked(made, 203)
+    spatial, _, _ = asked(made, 203)
     seen = Tiles().feature_map(planted(203)[0]).astype(np.float64)
     (block,) = [each for each in model.layer._blocks if each.name == "tiles"]
     weights = model.classifier.linear_weights()[0][model.classes.index("patch")][:3] * block.weight / block.spread
     expected = np.tensordot(weights, seen - known.typical[:3, None, None], 1) / TILES**2
     clipped = np.abs((seen.mean(axis=(1, 2)) - block.centre) / block.spread) > 10
     assert not clipped.any()
-    assert_allclose(places.values, expected, atol=1e-5)
+    assert_allclose(spatial.values, expected, atol=1e-5)
 
 
 def test_a_feature_at_its_median_is_spread_evenly():
@@ -208,8 +208,8 @@ def test_real_cells_by_a_real_network(name, tmp_path):
     bundle = load_model(tmp_path / "m")
     for row in rows.iloc[::8].itertuples():
         found = explain_cell(bundle, read_cell(Path(row.path), Path(row.mask)), "cell")
-        assert found.places.values.shape == (7, 7)
-        assert abs(found.places.values.sum() - found.attribution.blocks["cnn"]) < 1e-5
+        assert found.spatial.values.shape == (7, 7)
+        assert abs(found.spatial.values.sum() - found.attribution.blocks["cnn"]) < 1e-5
         assert found.to_json()["map"]["block"] == "cnn"
         assert map_overlay(found).shape == found.cell.rgb.shape
     drawn = render(explanation_figure(found), "svg").decode()

@@ -10,9 +10,11 @@ from numpy.testing import assert_array_equal
 from fusion.data.feature_table import FeatureTable
 from fusion.feature_transforms.stable_features import Selection, selection_notes, stability
 from fusion.leakage.grouped_splits import Split
-from fusion.model import fit_model
-from fusion.settings.learning import FitSettings
-from fusion.training import score_fold
+from fusion.learning.fits import Fit, Fits, score
+from fusion.learning.fused_model import fuse
+from fusion.learning.recipe import Recipe
+from fusion.learning.run import Run
+from fusion.learning.study import Study
 
 rng = np.random.default_rng(8)
 CELLS = 600
@@ -108,7 +110,7 @@ def test_a_model_does_not_learn_from_what_was_left_out(classifier):
     groups = np.arange(CELLS)
     y = np.where(PLACE > 0, "all", LABELS)  # so that the source tells something of the class
     plain, chosen = (
-        fit_model(X, y, groups, {"block": slice(0, 6)}, classifier, sources=list(SOURCES), stability=least)
+        fuse(X, y, groups, {"block": slice(0, 6)}, classifier, sources=list(SOURCES), stability=least)
         for least in (None, 0.7)
     )
     moved = X.copy()
@@ -125,12 +127,12 @@ def test_a_selection_is_what_it_was_when_it_is_read_again():
     assert_array_equal(one.transform(X), two.transform(X))
 
 
-def test_the_judged_source_has_no_say_in_what_is_left_out():
+def test_the_judged_source_has_no_say_in_what_is_left_out(tmp_path):
     """Planted: other labels in the judged source, and other cells beside the first one, leave its score as it is."""
     train, test = np.flatnonzero(SOURCES != "west"), np.flatnonzero(SOURCES == "west")
     split = Split(train, test, np.arange(CELLS))
 
-    def score(features, labels):
+    def scores(features, labels):
         names = tuple(map(str, range(CELLS)))
         columns = [f"block.x{at}" for at in range(6)]
         table = replace(
@@ -140,9 +142,10 @@ def test_the_judged_source_has_no_say_in_what_is_left_out():
             subjects_known=True,
             sources=tuple(SOURCES),
         )
-        return score_fold(table, split, "logreg", FitSettings(stability=0.7))[0]
+        recipe = Recipe(("block",), "logreg", stability=0.7)
+        return score(Fit(0, 0), Fits(Study(table), (split,), (recipe,), Run(tmp_path))).proba
 
     changed, wrong = X.copy(), LABELS.copy()
     changed[test[1:], :4] = rng.normal(size=(len(test) - 1, 4)) * 100
     wrong[test] = wrong[test[::-1]]
-    assert score(changed, wrong)[0].tobytes() == score(X, LABELS)[0].tobytes()
+    assert scores(changed, wrong)[0].tobytes() == scores(X, LABELS)[0].tobytes()

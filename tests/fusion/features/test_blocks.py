@@ -18,6 +18,7 @@ from fusion.features.blocks import Block, blocks_of, build_blocks, extract_block
 from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.provenance import trained_on
+from fusion.learning.study import Study
 from fusion.settings.commands import AblateConfig, ExtractConfig, TrainConfig
 from fusion.settings.loading import build_config
 from fusion.workflows.ablate import ablate
@@ -312,11 +313,12 @@ def test_a_model_keeps_each_of_its_networks_and_the_files_of_each(two_networks, 
         assert block.extractor.identity() == Embedding(weights=str(path)).identity()
     assert texture.extractor == Texture(methods=("lbp", "glcm"))
     dataset = load_dataset(population)
-    table = measure(dataset, again.blocks, FeatureStore(tmp_path / "other"), jobs=1).table
+    study = Study.of(dataset, again.blocks, (), FeatureStore(tmp_path / "other"), jobs=1)
+    table = study.table
     assert list(table.blocks) == ["cnn.one", "cnn.two", "texture.fine.lbp"]
     assert not np.array_equal(table.X[:, table.blocks["cnn.one"]], table.X[:, table.blocks["cnn.two"]])
-    given = measure(dataset, trained.bundle.blocks, FeatureStore(tmp_path / "other"), jobs=1).table
-    assert_array_equal(again.predict_proba(table), trained.bundle.predict_proba(given))
+    given = Study.of(dataset, trained.bundle.blocks, (), FeatureStore(tmp_path / "other"), jobs=1)
+    assert_array_equal(again.predict_proba(study), trained.bundle.predict_proba(given))
 
 
 def test_such_a_model_predicts_is_evaluated_explained_and_exported(two_networks, population, tmp_path):
@@ -387,9 +389,9 @@ def test_the_four_backbones_are_one_comparison(tmp_path):
     blocks = build_blocks(config)
     assert [block.name for block in blocks] == ["cnn.vgg16", "cnn.vgg19", "cnn.xception", "cnn.b3"]
     assert [len(block.features) for block in blocks] == [512, 512, 2048, 1536]
-    assert [block.extractor.recipe.attention for block in blocks] == [False, False, False, True]
+    assert [block.extractor.backbone_config.attention for block in blocks] == [False, False, False, True]
     assert all(block.extractor.weights == "pretrained" for block in blocks)
-    assert all(published_weights(block.extractor.recipe.backbone) for block in blocks)
+    assert all(published_weights(block.extractor.backbone_config.backbone) for block in blocks)
     assert config.subsets == ["alone"]
 
 

@@ -9,9 +9,10 @@ from classifiers.boosting import BoostedTreesClassifier
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
 from fusion.features import stored_matrix
-from fusion.features.blocks import blocks_of, measure, regrouped
+from fusion.features.blocks import blocks_of, regrouped
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
+from fusion.learning.study import Study
 from fusion.plugins import build_extractor
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.train import train
@@ -106,8 +107,8 @@ def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_me
     inside, outside = trained("inside"), trained("outside", external_memory=True)
     assert_array_equal(outside.result.scores[0].proba, inside.result.scores[0].proba)
     assert outside.result.figures == inside.result.figures
-    table = measure(load_dataset(synthetic), inside.bundle.blocks, FeatureStore(synthetic_store), jobs=1).table
-    assert_array_equal(outside.bundle.predict_proba(table), inside.bundle.predict_proba(table))
+    study = Study.of(load_dataset(synthetic), inside.bundle.blocks, (), FeatureStore(synthetic_store), jobs=1)
+    assert_array_equal(outside.bundle.predict_proba(study), inside.bundle.predict_proba(study))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fusion.data.groups import merge_groups
 from fusion.data.subjects import identities
 from fusion.leakage.grouped_splits import LeakageError, SplitError, leave_one_group_out
 from fusion.leakage.protocols import KINDS, external_plan, leaking_subjects, make_plan
-from fusion.training import dataset_view
+from fusion.learning.study import units_of
 from tests.builders.groups import components
 from tests.builders.images import paint, write_image
 
@@ -232,7 +232,7 @@ def test_one_class_spelt_two_ways_is_refused(tmp_path):
     for at in range(4):
         for label in ("HEM", "hem", "all"):
             write_image(tmp_path / label / f"{at}.png", paint(at + 10 * (label == "all")))
-    cells = dataset_view(load_dataset(tmp_path))
+    cells = units_of(load_dataset(tmp_path))
     with pytest.raises(SplitError, match="differ only in upper and lower case") as caught:
         make_plan(cells, "grouped", 2, 1, 0)
     assert caught.value.found == "HEM and hem"
@@ -247,7 +247,7 @@ def test_a_file_that_is_there_twice_stays_on_one_side_and_is_counted(tmp_path):
     (tmp_path / "cells.csv").write_text(
         "\n".join(["path,label,subject", *lines, "0 again.png,hem,0", "1 again.png,all,99"])
     )
-    cells = dataset_view(load_dataset(tmp_path / "cells.csv"))
+    cells = units_of(load_dataset(tmp_path / "cells.csv"))
     assert len(set(cells.groups.tolist())) == 8
     for kind in ("grouped", "monte-carlo", "leave-one-subject-out"):
         plan = make_plan(cells, kind, 2, 2, 0)
@@ -272,7 +272,7 @@ def test_an_augmented_copy_goes_where_its_original_goes(tmp_path):
             write_image(tmp_path / name, np.ascontiguousarray(image))
             lines.append(f"{name},{label},{at}")
     (tmp_path / "cells.csv").write_text("\n".join(["path,label,group", *lines]))
-    cells = dataset_view(load_dataset(tmp_path / "cells.csv"))
+    cells = units_of(load_dataset(tmp_path / "cells.csv"))
     assert len(set(cells.image_keys)) == 24
     assert len(set(cells.groups.tolist())) == 8
     for kind in ("grouped", "monte-carlo"):

@@ -19,7 +19,7 @@ from fusion.image_transforms.normaliser import target_of
 from fusion.images.cell import read_cell
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
-from fusion.pictured import measure_inputs
+from fusion.learning.study import Study
 from fusion.plugins import build_classifier, build_extractor
 from fusion.settings.commands import AblateConfig, EvaluateConfig, ExplainConfig, PredictConfig, TrainConfig
 from fusion.settings.learning import NormaliseSettings
@@ -295,7 +295,8 @@ def test_a_network_is_judged_on_normalised_images(tree, common, network):
         tested = np.flatnonzero(scores.fold[0] == at)
         learnt = np.flatnonzero(scores.fold[0] != at)
         one = build_classifier("neural", {"random_state": 0, **NEURAL})
-        inputs = measure_inputs(shown.dataset, [], one, store, jobs=1, progress=None).inputs
+        study = Study.of(shown.dataset, [], [one.input_transform()], store, jobs=1)
+        inputs = study.inputs(one.input_transform(), (), study.everyone)
         one.fit(inputs.take(learnt), np.array(result.cells.y)[learnt], result.cells.groups[learnt])
         np.testing.assert_array_equal(one.predict_proba(inputs.take(tested)), scores.proba[0, tested])
 
@@ -409,8 +410,8 @@ def test_a_stored_model_keeps_what_it_has_left_out_and_explains_nothing_by_it(tr
         trained.result.notes
     )
     loaded = load_model(tmp_path / "m")
-    table = trained.result.cells
-    assert loaded.predict_proba(table).tobytes() == trained.bundle.predict_proba(table).tobytes()
+    cells = Study(trained.result.cells)
+    assert loaded.predict_proba(cells).tobytes() == trained.bundle.predict_proba(cells).tobytes()
     (shown,) = explain(ExplainConfig(model=tmp_path / "m", images=[_cell(tree)], output=tmp_path / "e", **common)).shown
     shares = dict(zip(trained.bundle.columns, shown.found.attribution.columns, strict=True))
     assert not any(shares[name] for name in left_out)
