@@ -22,7 +22,7 @@ import pyarrow.ipc  # noqa: F401
 
 import cli
 import fusion.features.extraction
-import fusion.workflows.extract  # noqa: F401
+import fusion.workflows.extract
 from fusion import plugins
 from fusion.features.store import FeatureStore
 from fusion.images import cell

@@ -12,9 +12,9 @@ from fusion.data.dataset import load_dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.data.subjects import identities
+from fusion.data.units import units_of
 from fusion.leakage.grouped_splits import LeakageError, SplitError, leave_one_group_out
 from fusion.leakage.protocols import KINDS, external_plan, leaking_subjects, make_plan
-from fusion.learning.study import units_of
 from tests.builders.groups import components
 from tests.builders.images import paint, write_image
 
