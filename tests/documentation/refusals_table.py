@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fusion.learning.refusals import REFUSALS
 
-#: What stands in a reason for the classifier that was asked for, and for the steps that are not possible with it.
+#: What stands in a reason for the classifier that was asked for, for the steps that are not possible with it, and for
+#: the setting that keeps features out of memory.
 _CLASSIFIER, _STEPS, _SETTING = "NAME", "such a step", "external_memory or scheduler"
 
 
