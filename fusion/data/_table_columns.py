@@ -11,6 +11,7 @@ from shlex import quote
 
 from fusion.data._dataset_error import DatasetError
 from fusion.data._table_files import Rows
+from fusion.data.subjects import check_spelling
 from fusion.errors import did_you_mean
 from fusion.settings.data import ReadingSettings
 
@@ -69,6 +70,7 @@ _DOUBTFUL = frozenset(["Nan", "Na", "na", "Null", "nil", "none", "NONE", "n.A."]
 #: Taken as they stand, with a word.
 _UNKNOWN = frozenset(["unknown", "unk", "missing", "undefined", "unspecified", "unclear"])
 _HAS_SIGN = re.compile(r"\w")
+_DECIMAL = re.compile(r"\d+\.\d+", re.ASCII)
 _IS_WORD = re.compile(r"[^\W\d_]+([ .'-]+[^\W\d_]+)*\.?")
 _SHOWN = 12
 
@@ -95,6 +97,11 @@ def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient
         values[role], missing, remarks = _known(file, rows.columns[places[role]], role, column, reading)
         unknown += missing
         notes += remarks
+    for role in ("subject", "group", "fold", "source"):
+        if role in values:
+            values[role], remarks = _whole_numbers(file, role, values[role])
+            notes += remarks
+    _check_spellings(file, rows, places, values)
     if unknown:
         notes.insert(0, f"{file.name}: unknown is {'; '.join(unknown)}.")
     unused = [at for at in range(len(rows.columns)) if at not in places.values()]
@@ -246,6 +253,34 @@ def _units(values: Values) -> list[object]:
             root[top(ties[0])] = top(ties[1])
         found.append(ties[0])
     return [top(one) for one in found]
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _check_spellings(file: Path, rows: Rows, places: dict[str, int], values: Values) -> None:
+    """Refuse names of people, groups and sources that may be one name spelt twice."""
+    sources = values.get("source", [None] * len(rows.fields))
+    for role in ("source", "subject", "group"):
+        column = values.get(role)
+        if column is None:
+            continue
+        padded = rows.padded[places[role]] if rows.padded else ()
+        first = [column.index(value) for value in padded if value in column]
+        names = [*column, *(f" {column[at]}" for at in first)]
+        of = [None] * len(names) if role == "source" else [*sources, *(sources[at] for at in first)]
+        check_spelling(role, names, of, file.name)
+
+
+def _whole_numbers(file: Path, role: str, column: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
+    """12 for 12.0, as Parquet has it; unless the column has fractions too, and 1.0 stands beside 1.1."""
+    spelt = {value for value in column if value and _DECIMAL.fullmatch(value)}
+    whole = {value: value.partition(".")[0] for value in sorted(spelt) if not value.partition(".")[2].strip("0")}
+    if not whole or len(whole) < len(spelt):
+        return list(column), []
+    first = next(iter(whole))
+    read = [whole.get(value, value) if value else value for value in column]
+    return read, [f"{file.name}: {role} {first} is read as {whole[first]}, and others likewise."]
 
 
 # ---- what is unknown ------------------------------------------------------------------------------------------------

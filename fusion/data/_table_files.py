@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -43,6 +43,7 @@ class Rows:
     lines : the line of the file that each row ends in, for messages.
     separator : between the fields; "" where the file has none.
     notes : what was taken otherwise than it stands there, one line each.
+    padded : for each column the values that have blanks around them in some rows, and none in others.
     """
 
     columns: tuple[str, ...]
@@ -50,6 +51,7 @@ class Rows:
     lines: list[int]
     separator: str = ""
     notes: tuple[str, ...] = ()
+    padded: tuple[tuple[str, ...], ...] = ()
 
 
 def read_rows(file: Path) -> Rows:
@@ -125,7 +127,12 @@ def _text_rows(file: Path) -> Rows:
     fields: list[list[str]] = []
     lines: list[int] = []
     odd: Counter[str] = Counter()
-    for line, row in _records(text, separator, file):
+    padded: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for line, raw in _records(text, separator, file):
+        row = [field.strip() for field in raw]
+        for at, field in enumerate(row):
+            if field and len(field) < len(raw[at]):
+                padded[at][field] += 1
         if not any(field.strip("".join(_SEPARATORS)) for field in row):
             # What spreadsheets leave below a table that was longer once; a line without anything needs no word.
             odd["empty"] += any(row) or len(row) > 1
@@ -140,15 +147,23 @@ def _text_rows(file: Path) -> Rows:
     if len(kept) < len(header):
         fields = [[row[at] for at in kept] for row in fields]
     names = [header[at] or f"column {at + 1}" for at in kept]
-    return Rows(_names(names, file), fields, lines, separator, (*decoded, *_oddities(odd, file)))
+    in_two_ways = tuple(_in_two_ways(padded[at], (row[place] for row in fields)) for place, at in enumerate(kept))
+    notes = (*decoded, *_oddities(odd, file))
+    return Rows(_names(names, file), fields, lines, separator, notes, in_two_ways)
+
+
+def _in_two_ways(padded: Counter[str], column: Iterable[str]) -> tuple[str, ...]:
+    """Values that stand in a column with blanks around them, so many times, and without."""
+    counts = Counter(value for value in column if value in padded) if padded else {}
+    return tuple(value for value, count in padded.items() if count < counts[value])
 
 
 def _records(text: str, separator: str, file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line and fields of every record, blanks around fields away."""
+    """Line and fields of every record."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
-            yield reader.line_num, [field.strip() for field in row]
+            yield reader.line_num, row
     except csv.Error as error:
         raise DatasetError(
             f"{file} cannot be read as a table",

@@ -77,7 +77,7 @@ def check_spelling(column: str, names: Sequence[str | None], sources: Sequence[s
     ]  # fmt: skip
     if found := list(dict.fromkeys(" and ".join(map(repr, one)) for one in twins if len(one) > 1)):
         raise UsageError(
-            f"the column '{column}' of {where} spells what may be one {column} in several ways",
+            f"the {column}s of {where} may be one {column} spelt in several ways",
             found="; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else ""),
             expected="the same spelling wherever the same is meant",
             do="Spell each one way. If they are not the same, give them names that differ in more than blanks, case, "
