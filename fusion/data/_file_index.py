@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import RawIOBase
@@ -120,6 +120,13 @@ class FileIndex:
         finally:  # also on an interrupt: what has been read is not read again
             self._remember(news)
         return contents
+
+    def remembered(self) -> Iterator[tuple[bytes, str, str]]:
+        """Name, hash of the bytes and hash of the pixels of every file without a fault."""
+        columns = (self._known[name].to_pylist() for name in ("path", "sha256", "pixels", "fault"))
+        for name, digest, pixels, fault in zip(*columns, strict=True):
+            if not fault:
+                yield name, digest, pixels
 
     def forget(self, paths: Iterable[Path | str]) -> None:
         """Let these be read again, whatever their stamps say: they did not hold what is remembered of them."""

@@ -273,6 +273,10 @@ class FeatureStore:
         rows = dict(zip((keys[i] for i in known.tolist()), block.rows(at[known]), strict=True))
         return rows, {key: reason for key, reason in block.faults(keys).items() if key not in rows}
 
+    def keys(self, extractor: str, fingerprint: str) -> set[str]:
+        """Keys of all cells that one extractor version has measured."""
+        return {key for shard in self._open_all(extractor, fingerprint) for key in shard.keys.to_pylist()}
+
     def shards(self, extractor: str, fingerprint: str) -> list[Path]:
         """Shard files in a fixed order."""
         return sorted(self.folder(extractor, fingerprint).glob("*.arrow"))

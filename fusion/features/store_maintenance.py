@@ -276,6 +276,17 @@ def _portions(small: Sequence[tuple[Path, int]]) -> Iterator[list[Path]]:
         yield portion
 
 
+def set_aside_cell(store: FeatureStore, extractor: str, fingerprint: str, key: str) -> list[Path]:
+    """Move the shards that hold a row of this cell to the quarantine; where they lie then.
+
+    Raises
+    ------
+    StoreError : one cannot be moved.
+    """
+    shards = [shard for path in store.shards(extractor, fingerprint) if (shard := _try_open(path)) is not None]
+    return [_set_aside(store, shard.path) for shard in shards if key in shard.keys.to_pylist()]
+
+
 def _set_aside(store: FeatureStore, path: Path) -> Path:
     target = store.root / QUARANTINE / f"{path.parent.parent.name}-{path.parent.name}-{path.name}"
     try:
