@@ -13,8 +13,11 @@ import pytest
 from fusion.data.dataset import content_key, load_dataset
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore, open_shard
+from fusion.features.store_maintenance import held
+from fusion.features.store_recheck import recheck
 from fusion.images.cell import read_cell
 from fusion.io.files import sha256
+from fusion.plugins import build_extractor
 from tests.builders.images import paint, write_image
 
 #: Steps of one history, and how many cells there are.
@@ -54,6 +57,7 @@ class Folder:
     def __init__(self, root, rng):
         self.root, self.rng = root, rng
         self.backups = root.parent / "backups"
+        root.mkdir(parents=True, exist_ok=True)
         self.backups.mkdir()
         self.images = [root / f"{at}.bmp" for at in range(CELLS)]
         self.masks = [root / f"{at}-mask.bmp" for at in range(CELLS)]
@@ -105,8 +109,6 @@ class Folder:
 
 def live(root, seed):
     """One history; what each key has been measured as, by our own reading."""
-    root.mkdir(parents=True)
-    (root / "cells").mkdir()
     folder, store = Folder(root / "cells", np.random.default_rng(seed)), FeatureStore(root / "store")
     measured = {}
     for _ in range(STEPS):
@@ -124,6 +126,11 @@ def live(root, seed):
             np.testing.assert_array_equal(row, measured[key])
 
 
+@pytest.fixture
+def store(tmp_path):
+    return FeatureStore(tmp_path / "store")
+
+
 @needs_clock
 @pytest.mark.parametrize("histories", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_features_are_those_of_the_bytes_whatever_is_done_to_files(histories, tmp_path, monkeypatch):
@@ -132,3 +139,24 @@ def test_features_are_those_of_the_bytes_whatever_is_done_to_files(histories, tm
     for seed in range(histories):
         live(tmp_path / str(seed), seed)
         shutil.rmtree(tmp_path / str(seed))
+
+
+def test_a_row_under_a_wrong_key_is_found_by_measuring_once_more(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("fusion.data._file_index._SETTLED_NS", -(10**9))
+    folder = Folder(tmp_path / "cells", np.random.default_rng(0))
+    dataset = load_dataset(tmp_path / "cells.csv", store=store.root)
+    morphology = build_extractor("morphology")
+    extract(dataset, [morphology], store, jobs=1)
+    assert (recheck(store).measured, recheck(store).differing) == (CELLS, ())
+    (version,) = held(store)
+    row = np.zeros(len(morphology.feature_names()), np.float32)
+    shutil.rmtree(store.folder("morphology", version.fingerprint))
+    spoilt = {sample.key: row for sample in dataset.samples}
+    names = morphology.feature_names()
+    store.write("morphology", version.fingerprint, names, spoilt, about=version.about)
+    found = recheck(FeatureStore(store.root))
+    assert len(found.differing) == found.measured == CELLS
+    assert len(found.set_aside) == 1
+    assert extract(dataset, [morphology], FeatureStore(store.root), jobs=1).computed == {"morphology": CELLS}
+    folder.images[0].unlink()
+    assert recheck(FeatureStore(store.root)).untraced == 1
