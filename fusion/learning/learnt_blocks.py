@@ -155,9 +155,14 @@ def inner_folds(study: Study, units: _Rows, recipe: Recipe, learnt: Sequence[Lea
     Parameters
     ----------
     study : with its measured blocks only.
+
+    Raises
+    ------
+    UsageError : when a part is asked for that has a group on both sides.
     """
 
     def anew(train: _Rows, test: _Rows) -> InnerPart:
+        _check_apart(study.table.groups[units[train]], study.table.groups[units[test]])
         own = study
         for block in learnt:
             own = own.with_block(block.name, embedded(block, study, units[train], run, "inner network"))
@@ -169,6 +174,17 @@ def inner_folds(study: Study, units: _Rows, recipe: Recipe, learnt: Sequence[Lea
         )
 
     return InnerFolds(None, anew)
+
+
+def _check_apart(learnt_from: _Rows, scored: _Rows) -> None:
+    """UsageError where a step divides groups, as an SVM does whose training part has a class of a single group: then
+    its scores would be of cells whose group the network has met."""
+    if len(both := np.intersect1d(learnt_from, scored)):
+        raise UsageError(
+            "nested networks need two subjects of every class in each part that is learnt from",
+            found=f"a training part with too few of them: {len(both)} on both sides of a fold inside",
+            do="Take more subjects, fewer steps that need held-out scores, or a classifier without (logreg, xgb).",
+        )
 
 
 def learn_blocks(

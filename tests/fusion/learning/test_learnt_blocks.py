@@ -9,8 +9,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from extractors.cnn.extractor import Embedding
-from fusion.crossfit import CROSSFITTED, crossfit_of, stacked
-from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
 from fusion.features.blocks import Block
@@ -18,7 +16,13 @@ from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
 from fusion.leakage.provenance import training_overlap
-from fusion.pictured import measure_inputs
+from fusion.learning import learnt_blocks as learning
+from fusion.learning._inner_folds import InnerFolds
+from fusion.learning.learn import learn
+from fusion.learning.learnt_blocks import embed_splits, learnt_blocks
+from fusion.learning.recipe import recipe_of
+from fusion.learning.run import Run
+from fusion.learning.study import Images, Study
 from fusion.settings.commands import AblateConfig, EvaluateConfig, TrainConfig
 from fusion.workflows.ablate import ablate
 from fusion.workflows.evaluate import evaluate
@@ -34,9 +38,12 @@ NEURAL = {
         "head": [],
         "head_dropout": [0.0],
     },
-    "training": {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "patience": 0, "validation": 0.0},
+    "training": {"epochs": 1, "batch_size": 16, "learning_rate": 3e-3, "patience": 0, "validation": 0.0},
 }
 
+
+#: What every result with such a block says.
+CROSSFITTED = "Block cnn is cross-fitted: in every split a network of its own"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,43 +60,55 @@ def settings(data, output, store, **more):
 
 @pytest.fixture(scope="module")
 def view(synthetic, store):
-    """Cells, their images, the networks and the folds of one comparison."""
-    config = AblateConfig(**settings(synthetic, synthetic.parent / "nowhere", store))
-    dataset, crossfit = load_dataset(synthetic, store=store), crossfit_of(config, config)
-    found = measure_inputs(dataset, [], crossfit.classifier, FeatureStore(store), jobs=1, progress=None)
-    (folds,) = make_plan(found.table, "grouped", 2, 1, 0).rounds
-    return found, crossfit, folds, dataset
+    """Cells with their images, the block that is learnt, and the folds of one comparison."""
+    (block,) = learnt_blocks(AblateConfig(**settings(synthetic, synthetic.parent / "nowhere", store)))
+    dataset = load_dataset(synthetic, store=store)
+    study = Study.of(dataset, [], [block.network.input_transform()], FeatureStore(store), jobs=1)
+    (folds,) = make_plan(study.table, "grouped", 2, 1, 0).rounds
+    return study, block, folds, dataset
+
+
+@pytest.fixture
+def met(monkeypatch):
+    """The images that every network learns from, by number, and those that it embeds are all of the study's."""
+    given = []
+    build = learning.build_seeded
+
+    def listening(name, params, seed):
+        network = build(name, params, seed)
+        fit = network.fit
+
+        def told(X, y, groups, **more):
+            given.append(X.rows)
+            return fit(X, y, groups, **more)
+
+        network.fit = told
+        return network
+
+    monkeypatch.setattr(learning, "build_seeded", listening)
+    return given
 
 
 def test_no_label_of_a_test_part_has_a_say_in_what_its_fits_are_given(view, tmp_path):
     """Labels of the first test part turned round: its split's embedding keeps every bit, the other split's does not."""
-    found, crossfit, folds, _ = view
-    one, other = crossfit.embed(found.table, found.inputs, folds, tmp_path / "a")
-    turned = np.array(found.table.y, object)
+    study, block, folds, _ = view
+    one, other = embed_splits(block, study, folds, Run(tmp_path / "a"))
+    turned = np.array(study.table.y, object)
     turned[folds[0].test] = np.where(turned[folds[0].test] == "all", "hem", "all")
-    lied = replace(found.table, y=tuple(turned))
-    one_again, other_again = crossfit.embed(lied, found.inputs, folds, tmp_path / "b")
+    lied = replace(study, table=replace(study.table, y=tuple(turned)))
+    one_again, other_again = embed_splits(block, lied, folds, Run(tmp_path / "b"))
     assert_array_equal(one, one_again)
     assert np.abs(other - other_again).max() > 1e-3
 
 
-def test_no_network_has_met_a_subject_that_it_is_judged_by(view, tmp_path):
+def test_no_network_has_met_a_subject_that_it_is_judged_by(view, met, tmp_path):
     """Said by the cells that reach its training, not by the plan."""
-    found, crossfit, folds, _ = view
-    given = []
-
-    class Listening(type(crossfit.classifier)):
-        def fit(self, X, y, groups, **more):
-            given.append(X.rows)
-            return super().fit(X, y, groups, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fusion.crossfit.build_seeded", lambda name, params, seed: Listening(**params, random_state=seed))
-        crossfit.embed(found.table, found.inputs, folds, tmp_path)
-    subjects = np.array(found.table.subjects)
-    for rows, fold in zip(given, folds, strict=True):
-        assert_array_equal(rows, found.inputs.rows[fold.train])
-        assert not set(subjects[fold.test]) & {found.table.subjects[at] for at in fold.train}
+    study, block, folds, _ = view
+    embed_splits(block, study, folds, Run(tmp_path))
+    subjects, (images,) = np.array(study.table.subjects), study.images.values()
+    for rows, fold in zip(met, folds, strict=True):
+        assert_array_equal(rows, images.rows[fold.train])
+        assert not set(subjects[fold.test]) & set(subjects[np.isin(images.rows, rows)])
 
 
 def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_stopped(synthetic, store, tmp_path):
@@ -109,7 +128,7 @@ def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_sto
     assert "network 1" not in message
     assert [entry.features for entry in result.scores] == [("colour",), ("cnn",), ("colour", "cnn")]
     assert all(np.isfinite(entry.proba).all() for entry in result.scores)
-    assert CROSSFITTED in result.notes
+    assert any(note.startswith(CROSSFITTED) for note in result.notes)
     assert not result.stamps
     assert not (tmp_path / "r" / "unfinished").exists()
     straight = ablate(AblateConfig(**{**given, "output": tmp_path / "s"}))
@@ -142,17 +161,16 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     """Trained on all cells for use; judged by networks of the folds; and it refuses the cells it knows."""
     trained = train(TrainConfig(**settings(synthetic, tmp_path / "m", store, classifier="logreg")))
     assert trained.result.scores[0].features == ("colour", "cnn")
-    assert CROSSFITTED in trained.result.notes
+    assert any(note.startswith(CROSSFITTED) for note in trained.result.notes)
     assert not (tmp_path / "m.unfinished").exists()
     network = trained.bundle.blocks[-1].extractor
     assert isinstance(network, Embedding)
     dataset = load_dataset(synthetic, store=store)
     assert len(training_overlap(network.provenance(), dataset)) == len(dataset)
-    asked = measure_inputs(
-        dataset, trained.bundle.blocks, trained.bundle.model.classifier, FeatureStore(store), jobs=1, progress=None
-    )
-    assert asked.table.columns == trained.bundle.columns
-    assert np.isfinite(trained.bundle.judge(asked)).all()
+    bundle = trained.bundle
+    asked = Study.of(dataset, bundle.blocks, bundle.transforms, FeatureStore(store), jobs=1)
+    assert asked.table.columns == bundle.columns
+    assert np.isfinite(bundle.predict_proba(asked)).all()
     given = {"model": tmp_path / "m", "data": synthetic, "output": tmp_path / "r", "store": store, "bootstrap": 100}
     with pytest.raises(LeakageError):
         evaluate(EvaluateConfig(**given))
@@ -161,13 +179,91 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     assert json.loads((tmp_path / "r" / "result.json").read_text())["stamps"]
 
 
-def test_every_fold_chooses_its_own_threshold_and_parameters(synthetic, store, tmp_path):
-    given = settings(synthetic, tmp_path / "m", store, classifier="logreg", threshold="balanced-accuracy", search=True)
+# ---- held-out scores inside a training part --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ({"classifier": "svm"}, "classifier svm needs held-out scores"),
+        ({"threshold": "balanced-accuracy"}, "threshold needs held-out scores"),
+        ({"calibrate": "temperature"}, "calibrate needs held-out scores"),
+        ({"classifier": "svm", "calibrate": "isotonic"}, "classifier svm and calibrate needs"),
+    ],
+)
+def test_a_step_that_scores_cells_which_the_network_has_met_is_refused(synthetic, store, tmp_path, step, words):
+    given = {**settings(synthetic, tmp_path / "m", store), **step}
+    classifier = given.pop("classifier", "logreg")
+    for ask in (
+        lambda: train(TrainConfig(**given, classifier=classifier)),
+        lambda: ablate(AblateConfig(**given, compare=[classifier])),
+    ):
+        with pytest.raises(UsageError, match=words) as raised:
+            ask()
+        assert "--set nested=true" in str(raised.value)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_threshold_that_is_a_number_holds_nothing_out(synthetic, store, tmp_path):
+    given = settings(synthetic, tmp_path / "m", store, classifier="logreg", threshold="0.4")
     (scores,) = train(TrainConfig(**given)).result.scores
+    assert set(scores.threshold.ravel()) == {0.4}
+
+
+@pytest.mark.parametrize("asked", [{}, {"threshold": "balanced-accuracy"}], ids=["svm", "svm under a threshold"])
+def test_inner_networks_have_met_nobody_whom_they_score(view, met, tmp_path, monkeypatch, asked):
+    """Told by what reaches the training of every network, and by the embeddings that are scored themselves."""
+    study = view[0]
+    # Four subjects of each class: two are left of each where the second of two steps holds out.
+    folds = make_plan(study.table, "grouped", 5, 1, 0).rounds[0]
+    given = {"nested": True, "positive": "all", "features": ["cnn"], **asked}
+    config = AblateConfig(**settings("cells", tmp_path, tmp_path, **given))
+    recipe = replace(recipe_of(config, "svm", ["cnn"], ["cnn"]), positive="all")
+    embedded, part, views, scored = learning.embedded, InnerFolds.part, [], []
+
+    def watched(block, study, units, *more):
+        found = embedded(block, study, units, *more)
+        views.append((set(units.tolist()), {row.tobytes(): cell for cell, row in enumerate(found)}))
+        return found
+
+    def listening(self, train, test):
+        scored.append(part(self, train, test))
+        return scored[-1]
+
+    monkeypatch.setattr(learning, "embedded", watched)
+    monkeypatch.setattr(InnerFolds, "part", listening)
+    learn(study, folds[0].train, recipe, Run(tmp_path), learnt=learnt_blocks(config))
+
+    (images,) = study.images.values()
+    trained = [set(np.flatnonzero(np.isin(images.rows, rows)).tolist()) for rows in met]
+    assert trained[0] == set(folds[0].train.tolist())  # the model's own network; no held-out score is from it
+    assert {frozenset(units) for units, _ in views} == set(map(frozenset, trained[1:]))
+    assert all(units < trained[0] for units, _ in views)
+    assert len(scored) == len(views) >= (20 if asked else 4)
+    for inner in scored:
+        met_by_it, cell_of = next(one for one in views if inner.X[0].tobytes() in one[1])
+        of_scored = [cell_of[row.tobytes()] for row in inner.X]
+        assert {cell_of[row.tobytes()] for row in inner.rows.X} == met_by_it
+        assert not {study.table.groups[cell] for cell in of_scored} & {study.table.groups[cell] for cell in met_by_it}
+
+
+def test_nested_networks_pay_for_what_is_refused_without_them(synthetic, store, tmp_path):
+    more = {"nested": True, "threshold": "balanced-accuracy", "features": ["cnn"]}
+    (scores,) = ablate(AblateConfig(**settings(synthetic, tmp_path / "r", store, compare=["logreg"], **more))).scores
     thresholds = [np.unique(scores.threshold[scores.fold == at]) for at in range(scores.fold.max() + 1)]
     assert all(len(of_fold) == 1 and 0 < of_fold[0] < 1 for of_fold in thresholds)
     assert len({float(of_fold[0]) for of_fold in thresholds}) > 1
-    assert [values["fold"] for values in scores.chosen] == [at + 1 for at in range(len(thresholds))]
+    assert np.isfinite(scores.proba).all()
+
+
+def test_a_group_on_both_sides_of_a_fold_inside_is_refused(view, tmp_path):
+    """As an SVM divides a class of a single subject: the network would have met whom it is scored by."""
+    study = view[0]
+    labels, groups = np.array(study.table.y), study.table.groups
+    few = np.concatenate([np.flatnonzero(groups == groups[labels == label][0]) for label in ("all", "hem")])
+    config = AblateConfig(**settings("cells", tmp_path, tmp_path, nested=True, features=["cnn"]))
+    with pytest.raises(UsageError, match="two subjects of every class"):
+        learn(study, few, recipe_of(config, "svm", ["cnn"], ["cnn"]), Run(tmp_path), learnt=learnt_blocks(config))
 
 
 def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, tmp_path):
@@ -183,17 +279,17 @@ def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, t
 
 
 def test_embedding_by_a_classifier_is_the_extractors(view, tmp_path):
-    found, crossfit, _, dataset = view
-    network = crossfit.fit(found.table, found.inputs, np.arange(len(found.table)), tmp_path / "n", None)
+    study, learnt, _, dataset = view
+    network = learnt.fit(study, study.everyone, Run(tmp_path), "network", tmp_path / "n")
     block = Block("cnn", Embedding(**network.write_backbone(tmp_path / "cnn.safetensors")))
-    by_path = measure_inputs(dataset, [block], crossfit.classifier, FeatureStore(tmp_path / "s"), jobs=1, progress=None)
-    assert_allclose(network.embed(found.inputs), by_path.table.X, atol=1e-5)
+    by_path = Study.of(dataset, [block], [], FeatureStore(tmp_path / "s"), jobs=1)
+    assert_allclose(learnt.embed(network, study), by_path.table.X, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"features": ["colour"]}, "not among the features"),
+        ({"features": ["colour"]}, "none of the features has one"),
         ({"classifier": "neural"}, "sees the images itself"),
         ({"classifiers": {"neural": {"training": {"loss": "hinge"}}}}, "focal or cross_entropy"),
     ],
@@ -204,9 +300,14 @@ def test_wrong_use_is_told(synthetic, store, tmp_path, more, message):
         train(TrainConfig(**given))
 
 
-def test_images_of_two_data_sets_are_stacked_in_order():
+def test_images_of_two_data_sets_are_stacked_in_order(view):
+    study = view[0]
+    (by,) = study.images
     source = np.arange(4 * 12, dtype=np.uint8).reshape(4, 2, 2, 3)
-    one = CellInputs(np.empty((2, 0), np.float32), {}, source, np.array([3, 1]))
-    other = CellInputs(np.empty((1, 0), np.float32), {}, source, np.array([0]))
-    both = stacked(one, other)
-    assert_array_equal(both.images(np.arange(3)), source[[3, 1, 0]])
+
+    def of(rows):
+        table = replace(study.table.take(np.arange(len(rows))), augmented=None)
+        return Study(table, {by: Images(source, np.array(rows))})
+
+    both = Study.pair(of([3, 1]), of([0]), np.arange(3))
+    assert_array_equal(both.inputs(by, (), both.everyone).images(np.arange(3)), source[[3, 1, 0]])
