@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fusion import plugins
-from fusion.analysis.block_subsets import FeatureSet, feature_sets
+from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
 from fusion.errors import UsageError
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.protocols import Plan
@@ -56,7 +56,9 @@ def recipes_of(
         name: isinstance(plugins.build_classifier(name, config.params(name)), plugins.TakesImages)
         for name in config.compare
     }
-    alone: list[FeatureSet] = [()] if any(takers.values()) and not config.subsets else []
+    # By themselves wherever a rule chooses the sets: what blocks add to images is counted from there.
+    rules = not config.subsets or any(asked in RULES for asked in config.subsets)
+    alone: list[FeatureSet] = [()] if any(takers.values()) and rules else []
     sets = [*alone, *(feature_sets(blocks, config.subsets, config.seed) if blocks else [()])]
     made = [
         recipe_of(config, name, chosen, names)

@@ -22,7 +22,7 @@ from fusion.learning.fits import Fits
 from fusion.learning.selections import selections
 from fusion.settings.commands import AblateConfig
 from fusion.settings.loading import write_config
-from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, facts
+from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, facts, judged_together_stamps
 
 #: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
@@ -41,7 +41,7 @@ def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dat
     result = replace(
         result,
         config=write_config(config),
-        stamps=tuple(_stamps(table, plan, config)),
+        stamps=tuple(_stamps(fits, table, plan, config)),
         notes=tuple(_notes(fits, plan, config)),
         facts=_facts(dataset, table, plan, config),
     )
@@ -108,6 +108,7 @@ def _notes(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
         *([_CHOSEN] if config.threshold is not None else []),
         *([_NO_DROP] if plan.kind == "leave-one-source-out" and config.in_source and fits.trains_networks else []),
         *_without_room(fits),
+        *_not_told(fits, plan, config),
         *selection_notes(selections(fits), fits.study_of(0).table.columns),
     ]
 
@@ -122,9 +123,27 @@ def _without_room(fits: Fits) -> list[str]:
     ]
 
 
-def _stamps(table: FeatureTable, plan: Plan, config: AblateConfig) -> list[str]:
+def _not_told(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
+    """What findings leave out where networks are trained, and why."""
+    takers = dict.fromkeys(recipe.classifier for recipe in fits.recipes if recipe.takes_images)
+    notes = [
+        f"{name}: what a model of all blocks relies on is told of classifiers of features alone, not of one that sees "
+        "the images too."
+        for name in takers
+        if len(fits.blocks) > 1
+    ]
+    if plan.kind == "leave-one-source-out" and config.in_source and fits.trains_networks:
+        notes.append(
+            "What is lost from sources that were learnt from to a new one is not told: every fold inside a source "
+            "would train its networks anew."
+        )
+    return notes
+
+
+def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig) -> list[str]:
     stamps = subject_stamps(table)
-    stamps += adapted_stamps(table, [split for _, split in plan.splits], config)
+    stamps += adapted_stamps(table, fits.splits, config)
+    stamps += judged_together_stamps(fits.recipes, table, fits.splits)
     if plan.kind == "random":
         stamps.append(f"leaky: images of {leaking_subjects(plan)} subjects on both sides")
     return stamps

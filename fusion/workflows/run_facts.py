@@ -13,7 +13,9 @@ from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
 from fusion.evaluation.results import Scores
 from fusion.leakage.grouped_splits import Split
+from fusion.learning.recipe import Recipe
 from fusion.metrics.classification import default_positive
+from fusion.plugins import MindsSources
 from fusion.settings.learning import FitSettings
 
 
@@ -26,6 +28,19 @@ def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSett
     )
     stamp = "transductive: features of new sources harmonised by the cells that are judged, without labels"
     return [stamp] if new else []
+
+
+def judged_together_stamps(recipes: Sequence[Recipe], table: FeatureTable, splits: Sequence[Split]) -> list[str]:
+    """A stamp for each classifier that judges cells of a source which is only tested by all of them together."""
+    new = any(
+        {table.sources[row] for row in split.test} - {table.sources[row] for row in split.train} for split in splits
+    )
+    built = {recipe.classifier: recipe.build() for recipe in recipes} if new else {}
+    return [
+        f"transductive: {name} judges cells of a new source by all of them together, without labels"
+        for name, classifier in built.items()
+        if isinstance(classifier, MindsSources) and classifier.judges_together
+    ]
 
 
 def chosen_rows(entries: Sequence[Scores]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from fusion.plugins import TakesImages
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import write_config
 from fusion.workflows.loading import Measured
-from fusion.workflows.run_facts import adapted_stamps, chosen_rows, describe_thresholds, facts
+from fusion.workflows.run_facts import adapted_stamps, chosen_rows, describe_thresholds, facts, judged_together_stamps
 
 
 def judged_result(
@@ -49,6 +49,7 @@ def judged_result(
             *stamps,
             *measured.stamps(splits),
             *adapted_stamps(table, splits, config),
+            *judged_together_stamps([model.recipe], table, splits),
             *subject_stamps(table),
         ),
         notes=(
