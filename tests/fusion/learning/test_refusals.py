@@ -6,8 +6,11 @@ from itertools import combinations
 
 import pytest
 
+from fusion.compute import torch_processes
 from fusion.errors import UsageError
-from fusion.learning.refusals import REFUSALS
+from fusion.learning.learnt_blocks import learnt_blocks
+from fusion.learning.recipe import recipe_of
+from fusion.learning.refusals import REFUSALS, check_processes
 from fusion.reports import html_report
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.workflows.ablate import ablate
@@ -75,10 +78,10 @@ def is_refused(first: str, second: str) -> bool:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
-    """24 cells of 6 subjects in each of two sites."""
+    """32 cells of 8 subjects in each of two sites: enough for folds inside folds."""
     from fusion.synthetic.cells import SyntheticDesign, synthesize
 
-    design = SyntheticDesign(subjects=6, cells_per_subject=2, laboratories=2)
+    design = SyntheticDesign(subjects=8, cells_per_subject=2, laboratories=2)
     return synthesize(tmp_path_factory.mktemp("few") / "cells", design)
 
 
@@ -112,6 +115,26 @@ def test_a_pair_of_options_works_or_is_refused(first, second, command, few, comm
     for scores in result.scores:
         assert (scores.fold >= 0).all()
         assert ((scores.proba >= 0) & (scores.proba <= 1)).all()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_several_processes_train_a_classifier_of_images_and_nothing_else(name):
+    config = TrainConfig(data="cells", output="model", **merged(name))
+    learnt = [block.name for block in learnt_blocks(config)] if config.cnn_crossfit else []
+    recipe = recipe_of(config, config.classifier, config.blocks, learnt)
+    check_processes(recipe, 1)
+    if name == "classifier of images":
+        check_processes(recipe, 4)
+        return
+    with pytest.raises(UsageError, match="is trained by one process") as raised:
+        check_processes(recipe, 4)
+    assert "4 processes" in str(raised.value)
+
+
+def test_processes_are_counted_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_processes, "count", lambda: 2)
+    with pytest.raises(UsageError, match="classifier 'logreg' is trained by one process"):
+        train(TrainConfig(data=tmp_path / "nowhere", output=tmp_path / "m", classifier="logreg"))
 
 
 def test_every_refusal_is_about_known_options():
