@@ -196,7 +196,7 @@ def test_a_step_that_scores_cells_which_the_network_has_met_is_refused(synthetic
     classifier = given.pop("classifier", "logreg")
     for ask in (
         lambda: train(TrainConfig(**given, classifier=classifier)),
-        lambda: ablate(AblateConfig(**given, compare=[classifier])),
+        lambda: ablate(AblateConfig(**{**given, "features": ["cnn"]}, compare=[classifier])),
     ):
         with pytest.raises(UsageError, match=words) as raised:
             ask()

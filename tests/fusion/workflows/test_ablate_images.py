@@ -14,6 +14,7 @@ from fusion.learning import cross_validation
 from fusion.reports import html_report
 from fusion.settings.commands import AblateConfig
 from fusion.workflows.ablate import ablate
+from fusion.workflows.ablation_plan import recipes_of
 from fusion.workflows.run_facts import judged_together_stamps
 from tests.builders.comparisons import recipe
 from tests.builders.images import paint, write_image
@@ -107,12 +108,8 @@ def test_what_blocks_add_is_counted_from_images_alone(both):
         (s.classifier, s.features): f["image"]["balanced_accuracy"]["value"]
         for s, f in zip(result.scores, result.figures, strict=True)
     }
-    for name, image, nothing, over in (
-        ("logreg", (), 0.5, "chance"),
-        ("neural", ("image",), value["neural", ("image",)], "images alone"),
-    ):
+    for name, image, nothing in (("logreg", (), 0.5), ("neural", ("image",), value["neural", ("image",)])):
         row = told[name, "balanced_accuracy"]
-        assert row["over"] == over
         assert [each["block"] for each in row["blocks"]] == ["colour", "morphology"]
         assert sum(each["shapley"]["value"] for each in row["blocks"]) == pytest.approx(
             value[name, (*image, "colour", "morphology")] - nothing
@@ -167,6 +164,13 @@ def test_named_sets_are_all_there_is(asked):
         ("image", "colour", "morphology"),
     ]
     assert result.findings["shapley"] == []
+
+
+def test_a_rule_for_sets_has_images_alone_too(asked):
+    settings = asked("rule", subsets=["all"])
+    sets = [recipe.features for recipe in recipes_of(settings, ["colour", "morphology"], [])]
+    assert ("image",) in sets
+    assert len(sets) == 7
 
 
 def test_an_external_test_set_is_judged_by_images_too(asked, tmp_path):
