@@ -131,7 +131,10 @@ def _schema(settings: Iterable[Setting], within: str = "") -> dict[str, Any]:
         name: _leaf(below[0]) if below[0].key == within + name else _schema(below, f"{within}{name}.")
         for name, below in levels.items()
     }
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    if within == "extractors.":  # a named instance takes what its family takes
+        schema["patternProperties"] = {rf"^{name}\.[A-Za-z0-9_-]+$": part for name, part in properties.items()}
+    return schema
 
 
 def _leaf(setting: Setting) -> dict[str, Any]:
