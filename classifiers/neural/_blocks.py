@@ -81,6 +81,18 @@ class Joined(NamedTuple):
 IMAGE = "image"
 
 
+def _check_fusion(fusion: str, blocks: Mapping[str, int], channels: int, width: int) -> None:
+    """ValueError for what cannot be joined so."""
+    if fusion not in FUSIONS:
+        raise ValueError(f"fusion must be {', '.join(FUSIONS)}, not {fusion!r}")
+    if fusion in ("film", "attention") and not channels:
+        raise ValueError(f"fusion {fusion} joins blocks to an image, and there is none; take concat or gated")
+    if fusion == "attention" and width % HEADS:
+        raise ValueError(f"the width of a block must be a multiple of {HEADS} for attention, not {width}")
+    if not blocks and not channels:
+        raise ValueError("neither images nor blocks: there is nothing to learn from")
+
+
 class BlockFusion(nn.Module):
     """Blocks encoded to one width each, then joined to the embedding.
 
@@ -106,14 +118,7 @@ class BlockFusion(nn.Module):
 
     def __init__(self, fusion: str, blocks: Mapping[str, int], channels: int, width: int, dropout: float) -> None:
         super().__init__()
-        if fusion not in FUSIONS:
-            raise ValueError(f"fusion must be {', '.join(FUSIONS)}, not {fusion!r}")
-        if fusion in ("film", "attention") and not channels:
-            raise ValueError(f"fusion {fusion} joins blocks to an image, and there is none; take concat or gated")
-        if fusion == "attention" and width % HEADS:
-            raise ValueError(f"the width of a block must be a multiple of {HEADS} for attention, not {width}")
-        if not blocks and not channels:
-            raise ValueError("neither images nor blocks: there is nothing to learn from")
+        _check_fusion(fusion, blocks, channels, width)
         self.fusion, self.names, self.channels, self.dropout = fusion, list(blocks), channels, dropout
         self.sizes = list(blocks.values())
         self.scales = nn.ModuleList(Standardise(columns) for columns in self.sizes)

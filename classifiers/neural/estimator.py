@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -159,32 +159,14 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         self._check_images(inputs)
         seed = 0 if self.random_state is None else int(self.random_state)
         train, held = keep_back(codes, groups, how.validation, seed)
-        backbone = None if inputs.source is None else self._backbone_module(design, seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network_ = Network(design, backbone, self.blocks_, len(self.classes_))
-        self.network_.learn_scales(inputs.X[train])
-        self.network_.to(_device(self.device))
+        self.network_ = self._untrained_network(design, inputs, train, seed)
         is_black = self.input_transform_ is None or self.input_transform_.background == "black"
         lesson = Lesson(inputs, codes, len(self.classes_), train, held, is_black, self.turns)
         trainer = Trainer(self.network_, lesson, how, variation, seed, design.auxiliary)
-        name = ""
-        if checkpoint is not None:
-            name = identity(
-                {
-                    "settings": (design, how, variation),
-                    "seed": seed,
-                    "turns": self.turns,
-                    "torch": torch.__version__,
-                    "processes": torch_processes.count(),
-                },
-                lesson,
-            )
-            if resume:
-                _network_files.read_checkpoint(checkpoint, trainer, name)
         keep = None
-        if checkpoint is not None and torch_processes.is_first():
-            keep = lambda t: _network_files.write_checkpoint(checkpoint, t, name)  # noqa: E731
+        if checkpoint is not None:
+            what = {"settings": (design, how, variation), "seed": seed, "turns": self.turns}
+            keep = _keeping(checkpoint, trainer, lesson, what, resume=resume)
         with _threads(self.threads):
             self.history_ = trainer.run(watch, keep, log).history
             if self.batch_statistics == "source":
@@ -557,6 +539,15 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             table = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
         return CellInputs(table, {_UNNAMED: slice(0, table.shape[1])}), np.asarray(y)
 
+    def _untrained_network(self, design: Design, inputs: CellInputs, train: NDArray[np.intp], seed: int) -> Network:
+        """The network before its first step, on the device, with the scales of the training cells' blocks."""
+        backbone = None if inputs.source is None else self._backbone_module(design, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Network(design, backbone, self.blocks_, len(self.classes_))
+        network.learn_scales(inputs.X[train])
+        return network.to(_device(self.device))
+
     def _sources(self, inputs: CellInputs) -> Sequence[str | None]:
         return inputs.sources or (None,) * len(inputs)
 
@@ -638,3 +629,20 @@ def _threads(count: int | None) -> Iterator[None]:
 def _describe_inputs(blocks: Mapping[str, int], images: object) -> str:
     parts = [*(["images"] if images is not None else []), *(f"{name} ({d})" for name, d in blocks.items())]
     return ", ".join(parts) or "nothing"
+
+
+def _keeping(
+    folder: Path, trainer: Trainer, lesson: Lesson, settings: Mapping[str, Any], *, resume: bool
+) -> Callable[[Trainer], None] | None:
+    """What keeps every epoch in the folder, None in all processes but the first; ``resume`` goes on from there.
+
+    Raises
+    ------
+    CheckpointError : what is in the folder belongs to another training.
+    """
+    name = identity({**settings, "torch": torch.__version__, "processes": torch_processes.count()}, lesson)
+    if resume:
+        _network_files.read_checkpoint(folder, trainer, name)
+    if not torch_processes.is_first():
+        return None
+    return lambda trained: _network_files.write_checkpoint(folder, trained, name)

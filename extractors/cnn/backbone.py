@@ -365,16 +365,8 @@ def _fill(network: Backbone, content: bytes, path: Path) -> None:
         given = safetensors.torch.load(content)
     except (SafetensorError, ValueError) as error:
         raise WeightsError(f"{printable(path)} is no whole safetensors file", found=str(error)) from error
-    if not all(name.startswith(("backbone.", "attention.")) for name in given):
-        given = {f"backbone.{name}": tensor for name, tensor in given.items()}
     own = network.state_dict()
-    names = published_entry(network.backbone_config.backbone).classifier or ()
-    classifiers = tuple(f"backbone.{name}." for name in ([names] if isinstance(names, str) else names))
-    given = {name: tensor for name, tensor in given.items() if name in own or not name.startswith(classifiers)}
-    if not network.backbone_config.attention:
-        given = {name: tensor for name, tensor in given.items() if not name.startswith("attention.")}
-    elif not any(name.startswith("attention.") for name in given):
-        given |= {name: tensor for name, tensor in own.items() if name.startswith("attention.")}
+    given = _named_as_ours(given, own, network.backbone_config)
     faults = list(misfits(given, own))
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
@@ -384,6 +376,20 @@ def _fill(network: Backbone, content: bytes, path: Path) -> None:
             do="Name the backbone it was made for (--backbone), and save it whole, with timm's own tensor names.",
         )
     network.load_state_dict(given)
+
+
+def _named_as_ours(given: Mapping[str, Tensor], own: Mapping[str, Tensor], config: BackboneConfig) -> dict[str, Tensor]:
+    """Tensors of timm's or our own names by ours, without a published classifier; attention as ``config`` has it."""
+    if not all(name.startswith(("backbone.", "attention.")) for name in given):
+        given = {f"backbone.{name}": tensor for name, tensor in given.items()}
+    names = published_entry(config.backbone).classifier or ()
+    classifiers = tuple(f"backbone.{name}." for name in ([names] if isinstance(names, str) else names))
+    given = {name: tensor for name, tensor in given.items() if name in own or not name.startswith(classifiers)}
+    if not config.attention:
+        return {name: tensor for name, tensor in given.items() if not name.startswith("attention.")}
+    if not any(name.startswith("attention.") for name in given):
+        given |= {name: tensor for name, tensor in own.items() if name.startswith("attention.")}
+    return given
 
 
 def misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:

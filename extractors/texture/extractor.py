@@ -182,32 +182,60 @@ def _names(
 def _columns_of(method: Method, distances: tuple[int, ...], circles: tuple[tuple[int, int], ...]) -> Iterator[Column]:
     """Of either region."""
     if method == "glcm":
-        for pairs in _cooccurrence.STATISTICS:
-            for distance in distances:
-                for over in ("mean", "range"):
-                    yield f"glcm_{pairs.__name__}_d{distance}_{over}", pairs, _OF_PAIRS
-    elif method == "glrlm":
-        for sizes in _runs_and_zones.STATISTICS:
+        return _of_cooccurrence(distances)
+    if method == "lbp":
+        return _of_local_patterns(circles)
+    return _WITHOUT_PARAMETERS[method]()
+
+
+def _of_cooccurrence(distances: tuple[int, ...]) -> Iterator[Column]:
+    for pairs in _cooccurrence.STATISTICS:
+        for distance in distances:
             for over in ("mean", "range"):
-                yield f"glrlm_{sizes.__name__}_{over}", sizes, _OF_RUNS
-    elif method == "glszm":
-        for sizes in _runs_and_zones.STATISTICS:
-            yield f"glszm_{sizes.__name__}", sizes, _OF_ZONES
-    elif method == "lbp":
-        for points, radius in circles:
-            for pattern in range(points + 2):
-                yield f"lbp_{points}_{radius}_bin{pattern:02d}", _local_patterns.pattern_histogram, _OF_CIRCLES
-    elif method == "tas":
-        for of in _local_patterns.RANGES:
-            for place in ("in", "out"):
-                for neighbours in range(9):
-                    yield f"tas_{of}_{place}{neighbours}", _local_patterns.threshold_adjacency, ""
-    elif method == "tamura":
-        for scale in _coarseness.TAMURA:
-            yield scale.__name__, scale, ""
-    else:
-        for band in _coarseness.BANDS:
-            yield f"band_energy_s{band}", _coarseness.band_energy, _OF_BANDS
+                yield f"glcm_{pairs.__name__}_d{distance}_{over}", pairs, _OF_PAIRS
+
+
+def _of_runs() -> Iterator[Column]:
+    for sizes in _runs_and_zones.STATISTICS:
+        for over in ("mean", "range"):
+            yield f"glrlm_{sizes.__name__}_{over}", sizes, _OF_RUNS
+
+
+def _of_zones() -> Iterator[Column]:
+    for sizes in _runs_and_zones.STATISTICS:
+        yield f"glszm_{sizes.__name__}", sizes, _OF_ZONES
+
+
+def _of_local_patterns(circles: tuple[tuple[int, int], ...]) -> Iterator[Column]:
+    for points, radius in circles:
+        for pattern in range(points + 2):
+            yield f"lbp_{points}_{radius}_bin{pattern:02d}", _local_patterns.pattern_histogram, _OF_CIRCLES
+
+
+def _of_adjacency() -> Iterator[Column]:
+    for of in _local_patterns.RANGES:
+        for place in ("in", "out"):
+            for neighbours in range(9):
+                yield f"tas_{of}_{place}{neighbours}", _local_patterns.threshold_adjacency, ""
+
+
+def _of_tamura() -> Iterator[Column]:
+    for scale in _coarseness.TAMURA:
+        yield scale.__name__, scale, ""
+
+
+def _of_bands() -> Iterator[Column]:
+    for band in _coarseness.BANDS:
+        yield f"band_energy_s{band}", _coarseness.band_energy, _OF_BANDS
+
+
+_WITHOUT_PARAMETERS: dict[Method, Callable[[], Iterator[Column]]] = {
+    "glrlm": _of_runs,
+    "glszm": _of_zones,
+    "tas": _of_adjacency,
+    "tamura": _of_tamura,
+    "band_energy": _of_bands,
+}
 
 
 def to_grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

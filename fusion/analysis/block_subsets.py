@@ -64,25 +64,42 @@ def sampled_orders(blocks: Sequence[str], seed: int) -> list[FeatureSet]:
 
 
 def _by_rule(rule: str, blocks: list[str], seed: int) -> list[FeatureSet]:
+    alone: list[FeatureSet] = [(block,) for block in blocks]
     if rule == "all":
-        if len(blocks) > MAX_BLOCKS:
-            raise UsageError(
-                f"{len(blocks)} blocks have {2 ** len(blocks) - 1:,} subsets",
-                expected=f"at most {MAX_BLOCKS} blocks for --subsets all",
-                do="Take --subsets sampled, alone, leave-one-out, or name the sets.",
-            )
-        return block_subsets(blocks)
+        return _every_subset(blocks)
     if rule == "alone":
-        return [(block,) for block in blocks]
-    everything = tuple(blocks)
-    left_out = [tuple(name for name in blocks if name != block) for block in blocks if len(blocks) > 1]
+        return alone
     if rule == "leave-one-out":
-        return [everything, *left_out]
+        return _all_and_without_each(blocks)
     if rule == "sampled":
-        orders = sampled_orders(blocks, seed)
-        begun = {frozenset(order[:length]) for order in orders for length in range(1, len(order) + 1)}
-        sets = [tuple(name for name in blocks if name in members) for members in begun]
-        return [*sets, everything, *left_out, *((block,) for block in blocks)]
+        return [*_sampled(blocks, seed), *_all_and_without_each(blocks), *alone]
+    return [_named(rule, blocks)]
+
+
+def _every_subset(blocks: list[str]) -> list[FeatureSet]:
+    if len(blocks) > MAX_BLOCKS:
+        raise UsageError(
+            f"{len(blocks)} blocks have {2 ** len(blocks) - 1:,} subsets",
+            expected=f"at most {MAX_BLOCKS} blocks for --subsets all",
+            do="Take --subsets sampled, alone, leave-one-out, or name the sets.",
+        )
+    return block_subsets(blocks)
+
+
+def _all_and_without_each(blocks: list[str]) -> list[FeatureSet]:
+    left_out = [tuple(name for name in blocks if name != block) for block in blocks if len(blocks) > 1]
+    return [tuple(blocks), *left_out]
+
+
+def _sampled(blocks: list[str], seed: int) -> list[FeatureSet]:
+    """What begins the sampled orders."""
+    orders = sampled_orders(blocks, seed)
+    begun = {frozenset(order[:length]) for order in orders for length in range(1, len(order) + 1)}
+    return [tuple(name for name in blocks if name in members) for members in begun]
+
+
+def _named(rule: str, blocks: list[str]) -> FeatureSet:
+    """A set such as ``a+b``."""
     names = [name.strip() for name in rule.split("+")]
     if unknown := [name for name in names if name not in blocks]:
         raise UsageError(
@@ -90,4 +107,4 @@ def _by_rule(rule: str, blocks: list[str], seed: int) -> list[FeatureSet]:
             found=rule,
             expected=f"{', '.join(RULES)}, or sets such as {'+'.join(blocks[:2])} of {', '.join(blocks)}",
         )
-    return [tuple(block for block in blocks if block in names)]
+    return tuple(block for block in blocks if block in names)

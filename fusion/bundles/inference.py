@@ -120,6 +120,11 @@ def collect(
             parts.append((printable(path), dataset))
     if len(parts) == 1:
         return parts[0][1]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[str, Dataset]]) -> Dataset:
+    """One data set of several inputs, each with what it was called; subjects that are called alike are kept apart."""
     inputs: dict[Identity | None, set[str]] = {}
     for given, dataset in parts:
         for sample in dataset.samples:

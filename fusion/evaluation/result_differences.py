@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,32 +116,34 @@ def contributions_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()
     ----------
     orders : were sampled; they serve where only the sets that begin them were compared.
     """
-    rows = []
-    for classifier in dict.fromkeys(scores.classifier for scores in result.scores):
-        held = {frozenset(s.features): at for at, s in enumerate(result.scores) if s.classifier == classifier}
-        takes_images = any(IMAGE in features for features in held)
-        held = {features - {IMAGE}: at for features, at in held.items()}
-        alone = held.pop(frozenset(), None)
-        named = dict.fromkeys(name for s in result.scores for name in s.features)
-        blocks = [name for name in named if any(name in features for features in held)]
-        is_whole = len(held) == 2 ** len(blocks) - 1
-        if len(blocks) < 2 or not (is_whole or _are_begun(blocks, orders, held)) or (takes_images and alone is None):
-            continue
-        for metric in ("balanced_accuracy", "auroc"):
-            contributions = {subset: _with_replicates(result, at, metric) for subset, at in held.items()}
-            chance = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
-            contributions[frozenset()] = (
-                np.full_like(next(iter(contributions.values())), chance)
-                if alone is None
-                else _with_replicates(result, alone, metric)
-            )
-            judged = (
-                block_contributions(blocks, contributions)
-                if is_whole
-                else sampled_contributions(blocks, contributions, orders)
-            )
-            rows.append({"classifier": classifier, "metric": metric, **judged})
-    return rows
+    classifiers = dict.fromkeys(scores.classifier for scores in result.scores)
+    return [row for classifier in classifiers for row in _contributions_to(result, classifier, orders)]
+
+
+def _contributions_to(result: Result, classifier: str, orders: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """A row for each metric; none where too few sets were compared."""
+    entries = {frozenset(s.features): at for at, s in enumerate(result.scores) if s.classifier == classifier}
+    takes_images = any(IMAGE in features for features in entries)
+    held = {features - {IMAGE}: at for features, at in entries.items()}
+    alone = held.pop(frozenset(), None)
+    named = dict.fromkeys(name for s in result.scores for name in s.features)
+    blocks = [name for name in named if any(name in features for features in held)]
+    is_whole = len(held) == 2 ** len(blocks) - 1
+    if len(blocks) < 2 or not (is_whole or _are_begun(blocks, orders, held)) or (takes_images and alone is None):
+        return
+    for metric in ("balanced_accuracy", "auroc"):
+        values = {subset: _with_replicates(result, at, metric) for subset, at in held.items()}
+        values[frozenset()] = _of_no_block(result, metric, alone)
+        judged = block_contributions(blocks, values) if is_whole else sampled_contributions(blocks, values, orders)
+        yield {"classifier": classifier, "metric": metric, **judged}
+
+
+def _of_no_block(result: Result, metric: str, alone: int | None) -> _Floats:
+    """What an entry of images alone achieves; where there is none, what chance does."""
+    if alone is not None:
+        return _with_replicates(result, alone, metric)
+    chance = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
+    return np.full_like(_with_replicates(result, 0, metric), chance)
 
 
 def _are_begun(blocks: Sequence[str], orders: Sequence[Sequence[str]], held: Mapping[frozenset[str], int]) -> bool:

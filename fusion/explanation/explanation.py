@@ -235,28 +235,56 @@ def explain_measured(
     UsageError : a network whose batch norms are those of the cells beside it: no cell by itself explains what it says.
     """
     classifier = bundle.model.classifier
-    if isinstance(classifier, MindsSources) and classifier.judges_together:
-        raise UsageError(
-            "a network whose batch norms are those of all cells it judges cannot be explained cell by cell",
-            found="batch_statistics: source",
-        )
+    _check_judges_alone(classifier)
     blocks = block_slices(bundle.columns)
     known = bundle.reference
     typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
-    image, attention = None, None
-    if isinstance(classifier, TakesImages):
-        image = classifier.input_transform()([cell])[0]
-    if isinstance(classifier, TakesImages) and isinstance(classifier, ExplainsImages) and classifier.has_map():
-        attention = classifier.attention_map(cell, target=predicted, features=features)
+    image = classifier.input_transform()([cell])[0] if isinstance(classifier, TakesImages) else None
     found = attribute(bundle.model, blocks, features, typical, predicted, image)
     spatial = None
     if image is None and known is not None:
         spatial = attribute_to_pixels(bundle.model, bundle.blocks, blocks, cell, features, known, found)
         if spatial is not None:
             found = replace(found, limits=f"{found.limits} {spatial.limits}")
-    order = np.argsort(found.columns, kind="stable")
-    chosen = [*(at for at in order[::-1][:top] if found.columns[at] > 0)]
-    chosen += [at for at in order[:top] if found.columns[at] < 0]
+    return Explanation(
+        name=printable(name),
+        cell=cell,
+        classes=tuple(bundle.classes),
+        proba=tuple(float(p) for p in proba),
+        predicted=predicted,
+        attribution=found,
+        reasons=_reasons(bundle, features, found.columns, top),
+        attention=_attention(classifier, cell, features, predicted),
+        spatial=spatial,
+        distance=distance,
+    )
+
+
+def _check_judges_alone(classifier: object) -> None:
+    """UsageError for a network that judges all cells together."""
+    if isinstance(classifier, MindsSources) and classifier.judges_together:
+        raise UsageError(
+            "a network whose batch norms are those of all cells it judges cannot be explained cell by cell",
+            found="batch_statistics: source",
+        )
+
+
+def _attention(
+    classifier: object, cell: Cell, features: NDArray[np.float32], predicted: str
+) -> NDArray[np.float32] | None:
+    """Where a network of images looks for the class; None where nothing can show it."""
+    if not (isinstance(classifier, TakesImages) and isinstance(classifier, ExplainsImages) and classifier.has_map()):
+        return None
+    return classifier.attention_map(cell, target=predicted, features=features)
+
+
+def _reasons(
+    bundle: ModelBundle, features: NDArray[np.float32], contributions: NDArray[np.float64], top: int
+) -> tuple[Reason, ...]:
+    """The features that add most, then those that take most, as many of each as ``top``."""
+    order, known = np.argsort(contributions, kind="stable"), bundle.reference
+    chosen = [*(at for at in order[::-1][:top] if contributions[at] > 0)]
+    chosen += [at for at in order[:top] if contributions[at] < 0]
     descriptions_by_column = descriptions(bundle)
     nothing = (np.nan,) * len(bundle.classes)
     reasons = []
@@ -270,25 +298,12 @@ def explain_measured(
                 about.definition,
                 about.unit,
                 value,
-                float(found.columns[at]),
+                float(contributions[at]),
                 nothing if known is None else tuple(known.medians(at).tolist()),
                 nothing if known is None else tuple(known.shares_below(at, value).tolist()),
             )
         )
-    shown = printable(name)
-    probabilities = tuple(float(p) for p in proba)
-    return Explanation(
-        shown,
-        cell,
-        tuple(bundle.classes),
-        probabilities,
-        predicted,
-        found,
-        tuple(reasons),
-        attention,
-        spatial,
-        distance,
-    )
+    return tuple(reasons)
 
 
 def descriptions(bundle: ModelBundle) -> dict[str, Description]:

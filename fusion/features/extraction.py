@@ -187,15 +187,11 @@ def extract(
     FusionError : an extractor cannot run at all, for want of weights for example.
     KeyboardInterrupt : asked to stop; what was measured is in the store.
     """
-    if scheduler is not None:  # refused also where nothing is left to measure
-        from fusion.features import dask_cluster
-
-        dask_cluster.check_address(scheduler)
+    _check_scheduler(scheduler)  # refused also where nothing is left to measure
     tell = event_log or (lambda event, **facts: None)
     versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
     cells = _Cells.from_dataset(dataset)
     lacks = np.stack([version.open(store).lacks(cells.keys) for version in versions], axis=1)
-    todo = np.flatnonzero(lacks.any(axis=1))
     tell(
         "start",
         images=len(dataset.samples),
@@ -203,38 +199,67 @@ def extract(
     )
     for fault in dataset.faults:
         tell("fault", **_fault_event(fault))
+    needed = np.flatnonzero(lacks.any(axis=1))
     passing: dict[str, Fault] = {}
-    changed: list[Sample] = []
-    if len(todo):
+    if len(needed):
         give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
         needs = _needs(versions, lacks)
-        samples = ((dataset.samples[int(cells.positions[at])], needs[lacks[at].tobytes()]) for at in todo)
-        flush = _Flush(store, versions, tell)
+        samples = ((dataset.samples[int(cells.positions[at])], needs[lacks[at].tobytes()]) for at in needed)
+        count = _workers(jobs, len(needed))
         with Stop() as stop:
-            done = 0
-            try:
-                for measured in _run(samples, extractors, _workers(jobs, len(todo)), stop, scheduler):
-                    flush.add(measured)
-                    done += len(measured)
-                    changed += [m.sample for m in measured if m.is_changed]
-                    for m in measured:
-                        if m.faults:
-                            passing[m.sample.measured_key] = next(iter(m.faults.values()))
-                            tell("fault", **_fault_event(passing[m.sample.measured_key]))
-                    if progress is not None:
-                        progress("measuring", done, len(todo), len(passing) + len(dataset.faults))
-            finally:  # also on an interrupt: what has been measured is kept
-                flush()
-                dataset.forget(changed)
-            if stop and done < len(todo):
-                tell("stopped", done=done, left=len(todo) - done)
-                raise KeyboardInterrupt
+            measuring = _run(samples, extractors, count, stop, scheduler)
+            passing = _keep(measuring, len(needed), dataset, _Flush(store, versions, tell), stop, tell, progress)
         for version in versions:
             store_maintenance.tidy(store, version.name, version.fingerprint)
     give_back()
     found = _gather(dataset, versions, store, cells, lacks, passing)
     tell("end", cells=len(found), faults=len(found.faults), computed=found.computed, reused=found.reused)
     return found
+
+
+def _check_scheduler(scheduler: str | None) -> None:
+    if scheduler is not None:
+        from fusion.features import dask_cluster
+
+        dask_cluster.check_address(scheduler)
+
+
+def _keep(
+    measuring: Iterator[list[Measured]],
+    total: int,
+    dataset: Dataset,
+    flush: _Flush,
+    stop: Stop,
+    tell: Callable[..., None],
+    progress: Progress | None,
+) -> dict[str, Fault]:
+    """Store what is measured; the faults met, by the cell's key. Files that have changed are read anew next time.
+
+    Raises
+    ------
+    KeyboardInterrupt : asked to stop before all were measured.
+    """
+    done = 0
+    passing: dict[str, Fault] = {}
+    changed: list[Sample] = []
+    try:
+        for measured in measuring:
+            flush.add(measured)
+            done += len(measured)
+            changed += [m.sample for m in measured if m.is_changed]
+            for m in measured:
+                if m.faults:
+                    passing[m.sample.measured_key] = next(iter(m.faults.values()))
+                    tell("fault", **_fault_event(passing[m.sample.measured_key]))
+            if progress is not None:
+                progress("measuring", done, total, len(passing) + len(dataset.faults))
+    finally:  # also on an interrupt: what has been measured is kept
+        flush()
+        dataset.forget(changed)
+    if stop and done < total:
+        tell("stopped", done=done, left=total - done)
+        raise KeyboardInterrupt
+    return passing
 
 
 @dataclass(frozen=True, eq=False)

@@ -204,21 +204,10 @@ def judge_scores(
     holds = np.zeros((images.n_groups, images.scores.shape[1]), bool)
     holds[images.groups, images.codes] = True
     replicates = _replicates(levels, holds, n_boot, np.random.default_rng(seed))
-    left_out = _left_out(levels, holds)
     everyone = np.ones((images.n_groups, 1))
-    result: dict[str, Any] = {}
-    for level, rows in levels.items():
-        values = rows.figures(everyone)[0]
-        low, high, is_bca = bca(values, replicates[level], left_out[level], strata_of(holds))
-        result[level] = {
-            metric: {"value": value, "low": lower, "high": upper, "method": _method(lower, corrected)}
-            for metric, value, lower, upper, corrected in zip(
-                METRICS, values.tolist(), low.tolist(), high.tolist(), is_bca.tolist(), strict=True
-            )
-        }
     names = [str(label) for label in classes]
     tested = _tested(np.asarray(proba, np.float64))
-    figures = result | {
+    figures = _with_intervals(levels, holds, replicates) | {
         "n_images": int(tested.any(axis=0).sum()),
         "n_subjects": images.n_groups,
         "classes": names,
@@ -227,6 +216,24 @@ def judge_scores(
         "confusion": images.confusions(everyone)[0].astype(int).tolist(),
     }
     return Judgement(figures, replicates)
+
+
+def _with_intervals(
+    levels: Mapping[str, ScoredRows], holds: NDArray[np.bool_], replicates: Mapping[str, _Floats]
+) -> dict[str, Any]:
+    """Value and interval of every metric at every level."""
+    left_out = _left_out(levels, holds)
+    result: dict[str, Any] = {}
+    for level, rows in levels.items():
+        values = rows.figures(np.ones((len(holds), 1)))[0]
+        low, high, is_bca = bca(values, replicates[level], left_out[level], strata_of(holds))
+        result[level] = {
+            metric: {"value": value, "low": lower, "high": upper, "method": _method(lower, corrected)}
+            for metric, value, lower, upper, corrected in zip(
+                METRICS, values.tolist(), low.tolist(), high.tolist(), is_bca.tolist(), strict=True
+            )
+        }
+    return result
 
 
 def pooled(

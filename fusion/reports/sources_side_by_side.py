@@ -44,18 +44,12 @@ def draw_sources(
     ------
     OverlayError : ``folder`` cannot be written.
     """
-    named = [sample for sample in dataset.samples if sample.source is not None]
-    counts = {name: sum(sample.source == name for sample in named) for name in {sample.source for sample in named}}
-    sources = sorted(sorted(counts, key=lambda name: (-counts[name], str(name)))[:_MOST], key=str)
-    chosen = {name: _chosen(dataset, [sample for sample in named if sample.source == name], seed) for name in sources}
-    total, done = sum(len(part) for part in chosen.values()), 0
-    places: dict[str | None, list[tuple[Sample, _PathType | None]]] = {name: [] for name in sources}
-    for name, samples in chosen.items():
-        for sample in samples:
-            places[name].append((sample, _place(sample)))
-            done += 1
-            if progress is not None:
-                progress(done, total, 0)
+    by_source: dict[str, list[Sample]] = {}
+    for sample in dataset.samples:
+        if sample.source is not None:
+            by_source.setdefault(sample.source, []).append(sample)
+    sources = sorted(sorted(by_source, key=lambda name: (-len(by_source[name]), name))[:_MOST])
+    places = _places({name: _chosen(dataset, by_source[name], seed) for name in sources}, progress)
     needed = [place[2] for part in places.values() for _, place in part if place is not None]
     # The largest cell fits, but what was taken for a cell and is a whole field does not shrink all others.
     reach = min(max(needed), 2 * int(np.median(needed))) if needed else 1
@@ -68,6 +62,21 @@ def draw_sources(
             f"cannot write contact sheets to {folder}", found=error.strerror or str(error), do="Name another folder."
         ) from error
     return path
+
+
+def _places(
+    chosen: Mapping[str, Sequence[Sample]], progress: Callable[[int, int, int], None] | None
+) -> dict[str, list[tuple[Sample, _PathType | None]]]:
+    """Of each source the chosen cells, and where in its image each is."""
+    total, done = sum(len(part) for part in chosen.values()), 0
+    places: dict[str, list[tuple[Sample, _PathType | None]]] = {name: [] for name in chosen}
+    for name, samples in chosen.items():
+        for sample in samples:
+            places[name].append((sample, _place(sample)))
+            done += 1
+            if progress is not None:
+                progress(done, total, 0)
+    return places
 
 
 def _chosen(dataset: Dataset, samples: list[Sample], seed: int) -> list[Sample]:
@@ -100,7 +109,7 @@ def _tile(sample: Sample, place: _PathType, reach: int) -> Image:
     return np.asarray(cv2.resize(square, (_SIDE, _SIDE), interpolation=how), np.uint8)
 
 
-def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _PathType | None]]], reach: int) -> Image:
+def _sheet(seen: Mapping[str, Sequence[tuple[Sample, _PathType | None]]], reach: int) -> Image:
     column = _BESIDE * (_SIDE + _GAP) + _WIDE
     classes = sorted({sample.label or "" for part in seen.values() for sample, _ in part})
     rows = {label: max(_rows(part, label) for part in seen.values()) for label in classes}
@@ -112,7 +121,7 @@ def _sheet(seen: Mapping[str | None, Sequence[tuple[Sample, _PathType | None]]],
         _write(paper, label, _GAP, top + _LINE, _INK)
         for number, (name, part) in enumerate(seen.items()):
             left = label_wide + number * column
-            _write(paper, _short(name or "", column - _WIDE), left, _LINE, _INK)
+            _write(paper, _short(name, column - _WIDE), left, _LINE, _INK)
             own = [(sample, place) for sample, place in part if (sample.label or "") == label]
             for at, (sample, place) in enumerate(own):
                 y, x = top + at // _BESIDE * (_SIDE + _GAP), left + at % _BESIDE * (_SIDE + _GAP)

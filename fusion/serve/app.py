@@ -245,7 +245,18 @@ def create_app(
         openapi_url="/api/openapi.json",
         lifespan=lifespan,
     )
-    page = _page(bundle, name, limits)
+    _add_page(app, _page(bundle, name, limits))
+    _add_questions(app, served, _facts(bundle, name) | {"limits": vars(limits)})
+    _add_health(app, metrics)
+    _add_refusals(app)
+    paths = [route.path for route in app.routes if hasattr(route, "path")]
+    app.add_middleware(Guard, hosts=hosts, paths=paths, metrics=metrics)
+    app.state.served = served
+    return app
+
+
+def _add_page(app: FastAPI, page: str) -> None:
+    """The page and its files."""
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
@@ -254,23 +265,27 @@ def create_app(
     for address, file, media_type in _STATIC:
         app.get(address, include_in_schema=False)(_static(file, media_type))
 
+
+def _add_questions(app: FastAPI, served: Served, facts: dict[str, Any]) -> None:
+    """What can be asked of the model."""
+
     @app.get("/api/model")
     async def model() -> dict[str, Any]:
         """What the model is, and what a request may hold."""
-        return _facts(bundle, name) | {"limits": vars(limits)}
+        return facts
 
     @app.post("/api/predict", openapi_extra=_IMAGES)
     async def predict(request: Request, images: bool = Query(False, description="with contours")) -> dict[str, Any]:
         """Class and probability of every image; a bad one is a fault, and stops no other."""
         with served.place():
-            uploads = await read_uploads(request, limits)
+            uploads = await read_uploads(request, served.limits)
             return await served.ask(lambda: served.judge(uploads, images=images))
 
     @app.post("/api/explain", openapi_extra=_IMAGES)
     async def explain(request: Request, format: Literal["json", "html", "svg"] = "json") -> Response:
         """Why the model says what it says of one image: as JSON, as a page of its own, or as a figure."""
         with served.place():
-            uploads = await read_uploads(request, limits)
+            uploads = await read_uploads(request, served.limits)
             if len(uploads) > 1:
                 raise RequestError(422, "one image at a time is explained", found=str(len(uploads)))
             return await served.ask(served.explanation, uploads[0], format)
@@ -281,6 +296,10 @@ def create_app(
         content, label = example_cell(number)
         return Response(content, media_type="image/png", headers={"X-Drawn-As": label})
 
+
+def _add_health(app: FastAPI, metrics: Metrics) -> None:
+    """What an operator asks."""
+
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Whether it answers."""
@@ -290,6 +309,10 @@ def create_app(
     async def measured() -> PlainTextResponse:
         """Counts and times since the start, for Prometheus."""
         return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_refusals(app: FastAPI) -> None:
+    """Answers to what cannot be answered."""
 
     @app.exception_handler(RequestError)
     async def refused(_: Request, error: RequestError) -> JSONResponse:
@@ -309,11 +332,6 @@ def create_app(
     async def misasked(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         return JSONResponse({"detail": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
-
-    paths = [route.path for route in app.routes if hasattr(route, "path")]
-    app.add_middleware(Guard, hosts=hosts, paths=paths, metrics=metrics)
-    app.state.served = served
-    return app
 
 
 def serve(config: ServeConfig, say: Callable[[str], None]) -> None:

@@ -157,11 +157,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     check_usable(len(dataset), dataset.faults)
     dataset = dataset.select(config.classes, config.folds, config.sources)
     samples = dataset.samples
-    by_content: dict[str, list[int]] = {}
-    for at, image in enumerate(dataset.image_ids()):
-        by_content.setdefault(image, []).append(at)
-    same = [members for members in by_content.values() if len(members) > 1]
-    names = dataset.names
+    same, names = _identical(dataset.image_ids()), dataset.names
     return Inspection(
         dataset=dataset,
         classes=_count(sample.label for sample in samples),
@@ -169,15 +165,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         folds=_count(sample.fold for sample in samples),
         sources=_count(sample.source for sample in samples),
         identical=[[names[at] for at in members] for members in same],
-        across={
-            word: sum(len({getattr(samples[at], attribute) for at in members}) > 1 for members in same)
-            for word, attribute in (
-                ("subjects", "identity"),
-                *([("sources", "source")] if any(sample.source for sample in samples) else []),
-                ("folds", "fold"),
-                ("labels", "label"),
-            )
-        },
+        across=_across(samples, same),
         merged_subjects=merged_subjects(
             identities([s.subject for s in samples], [s.source for s in samples]), dataset.image_ids()
         ),
@@ -186,6 +174,25 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         shifts=_shifts(config, dataset, progress),
         sources_drawn=_sources_drawn(config, dataset, progress),
     )
+
+
+def _identical(images: Sequence[str]) -> list[list[int]]:
+    """Positions of images with the same content, wherever there are several."""
+    by_content: dict[str, list[int]] = {}
+    for at, image in enumerate(images):
+        by_content.setdefault(image, []).append(at)
+    return [members for members in by_content.values() if len(members) > 1]
+
+
+def _across(samples: Sequence[Sample], same: Sequence[Sequence[int]]) -> dict[str, int]:
+    """How many groups of identical images span several subjects, folds, labels, and sources where any is named."""
+    of: dict[str, Callable[[Sample], object]] = {"subjects": lambda sample: sample.identity}
+    if any(sample.source for sample in samples):
+        of["sources"] = lambda sample: sample.source
+    of |= {"folds": lambda sample: sample.fold, "labels": lambda sample: sample.label}
+    return {
+        word: sum(len({asked(samples[at]) for at in members}) > 1 for members in same) for word, asked in of.items()
+    }
 
 
 def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> tuple[Shift, ...]:
