@@ -407,6 +407,48 @@ class LearnsBlock(TakesImages, Protocol):
 
 
 @runtime_checkable
+class HasInput(Protocol):
+    """A class of extractors or classifiers that look at images, of which ``--input`` says what they are shown."""
+
+    #: The parameter that says so, dots leading into mappings: ``network.input``.
+    input_parameter: ClassVar[str]
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A class of extractors whose network the user chooses by ``--weights`` and ``--backbone``: two of its parameters,
+    each with a default."""
+
+    weights: str
+    backbone: str | None
+
+
+@runtime_checkable
+class HasSearch(Protocol):
+    """A classifier that can choose its parameters by folds inside its training part: ``--search``."""
+
+    #: Whether it does; and by how many trials, 0 being by a grid.
+    search: bool
+    trials: int
+
+
+@runtime_checkable
+class HasLandmarks(Protocol):
+    """A classifier that can approximate its kernel by some of many training cells."""
+
+    #: How many; 0 is exact.
+    landmarks: int
+
+
+@runtime_checkable
+class HasScheduler(Protocol):
+    """A classifier that the workers of a Dask scheduler can fit: ``--scheduler``."""
+
+    #: Address of the scheduler; None fits it here.
+    scheduler: str | None
+
+
+@runtime_checkable
 class HasParameterGroups(Protocol):
     """A plug-in of which some parameters are mappings with keys of their own. Optional: fusion settings lists them."""
 

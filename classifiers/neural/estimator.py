@@ -89,6 +89,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     name: ClassVar[str] = "neural"
     prepares: ClassVar[str] = "raw"
+    input_parameter: ClassVar[str] = "network.input"
     parameter_groups: ClassVar[Mapping[str, type]] = {
         "network": Design,
         "training": Training,
@@ -373,7 +374,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError, FusionError : settings or weights that cannot be used.
         """
-        if hasattr(self, "eye_") and self.input_transform_ is not None and hasattr(self, "network_"):
+        if "network_" in vars(self) and self.input_transform_ is not None:
             return self.input_transform_
         design, _, _ = self._settings()
         return design.extractor().input_transform
@@ -384,7 +385,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     def provenance(self) -> dict[str, list[str]] | None:
         """Hashes of what it, or before it is fitted its weights, have learnt from; None where nothing is known."""
-        if hasattr(self, "provenance_"):
+        if "provenance_" in vars(self):
             return self.provenance_ or None
         return self._settings()[0].extractor().provenance()
 

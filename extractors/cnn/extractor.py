@@ -87,6 +87,7 @@ class Embedding(Learnable):
     learnt_by: ClassVar[str] = "neural"
     version: ClassVar[str] = "1"
     in_main_process: ClassVar[bool] = True
+    input_parameter: ClassVar[str] = "input"
 
     backbone: str | None = None
     # "file": the file travels with a model. Its content, not its path, is part of the identity.

@@ -196,7 +196,7 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
     else:
         raise ExportError(
             f"classifier '{bundle.classifier}' has no ONNX form",
-            expected="svm, xgb, logreg, neural, or a plug-in with to_onnx",
+            expected="one with to_onnx, as those that come with Fusion have",
         )
     _calibrate_and_threshold(graph, proba, bundle)
     return graph.model(about), trial

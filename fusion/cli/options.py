@@ -55,14 +55,12 @@ class Shown:
     key : as ``--set`` takes it.
     flag : where the option is not called as the key is.
     metavar : how its value is called in the help, where not by its type.
-    help : of a plug-in's parameter alone: describing itself would take importing the plug-in.
     is_argument, is_required, takes_many : of an argument: given by its position; at all events; any number of them.
     """
 
     key: str
     flag: str = ""
     metavar: str | None = None
-    help: str = ""
     is_argument: bool = False
     is_required: bool = False
     takes_many: bool = False
@@ -73,9 +71,9 @@ class Shown:
         return self.key.replace(".", "__")
 
 
-def option(key: str, flag: str = "", *, metavar: str | None = None, help: str = "") -> Shown:
+def option(key: str, flag: str = "", *, metavar: str | None = None) -> Shown:
     """A key as an option."""
-    return Shown(key, flag, metavar, help)
+    return Shown(key, flag, metavar)
 
 
 def argument(key: str, *, is_required: bool = False, takes_many: bool = False) -> Shown:
@@ -137,18 +135,8 @@ DATA = (
 )  # fmt: skip
 FEATURES = (
     option("features", metavar="A,B"),
-    option(
-        "extractors.cnn.weights",
-        "--weights",
-        metavar="W",
-        help="For cnn: a .safetensors file, 'pretrained', or 'random'.",
-    ),
-    option(
-        "extractors.cnn.backbone",
-        "--backbone",
-        metavar="NAME",
-        help="For cnn: any timm model; default that of the weights file, else tf_efficientnetv2_b3.",
-    ),
+    option("weights", metavar="W"),
+    option("backbone", metavar="NAME"),
     "input",
 )
 OUTPUT = option("output", "-o/--output")
@@ -202,12 +190,10 @@ def _command(
 def parameters(model: type[BaseModel], shown: Sequence[Shown]) -> list[click.Parameter]:
     """The parameters of a command that shows these keys of its settings."""
     known = {setting.key: setting for setting in settings_of(model)}
-    return [_parameter(each, known.get(each.key)) for each in shown]
+    return [_parameter(each, known[each.key]) for each in shown]
 
 
-def _parameter(shown: Shown, setting: Setting | None) -> click.Parameter:
-    if setting is None:  # of a plug-in, which is not imported for this
-        return click.Option([shown.name, shown.flag], metavar=shown.metavar, help=shown.help)
+def _parameter(shown: Shown, setting: Setting) -> click.Parameter:
     if shown.is_argument:
         return Argument(
             [shown.name],

@@ -23,6 +23,7 @@ from fusion.data.dataset import Dataset, Fault
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
 from fusion.features.extraction import Extraction, extract
+from fusion.features.extractor_parameters import check_options_of_networks, extractor_params
 from fusion.features.store import FeatureStore
 from fusion.features.stored_matrix import is_stored
 from fusion.images.cell import PREPARATION
@@ -107,13 +108,8 @@ def build_blocks(config: FeatureSettings) -> list[Block]:
         raise UsageError(
             f"settings for {', '.join(idle)}, which is not among the features", found=", ".join(config.blocks)
         )
-    if config.input is not None and not config.networks:
-        raise UsageError(
-            "--input is what a network is shown, and there is none",
-            found=", ".join(config.blocks),
-            do="Add cnn to --features, or take --classifier neural.",
-        )
-    built = {name: _build(name, config.extractor(name)) for name in wanted}
+    check_options_of_networks(config)
+    built = {name: _build(name, extractor_params(config, name)) for name in wanted}
     blocks = blocks_of(config.blocks, built)
     # All of it before anything is measured.
     _check_instances(built)

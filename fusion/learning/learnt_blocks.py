@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.errors import UsageError
 from fusion.features.blocks import Block
+from fusion.features.extractor_parameters import extractor_params
 from fusion.images.cell import PREPARATION
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.grouped_splits import Split
 from fusion.learning._inner_folds import InnerFolds, InnerPart
-from fusion.learning.recipe import Recipe, build_seeded
+from fusion.learning.recipe import Recipe, build_seeded, network_params
 from fusion.learning.run import Run
 from fusion.learning.study import Study
 from fusion.plugins import LearnsBlock
@@ -108,9 +109,9 @@ def learnt_blocks(config: LearnConfig) -> list[LearntBlock]:
         learner = plugins.learner_of(family)
         if learner is None:
             continue
-        given = {key: value for key, value in config.extractor(name).items() if value is not None}
+        given = {key: value for key, value in extractor_params(config, name).items() if value is not None}
         kind = cast(type[LearnsBlock], plugins.plugin_class(plugins.CLASSIFIERS, learner))
-        params = kind.params_for_block(name, config.given(learner), given)
+        params = kind.params_for_block(name, network_params(config, learner), given)
         block = LearntBlock(name, family, learner, params, config.seed)
         _check(block)
         found.append(block)

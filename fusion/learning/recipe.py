@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusion import plugins
+from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.results import IMAGE
+from fusion.feature_transforms.fusion_layer import FusionLayer
 from fusion.learning.calibration_and_threshold import DecisionSettings, Method
-from fusion.plugins import Classifier, HoldsOut, TakesImages
+from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
+from fusion.settings.features import with_parameter
 from fusion.settings.learning import AugmentSettings, HarmoniseSettings
 
 
@@ -97,7 +100,8 @@ def recipe_of(config: LearnConfig, classifier: str, blocks: Sequence[str], learn
     ----------
     learnt : blocks that are learnt anew in every training part, of which those among ``blocks`` count.
     """
-    params = config.params(classifier)
+    check_layer(config.layer)
+    params = classifier_params(config, classifier)
     return Recipe(
         blocks=tuple(blocks),
         classifier=classifier,
@@ -114,6 +118,53 @@ def recipe_of(config: LearnConfig, classifier: str, blocks: Sequence[str], learn
         positive=config.positive,
         seed=config.seed,
     )
+
+
+def classifier_params(config: LearnConfig, classifier: str) -> dict[str, Any]:
+    """The parameters that a command's settings ask for, of the classifier of this name.
+
+    Raises
+    ------
+    UsageError : no classifier of this name, or a search by one that has none.
+    ConfigError : ``--input`` disagrees with its own.
+    """
+    given = network_params(config, classifier)
+    if not (config.search or config.trials) or isinstance(plugins.build_classifier(classifier, given), HasSearch):
+        return _with_input(config, classifier, config.params(classifier))
+    raise UsageError(
+        f"--search is for classifiers that choose parameters by folds, and '{classifier}' does not",
+        found=f"--classifier {classifier}",
+        do="Leave --search out, or search with another classifier.",
+    )
+
+
+def network_params(config: LearnConfig, classifier: str) -> dict[str, Any]:
+    """The parameters that were given for a classifier, with what it is shown where it looks at images.
+
+    Raises
+    ------
+    ConfigError : ``--input`` disagrees with its own.
+    """
+    return _with_input(config, classifier, config.classifiers.get(classifier, {}))
+
+
+def _with_input(config: LearnConfig, classifier: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    kind = plugins.plugin_class(plugins.CLASSIFIERS, classifier)
+    if not isinstance(kind, HasInput):
+        return dict(params)
+    return with_parameter(params, kind.input_parameter, config.input, "--input", f"classifiers.{classifier}")
+
+
+def check_layer(layer: Mapping[str, Any]) -> None:
+    """UsageError for what is no parameter of the fusion layer, or follows from the blocks."""
+    known = sorted(set(FusionLayer().get_params()) - {"blocks"})
+    if unknown := [name for name in layer if name not in known]:
+        raise UsageError(
+            f"unknown setting 'layer.{unknown[0]}'",
+            found=repr(layer[unknown[0]])[:100],
+            expected=", ".join(known),
+            do=did_you_mean(f"layer.{unknown[0]}", [f"layer.{name}" for name in known]),
+        )
 
 
 def build_seeded(name: str, params: Mapping[str, Any], seed: int) -> Classifier:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fusion.errors import UsageError
 from fusion.learning.recipe import Recipe
-from fusion.plugins import ReadsBatches, TakesImages
+from fusion.plugins import HasSearch, ReadsBatches, TakesImages
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def batches_setting(recipe: Recipe) -> str:
 
 
 def _searches(recipe: Recipe) -> bool:
-    return bool(recipe.params.get("search"))
+    classifier = recipe.build()
+    return isinstance(classifier, HasSearch) and classifier.search
 
 
 def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:

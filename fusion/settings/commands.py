@@ -41,7 +41,8 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """What commands that learn have in common."""
 
     cnn_crossfit: bool = Field(
-        False, description="train the network behind cnn anew in every training part, as classifiers.neural says"
+        False,
+        description="train the network behind a block (cnn) anew in every training part, by settings of its classifier",
     )
     nested: bool = Field(
         False,
@@ -64,23 +65,20 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
         """Names of the classifiers."""
         raise NotImplementedError
 
-    @property
-    def networks(self) -> list[str]:
-        """Names of what looks at images."""
-        return [*super().networks, *(name for name in self.judges if name == "neural")]
-
 
 class TrainConfig(LearnConfig):
     """fusion train"""
 
     classifier: str = Field("svm", description="name of a classifier: svm, xgb, logreg, neural, or a plug-in")
     # Not written back: where trees were grown is not part of what they are.
-    scheduler: str | None = Field(None, exclude=True, description="xgb: address of a Dask scheduler that grows trees")
+    scheduler: str | None = Field(
+        None, exclude=True, description="for trees: address of a Dask scheduler whose workers grow them"
+    )
     holdout: bool = Field(False, description="judge on one of the folds alone, where fitting on all costs too much")
-    resume: bool = Field(False, description="neural: go on with a training that was interrupted")
-    show_batch: Path | None = Field(None, description="neural: draw what the network is shown, as .png, then train")
-    show_attention: Path | None = Field(None, description="neural: draw where the trained network looks, as .png")
-    tensorboard: Path | None = Field(None, description="neural: folder for loss and score of every epoch")
+    resume: bool = Field(False, description="go on with the training of a network that was interrupted")
+    show_batch: Path | None = Field(None, description="draw what the network is shown, as .png, then train it")
+    show_attention: Path | None = Field(None, description="draw where the trained network looks, as .png")
+    tensorboard: Path | None = Field(None, description="of a network: folder for loss and score of every epoch")
 
     @property
     def judges(self) -> list[str]:

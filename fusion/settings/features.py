@@ -14,54 +14,76 @@ from fusion.settings._base import Names, Settings
 HANDCRAFTED = ("morphology", "texture", "colour")
 
 
-def _is_network(block: str) -> bool:
-    return block.partition(".")[0] == "cnn"
+def with_parameter(params: Mapping[str, Any], path: str, value: object, option: str, place: str) -> dict[str, Any]:
+    """Parameters of a plug-in with one more, which an option gives for all that take it; None is not given.
+
+    Parameters
+    ----------
+    path : of the parameter, dots leading into mappings: ``network.input``.
+    option, place : as the user would write them, for what is refused.
+
+    Raises
+    ------
+    ConfigError : the parameters say otherwise.
+    """
+    if value is None:
+        return dict(params)
+    name, _, rest = path.partition(".")
+    if rest:
+        return {**params, name: with_parameter(params.get(name) or {}, rest, value, option, f"{place}.{name}")}
+    if params.get(name) not in (None, value):
+        raise ConfigError(
+            f"{option} and {place}.{name} disagree",
+            found=f"{value} and {params[name]}",
+            do="Give one of them.",
+        )
+    return {**params, name: value}
 
 
 class InputSettings(Settings):
-    """What networks are shown, as an embedding (``cnn``) and end to end (``neural``)."""
+    """What networks are shown, be it for a block or end to end."""
 
     input: Literal["cell", "cell-on-grey", "field"] | None = Field(
         None,
         description="what a network is shown: the cell cut out on black (default), on grey, or with what is around it",
     )
 
-    def _with_input(self, given: Mapping[str, Any], place: str) -> dict[str, Any]:
-        """Parameters of a network with ``input`` among them; ConfigError where they say otherwise at ``place``."""
-        if self.input is None:
-            return dict(given)
-        if given.get("input") not in (None, self.input):
-            raise ConfigError(
-                f"--input and {place}.input disagree",
-                found=f"{self.input} and {given['input']}",
-                do="Give one of them.",
-            )
-        return {**given, "input": self.input}
-
 
 class FeatureSettings(InputSettings):
     """Which measurements."""
 
     features: Names = Field(
-        [], description="blocks; default morphology,texture,colour, and what of cnn has settings, so weights too"
+        [],
+        description="blocks; default morphology,texture,colour, with weights or a backbone cnn, and others that have "
+        "settings",
     )
     extractors: dict[str, dict[str, Any]] = Field(
         {}, description="parameters of extractors by FAMILY, or by FAMILY.NAME, a block of its own: cnn.b3, cnn.vgg16"
+    )
+    weights: str | None = Field(
+        None, description="of networks behind blocks (cnn): a .safetensors file, 'pretrained', or 'random'"
+    )
+    backbone: str | None = Field(
+        None,
+        description="of networks behind blocks (cnn): any timm model; default that of the weights file, else "
+        "tf_efficientnetv2_b3",
     )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
     @property
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
-        chosen = self.features or [*HANDCRAFTED, *(name for name in self.extractors if _is_network(name))]
+        named = [name for name in self.extractors if name.partition(".")[0] not in HANDCRAFTED]
+        chosen = self.features or [*HANDCRAFTED, *(named or self._of_weights())]
         return list(dict.fromkeys(chosen))
 
-    @property
-    def networks(self) -> list[str]:
-        """Names of what looks at images."""
-        return [block for block in self.blocks if _is_network(block)]
+    def _of_weights(self) -> list[str]:
+        """The families that ``weights`` and ``backbone`` are parameters of, where one of them is given."""
+        if self.weights is None and self.backbone is None:
+            return []
+        from fusion import plugins
 
-    def extractor(self, name: str) -> dict[str, Any]:
-        """The parameters of an extractor by the name of its block."""
-        given = self.extractors.get(name, {})
-        return self._with_input(given, f"extractors.{name}") if _is_network(name) else dict(given)
+        known = plugins.names(plugins.EXTRACTORS)
+        return [
+            name for name in known if isinstance(plugins.plugin_class(plugins.EXTRACTORS, name), plugins.HasWeights)
+        ]

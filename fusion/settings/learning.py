@@ -136,17 +136,10 @@ class FitSettings(InputSettings):
     seed: int = Field(0, ge=0, description="seed of every random choice")
 
     def params(self, classifier: str) -> dict[str, Any]:
-        """The parameters of a classifier by name."""
+        """The parameters of a classifier by name, and how it is to search."""
         searched = {"search": True} if self.search or self.trials else {}
         tried = {"trials": self.trials} if self.trials else {}
-        return {**searched, **tried, **self.given(classifier)}
-
-    def given(self, classifier: str) -> dict[str, Any]:
-        """The parameters of a classifier as they were given, with what a network is shown."""
-        found = dict(self.classifiers.get(classifier, {}))
-        if classifier == "neural" and self.input is not None:
-            found["network"] = self._with_input(found.get("network", {}), "classifiers.neural.network")
-        return found
+        return {**searched, **tried, **self.classifiers.get(classifier, {})}
 
     @property
     def minds_sources(self) -> bool:

@@ -15,7 +15,7 @@ from fusion.learning.cross_validation import prepare_fits
 from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import LearntBlock
 from fusion.learning.parameter_search import check_optuna
-from fusion.learning.recipe import Recipe, recipe_of
+from fusion.learning.recipe import Recipe, classifier_params, recipe_of
 from fusion.learning.refusals import possible_recipes
 from fusion.learning.run import Run, half_the_memory
 from fusion.learning.study import Study
@@ -53,7 +53,7 @@ def recipes_of(
     names = [block.name for block in learnt]
     positive = choose_positive(classes, config.positive) if classes else None
     takers = {
-        name: isinstance(plugins.build_classifier(name, config.params(name)), plugins.TakesImages)
+        name: isinstance(plugins.build_classifier(name, classifier_params(config, name)), plugins.TakesImages)
         for name in config.compare
     }
     # By themselves wherever a rule chooses the sets: what blocks add to images is counted from there.
@@ -76,7 +76,7 @@ def by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[s
     changed = {
         name: {"landmarks": _LANDMARKS, **config.classifiers.get(name, {})}
         for name in config.compare
-        if largest > config.exact_up_to and "landmarks" in plugins.parameters(plugins.CLASSIFIERS, name)
+        if largest > config.exact_up_to and isinstance(plugins.build_classifier(name), plugins.HasLandmarks)
     }
     stamps = [
         f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "

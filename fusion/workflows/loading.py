@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fusion.data.dataset import Dataset, check_usable, load_dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.features.blocks import Block, build_blocks
+from fusion.features.extractor_parameters import check_options_of_networks
 from fusion.features.image_cache import InputTransform
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import Normalised, as_trained, normalise
@@ -107,6 +108,7 @@ class Inputs:
         ------
         UsageError : an unknown block, or parameters for a block that is not chosen.
         """
+        check_options_of_networks(config)
         blocks = build_blocks(config) if config.blocks else []
         learnt = learnt_blocks(config) if config.cnn_crossfit else []
         names = {block.name for block in learnt}
@@ -119,7 +121,7 @@ class Inputs:
     @property
     def names(self) -> list[str]:
         """The blocks, those that are learnt last."""
-        return [block.name for block in (*self.blocks, *self.learnt)]
+        return [*(block.name for block in self.blocks), *(block.name for block in self.learnt)]
 
     @property
     def takers(self) -> list[TakesImages]:

@@ -26,11 +26,13 @@ def plan_recipe(config: TrainConfig) -> tuple[Recipe, Inputs]:
     DecisionSettings(config.calibrate, config.threshold)
     if config.trials:
         check_optuna()
-    if config.scheduler is not None and "scheduler" not in plugins.parameters(plugins.CLASSIFIERS, config.classifier):
+    if config.scheduler is not None and not isinstance(
+        plugins.build_classifier(config.classifier), plugins.HasScheduler
+    ):
         raise UsageError(
             "--scheduler is for a classifier that a cluster trains",
             found=f"--classifier {config.classifier}",
-            expected="xgb, or another one with the parameter 'scheduler'",
+            expected="one with the parameter 'scheduler'",
         )
     inputs = Inputs.of(config)
     recipe = recipe_of(config, config.classifier, inputs.names, [block.name for block in inputs.learnt])

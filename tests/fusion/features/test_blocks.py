@@ -157,10 +157,9 @@ def test_input_reaches_every_network_that_has_a_name():
     settings = ["extractors.cnn.a.backbone=test_efficientnet", "extractors.cnn.b.weights=random"]
     config = build_config(TrainConfig, settings=settings, options=given)
     assert config.extractors == {"cnn.a": {"backbone": "test_efficientnet"}, "cnn.b": {"weights": "random"}}
-    assert config.networks == ["cnn.a", "cnn.b"]
     assert [block.extractor.input for block in build_blocks(config)] == ["field", "field"]
     with pytest.raises(ConfigError, match=r"--input and extractors\.cnn\.a\.input disagree"):
-        build_config(TrainConfig, settings=[*settings, "extractors.cnn.a.input=cell"], options=given).extractor("cnn.a")
+        build_blocks(build_config(TrainConfig, settings=[*settings, "extractors.cnn.a.input=cell"], options=given))
 
 
 def test_networks_that_have_settings_are_among_the_features_by_default():

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from fusion.errors import ConfigError, UsageError
 from fusion.features.blocks import build_blocks
+from fusion.features.extractor_parameters import extractor_params
+from fusion.learning.recipe import classifier_params
 from fusion.settings.commands import AblateConfig, ExtractConfig, TrainConfig
 from fusion.settings.loading import build_config, parse_yaml, write_config
 
@@ -114,17 +116,16 @@ def test_input_reaches_every_network_that_there_is():
     config = build_config(
         TrainConfig, options={"data": "d", "output": "o", "features": "cnn", "classifier": "neural", "input": "field"}
     )
-    assert config.extractor("cnn") == {"input": "field"}
-    assert config.params("neural") == {"network": {"input": "field"}}
-    assert config.params("svm") == {}
-    assert config.networks == ["cnn", "neural"]
+    assert extractor_params(config, "cnn") == {"input": "field"}
+    assert classifier_params(config, "neural") == {"network": {"input": "field"}}
+    assert classifier_params(config, "svm") == {}
 
 
 @pytest.mark.parametrize(
     ("place", "ask"),
     [
-        ("extractors.cnn", lambda config: config.extractor("cnn")),
-        ("classifiers.neural.network", lambda config: config.params("neural")),
+        ("extractors.cnn", lambda config: extractor_params(config, "cnn")),
+        ("classifiers.neural.network", lambda config: classifier_params(config, "neural")),
     ],
 )
 def test_input_that_disagrees_with_a_networks_own_is_refused(place, ask):

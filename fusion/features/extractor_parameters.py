@@ -1,0 +1,55 @@
+"""Parameters of the chosen blocks' extractors: each its own, and what an option gives to all that take it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fusion import plugins
+from fusion.errors import UsageError
+from fusion.plugins import HasInput, HasWeights
+from fusion.settings.commands import LearnConfig
+from fusion.settings.features import FeatureSettings, with_parameter
+
+
+def extractor_params(config: FeatureSettings, block: str) -> dict[str, Any]:
+    """The parameters of the extractor behind a block, by the block's name.
+
+    Raises
+    ------
+    UsageError : no extractor of the block's family.
+    ConfigError : ``--weights``, ``--backbone`` or ``--input`` disagrees with the block's own.
+    """
+    kind, place = _extractor_class(block), f"extractors.{block}"
+    params = dict(config.extractors.get(block, {}))
+    if isinstance(kind, HasWeights):
+        params = with_parameter(params, "weights", config.weights, "--weights", place)
+        params = with_parameter(params, "backbone", config.backbone, "--backbone", place)
+    if isinstance(kind, HasInput):
+        params = with_parameter(params, kind.input_parameter, config.input, "--input", place)
+    return params
+
+
+def check_options_of_networks(config: FeatureSettings) -> None:
+    """UsageError for ``--weights``, ``--backbone`` or ``--input`` where nothing that is chosen takes it."""
+    chosen = ", ".join(config.blocks) or "no features"
+    extractors = [_extractor_class(block) for block in config.blocks]
+    for option, value in (("--weights", config.weights), ("--backbone", config.backbone)):
+        if value is not None and not any(isinstance(kind, HasWeights) for kind in extractors):
+            raise UsageError(
+                f"{option} is of a network behind a block, and there is none",
+                found=chosen,
+                do="Add cnn to --features.",
+            )
+    if config.input is None or any(isinstance(kind, HasInput) for kind in extractors):
+        return
+    judges = config.judges if isinstance(config, LearnConfig) else []
+    if not any(isinstance(plugins.plugin_class(plugins.CLASSIFIERS, name), HasInput) for name in judges):
+        raise UsageError(
+            "--input is what a network is shown, and there is none",
+            found=chosen,
+            do="Add cnn to --features, or take --classifier neural.",
+        )
+
+
+def _extractor_class(block: str) -> type:
+    return plugins.plugin_class(plugins.EXTRACTORS, block.partition(".")[0])
