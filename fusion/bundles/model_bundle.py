@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,10 @@ from fusion.learning.novelty import Novelty
 from fusion.learning.study import Images, Study
 from fusion.learning.training_quantiles import Reference
 from fusion.plugins import Extractor, TakesImages
+
+if TYPE_CHECKING:
+    from fusion.feature_transforms.fusion_layer import FusionLayer
+    from fusion.feature_transforms.harmonisation import Harmoniser
 
 #: Raised whenever an older Fusion could not read the folder.
 FORMAT = 6
@@ -370,7 +374,7 @@ def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
     return extractor
 
 
-def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Any:
+def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Harmoniser | None:
     if about is None:
         return None
     from safetensors.numpy import load
@@ -380,7 +384,7 @@ def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Any:
     return Harmoniser.from_state(about, load((folder / "harmoniser.safetensors").read_bytes()))
 
 
-def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> Any:
+def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> FusionLayer | None:
     if params is None:
         return None
     from safetensors.numpy import load

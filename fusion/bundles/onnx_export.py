@@ -168,7 +168,7 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
     import onnx
 
     fused, columns = bundle.model, len(bundle.columns)
-    classifier: Any = fused.classifier
+    classifier: object = fused.classifier
     if isinstance(classifier, MindsSources) and classifier.judges_together:
         raise ExportError(
             "a network whose batch norms are those of the cells it judges has no ONNX form",
@@ -269,7 +269,7 @@ def _interpolate(graph: Graph, x: str, steps: NDArray[np.float64], heights: NDAr
 def _made_up(bundle: ModelBundle) -> NDArray[np.float32]:
     """float32 (n, d): rows around those that the model was fitted on, one value in twenty missing."""
     fused, draw = bundle.model, np.random.default_rng(0)
-    classifier: Any = fused.classifier
+    classifier: object = fused.classifier
     if fused.layer is None and isinstance(classifier, HasTrialRows):
         X: NDArray[Any] = classifier.trial_rows(_TRIAL, draw)
     else:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +97,8 @@ def attribute(
     image : uint8 (S, S, 3), as the classifier's input transform takes it, for one that takes images.
     """
     at = model.classes.index(target)
-    classifier: Any = model.classifier
-    if adds_trees(model):
+    classifier = model.classifier
+    if isinstance(classifier, Contributes) and adds_trees(model):
         found = classifier.contributions(features[None])[0, at]
         return _additive(
             target,
@@ -142,7 +141,7 @@ def value_of_block(
     own values the answer is ``attribute(...).blocks[name]``, at the training medians it is 0.
     """
     at, part = model.classes.index(target), blocks[name]
-    classifier: Any = model.classifier
+    classifier = model.classifier
 
     def cell_with(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         whole = np.repeat(features[None], len(rows), axis=0)
@@ -181,7 +180,7 @@ def _additive(
 
 def _score(model: FusedModel, blocks: Mapping[str, slice], at: int, image: NDArray[np.uint8] | None) -> Score:
     plain = replace(model, calibration=None, harmoniser=None)
-    classifier: Any = model.classifier
+    classifier = model.classifier
 
     def score(rows: NDArray[np.float32]) -> _Floats:
         if image is not None and isinstance(classifier, ExplainsImages):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from fusion.data.dataset import Dataset, Sample
 from fusion.data.subjects import format_subject, recognises, remembered
@@ -186,7 +186,7 @@ def refusal(who: str, overlap: Overlap, dataset: Dataset) -> LeakageError:
 
 
 def check_unseen(
-    learners: Sequence[tuple[str, Any]], dataset: Dataset, *, allow: bool, cohort: Cohort | None = None
+    learners: Sequence[tuple[str, object]], dataset: Dataset, *, allow: bool, cohort: Cohort | None = None
 ) -> list[str]:
     """Stamps for a result on this data set; none where nothing has learnt from its cells or subjects.
 

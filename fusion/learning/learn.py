@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
 from fusion.features.blocks import Block
 from fusion.learning._inner_folds import InnerFolds
@@ -131,7 +131,7 @@ def refused(recipe: Recipe, error: Exception, labels: NDArray) -> UsageError:
     )  # fmt: skip
 
 
-def images_of(classifier: Any, study: Study, recipe: Recipe, units: _Rows) -> Any:
+def images_of(classifier: object, study: Study, recipe: Recipe, units: _Rows) -> CellInputs:
     """What a classifier of images is given of these cells."""
     assert isinstance(classifier, TakesImages)
     return study.inputs(classifier.input_transform(), recipe.blocks, units)

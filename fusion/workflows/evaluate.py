@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     if overlap.rows and not config.allow_leakage:
         raise refusal(str(config.model), overlap, dataset)
     # What the classifier itself has seen is said by the bundle; but its weights may have learnt from more before.
-    learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in bundle.blocks]
+    learners: list[tuple[str, object]] = [(block.name, block.extractor) for block in bundle.blocks]
     learners += [] if overlap.rows else [(bundle.classifier, bundle.model.classifier)]
     known = check_unseen(learners, dataset, allow=config.allow_leakage, cohort=cohort)
     store = FeatureStore(config.store)

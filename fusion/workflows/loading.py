@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +125,7 @@ class Inputs:
     @property
     def takers(self) -> list[TakesImages]:
         """The classifiers and networks that are given images."""
-        every: list[Any] = [*self.classifiers.values(), *(block.network for block in self.learnt)]
+        every: list[object] = [*self.classifiers.values(), *(block.network for block in self.learnt)]
         return [each for each in every if isinstance(each, TakesImages)]
 
     @property
@@ -141,7 +140,7 @@ class Inputs:
 
     def check_unseen(self, dataset: Dataset, *, allow: bool, cohort: Cohort | None = None) -> list[str]:
         """Stamps for weights that have met cells of this data set; LeakageError unless ``allow``."""
-        learners: list[tuple[str, Any]] = [(block.name, block.extractor) for block in self.blocks]
+        learners: list[tuple[str, object]] = [(block.name, block.extractor) for block in self.blocks]
         learners += [(block.name, block.network) for block in self.learnt]
         return check_unseen([*learners, *self.classifiers.items()], dataset, allow=allow, cohort=cohort)
 
