@@ -30,7 +30,7 @@ class FusionError(Exception):
         lines += [f"  {self.do}"] if self.do else []
         return "\n".join(lines)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         """Keep all four parts when the error crosses from a worker process."""
         return _rebuild, (type(self), self.what, self.found, self.expected, self.do)
 

@@ -501,7 +501,7 @@ def build_extractor(name: str, params: Mapping[str, Any] | None = None) -> Extra
 
 def build_classifier(name: str, params: Mapping[str, Any] | None = None) -> Classifier:
     """An unfitted classifier registered as ``name``; raises as ``build_extractor`` does."""
-    classifier = _build(CLASSIFIERS, name, params or {})
+    classifier: Classifier = _build(CLASSIFIERS, name, params or {})
     missing = [part for part in ("prepares", "fit", "predict_proba", "save", "load") if not hasattr(classifier, part)]
     if missing:
         raise PluginError(f"classifier '{name}' does not keep the protocol", found=f"no {', '.join(missing)}")
@@ -521,7 +521,8 @@ def learner_of(extractor: str) -> str | None:
 
 def classifier_class(name: str) -> type[Classifier]:
     """The class registered as ``name``, to load a stored classifier with."""
-    return _load(CLASSIFIERS, name)
+    found: type[Classifier] = _load(CLASSIFIERS, name)
+    return found
 
 
 def identity(extractor: Extractor) -> dict[str, Any]:

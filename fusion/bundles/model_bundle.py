@@ -431,7 +431,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             expected=str(FORMAT),
             do="Train it again with this version of Fusion.",
         )
-    return manifest
+    return dict(manifest)
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from fusion.data.units import Units
 from fusion.errors import UsageError
 from fusion.feature_transforms.block_columns import block_slices
 from fusion.io.files import replacing
+
+_Value = TypeVar("_Value")
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +108,7 @@ class FeatureTable(Units):
     def take(self, rows: NDArray[np.intp]) -> FeatureTable:
         """These rows, in this order; groups keep their numbers."""
 
-        def pick(values: tuple) -> tuple:
+        def pick(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
             return tuple(values[row] for row in rows)
 
         return replace(

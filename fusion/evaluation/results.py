@@ -160,7 +160,7 @@ class Result:
             {"features": list(scores.features), "classifier": scores.classifier, **figures}
             for scores, figures in zip(self.scores, self.figures, strict=True)
         ]
-        return without_nan(
+        content: dict[str, Any] = without_nan(
             {
                 "command": self.command,
                 "classes": list(self.classes),
@@ -173,6 +173,7 @@ class Result:
                 "faults": [fault_row(fault, root) for fault in self.faults],
             }
         )
+        return content
 
     def save(self, folder: Path, root: Path) -> None:
         """Write ``scores.parquet``, ``table.csv``, ``config.yaml`` and, last, ``result.json``.

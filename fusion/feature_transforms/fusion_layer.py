@@ -52,7 +52,7 @@ class _Block:
     weight: float
 
 
-class FusionLayer(TransformerMixin, BaseEstimator):
+class FusionLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Scale, reduce and weigh feature blocks, so that no block outweighs another by its units or its size.
 
     Every number is taken from the rows given to ``fit``, and each row is transformed by itself.
@@ -347,4 +347,4 @@ _PARTS = ("columns", "informative", "fill", "centre", "spread", "mean")
 
 def _varies(X: NDArray[np.float64]) -> NDArray[np.bool_]:
     """bool (d,): whether a column spreads by more than the rounding of float32."""
-    return np.ptp(X, axis=0) > _ROUNDING * np.abs(X).max(axis=0)
+    return np.asarray(np.ptp(X, axis=0) > _ROUNDING * np.abs(X).max(axis=0), bool)

@@ -425,4 +425,5 @@ def _to_arrow(facts: Mapping[str, Any], keys: Sequence[str], values: _Numbers, f
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)  # as one batch: its values then lie in one piece, and are mapped without a copy
-    return sink.getvalue().to_pybytes()
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

@@ -281,7 +281,8 @@ def _make_cells(out: Path, design: SyntheticDesign, jobs: int) -> Iterator[dict[
     import joblib
 
     workers = jobs or joblib.cpu_count()
-    return joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(_make_cell)(*task) for task in tasks)
+    made = joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(_make_cell)(*task) for task in tasks)
+    return iter(made)
 
 
 def _make_cell(

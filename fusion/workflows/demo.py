@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from fusion.bundles.inference import Predictions
 from fusion.errors import UsageError
 from fusion.evaluation.results import Result, entry_name, interval
 from fusion.io.files import write_atomically
+from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig, DemoConfig, PredictConfig, TrainConfig
 from fusion.settings.features import HANDCRAFTED
