@@ -32,6 +32,7 @@ class Recipe:
     harmonise, stability : how features are changed, and which are then left out, before they are fused.
     layer : parameters of the fusion layer.
     calibrate, threshold, positive : what is put on top of the fitted model, and the class that the threshold is of.
+    searches : whether the classifier is to choose parameters by folds inside the training part.
     seed : of every random choice.
     """
 
@@ -48,6 +49,7 @@ class Recipe:
     calibrate: Method = "none"
     threshold: str | None = None
     positive: str | None = None
+    searches: bool = False
     seed: int = 0
 
     @property
@@ -116,6 +118,7 @@ def recipe_of(config: LearnConfig, classifier: str, blocks: Sequence[str], learn
         calibrate=config.calibrate,
         threshold=config.threshold,
         positive=config.positive,
+        searches=bool(config.search or config.trials or params.get("search")),
         seed=config.seed,
     )
 
@@ -129,8 +132,13 @@ def classifier_params(config: LearnConfig, classifier: str) -> dict[str, Any]:
     ConfigError : ``--input`` disagrees with its own.
     """
     given = network_params(config, classifier)
-    if not (config.search or config.trials) or isinstance(plugins.build_classifier(classifier, given), HasSearch):
+    if not (config.search or config.trials):
         return _with_input(config, classifier, config.params(classifier))
+    built = plugins.build_classifier(classifier, given)
+    if isinstance(built, HasSearch):
+        return _with_input(config, classifier, config.params(classifier))
+    if isinstance(built, TakesImages):
+        return given  # whose search is refused with all else that does not go together
     raise UsageError(
         f"--search is for classifiers that choose parameters by folds, and '{classifier}' does not",
         found=f"--classifier {classifier}",

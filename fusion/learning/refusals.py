@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fusion.errors import UsageError
 from fusion.learning.recipe import Recipe
-from fusion.plugins import HasSearch, ReadsBatches, TakesImages
+from fusion.plugins import ReadsBatches, TakesImages
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ def batches_setting(recipe: Recipe) -> str:
     """
     classifier = recipe.build()
     return classifier.batches_by() if isinstance(classifier, ReadsBatches) else ""
-
-
-def _searches(recipe: Recipe) -> bool:
-    classifier = recipe.build()
-    return isinstance(classifier, HasSearch) and classifier.search
 
 
 def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:
@@ -96,7 +91,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         "classifier of images",
         "search",
-        lambda recipe: recipe.takes_images and _searches(recipe),
+        lambda recipe: recipe.takes_images and recipe.searches,
         "a search would train classifier '{}' once for each of its trials",
         "Leave --search out, or search with another classifier.",
     ),
@@ -117,7 +112,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         "learnt embedding",
         "search",
-        lambda recipe: bool(recipe.learnt) and _searches(recipe),
+        lambda recipe: bool(recipe.learnt) and recipe.searches,
         "a search inside the training part would choose by cells that the block's network has met",
         "Leave one of them out.",
     ),
@@ -129,7 +124,7 @@ REFUSALS: tuple[Refusal, ...] = (
         "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or leave "
         "it out: logreg and xgb have none of their own.",
     ),
-    _batches("search", _searches),
+    _batches("search", lambda recipe: recipe.searches),
     _batches("calibrate, threshold", lambda recipe: not recipe.decision.is_nothing),
     _batches("harmonise", lambda recipe: recipe.harmonise.method != "none"),
     _batches("stability", lambda recipe: recipe.stability is not None),
