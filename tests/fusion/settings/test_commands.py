@@ -185,6 +185,6 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
     config = build_config(TrainConfig, file=tmp_path / "c.yaml", options={})
     assert (config.data, config.output, config.store) == (tmp_path / "cells", tmp_path / "m", tmp_path / "s")
     assert config.tensorboard is None
-    assert config.extractor("cnn")["weights"] == str(tmp_path / "w.safetensors")
+    assert extractor_params(config, "cnn")["weights"] == str(tmp_path / "w.safetensors")
     assert config.normalise.reinhard == tmp_path / "one.png"
     assert TrainConfig(data="~nobody-of-this-name", output="m").data == Path("~nobody-of-this-name")
