@@ -43,7 +43,8 @@ class Sample:
     whatever their names, and belong on one side of every split. ``key`` is ``image_key`` unless there is a mask, which
     it then covers too: it says which measurements can be reused. ``source`` is the site, scanner or batch of slides,
     as the data set names it; it is never guessed. ``mask_levels`` is what the mask's values mean, where a user has
-    said so. ``adjustment`` is what the cell is changed by before it is measured.
+    said so. ``shares_image`` says that the data set lists other cells of this image, each with a mask of its own.
+    ``adjustment`` is what the cell is changed by before it is measured.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Sample:
     mask_levels: str | None = None
     um_per_px: float | None = None
     source: str | None = None
+    shares_image: bool = False
     adjustment: Change | None = None
     pixel_key: str | None = None
 
@@ -144,12 +146,14 @@ class Dataset:
 
     @property
     def names(self) -> list[str]:
-        """Path of every sample relative to ``root``, as printable text."""
-        return [sample_name(path, self.root) for path in self.each("path")]
+        """Path of every sample relative to ``root``, as printable text; that of the mask too where there are several
+        cells in the image. No two are alike."""
+        parts = zip(self.each("path"), self.each("mask_path"), self.each("shares_image"), strict=True)
+        return [_name(path, mask if is_shared else None, self.root) for path, mask, is_shared in parts]
 
     def name_of(self, sample: Sample) -> str:
-        """Path of the sample relative to ``root``, as printable text."""
-        return sample_name(sample.path, self.root)
+        """The sample's name among ``names``."""
+        return _name(sample.path, sample.mask_path if sample.shares_image else None, self.root)
 
     @property
     def classes(self) -> list[str]:
@@ -281,6 +285,8 @@ def load_dataset(
     del index
     faults: list[Fault] = []
     samples = as_columns(_readable(listed, contents, masks, faults, mask_levels))
+    if layout == "table":
+        samples = _told_apart(samples)
     del listed, contents, masks
     give_back()
     if layout == "table" and not samples:
@@ -390,6 +396,15 @@ def _readable(
             faults.append(sample)
 
 
+def _told_apart(samples: Columns[Sample]) -> Columns[Sample]:
+    """The samples, with a word where several are of one image."""
+    often = {path for path, count in Counter(samples.written("path")).items() if count > 1}
+    if not often:
+        return samples
+    paths = list(samples.written("path"))
+    return as_columns(replace(sample, shares_image=path in often) for sample, path in zip(samples, paths, strict=True))
+
+
 def as_columns(samples: Iterable[Sample]) -> Columns[Sample]:
     """The samples as columns, made one after the other: a million of them need never be there at once."""
     return Columns(Sample, samples, ("path", "mask_path"), ("key", "image_key", "pixel_key"))
@@ -414,8 +429,9 @@ def _nameless_notes(samples: Columns[Sample]) -> list[str]:
 
 
 def _check_mask(data: bytes) -> str:
-    """A mask is told by its bytes alone: what it draws counts with its image's."""
-    decode_mask(data)
+    """A mask is told by its bytes alone: what it draws counts with its image's. Refused is what cannot be read
+    whatever its values are said to mean."""
+    decode_mask(data, "colour")
     return ""
 
 
@@ -424,6 +440,10 @@ def content_key(image_key: str, mask_key: str | None, mask_levels: str | None = 
     if mask_key is None:
         return image_key
     return sha256("+".join(filter(None, (image_key, mask_key, mask_levels))).encode())
+
+
+def _name(path: Path, mask: Path | None, root: Path) -> str:
+    return sample_name(path, root) + ("" if mask is None else f" ({sample_name(mask, root)})")
 
 
 def sample_name(path: Path, root: Path) -> str:

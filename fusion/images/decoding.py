@@ -149,11 +149,12 @@ def decode_mask(data: bytes, by: str = "value") -> NDArray[np.uint8] | NDArray[n
             raise ImageError("the mask has no alpha channel", found=header.colours)
         return alpha
     if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
-        raise ImageError("the mask is partly transparent", do=_SAY_CHANNEL)
+        raise ImageError("the mask is partly transparent; say with --mask-levels which channel counts")
     if mask.ndim == 3:
         # Three channels that differ by more than JPEG makes grey differ are colours.
         if np.ptp(mask, axis=2).max() > _JPEG_GREY:
-            raise ImageError("the mask is in colours", found=_common_colours(colours), do=_SAY_COLOURS)
+            found = _common_colours(colours)
+            raise ImageError("the mask is in colours; say with --mask-levels what they mean", found=found)
         mask = np.ascontiguousarray(mask[..., 1])
     return mask
 
@@ -162,9 +163,6 @@ _CHANNELS = ("red", "green", "blue")
 
 #: Levels by which the channels of a grey image may differ once it has been through JPEG.
 _JPEG_GREY = 3
-
-_SAY_COLOURS = "Say what they mean: --mask-levels background=#000000,cell=#00ff00,nucleus=#ff0000."
-_SAY_CHANNEL = "Say what counts: --mask-levels channel=alpha,background=0,cell=255."
 
 
 def _alpha(data: bytes, header: Header, mask: NDArray) -> NDArray | None:

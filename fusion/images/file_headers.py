@@ -348,8 +348,8 @@ def _tiff_colours(page: _Page, colours: str) -> str:
         damage = "it has more or fewer channels than its colours"
     elif page.first(_PLANES, 1) == 2 and samples > 1 and (every[0], colours) != (8, "RGB"):
         damage = "its channels lie in planes of their own, which is read for RGB of 8 bits only"
-    elif (page.first(_COLOURS), samples) == (_WHITE_IS_ZERO, 2):
-        damage = "white is its zero and it has alpha, which is not read; save it as RGB"
+    elif colours == "grey" and samples == 2 and (page.first(_COLOURS) == _WHITE_IS_ZERO or _TILES in page.fields):
+        damage = "it is grey with alpha, in tiles or with white as its zero, which is not read; save it as RGB"
     return damage
 
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.dataset import Dataset, Fault, sample_name
+from fusion.data.dataset import Dataset, Fault
 from fusion.errors import FusionError
 from fusion.images.cell import Cell, CellError, decode_image, make_cell, read_bytes
 from fusion.reports.png import write_png
@@ -85,7 +85,7 @@ def draw_dataset(
     def tiles() -> Iterator[Tile]:
         for done, at in enumerate(chosen, 1):
             sample = dataset.samples[at]
-            name = sample_name(sample.path, dataset.root)
+            name = dataset.name_of(sample)
             title = ", ".join(word for word in (sample.label, sample.subject and f"subject {sample.subject}") if word)
             try:
                 rgb = decode_image(read_bytes(sample.path))

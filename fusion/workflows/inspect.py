@@ -23,10 +23,21 @@ from fusion.reports.contact_sheets import Overlays, draw_dataset
 from fusion.reports.sources_side_by_side import draw_sources
 from fusion.settings.commands import InspectConfig
 from fusion.settings.features import HANDCRAFTED
+from fusion.workflows.file_survey import FileSurvey, survey
 from fusion.workflows.loading import read_dataset
 
 #: Groups of identical images that are named one by one.
 _SHOWN = 5
+
+#: Names of a kind that are counted one by one in a line; of more the line says how many there are.
+_NAMED = 12
+
+#: Where the classes of a layout come from.
+_CLASSES_FROM = {
+    "cnmc": "names of C-NMC's files",
+    "class folders": "the folder that an image lies in",
+    "table": "the table",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Inspection:
     classes, subjects, folds, sources : name -> number of images; unknown ones are not counted.
     identical : groups of two or more images with the same content, each a list of names.
     across : how many of those groups span several "subjects", "folds" or "labels".
+    files : formats, sizes and bits of the images, and what the masks draw.
+    groups : number of groups that no split takes apart.
     merged_subjects : subject ids that share an image, and are one group in every split.
     leak : what a random split into ``splits`` folds would do; see ``_leak``.
     shifts : how far each source lies from the others, where that was asked for.
@@ -54,6 +67,8 @@ class Inspection:
     across: dict[str, int]
     merged_subjects: list[list[str]]
     leak: dict[str, Any]
+    files: FileSurvey
+    groups: int
     overlays: Overlays | None = None
     shifts: tuple[Shift, ...] = ()
     sources_drawn: Path | None = None
@@ -61,7 +76,9 @@ class Inspection:
     @property
     def faults(self) -> tuple[Fault, ...]:
         """Unreadable images, and those drawn in which there is no measurable cell."""
-        return self.dataset.faults + (self.overlays.faults if self.overlays else ())
+        drawn = self.overlays.faults if self.overlays else ()
+        known = {fault.path for fault in drawn}
+        return self.dataset.faults + drawn + tuple(fault for fault in self.files.faults if fault.path not in known)
 
     @property
     def summary(self) -> str:
@@ -72,7 +89,7 @@ class Inspection:
     def lines(self) -> list[str]:
         """What a person should know: counts, identical images, subjects that share some, leaks, sheets."""
         lines = [
-            f"by {title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+            f"by {title}: {_counted(counts)}"
             for title, counts in (
                 ("class", self.classes),
                 ("source", self.sources),
@@ -81,6 +98,9 @@ class Inspection:
             )
             if counts
         ]
+        if self.classes:
+            lines.append(f"classes are read from {_CLASSES_FROM[self.dataset.layout]}")
+        lines += self.files.lines()
         across = ", ".join(f"{count} across {word}" for word, count in self.across.items() if count)
         groups = f"{_many(len(self.identical), 'group')} of identical images" if self.identical else ""
         lines.append((groups or "no identical images") + (f" ({across})" if across else ""))
@@ -89,8 +109,11 @@ class Inspection:
             lines.append(f"  and {len(self.identical) - _SHOWN} more; all of them with --json")
         lines += [
             f"subjects {', '.join(subjects)} share images: one group in every split"
-            for subjects in self.merged_subjects
+            for subjects in self.merged_subjects[:_SHOWN]
         ]
+        if len(self.merged_subjects) > _SHOWN:
+            lines.append(f"and {len(self.merged_subjects) - _SHOWN} more groups of such subjects; all with --json")
+        lines.append(self._groups_line())
         lines += self._leak_lines()
         lines += shift_lines(self.shifts)
         lines += [f"sources side by side in {self.sources_drawn}"] if self.sources_drawn is not None else []
@@ -102,6 +125,17 @@ class Inspection:
                 + ("" if drawn.drawn == drawn.images else "; all of them with --set overlay_cells=0")
             )
         return lines
+
+    def _groups_line(self) -> str:
+        """How many groups a split deals, and what makes them."""
+        marks = [
+            ("subject", any(self.subjects)),
+            ("the column group", any(group is not None for group in self.dataset.each("group"))),
+            ("identical images", bool(self.identical) or self.files.several[0] > 0),
+        ]
+        made = [mark for mark, is_there in marks if is_there]
+        by = f", by {' and '.join(made)}" if made else ": nothing says which images belong together"
+        return f"{_many(self.groups, 'group')} that no split takes apart{by}"
 
     def _leak_lines(self) -> list[str]:
         leaks = []
@@ -124,8 +158,11 @@ class Inspection:
             "identical": self.identical,
             "identical_across": self.across,
             "merged_subjects": self.merged_subjects,
+            "groups": self.groups,
+            "files": self.files.to_json(),
             "random_split": self.leak,
             "unreadable": [fault_row(fault, self.dataset.root) for fault in self.dataset.faults],
+            "refused_masks": [fault_row(fault, self.dataset.root) for fault in self.files.faults],
             "overlays": self.overlays and self._overlays_to_json(self.overlays),
             "notes": list(self.dataset.notes),
             **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
@@ -157,7 +194,9 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     check_usable(len(dataset), dataset.faults)
     dataset = dataset.select(config.classes, config.folds, config.sources)
     samples = dataset.samples
-    same, names = _identical(dataset.image_ids()), dataset.names
+    # Cells of one image that have a mask each are no copies of each other.
+    same = [at for at in _identical(dataset.image_ids()) if len({samples[each].path for each in at}) > 1]
+    names = dataset.names
     return Inspection(
         dataset=dataset,
         classes=_count(sample.label for sample in samples),
@@ -170,6 +209,8 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
             identities([s.subject for s in samples], [s.source for s in samples]), dataset.image_ids()
         ),
         leak=_leak(samples, dataset, config.splits),
+        files=survey(dataset, _told(progress, "looking at files")),
+        groups=len(set(dataset.groups().tolist())),
         overlays=_draw(config, dataset, progress),
         shifts=_shifts(config, dataset, progress),
         sources_drawn=_sources_drawn(config, dataset, progress),
@@ -206,13 +247,13 @@ def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) 
 def _sources_drawn(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Path | None:
     if config.output is None:
         return None
-    return draw_sources(dataset, config.output, seed=config.seed, progress=_drawing(progress))
+    return draw_sources(dataset, config.output, seed=config.seed, progress=_told(progress))
 
 
-def _drawing(progress: Progress | None) -> Callable[[int, int, int], None]:
+def _told(progress: Progress | None, what: str = "drawing") -> Callable[[int, int, int], None]:
     def tell(done: int, total: int, faults: int) -> None:
         if progress is not None:
-            progress("drawing", done, total, faults)
+            progress(what, done, total, faults)
 
     return tell
 
@@ -221,7 +262,7 @@ def _draw(config: InspectConfig, dataset: Dataset, progress: Progress | None) ->
     if config.overlays is None:
         return None
     return draw_dataset(
-        dataset, config.overlays, limit=config.overlay_cells, seed=config.seed, progress=_drawing(progress)
+        dataset, config.overlays, limit=config.overlay_cells, seed=config.seed, progress=_told(progress)
     )
 
 
@@ -236,7 +277,7 @@ def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str,
     groups = dataset.groups()
     labelled = [at for at, sample in enumerate(samples) if sample.label is not None]
     sizes = Counter(int(groups[at]) for at in labelled)
-    content = Counter(samples[at].image_id for at in labelled)
+    content = Counter(samples[at].image_id for at in labelled if not samples[at].shares_image)
     pairs = sum(count * (count - 1) // 2 for count in content.values())
     exposed = sum(size * (1 - splits ** -(size - 1)) for size in sizes.values())
     return {
@@ -245,6 +286,15 @@ def _leak(samples: Sequence[Sample], dataset: Dataset, splits: int) -> dict[str,
         "test_share": exposed / len(labelled) if labelled else 0.0,
         "identical_pairs": pairs * (1 - 1 / splits),
     }
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """``all 24, hem 24``; of many names how many there are, and of how many images each."""
+    if len(counts) <= _NAMED:
+        return ", ".join(f"{name} {count}" for name, count in counts.items())
+    numbers = sorted(counts.values())
+    each = str(numbers[0]) if numbers[0] == numbers[-1] else f"{numbers[0]} to {numbers[-1]}"
+    return f"{len(counts)} of {each} images, half of them of {numbers[len(numbers) // 2]} or more; all with --json"
 
 
 def _many(number: int, what: str) -> str:
