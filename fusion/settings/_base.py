@@ -31,10 +31,10 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _at_home(value: Any) -> Any:
+def at_home(value: Any) -> Any:
     """A path below ``~`` with the home folder in its place, as a shell would have put it; of parameters, each such."""
     if isinstance(value, dict):
-        return {key: _at_home(each) if isinstance(each, dict) or str(each)[:2] == "~/" else each
+        return {key: at_home(each) if isinstance(each, dict) or str(each)[:2] == "~/" else each
                 for key, each in value.items()}  # fmt: skip
     if not isinstance(value, str | Path) or not str(value).startswith("~"):
         return value
@@ -74,7 +74,7 @@ Pairs = Annotated[
 
 #: A folder or file that may lie in an object store; all other paths are of this machine.
 LocalOrRemotePath = Annotated[
-    Path, BeforeValidator(lambda value: as_path(_at_home(value)) if isinstance(value, str | Path) else value)
+    Path, BeforeValidator(lambda value: as_path(at_home(value)) if isinstance(value, str | Path) else value)
 ]
 
 
@@ -92,7 +92,7 @@ class Settings(BaseModel):
             return as_text(value)
         is_plain = (field.annotation is Path and not field.metadata) or Path in get_args(field.annotation)
         if not is_plain:
-            return _at_home(value) if isinstance(value, dict) else value
+            return at_home(value) if isinstance(value, dict) else value
         if any(is_url(each) for each in _each(value) if isinstance(each, str | Path)):
             raise ValueError("a path of this machine; URLs are for data and store")
-        return [_at_home(each) for each in value] if isinstance(value, list | tuple) else _at_home(value)
+        return [at_home(each) for each in value] if isinstance(value, list | tuple) else at_home(value)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fusion.errors import ConfigError
-from fusion.settings._base import Names, Settings
+from fusion.settings._base import Names, Settings, at_home
 
 #: The blocks that need nothing but the image.
 HANDCRAFTED = ("morphology", "texture", "colour")
@@ -69,6 +69,11 @@ class FeatureSettings(InputSettings):
         "tf_efficientnetv2_b3",
     )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+    @field_validator("weights")
+    @classmethod
+    def _file_at_home(cls, value: str | None) -> str | None:
+        return None if value is None else str(at_home(value))
 
     @property
     def blocks(self) -> list[str]:

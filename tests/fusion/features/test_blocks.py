@@ -162,6 +162,21 @@ def test_input_reaches_every_network_that_has_a_name():
         build_blocks(build_config(TrainConfig, settings=[*settings, "extractors.cnn.a.input=cell"], options=given))
 
 
+def test_weights_and_backbone_reach_every_block_with_a_network():
+    given = {"data": "d", "features": ["texture", "cnn", "cnn.a"], "extractors": {"cnn.a": {"seed": 1}}}
+    config = ExtractConfig(**given, weights="random", backbone="test_efficientnet")
+    _, one, other = (block.extractor for block in build_blocks(config))
+    assert (one.weights, one.backbone) == (other.weights, other.backbone) == ("random", "test_efficientnet")
+    with pytest.raises(ConfigError, match=r"--weights and extractors\.cnn\.a\.weights disagree"):
+        build_blocks(ExtractConfig(**(given | {"extractors": {"cnn.a": {"weights": "pretrained"}}}), weights="random"))
+    with pytest.raises(UsageError, match="--backbone is of a network"):
+        build_blocks(ExtractConfig(data="d", features=["texture"], backbone="test_efficientnet"))
+
+
+def test_weights_add_the_blocks_that_have_them_to_the_usual_ones():
+    assert ExtractConfig(data="d", weights="random").blocks == ["morphology", "texture", "colour", "cnn"]
+
+
 def test_networks_that_have_settings_are_among_the_features_by_default():
     config = ExtractConfig(data="d", extractors={"cnn.a": {}, "cnn.b": {"weights": "random"}})
     assert config.blocks == ["morphology", "texture", "colour", "cnn.a", "cnn.b"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fusion.errors import ConfigError, UsageError
 from fusion.features.blocks import build_blocks
 from fusion.features.extractor_parameters import extractor_params
-from fusion.learning.recipe import classifier_params
+from fusion.learning.recipe import classifier_params, recipe_of
 from fusion.settings.commands import AblateConfig, ExtractConfig, TrainConfig
 from fusion.settings.loading import build_config, parse_yaml, write_config
 
@@ -188,3 +188,10 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
     assert extractor_params(config, "cnn")["weights"] == str(tmp_path / "w.safetensors")
     assert config.normalise.reinhard == tmp_path / "one.png"
     assert TrainConfig(data="~nobody-of-this-name", output="m").data == Path("~nobody-of-this-name")
+
+
+def test_an_unknown_key_of_the_layer_is_refused_before_anything_is_read_with_the_nearest():
+    config = TrainConfig(data="nowhere", output="m", layer={"wieghts": "equal"})
+    with pytest.raises(UsageError, match=r"unknown setting 'layer\.wieghts'") as raised:
+        recipe_of(config, "logreg", ["texture"])
+    assert "layer.weights" in str(raised.value)
