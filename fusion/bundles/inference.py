@@ -114,9 +114,15 @@ def collect(
         for path in paths:
             part = "all" if path.is_dir() else None
             dataset = load_dataset(
-                path, part=part, reading=reading, is_lenient=len(images) > 1, mask_levels=mask_levels, store=store,
+                path,
+                part=part,
+                reading=reading,
+                is_lenient=len(images) > 1,
+                needs_labels=False,
+                mask_levels=mask_levels,
+                store=store,
                 progress=tell,
-            )  # fmt: skip
+            )
             parts.append((printable(path), dataset))
     if len(parts) == 1:
         return parts[0][1]

@@ -125,7 +125,12 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
         # The way that predict goes: whatever is there, labelled or not.
         part = "all" if config.check.is_dir() else None
         dataset = load_dataset(
-            config.check, part=part, reading=config, mask_levels=config.mask_levels, store=config.store
+            config.check,
+            part=part,
+            reading=config,
+            needs_labels=False,
+            mask_levels=config.mask_levels,
+            store=config.store,
         )
         root = dataset.root
         store = FeatureStore(config.store)

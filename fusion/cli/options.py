@@ -128,7 +128,11 @@ CONFIG: tuple[click.Parameter, ...] = (
 )
 
 # Keys that several commands show.
-READING = (option("columns", metavar="OURS=THEIRS"), option("ignore_columns", metavar="A,B"))
+READING = (
+    option("columns", metavar="OURS=THEIRS"),
+    option("ignore_columns", metavar="A,B"),
+    option("folders", metavar="ROLE/ROLE"),
+)
 DATA = (
     argument("data"), "part", option("classes", metavar="A,B"), option("folds", metavar="A,B"), *READING,
     option("mask_levels", metavar="ROLE=VALUE,..."),

@@ -253,6 +253,7 @@ def load_dataset(
     mask_levels: str | None = None,
     reading: ReadingSettings = readers.DEFAULT,
     is_lenient: bool = False,
+    needs_labels: bool = True,
     store: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -266,6 +267,7 @@ def load_dataset(
     mask_levels : what the values of masks mean, as ``--mask-levels`` takes it; None where they are clear.
     reading : what a table's columns are, and what else the user says of how the data set is to be read.
     is_lenient : whether columns that ``reading`` names may be lacking, as in the second of two tables.
+    needs_labels : whether folders of which it is not certain what they mean stop the run.
     store : where the index of file contents lives; None takes ``$FUSION_CACHE`` or the platform's cache folder.
     progress : called with (files read, files to read).
 
@@ -274,7 +276,7 @@ def load_dataset(
     DatasetError : nothing to read; see ``readers.read_listing``.
     """
     path = as_path(path)
-    layout, listed, remarks = readers.read_listing(path, reading, is_lenient=is_lenient)
+    layout, listed, remarks = readers.read_listing(path, reading, is_lenient=is_lenient, needs_labels=needs_labels)
     listed, notes = _choose_part(listed, part, path)
     notes = [*remarks, *notes]
     index = _index_of(path, store)
@@ -472,11 +474,15 @@ def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple
     counts = Counter(part for part in listed.column("part") if part is not None)
     if part not in (None, "all") and part not in counts:
         raise DatasetError(
-            f"no {part} part in {path}", expected=", ".join(counts) or "this data set is not a C-NMC release"
+            f"no {part} part in {path}",
+            expected=", ".join(counts) or "this data set has no parts, as a C-NMC release has",
         )
     if part == "all" or len(counts) < 2:
         return listed, []
-    chosen = part or (readers.TRAIN if readers.TRAIN in counts else readers.PRELIMINARY)
+    known = [name for name in (readers.TRAIN, readers.PRELIMINARY) if name in counts]
+    if part is None and not known:
+        raise DatasetError(f"{path} has several parts, and none to train on", found=", ".join(counts), do="Say --part.")
+    chosen = part or known[0]
     # None: a folder that cannot be listed
     kept = readers.as_columns(entry for entry in listed if entry.part in (chosen, None))
     rest = ", ".join(f"{name} ({count} images)" for name, count in counts.items() if name != chosen)

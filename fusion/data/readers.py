@@ -1,34 +1,54 @@
 """Where the images of a data set lie and what their names say: C-NMC trees, class folders, tables.
 
-A reader lists files; it never opens an image. What cannot be listed is a ``DatasetError``, and a listed file that is
-not there becomes a fault further on.
+A reader lists files; of images it opens at most two of a class, where classes have the same file names and may be
+masks. What cannot be listed is a ``DatasetError``, and a listed file that is not there becomes a fault further on.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fusion.data._dataset_error import DatasetError
+from fusion.data._folder_layouts import Layout, Place, Unclear, check_not_mirrored, find_layout
+from fusion.data._mask_files import find_masks, pair_masks, refuse_unsaid
 from fusion.data._table_columns import looks_like, read_columns
-from fusion.data._table_files import Rows, read_header, read_rows
+from fusion.data._table_files import TABLES, Rows, read_header, read_rows
+from fusion.io.files import printable
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import RemotePathError, as_path, join, walk
 from fusion.settings.data import ReadingSettings
 
 #: Suffixes taken for images, compared in lower case.
-SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dib", ".jpe", ".jfif", ".jif", ".jfi")
+
+#: Suffixes of images that are listed as well, so that each that cannot be read is named with the reason.
+OTHER_SUFFIXES = (
+    ".gif", ".webp", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".heic", ".heif", ".avif", ".exr", ".hdr", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".dcm", ".svs", ".ndpi", ".czi", ".psd",
+)  # fmt: skip
+_LISTED = SUFFIXES + OTHER_SUFFIXES
+
+#: Folders that systems and programs keep for themselves, in lower case; those that begin with a dot are, too.
+_OF_SYSTEMS = frozenset([
+    "__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
+    "recycler", "recycled", "system volume information", "lost+found", "__pycache__", "network trash folder",
+    "temporary items", "thevolumesettingsfolder", "desktop folder db", "_vti_cnf", "~snapshot", "cvs", "found.000",
+])  # fmt: skip
 
 #: The parts of the C-NMC 2019 release: training folds, preliminary test (labels in a CSV), final test (no labels).
 TRAIN, PRELIMINARY, FINAL = "train", "preliminary", "final"
 
-_UID = re.compile(r"^UID_(?P<subject>[A-Za-z]?\d+)_\d+_\d+_(?P<label>all|hem)$")
-_FOLD = re.compile(r"^fold_(?P<fold>\w+)$")
+_UID = re.compile(r"^UID_(?P<subject>[A-Za-z]?\d+)_\d+_\d+_(?P<label>all|hem)$", re.IGNORECASE)
+_FOLD = re.compile(r"^fold[_ -]?(?P<fold>\w+)$", re.IGNORECASE)
 #: Columns of the preliminary test's CSV, in lower case.
 _CNMC_CSV = {"patient_id", "new_names", "labels"}
 #: Folder -> {file name: (subject, label)}, from the preliminary test's CSV.
@@ -68,8 +88,17 @@ class Listing(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_listing(path: Path, reading: ReadingSettings = DEFAULT, *, is_lenient: bool = False) -> Listing:
-    """What a data set lists. ``is_lenient`` is for one that is read beside another, as ``reading`` says of that one.
+def read_listing(
+    path: Path, reading: ReadingSettings = DEFAULT, *, is_lenient: bool = False, needs_labels: bool = True
+) -> Listing:
+    """What a data set lists.
+
+    Parameters
+    ----------
+    path : the folder, table or image.
+    reading : what the user says of how it is to be read.
+    is_lenient : whether columns that ``reading`` names may be lacking, as where it says so of another table.
+    needs_labels : whether folders that can mean more than one thing stop the run; otherwise they mean nothing.
 
     Raises
     ------
@@ -82,23 +111,27 @@ def read_listing(path: Path, reading: ReadingSettings = DEFAULT, *, is_lenient: 
             return Listing("folder", as_columns([read_name(path)]))
         listed, notes = read_table(path, reading, is_lenient=is_lenient)
         return Listing("table", listed, tuple(notes))
-    images, unlisted = _images(path)
+    files = _find_files(path)
     tables = _cnmc_tables(path)
+    images, masks, notes = _without_masks(path, files.images, reading)
     if not images:
+        hint = f"cannot list {', '.join(map(str, files.unlisted[:3]))}" if files.unlisted else files.others_in_words()
         raise DatasetError(
-            f"no image in {path}",
-            found=f"cannot list {', '.join(map(str, unlisted[:3]))}" if unlisted else "",
-            expected=f"files ending in {', '.join(SUFFIXES)}, at any depth",
+            f"no image in {path}", found=hint, expected=f"files ending in {', '.join(SUFFIXES)}, at any depth"
         )
     if tables or any(_UID.match(_stem(name)) for name in images.names):
         layout: str = "cnmc"
         found: Iterable[Listed] = _cnmc(path, images, tables)
+        notes += _misnamed(images)
     else:
-        layout, found = _class_folders(path, images)
+        layout, found, remarks = _class_folders(path, images, reading, needs_labels=needs_labels)
+        notes += remarks
+    if masks:
+        found = (replace(entry, mask_path=mask_of(entry.path, masks)) for entry in found)
     listed = as_columns(found)
     # They stand for what may be in them, and become faults when they are opened.
-    listed.extend(map(Listed, unlisted))
-    return Listing(layout, listed)
+    listed.extend(map(Listed, files.unlisted))
+    return Listing(layout, listed, (*files.notes(), *notes))
 
 
 def as_columns(listed: Iterable[Listed]) -> Columns[Listed]:
@@ -108,13 +141,13 @@ def as_columns(listed: Iterable[Listed]) -> Columns[Listed]:
 
 def is_image(path: Path) -> bool:
     """Whether a file is taken for an image, by its name."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in _LISTED
 
 
 def read_name(path: Path) -> Listed:
     """One image by itself, with the label and subject that a name of C-NMC's tells."""
     match = _UID.match(path.stem)
-    return Listed(path, match["label"], match["subject"]) if match else Listed(path)
+    return Listed(path, match["label"].lower(), match["subject"]) if match else Listed(path)
 
 
 class _Images(Sequence[Path]):
@@ -144,17 +177,109 @@ class _Images(Sequence[Path]):
         return as_path(self._names[at].replace("\0", os.sep))
 
 
-def _images(root: Path) -> tuple[_Images, list[Path]]:
-    """Every image below ``root``, sorted, and the folders that cannot be listed."""
+@dataclass(frozen=True)
+class _Files:
+    """What lies below a folder.
+
+    Attributes
+    ----------
+    images : every image, sorted.
+    unlisted : folders that cannot be listed.
+    hidden : name of a hidden or system folder -> images in it, which are passed over.
+    dotted : images whose own names begin with a dot.
+    others : ending -> files that are neither images nor tables.
+    """
+
+    images: _Images
+    unlisted: list[Path]
+    hidden: Counter[str]
+    dotted: int
+    others: Counter[str]
+
+    def notes(self) -> list[str]:
+        """What is passed over, a line each."""
+        hidden = [f"{printable(name)} ({_many(count)})" for name, count in sorted(self.hidden.items())]
+        notes = [f"passed over, as folders that are hidden or a system's own: {', '.join(hidden)}."] if hidden else []
+        if self.dotted:
+            files = "1 file whose name begins" if self.dotted == 1 else f"{self.dotted} files whose names begin"
+            notes.append(f"passed over: {files} with a dot.")
+        return [*notes, f"not read: {self.others_in_words()}."] if self.others else notes
+
+    def others_in_words(self) -> str:
+        """``3 files ending in .txt, 1 in .db``."""
+        words = [
+            f"{count}{' files' * (not at)} ending in {printable(ending)}" if ending else f"{count} without an ending"
+            for at, (ending, count) in enumerate(self.others.most_common(8))
+        ]
+        rest = len(self.others) - len(words)
+        return ", ".join(words) + (f" and {rest} other endings" if rest > 0 else "")
+
+
+@lru_cache(maxsize=1024)
+def _is_hidden(folder: str) -> bool:
+    """Whether a folder below another, or one above it, is hidden or a system's own."""
+    parts = [part for part in folder.lower().replace(os.sep, "/").split("/") if part not in ("", ".", "..")]
+    return any(part.startswith(".") or part in _OF_SYSTEMS for part in parts)
+
+
+def _find_files(root: Path) -> _Files:
+    """What lies below ``root``."""
     unlisted: list[str] = []
-    # A leading dot marks what an operating system left behind (._UID_1.bmp), never an image.
-    found = [
-        _Images.as_sorted(os.path.join(folder, name))  # noqa: PTH118  # a Path costs ten times as much
-        for folder, files in walk(root, unlisted)
-        for name in files
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    ]
-    return _Images(found), [Path(name) for name in sorted(set(unlisted))]
+    hidden: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    found: list[str] = []
+    dotted = 0
+    start = len(os.fspath(root))
+    for folder, files in walk(root, unlisted):
+        images = [name for name in files if name.lower().endswith(_LISTED)]
+        if _is_hidden(folder[start:]):
+            system = next(part for part in Path(folder[start:].lstrip(os.sep)).parts if _is_hidden(part))
+            hidden[system] += len(images)
+            continue
+        # A leading dot marks what an operating system left behind (._UID_1.bmp), never an image.
+        plain = [name for name in images if not name.startswith(".")]
+        dotted += len(images) - len(plain)
+        found += [_Images.as_sorted(os.path.join(folder, name)) for name in plain]  # noqa: PTH118  # a Path costs ten times as much
+        if len(images) < len(files):
+            endings = (Path(name).suffix.lower() for name in {*files}.difference(images) if not name.startswith("."))
+            others.update(ending for ending in endings if ending not in TABLES)
+    kept = Counter({name: count for name, count in hidden.items() if count})
+    return _Files(_Images(found), [Path(name) for name in sorted(set(unlisted))], kept, dotted, others)
+
+
+def _without_masks(root: Path, images: _Images, reading: ReadingSettings) -> tuple[_Images, dict[str, str], list[str]]:
+    """The images without masks among them, image -> mask where they are to be used, and notes.
+
+    Raises
+    ------
+    DatasetError : there are masks, and nobody has said what to do with them.
+    """
+    if reading.masks == "cells":
+        return images, {}, []
+    masks = find_masks(root, list(images.names))
+    if not masks.names:
+        return images, {}, []
+    if reading.masks is None:
+        refuse_unsaid(root, masks, table_inside(root))
+    kept = _Images([_Images.as_sorted(name) for name in images.names if name not in masks.names])
+    if reading.masks == "ignore":
+        return kept, {}, [f"{len(masks.names)} files that are called like masks are left out."]
+    notes = [f"{len(masks.of)} of {len(kept)} images have a mask, by its name."]
+    if masks.orphans:
+        notes.append(
+            f"{len(masks.orphans)} masks are of no image that is there, such as {printable(masks.orphans[0])}."
+        )
+    return kept, pair_masks(root, masks), notes
+
+
+def _many(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
+def mask_of(image: Path, masks: dict[str, str]) -> Path | None:
+    """The mask of an image, None where it has none."""
+    name = masks.get(os.fspath(image))
+    return None if name is None else as_path(name)
 
 
 # ---- C-NMC 2019 -----------------------------------------------------------------------------------------------------
@@ -171,11 +296,10 @@ def _cnmc(root: Path, images: Iterable[Path], tables: _Tables) -> Iterator[Liste
             yield Listed(image, label, subject, fold=PRELIMINARY, part=PRELIMINARY)
         elif match := _UID.match(image.stem):
             above, fold = _above(os.path.dirname(image))  # noqa: PTH120  # the same for all images of a folder
-            if above in {"all", "hem"} and above != match["label"]:
-                raise DatasetError(
-                    f"name and folder disagree about {image}", found=f"'{match['label']}' in a folder '{above}'"
-                )
-            yield Listed(image, match["label"], match["subject"], fold=fold, part=TRAIN)
+            label = match["label"].lower()
+            if above.lower() in {"all", "hem"} and above.lower() != label:
+                raise DatasetError(f"name and folder disagree about {image}", found=f"'{label}' in a folder '{above}'")
+            yield Listed(image, label, match["subject"], fold=fold, part=TRAIN)
         else:
             yield Listed(image, fold=FINAL, part=FINAL)
     for folder, name in sorted(missing):  # in the table but not on disk: a fault, found when it is opened
@@ -206,7 +330,7 @@ def _cnmc_tables(root: Path) -> _Tables:
         as_path(os.path.join(folder, name))  # noqa: PTH118
         for folder, files in walk(root, [], links=False)
         for name in files
-        if name.lower().endswith(".csv")
+        if name.lower().endswith(".csv") and not _is_hidden(folder[len(os.fspath(root)) :])
     ]
     for file in [*inside, *_labels_beside(root)]:
         if not _has_cnmc_header(file):
@@ -251,20 +375,83 @@ def _read_cnmc_csv(file: Path) -> dict[str, tuple[str, str]]:
     return rows
 
 
+def _misnamed(images: _Images) -> list[str]:
+    """A note on names that begin as C-NMC's do and end otherwise: they tell no class."""
+    odd = [name for name in map(_stem, images.names) if name[:4].upper() == "UID_" and not _UID.match(name)]
+    shown = f"such as {printable(odd[0])}" if odd else ""
+    return (
+        [f"begun as C-NMC's names are and ended otherwise: {len(odd)}, {shown}; their class is unknown."] if odd else []
+    )
+
+
 # ---- class folders --------------------------------------------------------------------------------------------------
 
 
-def _class_folders(root: Path, images: _Images) -> tuple[str, Iterable[Listed]]:
-    is_loose = [os.path.dirname(name) == os.fspath(root) for name in images.names]  # noqa: PTH120
-    if all(is_loose):
-        return "folder", map(Listed, images)
-    if any(is_loose):
+def _class_folders(
+    root: Path, images: _Images, reading: ReadingSettings, *, needs_labels: bool
+) -> tuple[str, Iterable[Listed], list[str]]:
+    """The layout's name, the images with what their folders say, and notes."""
+    start = len(os.fspath(root))
+    places = [_place(os.path.dirname(name), start) for name in images.names]  # noqa: PTH120
+    table = table_inside(root)
+    try:
+        layout = find_layout(root, Counter(places), reading.folders, table)
+        if reading.folders is None and layout.roles[-1:] == ("label",):
+            _check_classes(root, images, places, len(layout.roles) - 1, table)
+            if needs_labels:
+                _check_table(root, table)
+    except Unclear as unclear:
+        if needs_labels:
+            raise
+        layout = Layout((), (f"{unclear.what}, and they are not used; --folders says what they are.",))
+    found = (Listed(image, **layout.facts(place)) for image, place in zip(images, places, strict=True))
+    return layout.name, found, list(layout.notes)
+
+
+@lru_cache(maxsize=1024)
+def _place(folder: str, start: int) -> Place:
+    return tuple(part for part in folder[start:].replace(os.sep, "/").split("/") if part)
+
+
+def _check_classes(root: Path, images: _Images, places: Sequence[Place], level: int, table: Path | None) -> None:
+    """Refuse classes that are the same images twice; see ``check_not_mirrored``."""
+    stems: dict[str, list[str]] = {}
+    first: dict[str, list[Path]] = {}
+    for at, (name, place) in enumerate(zip(images.names, places, strict=True)):
+        label = place[level]
+        stems.setdefault(label, []).append(_stem(name))
+        if len(some := first.setdefault(label, [])) < 2:
+            some.append(images[at])
+    counts = Counter(stem for names in stems.values() for stem in set(names))
+    if max(counts.values()) < 2:
+        return
+    are_masks = {label: any(map(_is_mask, some)) for label, some in first.items()} if len(stems) <= 100 else {}
+    check_not_mirrored(root, stems, are_masks, table, Counter(places))
+
+
+def _is_mask(path: Path) -> bool:
+    """Whether an image is grey, of two or three levels: a mask. What cannot be read is none."""
+    from fusion.images.decoding import CellError, decode_image, read_bytes
+
+    try:
+        image = decode_image(read_bytes(path)).astype(np.int16)
+    except CellError:
+        return False
+    is_grey = np.mean(np.ptp(image, axis=2) <= 8) > 0.99
+    levels = np.sort(np.bincount(image.max(axis=2).ravel() // 8, minlength=32))
+    return bool(is_grey and levels[-3:].sum() >= 0.97 * levels.sum())
+
+
+def _check_table(root: Path, table: Path | None) -> None:
+    """Refuse class folders that a table lies in which knows subjects or groups."""
+    names = read_header(table) if table is not None else ()
+    who = [name for name in names if looks_like(name) in {"subject", "group"}]
+    if who:
         raise DatasetError(
-            f"images both beside and inside the class folders of {root}",
-            found=f"{sum(is_loose)} loose, such as {images[is_loose.index(True)].name}",
-            do="Move them into a class folder, or list the images in a table.",
+            f"{table} lists images of {root}, and what folders do not tell",
+            found=f"columns {', '.join(who)}",
+            do=f"Give {table} as DATA, or say --folders label for the folders alone.",
         )
-    return "class folders", (Listed(image, label=image.relative_to(root).parts[0]) for image in images)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

@@ -82,7 +82,9 @@ def open_gallery(
     if bundle.novelty is None:
         raise UsageError("--data needs a model with features, to compare cells by", do="Leave --data out.")
     part = "all" if data.is_dir() else None
-    dataset = load_dataset(data, part=part, reading=reading, is_lenient=True, mask_levels=mask_levels, store=store)
+    dataset = load_dataset(
+        data, part=part, reading=reading, is_lenient=True, needs_labels=False, mask_levels=mask_levels, store=store
+    )
     known = [bundle.provenance.has_image(sample.image_key, sample.pixel_key) for sample in dataset.samples]
     if not any(known):
         raise UsageError(

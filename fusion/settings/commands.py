@@ -188,7 +188,7 @@ class AblateConfig(LearnConfig):
     test: LocalOrRemotePath | None = Field(
         None, description="an external test set: learn from all of data, judge on this"
     )
-    test_part: Literal["train", "preliminary", "final", "all"] | None = Field(
+    test_part: Literal["train", "validation", "test", "preliminary", "final", "all"] | None = Field(
         None, description="part of the external test set"
     )
     other_cohort: bool = Field(False, description="test holds other people than data, whatever names they share")

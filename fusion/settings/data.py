@@ -25,13 +25,23 @@ class ReadingSettings(Settings):
     )
     ignore_columns: Names = Field([], description="a table's columns that are not used on purpose, whatever their name")
     missing: Names = Field([], description="words for what is unknown, beside NA, nan, None, null, - and empty fields")
+    folders: str | None = Field(
+        None,
+        description="what the folders above images are, a level each: label, subject/label, fold/label, - for nothing, "
+        "or none; default a class each, where that is certain",
+    )
+    masks: Literal["use", "ignore", "cells"] | None = Field(
+        None, description="files among the images that are called like masks: use them, ignore them, or measure them"
+    )
 
 
 class DataSettings(ReadingSettings):
     """Which cells."""
 
     data: LocalOrRemotePath = Field(description="a C-NMC tree, a folder of class folders, or a CSV/Parquet table")
-    part: Literal["train", "preliminary", "final", "all"] | None = Field(None, description="part of a C-NMC release")
+    part: Literal["train", "validation", "test", "preliminary", "final", "all"] | None = Field(
+        None, description="part of a C-NMC release, or of a folder with folders train and test"
+    )
     classes: Names = Field([], description="only these classes")
     folds: Names = Field([], description="only these folds")
     sources: Names = Field([], description="only these sources")

@@ -1,0 +1,310 @@
+"""What the folders above images mean: classes, folds, subjects, containers, or nothing that can be certain.
+
+A layout is a list of roles, one a level: ``label``, or ``fold/label``. Where the folders themselves say one, it is
+taken; where more than one can be meant, the run stops and shows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.data._dataset_error import DatasetError
+from fusion.io.files import printable
+
+#: What a level of folders can be: columns of a table, or nothing.
+ROLES = ("label", "subject", "group", "source", "fold", "-")
+
+#: Folders from the data set down to an image, the first one first.
+Place = tuple[str, ...]
+
+#: Word -> the part of a data set that a folder of this name is.
+_PARTS = {
+    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "valset", "validationset"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "testset", "holdout", "eval", "evaluation"), "test"),
+}
+_FOLD = re.compile(r"(?:fold|cv|split)[ _-]*(?P<fold>\w+)", re.IGNORECASE)
+_OF_SUBJECTS = re.compile(
+    r"(patients?|pat|pt|subjects?|subj|sub|cases?|donors?|person|proband)[ _-]*\w{0,12}", re.IGNORECASE
+)
+_OF_GROUPS = re.compile(r"(slides?|smear|sample|specimen|scan|wsi|group)[ _-]*\w{0,12}", re.IGNORECASE)
+_OF_SOURCES = re.compile(
+    r"(site|center|centre|hospital|lab|laboratory|clinic|scanner|batch)[ _-]*\w{0,12}", re.IGNORECASE
+)
+_CONTAINERS = frozenset([
+    "images", "image", "img", "imgs", "pictures", "photos", "data", "dataset", "cells", "crops", "raw", "bmp",
+    "png", "jpg", "tif", "tiff", "files", "input", "inputs", "original", "originals",
+])  # fmt: skip
+#: Images of the same cells once more, as programs call the folders that they put them into.
+_AGAIN = _CONTAINERS | frozenset([
+    "processed", "augmented", "aug", "normalized", "normalised", "overlay", "overlays", "enhanced", "segmented",
+    "stained", "preprocessed", "resized", "cropped", "grey", "gray", "contours", "output", "outputs", "results",
+    "heatmaps", "predictions", "preview", "previews", "thumbnails", "thumbs", "labels", "annotations", "gt", "seg",
+])  # fmt: skip
+_COUNTED = re.compile(r"(\D*)(\d{1,7})")
+#: More classes than this whose names are numbers are people or slides.
+_NUMBERED = 20
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Roles of the levels of folders, and what should be known about them."""
+
+    roles: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the data set is called: images have labels by it, or none."""
+        return "class folders" if "label" in self.roles else "folder"
+
+    def facts(self, place: Place) -> dict[str, str]:
+        """What the folders above an image say of it, by the fields of ``Listed``."""
+        found = {role: name for role, name in zip(self.roles, place, strict=False) if role != "-"}
+        if fold := found.get("fold"):
+            match = _FOLD.fullmatch(fold)
+            found["fold"] = match["fold"] if match else fold
+            if part := _PARTS.get(_bare(fold)):
+                found["part"] = part
+        return found
+
+
+class Unclear(DatasetError):
+    """The folders can mean more than one thing."""
+
+
+def parse_layout(text: str) -> tuple[str, ...]:
+    """The roles that ``folders`` names: ``subject/label``; "none" is no role at all.
+
+    Raises
+    ------
+    DatasetError : a role that there is not, or one twice.
+    """
+    roles = () if text == "none" else tuple(role.strip() for role in text.split("/"))
+    named = [role for role in roles if role != "-"]
+    strange = [role for role in named if role not in ROLES]
+    if strange or len(set(named)) < len(named):
+        raise DatasetError(
+            f"--folders {text}",
+            found=f"'{strange[0]}'" if strange else "one of them twice",
+            expected=f"none, or one of {', '.join(ROLES)} for each level of folders, as in subject/label",
+        )
+    return roles
+
+
+def find_layout(root: Path, folders: Mapping[Place, int], said: str | None, table: Path | None) -> Layout:
+    """What the folders mean.
+
+    Parameters
+    ----------
+    root : for messages.
+    folders : number of images right in each folder.
+    said : as the user says it; None where the folders are to tell.
+    table : a table that lies among them, and may say it better.
+
+    Raises
+    ------
+    Unclear : more than one reading is possible; the message shows them.
+    DatasetError : images both beside and inside the folders, or roles that do not fit.
+    """
+    if said is not None:
+        roles = parse_layout(said)
+        deepest = max(map(len, folders))
+        if len(roles) > deepest:
+            raise DatasetError(
+                f"--folders {said} names more levels than {root} has", found=str(deepest), expected=str(len(roles))
+            )
+        return Layout(roles)
+    if set(folders) == {()}:
+        return Layout(())
+    if () in folders:
+        raise DatasetError(
+            f"images both beside and inside the class folders of {root}",
+            found=f"{folders[()]} loose, beside {_listed({place[0] for place in folders if place})}",
+            do="Move them into a class folder, list the images in a table, or say what the folders are: "
+            "--folders label, or --folders none.",
+        )
+    return _told(root, folders, table)
+
+
+def _told(root: Path, folders: Mapping[Place, int], table: Path | None) -> Layout:
+    tops = sorted({place[0] for place in folders})
+    # all/images/1.png is an image of all: nothing else is there.
+    inside = {top: {place[1:] for place in folders if place[0] == top} for top in tops}
+    direct = {
+        top
+        for top, below in inside.items()
+        if () in below
+        or (len(below) == 1 and all(len(place) == 1 and _bare(place[0]) in _CONTAINERS for place in below))
+    }
+    if len(tops) == 1 and _bare(tops[0]) in _CONTAINERS:
+        below = {place[1:]: count for place, count in folders.items()}
+        if set(below) == {()}:
+            return Layout(("-",), (f"{tops[0]} is taken for a folder of images, not for a class.",))
+        if () not in below:
+            inner = _told(root / tops[0], below, table)
+            note = f"{tops[0]} is the only folder of {root}: the folders in it are read as {'/'.join(inner.roles)}."
+            return Layout(("-", *inner.roles), (note, *inner.notes))
+    if all(map(_is_part, tops)) and not direct and _are_classes(folders):
+        return Layout(("fold", "label"), (f"{_listed(tops)} are read as folds, the folders in them as classes.",))
+    why = _why_unclear(tops, direct)
+    if why:
+        raise _unclear(root, folders, why, table)
+    deep = sorted({"/".join(place) for place in folders if len(place) > 1})
+    note = f"folders inside class folders are part of their class: {_listed(deep)}."
+    return Layout(("label",), (note,) if deep else ())
+
+
+def _why_unclear(tops: Sequence[str], direct: set[str]) -> str:
+    """Why the uppermost folders may not be classes; "" where nothing speaks against it."""
+    if parts := [top for top in tops if _is_part(top)]:
+        return f"{_listed(parts)} are called like parts of a data set, not like classes"
+    if len(tops) > 1 and (plain := [top for top in tops if _bare(top) in _CONTAINERS]):
+        return f"{_listed(plain)} is called like a folder of all images, not like a class"
+    for pattern, what in ((_OF_SUBJECTS, "people"), (_OF_GROUPS, "slides"), (_OF_SOURCES, "sites")):
+        like = [top for top in tops if pattern.fullmatch(top) and re.search(r"\d", top)]
+        if like and (what == "people" or len(like) * 2 >= len(tops)):
+            return f"{_listed(like)} are called like {what}, not like classes"
+    if len(tops) > _NUMBERED and all(top.isdigit() for top in tops):
+        return f"{len(tops)} folders have numbers for names"
+    if hollow := [top for top in tops if top not in direct]:
+        return f"{_listed(hollow)} hold no image, but folders"
+    return ""
+
+
+def _are_classes(folders: Mapping[Place, int]) -> bool:
+    """Whether the second level is one of classes: the same names below several folders, and none that means more."""
+    below: dict[str, set[str]] = {}
+    for place in folders:
+        below.setdefault(place[0], set()).add(place[1])
+    names = set().union(*below.values())
+    plain = not any(_is_part(name) or _bare(name) in _AGAIN or _is_someone(name) for name in names)
+    shared = set.intersection(*below.values())
+    holds = all(place[:2] in folders for place in folders)
+    return plain and holds and len(names) > 1 and bool(shared)
+
+
+def check_not_mirrored(
+    root: Path, stems: Mapping[str, Sequence[str]], are_masks: Mapping[str, bool], table: Path | None,
+    folders: Mapping[Place, int],
+) -> None:  # fmt: skip
+    """Refuse classes that hold the same images twice, as images and their masks or as images before and after a step.
+
+    Parameters
+    ----------
+    stems : of every class its files' names, without endings.
+    are_masks : of every class whether some of its files are of two or three grey levels, as masks are.
+
+    Raises
+    ------
+    Unclear : two of them have the same names, and these or the images say that they are no two classes.
+    """
+    names = sorted(stems)
+    sets = {name: set(stems[name]) for name in names}
+    for at, one in enumerate(names):
+        for other in names[at + 1 :]:
+            shared = sets[one] & sets[other]
+            if len(shared) < 2 or len(shared) < 0.8 * min(len(sets[one]), len(sets[other])):
+                continue
+            again = {_bare(one), _bare(other)} & _AGAIN
+            differ = are_masks.get(one, False) != are_masks.get(other, False)
+            if again or differ or not _is_counted(shared):
+                why = f"{one} and {other} have {len(shared)} file names in common, such as {printable(min(shared))}"
+                raise _unclear(root, folders, why, table)
+
+
+def _is_counted(stems: Iterable[str]) -> bool:
+    """Whether names are those of a counter, which begins anew in every folder."""
+    matches = [_COUNTED.fullmatch(stem) for stem in stems]
+    if any(match is None for match in matches):
+        return False
+    prefixes = {match[1] for match in matches if match}
+    numbers = [int(match[2]) for match in matches if match]
+    return len(prefixes) == 1 and max(numbers) - min(numbers) < 2 * len(numbers)
+
+
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+
+def _unclear(root: Path, folders: Mapping[Place, int], why: str, table: Path | None) -> Unclear:
+    readings = [f"--folders {'/'.join(roles) or 'none'} ({_meaning(roles, folders)})" for roles in _readings(folders)]
+    use = f"{table} lists images too: give it as DATA. Or say" if table is not None else "Say"
+    return Unclear(
+        f"what the folders of {root} mean is not certain",
+        found=why,
+        expected="one level of folders that hold images, each a class",
+        do=f"{use} which is meant: {', or '.join(readings)}.",
+    )
+
+
+def _readings(folders: Mapping[Place, int]) -> list[tuple[str, ...]]:
+    """The roles that are possible, the likeliest first."""
+    levels = [sorted({place[at] for place in folders if len(place) > at}) for at in range(max(map(len, folders)))]
+    guessed = [_role_of(names) for names in levels]
+    for name in ("fold", "subject", "group", "source"):  # a role is one level's
+        for at in [at for at, role in enumerate(guessed) if role == name][1:]:
+            guessed[at] = ""
+    free = [at for at, role in enumerate(guessed) if not role]
+    found = []
+    if free:
+        # A level of classes has few names, which come again below all others.
+        best = min(free, key=lambda at: (len(levels[at]) < 2, len(levels[at]), at))
+        found.append(tuple("label" if at == best else role or "-" for at, role in enumerate(guessed)))
+    else:
+        found.append(tuple(guessed))
+    found.append(("label",))
+    if len(levels) > 1:
+        found.append(("-", "label"))
+    else:
+        found.append(())
+    trimmed = []
+    for roles in found:
+        while roles and roles[-1] == "-":
+            roles = roles[:-1]
+        trimmed.append(roles)
+    return list(dict.fromkeys(trimmed))[:3]
+
+
+def _role_of(names: Sequence[str]) -> str:
+    """The role that the names of a level tell; "" where they tell none."""
+    if all(map(_is_part, names)):
+        return "fold"
+    for pattern, role in ((_OF_SUBJECTS, "subject"), (_OF_GROUPS, "group"), (_OF_SOURCES, "source")):
+        if sum(bool(pattern.fullmatch(name) and re.search(r"\d", name)) for name in names) * 2 >= len(names):
+            return role
+    return "-" if all(_bare(name) in _AGAIN for name in names) else ""
+
+
+def _meaning(roles: Sequence[str], folders: Mapping[Place, int]) -> str:
+    """``classes all, hem; 3 subjects``."""
+    said = []
+    for at, role in enumerate(roles):
+        names = Counter(place[at] for place in folders if len(place) > at)
+        if role == "label":
+            said.append(f"{'classes' if len(names) > 1 else 'class'} {_listed(sorted(names))}")
+        elif role != "-":
+            said.append(f"{len(names)} {role}{'s' if len(names) > 1 else ''}")
+    return "; ".join(said) or "no labels"
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = [printable(name) for name in sorted(names)]
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more
+
+
+def _is_part(name: str) -> bool:
+    return _bare(name) in _PARTS or (_FOLD.fullmatch(name) is not None and re.search(r"\d", name) is not None)
+
+
+def _is_someone(name: str) -> bool:
+    return any(p.fullmatch(name) and re.search(r"\d", name) for p in (_OF_SUBJECTS, _OF_GROUPS, _OF_SOURCES))
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
