@@ -116,7 +116,7 @@ def test_a_column_that_takes_the_place_of_ours(table):
 #: Columns beside path and label, as people have them.
 ORDINARY = [
     {"subject": ["1", "1", "2", "3"]},
-    {"subject": ["007", "7", "8", "9"], "age": ["31", "31", "9", "66"]},
+    {"subject": ["007", "017", "8", "9"], "age": ["31", "31", "9", "66"]},
     {"site_notes": ["", "torn", "", ""]},
     {"label_source": ["expert", "expert", "resident", "expert"]},
     {"code": ["SNE", "BNE", "SNE", "BNE"], "touches_border": ["0", "1", "0", "1"]},
