@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.subjects import Identity, identities
+from fusion.data.subjects import Identity, format_subject, identities
 
 if TYPE_CHECKING:
     from fusion.data.dataset import Dataset
@@ -80,6 +80,11 @@ class Units:
     def identities(self) -> list[Identity | None]:
         """What tells the subjects apart: the id, with its source where that is known; see ``fusion.data.subjects``."""
         return identities(self.subjects, self.sources)
+
+    @property
+    def subject_names(self) -> list[str | None]:
+        """Every subject with its source where that tells it from another, ``7 of west``; None where unknown."""
+        return [None if who is None else format_subject(who) for who in self.identities]
 
 
 def units_of(dataset: Dataset) -> Units:

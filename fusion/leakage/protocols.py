@@ -137,7 +137,9 @@ _Maker = Callable[[Units, NDArray[np.object_], int, Sequence[int]], _Made]
 
 def _grouped(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     affordable, notes = _affordable(table, y, n_splits)
-    made = [grouped_splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects) for seed in seeds]
+    made = [
+        grouped_splits.grouped_folds(y, table.groups, affordable, seed, names=table.subject_names) for seed in seeds
+    ]
     return made, notes
 
 
@@ -161,7 +163,7 @@ def _monte_carlo(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Seq
 def _leave_one_out(table: Units, y: NDArray[np.object_], n_splits: int, seeds: Sequence[int]) -> _Made:
     if table.unit == "image":
         raise SplitError("no subject can be left out", found="cells without subjects", expected="a subject each")
-    grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
+    grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subject_names)
     return [grouped_splits.leave_one_group_out(table.groups)], []
 
 
@@ -172,7 +174,7 @@ def _source_stratified(table: Units, y: NDArray[np.object_], n_splits: int, seed
         )
     affordable, notes = _affordable(table, y, n_splits)
     made = [
-        grouped_splits.grouped_folds(y, table.groups, affordable, seed, names=table.subjects, strata=table.sources)
+        grouped_splits.grouped_folds(y, table.groups, affordable, seed, names=table.subject_names, strata=table.sources)
         for seed in seeds
     ]
     return made, notes
@@ -210,7 +212,7 @@ def _moved(table: Units, official: grouped_splits.OfficialFolds) -> list[str]:
         return []
     groups = set(table.groups[official.moved].tolist())
     members: dict[int, dict[str, None]] = {}
-    for group, subject in zip(table.groups.tolist(), table.subjects, strict=True):
+    for group, subject in zip(table.groups.tolist(), table.subject_names, strict=True):
         if group in groups and subject is not None:
             members.setdefault(group, {})[subject] = None
     named = [" and ".join(ids) if len(ids) <= 3 else f"{len(ids)} subjects" for ids in members.values() if ids]
@@ -236,7 +238,7 @@ KINDS: Mapping[str, _Maker] = {
 
 
 def _affordable(table: Units, y: NDArray[np.object_], n_splits: int) -> tuple[int, list[str]]:
-    affordable = grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subjects)
+    affordable = grouped_splits.affordable_splits(y, table.groups, n_splits, names=table.subject_names)
     if affordable == n_splits:
         return affordable, []
     scarce = min(sorted(set(table.y), key=str), key=lambda label: len(np.unique(table.groups[y == label])))

@@ -203,7 +203,7 @@ def _cells(loaded: Sequence[_Loaded]) -> FeatureTable:
         subjects=tuple(subjects),
         folds=(None,) * n,
         groups=groups,
-        subjects_known=all(subject is not None for subject in subjects),
+        subjects_known=any(subject is not None for subject in subjects),
     )
 
 
