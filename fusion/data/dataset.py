@@ -433,7 +433,7 @@ def _nameless_notes(samples: Columns[Sample]) -> list[str]:
 def _check_mask(data: bytes) -> str:
     """A mask is told by its bytes alone: what it draws counts with its image's. Refused is what cannot be read
     whatever its values are said to mean."""
-    decode_mask(data, "colour")
+    decode_mask(data, "red")
     return ""
 
 

@@ -141,6 +141,9 @@ def _fitting(mask_image: NDArray[np.uint8] | GivenMask, rgb: NDArray[np.uint8]) 
             found=f"mask {shape[1]}x{shape[0]}, image {rgb.shape[1]}x{rgb.shape[0]}",
         )
     drawn = mask_image if isinstance(mask_image, GivenMask) else given_mask(mask_image)
+    # Where the mean is neither, there is a pixel that is not black, and one that is not white: no need to look at all.
+    if segment.BLACK < sum(cv2.mean(rgb, drawn.cell.view(np.uint8))) < 3 * 255 - segment.BLACK:
+        return drawn
     brightness = rgb[drawn.cell].sum(axis=1, dtype=np.uint16)
     if brightness.max() < segment.BLACK:
         raise CellError("the image is fully black inside the mask", found=_brightest(rgb))

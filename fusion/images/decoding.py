@@ -138,11 +138,12 @@ def decode_mask(data: bytes, by: str = "value") -> NDArray[np.uint8] | NDArray[n
     mask = _decode(data, header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if mask.dtype not in (np.uint8, np.uint16):
         raise ImageError("has neither 8 nor 16 bits", found=str(mask.dtype))
-    colours = mask[..., ::-1] if mask.ndim == 3 else np.repeat(mask[..., None], 3, axis=2)
+    if mask.ndim == 2 and by in (*_CHANNELS, "colour"):
+        return mask if by in _CHANNELS else np.repeat(mask[..., None], 3, axis=2)
     if by in _CHANNELS:
-        return np.ascontiguousarray(colours[..., _CHANNELS.index(by)])
+        return np.ascontiguousarray(mask[..., 2 - _CHANNELS.index(by)])
     if by == "colour":
-        return np.ascontiguousarray(colours)
+        return np.ascontiguousarray(mask[..., ::-1])
     alpha = _alpha(data, header, mask)
     if by == "alpha":
         if alpha is None:
@@ -153,7 +154,7 @@ def decode_mask(data: bytes, by: str = "value") -> NDArray[np.uint8] | NDArray[n
     if mask.ndim == 3:
         # Three channels that differ by more than JPEG makes grey differ are colours.
         if np.ptp(mask, axis=2).max() > _JPEG_GREY:
-            found = _common_colours(colours)
+            found = _common_colours(mask[..., ::-1])
             raise ImageError("the mask is in colours; say with --mask-levels what they mean", found=found)
         mask = np.ascontiguousarray(mask[..., 1])
     return mask

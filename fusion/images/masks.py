@@ -30,6 +30,12 @@ _OFF = 40
 #: Range of values in 3 x 3 pixels that are one level: JPEG makes plains uneven by about ten either way.
 _UNEVEN = 24
 
+#: Of each value the level that it is nearest to, and whether it is too far off.
+_LEVEL_OF = np.searchsorted([_CELL_FROM, _NUCLEUS_FROM], np.arange(256), side="right")
+_IS_OFF = np.abs(np.arange(256) - np.array(_LEVELS)[_LEVEL_OF]) > _OFF
+
+_WINDOW, _CROSS = np.ones((3, 3), np.uint8), np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+
 #: Two plains of one level whose values lie further apart than this were drawn as two; so were any two where a mask has
 #: no more values in all than somebody draws, which noise would have made more.
 _GAP, _FEW = 8, 8
@@ -104,7 +110,7 @@ def given_mask(values: NDArray[np.uint8] | NDArray[np.uint16]) -> GivenMask:
     """
     if values.max(initial=0) > 255:
         raise MaskError("the mask has values above 255", found=_shares(values), expected="0, 128, 255 or 0, 1, 2")
-    grey = values.astype(np.uint8, copy=False)
+    grey = np.ascontiguousarray(values, np.uint8)
     is_labels = bool(grey.max(initial=0) <= 2)
     # Labels 0, 1, 2 instead of grey values.
     scaled = cv2.LUT(grey, np.array([*_LEVELS, *[0] * 253], np.uint8)) if is_labels else grey
@@ -118,28 +124,21 @@ def given_mask(values: NDArray[np.uint8] | NDArray[np.uint16]) -> GivenMask:
 
 
 def _drawn_value(grey: NDArray[np.uint8], cell: NDArray[np.bool_], *, is_labels: bool) -> list[int]:
-    counts = np.bincount(grey[cell], minlength=256)
-    value = int(counts.argmax())
-    return [value] if is_labels else [_LEVELS[_nearest(value)]]
-
-
-def _nearest(value: int) -> int:
-    return int(value >= _CELL_FROM) + int(value >= _NUCLEUS_FROM)
+    value = int(_counts(grey, cell.view(np.uint8)).argmax())
+    return [value] if is_labels else [_LEVELS[_LEVEL_OF[value]]]
 
 
 def _two_levels(
     grey: NDArray[np.uint8], scaled: NDArray[np.uint8], *, is_labels: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
     """Cell and nucleus, None where one level alone is drawn, by the area of every level's plains."""
-    window = np.ones((3, 3), np.uint8)
-    spread = cv2.subtract(cv2.dilate(scaled, window), cv2.erode(scaled, window))
-    plains = np.bincount(scaled[spread <= (0 if is_labels else _UNEVEN)], minlength=256)
-    counts = np.bincount(scaled.ravel(), minlength=256)
+    spread = cv2.subtract(cv2.dilate(scaled, _WINDOW), cv2.erode(scaled, _WINDOW))
+    plains = _counts(scaled, cv2.compare(spread, 0 if is_labels else _UNEVEN, cv2.CMP_LE))
+    counts = _counts(scaled)
     area = int(counts[_CELL_FROM:].sum())
-    of_level = (slice(0, _CELL_FROM), slice(_CELL_FROM, _NUCLEUS_FROM), slice(_NUCLEUS_FROM, 256))
-    _check_plains(grey, plains, of_level, area)
-    _, plasm, inner = (int(plains[part].sum()) for part in of_level)
-    all_plasm, all_inner = (int(counts[part].sum()) for part in of_level[1:])
+    _check_plains(grey, plains, counts, area)
+    plasm, inner = (int(part.sum()) for part in (plains[_CELL_FROM:_NUCLEUS_FROM], plains[_NUCLEUS_FROM:]))
+    all_plasm, all_inner = (int(part.sum()) for part in (counts[_CELL_FROM:_NUCLEUS_FROM], counts[_NUCLEUS_FROM:]))
     if plasm >= _DOMINANT * area and inner >= _DOMINANT * area:
         return scaled >= _CELL_FROM, scaled >= _NUCLEUS_FROM
     if inner >= _DOMINANT * area:  # what is half-way is a soft rim, unless it is all at half-way
@@ -153,17 +152,19 @@ def _two_levels(
     return scaled >= _CELL_FROM, None
 
 
-def _check_plains(grey: NDArray[np.uint8], plains: NDArray[np.intp], of_level: tuple[slice, ...], area: int) -> None:
+def _counts(values: NDArray[np.uint8], within: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:
+    """How often each of 256 values occurs."""
+    return cv2.calcHist([values], [0], within, [256], [0, 256]).ravel()
+
+
+def _check_plains(grey: NDArray[np.uint8], plains: NDArray[np.float32], counts: NDArray[np.float32], area: int) -> None:
     """Refuse plains between the levels, and two of one level."""
-    values = np.arange(256)
-    off = np.abs(values[:, None] - np.array(_LEVELS)).min(axis=1)
-    if plains[off > _OFF].sum() > _DOMINANT * area:
+    gap = 0 if np.count_nonzero(counts) <= _FEW else _GAP
+    usual = np.flatnonzero(plains > _DOMINANT * area)
+    level = _LEVEL_OF[usual]
+    is_torn = (np.diff(usual) > gap) & (np.diff(level) == 0)
+    if is_torn.any() or plains[_IS_OFF].sum() > _DOMINANT * area:
         raise MaskError(_UNCLEAR, found=_shares(grey))
-    gap = 0 if np.count_nonzero(np.bincount(grey.ravel())) <= _FEW else _GAP
-    for part in of_level:
-        usual = values[part][plains[part] > _DOMINANT * area]
-        if len(usual) and np.diff(usual).max(initial=0) > gap:
-            raise MaskError(_UNCLEAR, found=_shares(grey))
 
 
 def _check_place(grey: NDArray[np.uint8], cell: NDArray[np.bool_], nucleus: NDArray[np.bool_] | None) -> None:
@@ -171,45 +172,45 @@ def _check_place(grey: NDArray[np.uint8], cell: NDArray[np.bool_], nucleus: NDAr
     frame = np.concatenate([cell[0], cell[-1], cell[:, 0], cell[:, -1]])
     if 2 * np.count_nonzero(frame) >= len(frame):
         raise MaskError(_FRAME, found=_shares(grey))
-    _check_single(cell, grey)
-    if 10 * _enclosed(cell) >= np.count_nonzero(cell):
+    holes = _check_single(cell, grey)
+    if 10 * holes >= cv2.countNonZero(cell.view(np.uint8)):
         raise MaskError(_HOLLOW, found=_shares(grey))
     if nucleus is None:
         return
     plasm, outside = cell & ~nucleus, ~cell
     of_nucleus, open_nucleus = _touching(nucleus, plasm), _touching(nucleus, outside)
     open_plasm = _touching(plasm, outside)
-    # Drawn by hand, at least 98 of 100 steps along a nucleus have cytoplasm on the other side, and so many of the
-    # cell's own contour are cytoplasm's. Two cells side by side share a quarter of theirs at most.
+    # Drawn by hand, at least 98 of 100 pixels around a nucleus are cytoplasm, and so many of those around the cell lie
+    # beside cytoplasm. Two cells side by side share a quarter of theirs at most.
     if 3 * of_nucleus < of_nucleus + open_nucleus or 10 * open_plasm < open_plasm + open_nucleus:
         raise MaskError(_APART, found=_shares(grey))
 
 
-def _check_single(cell: NDArray[np.bool_], values: NDArray) -> None:
-    _, _, stats, _ = cv2.connectedComponentsWithStats(cell.view(np.uint8), connectivity=8)
-    areas = np.sort(stats[1:, cv2.CC_STAT_AREA])
+def _check_single(cell: NDArray[np.bool_], values: NDArray) -> float:
+    """Refuse more cells than one; the area of the holes in it."""
+    areas, holes = _regions(cell)
     # A speck beside the cell is a slip of the pen.
-    if len(areas) > 1 and 4 * areas[-2] >= areas[-1]:
-        raise MaskError(_SEVERAL, found=f"areas of {areas[-1]} and {areas[-2]} pixels, values {_shares(values)}")
+    if len(areas) > 1 and 4 * areas[1] >= areas[0]:
+        raise MaskError(_SEVERAL, found=f"areas of {areas[0]:.0f} and {areas[1]:.0f} pixels, values {_shares(values)}")
+    return holes
 
 
-def _enclosed(cell: NDArray[np.bool_]) -> int:
-    """Pixels of what is not cell and cannot be reached from the frame."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(
-        np.pad(~cell, 1, constant_values=True).view(np.uint8), connectivity=4
-    )
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    return int(areas.sum() - areas[stats[1:, cv2.CC_STAT_LEFT].argmin()])
+def _regions(cell: NDArray[np.bool_]) -> tuple[list[float], float]:
+    """Areas of the regions with their holes, the largest first; and of all holes together."""
+    contours, tree = cv2.findContours(cell.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    areas, holes = [], 0.0
+    for contour, (_, _, _, parent) in zip(contours, tree[0], strict=True):
+        # Pick's theorem: the pixels within a curve through pixel centres, with those on it, or without round a hole.
+        if parent < 0:
+            areas.append(cv2.contourArea(contour) + len(contour) / 2 + 1)
+        else:
+            holes += cv2.contourArea(contour) - len(contour) / 2 + 1
+    return sorted(areas, reverse=True), holes
 
 
 def _touching(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
-    """Edges between pixels of one and pixels of the other."""
-    return int(
-        np.count_nonzero(one[1:] & other[:-1])
-        + np.count_nonzero(one[:-1] & other[1:])
-        + np.count_nonzero(one[:, 1:] & other[:, :-1])
-        + np.count_nonzero(one[:, :-1] & other[:, 1:])
-    )
+    """Pixels of the other that have one of the one above, below or beside them."""
+    return cv2.countNonZero(cv2.bitwise_and(cv2.dilate(one.view(np.uint8), _CROSS), other.view(np.uint8)))
 
 
 # ---- as a user says -------------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def _nearest_named(found: NDArray, named: list[int], codes: NDArray, meaning: Ma
     is_noise = apart.min(axis=1) <= min(_OFF, step // 3)
     is_between = ((here >= there.min(axis=0)) & (here <= there.max(axis=0))).all(axis=1)
     edge = np.isin(codes, found[~is_noise]).astype(np.uint8)
-    plains = cv2.erode(edge, np.ones((3, 3), np.uint8))
+    plains = cv2.erode(edge, _WINDOW)
     if (~is_noise & ~is_between).any() or np.count_nonzero(plains) > _DOMINANT * codes.size:
         raise MaskError("holds values that --mask-levels does not name", found=_shares(codes, meaning))
     return apart.argmin(axis=1)
