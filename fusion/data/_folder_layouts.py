@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fusion.data._dataset_error import DatasetError
 from fusion.io.files import printable
@@ -63,9 +64,9 @@ class Layout:
         """What the data set is called: images have labels by it, or none."""
         return "class folders" if "label" in self.roles else "folder"
 
-    def facts(self, place: Place) -> dict[str, str]:
+    def facts(self, place: Place) -> dict[str, Any]:
         """What the folders above an image say of it, by the fields of ``Listed``."""
-        found = {role: name for role, name in zip(self.roles, place, strict=False) if role != "-"}
+        found: dict[str, Any] = {role: name for role, name in zip(self.roles, place, strict=False) if role != "-"}
         if fold := found.get("fold"):
             match = _FOLD.fullmatch(fold)
             found["fold"] = match["fold"] if match else fold

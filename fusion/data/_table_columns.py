@@ -167,7 +167,11 @@ def _places(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: boo
             f"no column 'path' in {file}",
             found=", ".join(rows.columns),
             expected=f"path and any of {', '.join(COLUMNS[1:])}",
-            do=f"Say --columns path={quote(like[0])}." if like else "",
+            do=f"Say --columns path={quote(like[0])}."
+            if like
+            else "This is C-NMC's list: give the folder of its images as DATA."
+            if "new_names" in rows.columns
+            else "",
         )
     return places
 
@@ -236,7 +240,7 @@ def _says(first: Sequence[object], second: Sequence[object], *, ignoring_unknown
 def _units(values: Values) -> list[object]:
     """Of every row what stays together by the columns that are used: a subject, a group, or the image alone."""
     count = len(values["path"])
-    root = {}
+    root: dict[object, object] = {}
 
     def top(one: object) -> object:
         while root.get(one, one) != one:
@@ -248,7 +252,9 @@ def _units(values: Values) -> list[object]:
     for path, subject, group in zip(
         values["path"], values.get("subject", nothing), values.get("group", nothing), strict=True
     ):
-        ties = [(kind, name) for kind, name in (("s", subject), ("g", group)) if name is not None] or [("p", path)]
+        ties: list[tuple[str, str | None]] = [
+            (kind, name) for kind, name in (("s", subject), ("g", group)) if name is not None
+        ] or [("p", path)]
         if len(ties) == 2 and top(ties[0]) != top(ties[1]):
             root[top(ties[0])] = top(ties[1])
         found.append(ties[0])
