@@ -191,16 +191,16 @@ def _palette_indices(data: bytes, header: Header) -> NDArray[np.uint8]:
         greys = b"".join(bytes((i,) * 3 + (0,) * (step - 3)) for i in range(len(header.palette) // 3))
         content = data[: 14 + header_bytes] + greys + data[14 + header_bytes + len(greys) :]
         return np.asarray(_decode(content, header, cv2.IMREAD_GRAYSCALE), np.uint8)
-    content, at = [data[:8]], 8
+    pieces, at = [data[:8]], 8
     while at < len(data):
         (size,) = struct.unpack_from(">I", data, at)
         kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
         if kind == b"IHDR":
             body = body[:9] + b"\0" + body[10:]
         if kind in (b"IHDR", b"IDAT", b"IEND", b"eXIf"):
-            content.append(struct.pack(">I", size) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+            pieces.append(struct.pack(">I", size) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
         at += size + 12
-    grey = np.asarray(_decode(b"".join(content), header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR), np.uint8)
+    grey = np.asarray(_decode(b"".join(pieces), header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR), np.uint8)
     # Indices of fewer than 8 bits are spread over 0 to 255.
     return grey // np.uint8(255 // (2**header.bits - 1))
 

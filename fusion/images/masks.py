@@ -34,6 +34,9 @@ _UNEVEN = 24
 _LEVEL_OF = np.searchsorted([_CELL_FROM, _NUCLEUS_FROM], np.arange(256), side="right")
 _IS_OFF = np.abs(np.arange(256) - np.array(_LEVELS)[_LEVEL_OF]) > _OFF
 
+#: Labels 0, 1, 2 as grey values.
+_OF_LABELS = np.array([*_LEVELS, *[0] * 253], np.uint8)
+
 _WINDOW, _CROSS = np.ones((3, 3), np.uint8), np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 #: Two plains of one level whose values lie further apart than this were drawn as two; so were any two where a mask has
@@ -112,8 +115,7 @@ def given_mask(values: NDArray[np.uint8] | NDArray[np.uint16]) -> GivenMask:
         raise MaskError("the mask has values above 255", found=_shares(values), expected="0, 128, 255 or 0, 1, 2")
     grey = np.ascontiguousarray(values, np.uint8)
     is_labels = bool(grey.max(initial=0) <= 2)
-    # Labels 0, 1, 2 instead of grey values.
-    scaled = cv2.LUT(grey, np.array([*_LEVELS, *[0] * 253], np.uint8)) if is_labels else grey
+    scaled = np.asarray(cv2.LUT(grey, _OF_LABELS), np.uint8) if is_labels else grey
     if not (scaled >= _CELL_FROM).any():
         raise CellError("the mask holds no cell pixel", found=f"values up to {grey.max(initial=0)}")
     cell, nucleus = _two_levels(grey, scaled, is_labels=is_labels)
@@ -133,7 +135,7 @@ def _two_levels(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
     """Cell and nucleus, None where one level alone is drawn, by the area of every level's plains."""
     spread = cv2.subtract(cv2.dilate(scaled, _WINDOW), cv2.erode(scaled, _WINDOW))
-    plains = _counts(scaled, cv2.compare(spread, 0 if is_labels else _UNEVEN, cv2.CMP_LE))
+    plains = _counts(scaled, (spread <= (0 if is_labels else _UNEVEN)).view(np.uint8))
     counts = _counts(scaled)
     area = int(counts[_CELL_FROM:].sum())
     _check_plains(grey, plains, counts, area)
@@ -154,7 +156,7 @@ def _two_levels(
 
 def _counts(values: NDArray[np.uint8], within: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:
     """How often each of 256 values occurs."""
-    return cv2.calcHist([values], [0], within, [256], [0, 256]).ravel()
+    return np.asarray(cv2.calcHist([values], [0], within, [256], [0, 256]), np.float32).ravel()
 
 
 def _check_plains(grey: NDArray[np.uint8], plains: NDArray[np.float32], counts: NDArray[np.float32], area: int) -> None:

@@ -45,10 +45,10 @@ class MaskLevels:
         """
         given: dict[str, str] = {}
         for part in filter(None, (each.strip() for each in text.split(","))):
-            name, equals, values = (each.strip().lower() for each in part.partition("="))
+            name, equals, said = (each.strip().lower() for each in part.partition("="))
             if not equals or name not in (*ROLES, "instance", "channel") or name in given:
                 raise ValueError(f"background=0,cell=1,nucleus=2 or instance=7, each once; not {part!r}")
-            given[name] = values
+            given[name] = said
         by = given.pop("channel", "value")
         if by != "value" and by not in _CHANNELS:
             raise ValueError(f"channel is one of {', '.join(_CHANNELS)}")
@@ -59,13 +59,14 @@ class MaskLevels:
         if "instance" in numbers:
             if len(numbers) > 1 or len(numbers["instance"]) > 1:
                 raise ValueError("instance is one value, and all others are background then")
-            return cls(by, instance=numbers["instance"][0])
+            return cls(by, (), (), (), numbers["instance"][0])
         if not {"background", "cell"} <= numbers.keys():
             raise ValueError("background and cell, or instance")
         every = [number for each in numbers.values() for number in each]
         if len(set(every)) < len(every):
             raise ValueError("one meaning for each value")
-        return cls(by, **numbers)
+        background, cell, nucleus = (numbers.get(role, ()) for role in ROLES)
+        return cls(by, background, cell, nucleus)
 
     def __str__(self) -> str:
         parts = [] if self.by in ("value", "colour") else [f"channel={self.by}"]

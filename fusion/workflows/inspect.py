@@ -98,6 +98,8 @@ class Inspection:
             )
             if counts
         ]
+        if self.dataset.layout == "table":
+            lines.append(f"columns read: path, {', '.join(self.columns) or 'and no other'}")
         if self.classes:
             lines.append(f"classes are read from {_CLASSES_FROM[self.dataset.layout]}")
         lines += self.files.lines()
@@ -126,6 +128,13 @@ class Inspection:
             )
         return lines
 
+    @property
+    def columns(self) -> list[str]:
+        """What is known of the cells beside their paths, by the names of a table's columns."""
+        attributes = {"mask": "mask_path"}
+        names = ("label", "subject", "group", "fold", "mask", "um_per_px", "source")
+        return [name for name in names if any(v is not None for v in self.dataset.each(attributes.get(name, name)))]
+
     def _groups_line(self) -> str:
         """How many groups a split deals, and what makes them."""
         marks = [
@@ -150,6 +159,8 @@ class Inspection:
         """Plain values for ``fusion inspect --json``."""
         return {
             "layout": self.dataset.layout,
+            "columns": self.columns,
+            "classes_from": _CLASSES_FROM.get(self.dataset.layout),
             "samples": len(self.dataset),
             "classes": self.classes,
             "subjects": self.subjects,

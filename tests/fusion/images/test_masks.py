@@ -77,6 +77,8 @@ def test_one_bit_a_grey_palette_and_grey_in_three_channels_are_grey():
     one_bit = Image.fromarray(levels(0, 255)).convert("1")
     for kind in ("PNG", "BMP", "TIFF"):
         assert_is(read_mask(saved(one_bit, kind)), nucleus=None)
+    assert_is(read_mask(saved(painted((0, 0, 0, 255), (128, 128, 128, 255), (255, 255, 255, 255)))))
+    assert_is(read_mask(saved(painted((0, 255), (128, 255), (255, 255)))))
     greys = [0, 0, 0, 128, 128, 128, 255, 255, 255]
     for kind in ("PNG", "BMP"):
         assert_is(read_mask(palette(greys, kind)))

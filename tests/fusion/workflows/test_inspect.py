@@ -42,11 +42,14 @@ def test_files_and_masks_are_counted_by_kind(masked):
     assert told["files"]["several_cells"] == {"images": 1, "cells": 2}
     assert [row["path"] for row in told["refused_masks"]] == ["one.bmp"]
     assert [fault.path.name for fault in found.faults] == ["one.bmp"]
+    assert told["columns"] == ["label", "subject", "mask"]
+    assert told["classes_from"] == "the table"
     json.dumps(told)
     lines = "\n".join(found.lines())
     for words in (
         "files: PNG, RGB, 8 bits (2); BMP, RGB, 8 bits (2)", "masks: cell only, 0/255 (2); refused (1)",
-        "1 images show 2 cells", "classes are read from the table", "3 groups that no split takes apart",
+        "1 images show 2 cells", "classes are read from the table", "columns read: path, label, subject, mask",
+        "3 groups that no split takes apart",
         "no identical images",
     ):  # fmt: skip
         assert words in lines, lines
