@@ -7,7 +7,7 @@ same person only where both are of one source. Who says that his cells are anoth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from fusion.data.dataset import Dataset, Sample
@@ -94,17 +94,21 @@ class Overlap:
     images : their image was.
     names : their image was not, but a subject or group of that name.
     rows : both of these, and what shares a group with them, ascending.
+    nearly : how many of ``images`` are not the same image as one trained on, but a near-duplicate.
     """
 
     images: tuple[int, ...] = ()
     names: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
+    nearly: int = 0
 
-    def with_images(self, more: Sequence[int], dataset: Dataset) -> Overlap:
-        """The same with further samples whose image was trained on."""
+    def with_near(self, near: Sequence[int], dataset: Dataset) -> Overlap:
+        """The same with the samples whose image is nearly one that was trained on, itself among them or not."""
+        more = set(near) - set(self.images)
         if not more:
             return self
-        return _overlap(sorted({*self.images, *more}), [at for at in self.names if at not in set(more)], dataset)
+        names = [at for at in self.names if at not in more]
+        return replace(_overlap(sorted({*self.images, *more}), names, dataset), nearly=len(more))
 
     def stamp(self, who: str) -> str:
         """What must be read with figures on these samples."""
@@ -172,8 +176,11 @@ def refusal(who: str, overlap: Overlap, dataset: Dataset) -> LeakageError:
     if overlap.images:
         return LeakageError(
             f"{who} was trained on cells of this data set",
-            found=f"{len(overlap.rows)} of {len(dataset)} images: {len(overlap.images)} are the same image, such as "
-            f"{', '.join(named)}" + (f"; {subjects}" if subjects else ""),
+            found=f"{len(overlap.rows)} of {len(dataset)} images: "
+            f"{len(overlap.images) - overlap.nearly} are the same image"
+            + (f", {overlap.nearly} nearly the same" if overlap.nearly else "")
+            + f", such as {', '.join(named)}"
+            + (f"; {subjects}" if subjects else ""),
             do=leave,
         )
     return LeakageError(

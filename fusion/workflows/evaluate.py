@@ -39,7 +39,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     cohort = Cohort(config.other_cohort, config.source)
     overlap = find_overlap(bundle.provenance, dataset, cohort)
     near, nearly = _near_training(config, dataset, bundle, progress)
-    overlap = overlap.with_images(near, dataset)
+    overlap = overlap.with_near(near, dataset)
     if overlap.rows and not config.allow_leakage:
         raise refusal(str(config.model), overlap, dataset)
     # What the classifier itself has seen is said by the bundle; but its weights may have learnt from more before.
