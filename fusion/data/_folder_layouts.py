@@ -30,7 +30,7 @@ _PARTS = {
 }
 _FOLD = re.compile(r"(?:fold|cv|split)[ _-]*(?P<fold>\w+)", re.IGNORECASE)
 _OF_SUBJECTS = re.compile(
-    r"(patients?|pat|pt|subjects?|subj|sub|cases?|donors?|person|proband)[ _-]*\w{0,12}", re.IGNORECASE
+    r"(patients?|pat|pt|subjects?|subj|sub|cases?|donors?|person|proband)[ _-]*\w{0,12}|[ps][ _-]?\d+", re.IGNORECASE
 )
 _OF_GROUPS = re.compile(r"(slides?|smear|sample|specimen|scan|wsi|group)[ _-]*\w{0,12}", re.IGNORECASE)
 _OF_SOURCES = re.compile(
@@ -42,11 +42,17 @@ _CONTAINERS = frozenset([
 ])  # fmt: skip
 #: Images of the same cells once more, as programs call the folders that they put them into.
 _AGAIN = _CONTAINERS | frozenset([
-    "processed", "augmented", "aug", "normalized", "normalised", "overlay", "overlays", "enhanced", "segmented",
-    "stained", "preprocessed", "resized", "cropped", "grey", "gray", "contours", "output", "outputs", "results",
-    "heatmaps", "predictions", "preview", "previews", "thumbnails", "thumbs", "labels", "annotations", "gt", "seg",
+    "processed", "augmented", "aug", "normalized", "normalised", "overlay", "overlays", "enhanced",
+    "preprocessed", "resized", "cropped", "grey", "gray", "contours", "output", "outputs", "results",
+    "heatmaps", "predictions", "preview", "previews", "thumbnails", "thumbs", "labels", "annotations", "gt",
 ])  # fmt: skip
 _COUNTED = re.compile(r"(\D*)(\d{1,7})")
+#: What a folder is called that was copied or put aside.
+_COPY = re.compile(r"(?:copy of )?(?P<name>.+?)(?:[ _-]+(?:copy|old|backup|bak)| ?\(\d+\))*( \d+)?", re.IGNORECASE)
+_ASIDE = frozenset([
+    "unlabeled", "unlabelled", "unsorted", "excluded", "discarded", "rejected", "trash", "todo", "tmp", "temp",
+    "backup", "old",
+])  # fmt: skip
 #: More classes than this whose names are numbers are people or slides.
 _NUMBERED = 20
 _SHOWN = 4
@@ -165,6 +171,8 @@ def _why_unclear(tops: Sequence[str], direct: set[str]) -> str:
     """Why the uppermost folders may not be classes; "" where nothing speaks against it."""
     if parts := [top for top in tops if _is_part(top)]:
         return f"{_listed(parts)} are called like parts of a data set, not like classes"
+    if aside := [top for top in tops if _bare(top) in _ASIDE or _is_copy(top, tops)]:
+        return f"{_listed(aside)} is called like what was copied or put aside, not like a class"
     if len(tops) > 1 and (plain := [top for top in tops if _bare(top) in _CONTAINERS]):
         return f"{_listed(plain)} is called like a folder of all images, not like a class"
     for pattern, what in ((_OF_SUBJECTS, "people"), (_OF_GROUPS, "slides"), (_OF_SOURCES, "sites")):
@@ -176,6 +184,11 @@ def _why_unclear(tops: Sequence[str], direct: set[str]) -> str:
     if hollow := [top for top in tops if top not in direct]:
         return f"{_listed(hollow)} hold no image, but folders"
     return ""
+
+
+def _is_copy(top: str, tops: Sequence[str]) -> bool:
+    match = _COPY.fullmatch(top)
+    return match is not None and match["name"] != top and match["name"] in tops
 
 
 def _are_classes(folders: Mapping[Place, int]) -> bool:
@@ -239,7 +252,7 @@ def _unclear(root: Path, folders: Mapping[Place, int], why: str, table: Path | N
         f"what the folders of {root} mean is not certain",
         found=why,
         expected="one level of folders that hold images, each a class",
-        do=f"{use} which is meant: {', or '.join(readings)}.",
+        do=f"{use} which is meant: {', or '.join(readings)}. For - there may be subject, group, source or fold.",
     )
 
 

@@ -156,6 +156,10 @@ def test_folders_inside_classes_are_named(tree):
         ([f"{label}/{part}/1.png" for label in ("all", "hem") for part in ("train", "test")], ["label/fold"]),
         (["all/1.png", "hem/1.png", "test/1.png"], ["--folders label"]),
         ([f"Hospital {n}/{name}" for n in (1, 2) for name in TWO], ["source/label"]),
+        ([f"P0{n}/{n}{k}.png" for n in (1, 2) for k in "ab"], ["--folders subject", "--folders label"]),
+        (["blast/a.png", "normal/b.png", "blast - Copy/c.png"], ["--folders label"]),
+        (["blast/a.png", "normal/b.png", "Copy of blast (2)/c.png"], ["--folders label"]),
+        (["blast/a.png", "normal/b.png", "unlabeled/c.png"], ["--folders label"]),
         (["images/1.png", "overlays/1.png"], ["--folders none", "--folders label"]),
         ([f"{kind}/{name}" for kind in ("Original", "Segmented") for name in TWO], ["-/label", "--folders label"]),
         ([f"{n}/{k}.png" for n in range(30) for k in range(2)], ["--folders label"]),
@@ -186,6 +190,17 @@ def test_classes_whose_files_are_numbered_alike_are_two(tree):
     assert set(labels(tree(*TWO))) == {"all", "hem"}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [["L1", "L2", "L3"], ["M0", "M1", "M2"], ["0", "1"], ["neutrophil", "neutrophil band"], ["Early", "Pre", "Pro"],
+     ["old cell", "young cell"], ["type 1", "type 2"], ["seg", "band"], ["unknown", "all"]],
+)  # fmt: skip
+def test_ordinary_classes_need_no_question(names, tree):
+    listing = tree(*(f"{name}/{at}.png" for name in names for at in range(3)))
+    assert set(labels(listing)) == set(names)
+    assert listing.notes == ()
+
+
 def test_images_of_masks_are_known_by_what_they_are(tmp_path):
     for at in range(3):
         write_image(tmp_path / "cells" / "photo" / f"{at}.png", paint(at))
@@ -205,7 +220,7 @@ def test_predicting_needs_no_labels(tree, tmp_path):
 
 @settings(deadline=None)
 @given(
-    st.lists(st.sampled_from(["all", "hem", "train", "test", "images", "p1", "patient 2", "x"]), min_size=0, max_size=3)
+    st.lists(st.sampled_from(["all", "hem", "train", "test", "images", "k1", "patient 2", "x"]), min_size=0, max_size=3)
 )
 def test_one_level_of_plain_folders_is_classes_and_no_other_is_in_silence(tmp_path_factory, extra):
     root = tmp_path_factory.mktemp("cells")
@@ -221,7 +236,7 @@ def test_one_level_of_plain_folders_is_classes_and_no_other_is_in_silence(tmp_pa
     else:
         assert layout.roles == ("label",)
         assert layout.notes or len(place) == 1
-        assert place[0] in {"all", "hem", "p1", "x"}
+        assert place[0] in {"all", "hem", "k1", "x"}
 
 
 # ---- masks ----------------------------------------------------------------------------------------------------------
