@@ -109,8 +109,10 @@ def read_listing(
     if path.is_file():
         if is_image(path):
             return Listing("folder", as_columns([read_name(path)]))
+        _refuse_unused(path, "a table", reading, ("folders", "masks"), is_lenient=is_lenient)
         listed, notes = read_table(path, reading, is_lenient=is_lenient)
         return Listing("table", listed, tuple(notes))
+    _refuse_unused(path, "a folder", reading, ("columns", "ignore_columns", "missing"), is_lenient=is_lenient)
     files = _find_files(path)
     tables = _cnmc_tables(path)
     images, masks, notes = _without_masks(path, files.images, reading)
@@ -120,6 +122,9 @@ def read_listing(
             f"no image in {path}", found=hint, expected=f"files ending in {', '.join(SUFFIXES)}, at any depth"
         )
     if tables or any(_UID.match(_stem(name)) for name in images.names):
+        _refuse_unused(
+            path, "a C-NMC tree, whose names say class and subject", reading, ("folders",), is_lenient=is_lenient
+        )
         layout: str = "cnmc"
         found: Iterable[Listed] = _cnmc(path, images, tables)
         notes += _misnamed(images)
@@ -148,6 +153,13 @@ def read_name(path: Path) -> Listed:
     """One image by itself, with the label and subject that a name of C-NMC's tells."""
     match = _UID.match(path.stem)
     return Listed(path, match["label"].lower(), match["subject"]) if match else Listed(path)
+
+
+def _refuse_unused(path: Path, what: str, reading: ReadingSettings, names: Sequence[str], *, is_lenient: bool) -> None:
+    """Refuse what the user says of tables where there is none, and the like: it would change nothing."""
+    said = [name for name in names if getattr(reading, name)]
+    if said and not is_lenient:
+        raise DatasetError(f"{', '.join(said)} cannot be used for {path}", found=what, do="Leave it out.")
 
 
 class _Images(Sequence[Path]):

@@ -174,6 +174,16 @@ def test_both_readings_are_shown_and_each_can_be_chosen(names, shown, tree):
         assert len(tree(folders=reading.removeprefix("--folders ")).entries) == len(names)
 
 
+def test_what_is_said_of_another_kind_of_data_set_is_refused(tree, tmp_path):
+    with pytest.raises(DatasetError, match="columns cannot be used"):
+        tree(*TWO, columns={"subject": "who"})
+    with pytest.raises(DatasetError, match=r"folders cannot be used(.|\n)*C-NMC"):
+        tree("all/UID_1_1_1_all.bmp", folders="label")
+    (tmp_path / "cells.csv").write_text("path\na.png\n")
+    with pytest.raises(DatasetError, match="masks cannot be used"):
+        read_listing(tmp_path / "cells.csv", ReadingSettings(masks="use"))
+
+
 def test_roles_say_what_folders_are(tree):
     tree(*(f"patient_{n}/{name}" for n in (1, 2) for name in TWO), masks="cells", folders="label")
     listing = tree(folders="subject/label")
