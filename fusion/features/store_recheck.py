@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,8 @@ def _drawn(store: FeatureStore, version: Held, seed: int) -> list[str]:
 
 def _built(version: Held) -> Extractor | None:
     """The extractor whose numbers these are, None where it is not installed as it was."""
-    for params in (version.about.get("params", {}), {}):
+    stored: dict[str, Any] = version.about.get("params", {})
+    for params in (stored, dict[str, Any]()):
         try:
             extractor = plugins.build_extractor(version.extractor, params)
         except FusionError:  # not installed, or its identity is not what it is built from

@@ -90,17 +90,7 @@ def external_plan(
     """
     if unknown := sorted(set(map(str, test.y)) - set(map(str, train.y))):
         raise SplitError("the external test has classes that nothing is learnt of", found=", ".join(unknown))
-    sources = (*train.sources, *test.sources)
-    told = {"subject": (*train.subjects, *test.subjects), "group": (*train.group_ids, *test.group_ids)}
-    ids: dict[str, list[Any]] = {}
-    for column, names in told.items():
-        if other_cohort:  # its people are told apart by the table they are in
-            ids[column] = [
-                None if who is None else (at >= len(train), who) for at, who in enumerate(identities(names, sources))
-            ]
-        else:
-            check_spelling(column, names, sources, "training and test together")
-            ids[column] = identities(names, sources)
+    ids = _ids_of_both(train, test, other_cohort=other_cohort)
     image_keys = (*train.image_keys, *test.image_keys)
     sets = [None if near is None else near.get(key) for key in image_keys]
     # Groups of each table as they are, distinguished by a letter: what joins them must be one of these.
@@ -118,6 +108,22 @@ def external_plan(
         "or give both tables a column 'source'.",
     )
     return Plan("external", ((split,),)), groups
+
+
+def _ids_of_both(train: Units, test: Units, *, other_cohort: bool) -> dict[str, list[Any]]:
+    """Subjects and groups of both tables by what tells them apart; None where there is none."""
+    sources = (*train.sources, *test.sources)
+    told = {"subject": (*train.subjects, *test.subjects), "group": (*train.group_ids, *test.group_ids)}
+    ids: dict[str, list[Any]] = {}
+    for column, names in told.items():
+        if not other_cohort:
+            check_spelling(column, names, sources, "training and test together")
+        # Of another cohort, people are told apart by the table they are in, too.
+        ids[column] = [
+            (at >= len(train), who) if other_cohort and who is not None else who
+            for at, who in enumerate(identities(names, sources))
+        ]
+    return ids
 
 
 def check(plan: Plan, table: Units) -> None:

@@ -157,7 +157,8 @@ class Inputs:
 
         study = Study.of(view.dataset, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored)
         check_usable(len(study), study.faults)
-        hashed, remarks = None, []
+        hashed: HashedImages | None = None
+        remarks: list[str] = []
         if config.near_duplicates:
             hashed = hash_images([dataset], progress)
             joined, remarks = hashed.sets(config.near_duplicates)
