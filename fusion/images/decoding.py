@@ -150,7 +150,10 @@ def decode_mask(data: bytes, by: str = "value") -> NDArray[np.uint8] | NDArray[n
             raise ImageError("the mask has no alpha channel", found=header.colours)
         return alpha
     if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
-        raise ImageError("the mask is partly transparent; say with --mask-levels which channel counts")
+        raise ImageError(
+            "the mask is partly transparent; say with --mask-levels which channel counts",
+            found=_common_opacities(alpha),
+        )
     if mask.ndim == 3:
         # Three channels that differ by more than JPEG makes grey differ are colours.
         if np.ptp(mask, axis=2).max() > _JPEG_GREY:
@@ -211,6 +214,14 @@ def _common_colours(colours: NDArray) -> str:
     largest = np.argsort(-counts, kind="stable")[:6]
     texts = [f"#{''.join(f'{value:02x}' for value in found[at])} ({counts[at] / counts.sum():.0%})" for at in largest]
     return ", ".join(texts) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+
+
+def _common_opacities(alpha: NDArray) -> str:
+    """The commonest values of opacity and their shares."""
+    found, counts = np.unique(alpha, return_counts=True)
+    largest = np.sort(np.argsort(-counts, kind="stable")[:6])
+    texts = [f"{found[at]} ({counts[at] / counts.sum():.0%})" for at in largest]
+    return f"alpha {', '.join(texts)}" + (f" and {len(found) - 6} more" if len(found) > 6 else "")
 
 
 def _decode(data: bytes, header: Header, flags: int) -> NDArray:

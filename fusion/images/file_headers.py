@@ -248,10 +248,15 @@ def _jpeg(data: bytes) -> Header:
     damage = "the image is cut short" if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") else ""
     at = 2
     while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return Header("JPEG", damage=damage or "its header is damaged")
         marker = data[at + 1]
-        if marker == 0xFF:  # padding
+        if data[at] != 0xFF or marker == 0:
+            # A decoder goes on to the next marker, byte by byte, and believes the frame that it finds there: so do we,
+            # to know how large that is. A length behind FF 00 would have jumped over it.
+            damage = damage or "its header is damaged"
+            at = data.find(b"\xff", at + 1)
+            if at < 0:
+                break
+        elif marker == 0xFF:  # padding
             at += 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without content
             at += 2
@@ -262,14 +267,13 @@ def _jpeg(data: bytes) -> Header:
             damage = damage or ("" if colours else "its header is damaged")
             return Header("JPEG", width, height, damage=damage, bits=bits, colours=colours)
         elif marker not in _JPEG_SEGMENTS:
-            # Decoders pass over FF 00 byte by byte, and find a frame in what a length would have jumped over.
             return Header("JPEG", damage=damage or "its header is damaged")
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
             if length < 2:
                 return Header("JPEG", damage=damage or "its header is damaged")
             at += 2 + length
-    return Header("JPEG", damage="the image is cut short")
+    return Header("JPEG", damage=damage or "the image is cut short")
 
 
 # ---- TIFF -----------------------------------------------------------------------------------------------------------
@@ -313,7 +317,7 @@ def _tiff(data: bytes) -> Header:
     elif set(page.fields.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
         damage = "its numbers are signed or have fractions; 8 or 16 bits without sign are read"
     edits = [] if page.at == every[0].at else [layout.first_page(page.at)]
-    is_inverted = page.first(_COLOURS) == _WHITE_IS_ZERO and page.first(_BITS, 1) > 8
+    is_inverted = page.first(_COLOURS, -1) == _WHITE_IS_ZERO and page.first(_BITS, 1) > 8
     if is_inverted:  # decoders invert up to 8 bits, and take more as they are
         edits.append(page.edit(_COLOURS, _BLACK_IS_ZERO))
     if page.fields.get(_EXTRA, ())[:1] == (_UNASSOCIATED_ALPHA,) and page.first(_SAMPLES, 1) == 4:
@@ -342,7 +346,7 @@ def _tiff_colours(page: _Page, colours: str) -> str:
         damage = f"its colours are {colours}, which are not read; save it as RGB"
     elif len(set(every)) > 1 or every[0] not in _TIFF_BITS[colours]:
         damage = "its number of bits a pixel is none that is read"
-    elif colours == "grey" and samples > 1 + len(page.fields.get(_EXTRA, ())):
+    elif colours == "grey" and samples > min(2, 1 + len(page.fields.get(_EXTRA, ()))):
         damage = "it is called grey and has several channels; save it as RGB"
     elif samples not in _TIFF_CHANNELS[colours]:
         damage = "it has more or fewer channels than its colours"

@@ -51,7 +51,10 @@ class FileSurvey:
             refused = {"refused": len(self.faults)} if self.faults else {}
             lines.append(f"masks: {_most({**self.masks, **refused})}")
         if self.several[0]:
-            lines.append(f"{self.several[0]} images show {self.several[1]} cells, each with a mask of its own")
+            images, cells = self.several
+            lines.append(
+                f"{images} image{'s show' if images > 1 else ' shows'} {cells} cells, each with a mask of its own"
+            )
         return lines
 
     def to_json(self) -> dict[str, Any]:

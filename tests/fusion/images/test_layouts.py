@@ -175,6 +175,20 @@ def test_a_jpeg_whose_frame_hides_behind_no_marker_is_refused(marker, monkeypatc
         decode_image(hidden)
 
 
+def test_the_frame_that_a_decoder_would_find_behind_no_marker_is_the_one_that_counts(monkeypatch):
+    whole = cv2.imencode(".jpg", RGB)[1].tobytes()
+    at = whole.index(b"\xff\xc0")
+    large = bytearray(whole[at : at + 19])
+    struct.pack_into(">HH", large, 5, 12_000, 12_000)
+    hidden = whole[:2] + b"\xff\x00" + struct.pack(">H", 2 + len(large)) + bytes(large) + whole[2:]
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("was decoded"))
+    assert read_header(hidden).pixels == 144_000_000
+    with pytest.raises(ImageError, match="too large"):
+        decode_image(hidden)
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(whole[:20] + b"junk" + whole[20:])
+
+
 def bitmap(bits, body, compression=0, more=b"", header_bytes=40):
     head = struct.pack("<IiiHHIIiiII", header_bytes, 36, 40, 1, bits, compression, len(body), 0, 0, 0, 0)
     start = 14 + len(head) + len(more)
