@@ -88,3 +88,12 @@ def test_every_config_in_the_box_is_one_that_its_command_takes():
     assert files
     for file in files:
         build_config(AblateConfig, file=file, options={"data": "cells", "output": "result"})
+
+
+def test_measuring_waits_for_no_library_of_learning():
+    code = (
+        "import sys, fusion.workflows.extract, fusion.workflows.inspect\n"
+        "print(*(name for name in ('torch', 'sklearn', 'scipy', 'timm', 'xgboost', 'skimage') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

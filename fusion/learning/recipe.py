@@ -9,7 +9,6 @@ from typing import Any
 from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.results import IMAGE
-from fusion.feature_transforms.fusion_layer import FusionLayer
 from fusion.learning.calibration_and_threshold import DecisionSettings, Method
 from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
@@ -165,6 +164,10 @@ def _with_input(config: LearnConfig, classifier: str, params: Mapping[str, Any])
 
 def check_layer(layer: Mapping[str, Any]) -> None:
     """UsageError for what is no parameter of the fusion layer, or follows from the blocks."""
+    if not layer:
+        return
+    from fusion.feature_transforms.fusion_layer import FusionLayer  # which brings scikit-learn with it
+
     known = sorted(set(FusionLayer().get_params()) - {"blocks"})
     if unknown := [name for name in layer if name not in known]:
         raise UsageError(
