@@ -28,7 +28,7 @@ from fusion.images.cell import PREPARATION
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.grouped_splits import Split
 from fusion.learning._inner_folds import InnerFolds, InnerPart
-from fusion.learning.recipe import Recipe, build_seeded, network_params
+from fusion.learning.recipe import Recipe, build_seeded, check_image_settings, network_params
 from fusion.learning.run import Run
 from fusion.learning.study import Study
 from fusion.plugins import LearnsBlock
@@ -113,7 +113,7 @@ def learnt_blocks(config: LearnConfig) -> list[LearntBlock]:
         kind = cast(type[LearnsBlock], plugins.plugin_class(plugins.CLASSIFIERS, learner))
         params = kind.params_for_block(name, network_params(config, learner), given)
         block = LearntBlock(name, family, learner, params, config.seed)
-        _check(block)
+        check_image_settings(learner, block.network)
         found.append(block)
     if not found:
         able = [name for name in plugins.names(plugins.EXTRACTORS) if plugins.learner_of(name) is not None]
@@ -213,12 +213,3 @@ def _checkpoint(block: LearntBlock, study: Study, units: _Rows, run: Run) -> Che
         "versions": versions(),
     }
     return Checkpoint.of(run.folder, values, [study.table.groups, units])
-
-
-def _check(block: LearntBlock) -> None:
-    """UsageError for settings that the network refuses, as far as they can be checked before there is any data."""
-    try:
-        block.network.input_transform()
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"wrong setting of classifier '{block.learner}'", found=reason) from error

@@ -178,6 +178,15 @@ def check_layer(layer: Mapping[str, Any]) -> None:
         )
 
 
+def check_image_settings(name: str, classifier: TakesImages) -> None:
+    """UsageError for settings that a classifier of images refuses, as far as they can be checked without data."""
+    try:
+        classifier.input_transform()
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"wrong setting of classifier '{name}'", found=reason) from error
+
+
 def build_seeded(name: str, params: Mapping[str, Any], seed: int) -> Classifier:
     """The registered classifier with ``seed`` as its random state, if it has one and ``params`` do not set it."""
     takes_seed = "random_state" in plugins.parameters(plugins.CLASSIFIERS, name)

@@ -20,7 +20,7 @@ from fusion.leakage.near_duplicates import HashedImages, hash_images
 from fusion.leakage.provenance import Cohort, check_unseen
 from fusion.learning.augmented_cells import augmentation_notes, augmented_cells, check_sources
 from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
-from fusion.learning.recipe import Recipe
+from fusion.learning.recipe import Recipe, check_image_settings
 from fusion.learning.study import Study
 from fusion.plugins import Classifier, TakesImages
 from fusion.progress import Progress
@@ -114,8 +114,12 @@ class Inputs:
         return cls(tuple(block for block in blocks if block.name not in names), tuple(learnt), {})
 
     def of_recipes(self, recipes: Sequence[Recipe]) -> Inputs:
-        """The same, with the classifiers of these recipes."""
-        return Inputs(self.blocks, self.learnt, {recipe.classifier: recipe.build() for recipe in recipes})
+        """The same, with the classifiers of these recipes; UsageError for settings that one of images refuses."""
+        classifiers = {recipe.classifier: recipe.build() for recipe in recipes}
+        for name, classifier in classifiers.items():
+            if isinstance(classifier, TakesImages):
+                check_image_settings(name, classifier)
+        return Inputs(self.blocks, self.learnt, classifiers)
 
     @property
     def names(self) -> list[str]:

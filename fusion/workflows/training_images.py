@@ -18,7 +18,10 @@ def check_wishes(config: TrainConfig, recipe: Recipe, inputs: Inputs) -> None:
     wishes = (config.show_batch, config.show_attention, config.tensorboard)
     if not inputs.takers:
         if any(wishes):
-            raise UsageError("only a classifier that takes images can show them", do="Take a network of images.")
+            raise UsageError(
+                "only a classifier that takes images can show them",
+                do="Take --classifier neural, or another one of images.",
+            )
         if config.resume:
             raise UsageError(
                 f"classifier '{recipe.classifier}' has no training to go on with", do="Leave --resume out."

@@ -564,7 +564,7 @@ def test_the_command_line_trains_on_augmented_cells_and_predicts_without(tree, c
     kept = json.loads((tmp_path / "m" / "model.json").read_text())["facts"]["facts"]["augment"]
     assert AugmentSettings(**kept) == AugmentSettings(per_cell=2)
     models = [load_model(tmp_path / name) for name in ("plain", "m")]
-    assert models[0].image_keys == models[1].image_keys
+    assert models[0].provenance == models[1].provenance
     assert models[0].novelty.threshold == models[1].novelty.threshold
     image = next((tree / "lab_2").rglob("*.png"), None) or next((tree / "lab_2").rglob("*.bmp"))
     (row,) = json.loads(fusion("predict", tmp_path / "m", image, "--json"))["predictions"]

@@ -117,9 +117,9 @@ def test_fewer_folds_where_a_class_has_too_few_subjects(tmp_path):
 
 
 def test_fusion_reads_the_tree_and_its_truth_alike(tree):
-    layout, listed = read_listing(tree)
-    table_layout, rows = read_listing(tree / "truth.csv")
-    assert (layout, table_layout) == ("cnmc", "table")
+    folder, table = read_listing(tree), read_listing(tree / "truth.csv")
+    assert (folder.layout, table.layout) == ("cnmc", "table")
+    listed, rows = folder.entries, table.entries
     facts = [sorted((entry.path, entry.label, entry.subject, entry.fold) for entry in some) for some in (listed, rows)]
     assert facts[0] == facts[1]
     assert len(listed) == 21

@@ -19,7 +19,7 @@ def demo(tmp_path_factory):
 def test_five_lines_say_what_was_found_and_where_to_look(demo):
     config, story = demo
     assert len(story.lines) == 5
-    assert story.lines[0].startswith("32 synthetic cells of 8 subjects, 45 comparisons")
+    assert story.lines[0].startswith("32 synthetic cells of 8 subjects, 37 comparisons")
     for block in ("morphology", "texture", "colour", "cnn"):
         assert block in story.lines[2]
     assert "random split" in story.lines[3]
