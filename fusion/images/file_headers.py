@@ -62,6 +62,9 @@ _UNASSOCIATED_ALPHA = 2
 
 #: JPEG: markers behind which a length says where the next one is: tables, application data, comments.
 _JPEG_SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
+#: Markers that begin a frame, and those without content.
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
 
 #: BMP: lengths of the headers whose fields lie where we look, and masks of colours that decoders agree on.
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
@@ -258,14 +261,10 @@ def _jpeg(data: bytes) -> Header:
                 break
         elif marker == 0xFF:  # padding
             at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without content
+        elif marker in _JPEG_BARE:
             at += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
-            damage = damage or ("" if bits == 8 else "its number of bits a pixel is none that is read")
-            colours = {1: "grey", 3: "YCbCr", 4: "CMYK"}.get(channels, "")
-            damage = damage or ("" if colours else "its header is damaged")
-            return Header("JPEG", width, height, damage=damage, bits=bits, colours=colours)
+        elif marker in _JPEG_FRAMES:
+            return _jpeg_frame(data, at, damage)
         elif marker not in _JPEG_SEGMENTS:
             return Header("JPEG", damage=damage or "its header is damaged")
         else:
@@ -274,6 +273,17 @@ def _jpeg(data: bytes) -> Header:
                 return Header("JPEG", damage=damage or "its header is damaged")
             at += 2 + length
     return Header("JPEG", damage=damage or "the image is cut short")
+
+
+def _jpeg_frame(data: bytes, at: int, damage: str) -> Header:
+    """What the frame whose marker is there says; ``damage`` was found before it."""
+    bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+    colours = {1: "grey", 3: "YCbCr", 4: "CMYK"}.get(channels, "")
+    if not damage and bits != 8:
+        damage = "its number of bits a pixel is none that is read"
+    elif not damage and not colours:
+        damage = "its header is damaged"
+    return Header("JPEG", width, height, damage=damage, bits=bits, colours=colours)
 
 
 # ---- TIFF -----------------------------------------------------------------------------------------------------------
@@ -307,21 +317,8 @@ def _tiff(data: bytes) -> Header:
         return Header("TIFF", damage="it has no page")
     page = pages[0]
     pages += [inner for each in every for inner in layout.inner_pages(data, each) if not inner.is_reduced]
-    starts = page.fields.get(_STRIPS) or page.fields.get(_TILES) or ()
-    sizes = page.fields.get(_STRIP_BYTES) or page.fields.get(_TILE_BYTES) or ()
-    damage = ""
-    if not starts or len(starts) != len(sizes):
-        damage = "it does not say where its pixels are"
-    elif any(start + size > len(data) for start, size in zip(starts, sizes, strict=True)):
-        damage = "the image is cut short"
-    elif set(page.fields.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
-        damage = "its numbers are signed or have fractions; 8 or 16 bits without sign are read"
-    edits = [] if page.at == every[0].at else [layout.first_page(page.at)]
     is_inverted = page.first(_COLOURS, -1) == _WHITE_IS_ZERO and page.first(_BITS, 1) > 8
-    if is_inverted:  # decoders invert up to 8 bits, and take more as they are
-        edits.append(page.edit(_COLOURS, _BLACK_IS_ZERO))
-    if page.fields.get(_EXTRA, ())[:1] == (_UNASSOCIATED_ALPHA,) and page.first(_SAMPLES, 1) == 4:
-        edits.append(page.edit(_EXTRA, 0))  # decoders darken by alpha; as "whatever it may be" it is left out
+    edits = [] if page.at == every[0].at else [layout.first_page(page.at)]
     samples = page.first(_SAMPLES, 1)
     colours = _TIFF_COLOURS.get(page.first(_COLOURS), "unknown") if _COLOURS in page.fields else "unknown"
     return Header(
@@ -329,13 +326,35 @@ def _tiff(data: bytes) -> Header:
         page.first(_WIDTH),
         page.first(_HEIGHT),
         len(pages),
-        damage or _tiff_colours(page, colours),
+        _tiff_pixels(page, len(data)) or _tiff_colours(page, colours),
         bits=page.first(_BITS, 1),
         colours=f"{colours} with alpha" if (colours, samples) in (("grey", 2), ("RGB", 4)) else colours,
-        edits=tuple(edits),
+        edits=(*edits, *_tiff_edits(page, is_inverted=is_inverted)),
         is_inverted=is_inverted,
         tile_pixels=page.first(_TILE_WIDTH) * page.first(_TILE_HEIGHT),
     )
+
+
+def _tiff_pixels(page: _Page, file_bytes: int) -> str:
+    """Why the pixels are not all there, or no numbers that are read; "" where they are."""
+    starts = page.fields.get(_STRIPS) or page.fields.get(_TILES) or ()
+    sizes = page.fields.get(_STRIP_BYTES) or page.fields.get(_TILE_BYTES) or ()
+    damage = ""
+    if not starts or len(starts) != len(sizes):
+        damage = "it does not say where its pixels are"
+    elif any(start + size > file_bytes for start, size in zip(starts, sizes, strict=True)):
+        damage = "the image is cut short"
+    elif set(page.fields.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
+        damage = "its numbers are signed or have fractions; 8 or 16 bits without sign are read"
+    return damage
+
+
+def _tiff_edits(page: _Page, *, is_inverted: bool) -> Iterator[tuple[int, bytes]]:
+    """What is changed in the page, so that decoders show its colours as they are."""
+    if is_inverted:  # decoders invert up to 8 bits, and take more as they are
+        yield page.edit(_COLOURS, _BLACK_IS_ZERO)
+    if page.fields.get(_EXTRA, ())[:1] == (_UNASSOCIATED_ALPHA,) and page.first(_SAMPLES, 1) == 4:
+        yield page.edit(_EXTRA, 0)  # decoders darken by alpha; as "whatever it may be" it is left out
 
 
 def _tiff_colours(page: _Page, colours: str) -> str:

@@ -43,12 +43,7 @@ class MaskLevels:
         ------
         ValueError : says what is wrong, and what is expected.
         """
-        given: dict[str, str] = {}
-        for part in filter(None, (each.strip() for each in text.split(","))):
-            name, equals, said = (each.strip().lower() for each in part.partition("="))
-            if not equals or name not in (*ROLES, "instance", "channel") or name in given:
-                raise ValueError(f"background=0,cell=1,nucleus=2 or instance=7, each once; not {part!r}")
-            given[name] = said
+        given = _assignments(text)
         by = given.pop("channel", "value")
         if by != "value" and by not in _CHANNELS:
             raise ValueError(f"channel is one of {', '.join(_CHANNELS)}")
@@ -56,17 +51,10 @@ class MaskLevels:
         if any(_COLOUR.match(each) for texts in values.values() for each in texts):
             by = "colour" if by == "value" else by
         numbers = {name: tuple(sorted(_number(each, by) for each in texts)) for name, texts in values.items()}
-        if "instance" in numbers:
-            if len(numbers) > 1 or len(numbers["instance"]) > 1:
-                raise ValueError("instance is one value, and all others are background then")
-            return cls(by, (), (), (), numbers["instance"][0])
-        if not {"background", "cell"} <= numbers.keys():
-            raise ValueError("background and cell, or instance")
-        every = [number for each in numbers.values() for number in each]
-        if len(set(every)) < len(every):
-            raise ValueError("one meaning for each value")
+        _check_roles(numbers)
         background, cell, nucleus = (numbers.get(role, ()) for role in ROLES)
-        return cls(by, background, cell, nucleus)
+        (instance,) = numbers.get("instance", (None,))
+        return cls(by, background, cell, nucleus, instance)
 
     def __str__(self) -> str:
         parts = [] if self.by in ("value", "colour") else [f"channel={self.by}"]
@@ -77,6 +65,30 @@ class MaskLevels:
     def write(self, value: int) -> str:
         """A value as one types it."""
         return f"#{value:06x}" if self.by == "colour" else str(value)
+
+
+def _assignments(text: str) -> dict[str, str]:
+    """What stands behind each name: ``{"background": "0", "cell": "1+2"}``."""
+    given: dict[str, str] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        name, equals, said = (each.strip().lower() for each in part.partition("="))
+        if not equals or name not in (*ROLES, "instance", "channel") or name in given:
+            raise ValueError(f"background=0,cell=1,nucleus=2 or instance=7, each once; not {part!r}")
+        given[name] = said
+    return given
+
+
+def _check_roles(numbers: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse values that mean two things, and roles that leave open what the cell is."""
+    if "instance" in numbers:
+        if len(numbers) > 1 or len(numbers["instance"]) > 1:
+            raise ValueError("instance is one value, and all others are background then")
+        return
+    if not {"background", "cell"} <= numbers.keys():
+        raise ValueError("background and cell, or instance")
+    every = [number for each in numbers.values() for number in each]
+    if len(set(every)) < len(every):
+        raise ValueError("one meaning for each value")
 
 
 def _number(text: str, by: str) -> int:
