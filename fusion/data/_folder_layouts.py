@@ -136,30 +136,23 @@ def find_layout(root: Path, folders: Mapping[Place, int], said: str | None, tabl
             do="Move them into a class folder, list the images in a table, or say what the folders are: "
             "--folders label, or --folders none.",
         )
-    return _told(root, folders, table)
+    return _layout_from_names(root, folders, table)
 
 
-def _told(root: Path, folders: Mapping[Place, int], table: Path | None) -> Layout:
+def _layout_from_names(root: Path, folders: Mapping[Place, int], table: Path | None) -> Layout:
     tops = sorted({place[0] for place in folders})
-    # all/images/1.png is an image of all: nothing else is there.
-    inside = {top: {place[1:] for place in folders if place[0] == top} for top in tops}
-    direct = {
-        top
-        for top, below in inside.items()
-        if () in below
-        or (len(below) == 1 and all(len(place) == 1 and _bare(place[0]) in _CONTAINERS for place in below))
-    }
     if len(tops) == 1 and _bare(tops[0]) in _CONTAINERS:
         below = {place[1:]: count for place, count in folders.items()}
         if set(below) == {()}:
             return Layout(("-",), (f"{tops[0]} is taken for a folder of images, not for a class.",))
         if () not in below:
-            inner = _told(root / tops[0], below, table)
+            inner = _layout_from_names(root / tops[0], below, table)
             note = f"{tops[0]} is the only folder of {root}: the folders in it are read as {'/'.join(inner.roles)}."
             return Layout(("-", *inner.roles), (note, *inner.notes))
-    if all(map(_is_part, tops)) and not direct and _are_classes(folders):
+    filled = _filled_folders(tops, folders)
+    if all(map(_is_part, tops)) and not filled and _are_classes(folders):
         return Layout(("fold", "label"), (f"{_listed(tops)} are read as folds, the folders in them as classes.",))
-    why = _why_unclear(tops, direct)
+    why = _order_of_files(tops) or _origin_of_cells(tops) or _hollow_folders(tops, filled)
     if why:
         raise _unclear(root, folders, why, table)
     deep = sorted({"/".join(place) for place in folders if len(place) > 1})
@@ -167,23 +160,16 @@ def _told(root: Path, folders: Mapping[Place, int], table: Path | None) -> Layou
     return Layout(("label",), (note,) if deep else ())
 
 
-def _why_unclear(tops: Sequence[str], direct: set[str]) -> str:
-    """Why the uppermost folders may not be classes; "" where nothing speaks against it."""
-    if parts := [top for top in tops if _is_part(top)]:
-        return f"{_listed(parts)} are called like parts of a data set, not like classes"
-    if aside := [top for top in tops if _bare(top) in _ASIDE or _is_copy(top, tops)]:
-        return f"{_listed(aside)} is called like what was copied or put aside, not like a class"
-    if len(tops) > 1 and (plain := [top for top in tops if _bare(top) in _CONTAINERS]):
-        return f"{_listed(plain)} is called like a folder of all images, not like a class"
-    for pattern, what in ((_OF_SUBJECTS, "people"), (_OF_GROUPS, "slides"), (_OF_SOURCES, "sites")):
-        like = [top for top in tops if pattern.fullmatch(top) and re.search(r"\d", top)]
-        if like and (what == "people" or len(like) * 2 >= len(tops)):
-            return f"{_listed(like)} are called like {what}, not like classes"
-    if len(tops) > _NUMBERED and all(top.isdigit() for top in tops):
-        return f"{len(tops)} folders have numbers for names"
-    if hollow := [top for top in tops if top not in direct]:
-        return f"{_listed(hollow)} hold no image, but folders"
-    return ""
+def _filled_folders(tops: Iterable[str], folders: Mapping[Place, int]) -> set[str]:
+    """Those of the uppermost folders that hold images themselves, or in one folder that is there for nothing else."""
+    # all/images/1.png is an image of all: nothing else is there.
+    inside = {top: {place[1:] for place in folders if place[0] == top} for top in tops}
+    return {
+        top
+        for top, below in inside.items()
+        if () in below
+        or (len(below) == 1 and all(len(place) == 1 and _bare(place[0]) in _CONTAINERS for place in below))
+    }
 
 
 def _is_copy(top: str, tops: Sequence[str]) -> bool:
@@ -242,6 +228,36 @@ def _is_counted(stems: Iterable[str]) -> bool:
     return len(prefixes) == 1 and max(numbers) - min(numbers) < 2 * len(numbers)
 
 
+# ---- why the uppermost folders may not be classes, "" where nothing speaks against it --------------------------------
+
+
+def _order_of_files(tops: Sequence[str]) -> str:
+    """They are called like what keeps files in order: parts of a data set, copies, containers."""
+    if parts := [top for top in tops if _is_part(top)]:
+        return f"{_listed(parts)} are called like parts of a data set, not like classes"
+    if aside := [top for top in tops if _bare(top) in _ASIDE or _is_copy(top, tops)]:
+        return f"{_listed(aside)} is called like what was copied or put aside, not like a class"
+    if len(tops) > 1 and (plain := [top for top in tops if _bare(top) in _CONTAINERS]):
+        return f"{_listed(plain)} is called like a folder of all images, not like a class"
+    return ""
+
+
+def _origin_of_cells(tops: Sequence[str]) -> str:
+    """They are called like what cells come from: people, slides, sites, or many numbers."""
+    for pattern, what in ((_OF_SUBJECTS, "people"), (_OF_GROUPS, "slides"), (_OF_SOURCES, "sites")):
+        like = [top for top in tops if pattern.fullmatch(top) and re.search(r"\d", top)]
+        if like and (what == "people" or len(like) * 2 >= len(tops)):
+            return f"{_listed(like)} are called like {what}, not like classes"
+    if len(tops) > _NUMBERED and all(top.isdigit() for top in tops):
+        return f"{len(tops)} folders have numbers for names"
+    return ""
+
+
+def _hollow_folders(tops: Sequence[str], filled: set[str]) -> str:
+    hollow = [top for top in tops if top not in filled]
+    return f"{_listed(hollow)} hold no image, but folders" if hollow else ""
+
+
 # ---- messages -------------------------------------------------------------------------------------------------------
 
 
@@ -259,29 +275,28 @@ def _unclear(root: Path, folders: Mapping[Place, int], why: str, table: Path | N
 def _readings(folders: Mapping[Place, int]) -> list[tuple[str, ...]]:
     """The roles that are possible, the likeliest first."""
     levels = [sorted({place[at] for place in folders if len(place) > at}) for at in range(max(map(len, folders)))]
-    guessed = [_role_of(names) for names in levels]
-    for name in ("fold", "subject", "group", "source"):  # a role is one level's
-        for at in [at for at, role in enumerate(guessed) if role == name][1:]:
-            guessed[at] = ""
-    free = [at for at, role in enumerate(guessed) if not role]
-    found = []
+    likely = _likely_roles(levels)
+    free = [at for at, role in enumerate(likely) if not role]
     if free:
         # A level of classes has few names, which come again below all others.
         best = min(free, key=lambda at: (len(levels[at]) < 2, len(levels[at]), at))
-        found.append(tuple("label" if at == best else role or "-" for at, role in enumerate(guessed)))
-    else:
-        found.append(tuple(guessed))
-    found.append(("label",))
-    if len(levels) > 1:
-        found.append(("-", "label"))
-    else:
-        found.append(())
-    trimmed = []
-    for roles in found:
-        while roles and roles[-1] == "-":
-            roles = roles[:-1]
-        trimmed.append(roles)
-    return list(dict.fromkeys(trimmed))[:3]
+        likely = ["label" if at == best else role or "-" for at, role in enumerate(likely)]
+    found = [likely, ["label"], ["-", "label"] if len(levels) > 1 else []]
+    return list(dict.fromkeys(map(_without_blank_end, found)))[:3]
+
+
+def _likely_roles(levels: Sequence[Sequence[str]]) -> list[str]:
+    """The role that each level's names tell, every role once; "" where they tell none."""
+    likely: list[str] = []
+    for names in levels:
+        role = _role_of(names)
+        likely.append("" if role in likely and role != "-" else role)
+    return likely
+
+
+def _without_blank_end(roles: Sequence[str]) -> tuple[str, ...]:
+    end = max((at for at, role in enumerate(roles, 1) if role != "-"), default=0)
+    return tuple(roles[:end])
 
 
 def _role_of(names: Sequence[str]) -> str:

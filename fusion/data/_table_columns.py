@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -94,7 +94,7 @@ def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient
     values, notes = {}, []
     unknown = []
     for role, column in texts.items():
-        values[role], missing, remarks = _known(file, rows.columns[places[role]], role, column, reading)
+        values[role], missing, remarks = _known_values(file, rows.columns[places[role]], role, column, reading)
         unknown += missing
         notes += remarks
     for role in ("subject", "group", "fold", "source"):
@@ -143,6 +143,17 @@ def _look(spelling: str) -> str | None:
 
 def _places(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: bool) -> dict[str, int]:
     """Place of every column that is used."""
+    _check_named(file, rows, reading, is_lenient=is_lenient)
+    given = {role: name for role, name in reading.columns.items() if name in rows.columns}
+    names = {role: role for role in COLUMNS} | given
+    places = {role: rows.columns.index(name) for role, name in names.items() if name in rows.columns}
+    if "path" not in places:
+        raise _without_path(file, rows)
+    return places
+
+
+def _check_named(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: bool) -> None:
+    """Refuse roles that there are not, and names of columns that the table lacks."""
     if strange := [role for role in reading.columns if role not in COLUMNS]:
         raise DatasetError(
             f"--columns has no '{strange[0]}'",
@@ -157,23 +168,21 @@ def _places(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: boo
             found=", ".join(rows.columns),
             do=did_you_mean(gone[0], rows.columns) or "Name a column of the table: --columns, --ignore-columns.",
         )
-    names = {role: role for role in COLUMNS} | {
-        role: name for role, name in reading.columns.items() if name in rows.columns
-    }
-    places = {role: rows.columns.index(name) for role, name in names.items() if name in rows.columns}
-    if "path" not in places:
-        like = [name for name in rows.columns if looks_like(name) == "path"]
-        raise DatasetError(
-            f"no column 'path' in {file}",
-            found=", ".join(rows.columns),
-            expected=f"path and any of {', '.join(COLUMNS[1:])}",
-            do=f"Say --columns path={quote(like[0])}."
-            if like
-            else "This is C-NMC's list: give the folder of its images as DATA."
-            if "new_names" in rows.columns
-            else "",
-        )
-    return places
+
+
+def _without_path(file: Path, rows: Rows) -> DatasetError:
+    like = next((name for name in rows.columns if looks_like(name) == "path"), None)
+    if like is not None:
+        remedy = f"Say --columns path={quote(like)}."
+    else:
+        is_cnmc = "new_names" in rows.columns
+        remedy = "This is C-NMC's list: give the folder of its images as DATA." if is_cnmc else ""
+    return DatasetError(
+        f"no column 'path' in {file}",
+        found=", ".join(rows.columns),
+        expected=f"path and any of {', '.join(COLUMNS[1:])}",
+        do=remedy,
+    )
 
 
 def _check_unused(file: Path, rows: Rows, unused: Sequence[int], values: Values) -> None:
@@ -296,7 +305,7 @@ def _is_known(value: str) -> bool:
     return value not in _MISSING and _HAS_SIGN.search(value) is not None
 
 
-def _known(
+def _known_values(
     file: Path, name: str, role: str, column: Sequence[str], reading: ReadingSettings
 ) -> tuple[list[str | None], list[str], list[str]]:
     """The values of one column; its words for unknown, counted; and remarks."""
@@ -308,21 +317,23 @@ def _known(
             expected="names of classes; - stands for unknown elsewhere",
             do="Write positive and negative.",
         )
-    is_of_words = any(_IS_WORD.fullmatch(value) and value not in _MISSING | _DOUBTFUL for value in counts)
-    missing = {
-        value
-        for value in counts
-        if value in reading.missing or not (value == "+" or _is_known(value))
-        or (value in _DOUBTFUL and not is_of_words and role != "path")
-    }  # fmt: skip
-    told = [f"{repr(value) if value else 'empty'} ({counts[value]})" for value in sorted(missing)]
-    remarks = [
-        f"{file.name}: '{value}' in column {name} ({counts[value]} rows) is taken as it stands; if it says that "
-        f"nothing is known, say --set missing={value}."
-        for value in counts
-        if value not in missing
-        and role in {"label", "subject", "group", "source"}
-        and (value.lower() in _UNKNOWN or value in _DOUBTFUL)
-    ]
+    missing = _missing_words(role, counts, reading)
+    words = [f"{repr(value) if value else 'empty'} ({counts[value]})" for value in sorted(missing)]
+    remarks = []
+    if role in {"label", "subject", "group", "source"}:
+        remarks = [
+            f"{file.name}: '{value}' in column {name} ({counts[value]} rows) is taken as it stands; if it says that "
+            f"nothing is known, say --set missing={value}."
+            for value in counts
+            if value not in missing and (value.lower() in _UNKNOWN or value in _DOUBTFUL)
+        ]
     values = [None if value in missing else value for value in column]
-    return values, [f"{name}: {', '.join(told)} of {len(column)} rows"] if told else [], remarks
+    return values, [f"{name}: {', '.join(words)} of {len(column)} rows"] if words else [], remarks
+
+
+def _missing_words(role: str, values: Iterable[str], reading: ReadingSettings) -> set[str]:
+    """Those of a column's values that say that nothing is known."""
+    every = set(values)
+    missing = {value for value in every if value in reading.missing or not (value == "+" or _is_known(value))}
+    is_of_words = any(_IS_WORD.fullmatch(value) for value in every - _MISSING - _DOUBTFUL)
+    return missing if is_of_words or role == "path" else missing | (every & _DOUBTFUL)

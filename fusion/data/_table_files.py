@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 from fusion.data._dataset_error import DatasetError
 from fusion.io.files import printable
@@ -123,26 +124,7 @@ def _text_rows(file: Path) -> Rows:
         raise _unreadable(file, error) from error
     text, decoded = _decode(data, file)
     text, skipped, separator = _separated(text, file)
-    header: list[str] = []
-    fields: list[list[str]] = []
-    lines: list[int] = []
-    odd: Counter[str] = Counter()
-    padded: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for line, raw in _records(text, separator, file):
-        row = [field.strip() for field in raw]
-        for at, field in enumerate(row):
-            if field and len(field) < len(raw[at]):
-                padded[at][field] += 1
-        if not any(field.strip("".join(_SEPARATORS)) for field in row):
-            # What spreadsheets leave below a table that was longer once; a line without anything needs no word.
-            odd["empty"] += any(row) or len(row) > 1
-        elif not header:
-            header = row
-        else:
-            odd["short"] += len(row) < len(header)
-            odd["long"] += len(row) > len(header)
-            fields.append(_fitted(row, len(header), line + skipped, separator, file))
-            lines.append(line + skipped)
+    header, fields, lines, odd, padded = _table(text, separator, skipped, file)
     kept = [at for at, name in enumerate(header) if name or any(row[at] for row in fields)]
     if len(kept) < len(header):
         fields = [[row[at] for at in kept] for row in fields]
@@ -150,6 +132,38 @@ def _text_rows(file: Path) -> Rows:
     in_two_ways = tuple(_in_two_ways(padded[at], (row[place] for row in fields)) for place, at in enumerate(kept))
     notes = (*decoded, *_oddities(odd, file))
     return Rows(_names(names, file), fields, lines, separator, notes, in_two_ways)
+
+
+class _Table(NamedTuple):
+    """A table as it stands in the text: ``odd`` rows are counted by kind, values with blanks around them by column."""
+
+    header: list[str]
+    fields: list[list[str]]
+    lines: list[int]
+    odd: Counter[str]
+    padded: defaultdict[int, Counter[str]]
+
+
+def _table(text: str, separator: str, skipped: int, file: Path) -> _Table:
+    """The header and the rows below it, each as wide; ``skipped`` lines of the file come before the text."""
+    table = _Table([], [], [], Counter(), defaultdict(Counter))
+    for line, raw in _records(text, separator, file):
+        row = [field.strip() for field in raw]
+        for at, field in enumerate(row):
+            if field and len(field) < len(raw[at]):
+                table.padded[at][field] += 1
+        if not any(field.strip("".join(_SEPARATORS)) for field in row):
+            # What spreadsheets leave below a table that was longer once; a line without anything needs no word.
+            table.odd["empty"] += any(row) or len(row) > 1
+        elif not table.header:
+            table.header.extend(row)
+        else:
+            width = len(table.header)
+            table.odd["short"] += len(row) < width
+            table.odd["long"] += len(row) > width
+            table.fields.append(_fitted(row, width, line + skipped, separator, file))
+            table.lines.append(line + skipped)
+    return table
 
 
 def _in_two_ways(padded: Counter[str], column: Iterable[str]) -> tuple[str, ...]:
