@@ -134,9 +134,13 @@ READING = (
     option("folders", metavar="ROLE/ROLE"),
 )
 DATA = (
-    argument("data"), "part", option("classes", metavar="A,B"), option("folds", metavar="A,B"), *READING,
+    argument("data"),
+    "part",
+    option("classes", metavar="A,B"),
+    option("folds", metavar="A,B"),
+    *READING,
     option("mask_levels", metavar="ROLE=VALUE,..."),
-)  # fmt: skip
+)
 FEATURES = (
     option("features", metavar="A,B"),
     option("weights", metavar="W"),

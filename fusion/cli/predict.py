@@ -13,9 +13,17 @@ if TYPE_CHECKING:
 
 
 @command(
-    PredictConfig, MODEL, IMAGES, "csv", "parquet", option("explain", metavar="DIR"), *READING, MASK_LEVELS, "jobs",
+    PredictConfig,
+    MODEL,
+    IMAGES,
+    "csv",
+    "parquet",
+    option("explain", metavar="DIR"),
+    *READING,
+    MASK_LEVELS,
+    "jobs",
     "store",
-)  # fmt: skip
+)
 def predict(screen: Screen, config: PredictConfig) -> tuple[Fault, ...]:
     """Class and probability of every cell in IMAGES.
 

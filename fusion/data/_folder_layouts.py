@@ -36,23 +36,81 @@ _OF_GROUPS = re.compile(r"(slides?|smear|sample|specimen|scan|wsi|group)[ _-]*\w
 _OF_SOURCES = re.compile(
     r"(site|center|centre|hospital|lab|laboratory|clinic|scanner|batch)[ _-]*\w{0,12}", re.IGNORECASE
 )
-_CONTAINERS = frozenset([
-    "images", "image", "img", "imgs", "pictures", "photos", "data", "dataset", "cells", "crops", "raw", "bmp",
-    "png", "jpg", "tif", "tiff", "files", "input", "inputs", "original", "originals",
-])  # fmt: skip
+_CONTAINERS = frozenset(
+    [
+        "images",
+        "image",
+        "img",
+        "imgs",
+        "pictures",
+        "photos",
+        "data",
+        "dataset",
+        "cells",
+        "crops",
+        "raw",
+        "bmp",
+        "png",
+        "jpg",
+        "tif",
+        "tiff",
+        "files",
+        "input",
+        "inputs",
+        "original",
+        "originals",
+    ]
+)
 #: Images of the same cells once more, as programs call the folders that they put them into.
-_AGAIN = _CONTAINERS | frozenset([
-    "processed", "augmented", "aug", "normalized", "normalised", "overlay", "overlays", "enhanced",
-    "preprocessed", "resized", "cropped", "grey", "gray", "contours", "output", "outputs", "results",
-    "heatmaps", "predictions", "preview", "previews", "thumbnails", "thumbs", "labels", "annotations", "gt",
-])  # fmt: skip
+_AGAIN = _CONTAINERS | frozenset(
+    [
+        "processed",
+        "augmented",
+        "aug",
+        "normalized",
+        "normalised",
+        "overlay",
+        "overlays",
+        "enhanced",
+        "preprocessed",
+        "resized",
+        "cropped",
+        "grey",
+        "gray",
+        "contours",
+        "output",
+        "outputs",
+        "results",
+        "heatmaps",
+        "predictions",
+        "preview",
+        "previews",
+        "thumbnails",
+        "thumbs",
+        "labels",
+        "annotations",
+        "gt",
+    ]
+)
 _COUNTED = re.compile(r"(\D*)(\d{1,7})")
 #: What a folder is called that was copied or put aside.
 _COPY = re.compile(r"(?:copy of )?(?P<name>.+?)(?:[ _-]+(?:copy|old|backup|bak)| ?\(\d+\))*( \d+)?", re.IGNORECASE)
-_ASIDE = frozenset([
-    "unlabeled", "unlabelled", "unsorted", "excluded", "discarded", "rejected", "trash", "todo", "tmp", "temp",
-    "backup", "old",
-])  # fmt: skip
+_ASIDE = frozenset(
+    [
+        "unlabeled",
+        "unlabelled",
+        "unsorted",
+        "excluded",
+        "discarded",
+        "rejected",
+        "trash",
+        "todo",
+        "tmp",
+        "temp",
+        "backup",
+        "old",
+    ]
+)
 #: More classes than this whose names are numbers are people or slides.
 _NUMBERED = 20
 _SHOWN = 4
@@ -190,9 +248,12 @@ def _are_classes(folders: Mapping[Place, int]) -> bool:
 
 
 def check_not_mirrored(
-    root: Path, stems: Mapping[str, Sequence[str]], are_masks: Mapping[str, bool], table: Path | None,
+    root: Path,
+    stems: Mapping[str, Sequence[str]],
+    are_masks: Mapping[str, bool],
+    table: Path | None,
     folders: Mapping[Place, int],
-) -> None:  # fmt: skip
+) -> None:
     """Refuse classes that hold the same images twice, as images and their masks or as images before and after a step.
 
     Parameters

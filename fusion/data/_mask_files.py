@@ -11,16 +11,32 @@ from pathlib import Path
 from fusion.data._dataset_error import DatasetError
 from fusion.io.files import printable
 
-_WORDS = frozenset([
-    "mask", "masks", "seg", "segm", "segmentation", "segmentations", "gt", "groundtruth", "annotation",
-    "annotations", "label", "labels", "segmentationclass", "segmentationobject", "roi", "contour",
-])  # fmt: skip
+_WORDS = frozenset(
+    [
+        "mask",
+        "masks",
+        "seg",
+        "segm",
+        "segmentation",
+        "segmentations",
+        "gt",
+        "groundtruth",
+        "annotation",
+        "annotations",
+        "label",
+        "labels",
+        "segmentationclass",
+        "segmentationobject",
+        "roi",
+        "contour",
+    ]
+)
 #: Words that mean a mask even where no image of its name lies beside it.
 _CERTAIN = frozenset(["mask", "masks"])
 #: Folders that others hold the masks of; a class of segmented neutrophils may be called "seg".
-_OF_IMAGES = frozenset([
-    "images", "image", "img", "imgs", "raw", "original", "originals", "pictures", "photos", "jpegimages",
-])  # fmt: skip
+_OF_IMAGES = frozenset(
+    ["images", "image", "img", "imgs", "raw", "original", "originals", "pictures", "photos", "jpegimages"]
+)
 #: A quick look, before names are taken apart.
 _MAY_BE = re.compile("mask|seg|gt|truth|annot|label|roi|contour", re.IGNORECASE)
 _BETWEEN = re.compile(r"[ _.\-]+")

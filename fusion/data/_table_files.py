@@ -27,8 +27,12 @@ _BYTE_ORDER_MARKS = (
     (b"\xfe\xff", "utf-16-be"),
 )
 #: How files begin that are called .csv by mistake.
-_OTHERS = {b"PK\x03\x04": "an Excel or zip file", b"\xd0\xcf\x11\xe0": "an old Excel file", b"\x1f\x8b": "a gzip file",
-           b"PAR1": "a Parquet file"}  # fmt: skip
+_OTHERS = {
+    b"PK\x03\x04": "an Excel or zip file",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"\x1f\x8b": "a gzip file",
+    b"PAR1": "a Parquet file",
+}
 #: Bytes of a header that is looked at before the table is read.
 _HEAD = 8192
 

@@ -32,17 +32,56 @@ SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dib", ".jpe", ".
 
 #: Suffixes of images that are listed as well, so that each that cannot be read is named with the reason.
 OTHER_SUFFIXES = (
-    ".gif", ".webp", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".heic", ".heif", ".avif", ".exr", ".hdr", ".ppm", ".pgm",
-    ".pbm", ".pnm", ".dcm", ".svs", ".ndpi", ".czi", ".psd",
-)  # fmt: skip
+    ".gif",
+    ".webp",
+    ".jp2",
+    ".j2k",
+    ".jpx",
+    ".jpf",
+    ".jxl",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".exr",
+    ".hdr",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+    ".dcm",
+    ".svs",
+    ".ndpi",
+    ".czi",
+    ".psd",
+)
 _LISTED = SUFFIXES + OTHER_SUFFIXES
 
 #: Folders that systems and programs keep for themselves, in lower case; those that begin with a dot are, too.
-_OF_SYSTEMS = frozenset([
-    "__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
-    "recycler", "recycled", "system volume information", "lost+found", "__pycache__", "network trash folder",
-    "temporary items", "thevolumesettingsfolder", "desktop folder db", "_vti_cnf", "~snapshot", "cvs", "found.000",
-])  # fmt: skip
+_OF_SYSTEMS = frozenset(
+    [
+        "__macosx",
+        "@eadir",
+        "@tmp",
+        "@recycle",
+        "@recently-snapshot",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "recycler",
+        "recycled",
+        "system volume information",
+        "lost+found",
+        "__pycache__",
+        "network trash folder",
+        "temporary items",
+        "thevolumesettingsfolder",
+        "desktop folder db",
+        "_vti_cnf",
+        "~snapshot",
+        "cvs",
+        "found.000",
+    ]
+)
 
 #: The parts of the C-NMC 2019 release: training folds, preliminary test (labels in a CSV), final test (no labels).
 TRAIN, PRELIMINARY, FINAL = "train", "preliminary", "final"

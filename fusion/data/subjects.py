@@ -72,9 +72,7 @@ def check_spelling(column: str, names: Sequence[str | None], sources: Sequence[s
             # What is said of a source that is unknown holds for all.
             spelt.setdefault((canonical(name), None if source is None else canonical(source)), {})[name] = None
     unknown = {key: spellings for (key, source), spellings in spelt.items() if source is None}
-    twins = [
-        list({**spellings, **(unknown.get(key, {}))}) for (key, _), spellings in spelt.items()
-    ]  # fmt: skip
+    twins = [list({**spellings, **(unknown.get(key, {}))}) for (key, _), spellings in spelt.items()]
     if found := list(dict.fromkeys(" and ".join(map(repr, one)) for one in twins if len(one) > 1)):
         raise UsageError(
             f"the {column}s of {where} may be one {column} spelt in several ways",

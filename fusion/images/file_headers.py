@@ -36,24 +36,59 @@ _MAX_PAGES, _MAX_STRIPS = 10_000, 1_000_000
 #: TIFF: struct code of one value by field type, of all that libtiff takes for a whole number.
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 (
-    _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _STRIPS, _SAMPLES, _STRIP_BYTES,
-    _PLANES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _INNER_PAGES, _EXTRA, _SAMPLE_FORMAT,
-) = (
-    254, 255, 256, 257, 258, 259, 262, 273, 277, 279, 284, 322, 323, 324, 325, 330, 338, 339,
-)  # fmt: skip
+    _SUBFILE,
+    _OLD_SUBFILE,
+    _WIDTH,
+    _HEIGHT,
+    _BITS,
+    _COMPRESSION,
+    _COLOURS,
+    _STRIPS,
+    _SAMPLES,
+    _STRIP_BYTES,
+    _PLANES,
+    _TILE_WIDTH,
+    _TILE_HEIGHT,
+    _TILES,
+    _TILE_BYTES,
+    _INNER_PAGES,
+    _EXTRA,
+    _SAMPLE_FORMAT,
+) = (254, 255, 256, 257, 258, 259, 262, 273, 277, 279, 284, 322, 323, 324, 325, 330, 338, 339)
 #: Fields of one value each. Who reads the first of two and who reads the last see two images.
 _TIFF_SINGLE = {
-    _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _COLOURS, _SAMPLES, _PLANES, _TILE_WIDTH, _TILE_HEIGHT,
-}  # fmt: skip
+    _SUBFILE,
+    _OLD_SUBFILE,
+    _WIDTH,
+    _HEIGHT,
+    _COMPRESSION,
+    _COLOURS,
+    _SAMPLES,
+    _PLANES,
+    _TILE_WIDTH,
+    _TILE_HEIGHT,
+}
 _TIFF_FIELDS = {*_TIFF_SINGLE, _BITS, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _INNER_PAGES, _EXTRA, _SAMPLE_FORMAT}
 _REDUCED = 1  # bit of NewSubfileType: a smaller version of another page, a thumbnail
 _OLD_REDUCED = 2  # the same as SubfileType, which came before
 
 #: PhotometricInterpretation -> what we call it.
 _TIFF_COLOURS = {
-    0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "transparency mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab",
-    9: "ICCLab", 10: "ITULab", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
-}  # fmt: skip
+    0: "grey",
+    1: "grey",
+    2: "RGB",
+    3: "palette",
+    4: "transparency mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIELab",
+    9: "ICCLab",
+    10: "ITULab",
+    32803: "colour filter array",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "linear raw",
+}
 #: Bits and channels of those colours that decoders get right.
 _TIFF_BITS = {"grey": {1, 8, 10, 12, 14, 16}, "RGB": {8, 16}, "palette": {1, 4, 8}, "CMYK": {8}, "YCbCr": {8}}
 _TIFF_CHANNELS = {"grey": {1, 2}, "RGB": {3, 4}, "palette": {1}, "CMYK": {4}, "YCbCr": {3}}
@@ -68,10 +103,7 @@ _JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
 
 #: BMP: lengths of the headers whose fields lie where we look, and masks of colours that decoders agree on.
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
-_BMP_MASKS = {
-    16: ((0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)),
-    32: ((0xFF0000, 0xFF00, 0xFF),),
-}  # fmt: skip
+_BMP_MASKS = {16: ((0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)), 32: ((0xFF0000, 0xFF00, 0xFF),)}
 
 _PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 

@@ -126,9 +126,11 @@ def refused(recipe: Recipe, error: Exception, labels: NDArray) -> UsageError:
     return UsageError(
         f"classifier '{recipe.classifier}' cannot be trained as asked",
         found=f"{reason}; of '{label}' there {'is 1 cell' if cells == 1 else f'are {cells} cells'} among the "
-        f"{len(labels)} of a training part" if is_small else reason,
+        f"{len(labels)} of a training part"
+        if is_small
+        else reason,
         do=f"Give more cells of '{label}', or leave it out with --classes." if is_small else "",
-    )  # fmt: skip
+    )
 
 
 def images_of(classifier: object, study: Study, recipe: Recipe, units: _Rows) -> CellInputs:

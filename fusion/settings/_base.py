@@ -34,8 +34,10 @@ def as_text(value: Any) -> Any:
 def at_home(value: Any) -> Any:
     """A path below ``~`` with the home folder in its place, as a shell would have put it; of parameters, each such."""
     if isinstance(value, dict):
-        return {key: at_home(each) if isinstance(each, dict) or str(each)[:2] == "~/" else each
-                for key, each in value.items()}  # fmt: skip
+        return {
+            key: at_home(each) if isinstance(each, dict) or str(each)[:2] == "~/" else each
+            for key, each in value.items()
+        }
     if not isinstance(value, str | Path) or not str(value).startswith("~"):
         return value
     try:

@@ -37,9 +37,13 @@ def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: 
     """All of the data set to learn from, all of another one to be judged."""
     assert config.test is not None
     other = load_dataset(
-        config.test, part=config.test_part, reading=config, is_lenient=True, mask_levels=config.mask_levels,
+        config.test,
+        part=config.test_part,
+        reading=config,
+        is_lenient=True,
+        mask_levels=config.mask_levels,
         store=config.store,
-    )  # fmt: skip
+    )
     other = other.select(config.classes).labelled()
     near, notes = _near(config, [dataset, other], progress)
     external_plan(units_of(dataset), units_of(other), other_cohort=config.other_cohort, near=near)

@@ -38,9 +38,22 @@ def labels(listing):
 
 @pytest.mark.parametrize(
     "folder",
-    [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".git/x", "#recycle", "System Volume Information",
-     ".Trashes", "__MACOSX/all", "all/.ipynb_checkpoints", "hem/@eaDir/thumbs", "lost+found", "all/__macosx"],
-)  # fmt: skip
+    [
+        ".ipynb_checkpoints",
+        "__MACOSX",
+        "@eaDir",
+        "$RECYCLE.BIN",
+        ".git/x",
+        "#recycle",
+        "System Volume Information",
+        ".Trashes",
+        "__MACOSX/all",
+        "all/.ipynb_checkpoints",
+        "hem/@eaDir/thumbs",
+        "lost+found",
+        "all/__macosx",
+    ],
+)
 def test_hidden_and_system_folders_are_passed_over_with_a_word(folder, tree):
     listing = tree(*TWO, f"{folder}/c0.png")
     assert labels(listing) == ["all"] * 3 + ["hem"] * 3
@@ -103,8 +116,10 @@ def test_splits_of_classes_are_folds_and_parts(tree, tmp_path):
     listing = tree(*(f"{part}/{name}" for part in ("train", "Val", "test") for name in TWO))
     assert labels(listing) == (["all"] * 3 + ["hem"] * 3) * 3
     assert {(entry.fold, entry.part) for entry in listing.entries} == {
-        ("train", "train"), ("Val", "validation"), ("test", "test"),
-    }  # fmt: skip
+        ("train", "train"),
+        ("Val", "validation"),
+        ("test", "test"),
+    }
     assert "are read as folds" in listing.notes[0]
 
 
@@ -202,9 +217,18 @@ def test_classes_whose_files_are_numbered_alike_are_two(tree):
 
 @pytest.mark.parametrize(
     "names",
-    [["L1", "L2", "L3"], ["M0", "M1", "M2"], ["0", "1"], ["neutrophil", "neutrophil band"], ["Early", "Pre", "Pro"],
-     ["old cell", "young cell"], ["type 1", "type 2"], ["seg", "band"], ["unknown", "all"]],
-)  # fmt: skip
+    [
+        ["L1", "L2", "L3"],
+        ["M0", "M1", "M2"],
+        ["0", "1"],
+        ["neutrophil", "neutrophil band"],
+        ["Early", "Pre", "Pro"],
+        ["old cell", "young cell"],
+        ["type 1", "type 2"],
+        ["seg", "band"],
+        ["unknown", "all"],
+    ],
+)
 def test_ordinary_classes_need_no_question(names, tree):
     listing = tree(*(f"{name}/{at}.png" for name in names for at in range(3)))
     assert set(labels(listing)) == set(names)
@@ -255,14 +279,22 @@ def test_one_level_of_plain_folders_is_classes_and_no_other_is_in_silence(tmp_pa
 @pytest.mark.parametrize(
     ("image", "mask"),
     [
-        ("all/c0.png", "all/c0_mask.png"), ("all/c0.bmp", "all/C0-Mask.png"), ("all/c0.png", "all/mask_c0.png"),
-        ("all/c0.png", "all/c0_cell_mask.png"), ("all/c0.png", "all/c0.seg.png"), ("all/c0.png", "all/c0_gt.tif"),
-        ("images/all/c0.png", "masks/all/c0.png"), ("images/all/c0.png", "Masks/all/c0_mask.png"),
-        ("all/c0.png", "all/masks/c0.png"), ("all/images/c0.png", "all/masks/c0.png"),
-        ("all/c0.png", "masks/all/c0.png"), ("images/all/c0.png", "annotations/all/c0.png"),
-        ("images/all/c0.png", "ground_truth/all/c0.png"), ("JPEGImages/c0.jpg", "SegmentationClass/c0.png"),
+        ("all/c0.png", "all/c0_mask.png"),
+        ("all/c0.bmp", "all/C0-Mask.png"),
+        ("all/c0.png", "all/mask_c0.png"),
+        ("all/c0.png", "all/c0_cell_mask.png"),
+        ("all/c0.png", "all/c0.seg.png"),
+        ("all/c0.png", "all/c0_gt.tif"),
+        ("images/all/c0.png", "masks/all/c0.png"),
+        ("images/all/c0.png", "Masks/all/c0_mask.png"),
+        ("all/c0.png", "all/masks/c0.png"),
+        ("all/images/c0.png", "all/masks/c0.png"),
+        ("all/c0.png", "masks/all/c0.png"),
+        ("images/all/c0.png", "annotations/all/c0.png"),
+        ("images/all/c0.png", "ground_truth/all/c0.png"),
+        ("JPEGImages/c0.jpg", "SegmentationClass/c0.png"),
     ],
-)  # fmt: skip
+)
 def test_masks_among_images_are_asked_about_used_or_left_out(image, mask, tree, tmp_path):
     with pytest.raises(DatasetError, match="called like masks"):
         tree(image, mask)

@@ -35,21 +35,67 @@ def table(tmp_path):
 @pytest.mark.parametrize(
     ("name", "role"),
     [
-        *((name, "subject") for name in ("Subject", "subject_id", "patient", "patient_id", "Patient_ID", "PatientID",
-          "PATIENTID", "patient id", "Patient No.", "patID", "case", "Case-ID", "donor", "donorNumber", "subjects",
-          "SUBJECT", "mrn", "Paciente", "id")),
+        *(
+            (name, "subject")
+            for name in (
+                "Subject",
+                "subject_id",
+                "patient",
+                "patient_id",
+                "Patient_ID",
+                "PatientID",
+                "PATIENTID",
+                "patient id",
+                "Patient No.",
+                "patID",
+                "case",
+                "Case-ID",
+                "donor",
+                "donorNumber",
+                "subjects",
+                "SUBJECT",
+                "mrn",
+                "Paciente",
+                "id",
+            )
+        ),
         *((name, "group") for name in ("Group", "slide", "slide_id", "SlideName", "smear_no", "sample_id", "Specimen")),
         *((name, "label") for name in ("Label", "LABELS", "class", "Class", "class_name", "className", "Classes")),
         *((name, "source") for name in ("Source", "site", "Site_ID", "centre", "Center", "hospital", "lab")),
         *((name, "fold") for name in ("Fold", "FOLD", "fold_id")),
         *((name, "mask") for name in ("Mask", "mask_path", "maskFile")),
-        *((name, "um_per_px") for name in ("um_per_pixel", "µm/px", "Um_Per_Px", "mpp", "pixel_size", "PixelSize_um",
-          "microns_per_pixel")),
-        *((name, None) for name in ("site_notes", "label_source", "age", "code", "touches_border", "patient_age",
-          "slide_date", "age_group", "cell_size", "nucleus_shape", "magnification", "notes", "sex", "source_url",
-          "class_probability", "case_notes", "labelled_by", "cell_id", "image_id", "staining", "donated")),
+        *(
+            (name, "um_per_px")
+            for name in ("um_per_pixel", "µm/px", "Um_Per_Px", "mpp", "pixel_size", "PixelSize_um", "microns_per_pixel")
+        ),
+        *(
+            (name, None)
+            for name in (
+                "site_notes",
+                "label_source",
+                "age",
+                "code",
+                "touches_border",
+                "patient_age",
+                "slide_date",
+                "age_group",
+                "cell_size",
+                "nucleus_shape",
+                "magnification",
+                "notes",
+                "sex",
+                "source_url",
+                "class_probability",
+                "case_notes",
+                "labelled_by",
+                "cell_id",
+                "image_id",
+                "staining",
+                "donated",
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_names_that_look_like_ours(name, role):
     assert looks_like(name) == role
 

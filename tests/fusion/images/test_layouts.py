@@ -111,9 +111,7 @@ def field_places(content):
     """Tag -> where its entry is, of the first page of a little-endian TIFF."""
     (start,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, start)
-    return {
-        struct.unpack_from("<H", content, at)[0]: at for at in range(start + 2, start + 2 + 12 * count, 12)
-    }  # fmt: skip
+    return {struct.unpack_from("<H", content, at)[0]: at for at in range(start + 2, start + 2 + 12 * count, 12)}
 
 
 @pytest.mark.parametrize("kind", [4, 6, 8, 9, 13])
@@ -241,7 +239,12 @@ def test_opencv_has_the_same_limit_where_fusion_is_imported_first():
     program = "import fusion, os; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert int(said) in {MAX_PIXELS, int(said)}
-    assert subprocess.run(
-        [sys.executable, "-c", "import os; os.environ.pop('OPENCV_IO_MAX_IMAGE_PIXELS', 0);" + program],
-        capture_output=True, text=True, check=True,
-    ).stdout == f"{MAX_PIXELS}\n"  # fmt: skip
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", "import os; os.environ.pop('OPENCV_IO_MAX_IMAGE_PIXELS', 0);" + program],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        == f"{MAX_PIXELS}\n"
+    )

@@ -200,22 +200,34 @@ def test_a_mask_that_is_not_clear_is_refused_with_its_values(name):
 @pytest.mark.parametrize(
     ("content", "words", "said"),
     [
-        (saved(painted((0, 0, 0), (0, 255, 0), (255, 0, 0))), "in colours",
-         "background=#000000,cell=#00ff00,nucleus=#ff0000"),
-        (saved(painted((0, 0, 255), (0, 255, 0), (255, 0, 0))), "in colours",
-         "background=#0000FF,cell=#00FF00,nucleus=#FF0000"),
-        (saved(painted((255, 255, 255, 0), (255, 255, 255, 128), (255, 255, 255, 255))), "transparent",
-         "channel=alpha,background=0,cell=128,nucleus=255"),
+        (
+            saved(painted((0, 0, 0), (0, 255, 0), (255, 0, 0))),
+            "in colours",
+            "background=#000000,cell=#00ff00,nucleus=#ff0000",
+        ),
+        (
+            saved(painted((0, 0, 255), (0, 255, 0), (255, 0, 0))),
+            "in colours",
+            "background=#0000FF,cell=#00FF00,nucleus=#FF0000",
+        ),
+        (
+            saved(painted((255, 255, 255, 0), (255, 255, 255, 128), (255, 255, 255, 255))),
+            "transparent",
+            "channel=alpha,background=0,cell=128,nucleus=255",
+        ),
         (saved(painted((0, 0), (0, 100), (0, 200))), "transparent", "channel=alpha,background=0,cell=100,nucleus=200"),
-        (saved(painted((0, 0, 0), (200, 0, 0), (250, 0, 0))), "in colours",
-         "channel=red,background=0,cell=200,nucleus=250"),
+        (
+            saved(painted((0, 0, 0), (200, 0, 0), (250, 0, 0))),
+            "in colours",
+            "channel=red,background=0,cell=200,nucleus=250",
+        ),
         (saved(levels(255, 128, 0)), "frame", "background=255,cell=128,nucleus=0"),
         (saved(levels(0, 85, 170)), "not clear", "background=0,cell=85,nucleus=170"),
         (saved(levels(0, 2, 1)), "not inside", "background=0,cell=2,nucleus=1"),
         (saved(levels(0, 170, 85), "TIFF"), "not clear", {"background": 0, "cell": [170], "nucleus": 85}),
         (saved(levels(0, 1, 2).astype(np.uint16) * 300), "above 255", "background=0,cell=300,nucleus=600"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused_is_used_as_a_user_says(content, words, said):
     from fusion.settings.commands import InspectConfig
 
@@ -254,10 +266,22 @@ def test_a_value_that_was_not_named_is_refused_unless_it_is_a_soft_rim():
 
 @pytest.mark.parametrize(
     "said",
-    ["cell=1", "background=0", "background=0,cell=0", "instance=1,cell=1", "instance=1+2", "background=0,cell=x",
-     "background=0,cell=#00ff00", "channel=grey,background=0,cell=1", "cell", "background=0,cell=1,nucleolus=2",
-     "background=0,background=1,cell=2", "background=0,cell=70000", ""],
-)  # fmt: skip
+    [
+        "cell=1",
+        "background=0",
+        "background=0,cell=0",
+        "instance=1,cell=1",
+        "instance=1+2",
+        "background=0,cell=x",
+        "background=0,cell=#00ff00",
+        "channel=grey,background=0,cell=1",
+        "cell",
+        "background=0,cell=1,nucleolus=2",
+        "background=0,background=1,cell=2",
+        "background=0,cell=70000",
+        "",
+    ],
+)
 def test_levels_that_say_nothing_clear_are_refused(said):
     with pytest.raises(ValueError, match=r"\w"):
         MaskLevels.parse(said)

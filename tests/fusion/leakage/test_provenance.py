@@ -26,11 +26,17 @@ def cohort(letter, subjects, sources=None, groups=None):
     n = len(subjects)
     samples = [
         Sample(
-            Path(f"{letter}{at}.png"), f"{letter}{at}", f"{letter}{at}", "ab"[at % 2], subjects[at],
-            group=groups and groups[at], source=sources and sources[at], pixel_key=f"pixels of {letter}{at}",
+            Path(f"{letter}{at}.png"),
+            f"{letter}{at}",
+            f"{letter}{at}",
+            "ab"[at % 2],
+            subjects[at],
+            group=groups and groups[at],
+            source=sources and sources[at],
+            pixel_key=f"pixels of {letter}{at}",
         )
         for at in range(n)
-    ]  # fmt: skip
+    ]
     return Dataset(Path(), "table", samples)
 
 
@@ -114,9 +120,7 @@ def test_an_external_test_is_asked_about_spellings_and_near_duplicates():
         external_plan(train, units_of(cohort("b", ["P3", "P4"])), near=near)
 
 
-@pytest.mark.parametrize(
-    "names", [["1", "01"], ["1", "1.0"], [" 1", "1"], ["P1", "p1"], ["p 1", "P1"], ["7", "007.0"]]
-)  # fmt: skip
+@pytest.mark.parametrize("names", [["1", "01"], ["1", "1.0"], [" 1", "1"], ["P1", "p1"], ["p 1", "P1"], ["7", "007.0"]])
 def test_one_name_spelt_twice_is_asked_about(names):
     assert len({canonical(name) for name in names}) == 1
     with pytest.raises(UsageError, match="spelt in several ways"):

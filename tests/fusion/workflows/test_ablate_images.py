@@ -54,11 +54,18 @@ def asked(few, tmp_path_factory):
     def settings(name, **given):
         return AblateConfig(
             **{
-                "data": few, "output": folder / name, "store": store, "jobs": 1, "splits": 2, "bootstrap": 100,
-                "features": ["colour", "morphology"], "compare": ["logreg", "neural"],
-                "classifiers": {"neural": NEURAL}, **given,
+                "data": few,
+                "output": folder / name,
+                "store": store,
+                "jobs": 1,
+                "splits": 2,
+                "bootstrap": 100,
+                "features": ["colour", "morphology"],
+                "compare": ["logreg", "neural"],
+                "classifiers": {"neural": NEURAL},
+                **given,
             }
-        )  # fmt: skip
+        )
 
     return settings
 
@@ -191,9 +198,14 @@ def test_several_networks_are_blocks_of_one_comparison(asked, learnt):
     own = {"backbone": "test_efficientnet", "weights": "random", "attention": False}
     networks = {"cnn.a": {**own, "size": 32}, "cnn.b": {**own, "size": 48}}
     settings = asked(
-        f"networks-{learnt}", features=["colour", *networks], extractors=networks, compare=["logreg"],
-        subsets=["alone", "cnn.a+cnn.b"], cnn_crossfit=learnt, classifiers={"neural": NEURAL} if learnt else {},
-    )  # fmt: skip
+        f"networks-{learnt}",
+        features=["colour", *networks],
+        extractors=networks,
+        compare=["logreg"],
+        subsets=["alone", "cnn.a+cnn.b"],
+        cnn_crossfit=learnt,
+        classifiers={"neural": NEURAL} if learnt else {},
+    )
     result = ablate(settings)
     found = entries(result)
     assert list(found) == [("logreg", names) for names in (("colour",), ("cnn.a",), ("cnn.b",), ("cnn.a", "cnn.b"))]

@@ -47,11 +47,14 @@ def test_files_and_masks_are_counted_by_kind(masked):
     json.dumps(told)
     lines = "\n".join(found.lines())
     for words in (
-        "files: PNG, RGB, 8 bits (2); BMP, RGB, 8 bits (2)", "masks: cell only, 0/255 (2); refused (1)",
-        "1 image shows 2 cells", "classes are read from the table", "columns read: path, label, subject, mask",
+        "files: PNG, RGB, 8 bits (2); BMP, RGB, 8 bits (2)",
+        "masks: cell only, 0/255 (2); refused (1)",
+        "1 image shows 2 cells",
+        "classes are read from the table",
+        "columns read: path, label, subject, mask",
         "3 groups that no split takes apart",
         "no identical images",
-    ):  # fmt: skip
+    ):
         assert words in lines, lines
 
 
