@@ -35,26 +35,12 @@ _MAX_PAGES, _MAX_STRIPS = 10_000, 1_000_000
 
 #: TIFF: struct code of one value by field type, of all that libtiff takes for a whole number.
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-(
-    _SUBFILE,
-    _OLD_SUBFILE,
-    _WIDTH,
-    _HEIGHT,
-    _BITS,
-    _COMPRESSION,
-    _COLOURS,
-    _STRIPS,
-    _SAMPLES,
-    _STRIP_BYTES,
-    _PLANES,
-    _TILE_WIDTH,
-    _TILE_HEIGHT,
-    _TILES,
-    _TILE_BYTES,
-    _INNER_PAGES,
-    _EXTRA,
-    _SAMPLE_FORMAT,
-) = (254, 255, 256, 257, 258, 259, 262, 273, 277, 279, 284, 322, 323, 324, 325, 330, 338, 339)
+#: TIFF: the tags of the fields that are read.
+_SUBFILE, _OLD_SUBFILE, _INNER_PAGES = 254, 255, 330
+_WIDTH, _HEIGHT, _COMPRESSION, _COLOURS = 256, 257, 259, 262
+_BITS, _SAMPLES, _PLANES, _EXTRA, _SAMPLE_FORMAT = 258, 277, 284, 338, 339
+_STRIPS, _STRIP_BYTES = 273, 279
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
 #: Fields of one value each. Who reads the first of two and who reads the last see two images.
 _TIFF_SINGLE = {
     _SUBFILE,
