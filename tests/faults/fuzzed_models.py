@@ -17,6 +17,7 @@ from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import FusionError
 from fusion.features.blocks import Block
 from fusion.io.files import sha256
+from fusion.leakage.provenance import Provenance
 from fusion.learning.fused_model import fuse
 from fusion.learning.novelty import learn_novelty
 from fusion.plugins import build_extractor
@@ -48,7 +49,8 @@ expected = {}
 for name in ("svm", "xgb", "logreg"):
     model = fuse(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))}, name)
     novelty = learn_novelty(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))})
-    bundle = ModelBundle(model, name, blocks, columns, "all", frozenset("ab"), frozenset("cd"), {"note": "a"}, novelty)
+    known = Provenance(images=frozenset("ab"), subjects=frozenset("cd"))
+    bundle = ModelBundle(model, name, blocks, columns, "all", known, {"note": "a"}, novelty)
     bundle.save(folder / name)
     expected[name] = ModelBundle.load(folder / name).model.predict_proba(X)
 

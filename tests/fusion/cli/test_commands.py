@@ -217,7 +217,7 @@ def test_unknown_and_wrong_parameters(class_folders, tmp_path):
 
 def test_settings_for_a_block_that_is_not_chosen(class_folders):
     refused = fusion("extract", class_folders, "--features", "colour", "--weights", "w.safetensors")
-    assert_refused(refused, 2, "cnn, which is not among the features")
+    assert_refused(refused, 2, "--weights is of a network behind a block, and there is none", "Add cnn to --features")
 
 
 def test_a_class_with_one_subject(tmp_path):

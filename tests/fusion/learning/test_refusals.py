@@ -82,7 +82,7 @@ def few(tmp_path_factory):
     from fusion.synthetic.cells import SyntheticDesign, synthesize
 
     design = SyntheticDesign(subjects=8, cells_per_subject=2, laboratories=2)
-    return synthesize(tmp_path_factory.mktemp("few") / "cells", design)
+    return synthesize(tmp_path_factory.mktemp("few") / "cells", design) / "truth.csv"
 
 
 @pytest.fixture(scope="module")
