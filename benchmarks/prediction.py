@@ -21,8 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fusion.workflows.predict import predict
-
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -36,6 +34,7 @@ from fusion.features.store import FeatureStore
 from fusion.learning.novelty import Novelty
 from fusion.settings.commands import PredictConfig, TrainConfig
 from fusion.synthetic.cells import SyntheticDesign, synthesize
+from fusion.workflows.predict import predict
 from fusion.workflows.train import train
 
 #: Subjects and cells of the training part: enough for the default trees to be as deep as they get.
@@ -95,7 +94,7 @@ def measure(folder: Path, cells: int, backbone: str | None) -> dict[str, float]:
     clock = Clock()
     for name in features:
         clock.watch(type(plugins.build_extractor(name, settings.get(name))), "extract", f"extractor {name}")
-    clock.watch(cell_measurement, "_read", "decoding and segmentation")
+    clock.watch(cell_measurement, "_cell", "decoding and segmentation")
     clock.watch(inference, "collect", "listing, hashing and checking files")
     clock.watch(ModelBundle, "load", "loading the model")
     clock.watch(FeatureStore, "write", "writing the store")
