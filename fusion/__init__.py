@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusion.bundles.inference import predict_cells as predict_cells
     from fusion.bundles.model_bundle import ModelBundle as ModelBundle
+    from fusion.bundles.model_bundle import load_model as load_model
     from fusion.data.dataset import Dataset as Dataset
     from fusion.data.dataset import load_dataset as load
     from fusion.data.feature_table import FeatureTable as FeatureTable
@@ -66,6 +67,7 @@ _PUBLIC = {
     "extractor": ("fusion.plugins", "build_extractor"),
     "fuse": ("fusion.learning.fused_model", "fuse"),
     "load": ("fusion.data.dataset", "load_dataset"),
+    "load_model": ("fusion.bundles.model_bundle", "load_model"),
     "predict": ("fusion.workflows.predict", "predict"),
     "predict_cells": ("fusion.bundles.inference", "predict_cells"),
     "synthesize": ("fusion.synthetic.cells", "synthesize"),
