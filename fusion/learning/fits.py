@@ -165,7 +165,7 @@ class Fits:
         if self._pays(name):
             return "nothing" if self.lacks_room(name) else "distances"
         is_large = can_share_distances(recipes[0].build()) and len(self.study) >= _WORTH_SHARING
-        # A machine of so many cells takes longer than scaling, and is better fitted beside others.
+        # An SVM of so many cells takes longer than scaling, and is better fitted beside others.
         return "scaling" if recipes[0].build().prepares == "standard" and not is_large else "nothing"
 
     def _pays(self, name: str) -> bool:

@@ -29,10 +29,6 @@ _MOST_ALIGNED = 12_000
 
 _CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
 
-_NO_DROP = (
-    "What is lost between sites is not told where networks are compared: every fold inside would train them anew."
-)
-
 
 def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dataset, config: AblateConfig) -> Result:
     """The result of every entry, but for what the choice of cells has to say."""
@@ -106,9 +102,8 @@ def _notes(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
         *plan.notes,
         *(block.describe() for block in fits.learnt),
         *([_CHOSEN] if config.threshold is not None else []),
-        *([_NO_DROP] if plan.kind == "leave-one-source-out" and config.in_source and fits.trains_networks else []),
         *_without_room(fits),
-        *_not_told(fits, plan, config),
+        *_omissions(fits, plan, config),
         *selection_notes(selections(fits), fits.study_of(0).table.columns),
     ]
 
@@ -123,7 +118,7 @@ def _without_room(fits: Fits) -> list[str]:
     ]
 
 
-def _not_told(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
+def _omissions(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
     """What findings leave out where networks are trained, and why."""
     takers = dict.fromkeys(recipe.classifier for recipe in fits.recipes if recipe.takes_images)
     notes = [
