@@ -126,6 +126,8 @@ class Screen:
         for stamp in result.stamps:
             self.warn(stamp)
         self.notes(result.notes)
+        if result.without_subjects:
+            self.note(result.without_subjects)
         title = f"Held-out cells, {describe_split(result.facts)}. 95% intervals by {result.unit}."
         if len(result.scores) == 1:
             self._one_entry(result, title)
@@ -136,8 +138,8 @@ class Screen:
         from fusion.evaluation.results import LABELS, METRICS, entry_name, interval
 
         levels = {"image": "cell by cell", "subject": f"{result.unit} by {result.unit}"}
-        if result.unit == "image":
-            del levels["subject"]  # the same figures again
+        if result.unit == "image" or result.without_subjects:
+            del levels["subject"]  # the same figures again, or none
         (scores,), (figures,) = result.scores, result.figures
         rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]
         self.table([f"{entry_name(scores)}", *levels.values()], rows, title)

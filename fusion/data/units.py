@@ -82,6 +82,15 @@ class Units:
         return identities(self.subjects, self.sources)
 
     @property
+    def subject_numbers(self) -> NDArray[np.intp]:
+        """intp (n,): 0, 1, ... for each subject in the order in which they first appear; a cell of an unknown subject
+        counts to its group."""
+        seen: dict[object, int] = {}
+        pairs = zip(self.identities, self.groups.tolist(), strict=True)
+        keys = [("subject", who) if who is not None else ("group", group) for who, group in pairs]
+        return np.array([seen.setdefault(key, len(seen)) for key in keys], np.intp)
+
+    @property
     def subject_names(self) -> list[str | None]:
         """Every subject with its source where that tells it from another, ``7 of west``; None where unknown."""
         return [None if who is None else format_subject(who) for who in self.identities]

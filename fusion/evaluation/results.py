@@ -64,7 +64,7 @@ LABELS = {
 }
 
 #: Levels and metrics of which the replicates are kept, for questions about differences.
-KEPT = tuple((level, metric) for level in ("image", "subject") for metric in ("balanced_accuracy", "auroc"))
+KEPT = (("image", "balanced_accuracy"), ("image", "auroc"))
 
 UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
 
@@ -144,6 +144,12 @@ class Result:
     facts: Mapping[str, Any] = field(default_factory=dict)
     findings: Mapping[str, Any] = field(default_factory=dict)
     replicates: tuple[Mapping[tuple[str, str], NDArray[np.float64]], ...] = ()
+
+    @property
+    def without_subjects(self) -> str:
+        """Why there are no figures subject by subject, as a sentence; "" where there are."""
+        reason = self.figures[0]["left_out"] if self.figures else ""
+        return f"No figures {self.unit} by {self.unit}: {reason}." if reason else ""
 
     @property
     def unit(self) -> str:
@@ -280,6 +286,7 @@ def judge_paired(
         n_boot=bootstrap,
         seed=seed,
         threshold=scores.threshold,
+        subjects=cells.subject_numbers,
     )
     kept = {
         (level, metric): judged.replicates[level][:, classification.METRICS.index(metric)].copy()

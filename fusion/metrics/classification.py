@@ -11,6 +11,7 @@ Conventions, the same everywhere:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 from fusion.metrics import scored_rows as rows_module
 from fusion.metrics.cluster_bootstrap import bca, can_be_drawn, draw_groups, strata_of
 from fusion.metrics.scored_rows import METRICS, ScoredRows, default_positive, prepare
+from fusion.metrics.subject_level import label_of_subjects, pool_subjects
 
 __all__ = [
     "LEVELS",
     "METRICS",
     "Judgement",
-    "by_subject",
-    "by_vote",
     "default_positive",
     "image_metrics",
     "judge_scores",
@@ -92,43 +92,6 @@ def image_metrics(
     return dict(zip(METRICS, rows.figures(np.ones((1, 1)))[0].tolist(), strict=True))
 
 
-def by_subject(y: ArrayLike, proba: ArrayLike, groups: ArrayLike) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
-    """One row for each group and label: the mean score of its cells.
-
-    A leukaemic subject gives one row. A subject whose cells are of several types gives one row for each type.
-
-    Parameters
-    ----------
-    y, proba, groups : n labels, float (n, K) scores, n group numbers.
-
-    Returns
-    -------
-    labels (m,), float64 (m, K) mean scores, intp (m,) groups; ordered by group, then label.
-    """
-    labels, codes = np.unique(np.asarray(y, object).astype(str), return_inverse=True)
-    numbers, ids = np.unique(np.asarray(groups), return_inverse=True)
-    pairs, row = np.unique(ids * len(labels) + codes, return_inverse=True)
-    scores = np.asarray(proba, np.float64)
-    sums = np.column_stack([np.bincount(row, column, len(pairs)) for column in scores.T])
-    group, label = np.divmod(pairs, len(labels))
-    return labels[label], sums / np.bincount(row)[:, None], numbers[group].astype(np.intp)
-
-
-def by_vote(
-    y: ArrayLike, proba: ArrayLike, groups: ArrayLike, predicted: NDArray[np.intp] | None = None
-) -> tuple[NDArray[Any], _Floats, NDArray[np.intp]]:
-    """One row for each group and label, as ``by_subject``, scored by the share of its cells predicted as each class.
-
-    Equal shares are distinguished by the mean score: a billionth of it is added, less than any difference of shares.
-    ``predicted`` are the columns of the cells' predicted classes; None takes the highest scores.
-    """
-    scores = np.asarray(proba, np.float64)
-    labels, means, numbers = by_subject(y, scores, groups)
-    votes = scores.argmax(axis=1) if predicted is None else predicted
-    shares = by_subject(y, np.eye(scores.shape[1])[votes], groups)[1]
-    return labels, (shares + 1e-9 * means) / (1 + 1e-9 * means.sum(axis=1, keepdims=True)), numbers
-
-
 def predicted_classes(scores: _Floats, threshold: _Floats | None, positive: int | None) -> NDArray[np.intp]:
     """intp (n,), the column of each row's predicted class.
 
@@ -150,7 +113,8 @@ class Judgement:
     Attributes
     ----------
     figures : plain values: "image", "subject" (mean score of its cells) and "vote" (majority of its cells) hold
-        {metric: {"value", "low", "high", "method"}}, the last "bca", "percentile" or "none"; "n_images", "n_subjects"
+        {metric: {"value", "low", "high", "method"}}, the last "bca", "percentile" or "none"; "left_out" says why there
+        are no figures of subjects (NaN, then), "" where there are; "n_images", "n_subjects"
         (groups); "classes"; "positive" (None for more than two classes); "prevalence"; "confusion", the counts of
         cells, a row for each true and a column for each predicted class, summed over repeats. "low" and "high" are NaN
         where a class that occurs has a single group: nothing is known then of how its subjects differ.
@@ -174,6 +138,8 @@ def judge_scores(
     n_boot: int = 2000,
     seed: int = 0,
     threshold: _Floats | None = None,
+    subjects: ArrayLike | None = None,
+    subject_labels: Sequence[str | None] | None = None,
 ) -> Judgement:
     """Metrics of held-out scores at all levels, with 95% intervals by resampling groups.
 
@@ -194,12 +160,16 @@ def judge_scores(
     n_boot : replicates.
     seed : the same seed gives the same intervals.
     threshold : float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``predicted_classes``.
+    subjects : n numbers of the cells' subjects, who are pooled one by one; a group may hold several, who share an
+        image, say. None takes the groups.
+    subject_labels : n labels of the cells' subjects, one of ``classes`` each, which the figures of subjects are about
+        then; None takes the class of a subject's cells. See ``fusion.metrics.subject_level``.
 
     Raises
     ------
     ValueError : see ``image_metrics``.
     """
-    levels = _levels(y, proba, classes, groups, positive, prevalence, threshold)
+    levels, left_out = _levels(y, proba, classes, groups, positive, prevalence, threshold, subjects, subject_labels)
     images = levels["image"]
     holds = np.zeros((images.n_groups, images.scores.shape[1]), bool)
     holds[images.groups, images.codes] = True
@@ -208,6 +178,7 @@ def judge_scores(
     names = [str(label) for label in classes]
     tested = _tested(np.asarray(proba, np.float64))
     figures = _with_intervals(levels, holds, replicates) | {
+        "left_out": left_out,
         "n_images": int(tested.any(axis=0).sum()),
         "n_subjects": images.n_groups,
         "classes": names,
@@ -233,7 +204,8 @@ def _with_intervals(
                 METRICS, values.tolist(), low.tolist(), high.tolist(), is_bca.tolist(), strict=True
             )
         }
-    return result
+    unknown = {"value": math.nan, "low": math.nan, "high": math.nan, "method": "none"}
+    return {level: result.get(level) or {metric: dict(unknown) for metric in METRICS} for level in LEVELS}
 
 
 def pooled(
@@ -264,26 +236,30 @@ def _levels(
     positive: str | None,
     prevalence: float,
     threshold: _Floats | None,
-) -> dict[str, ScoredRows]:
+    subjects: ArrayLike | None,
+    subject_labels: Sequence[str | None] | None,
+) -> tuple[dict[str, ScoredRows], str]:
+    """Rows by level, and why there are none of subjects."""
     labels, scores, ids, repeat, cell = pooled(y, proba, groups)
     names = [str(label) for label in classes]
     column = names.index(str(positive)) if positive is not None else None
     thresholds = None if threshold is None else np.atleast_2d(threshold)[repeat, cell]
     predicted = predicted_classes(scores, thresholds, column)
     images = prepare(labels, scores, classes, ids, positive, prevalence, predicted=predicted)
-    # A subject is scored anew in each repeat: its row is that of one repeat, not the mean over all.
-    apart = repeat * images.n_groups + images.groups
     levels = {"image": images}
-    everyone = np.arange(images.n_groups)
-    mean_threshold = None if thresholds is None else by_subject(labels, thresholds[:, None], apart)[1][:, 0]
-    for level, means, limit in (
-        ("subject", by_subject(labels, scores, apart), mean_threshold),
-        ("vote", by_vote(labels, scores, apart, predicted), None),
-    ):
-        of = means[2] % images.n_groups
-        by_mean = predicted_classes(means[1], limit, column)
-        levels[level] = prepare(means[0], means[1], classes, of, positive, prevalence, everyone, predicted=by_mean)
-    return levels
+    who = np.unique(groups if subjects is None else np.asarray(subjects), return_inverse=True)[1]
+    own, reason = label_of_subjects(
+        labels, who[cell], None if subject_labels is None else [subject_labels[at] for at in cell.tolist()]
+    )
+    if own is None:
+        return levels, reason
+    # A subject is scored anew in each repeat: its row is that of one repeat, not the mean over all.
+    rows = pool_subjects(own, scores, repeat * (who.max() + 1) + who[cell], predicted, thresholds)
+    everyone, of = np.arange(images.n_groups), images.groups[rows.first]
+    for level, of_level, limit in (("subject", rows.means, rows.threshold), ("vote", rows.votes, None)):
+        by_mean = predicted_classes(of_level, limit, column)
+        levels[level] = prepare(rows.labels, of_level, classes, of, positive, prevalence, everyone, predicted=by_mean)
+    return levels, ""
 
 
 def _method(low: float, corrected: bool) -> str:

@@ -87,7 +87,7 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
     svg = {name: vector[vector.index("<svg") :] for name, vector in drawn.items()}
     levels = {"image": "Cell by cell"}
     unit = result.facts["unit"]
-    if unit != "image":
+    if unit != "image" and not result.without_subjects:
         levels |= {
             "subject": f"{unit.title()} by {unit} (mean probability of a {unit}'s cells)",
             "vote": f"{unit.title()} by {unit} (majority of a {unit}'s cells)",
@@ -153,7 +153,7 @@ def _confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str,
         return found.tolist()
 
     tables = [("cells", counts((cell.label, cell.predicted) for cell in judged))]
-    if (unit := result.facts["unit"]) != "image":
+    if (unit := result.facts["unit"]) != "image" and not result.without_subjects:
         # The class predicted for most of a subject's cells; of equals the first.
         rows = by_subject(judged)
         predicted = []
