@@ -32,7 +32,7 @@ from fusion.image_transforms.normaliser import Normaliser
 from fusion.images.cell import PREPARATION
 from fusion.io.files import file_sha256, sha256, write_atomically
 from fusion.leakage.provenance import Provenance
-from fusion.learning.calibration_and_threshold import Calibration
+from fusion.learning.decision.calibration import Calibration
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.novelty import Novelty
 from fusion.learning.study import Images, Study

@@ -25,7 +25,7 @@ from fusion.errors import FusionError, UsageError
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.files import write_atomically
-from fusion.learning.calibration_and_threshold import Calibration
+from fusion.learning.decision.calibration import Calibration
 from fusion.learning.study import Study
 from fusion.metrics.classification import predicted_classes
 from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
@@ -49,7 +49,7 @@ _TRIAL = 512
 #: A protobuf cannot be larger.
 _MAX_BYTES = (1 << 31) - 1
 
-#: Fusion's own: logarithms of probabilities are taken no further, as in ``fusion.learning.calibration_and_threshold``.
+#: Fusion's own: logarithms of probabilities are taken no further, as in ``fusion.learning.decision.calibration``.
 _LEAST = 1e-12
 
 
@@ -246,7 +246,8 @@ def _calibrate(graph: Graph, proba: str, calibration: Calibration) -> str:
     """float64 (n, K): what ``Calibration.apply`` gives."""
     if not calibration.knots:
         logs = graph.add("Log", graph.add("Max", proba, np.array(_LEAST)))
-        return graph.add("Softmax", graph.add("Div", logs, np.array(calibration.temperature)), axis=1)
+        scaled = graph.add("Mul", logs, np.array(calibration.slopes))
+        return graph.add("Softmax", graph.add("Add", scaled, np.array(calibration.intercepts)), axis=1)
     columns = [1] if len(calibration.knots) == 1 else range(len(calibration.knots))
     mapped = [
         _interpolate(graph, graph.add("Gather", proba, np.array([column]), axis=1), *map(np.array, knots))

@@ -13,10 +13,10 @@ from fusion.lazy_names import lazy_names
 if TYPE_CHECKING:
     from fusion.learning.augmented_cells import augmentation_notes as augmentation_notes
     from fusion.learning.augmented_cells import check_sources as check_sources
-    from fusion.learning.calibration_and_threshold import Calibration as Calibration
-    from fusion.learning.calibration_and_threshold import DecisionSettings as DecisionSettings
     from fusion.learning.cross_validation import cross_validate as cross_validate
     from fusion.learning.cross_validation import prepare_fits as prepare_fits
+    from fusion.learning.decision.calibration import Calibration as Calibration
+    from fusion.learning.decision.thresholds import DecisionSettings as DecisionSettings
     from fusion.learning.fits import Fit as Fit
     from fusion.learning.fits import Fits as Fits
     from fusion.learning.fused_model import FusedModel as FusedModel
@@ -51,7 +51,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "augmented_cells": ["augmentation_notes", "check_sources"],
-        "calibration_and_threshold": ["Calibration", "DecisionSettings"],
+        "decision.calibration": ["Calibration"],
+        "decision.thresholds": ["DecisionSettings"],
         "cross_validation": ["cross_validate", "prepare_fits"],
         "fits": ["Fit", "Fits"],
         "fused_model": ["FusedModel"],

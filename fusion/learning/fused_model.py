@@ -15,7 +15,8 @@ from fusion.feature_transforms.stable_features import Selection
 from fusion.features.stored_matrix import BATCH, StoredRows
 from fusion.learning._inner_folds import InnerFolds, InnerPart
 from fusion.learning._training_rows import TrainingRows
-from fusion.learning.calibration_and_threshold import Calibration, fit_calibration, held_out
+from fusion.learning.decision.calibration import Calibration, fit_calibration
+from fusion.learning.decision.thresholds import held_out
 from fusion.learning.recipe import Recipe
 from fusion.plugins import Classifier, HoldsOut, TakesImages
 

@@ -9,7 +9,8 @@ from typing import Any
 from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.results import IMAGE
-from fusion.learning.calibration_and_threshold import DecisionSettings, Method
+from fusion.learning.decision.calibration import Method
+from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
 from fusion.settings.features import with_parameter

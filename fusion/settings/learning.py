@@ -124,8 +124,10 @@ class FitSettings(InputSettings):
     trials: int = Field(
         0, ge=0, le=10_000, description="search by so many trials of optuna (an extra); 0 is by a small grid"
     )
-    calibrate: Literal["none", "temperature", "isotonic"] = Field(
-        "none", description="make probabilities mean what they say, by held-out scores of the training part"
+    calibrate: Literal["none", "logistic", "temperature", "isotonic"] = Field(
+        "none",
+        description="make probabilities mean what they say, by held-out scores of the training part: by intercept "
+        "and slope, by a temperature (no intercept), or by steps",
     )
     threshold: str | None = Field(
         None,

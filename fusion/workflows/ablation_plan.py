@@ -10,8 +10,8 @@ from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
 from fusion.errors import UsageError
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.protocols import Plan
-from fusion.learning.calibration_and_threshold import DecisionSettings
 from fusion.learning.cross_validation import prepare_fits
+from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import LearntBlock
 from fusion.learning.parameter_search import check_optuna

@@ -7,7 +7,7 @@ from fusion.compute import torch_processes
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
 from fusion.leakage.protocols import Plan, make_plan
-from fusion.learning.calibration_and_threshold import DecisionSettings
+from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.learning.parameter_search import check_optuna
 from fusion.learning.recipe import Recipe, recipe_of
 from fusion.learning.refusals import check_processes, check_recipes

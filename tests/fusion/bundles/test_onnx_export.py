@@ -50,7 +50,7 @@ def run(model, given):
     [("svm", {}), ("svm", {"landmarks": 20}), ("xgb", {"n_estimators": 40}), ("logreg", {})],
     ids=str,
 )
-@pytest.mark.parametrize("calibrate", ["none", "temperature", "isotonic"])
+@pytest.mark.parametrize("calibrate", ["none", "logistic", "temperature", "isotonic"])
 def test_the_graph_gives_the_models_probabilities(name, params, classes, calibrate):
     X, y, groups = cells(classes)
     model = fuse(X, y, groups, BLOCKS, name, params=params, calibrate=calibrate)

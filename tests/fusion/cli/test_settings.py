@@ -113,7 +113,7 @@ def test_an_option_that_is_no_setting_is_a_parameter_of_a_plugin(name):
 
 def test_the_choices_of_an_option_are_those_of_its_setting():
     (calibrate,) = [param for param in command_of("train").params if param.name == "calibrate"]
-    assert list(calibrate.type.choices) == ["none", "temperature", "isotonic"]
+    assert list(calibrate.type.choices) == ["none", "logistic", "temperature", "isotonic"]
 
 
 # ---- fusion settings -------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_a_plugin_that_does_not_import_is_named_and_the_others_are_listed(monkey
     ("key", "words"),
     [
         ("splits", "int from 2 to 1000"),
-        ("calibrate", "none | temperature | isotonic"),
+        ("calibrate", "none | logistic | temperature | isotonic"),
         ("data", "path or URL"),
         ("output", "path"),
         ("features", "list of str"),

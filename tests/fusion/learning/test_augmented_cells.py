@@ -34,7 +34,8 @@ from fusion.learning.augmented_cells import (
     augmented_dataset,
     check_sources,
 )
-from fusion.learning.calibration_and_threshold import FOLDS, fit_calibration
+from fusion.learning.decision.calibration import fit_calibration
+from fusion.learning.decision.thresholds import FOLDS
 from fusion.learning.fused_model import fuse
 from fusion.learning.learn import fit_on
 from fusion.learning.study import Study
@@ -54,7 +55,7 @@ rng = np.random.default_rng(5)
 
 
 def augmented_table_of(are_sources=True, sources=1):
-    """Cells of ``test_calibration_and_threshold`` with two augmented cells each, moved as a site would and a little
+    """Cells of ``test_thresholds`` with two augmented cells each, moved as a site would and a little
     each by itself."""
     table = table_of()
     moved = [table.X + shift + rng.normal(0, 0.3, table.X.shape) for shift in (1.5, -1.0)]
@@ -149,7 +150,7 @@ def test_augmented_cells_and_labels_of_test_cells_change_no_bit(of, given):
     assert honest.tobytes() != fitted(replace(table, augmented=planted), split, "logreg", **given)[0].tobytes()
 
 
-@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+@pytest.mark.parametrize("method", ["logistic", "temperature", "isotonic"])
 def test_calibration_asks_cells_alone_and_models_of_other_groups(method):
     """By hand: every fold's cells by a model of the others' cells and copies."""
     table = augmented_table_of()

@@ -188,6 +188,8 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
         ({"classifier": "svm"}, "classifier svm needs held-out scores"),
         ({"threshold": "balanced-accuracy"}, "threshold needs held-out scores"),
         ({"calibrate": "temperature"}, "calibrate needs held-out scores"),
+        ({"calibrate": "logistic"}, "calibrate needs held-out scores"),
+        ({"calibrate": "logistic", "threshold": "sensitivity:0.95"}, "calibrate and threshold needs"),
         ({"classifier": "svm", "calibrate": "isotonic"}, "classifier svm and calibrate needs"),
     ],
 )
@@ -210,7 +212,11 @@ def test_a_threshold_that_is_a_number_holds_nothing_out(synthetic, store, tmp_pa
     assert set(scores.threshold.ravel()) == {0.4}
 
 
-@pytest.mark.parametrize("asked", [{}, {"threshold": "balanced-accuracy"}], ids=["svm", "svm under a threshold"])
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"threshold": "balanced-accuracy"}, {"calibrate": "logistic", "threshold": "sensitivity:0.95"}],
+    ids=["svm", "svm under a threshold", "svm under calibration and threshold"],
+)
 def test_inner_networks_have_met_nobody_whom_they_score(view, met, tmp_path, monkeypatch, asked):
     """Told by what reaches the training of every network, and by the embeddings that are scored themselves."""
     study = view[0]

@@ -8,29 +8,21 @@ of a model of the whole training part. No test cell is ever asked.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import UsageError
 from fusion.leakage import grouped_splits
+from fusion.learning.decision.calibration import Method
 
 _Floats = NDArray[np.float64]
 
-Method = Literal["none", "temperature", "isotonic"]
-
 #: Folds of the training part: five models in all cost five times one, and leave four fifths to learn from.
 FOLDS = 5
-
-#: Logarithms of probabilities are taken no further than this: what is 0 by rounding is not infinitely unlikely.
-_LEAST = 1e-12
-
-#: Temperatures that are looked at, e**-3 to e**3: a model that is wrong by more needs another model.
-_WIDEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -39,9 +31,7 @@ class DecisionSettings:
 
     Parameters
     ----------
-    calibrate : "temperature" divides logarithms of probabilities by one number (Guo et al. 2017, ICML, 1321-1330);
-        "isotonic" maps each class's probability by a step function that never falls (Zadrozny and Elkan 2002, KDD,
-        694-699), the outcomes made to sum to 1; "none" leaves them.
+    calibrate : see ``calibration.fit_calibration``; "none" leaves probabilities as the classifier gives them.
     threshold : from which probability a cell is predicted positive. None predicts the most probable class;
         "balanced-accuracy" takes the one that is best on the training part's held-out scores; "sensitivity:0.95" the
         highest one that still finds so many of the positives; a number is taken as it is. For two classes only.
@@ -94,88 +84,6 @@ class DecisionSettings:
         if self.threshold == "balanced-accuracy":
             return best_threshold(score, is_positive)
         return threshold_of_sensitivity(score, is_positive, float(self.threshold.rpartition(":")[2]))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A fitted map from probabilities to probabilities; plain values, so that it is stored as JSON.
-
-    Attributes
-    ----------
-    temperature : what logarithms are divided by, 1 for isotonic.
-    knots : for isotonic one (from, to) pair of ascending tuples a class, or one for the second of two classes.
-    """
-
-    temperature: float = 1.0
-    knots: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
-
-    def apply(self, proba: _Floats) -> _Floats:
-        """float64 (n, K), rows summing to 1, from float64 (n, K)."""
-        if not self.knots:
-            logs = np.log(np.clip(proba, _LEAST, None)) / self.temperature
-            odds = np.exp(logs - logs.max(axis=1, keepdims=True))
-            return odds / odds.sum(axis=1, keepdims=True)
-        if len(self.knots) == 1:
-            second = np.interp(proba[:, 1], *self.knots[0])
-            return np.column_stack([1 - second, second])
-        mapped = np.column_stack([np.interp(p, *knots) for p, knots in zip(proba.T, self.knots, strict=True)])
-        return mapped / mapped.sum(axis=1, keepdims=True)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"temperature": self.temperature, "knots": self.knots}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What ``to_json`` gave.
-
-        Raises
-        ------
-        ValueError, KeyError, TypeError : it did not.
-        """
-        knots = tuple(tuple(tuple(float(x) for x in part) for part in pair) for pair in values["knots"])
-        temperature = float(values["temperature"])
-        is_sane = math.isfinite(temperature) and temperature > 0
-        for pair in knots:
-            steps, heights = pair
-            is_sane &= len(steps) == len(heights) > 0 and bool(np.isfinite([*steps, *heights]).all())
-            is_sane &= bool((np.diff(steps) > 0).all() and min(heights) > 0 and max(heights) < 1)
-        if not is_sane:
-            raise ValueError("a calibration of values that cannot be")
-        return cls(temperature, knots)  # type: ignore[arg-type]  # pairs, as just checked
-
-
-def fit_calibration(method: Method, proba: _Floats, codes: NDArray[np.intp]) -> Calibration | None:
-    """The calibration by held-out float64 (n, K) and the numbers of the true classes; None for "none"."""
-    if method == "none":
-        return None
-    return _temperature(proba, codes) if method == "temperature" else _isotonic(proba, codes)
-
-
-def _temperature(proba: _Floats, codes: NDArray[np.intp]) -> Calibration:
-    from scipy.optimize import minimize_scalar
-
-    rows = np.arange(len(codes))
-
-    def surprise(log_temperature: float) -> float:
-        calibrated = Calibration(math.exp(log_temperature)).apply(proba)
-        return float(-np.log(np.clip(calibrated[rows, codes], _LEAST, None)).mean())
-
-    found = minimize_scalar(surprise, bounds=(-_WIDEST, _WIDEST), method="bounded", options={"xatol": 1e-6})
-    return Calibration(math.exp(float(found.x)))
-
-
-def _isotonic(proba: _Floats, codes: NDArray[np.intp]) -> Calibration:
-    from sklearn.isotonic import IsotonicRegression
-
-    # Never quite 0 or 1: the next cell may be the first of its kind (Laplace's rule of succession).
-    least = 1 / (len(codes) + 2)
-    knots = []
-    for code in range(proba.shape[1]) if proba.shape[1] > 2 else [1]:
-        fitted = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
-        fitted.fit(proba[:, code], codes == code)
-        knots.append((tuple(map(float, fitted.X_thresholds_)), tuple(map(float, fitted.y_thresholds_))))
-    return Calibration(knots=tuple(knots))
 
 
 def best_threshold(score: _Floats, is_positive: NDArray[np.bool_]) -> float:

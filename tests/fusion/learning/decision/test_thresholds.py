@@ -7,18 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.isotonic import IsotonicRegression
+from numpy.testing import assert_array_equal
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from fusion.bundles.model_bundle import BundleError, ModelBundle
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import Split
-from fusion.learning.calibration_and_threshold import (
-    Calibration,
+from fusion.learning.decision.thresholds import (
     DecisionSettings,
     best_threshold,
-    fit_calibration,
     held_out,
     threshold_of_sensitivity,
 )
@@ -26,49 +23,6 @@ from fusion.metrics import classification
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.comparisons import fitted
 from tests.builders.tables import table_of
-
-
-def over_confident(n=6000, k=2, factor=3.0, seed=0):
-    """Probabilities whose logits are too large by a factor, and classes drawn by the true ones."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 1, (n, k))
-    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    codes = (true.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
-    loud = np.exp(factor * logits)
-    return loud / loud.sum(axis=1, keepdims=True), codes, true
-
-
-@pytest.mark.parametrize("k", [2, 4])
-def test_a_temperature_finds_how_over_confident_scores_are(k):
-    proba, codes, true = over_confident(k=k)
-    found = fit_calibration("temperature", proba, codes)
-    assert found.temperature == pytest.approx(3, rel=0.08)
-    assert np.abs(found.apply(proba) - true).max() < 0.03
-    assert_array_equal(found.apply(proba).argmax(axis=1), proba.argmax(axis=1))
-
-
-@pytest.mark.parametrize("method", ["temperature", "isotonic"])
-@pytest.mark.parametrize("k", [2, 3])
-def test_calibrated_scores_are_better_on_other_cells(method, k):
-    proba, codes, _ = over_confident(k=k)
-    fresh, answers, _ = over_confident(k=k, seed=1)
-    classes = [str(at) for at in range(k)]
-    calibrated = fit_calibration(method, proba, codes).apply(fresh)
-    assert_allclose(calibrated.sum(axis=1), 1)
-    before, after = (classification.image_metrics(answers.astype(str), p, classes) for p in (fresh, calibrated))
-    for loss in ("ece", "brier", "log_loss"):
-        assert after[loss] < before[loss], loss
-    assert after["ece"] < before["ece"] / 3
-
-
-def test_isotonic_is_scikit_learns_and_never_sure():
-    proba, codes, _ = over_confident(300)
-    least = 1 / 302
-    theirs = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(proba[:, 1], codes == 1)
-    ours = fit_calibration("isotonic", proba, codes)
-    grid = np.linspace(0, 1, 500)
-    assert_allclose(ours.apply(np.column_stack([1 - grid, grid]))[:, 1], theirs.predict(grid), atol=1e-12)
-    assert ours.apply(np.array([[0.0, 1.0], [1.0, 0.0]])).min() >= least
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=2, max_size=40), st.floats(0.05, 0.95))
@@ -102,7 +56,7 @@ def test_no_group_is_scored_by_a_model_that_has_seen_it():
     assert set().union(*(scored for _, scored in asked)) == set(range(12))
 
 
-@pytest.mark.parametrize("calibrate", ["none", "temperature", "isotonic"])
+@pytest.mark.parametrize("calibrate", ["none", "logistic", "temperature", "isotonic"])
 @pytest.mark.parametrize("threshold", [None, "balanced-accuracy", "sensitivity:0.9", "0.3"])
 @pytest.mark.parametrize("classifier", ["logreg", "xgb"])
 def test_labels_of_test_cells_change_nothing(calibrate, threshold, classifier):
@@ -147,15 +101,6 @@ def test_a_threshold_for_three_classes_is_refused():
     three = replace(table, y=tuple(labels))
     with pytest.raises(UsageError, match="two classes"):
         fitted(three, Split(np.arange(96, 192), np.arange(96), three.groups), "logreg", threshold="0.4")
-
-
-@pytest.mark.parametrize("method", ["temperature", "isotonic"])
-def test_a_calibration_is_stored_and_comes_back(method):
-    for k in (2, 3):
-        proba, codes, _ = over_confident(400, k=k)
-        fitted = fit_calibration(method, proba, codes)
-        again = Calibration.from_json(json.loads(json.dumps(fitted.to_json())))
-        assert_array_equal(again.apply(proba), fitted.apply(proba))
 
 
 def test_a_model_keeps_them_and_calls_by_them(synthetic, tmp_path):
