@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from fusion.workflows.predict import predict as predict
     from fusion.workflows.train import train as train
 
+__version__: str
+
 # OpenCV's own limit, which it reads when it is imported: should a header lie in a way that we do not see, nothing above
 # it is decoded. The same as ``fusion.images.decoding.MAX_PIXELS``, which costs too much to import here.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
@@ -74,10 +76,14 @@ _PUBLIC = {
     "train": ("fusion.workflows.train", "train"),
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fusion-cells")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fusion' has no attribute '{name}'")
     module, original = _PUBLIC[name]

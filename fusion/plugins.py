@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkab
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.dependencies import NETWORK_PACKAGES, missing_package
 from fusion.errors import FusionError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -606,10 +607,18 @@ def _load(group: str, name: str) -> Any:
         raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in found))
     try:
         return found[0].load()
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in NETWORK_PACKAGES:
+            raise missing_package(error) from error
+        raise _broken(found[0], error) from error
     except Exception as error:  # a stranger's module can fail in any way; its name must be in the message
-        raise PluginError(
-            f"plug-in '{name}' does not import", found=f"{type(error).__name__}: {error}", do=f"See {found[0].value}."
-        ) from error
+        raise _broken(found[0], error) from error
+
+
+def _broken(point: EntryPoint, error: Exception) -> PluginError:
+    return PluginError(
+        f"plug-in '{point.name}' does not import", found=f"{type(error).__name__}: {error}", do=f"See {point.value}."
+    )
 
 
 def _built_in_first(point: EntryPoint) -> tuple[bool, str]:

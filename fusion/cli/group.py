@@ -24,9 +24,14 @@ COMMANDS = {
     "export": "Write MODEL as one ONNX file.",
     "demo": "Run the whole way on synthetic cells, offline.",
     "settings": "List every key that a command takes, with its meaning.",
+    "configs": "List the recipes that come with Fusion, or show one.",
     "plugins": "List installed extractors and classifiers.",
     "cache": "List, check, merge or sweep out the feature store.",
 }
+
+
+#: Those that only look something up; their files lie in a folder of their own.
+_INFORMATION = ("settings", "configs", "plugins", "cache")
 
 
 class Group(click.Group):
@@ -40,7 +45,8 @@ class Group(click.Group):
         """The command of this name, out of the file of this name."""
         if name not in COMMANDS:
             return None
-        found: click.Command = getattr(import_module(f"fusion.cli.{name}"), name)
+        package = "fusion.cli.information" if name in _INFORMATION else "fusion.cli"
+        found: click.Command = getattr(import_module(f"{package}.{name}"), name)
         return found
 
     def resolve_command(

@@ -118,7 +118,12 @@ COMMON: tuple[click.Parameter, ...] = (
     click.Option(["-v", "--verbose"], is_flag=True, help="Tell more."),
 )
 CONFIG: tuple[click.Parameter, ...] = (
-    click.Option(["config_file", "--config"], type=PATH, help="YAML file with settings."),
+    click.Option(
+        ["config_file", "--config"],
+        type=PATH,
+        metavar="NAME|FILE",
+        help="A recipe by its name, or a YAML file with settings.",
+    ),
     click.Option(
         ["set_texts", "--set"],
         multiple=True,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from fusion.dependencies import is_dependency, missing_package
 from fusion.errors import FusionError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ def run(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Man
         # The reader has gone; leave without another attempt to write to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
+    except ModuleNotFoundError as error:
+        if manner.debug:
+            raise
+        _refuse(name, missing_package(error)) if is_dependency(error) else _own_up(name, error)
     except Exception as error:
         if manner.debug or isinstance(error, click.ClickException):
             raise

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from fusion.errors import ConfigError, did_you_mean
 from fusion.settings.key import settings_of
+from fusion.settings.recipes import find_recipe
 
 _REPLACED = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp")}
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)\Z")
@@ -28,7 +29,7 @@ def build_config(
     Parameters
     ----------
     kind : the command's model.
-    file : YAML.
+    file : YAML, or the name of a recipe that comes with Fusion.
     settings : ``key=value`` texts; dots lead into nested settings, values are read as YAML. A parameter of an extractor
         is ``extractors.FAMILY.PARAMETER``, or ``extractors.FAMILY.NAME.PARAMETER`` where the block has a name.
     options : nested plain values; None means not given.
@@ -37,6 +38,7 @@ def build_config(
     ------
     ConfigError : unknown key, wrong value, unreadable or dangerous YAML.
     """
+    file = None if file is None else find_recipe(file)
     merged: dict[str, Any] = {} if file is None else read_yaml(file)
     for setting in settings:
         key, equals, value = setting.partition("=")

@@ -117,7 +117,8 @@ def _of_plugins(key: str, faults: list[str]) -> list[Setting]:
     for name in plugins.names(_PLUGINS[key]):
         try:
             found += parameters_of(plugins.plugin_class(_PLUGINS[key], name), f"{key}.{name}")
-        except plugins.PluginError as error:  # a stranger's; what the others take is told all the same
+        except (plugins.PluginError, UsageError) as error:
+            # A stranger's, or a network where there is no torch; what the others take is told all the same.
             faults.append(str(error))
     return found
 

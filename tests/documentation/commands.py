@@ -24,9 +24,9 @@ NOT_RUN = (
     (r"^(uv )?pip install (?!\./)", "would change what is installed"),
     (r"^git (clone|push|pull)\b", "needs a network"),
     (r"^fusion serve\b", "runs until it is stopped; the tests of the page start it"),
-    (r"^fusion .*(--weights pretrained|configs/(backbones|braga|cnmc|prellberg|resnet))", "fetches weights"),
+    (r"^fusion .*(--weights pretrained|--config (backbones|braga|cnmc|prellberg|resnet))", "fetches weights"),
     # A network starts from published weights unless told otherwise, here or in a variable of the page.
-    (r"^fusion (?=.*(--classifiers? (\S*,)?neural|configs/mobilenetv2-cpu))(?!.*(weights=|\$))", "fetches weights"),
+    (r"^fusion (?=.*(--classifiers? (\S*,)?neural|--config mobilenetv2-cpu))(?!.*(weights=|\$))", "fetches weights"),
     (r"--scheduler\b|^torchrun\b", "needs other machines"),
     (r"\b(s3|gs)://", "needs a bucket"),
 )

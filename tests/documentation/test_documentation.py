@@ -149,6 +149,7 @@ def stand_in(folder, page):
         (folder / "configs").mkdir(exist_ok=True)
         short = re.sub(r"^( +epochs:) \d+", r"\1 2", config.read_text(), flags=re.MULTILINE)
         (folder / "configs" / config.name).write_text(short)
+        (folder / config.stem).write_text(short)  # a file of its name comes before the recipe
     shutil.copytree(ROOT / "examples", folder / "examples")
     if re.search(r"C-NMC_training_data|\bcells\.csv", page):
         synthesize(folder / "C-NMC_training_data", SyntheticDesign(subjects=8, cells_per_subject=4), jobs=1)
