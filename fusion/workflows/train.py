@@ -20,10 +20,10 @@ from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive
-from fusion.workflows.trained_bundle import build_bundle, reference_cells, save_bundle
-from fusion.workflows.trained_result import judged_result
-from fusion.workflows.training_images import show_attention, show_batch
-from fusion.workflows.training_plan import begin_run, plan_folds, plan_recipe
+from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
+from fusion.workflows.training.images import show_attention, show_batch
+from fusion.workflows.training.plan import begin_run, plan_folds, plan_recipe
+from fusion.workflows.training.result import judged_result
 
 
 @dataclass(frozen=True, eq=False)

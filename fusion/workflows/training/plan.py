@@ -15,7 +15,7 @@ from fusion.learning.run import Run, half_the_memory
 from fusion.progress import Progress
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.loading import Inputs
-from fusion.workflows.training_images import check_wishes
+from fusion.workflows.training.images import check_wishes
 
 #: Ending of the folder beside a model in which unfinished trainings are kept.
 UNFINISHED = ".unfinished"

@@ -1,0 +1,1 @@
+"""What ``fusion train`` does step by step: plan, images that are drawn, the result, the bundle."""
