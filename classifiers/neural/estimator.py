@@ -572,18 +572,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             return untrained_backbone(backbone_config, seed, dropout=design.dropout, drop_path=design.drop_path).on(
                 device
             )
-        return load_backbone(
-            backbone_config.backbone,
-            design.weights,
-            backbone_config.attention,
-            size=backbone_config.size,
-            mean=backbone_config.mean,
-            std=backbone_config.std,
-            pad_type=backbone_config.pad_type,
-            seed=seed,
-            dropout=design.dropout,
-            drop_path=design.drop_path,
-        ).on(device)
+        return extractor.load(seed=seed, dropout=design.dropout, drop_path=design.drop_path).on(device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

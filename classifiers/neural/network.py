@@ -28,13 +28,14 @@ class Design:
 
     Attributes
     ----------
-    backbone : any timm model.
+    backbone : any timm model, ``hf-hub:OWNER/NAME`` or ``local-dir:FOLDER``.
     weights : "pretrained", "random", or the path of a .safetensors file, as for the extractor ``cnn``.
-    attention : squeeze and excitation on the last feature map.
+    attention : squeeze and excitation on the last feature map, where there is one.
     size : side in pixels of the network's input; None is the size the weights were published with.
     view : side in source pixels of the square that is seen; None is the square that just holds the cell.
     input : "cell" (cut out on black), "cell-on-grey" or "field"; None is what a weights file says, else "cell".
-    mean, std, pad_type : say otherwise than the weights' own configuration.
+    mean, std, pad_type, interpolation, pool, model_args : say otherwise than the weights' own configuration, as for
+        the extractor ``cnn``; ``pool`` is how a transformer's tokens become one embedding.
     dropout : share of the feature map's elements left out in training, before attention.
     drop_path : largest share of cells whose residual branch is left out in training, rising with depth; backbones
         without stochastic depth (VGG, Xception) take none above 0.
@@ -59,6 +60,9 @@ class Design:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pad_type: str | None = None
+    interpolation: str | None = None
+    pool: str | None = None
+    model_args: str | None = None
     dropout: float = 0.3
     drop_path: float = 0.2
     head: tuple[int, ...] = (512, 256)
@@ -95,6 +99,9 @@ class Design:
             mean=self.mean,
             std=self.std,
             pad_type=self.pad_type,
+            interpolation=self.interpolation,
+            pool=self.pool,
+            model_args=self.model_args,
         )
 
 

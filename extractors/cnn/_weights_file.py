@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ class WeightsError(FusionError):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A safetensors file whose header has been read, not its tensors."""
+    """A safetensors file whose header has been read, not its tensors: their names and shapes alone."""
 
     path: Path
     sha256: str
     metadata: dict[str, str]
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def source(self) -> str:
@@ -56,7 +58,8 @@ def read_weights_file(path: Path) -> WeightsFile:
         ) from error
     try:
         with safe_open(path, framework="numpy") as tensors:
-            return WeightsFile(path, digest, dict(tensors.metadata() or {}))
+            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in list(tensors.keys())}
+            return WeightsFile(path, digest, dict(tensors.metadata() or {}), _without_prefix(shapes))
     except (SafetensorError, OSError, ValueError) as error:
         # Protocol 2 and later of pickle start with 0x80, torch's checkpoints are zip archives around one.
         pickled = start[:1] == b"\x80" or start == b"PK"
@@ -65,6 +68,11 @@ def read_weights_file(path: Path) -> WeightsFile:
             found="a pickle or torch checkpoint, which could run code when opened" if pickled else str(error),
             do="Have its maker save it as safetensors." if pickled else "Copy or download it again.",
         ) from error
+
+
+def _without_prefix(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """By timm's own names, whoever saved the file."""
+    return {name.removeprefix("backbone."): shape for name, shape in shapes.items()}
 
 
 def read_metadata(file: WeightsFile) -> dict[str, Any]:
@@ -108,6 +116,22 @@ def _parsed_numbers(text: str, *, positive: bool = False) -> tuple[float, ...]:
     return values
 
 
+def _parsed_pool(text: str) -> str:
+    if text not in ("map", "cls", "mean", "cls+mean", "head"):
+        raise ValueError("map, cls, mean, cls+mean or head")
+    return text
+
+
+def _parsed_arguments(text: str) -> str:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError("a JSON object")
+    return json.dumps(values, sort_keys=True)
+
+
 def _parsed_interpolation(text: str) -> str:
     if text not in ("bicubic", "bilinear"):
         raise ValueError("bicubic or bilinear")
@@ -122,6 +146,8 @@ _METADATA: dict[str, tuple[str, Callable[[str], Any]]] = {
     "std": ("std", functools.partial(_parsed_numbers, positive=True)),
     "interpolation": ("interpolation", _parsed_interpolation),
     "pad_type": ("pad_type", str),
+    "pool": ("pool", _parsed_pool),
+    "model_args": ("model_args", _parsed_arguments),
     "view": ("view", _parsed_view),
     "background": ("background", _parsed_background),
 }

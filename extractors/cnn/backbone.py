@@ -5,37 +5,35 @@ Only safetensors is ever read: a checkpoint that is a pickle runs code when it i
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
 import logging
-import re
+import math
 import struct
-import textwrap
-import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import safetensors.torch
-import timm
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from extractors.cnn._published_models import published_config, published_entry, published_weights
+from extractors.cnn._architecture import Layout, create, layout, own_random_state
+from extractors.cnn._hub import reason_of
+from extractors.cnn._published_models import published_entry, published_file, published_weights
 from extractors.cnn._weights_file import WeightsError, read_weights_file
 from extractors.cnn.input_transform import InputTransform
 from extractors.cnn.network_config import (
+    MAP,
     PRETRAINED,
     RANDOM,
     BackboneConfig,
     resolve_backbone_config,
     warn_of_random_weights,
+    weights_path,
 )
 from fusion.errors import UsageError
 from fusion.io.files import printable, sha256, write_atomically
@@ -44,9 +42,6 @@ _log = logging.getLogger("fusion")
 
 #: Channels to one hidden unit of the attention: the ratio of Hu et al., table 10, best in accuracy for its size.
 REDUCTION = 16
-
-#: Seconds until the hub counts as unreachable. It answers in one or two; a dead name server takes about ten to fail.
-PATIENCE = 12.0
 
 
 class SqueezeExcitation(nn.Module):
@@ -78,7 +73,8 @@ class SqueezeExcitation(nn.Module):
 class Backbone(nn.Module):
     """A backbone's last feature map, weighed by attention and averaged.
 
-    A backbone of tokens (a vision transformer) has no feature map: it is pooled by its own head, without attention.
+    A backbone of tokens (a vision transformer) has no feature map: its tokens are pooled as ``backbone_config.pool``
+    says, without attention. The mean of the patches' tokens has a map all the same, of these tokens by their places.
 
     Attributes
     ----------
@@ -91,7 +87,7 @@ class Backbone(nn.Module):
 
     Raises
     ------
-    UsageError : unknown backbone, one without feature map where attention is wanted, a size or padding it cannot take.
+    UsageError : unknown backbone, or a size or padding it cannot take.
     """
 
     backbone: Any  # timm's models have no type in common
@@ -102,17 +98,13 @@ class Backbone(nn.Module):
         self, backbone_config: BackboneConfig, source: str = "", *, dropout: float = 0.0, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        layout = _layout(backbone_config.backbone, backbone_config.size, backbone_config.pad_type)
-        if backbone_config.attention and not layout.is_map:
-            raise UsageError(
-                f"backbone '{backbone_config.backbone}' has no feature map for attention to weigh",
-                found="tokens, as transformers have",
-                do="Turn it off (attention: false), or take a convolutional backbone.",
-            )
-        self.backbone_config, self.source, self.width, self._layout = backbone_config, source, layout.width, layout
+        found = _layout(backbone_config)
+        self.backbone_config, self.source, self._layout = backbone_config, source, found
+        self.width = embedding_width(backbone_config)
         self.dropout = dropout
-        self.backbone = _create(backbone_config.backbone, backbone_config.pad_type, drop_path)
-        self.attention: nn.Module = SqueezeExcitation(layout.width) if backbone_config.attention else nn.Identity()
+        size, pad_type = backbone_config.size, backbone_config.pad_type
+        self.backbone = create(backbone_config.backbone, size, pad_type, backbone_config.model_args, drop_path)
+        self.attention: nn.Module = SqueezeExcitation(found.width) if backbone_config.attention else nn.Identity()
         # Not part of the state: they are the recipe's, and move with the network from device to device.
         self.register_buffer("mean", torch.tensor(backbone_config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone_config.std).view(1, 3, 1, 1), persistent=False)
@@ -124,7 +116,7 @@ class Backbone(nn.Module):
             # Channels last: half as fast again on a CPU, and the layout that images come in.
             return self.to(device=chosen).to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
-            raise UsageError(f"device '{device}' cannot be used", found=_reason(error), do="Take cpu.") from error
+            raise UsageError(f"device '{device}' cannot be used", found=reason_of(error), do="Take cpu.") from error
 
     def prepare(self, images: NDArray[np.uint8]) -> Tensor:
         """float32 (N, 3, S, S) on the network's device, from uint8 (N, S, S, 3)."""
@@ -160,7 +152,18 @@ class Backbone(nn.Module):
         """(N, C) embedding of prepared images (N, 3, S, S)."""
         if self._layout.is_map:
             return self.feature_map(x).mean((2, 3))
-        return self.backbone.forward_head(self.backbone.forward_features(x), pre_logits=True)
+        return self.pool(self.backbone.forward_features(x))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """(N, C) embedding of a transformer's tokens (N, T, C)."""
+        pool, network = self.backbone_config.pool, self.backbone
+        if pool == "head":
+            return network.forward_head(tokens, pre_logits=True)
+        # Where the last norm comes after pooling, it is here; elsewhere it is no more than the identity.
+        norm = getattr(network, "fc_norm", None)
+        norm = nn.Identity() if norm is None else norm
+        parts = {"cls": lambda: tokens[:, 0], "mean": lambda: tokens[:, self._layout.prefix :].mean(1)}
+        return torch.cat([norm(parts[name]()) for name in pool.split("+")], 1)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (N, C) of uint8 (N, S, S, 3), by the network as it is: call ``eval()`` after training it."""
@@ -191,6 +194,9 @@ def load_backbone(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pad_type: str | None = None,
+    interpolation: str | None = None,
+    pool: str | None = None,
+    model_args: str | None = None,
     seed: int = 0,
     dropout: float = 0.0,
     drop_path: float = 0.0,
@@ -199,11 +205,13 @@ def load_backbone(
 
     Parameters
     ----------
-    backbone : any timm model; None is the one a weights file names, else tf_efficientnetv2_b3.
+    backbone : any timm model, ``hf-hub:OWNER/NAME`` or ``local-dir:FOLDER``; None is the one a weights file names,
+        else tf_efficientnetv2_b3.
     weights : "pretrained", "random", or the path of a .safetensors file: one with timm's names, or ``save_backbone``'s.
         A classifier in it is left out; an attention in it is used if ``attention`` is wanted.
-    attention : squeeze and excitation on the last feature map.
-    size, mean, std, pad_type : say otherwise than the weights' own configuration.
+    attention : squeeze and excitation on the last feature map, where there is one.
+    size, mean, std, pad_type, interpolation, pool, model_args : say otherwise than the weights' own configuration; see
+        ``BackboneConfig``.
     seed : of random weights.
     dropout, drop_path : see ``Backbone``; they play no part until it is trained.
 
@@ -214,14 +222,16 @@ def load_backbone(
     """
     given: dict[str, Any] = {"backbone": backbone, "attention": attention, "size": size}
     given |= {"mean": mean, "std": std, "pad_type": pad_type}
+    given |= {"interpolation": interpolation, "pool": pool, "model_args": model_args}
     if weights == RANDOM:
         warn_of_random_weights(seed)
         return untrained_backbone(resolve_backbone_config(None, **given), seed, dropout=dropout, drop_path=drop_path)
-    if weights == PRETRAINED:
+    found = weights_path(backbone, weights)
+    if found is None:
         backbone_config = resolve_backbone_config(None, **given)
-        path, source = _fetched(backbone_config.backbone), ":".join(published_weights(backbone_config.backbone))
+        path, source = published_file(backbone_config.backbone), ":".join(published_weights(backbone_config.backbone))
     else:
-        file = read_weights_file(Path(weights))
+        file = read_weights_file(found)
         backbone_config, path, source = resolve_backbone_config(file, **given), file.path, file.source
     network = untrained_backbone(backbone_config, seed, source=source, dropout=dropout, drop_path=drop_path)
     content = path.read_bytes()
@@ -240,7 +250,7 @@ def untrained_backbone(
     drop_path: float = 0.0,
 ) -> Backbone:
     """A backbone with random weights, to be filled or trained, on the CPU, in evaluation mode."""
-    with _own_random_state(seed):
+    with own_random_state(seed):
         return Backbone(
             backbone_config, f"{RANDOM}:{seed}" if source is None else source, dropout=dropout, drop_path=drop_path
         ).eval()
@@ -275,6 +285,8 @@ def save_backbone(
         "interpolation": backbone_config.interpolation,
     }
     metadata |= {} if backbone_config.pad_type is None else {"pad_type": backbone_config.pad_type}
+    metadata |= {"pool": backbone_config.pool or MAP}
+    metadata |= {"model_args": backbone_config.model_args} if backbone_config.model_args else {}
     if input_transform is not None:
         metadata |= {
             "view": "cell" if input_transform.view is None else str(input_transform.view),
@@ -296,67 +308,22 @@ def _sorted_header(content: bytes) -> bytes:
 # ---- what timm knows -------------------------------------------------------------------------------------------------
 
 
-class _Layout(NamedTuple):
-    """What a backbone gives: its channels, whether they form a map, and whether they come last in it."""
-
-    width: int
-    is_map: bool
-    channels_last: bool
-
-
 def embedding_width(backbone_config: BackboneConfig) -> int:
     """Number of features, without any weights."""
-    return _layout(backbone_config.backbone, backbone_config.size, backbone_config.pad_type).width
+    width = _layout(backbone_config).width
+    return 2 * width if backbone_config.pool == "cls+mean" else width
 
 
 def gives_map(backbone_config: BackboneConfig) -> bool:
     """Whether the backbone has a feature map; a transformer has tokens instead. Needs no weights."""
-    return _layout(backbone_config.backbone, backbone_config.size, backbone_config.pad_type).is_map
+    return _layout(backbone_config).is_map
 
 
-def _create(backbone: str, pad_type: str | None, drop_path: float = 0.0) -> Any:
-    published_entry(backbone)
-    options: dict[str, Any] = {} if pad_type is None else {"pad_type": pad_type}
-    options |= {"drop_path_rate": drop_path} if drop_path else {}
-    try:
-        return timm.create_model(backbone, num_classes=0, **options)
-    except TypeError as error:
-        if not options:
-            raise
-        raise UsageError(
-            f"backbone '{backbone}' takes no {' or no '.join(options)}",
-            found=", ".join(repr(value) for value in options.values()),
-        ) from error
-
-
-@functools.lru_cache(maxsize=8)
-def _layout(backbone: str, size: int, pad_type: str | None) -> _Layout:
-    """Asked of the network itself, on torch's meta device: shapes without numbers, in a tenth of a second."""
-    with _own_random_state(0), torch.device("meta"), torch.no_grad():
-        network = _create(backbone, pad_type).eval()
-        try:
-            features = network.forward_features(torch.empty(1, 3, size, size))
-            channels_last = getattr(network, "output_fmt", None) == "NHWC"
-            if features.ndim == 4:
-                return _Layout(features.shape[-1 if channels_last else 1], True, channels_last)
-            return _Layout(network.forward_head(features, pre_logits=True).shape[1], False, False)
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise UsageError(
-                f"backbone '{backbone}' cannot take images of {size} pixels",
-                found=_reason(error),
-                expected=f"{published_config(backbone)['size']}",
-            ) from error
+def _layout(config: BackboneConfig) -> Layout:
+    return layout(config.backbone, config.size, config.pad_type, config.model_args)
 
 
 # ---- tensors into the network ----------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _own_random_state(seed: int) -> Iterator[None]:
-    """Random numbers from ``seed``, the caller's own stream untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
-        yield
 
 
 def _fill(network: Backbone, content: bytes, path: Path) -> None:
@@ -366,7 +333,7 @@ def _fill(network: Backbone, content: bytes, path: Path) -> None:
     except (SafetensorError, ValueError) as error:
         raise WeightsError(f"{printable(path)} is no whole safetensors file", found=str(error)) from error
     own = network.state_dict()
-    given = _named_as_ours(given, own, network.backbone_config)
+    given = _resampled(_named_as_ours(given, own, network.backbone_config), own, network)
     faults = list(misfits(given, own))
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
@@ -392,6 +359,24 @@ def _named_as_ours(given: Mapping[str, Tensor], own: Mapping[str, Tensor], confi
     return given
 
 
+def _resampled(given: dict[str, Tensor], own: Mapping[str, Tensor], network: Backbone) -> dict[str, Tensor]:
+    """Position embeddings of another size by those of this one, as timm itself resamples them."""
+    moved = [name for name in given if name.endswith("pos_embed") and given[name].ndim == 3]
+    moved = [name for name in moved if name in own and given[name].shape[1] != own[name].shape[1]]
+    if not moved or given[moved[0]].shape[2] != own[moved[0]].shape[2]:
+        return given
+    from timm.layers import resample_abs_pos_embed
+
+    patches = network.backbone.patch_embed.grid_size
+    for name in moved:
+        beside = own[name].shape[1] - patches[0] * patches[1]
+        side = math.isqrt(max(0, given[name].shape[1] - beside))
+        if side * side == given[name].shape[1] - beside:
+            given[name] = resample_abs_pos_embed(given[name], list(patches), num_prefix_tokens=beside)
+            _log.info("position embeddings of %d x %d patches resampled to %d x %d", side, side, *patches)
+    return given
+
+
 def misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:
     """What keeps ``given`` from being loaded in place of ``own``: missing, unknown, of another shape or kind."""
     for name in [*own, *(name for name in given if name not in own)]:
@@ -406,86 +391,3 @@ def misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[
             yield f"{shown} {given[name].dtype} instead of {own[name].dtype}"
         elif given[name].is_floating_point() and not given[name].isfinite().all():
             yield f"{shown} not finite"
-
-
-# ---- pretrained weights ----------------------------------------------------------------------------------------------
-
-
-def _fetched(backbone: str) -> Path:
-    """The pretrained weights in the hub's local cache, downloaded if they are not there yet."""
-    import huggingface_hub
-
-    repository, name = published_weights(backbone)
-    with _hub_is_silent():
-        cached = huggingface_hub.try_to_load_from_cache(repository, name)
-        try:
-            if not isinstance(cached, str):
-                _ask_hub(repository, name)
-                _log.info("fetching %s from the hub, once", repository)
-                cached = huggingface_hub.hf_hub_download(repository, name)
-        except Exception as error:  # the hub's client raises its own, its HTTP library's and the system's
-            raise WeightsError(
-                f"pretrained weights of {backbone} could not be fetched",
-                found=_reason(error),
-                do="Go online once, give a file with --weights FILE.safetensors, "
-                "or try the machinery with --weights random.",
-            ) from error
-    path = Path(cached)
-    # The cache names content by its sha256; where links are not to be had the name says nothing.
-    digest = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", digest) and sha256(path.read_bytes()) != digest:
-        raise WeightsError(f"{printable(path)} was damaged after its download", do="Delete it and go online once.")
-    return path
-
-
-def _ask_hub(repository: str, name: str) -> None:
-    """Return if the hub answers for this file, raise what is wrong otherwise, within ``PATIENCE``.
-
-    The download itself would try six times over, half a minute in all. In a thread, because looking up a name knows no
-    time limit.
-    """
-    import huggingface_hub
-
-    failures: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            url = huggingface_hub.hf_hub_url(repository, name)
-            huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
-        except Exception as error:  # handed to the caller
-            failures.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer from {huggingface_hub.constants.ENDPOINT} within {PATIENCE:.0f} s")
-    if failures:
-        raise failures[0]
-
-
-@contextlib.contextmanager
-def _hub_is_silent() -> Iterator[None]:
-    """Neither bars nor warnings of the hub's client reach the terminal: what goes wrong we say ourselves."""
-    from huggingface_hub import utils
-
-    logger = logging.getLogger("huggingface_hub")
-    level, had_bars = logger.level, not utils.are_progress_bars_disabled()
-    logger.setLevel(logging.CRITICAL + 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        utils.disable_progress_bars()
-        try:
-            yield
-        finally:
-            if had_bars:
-                utils.enable_progress_bars()
-            logger.setLevel(level)
-
-
-def _reason(error: BaseException) -> str:
-    """One line of what first went wrong."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return textwrap.shorten(text, 160, placeholder=" ...") or type(error).__name__

@@ -28,11 +28,13 @@ from extractors.cnn._weights_file import (
 )
 from extractors.cnn.input_transform import INPUTS, InputTransform
 from extractors.cnn.network_config import (
+    FOLDER,
     PRETRAINED,
     RANDOM,
     BackboneConfig,
     resolve_backbone_config,
     warn_of_random_weights,
+    weights_path,
 )
 from fusion.errors import UsageError
 from fusion.images.cell import Cell
@@ -47,21 +49,27 @@ if TYPE_CHECKING:
 #: What may run the network on a CPU.
 ENGINES = ("auto", "onnx", "torch")
 
+#: How a transformer's tokens may be pooled.
+POOLS = ("cls", "mean", "cls+mean", "head")
+
 #: What a weights file says of its training, as hashes: of images, of subject ids, of other group ids.
 TRAINED_ON = frozenset({"images", "subjects", "groups"})
 
 
 @dataclass(frozen=True)
 class Embedding(Learnable):
-    """What an attention network sees in a cell: e0000, e0001, ..., the mean of its last feature map. No unit.
+    """What a network sees in a cell: e0000, e0001, ..., the mean of its last feature map, or a transformer's tokens.
 
-    Every cell is a square image, the cell in its middle. Never NaN.
+    Every cell is a square image, the cell in its middle. No unit, never NaN.
 
     Attributes
     ----------
-    backbone : any timm model; None is the one that the weights file names, else tf_efficientnetv2_b3.
-    weights : "pretrained" (through timm, fetched once), "random", or the path of a .safetensors file.
-    attention : squeeze and excitation before the mean; untrained, it only halves every feature.
+    backbone : any timm model, ``hf-hub:OWNER/NAME`` (a repository of the hub that holds one), ``local-dir:FOLDER`` (a
+        folder laid out like such a repository, config.json beside the weights), or a name of ``fusion encoders``; None
+        is the one that the weights file names, else tf_efficientnetv2_b3.
+    weights : "pretrained" (fetched once), "random", or the path of a .safetensors file.
+    attention : squeeze and excitation before the mean; untrained, it only halves every feature. A transformer has no
+        feature map: there it stands aside.
     size : side in pixels of the network's input; None is the size the weights were published with.
     view : side in source pixels of the square that the network sees, centred on the cell. A fixed view keeps the cell's
         size visible: 450 is a whole image of C-NMC. None is what the weights file says it was trained with; where it
@@ -70,6 +78,10 @@ class Embedding(Learnable):
         file says, else "cell".
     mean, std : of the weights' training images, scale 0 to 1, one number or one a channel; None is the weights' own.
     pad_type : "same", "valid" or "" where the convolutions pad otherwise than the backbone's default.
+    interpolation : "bicubic" or "bilinear", by which an image is enlarged; None is the weights' own.
+    pool : how a transformer's tokens become one embedding: "cls", "mean" (of the patches), "cls+mean", both side by
+        side, or "head", as its own head has it; None is as its own head has it.
+    model_args : parameters of the architecture that the weights were trained with, as JSON; None is the weights' own.
     seed : of random weights, and of nothing else.
     half : features rounded to float16 and kept in two bytes each: within 0.05% of their value, or 3e-8 if that is more.
         Another feature than the same in float32. One above 65,504 is a fault.
@@ -99,6 +111,9 @@ class Embedding(Learnable):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pad_type: str | None = None
+    interpolation: str | None = None
+    pool: str | None = None
+    model_args: str | None = None
     seed: int = 0
     half: bool = False
     # 16: past it a CPU gains nothing, and a batch of 300-pixel images through B3 stays under 1 GB.
@@ -122,6 +137,10 @@ class Embedding(Learnable):
                 raise ValueError(f"{name} must be one or three {sign} numbers, not {values}")
         if self.pad_type not in (None, "", "same", "valid"):
             raise ValueError(f"pad_type must be same, valid or '', not {self.pad_type!r}")
+        if self.interpolation not in (None, "bicubic", "bilinear"):
+            raise ValueError(f"interpolation must be bicubic or bilinear, not {self.interpolation!r}")
+        if self.pool not in (None, *POOLS):
+            raise ValueError(f"pool must be {', '.join(POOLS)}, not {self.pool!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, not {self.seed}")
         if self.batch_size < 1:
@@ -130,6 +149,13 @@ class Embedding(Learnable):
             raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}")
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be {', '.join(ENGINES)}, not {self.engine!r}")
+        if self.backbone is not None and self.backbone.startswith(FOLDER):
+            # What the folder says, in its own parameters: a model that is saved takes its weights along, and may move.
+            from extractors.cnn._published_models import parameters_of_folder
+
+            for name, value in parameters_of_folder(self.backbone, self.weights == PRETRAINED).items():
+                if name in ("backbone", "weights") or getattr(self, name) is None:
+                    object.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         """The parameters alone: another process loads the network itself."""
@@ -146,12 +172,13 @@ class Embedding(Learnable):
         WeightsError : the weights file cannot be read.
         UsageError : timm does not know the backbone, or the tag.
         """
+        network = asdict(self.backbone_config)
         return {
-            **asdict(self.backbone_config),
+            # A feature map is always averaged, and few architectures have parameters of their own.
+            **{name: value for name, value in network.items() if value or name not in ("pool", "model_args")},
             "weights": self._source,
             "view": self.input_transform.view,
             "background": self.input_transform.background,
-            # Left out where it is off, so that what was stored before there was a choice is found.
             **({"half": True} if self.half else {}),
         }
 
@@ -191,11 +218,15 @@ class Embedding(Learnable):
             mean=self.mean,
             std=self.std,
             pad_type=self.pad_type,
+            interpolation=self.interpolation,
+            pool=self.pool,
+            model_args=self.model_args,
         )
 
     @functools.cached_property
     def _file(self) -> WeightsFile | None:
-        return None if self.weights in (PRETRAINED, RANDOM) else read_weights_file(Path(self.weights))
+        path = weights_path(self.backbone, self.weights)
+        return None if path is None else read_weights_file(path)
 
     @functools.cached_property
     def _source(self) -> str:
@@ -217,25 +248,32 @@ class Embedding(Learnable):
         WeightsError : the weights cannot be had, do not fit, or changed since ``identity`` was asked.
         UsageError : an unknown backbone, or one that does not take these parameters.
         """
-        from extractors.cnn.backbone import load_backbone
-
-        backbone_config = self.backbone_config
-        loaded = load_backbone(
-            backbone_config.backbone,
-            self.weights,
-            backbone_config.attention,
-            size=backbone_config.size,
-            mean=backbone_config.mean,
-            std=backbone_config.std,
-            pad_type=backbone_config.pad_type,
-            seed=self.seed,
-        )
+        loaded = self.load(seed=self.seed)
         if loaded.source != self._source:
             raise WeightsError(
                 f"{printable(self.weights)} changed while it was in use",
                 do="Start again: features of two networks must not share a table.",
             )
         return loaded.on(self.device)
+
+    def load(self, **options: Any) -> Backbone:
+        """The network on the CPU, with ``seed``, ``dropout`` and ``drop_path`` as ``load_backbone`` takes them."""
+        from extractors.cnn.backbone import load_backbone
+
+        config = self.backbone_config
+        return load_backbone(
+            config.backbone,
+            self.weights if self._file is None else str(self._file.path),
+            config.attention,
+            size=config.size,
+            mean=config.mean,
+            std=config.std,
+            pad_type=config.pad_type,
+            interpolation=config.interpolation,
+            pool=config.pool or None,
+            model_args=config.model_args or None,
+            **options,
+        )
 
     def feature_names(self) -> list[str]:
         """``e0000``, ``e0001``, ...: as many as the last feature map has channels. Needs no weights."""

@@ -1,0 +1,216 @@
+"""Transformers at their working size, tokens pooled by name, and networks out of folders and repositories."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from extractors.cnn import _published_models
+from extractors.cnn._weights_file import WeightsError
+from extractors.cnn.backbone import embedding_width, load_backbone, save_backbone
+from extractors.cnn.extractor import Embedding
+from fusion import plugins
+from fusion.errors import UsageError
+from fusion.images.cell import PREPARATION
+
+#: Transformers of a few thousand parameters that timm keeps for tests: class token, and one register beside it.
+SMALL = "test_vit"
+
+#: DINOv2's own architectures, made for 518 pixels; DinoBloom's are the first two at 224.
+DINOBLOOM_S, DINOBLOOM_B, REGISTERS = (
+    "vit_small_patch14_dinov2",
+    "vit_base_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_hub(tmp_path, monkeypatch):
+    def unreachable(*_args, **_kwargs):
+        raise AssertionError("a test asked the hub")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("get_hf_file_metadata", "hf_hub_download"):
+        monkeypatch.setattr(huggingface_hub, name, unreachable)
+    _published_models.published.cache_clear()
+
+
+def timm_model(name=SMALL, **options):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = timm.create_model(name, num_classes=0, **options)
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.add_(0.02 * torch.randn_like(tensor))
+    return model.eval()
+
+
+def write(path: Path, model, **metadata) -> Path:
+    safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata or None)
+    return path
+
+
+def hub_folder(folder: Path, model, name=SMALL, **config) -> Path:
+    """A folder as timm's ``push_to_hf_hub`` lays it out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "model.safetensors", model)
+    own = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2], "interpolation": "bilinear", "input_size": [3, 96, 96]}
+    stated = {"architecture": name, "num_classes": 0, "global_pool": "token", "pretrained_cfg": own, **config}
+    (folder / "config.json").write_text(json.dumps(stated))
+    return folder
+
+
+def oracle(model, images, pool="cls", prefix=1, mean=0.5, std=0.5):
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    with torch.inference_mode():
+        tokens = model.forward_features(x)
+        parts = {"cls": tokens[:, 0], "mean": tokens[:, prefix:].mean(1)}
+        return torch.cat([parts[name] for name in pool.split("+")], 1).numpy()
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls+mean"])
+def test_weights_of_the_working_size_give_timms_tokens_pooled_by_name(tmp_path, images, pool):
+    model = timm_model(img_size=96)
+    file = write(tmp_path / "small.safetensors", model)
+    network = load_backbone(SMALL, str(file), mean=[0.5], std=[0.5], pool=pool)
+    assert network.backbone_config.size == 96  # of the file's own position embeddings
+    np.testing.assert_allclose(network.embed(images), oracle(model, images, pool), rtol=1e-5, atol=1e-6)
+    assert network.width == embedding_width(network.backbone_config) == len(oracle(model, images, pool)[0])
+
+
+def test_position_embeddings_of_another_size_are_resampled_as_timm_does(tmp_path, images):
+    published = timm_model()
+    file = write(tmp_path / "small.safetensors", published)
+    wanted = timm.create_model(SMALL, num_classes=0, img_size=96, checkpoint_path="").eval()
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    wanted.load_state_dict(checkpoint_filter_fn(dict(published.state_dict()), wanted))
+    network = load_backbone(SMALL, str(file), size=96, mean=[0.5], std=[0.5])
+    np.testing.assert_allclose(network.embed(images), oracle(wanted, images), rtol=1e-5, atol=1e-6)
+
+
+def test_the_pool_is_part_of_the_fingerprint_and_attention_is_not(tmp_path):
+    file = str(write(tmp_path / "small.safetensors", timm_model(img_size=96)))
+    made = [Embedding(backbone=SMALL, weights=file, pool=pool) for pool in (None, "cls", "mean", "cls+mean")]
+    prints = [plugins.fingerprint(each, PREPARATION) for each in made]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    assert made[0].identity()["pool"] == "cls"
+    assert plugins.fingerprint(Embedding(backbone=SMALL, weights=file, attention=False), PREPARATION) == prints[0]
+    assert len(made[3].feature_names()) == 2 * len(made[0].feature_names())
+
+
+def test_pools_that_cannot_be_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="gives a feature map, which is averaged"):
+        load_backbone("test_efficientnet", "random", size=64, pool="cls")
+    with pytest.raises(UsageError, match="without a class token"):
+        load_backbone("test_vit2", "random", pool="cls")
+    with pytest.raises(ValueError, match="pool must be cls, mean"):
+        Embedding(pool="max")
+
+
+# ---- folders and repositories ---------------------------------------------------------------------------------------
+
+
+def test_a_folder_laid_out_as_the_hub_does_brings_its_own_preparation(tmp_path, images):
+    model = timm_model(img_size=96)
+    folder = hub_folder(tmp_path / "encoder", model, model_args={"img_size": 96})
+    block = Embedding(backbone=f"local-dir:{folder}")
+    config = block.backbone_config
+    assert (config.size, config.mean, config.interpolation, config.pool) == (96, (0.5, 0.4, 0.3), "bilinear", "cls")
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)))
+    np.testing.assert_allclose(block.network.embed(images), oracle(model, images, mean=mean, std=std), rtol=1e-5)
+
+
+def test_a_block_out_of_a_folder_is_the_same_wherever_the_folder_lies(tmp_path):
+    model = timm_model(img_size=96)
+    folders = [hub_folder(tmp_path / name, model) for name in ("one", "two")]
+    blocks = [Embedding(backbone=f"local-dir:{folder}") for folder in folders]
+    assert len({plugins.fingerprint(block, PREPARATION) for block in blocks}) == 1
+    assert blocks[0].backbone == SMALL  # the folder's words are the block's own parameters: a model may travel
+
+
+def test_a_repository_in_the_hubs_cache_needs_no_network(tmp_path, images):
+    model = timm_model(img_size=96)
+    laid = hub_folder(tmp_path / "hub" / "models--someone--cells" / "snapshots" / "abc", model)
+    (laid.parents[1] / "refs").mkdir()
+    (laid.parents[1] / "refs" / "main").write_text("abc")
+    block = Embedding(backbone="hf-hub:someone/cells")
+    assert block.identity()["weights"].startswith("sha256:")
+    other = Embedding(backbone=f"local-dir:{laid}")
+    assert plugins.fingerprint(block, PREPARATION) == plugins.fingerprint(other, PREPARATION)
+    np.testing.assert_array_equal(block.network.embed(images), other.network.embed(images))
+
+
+#: What the hub's own errors are told of an answer, whatever library brought it.
+ANSWER = SimpleNamespace(headers={}, request=None, status_code=403)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (lambda e: e.GatedRepoError("gated", response=ANSWER), "is gated"),
+        (lambda e: e.RepositoryNotFoundError("no", response=ANSWER), "no repository someone/cells"),
+        (lambda e: OSError(-2, "Name or service not known"), "Name or service not known"),
+    ],
+)
+def test_what_cannot_be_fetched_is_one_line(monkeypatch, error, said):
+    def refuse(*_args, **_kwargs):
+        raise error(huggingface_hub.errors)
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
+    with pytest.raises(WeightsError, match=said) as caught:
+        Embedding(backbone="hf-hub:someone/cells").identity()
+    assert len(str(caught.value).splitlines()) <= 4
+
+
+def test_folders_that_hold_no_timm_model_are_named(tmp_path):
+    def refused(match, kind=UsageError):
+        with pytest.raises(kind, match=match):
+            Embedding(backbone=f"local-dir:{tmp_path}")
+        _published_models.published.cache_clear()
+
+    refused("cannot be read", WeightsError)
+    (tmp_path / "config.json").write_text("{")
+    refused("no JSON", WeightsError)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "dinov2", "architectures": ["Dinov2Model"]}))
+    refused(r"a dinov2 of transformers(.|\n)*hf-hub:timm/NAME")
+    (tmp_path / "config.json").write_text("[]")
+    refused("holds no model of timm")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": SMALL}))
+    refused("cannot be told", WeightsError)
+
+
+def test_a_saved_transformer_sees_as_before(tmp_path, images):
+    folder = hub_folder(tmp_path / "encoder", timm_model(img_size=96))
+    network = load_backbone(f"local-dir:{folder}", pool="cls+mean")
+    save_backbone(network, tmp_path / "own.safetensors")
+    back = load_backbone(weights=str(tmp_path / "own.safetensors"))
+    assert back.backbone_config == network.backbone_config
+    np.testing.assert_array_equal(back.embed(images), network.embed(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [DINOBLOOM_S, DINOBLOOM_B, REGISTERS])
+def test_files_of_the_exact_shapes_load_at_224(tmp_path, name):
+    """What failed: at 518 the position embeddings of 224 did not fit, and at 224 the network wanted 518."""
+    model = timm_model(name, img_size=224)
+    images = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    file = write(tmp_path / "own.safetensors", model)
+    for size in (None, 224):
+        network = load_backbone(name, str(file), size=size, mean=[0.5], std=[0.5])
+        assert network.backbone_config.size == 224
+        np.testing.assert_allclose(network.embed(images), oracle(model, images), rtol=1e-4, atol=1e-5)
+    folder = hub_folder(tmp_path / "encoder", model, name, model_args={"img_size": 224})
+    assert load_backbone(f"local-dir:{folder}").backbone_config.size == 224
