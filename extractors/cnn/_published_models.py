@@ -18,8 +18,7 @@ from typing import Any
 import timm
 
 from extractors.cnn import _hub
-from extractors.cnn._weights_file import WeightsError
-from extractors.cnn.network_config import FOLDER, HUB
+from extractors.cnn._weights_file import FOLDER, HUB, WeightsError
 from fusion.errors import UsageError
 from fusion.io.files import printable
 

@@ -18,6 +18,9 @@ from fusion.io.files import printable
 #: Sides that are surely a slip of the pen: below, no network keeps a feature map; above, one cell fills the memory.
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 
+#: What the names of networks begin with that are not timm's own: a repository of the hub, a folder like one.
+HUB, FOLDER = "hf-hub:", "local-dir:"
+
 
 class WeightsError(FusionError):
     """The weights of a network cannot be had, or are not those of this network."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.cnn._weights_file import (
+    FOLDER,
     LARGEST_SIDE,
     SMALLEST_SIDE,
     WeightsError,
@@ -28,7 +29,6 @@ from extractors.cnn._weights_file import (
 )
 from extractors.cnn.input_transform import INPUTS, InputTransform
 from extractors.cnn.network_config import (
-    FOLDER,
     PRETRAINED,
     RANDOM,
     BackboneConfig,

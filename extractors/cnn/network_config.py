@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extractors.cnn._weights_file import WeightsFile, read_metadata
+from extractors.cnn._weights_file import FOLDER, HUB, WeightsFile, read_metadata
 from fusion.errors import UsageError
 
 #: EfficientNetV2-B3: 14 M parameters, 1536 features, and runs on a laptop.
@@ -18,9 +18,6 @@ DEFAULT_BACKBONE = "tf_efficientnetv2_b3"
 
 #: Words that stand where a weights file could.
 PRETRAINED, RANDOM = "pretrained", "random"
-
-#: What the names of networks begin with that are not timm's own: a repository of the hub, a folder like one.
-HUB, FOLDER = "hf-hub:", "local-dir:"
 
 #: The pool, as a file's metadata says it, of what has no tokens.
 MAP = "map"
