@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.curves import risk_coverage_curve
-from fusion.evaluation.results import Result, Scores
+from fusion.evaluation.results import Result
+from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.harmonisation import Harmoniser
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.grouped_splits import Split, SplitError, affordable_splits, grouped_folds

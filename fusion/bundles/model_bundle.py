@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
-from fusion.evaluation.results import IMAGE
+from fusion.evaluation.scores import IMAGE
 from fusion.feature_transforms.stable_features import Selection
 from fusion.features.blocks import Block, blocks_of, instances
 from fusion.features.image_cache import InputTransform

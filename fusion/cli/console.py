@@ -135,7 +135,8 @@ class Screen:
             self._entries(result, title)
 
     def _one_entry(self, result: Result, title: str) -> None:
-        from fusion.evaluation.results import LABELS, METRICS, entry_name, interval
+        from fusion.evaluation.results import LABELS, METRICS, interval
+        from fusion.evaluation.scores import entry_name
 
         levels = {"image": "cell by cell", "subject": f"{result.unit} by {result.unit}"}
         if result.unit == "image" or result.without_subjects:
@@ -145,7 +146,8 @@ class Screen:
         self.table([f"{entry_name(scores)}", *levels.values()], rows, title)
 
     def _entries(self, result: Result, title: str) -> None:
-        from fusion.evaluation.results import entry_name, interval
+        from fusion.evaluation.results import interval
+        from fusion.evaluation.scores import entry_name
 
         ranked = result.ranked()
         rows = [

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from fusion.evaluation.result_differences import signed as signed
     from fusion.evaluation.result_differences import with_holm as with_holm
     from fusion.evaluation.results import Result as Result
-    from fusion.evaluation.results import Scores as Scores
     from fusion.evaluation.results import check_result_folder as check_result_folder
     from fusion.evaluation.results import describe_split as describe_split
-    from fusion.evaluation.results import entry_name as entry_name
     from fusion.evaluation.results import interval as interval
     from fusion.evaluation.results import judge as judge
     from fusion.evaluation.results import judge_paired as judge_paired
     from fusion.evaluation.results import p_text as p_text
+    from fusion.evaluation.scores import Scores as Scores
+    from fusion.evaluation.scores import entry_name as entry_name
     from fusion.evaluation.shapley import shapley_values as shapley_values
 
 __getattr__, __dir__, __all__ = lazy_names(
@@ -48,15 +48,14 @@ __getattr__, __dir__, __all__ = lazy_names(
         ],
         "results": [
             "Result",
-            "Scores",
             "check_result_folder",
             "describe_split",
-            "entry_name",
             "interval",
             "judge",
             "judge_paired",
             "p_text",
         ],
+        "scores": ["Scores", "entry_name"],
         "shapley": ["shapley_values"],
     },
 )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation import _paired_tests
-from fusion.evaluation.results import IMAGE, Result, Scores, entry_name
+from fusion.evaluation.results import Result
+from fusion.evaluation.scores import IMAGE, Scores, entry_name
 from fusion.evaluation.shapley import block_contributions, sampled_contributions
 from fusion.leakage.protocols import Plan
 from fusion.metrics import classification

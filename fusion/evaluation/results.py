@@ -17,15 +17,14 @@ from fusion.data.dataset import Fault, fault_row
 from fusion.data.feature_table import FeatureTable
 from fusion.data.units import Units
 from fusion.errors import ConfigError
+from fusion.evaluation.score_frames import score_frame
+from fusion.evaluation.scores import Scores
 from fusion.io.files import write_atomically
 from fusion.io.json_values import without_nan
 from fusion.io.run_checkpoint import UNFINISHED
 from fusion.metrics import classification
 from fusion.metrics.classification import LEVELS
 from fusion.versions import versions
-
-#: How results name the images that a classifier is given beside its blocks.
-IMAGE = "image"
 
 #: The figures in the order in which tables show them.
 METRICS = (
@@ -83,31 +82,6 @@ def subject_stamps(cells: Units) -> list[str]:
             f"subjects partly unknown: {cells.nameless} of {len(cells)} cells name none, and each counts as its own"
         ]
     return []
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Held-out class probabilities of the cells for one feature set and one classifier.
-
-    ``proba`` is float64 (rounds, n, classes), NaN for cells that a round did not test; ``fold`` intp (rounds, n)
-    numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
-    one round. ``threshold`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is
-    predicted positive, as the cell's training part chose it; None predicts the most probable class. ``chosen`` are the
-    classifier's parameters that training parts chose, with the fold that each was for.
-    """
-
-    features: tuple[str, ...]
-    classifier: str
-    proba: NDArray[np.float64]
-    fold: NDArray[np.intp]
-    threshold: NDArray[np.float64] | None = None
-    chosen: tuple[Mapping[str, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.proba.ndim == 2:
-            object.__setattr__(self, "proba", self.proba[None])
-            object.__setattr__(self, "fold", self.fold[None])
-            object.__setattr__(self, "threshold", None if self.threshold is None else self.threshold[None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +171,7 @@ class Result:
     def save_scores(self, file: Path) -> None:
         """Write every held-out score as Parquet; stamps travel in a column of their own."""
         sink = BytesIO()
-        self._score_frame().to_parquet(sink, index=False)
+        score_frame(self.cells, self.classes, self.positive, self.scores, self.stamps).to_parquet(sink, index=False)
         write_atomically(file, sink.getvalue())
 
     def table_frame(self) -> Any:
@@ -216,43 +190,6 @@ class Result:
                     row |= {f"{level}_{metric}{part}": figure[key] for part, key in _PARTS.items()}
             rows.append(row)
         return pd.DataFrame(rows)
-
-    def _score_frame(self) -> Any:
-        import pandas as pd
-
-        cells = self.cells
-        column_of_positive = None if self.positive is None else self.classes.index(self.positive)
-        frames = []
-        for scores in self.scores:
-            thresholds = [None] * len(scores.fold) if scores.threshold is None else list(scores.threshold)
-            for at, (proba, fold, threshold) in enumerate(zip(scores.proba, scores.fold, thresholds, strict=True)):
-                tested = np.flatnonzero(fold >= 0)
-                frame = pd.DataFrame(
-                    {
-                        "features": "+".join(scores.features),
-                        "classifier": scores.classifier,
-                        "repeat": at,
-                        "fold": fold[tested],
-                        "name": np.array(cells.names, object)[tested],
-                        "key": np.array(cells.keys, object)[tested],
-                        "subject": np.array(cells.subjects, object)[tested],
-                        **({"source": np.array(cells.sources, object)[tested]} if any(cells.sources) else {}),
-                        "group": cells.groups[tested],
-                        "label": np.array(cells.y, object)[tested],
-                        "predicted": np.array(self.classes, object)[
-                            classification.predicted_classes(
-                                proba[tested], None if threshold is None else threshold[tested], column_of_positive
-                            )
-                        ],
-                    }
-                )
-                for column, label in enumerate(self.classes):
-                    frame[f"p_{label}"] = proba[tested, column]
-                if threshold is not None:
-                    frame["threshold"] = threshold[tested]
-                frames.append(frame)
-        every = pd.concat(frames, ignore_index=True)
-        return every.assign(stamp="; ".join(self.stamps)) if self.stamps else every
 
 
 _PARTS = {"": "value", "_low": "low", "_high": "high"}
@@ -309,11 +246,6 @@ def p_text(value: float) -> str:
     if math.isnan(value):
         return "-"
     return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def entry_name(scores: Scores) -> str:
-    """``morphology + texture, svm``."""
-    return f"{' + '.join(scores.features)}, {scores.classifier}"
 
 
 def describe_split(facts: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.evaluation.results import Scores
+from fusion.evaluation.scores import Scores
 from fusion.leakage.protocols import Plan
 from fusion.learning.fits import Fit, Fits, Fitted, run_fits, score
 from fusion.learning.learn import learn

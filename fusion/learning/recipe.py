@@ -8,7 +8,7 @@ from typing import Any
 
 from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
-from fusion.evaluation.results import IMAGE
+from fusion.evaluation.scores import IMAGE
 from fusion.learning.decision.calibration import Method
 from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.evaluation.curves import Curve, precision_curve, reliability_curve, roc_curve
-from fusion.evaluation.results import LABELS, Result, entry_name
+from fusion.evaluation.results import LABELS, Result
+from fusion.evaluation.scores import entry_name
 from fusion.metrics.cluster_bootstrap import percentile
 from fusion.reports._figure_style import height, in_lines, legend, plain
 

@@ -15,7 +15,8 @@ from fusion.analysis.cross_site import distances, drops_between_sites, selective
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.result_differences import against_best, contributions_of_blocks
-from fusion.evaluation.results import Result, Scores, judge_paired, subject_stamps
+from fusion.evaluation.results import Result, judge_paired, subject_stamps
+from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.leakage.protocols import Plan, leaking_subjects
 from fusion.learning.fits import Fits

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.errors import UsageError
 from fusion.evaluation.result_differences import pairwise, signed, with_holm
-from fusion.evaluation.results import Scores, judge_paired, p_text
+from fusion.evaluation.results import judge_paired, p_text
+from fusion.evaluation.score_frames import cells_of, entries_of
+from fusion.evaluation.scores import Scores
 from fusion.io.json_values import without_nan
 from fusion.settings.commands import CompareConfig
 
@@ -145,8 +146,6 @@ def _load(folder: Path, name: str) -> _Loaded:
         raise UsageError(
             f"{folder} holds no result", found=reason, expected="result.json and scores.parquet"
         ) from error
-    if "repeat" not in frame:
-        frame["repeat"] = 0
     return _Loaded(name, frame, classes, positive, stamps)
 
 
@@ -185,37 +184,17 @@ def _refuse_other_cells(first: _Loaded, other: _Loaded) -> None:
 
 def _cells(loaded: Sequence[_Loaded]) -> FeatureTable:
     """The cells, in groups that are whole in every result."""
-    of = [_identity(one) for one in loaded]
-    keys = of[0].index.get_level_values("key").tolist()
-    labelled = [f"{at} {group}" for at, one in enumerate(of) for group in one["group"].tolist()]
-    n = len(keys)
-    groups = merge_groups(labelled[:n], keys)
-    for at in range(1, len(of)):
-        groups = merge_groups([str(g) for g in groups], keys, labelled[at * n : (at + 1) * n])
-    subjects = [None if value != value else value for value in of[0]["subject"].tolist()]
-    return FeatureTable(
-        X=np.empty((n, 0), np.float32),
-        columns=(),
-        names=tuple(of[0].index.get_level_values("name")),
-        keys=tuple(keys),
-        image_keys=tuple(keys),
-        y=tuple(of[0]["label"]),
-        subjects=tuple(subjects),
-        folds=(None,) * n,
-        groups=groups,
-        subjects_known=any(subject is not None for subject in subjects),
-    )
+    first, *others = (cells_of(one.frame) for one in loaded)
+    groups = first.groups
+    for other in others:
+        group = dict(zip(zip(other.keys, other.names, strict=True), other.groups.tolist(), strict=True))
+        own = [group[cell] for cell in zip(first.keys, first.names, strict=True)]
+        groups = merge_groups([str(number) for number in groups], first.keys, own)
+    return replace(first, groups=groups)
 
 
 def _scores(loaded: _Loaded, which: tuple[str, str], cells: FeatureTable) -> Scores:
     frame = loaded.frame
     frame = frame[(frame["features"] == which[0]) & (frame["classifier"] == which[1])]
-    row = {identity: at for at, identity in enumerate(zip(cells.keys, cells.names, strict=True))}
-    at = np.array([row[identity] for identity in zip(frame["key"], frame["name"], strict=True)])
-    repeat = frame["repeat"].to_numpy()
-    shape = (int(repeat.max()) + 1, len(cells))
-    proba = np.full((*shape, len(loaded.classes)), np.nan)
-    fold: NDArray[np.intp] = np.full(shape, -1, np.intp)
-    proba[repeat, at] = frame[[f"p_{label}" for label in loaded.classes]].to_numpy()
-    fold[repeat, at] = frame["fold"].to_numpy()
-    return Scores(tuple(which[0].split("+")), which[1], proba, fold)
+    (scores,) = entries_of(frame, cells, loaded.classes)
+    return scores

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from fusion.errors import UsageError
-from fusion.evaluation.results import Result, entry_name, interval
+from fusion.evaluation.results import Result, interval
+from fusion.evaluation.scores import entry_name
 from fusion.io.files import write_atomically
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress

@@ -10,7 +10,8 @@ from fusion.bundles.inference import harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import Dataset, check_usable
 from fusion.errors import UsageError
-from fusion.evaluation.results import Result, Scores, check_result_folder, judge, subject_stamps
+from fusion.evaluation.results import Result, check_result_folder, judge, subject_stamps
+from fusion.evaluation.scores import Scores
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.leakage.grouped_splits import Split

@@ -11,7 +11,7 @@ import numpy as np
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
-from fusion.evaluation.results import Scores
+from fusion.evaluation.scores import Scores
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.recipe import Recipe
 from fusion.metrics.classification import default_positive

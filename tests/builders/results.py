@@ -8,7 +8,8 @@ import numpy as np
 
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.result_differences import against_best, contributions_of_blocks
-from fusion.evaluation.results import Result, Scores, judge_paired
+from fusion.evaluation.results import Result, judge_paired
+from fusion.evaluation.scores import Scores
 
 
 def result(

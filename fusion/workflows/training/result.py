@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from fusion.data.dataset import Dataset
-from fusion.evaluation.results import Result, Scores, judge, subject_stamps
+from fusion.evaluation.results import Result, judge, subject_stamps
+from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import Plan

@@ -8,7 +8,8 @@ import numpy as np
 from fusion.data.dataset import Sample
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.curves import precision_curve
-from fusion.evaluation.results import Result, Scores
+from fusion.evaluation.results import Result
+from fusion.evaluation.scores import Scores
 from fusion.images.cell import Cell
 from fusion.reports._hardest_cells import by_subject, hardest, judged_cells, thumbnail, with_images
 from tests.builders.cells import irregular_cell

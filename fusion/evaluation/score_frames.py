@@ -1,0 +1,132 @@
+"""Held-out scores as a table, a row a scored cell, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.feature_table import FeatureTable
+from fusion.data.groups import merge_groups
+from fusion.data.subjects import identities
+from fusion.data.units import Units
+from fusion.evaluation.scores import Scores
+from fusion.metrics.classification import predicted_classes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def score_frame(
+    cells: Units, classes: Sequence[str], positive: str | None, entries: Sequence[Scores], stamps: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A row for each entry, repeat and cell that was scored in it; stamps travel in a column of their own.
+
+    Columns: features, classifier, repeat, fold, name, key, subject, group, label, predicted, ``p_<class>``, and
+    source, threshold and stamp where there are any.
+    """
+    import pandas as pd
+
+    column_of_positive = None if positive is None else list(classes).index(positive)
+    frames = []
+    for scores in entries:
+        thresholds = [None] * len(scores.fold) if scores.threshold is None else list(scores.threshold)
+        for at, (proba, fold, threshold) in enumerate(zip(scores.proba, scores.fold, thresholds, strict=True)):
+            tested = np.flatnonzero(fold >= 0)
+            limit = None if threshold is None else threshold[tested]
+            predicted = np.array(classes, object)[predicted_classes(proba[tested], limit, column_of_positive)]
+            columns: dict[str, Any] = {
+                "features": "+".join(scores.features),
+                "classifier": scores.classifier,
+                "repeat": at,
+                "fold": fold[tested],
+                **_identity(cells, tested),
+                "predicted": predicted,
+            }
+            columns |= {f"p_{label}": proba[tested, column] for column, label in enumerate(classes)}
+            if limit is not None:
+                columns["threshold"] = limit
+            frames.append(pd.DataFrame(columns))
+    every = pd.concat(frames, ignore_index=True)
+    return every.assign(stamp="; ".join(stamps)) if stamps else every
+
+
+def _identity(cells: Units, rows: NDArray[np.intp]) -> dict[str, Any]:
+    """Who the cells are, by column."""
+    found = {
+        "name": np.array(cells.names, object)[rows],
+        "key": np.array(cells.keys, object)[rows],
+        "subject": np.array(cells.subjects, object)[rows],
+        "group": cells.groups[rows],
+        "label": np.array(cells.y, object)[rows],
+    }
+    return found | ({"source": np.array(cells.sources, object)[rows]} if any(cells.sources) else {})
+
+
+def cells_of(frame: pd.DataFrame) -> FeatureTable:
+    """The cells of a table as ``score_frame`` writes it, in the order in which they first appear; without features.
+
+    Groups hold what shares a subject, a key or a value of "group".
+    """
+    once = frame.drop_duplicates(["key", "name"])
+    columns = {name: _texts(once[name]) for name in ("name", "key", "subject", "label")}
+    sources = _texts(once["source"]) if "source" in once else [None] * len(once)
+    names, keys = ([str(value) for value in columns[name]] for name in ("name", "key"))
+    groups = merge_groups(identities(columns["subject"], sources), keys, once["group"].tolist())
+    subjects_known = any(who is not None for who in columns["subject"])
+    # Groups of a single cell each, where nobody is named, are cells that nothing is known of.
+    is_grouped = not subjects_known and len(np.unique(groups)) < len(once)
+    return FeatureTable(
+        X=np.empty((len(once), 0), np.float32),
+        columns=(),
+        names=tuple(names),
+        keys=tuple(keys),
+        image_keys=tuple(keys),
+        y=tuple(columns["label"]),
+        subjects=tuple(columns["subject"]),
+        folds=(None,) * len(once),
+        groups=groups,
+        subjects_known=subjects_known,
+        sources=tuple(sources),
+        group_ids=tuple(str(group) for group in groups) if is_grouped else (),
+    )
+
+
+def entries_of(frame: pd.DataFrame, cells: Units, classes: Sequence[str]) -> list[Scores]:
+    """The entries of a table as ``score_frame`` writes it, in the order in which they first appear.
+
+    Parameters
+    ----------
+    cells : who the rows are about, by key and name; each row is of one of them.
+    classes : order of the probabilities.
+    """
+    row = {identity: at for at, identity in enumerate(zip(cells.keys, cells.names, strict=True))}
+    at = np.array([row[identity] for identity in zip(frame["key"], frame["name"], strict=True)], np.intp)
+    proba = frame[[f"p_{label}" for label in classes]].to_numpy(np.float64)
+    threshold = frame["threshold"].to_numpy(np.float64) if "threshold" in frame else np.full(len(frame), np.nan)
+    repeat, fold = (frame[name].to_numpy(np.intp) for name in ("repeat", "fold"))
+    found = []
+    names = zip(frame["features"].astype(str), frame["classifier"].astype(str), strict=True)
+    members: dict[tuple[str, str], list[int]] = {}
+    for place, which in enumerate(names):
+        members.setdefault(which, []).append(place)
+    for (features, classifier), places in members.items():
+        rows = np.array(places, np.intp)
+        rounds = int(repeat[rows].max()) + 1
+        held = np.full((rounds, len(cells), len(classes)), np.nan)
+        folds: NDArray[np.intp] = np.full((rounds, len(cells)), -1, np.intp)
+        limits = np.full((rounds, len(cells)), np.nan)
+        held[repeat[rows], at[rows]] = proba[rows]
+        folds[repeat[rows], at[rows]] = fold[rows]
+        limits[repeat[rows], at[rows]] = threshold[rows]
+        given = None if np.isnan(threshold[rows]).any() else limits
+        # Only names of blocks hold a + between them; what another table calls its entries stays as it is.
+        blocks = tuple(features.split("+")) if classifier else (features,)
+        found.append(Scores(blocks, classifier, held, folds, given))
+    return found
+
+
+def _texts(column: pd.Series[Any]) -> list[str | None]:
+    return [None if value is None or value != value else str(value) for value in column.tolist()]
