@@ -1,4 +1,4 @@
-"""A cell that was cut out and laid on black: whatever is not black."""
+"""A cell that was cut out and laid on black is whatever is not black. Black bars beside a field are no slide."""
 
 from __future__ import annotations
 
@@ -11,13 +11,47 @@ from fusion.images.segmentation._mask_geometry import Image, Mask, regions
 BLACK = 26
 
 
+# Share of the border of what is not black that a field fills, which is a rectangle. A cell touches its bounding box in
+# a few places only; an upright square with round corners, more square than any cell, fills less than 0.8.
+FILLED = 0.9
+
+
 def has_black_background(rgb: Image) -> bool:
-    """Whether a cell was cut out and laid on black: at least half of the image's outermost pixels are black."""
-    if rgb.size == 0:
+    """Whether a cell was cut out and laid on black: at least half of the image's outermost pixels are black.
+
+    A field with black bars beside it is none, see ``without_bars``.
+    """
+    if rgb.size == 0 or 2 * _black_share(rgb) < 1:
         return False
-    frame = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
-    brightness = frame[:, 0].astype(np.uint16) + frame[:, 1] + frame[:, 2]
-    return bool(2 * np.count_nonzero(brightness < BLACK) >= len(brightness))
+    return without_bars(rgb) == (slice(0, rgb.shape[0]), slice(0, rgb.shape[1]))
+
+
+def without_bars(rgb: Image) -> tuple[slice, slice]:
+    """Rows and columns of a field without the black bars that pad an image beyond the border of the camera's.
+
+    All of them where there are no such bars, or where what lies on black is no rectangle, but a cell.
+    """
+    whole = slice(0, rgb.shape[0]), slice(0, rgb.shape[1])
+    if rgb.size == 0 or not any(_is_black(side).all() for side in _sides(rgb)):
+        return whole
+    lit = ~_is_black(rgb)
+    x, y, width, height = cv2.boundingRect(lit.view(np.uint8))
+    window = slice(y, y + height), slice(x, x + width)
+    return window if width and _black_share(rgb[window]) <= 1 - FILLED else whole
+
+
+def _sides(rgb: Image) -> tuple[Image, Image, Image, Image]:
+    return rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]
+
+
+def _black_share(rgb: Image) -> float:
+    """Of the outermost pixels, corners twice."""
+    return float(_is_black(np.concatenate(_sides(rgb))).mean())
+
+
+def _is_black(pixels: Image) -> Mask:
+    red, green, blue = (pixels[..., channel].astype(np.uint16) for channel in range(3))
+    return np.asarray(red + green + blue < BLACK, bool)
 
 
 def cell_on_black(rgb: Image) -> Mask:

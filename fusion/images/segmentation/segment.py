@@ -1,11 +1,11 @@
 """From an image to masks: where the white cell is, and where its nucleus is.
 
-Two kinds of image are understood. On a black background the cell is whatever is not black
-(``_black_background``). In a field of a stained smear the nucleus is found first, and the contour of the cell is the
-best closed curve around it (``_smear_field``, ``_cell_contour``). The nucleus of a known cell is its
-purple part (``_nucleus``). Every threshold comes from the image and every length from the nucleus or the
-cell found, so that neither the stain nor the magnification is assumed. Same input, same masks: nothing here is random,
-and nothing is learnt in advance.
+Two kinds of image are understood. On a black background the cell is whatever is not black (``_black_background``);
+black bars that pad a field are left aside. In a field of a stained smear the nucleus is found first, and the contour of
+the cell is the best closed curve around it (``_smear_field``, ``_cell_contour``). The nucleus of a known cell is its
+purple part (``_nucleus``). Every threshold comes from the image and every length from the nucleus or the cell found, so
+that neither the stain nor the magnification is assumed. Same input, same masks: nothing here is random, and nothing is
+learnt in advance.
 
 Cellpose is no extra of ours: version 4.2 installs, in 5.9 GB with its torch, but fetches its weights from a hub at run
 time, and offline it could not be shown to work. Masks it has made elsewhere can be given like any other: given masks
@@ -17,7 +17,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fusion.images.segmentation._black_background import BLACK, cell_on_black, has_black_background
+from fusion.images.segmentation._black_background import BLACK, cell_on_black, has_black_background, without_bars
 from fusion.images.segmentation._mask_geometry import Image, Mask
 from fusion.images.segmentation._nucleus import purple_part
 from fusion.images.segmentation._smear_field import cell_in_field, slide_colour
@@ -25,7 +25,7 @@ from fusion.images.segmentation._smear_field import cell_in_field, slide_colour
 __all__ = ["BLACK", "VERSION", "has_black_background", "segment_cell", "segment_nucleus"]
 
 #: Part of every feature's fingerprint: raise it when a mask could change.
-VERSION = "4"
+VERSION = "5"
 
 
 def segment_cell(rgb: Image) -> Mask:
@@ -39,7 +39,11 @@ def segment_cell(rgb: Image) -> Mask:
     -------
     bool (H, W) : one connected region without holes; all False where no cell is found.
     """
-    return cell_on_black(rgb) if has_black_background(rgb) else cell_in_field(rgb)
+    if has_black_background(rgb):
+        return cell_on_black(rgb)
+    cell, field = np.zeros(rgb.shape[:2], bool), without_bars(rgb)
+    cell[field] = cell_in_field(np.ascontiguousarray(rgb[field]))
+    return cell
 
 
 def segment_nucleus(rgb: Image, mask: Mask) -> Mask:
@@ -60,7 +64,7 @@ def segment_nucleus(rgb: Image, mask: Mask) -> Mask:
     nucleus = np.zeros(mask.shape, bool)
     if not mask.any():
         return nucleus
-    white = None if has_black_background(rgb) else slide_colour(rgb)
+    white = None if has_black_background(rgb) else slide_colour(np.ascontiguousarray(rgb[without_bars(rgb)]))
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     window = slice(y, y + height), slice(x, x + width)
     nucleus[window] = purple_part(np.ascontiguousarray(rgb[window]), np.ascontiguousarray(mask[window]), white)

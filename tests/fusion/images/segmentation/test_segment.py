@@ -244,6 +244,30 @@ def test_a_cell_at_the_border_is_found_as_far_as_it_is_seen():
     assert dice(segment_nucleus(rgb, found), nucleus) > 0.93
 
 
+@pytest.mark.parametrize("bars", [(30, 0, 0, 0), (0, 40, 40, 0), (0, 0, 50, 50), (40, 40, 40, 40)])
+def test_black_bars_beside_a_field_are_no_nucleus_and_no_black_background(bars):
+    """As a crop that reached beyond the camera's image was padded."""
+    rgb, cell, nucleus = field()
+    above, below, left, right = bars
+    padded = np.pad(rgb, ((above, below), (left, right), (0, 0)))
+    window = slice(above, above + len(rgb)), slice(left, left + len(rgb))
+    assert not has_black_background(padded)
+    found = segment_cell(padded)
+    assert dice(found[window], cell) > 0.93
+    assert found.sum() == found[window].sum()
+    assert dice(segment_nucleus(padded, found)[window], nucleus) > 0.93
+
+
+def test_grains_of_chromatin_that_the_camera_resolves_do_not_part_a_nucleus():
+    """Dark clumps and light chromatin between them are farther apart than light chromatin and cytoplasm."""
+    rgb, cell, nucleus = field(side=300, centre=(150, 150), radius=66, nucleus_radius=60, red_cells=())
+    grains = cv2.GaussianBlur(np.random.default_rng(0).normal(size=cell.shape), (0, 0), 2) > 0
+    rgb[nucleus & grains], rgb[nucleus & ~grains] = (60, 20, 100), (140, 80, 165)
+    rgb[cell & ~nucleus] = (165, 120, 190)
+    found = segment_nucleus(blurred(rgb), cell)
+    assert found[disc(cell.shape, (150, 150), 54)].mean() > 0.98
+
+
 def test_of_two_cells_the_one_at_the_centre_is_taken():
     rgb, cell, _ = field(red_cells=())
     other, *_ = field(centre=(140, 20), radius=20, nucleus_radius=14, red_cells=())
