@@ -14,29 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.rbf_svm import LandmarkSVM
+from classifiers.rbf_svm import RbfSVM
 from fusion.bundles.onnx_graph import ML_DOMAIN, Graph
 
 
-def logistic(graph: Graph, rows: str, model: Any) -> str:
-    """float64 (n, K) of a fitted scikit-learn ``LogisticRegression``."""
-    scores = graph.add("Add", graph.add("MatMul", rows, np.ascontiguousarray(model.coef_.T)), model.intercept_)
-    return both(graph, graph.add("Sigmoid", scores)) if len(model.coef_) == 1 else graph.add("Softmax", scores, axis=1)
+def logistic(graph: Graph, rows: str, weights: NDArray[np.float64], intercept: NDArray[np.float64]) -> str:
+    """float64 (n, K) of a logistic regression: weights (K, d), or (1, d) for two classes."""
+    scores = graph.add("Add", graph.add("MatMul", rows, np.ascontiguousarray(weights.T)), intercept)
+    return both(graph, graph.add("Sigmoid", scores)) if len(weights) == 1 else graph.add("Softmax", scores, axis=1)
 
 
-def svm(graph: Graph, rows: str, model: Any) -> str:
-    """float64 (n, K) of a ``CalibratedClassifierCV`` around one RBF-kernel SVM, calibrated by sigmoids."""
-    (fitted,) = model.calibrated_classifiers_
-    kernel = _kernel(graph, rows, fitted.estimator)
-    if isinstance(fitted.estimator, LandmarkSVM):
-        weighted = graph.add("MatMul", kernel, fitted.estimator.weights_)
-        scores = graph.add("Add", weighted, fitted.estimator.intercept_)
-    else:
-        scores = _decide(graph, kernel, fitted.estimator)
-    a = np.array([sigmoid.a_ for sigmoid in fitted.calibrators], np.float64)
-    b = np.array([sigmoid.b_ for sigmoid in fitted.calibrators], np.float64)
-    proba = graph.add("Sigmoid", graph.add("Neg", graph.add("Add", graph.add("Mul", scores, a), b)))
-    if len(a) == 1:
+def svm(graph: Graph, rows: str, model: RbfSVM) -> str:
+    """float64 (n, K) of an RBF-kernel SVM, calibrated by sigmoids."""
+    weighted = graph.add("MatMul", _kernel(graph, rows, model), model.decision.weights)
+    scores = graph.add("Add", weighted, model.decision.intercept)
+    if model.decision.votes and model.decision.classes > 2:
+        scores = _voted(graph, scores, model.decision.classes)
+    scaled = graph.add("Add", graph.add("Mul", scores, model.slope), model.offset)
+    proba = graph.add("Sigmoid", graph.add("Neg", scaled))
+    if len(model.slope) == 1:
         return both(graph, proba)
     return graph.add("Div", proba, graph.add("ReduceSum", proba, np.array([1]), keepdims=1))
 
@@ -79,35 +75,25 @@ def both(graph: Graph, second: str) -> str:
     return graph.add("Concat", graph.add("Sub", np.array(1.0), second), second, axis=1)
 
 
-def _kernel(graph: Graph, rows: str, svm_model: Any) -> str:
-    """float64 (n, support vectors): exp(-gamma |x - s|^2)."""
-    vectors = svm_model.support_vectors_
+def _kernel(graph: Graph, rows: str, model: RbfSVM) -> str:
+    """float64 (n, vectors): exp(-gamma |x - v|^2)."""
+    vectors = model.vectors
+    assert vectors is not None
     squares = graph.add("ReduceSum", graph.add("Mul", rows, rows), np.array([1]), keepdims=1)
     products = graph.add("MatMul", rows, np.ascontiguousarray(-2 * vectors.T))
     distances = graph.add("Add", graph.add("Add", squares, products), (vectors**2).sum(axis=1))
     # Rounding may leave the distance of a vector to itself a little below 0.
-    return graph.add("Exp", graph.add("Mul", graph.add("Max", distances, np.array(0.0)), np.array(-svm_model._gamma)))
+    return graph.add("Exp", graph.add("Mul", graph.add("Max", distances, np.array(0.0)), np.array(-model.gamma)))
 
 
-def _decide(graph: Graph, kernel: str, svm_model: Any) -> str:
-    """float64 (n, 1) for two classes, else (n, K): ``SVC.decision_function``."""
-    classes = len(svm_model.classes_)
-    if classes == 2:
-        weights = np.ascontiguousarray(svm_model.dual_coef_.T)
-        return graph.add("Add", graph.add("MatMul", kernel, weights), svm_model.intercept_)
-    # One SVM for each pair of classes. What is stored for a vector of class i are its weights against the others,
-    # those before i first (libsvm's FAQ, "how do I get the coefficients").
+def _voted(graph: Graph, decisions: str, classes: int) -> str:
+    """float64 (n, K) from a score a pair of classes: pairs won, ties broken by how sure each pair is."""
     pairs = list(combinations(range(classes), 2))
-    starts = np.concatenate([[0], np.cumsum(svm_model.n_support_)])
-    weights = np.zeros((len(svm_model.support_vectors_), len(pairs)))
     votes, signs = np.zeros((2, len(pairs), classes)), np.zeros((len(pairs), classes))
     for at, (i, j) in enumerate(pairs):
-        of_i, of_j = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
-        weights[of_i, at], weights[of_j, at] = svm_model.dual_coef_[j - 1, of_i], svm_model.dual_coef_[i, of_j]
         votes[0, at, i] = votes[1, at, j] = signs[at, i] = 1
         signs[at, j] = -1
-    decisions = graph.add("Add", graph.add("MatMul", kernel, weights), svm_model.intercept_)
-    # Votes, ties broken by how sure each pair is: sklearn.utils.multiclass._ovr_decision_function.
+    # sklearn.utils.multiclass._ovr_decision_function.
     against = graph.cast(graph.add("Less", decisions, np.array(0.0)), np.float64)
     counted = graph.add("Add", graph.add("MatMul", against, votes[1] - votes[0]), votes[0].sum(axis=0))
     sure = graph.add("MatMul", decisions, signs)

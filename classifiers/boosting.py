@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os import cpu_count
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,11 +16,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers._tree_checks import check_trees
+from classifiers._tree_checks import checked_trees
 from classifiers.class_weights import balanced_weights, inner_folds
-from fusion.bundles.model_bundle import BundleError
+from fusion.bundles.bundle_files import FACTS, BundleError, read_facts, refuse_others, write_facts
 from fusion.bundles.onnx_graph import Graph
+from fusion.io.files import write_atomically
+from fusion.io.strict_json import parse_json
 from fusion.learning.parameter_search import Span, tune
+
+#: The file of trees.
+_TREES = "xgboost.json"
 
 #: Of the search: folds, trees at most, and trees without a better log loss after which no more are grown.
 _SEARCH_FOLDS, _MOST_TREES, _PATIENCE = 3, 1000, 30
@@ -244,7 +250,9 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         return np.stack(columns, axis=1)
 
     def _model(self) -> dict[str, Any]:
-        return json.loads(bytes(self.booster_.save_raw("json")))
+        model: dict[str, Any] = json.loads(bytes(self.booster_.save_raw("json")))
+        model["learner"]["attributes"] = {}  # when a training was stopped, and how good it was then
+        return model
 
     def contributions(self, X: ArrayLike) -> NDArray[np.float64]:
         """float64 (n, classes, d + 1): what each column adds to each class's margin; last, what all cells begin with.
@@ -261,12 +269,10 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         return np.concatenate([-found, found], axis=1) if found.shape[1] == 1 else found
 
     def save(self, folder: Path) -> None:
-        """Write ``xgboost.json`` (XGBoost's own text format) and ``classes.json``."""
+        """Write ``xgboost.json`` (XGBoost's own text format) and ``classifier.json``."""
         check_is_fitted(self)
-        (folder / "xgboost.json").write_bytes(bytes(self.booster_.save_raw("json")))
-        params = {**self.get_params(), "scheduler": None}  # where trees were grown is not part of what they are
-        facts = {"classes": self.classes_.tolist(), "n_features_in": self.n_features_in_, "params": params}
-        (folder / "classes.json").write_text(json.dumps(facts, indent=1))
+        write_atomically(folder / _TREES, json.dumps(self._model(), separators=(",", ":")).encode())
+        write_facts(folder, self, scheduler=None)  # where trees were grown is not part of what they are
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -278,18 +284,20 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         """
         import xgboost
 
+        refuse_others(folder, (_TREES, FACTS))
+        facts = read_facts(folder, cls)
+        fitted = cls(**facts.params)
+        fitted.classes_, fitted.n_features_in_, fitted.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
         try:
-            facts = json.loads((folder / "classes.json").read_bytes())
-            content = (folder / "xgboost.json").read_bytes()
-            check_trees(json.loads(content), n_features=facts["n_features_in"], n_classes=len(facts["classes"]))
-            model = cls(**facts["params"])
-            model.classes_, model.n_features_in_ = np.asarray(facts["classes"]), facts["n_features_in"]
-            model.booster_ = xgboost.Booster({"nthread": model.n_jobs})
-            model.booster_.load_model(bytearray(content))
+            model = parse_json((folder / _TREES).read_bytes())
+            checked = checked_trees(model, n_features=facts.columns, n_classes=len(facts.classes))
+            fitted.booster_ = xgboost.Booster({"nthread": min(max(1, fitted.n_jobs), cpu_count() or 1)})
+            # What was parsed and checked here, and not the file: XGBoost's parser reads some files in another way.
+            fitted.booster_.load_model(bytearray(json.dumps(checked, separators=(",", ":")).encode()))
         except (OSError, ValueError, KeyError, TypeError, xgboost.core.XGBoostError) as error:
             reason = " ".join(str(error).split())[:200]
             raise BundleError(f"{folder} holds no boosted trees that can be trusted", found=reason) from error
-        return model
+        return fitted
 
     def _settings(self) -> dict[str, Any]:
         multi = len(self.classes_) > 2

@@ -8,15 +8,16 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers._grid_search import best_of
 from classifiers.class_weights import balanced_weights, inner_folds
-from fusion.bundles.model_bundle import load_sklearn, save_sklearn
+from fusion.bundles.bundle_files import FACTS, Kept, read_arrays, read_facts, refuse_others, write_arrays, write_facts
 from fusion.bundles.onnx_graph import Graph
 from fusion.learning.parameter_search import Span
+
+#: The file of arrays.
+_ARRAYS = "logreg.safetensors"
 
 #: Folds of the search for C.
 _SEARCH_FOLDS = 5
@@ -65,12 +66,16 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("a classifier needs at least two classes; the data hold one class only")
-        self.model_ = LogisticRegression(C=self.C, max_iter=self.max_iter)
+        from sklearn.linear_model import LogisticRegression
+
+        regression = LogisticRegression(C=self.C, max_iter=self.max_iter)
         self.chosen_ = {}
         if self.search:
+            from classifiers._grid_search import best_of
+
             folds = inner_folds(codes, groups, _SEARCH_FOLDS, self.random_state)
             chosen = best_of(
-                self.model_,
+                regression,
                 X,
                 codes,
                 folds,
@@ -81,15 +86,22 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
                 seed=self.random_state,
             )
             self.chosen_ = {"C": float(chosen["C"])}
-            self.model_.set_params(**self.chosen_)
-        self.model_.fit(X, codes, sample_weight=balanced_weights(codes))
-        self.n_iter_ = self.model_.n_iter_
+            regression.set_params(**self.chosen_)
+        regression.fit(X, codes, sample_weight=balanced_weights(codes))
+        self.coef_, self.intercept_, self.n_iter_ = regression.coef_, regression.intercept_, regression.n_iter_
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """float64 (n, classes), at equal class shares."""
         check_is_fitted(self)
-        return self.model_.predict_proba(validate_data(self, X, dtype=np.float64, reset=False))
+        scores = validate_data(self, X, dtype=np.float64, reset=False) @ self.coef_.T + self.intercept_
+        if scores.shape[1] == 1:
+            # The logistic function, of whichever sign does not overflow.
+            less = np.exp(-np.abs(scores))
+            second = np.where(scores > 0, 1.0, less) / (1 + less)
+            return np.hstack([1 - second, second])
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
 
     def predict(self, X: ArrayLike) -> NDArray:
         """The most probable class of each row."""
@@ -101,21 +113,36 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
         from classifiers._onnx_forms import logistic
 
         check_is_fitted(self)
-        return logistic(graph, rows, self.model_)
+        return logistic(graph, rows, self.coef_, self.intercept_)
 
     def linear_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """float64 (classes, d) and (classes,): each class's margin is ``weights @ x + intercept``."""
         check_is_fitted(self)
-        weights, intercept = self.model_.coef_, self.model_.intercept_
+        weights, intercept = self.coef_, self.intercept_
         if len(weights) == 1:
             return np.concatenate([-weights, weights]), np.concatenate([-intercept, intercept])
         return weights, intercept
 
     def save(self, folder: Path) -> None:
-        """Write ``logreg.skops``, without pickle."""
-        save_sklearn(self, folder / "logreg.skops")
+        """Write ``logreg.safetensors`` and ``classifier.json``: plain arrays and plain values."""
+        check_is_fitted(self)
+        write_arrays(folder / _ARRAYS, {"weights": self.coef_, "intercept": self.intercept_})
+        write_facts(folder, self)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``logreg.skops``; raises BundleError on any type that is not on the list."""
-        return load_sklearn(folder / "logreg.skops", cls, also=("classifiers.linear.LogisticClassifier",))
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        BundleError : arrays or values that are not those of a logistic regression.
+        """
+        refuse_others(folder, (_ARRAYS, FACTS))
+        facts = read_facts(folder, cls)
+        fitted = cls(**facts.params)
+        fitted.classes_, fitted.n_features_in_, fitted.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
+        scores = 1 if len(facts.classes) == 2 else len(facts.classes)
+        expected = {"weights": Kept(np.float64, (scores, "columns")), "intercept": Kept(np.float64, (scores,))}
+        arrays = read_arrays(folder / _ARRAYS, expected, columns=facts.columns)
+        fitted.coef_, fitted.intercept_ = arrays["weights"], arrays["intercept"]
+        return fitted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 
 
@@ -16,6 +15,4 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:  # another build of the same library, opencv-python for one
             found[name] = "unknown"
-    with contextlib.suppress(PackageNotFoundError):  # of the extra fast, which most do without
-        found["scikit-learn-intelex"] = version("scikit-learn-intelex")
     return found

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from classifiers.neural._trainer import State, Trainer
 from extractors.cnn.backbone import misfits
-from fusion.bundles.model_bundle import BundleError
+from fusion.bundles.bundle_files import BundleError
 from fusion.errors import FusionError
 from fusion.io.files import printable, write_atomically
 

@@ -39,7 +39,7 @@ from extractors.cnn.backbone import Backbone, gives_map, load_backbone, save_bac
 from extractors.cnn.extractor import TRAINED_ON, Embedding
 from extractors.cnn.input_transform import InputTransform
 from extractors.cnn.network_config import RANDOM
-from fusion.bundles.model_bundle import BundleError
+from fusion.bundles.bundle_files import BundleError
 from fusion.compute import torch_processes
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import FusionError, UsageError, did_you_mean

@@ -1,27 +1,26 @@
 """A trained model as a folder that can be moved, read again, and trusted not to run code.
 
 ``model.json`` names every other file with its sha256; a file that is not named, or is another one, is refused. The
-fusion layer is plain arrays (safetensors), the classifier stores itself (skops with a short list of allowed types,
-XGBoost's JSON); there is no pickle anywhere.
+fusion layer is plain arrays (safetensors), and so are classifiers, or XGBoost's JSON; there is no pickle anywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import shutil
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
+from fusion.bundles.bundle_files import BundleError, confined, load_arrays, write_arrays
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
 from fusion.evaluation.scores import IMAGE
@@ -44,23 +43,15 @@ if TYPE_CHECKING:
     from fusion.feature_transforms.harmonisation import Harmoniser
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 6
+FORMAT = 7
 
 MANIFEST = "model.json"
 
 #: A manifest of a million training cells stays below this; a larger one is not ours.
 _MAX_MANIFEST = 1 << 28
 
-#: Unpacked size of a stored classifier; a support vector machine of 100,000 cells with 2,000 columns has 1.6 GB.
-_MAX_UNPACKED = 4 << 30
-
-
 #: The largest file that a model has: a network of a billion parameters in 32 bits.
 _MAX_FILE = 4 << 30
-
-
-class BundleError(FusionError):
-    """The model folder is damaged, incomplete, from another version, or holds something that could run code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,18 +149,18 @@ class ModelBundle:
         self.model.classifier.save(folder / "classifier")
         layer = None
         if self.model.layer is not None:
-            _write_arrays(folder / "layer.safetensors", self.model.layer.state())
+            write_arrays(folder / "layer.safetensors", self.model.layer.state())
             layer = _plain(self.model.layer.get_params())
         harmonise = None
         if self.model.harmoniser is not None:
             harmonise, arrays = self.model.harmoniser.state()
-            _write_arrays(folder / "harmoniser.safetensors", arrays)
+            write_arrays(folder / "harmoniser.safetensors", arrays)
         novelty = None
         if self.novelty is not None:
             novelty, arrays = self.novelty.state()
-            _write_arrays(folder / "novelty.safetensors", arrays)
+            write_arrays(folder / "novelty.safetensors", arrays)
         if self.reference is not None:
-            _write_arrays(folder / "reference.safetensors", self.reference.state())
+            write_arrays(folder / "reference.safetensors", self.reference.state())
         manifest = {
             "format": FORMAT,
             "classes": self.classes,
@@ -277,51 +268,6 @@ def check_writable(folder: Path) -> None:
         raise BundleError(f"{folder} exists and is not a model", do="Choose another folder with -o.")
 
 
-def save_sklearn(model: Any, path: Path) -> None:
-    """Write a fitted scikit-learn object with skops."""
-    import skops.io
-
-    path.write_bytes(skops.io.dumps(model))
-
-
-def load_sklearn(path: Path, kind: type, also: Sequence[str]) -> Any:
-    """Read an object of class ``kind`` that skops wrote.
-
-    Parameters
-    ----------
-    also : the types allowed beside those that skops trusts by itself. The list is fixed in our code: whatever else
-        the file asks for is refused.
-
-    Raises
-    ------
-    BundleError : not a skops file, a type that is not allowed, an object of another class, or too large.
-    """
-    import zipfile
-
-    import skops.io
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > _MAX_UNPACKED:
-            raise BundleError(f"{path} unpacks to {unpacked >> 20} MB", expected=f"at most {_MAX_UNPACKED >> 20} MB")
-        asked = sorted(set(skops.io.get_untrusted_types(file=path)) - set(also))
-        if asked:
-            raise BundleError(f"{path} holds what a model never does", found=", ".join(asked[:5]), do="Do not use it.")
-        model = skops.io.load(path, trusted=list(also))
-    except BundleError:
-        raise
-    except Exception as error:  # skops raises whatever the damaged part happens to raise
-        raise BundleError(f"{path} cannot be read", found=f"{type(error).__name__}: {error}"[:200]) from error
-    if type(model) is not kind:
-        raise BundleError(f"{path} holds a {type(model).__name__}", expected=kind.__name__)
-    # What an earlier version stored knows nothing of parameters that came later: it was as they are by default.
-    for name, parameter in inspect.signature(kind).parameters.items():
-        if not hasattr(model, name):
-            setattr(model, name, parameter.default)
-    return model
-
-
 def _describe(block: str, extractor: Extractor, folder: Path) -> dict[str, Any]:
     """What rebuilds the extractor of a block; files that it needs are copied into the model, by the block's name."""
     params = {}
@@ -360,7 +306,7 @@ def _other_features(missing: Sequence[str], count: int) -> BundleError:
 
 def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
     params = {
-        name: str(folder / _inside(value["file"])) if isinstance(value, dict) and "file" in value else value
+        name: str(folder / confined(value["file"])) if isinstance(value, dict) and "file" in value else value
         for name, value in entry["params"].items()
     }
     extractor = plugins.build_extractor(entry["name"], params)
@@ -377,41 +323,27 @@ def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
 def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Harmoniser | None:
     if about is None:
         return None
-    from safetensors.numpy import load
-
     from fusion.feature_transforms.harmonisation import Harmoniser
 
-    return Harmoniser.from_state(about, load((folder / "harmoniser.safetensors").read_bytes()))
+    return Harmoniser.from_state(about, load_arrays(folder / "harmoniser.safetensors"))
 
 
 def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> FusionLayer | None:
     if params is None:
         return None
-    from safetensors.numpy import load
-
     from fusion.feature_transforms.fusion_layer import FusionLayer
 
-    return FusionLayer.from_state(params, load((folder / "layer.safetensors").read_bytes()))
+    return FusionLayer.from_state(params, load_arrays(folder / "layer.safetensors"))
 
 
 def _load_novelty(folder: Path, values: Mapping[str, Any] | None) -> Novelty | None:
     if values is None:
         return None
-    from safetensors.numpy import load
-
-    return Novelty.from_state(values, load((folder / "novelty.safetensors").read_bytes()))
+    return Novelty.from_state(values, load_arrays(folder / "novelty.safetensors"))
 
 
 def _load_reference(folder: Path) -> Reference:
-    from safetensors.numpy import load
-
-    return Reference.from_state(load((folder / "reference.safetensors").read_bytes()))
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    from safetensors.numpy import save
-
-    write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    return Reference.from_state(load_arrays(folder / "reference.safetensors"))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -443,7 +375,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         if status.st_size > _MAX_FILE:
             raise BundleError(f"{path} is too large for a part of a model", found=f"{status.st_size >> 20} MB")
     present = {path.relative_to(folder).as_posix() for path in paths} - {MANIFEST}
-    listed = {str(_inside(name)) for name in manifest["files"]}
+    listed = {confined(name) for name in manifest["files"]}
     if present != listed:
         odd = sorted(present ^ listed)
         raise BundleError(
@@ -453,14 +385,6 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     for name, digest in manifest["files"].items():
         if file_sha256(folder / name) != digest:
             raise BundleError(f"{folder / name} was changed after the model was written", do="Copy the model again.")
-
-
-def _inside(name: str) -> PurePosixPath:
-    """``name`` if it stays inside the model folder."""
-    path = PurePosixPath(str(name))
-    if path.is_absolute() or ".." in path.parts or "\\" in str(name) or ":" in str(name):
-        raise BundleError("a model names a file outside its folder", found=str(name)[:100], do="Do not use it.")
-    return path
 
 
 def _plain(value: Any) -> Any:

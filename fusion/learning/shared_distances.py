@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -19,8 +20,11 @@ from fusion.learning.scaled_blocks import scale_block
 
 _Floats = NDArray[np.float64]
 
-#: Rows of a kernel that are summed at a time: with some thousand columns they stay in the second-level cache.
+#: Rows of a kernel that are computed at a time: with some thousand columns they stay in the second-level cache.
 _CHUNK_ROWS = 16
+
+#: Rows of a product of matrices at a time: large enough for BLAS, small against the product.
+_PRODUCT_ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,12 @@ class Distances:
     sums: _Floats
     squares: _Floats
 
+    @classmethod
+    def between(cls, X: _Floats) -> Self:
+        """The distances between float64 (n, d) rows, all of them training rows."""
+        squares = np.einsum("ij,ij->i", X, X)
+        return cls(len(X), X.shape[1], (_among(X, squares),), (1.0,), X.sum(axis=1), squares)
+
     def gamma(self, asked: float | str, rows: NDArray[np.intp]) -> float:
         """The kernel's width: ``asked``, or for "scale" 1 / (columns x variance of all values in these rows), as in
         scikit-learn; for "auto" 1 / columns."""
@@ -70,21 +80,42 @@ class Distances:
         variance = float(self.squares[rows].sum() / size - mean**2)
         return 1 / (self.n_features * variance) if variance > 0 else 1.0
 
-    def kernel(self, gamma: float, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> _Floats:
+    def kernel(
+        self, gamma: float, rows: NDArray[np.intp], columns: NDArray[np.intp], out: _Floats | None = None
+    ) -> _Floats:
         """float64 (rows, columns) of exp(-gamma x squared distance); ``columns`` are training rows.
 
-        ``rows`` is intp (n,), or (n, blocks): then a row is put together of blocks of other rows.
+        ``rows`` is intp (n,), or (n, blocks): then a row is put together of blocks of other rows. ``out`` is where the
+        kernel is written to, None for new memory.
         """
         whole = len(columns) == self.n_train and bool((columns == np.arange(self.n_train)).all())
-        outcome = np.empty((len(rows), len(columns)))
+        outcome = np.empty((len(rows), len(columns))) if out is None else out
         for start in range(0, len(rows), _CHUNK_ROWS):
-            some = rows[start : start + _CHUNK_ROWS]
-            chosen = some.T if some.ndim == 2 else [some] * len(self.parts)
-            total = self.parts[0][chosen[0]] * (-gamma * self.factors[0])
-            for part, factor, those in zip(self.parts[1:], self.factors[1:], chosen[1:], strict=True):
-                total += part[those] * (-gamma * factor)
-            np.exp(total if whole else total[:, columns], out=outcome[start : start + _CHUNK_ROWS])
+            some, into = rows[start : start + _CHUNK_ROWS], outcome[start : start + _CHUNK_ROWS]
+            if some.ndim == 1:
+                total = self.total[some]
+            else:
+                total = self._sum([part[of] for part, of in zip(self.parts, some.T, strict=True)])
+            np.multiply(total if whole else total[:, columns], -gamma, out=into)
+            np.exp(into, out=into)
         return outcome
+
+    @cached_property
+    def total(self) -> _Floats:
+        """float64 (n, n_train): the squared distances of whole rows, summed once for all folds and widths."""
+        if len(self.parts) == 1 and self.factors == (1.0,):
+            return self.parts[0]
+        total = np.empty_like(self.parts[0])
+        for start in range(0, len(total), _CHUNK_ROWS):
+            total[start : start + _CHUNK_ROWS] = self._sum([part[start : start + _CHUNK_ROWS] for part in self.parts])
+        return total
+
+    def _sum(self, rows: Sequence[_Floats]) -> _Floats:
+        """The weighted sum of some rows of every block."""
+        total = rows[0] * self.factors[0]
+        for part, factor in zip(rows[1:], self.factors[1:], strict=True):
+            total += part * factor
+        return total
 
     def __deepcopy__(self, memo: object) -> Self:
         # Nothing in it changes; scikit-learn's clone would otherwise copy gigabytes for every fold.
@@ -147,12 +178,44 @@ def _measure(
     block = scale_block(X, name, train, test, layer)
     train_rows, rows = block.train, np.vstack([block.train, block.test])
     squares = np.einsum("ij,ij->i", rows, rows)
-    squared = rows @ train_rows.T
-    squared *= -2
-    squared += squares[:, None]
-    squared += squares[: len(train)]
-    # Of two equal rows the difference of large sums leaves rounding, which must not be negative, nor a row differ
-    # from itself.
-    np.maximum(squared, 0, out=squared)
-    squared[np.arange(len(train)), np.arange(len(train))] = 0
+    squared = np.empty((len(rows), len(train)))
+    _among(train_rows, squares[: len(train)], out=squared[: len(train)])
+    squared_distances(block.test, train_rows, out=squared[len(train) :])
     return _BlockDistances(squared, rows.sum(axis=1), squares, block.variances)
+
+
+def squared_distances(X: _Floats, Y: _Floats, out: _Floats | None = None) -> _Floats:
+    """float64 (n, m) between the rows of both, by products of matrices in blocks."""
+    outcome = np.empty((len(X), len(Y))) if out is None else out
+    of_x, of_y = np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", Y, Y)
+    for start in range(0, len(X), _PRODUCT_ROWS):
+        rows = slice(start, start + _PRODUCT_ROWS)
+        _finish(X[rows] @ Y.T, of_x[rows], of_y, outcome[rows])
+    return outcome
+
+
+def _among(X: _Floats, squares: _Floats, out: _Floats | None = None) -> _Floats:
+    """float64 (n, n) between the rows of one matrix: half of it is computed, and the other half is its mirror."""
+    outcome = np.empty((len(X), len(X))) if out is None else out
+    for start in range(0, len(X), _PRODUCT_ROWS):
+        stop = min(start + _PRODUCT_ROWS, len(X))
+        rows = slice(start, stop)
+        _finish(X[rows] @ X[:stop].T, squares[rows], squares[:stop], outcome[rows, :stop])
+        outcome[:start, rows] = outcome[rows, :start].T
+        # The mirror of the block on the diagonal: rounding may differ between its halves.
+        own = outcome[rows, rows]
+        own[:] = np.tril(own) + np.tril(own, -1).T
+    np.fill_diagonal(outcome, 0)
+    return outcome
+
+
+def _finish(products: _Floats, of_x: _Floats, of_y: _Floats, out: _Floats) -> None:
+    """Squared distances from products and squares, a few rows at a time while they are in the cache."""
+    for start in range(0, len(products), _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        some = products[rows]
+        some *= -2
+        some += of_x[rows, None]
+        some += of_y
+        # Of two equal rows the difference of large sums leaves rounding, which must not be negative.
+        np.maximum(some, 0, out=out[rows])

@@ -1,24 +1,20 @@
-"""SVMs for large tables: landmarks come close to the exact one, Intel's is the exact one, both are stored plain."""
+"""SVMs of plain arrays say what scikit-learn's say, and landmarks come close to the exact ones."""
 
-import json
 import subprocess
 import sys
-from functools import wraps
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import SVC
 
-from classifiers import rbf_svm
-from classifiers.rbf_svm import FastSVM, LandmarkSVM
+from classifiers.class_weights import balanced_weights, inner_folds
+from classifiers.rbf_svm import fit_landmarks, kernel_width, rbf_kernel
 from classifiers.svm import SupportVectorClassifier
 from tests.builders.comparisons import cells, config, run
 from tests.builders.images import ROOT
 from tests.builders.tables import rings
-
-needs_fast = pytest.mark.skipif(find_spec("sklearnex") is None, reason="the extra fast is not installed")
 
 
 def three(n=240, seed=0):
@@ -28,28 +24,66 @@ def three(n=240, seed=0):
     return X + np.eye(3, X.shape[1])[y] * 2 + rng.normal(0, 0.1, X.shape), y, groups
 
 
-def test_landmarks_part_what_no_plane_parts_nearly_as_well_as_the_exact_machine():
+def five(n=288, seed=0):
+    X, _, groups = rings(n, seed=seed)
+    y = np.arange(len(X)) % 5
+    return X + np.eye(5, X.shape[1])[y], y, groups
+
+
+@pytest.mark.parametrize("data", [rings, three, five])
+@pytest.mark.parametrize("gamma", ["scale", "auto", 0.3])
+def test_an_svm_says_what_scikit_learns_says(data, gamma, tmp_path):
+    X, y, groups = data()
+    kept = (y > 0) | (groups % 2 == 0)  # classes of unequal size, which weights make up for
+    X, y, groups = X[kept], y[kept], groups[kept]
+    model = SupportVectorClassifier(gamma=gamma).fit(X[:150], y[:150], groups[:150])
+    codes = np.unique(y[:150], return_inverse=True)[1]
+    folds = inner_folds(codes, groups[:150], 5, 0)
+    peer = CalibratedClassifierCV(SVC(C=10.0, gamma=gamma), method="sigmoid", ensemble=False, cv=folds)
+    peer.fit(X[:150], codes, sample_weight=balanced_weights(codes))
+    expected = peer.predict_proba(X)
+    assert_allclose(model.predict_proba(X), expected, atol=1e-10)
+    model.save(tmp_path)
+    assert_allclose(SupportVectorClassifier.load(tmp_path).predict_proba(X), expected, atol=1e-10)
+
+
+def test_predicting_loads_neither_libsvm_nor_torch_nor_calibration(tmp_path):
+    X, y, groups = three()
+    model = SupportVectorClassifier().fit(X, y, groups)
+    model.save(tmp_path)
+    code = (
+        "import sys, numpy as np; from classifiers.svm import SupportVectorClassifier as S;"
+        f"print(S.load(__import__('pathlib').Path({str(tmp_path)!r})).predict_proba(np.zeros((1, 6))).shape);"
+        "print([m for m in ('sklearn.svm', 'sklearn.calibration', 'torch', 'xgboost') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ["(1, 3)", "[]"]
+
+
+def test_landmarks_part_what_no_plane_parts_nearly_as_well_as_the_exact_svm():
     X, y, _ = rings(800)
     exact = SVC(C=10).fit(X[:400], y[:400])
-    few = LandmarkSVM(landmarks=60).fit(X[:400], y[:400])
-    assert few.support_vectors_.shape == (60, 6)
-    right = [(svm_model.predict(X[400:]) == y[400:]).mean() for svm_model in (exact, few)]
+    gamma = kernel_width("scale", X[:400])
+    vectors, decision = fit_landmarks(X[:400], y[:400], None, C=10, gamma=gamma, landmarks=60, seed=0)
+    assert vectors.shape == (60, 6)
+    few = decision(rbf_kernel(X[400:], vectors, gamma)) > 0
+    right = [(predicted == y[400:]).mean() for predicted in (exact.predict(X[400:]), few)]
     assert right[1] > right[0] - 0.03 > 0.85
 
 
 @pytest.mark.parametrize("data", [rings, three])
 def test_with_every_row_a_landmark_it_is_the_linear_svm_on_the_whole_kernel(data):
     X, y, _ = data(120)
-    all_of_them = LandmarkSVM(landmarks=10_000).fit(X, y)
-    assert len(all_of_them.support_vectors_) == 120
+    gamma = kernel_width("scale", X)
+    vectors, decision = fit_landmarks(X, y, None, C=10, gamma=gamma, landmarks=10_000, seed=0)
+    assert len(vectors) == 120
     # The same SVM as a function of the kernel alone: by liblinear on the root of the kernel.
     from scipy.linalg import sqrtm
-    from sklearn.metrics.pairwise import rbf_kernel
     from sklearn.svm import LinearSVC
 
-    root = np.real(sqrtm(rbf_kernel(X, gamma=1 / (6 * X.var()))))
+    root = np.real(sqrtm(rbf_kernel(X, X, gamma)))
     expected = LinearSVC(C=10, dual=False, max_iter=5000).fit(root, y).decision_function(root)
-    assert_allclose(all_of_them.decision_function(X), expected, atol=0.02)
+    assert_allclose(decision(rbf_kernel(X, vectors, gamma)), expected, atol=0.02)
 
 
 @pytest.mark.parametrize("data", [rings, three])
@@ -76,44 +110,3 @@ def test_a_comparison_of_too_many_cells_goes_by_landmarks_and_is_stamped(tmp_pat
     assert not any("approximate" in stamp for stamp in asked.stamps)
     for one, other in zip(exact.scores, asked.scores, strict=True):
         assert_array_equal(one.proba, other.proba)
-
-
-@needs_fast
-@pytest.mark.parametrize("data", [rings, three])
-def test_intels_svm_is_scikit_learns_and_is_stored_as_that(data, monkeypatch, tmp_path):
-    X, y, groups = data()
-    kept = (y > 0) | (groups % 2 == 0)  # classes of unequal size, which weights make up for
-    X, y, groups = X[kept], y[kept], groups[kept]
-    plain = SupportVectorClassifier().fit(X, y, groups)
-    monkeypatch.setattr(rbf_svm, "_WORTH_LOADING", 1)
-    used = []
-    fit = FastSVM.fit
-
-    @wraps(fit)  # scikit-learn asks what a fit takes
-    def watched(*given, **named):
-        used.append(named["sample_weight"])
-        return fit(*given, **named)
-
-    monkeypatch.setattr(FastSVM, "fit", watched)
-    quick = SupportVectorClassifier().fit(X, y, groups)
-    assert len(used) >= 5  # one a fold of the calibration, and one of all
-    assert all(len(np.unique(weights)) > 1 for weights in used)
-    # Both stop within 1e-3 of the optimum, which moves a probability by less than this.
-    assert_allclose(quick.predict_proba(X), plain.predict_proba(X), atol=2e-3)
-    assert_array_equal(quick.predict(X), plain.predict(X))
-    assert type(quick.model_.calibrated_classifiers_[0].estimator) is SVC
-    quick.save(tmp_path)
-    assert_allclose(SupportVectorClassifier.load(tmp_path).predict_proba(X), quick.predict_proba(X), atol=1e-12)
-
-
-@needs_fast
-def test_nothing_of_scikit_learn_is_patched_and_small_tables_never_load_the_library():
-    code = (
-        "import json, sys, numpy as np; from classifiers.svm import SupportVectorClassifier as M;"
-        "r = np.random.default_rng(0); y = np.arange(2000) % 2;"
-        "small = M().fit(r.normal(size=(60, 4)), y[:60]); before = 'sklearnex' in sys.modules;"
-        "M().fit(r.normal(size=(2000, 500)) + y[:, None], y);"
-        "import sklearn.svm; print(json.dumps([before, 'sklearnex' in sys.modules, sklearn.svm.SVC.__module__]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert json.loads(done.stdout) == [False, True, "sklearn.svm._classes"]

@@ -7,7 +7,7 @@ import torch
 
 from classifiers.neural._batch_norm_adaptation import statistics_of
 from classifiers.neural.estimator import NeuralClassifier
-from fusion.bundles.model_bundle import BundleError
+from fusion.bundles.bundle_files import BundleError
 from fusion.data.classifier_inputs import CellInputs
 
 SETTINGS = {

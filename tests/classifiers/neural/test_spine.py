@@ -16,7 +16,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion import plugins
-from fusion.bundles.model_bundle import BundleError, load_model
+from fusion.bundles.bundle_files import BundleError
+from fusion.bundles.model_bundle import load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
 from fusion.features.image_cache import IMAGES, read_images

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from classifiers.neural._network_files import CHECKPOINT, CheckpointError
 from classifiers.neural.estimator import NeuralClassifier
 from extractors.cnn.extractor import Embedding
-from fusion.bundles.model_bundle import BundleError
+from fusion.bundles.bundle_files import BundleError
 from fusion.data.classifier_inputs import CellInputs
 from fusion.images.cell import read_cell
 from tests.builders.images import paint

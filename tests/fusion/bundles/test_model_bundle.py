@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fusion.bundles.model_bundle import BundleError, ModelBundle, load_sklearn
+from fusion.bundles.bundle_files import BundleError
+from fusion.bundles.model_bundle import ModelBundle
 from fusion.learning.study import Study
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.train import train
@@ -66,8 +67,8 @@ def test_a_moved_model_gives_the_same_probabilities(trained, folder):
 def test_there_is_no_pickle_and_no_subject_id_in_a_model(trained, folder):
     for path in folder.rglob("*"):
         if path.is_file():
-            assert path.suffix in {".json", ".safetensors", ".skops"}
-            assert not path.read_bytes().startswith(b"\x80")
+            assert path.suffix in {".json", ".safetensors"}
+            assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
     manifest = json.loads((folder / "model.json").read_text())
     assert all(len(subject) == 16 for subject in manifest["provenance"]["subjects"])
 
@@ -160,43 +161,83 @@ def test_a_table_with_other_columns_is_refused(trained):
         trained.bundle.predict_proba(Study(replace(table, X=table.X[:, 1:], columns=table.columns[1:])))
 
 
-def test_a_class_that_is_not_on_the_list_is_refused_and_never_made(models, tmp_path):
-    import skops.io
-    from sklearn.preprocessing import FunctionTransformer
-
-    from classifiers.svm import SupportVectorClassifier
-
-    folder = Path(shutil.copytree(models["svm"][1], tmp_path / "forged"))
-    skops.io.dump(FunctionTransformer(np.save), folder / "classifier" / "svm.skops")
-    reseal(folder)
-    with pytest.raises(BundleError, match="holds"):
-        ModelBundle.load(folder)
-    with pytest.raises(BundleError):
-        load_sklearn(folder / "classifier" / "svm.skops", SupportVectorClassifier, also=())
-
-
 @pytest.mark.parametrize("name", ["svm", "logreg"])
-def test_a_model_of_before_a_parameter_was_there_has_its_default(models, tmp_path, name):
-    from sklearn.base import clone
+@pytest.mark.parametrize(
+    ("array", "change"),
+    [
+        ("intercept", lambda values: values[:0]),
+        ("weights", lambda values: values[:, :0]),
+        ("weights", lambda values: values.astype(np.float32)),
+        ("intercept", lambda values: values * np.nan),
+        ("weights", lambda values: np.where(values == values, 1e200, values)),
+    ],
+)
+def test_arrays_of_other_shapes_kinds_or_numbers_are_refused(models, tmp_path, name, array, change):
+    from safetensors.numpy import load, save
 
-    trained, folder = models[name][0], Path(shutil.copytree(models[name][1], tmp_path / "old"))
-    old = type(trained.bundle.model.classifier).load(folder / "classifier")
-    del old.trials
-    old.save(folder / "classifier")
+    folder = Path(shutil.copytree(models[name][1], tmp_path / "forged"))
+    path = folder / "classifier" / f"{name}.safetensors"
+    arrays = load(path.read_bytes())
+    path.write_bytes(save({**arrays, array: np.ascontiguousarray(change(arrays[array]))}))
+    reseal(folder)
+    with pytest.raises(BundleError, match=r"holds no such model|cannot be read"):
+        ModelBundle.load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": ["all", "all"]},
+        {"classes": ["hem", "all"]},
+        {"classes": "all"},
+        {"columns": -1},
+        {"columns": 10**9},
+        {"params": {"C": [1.0]}},
+        {"params": {"search": 1}},
+        {"params": {"unheard_of": 1}},
+        {"chosen": {"C": "1"}},
+        {"more": 1},
+    ],
+)
+@pytest.mark.parametrize("name", ["svm", "logreg"])
+def test_plain_values_that_a_classifier_never_has_are_refused(models, tmp_path, name, changes):
+    folder = Path(shutil.copytree(models[name][1], tmp_path / "forged"))
+    path = folder / "classifier" / "classifier.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    reseal(folder)
+    with pytest.raises(BundleError):
+        ModelBundle.load(folder)
+
+
+def test_a_model_of_before_a_parameter_was_there_has_its_default(models, tmp_path):
+    trained, folder = models["svm"][0], Path(shutil.copytree(models["svm"][1], tmp_path / "old"))
+    path = folder / "classifier" / "classifier.json"
+    facts = json.loads(path.read_text())
+    del facts["params"]["trials"]
+    path.write_text(json.dumps(facts))
     reseal(folder)
     found = ModelBundle.load(folder)
-    assert clone(found.model.classifier).trials == 0
+    assert found.model.classifier.trials == 0
     cells = Study(trained.result.cells)
     assert_array_equal(found.predict_proba(cells), trained.bundle.predict_proba(cells))
 
 
-def test_rubbish_in_place_of_a_classifier_is_one_clear_error(models, tmp_path):
-    folder = Path(shutil.copytree(models["svm"][1], tmp_path / "forged"))
-    for content in (b"", b"PK\x03\x04rubbish", b"\x80\x04cos\nsystem\n"):
-        (folder / "classifier" / "svm.skops").write_bytes(content)
+@pytest.mark.parametrize("name", ["svm", "logreg"])
+def test_rubbish_in_place_of_a_classifier_is_one_clear_error(models, tmp_path, name):
+    folder = Path(shutil.copytree(models[name][1], tmp_path / "forged"))
+    for content in (b"", b"PK\x03\x04rubbish", b"\x80\x04cos\nsystem\n", b"\x00" * 64, b"\xff" * 64):
+        (folder / "classifier" / f"{name}.safetensors").write_bytes(content)
         reseal(folder)
         with pytest.raises(BundleError, match="cannot be read"):
             ModelBundle.load(folder)
+
+
+def test_a_file_that_no_such_classifier_has_is_refused(models, tmp_path):
+    folder = Path(shutil.copytree(models["svm"][1], tmp_path / "forged"))
+    (folder / "classifier" / "more.json").write_text("{}")
+    reseal(folder)
+    with pytest.raises(BundleError, match=r"more.json"):
+        ModelBundle.load(folder)
 
 
 def test_a_folder_that_is_no_model_is_neither_read_nor_replaced(synthetic, tmp_path):

@@ -30,7 +30,11 @@ def margin(model, X, target):
 
         found = model.classifier.booster_.predict(xgboost.DMatrix(X), output_margin=True)
         return (found if at else -found) if found.ndim == 1 else found[:, at]
-    found = model.classifier.model_.decision_function(model.layer.transform(X))
+    from sklearn.linear_model import LogisticRegression
+
+    peer, own = LogisticRegression(), model.classifier
+    peer.classes_, peer.coef_, peer.intercept_ = own.classes_, own.coef_, own.intercept_
+    found = peer.decision_function(model.layer.transform(X))
     return (found if at else -found) if found.ndim == 1 else found[:, at]
 
 

@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 from extractors.cnn.extractor import Embedding
 from extractors.morphology.extractor import Morphology
 from extractors.texture.extractor import METHODS, Texture
-from fusion.bundles.model_bundle import MANIFEST, BundleError, load_model
+from fusion.bundles.bundle_files import BundleError
+from fusion.bundles.model_bundle import MANIFEST, load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import ConfigError, UsageError
 from fusion.features.blocks import Block, blocks_of, build_blocks, extract_blocks, instances, measure

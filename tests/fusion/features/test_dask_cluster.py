@@ -232,7 +232,7 @@ def test_a_model_grown_on_a_cluster_is_saved_without_its_address(processes, prob
     X, y, new, _ = problem
     model = BoostedTreesClassifier(n_estimators=5, scheduler=processes).fit(X, y)
     model.save(tmp_path)
-    assert processes not in (tmp_path / "classes.json").read_text()
+    assert processes not in (tmp_path / "classifier.json").read_text()
     assert_array_equal(BoostedTreesClassifier.load(tmp_path).predict_proba(new), model.predict_proba(new))
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-from fusion.bundles.model_bundle import BundleError, ModelBundle
+from fusion.bundles.bundle_files import BundleError
+from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.decision.thresholds import (
