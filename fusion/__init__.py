@@ -3,9 +3,9 @@
 The public API in one screen. Everything is loaded when it is first used, so that importing the package costs nothing.
 
 >>> import fusion
->>> cells = fusion.load("C-NMC_training_data")  # doctest: +SKIP
->>> table = fusion.extract(cells, [fusion.extractor("texture")], fusion.FeatureStore()).table  # doctest: +SKIP
->>> result = fusion.ablate(fusion.AblateConfig(data="C-NMC_training_data", output="result"))  # doctest: +SKIP
+>>> fusion.inspect("C-NMC_training_data")  # doctest: +SKIP
+>>> result = fusion.ablate("C-NMC_training_data", features=["morphology", "texture"], output="result")  # doctest: +SKIP
+>>> trained = fusion.train("cells.csv", classifier="xgb")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     from fusion.evaluation.results import Result as Result
     from fusion.explanation.explanation import explain_cell as explain_cell
     from fusion.feature_transforms.fusion_layer import FusionLayer as FusionLayer
-    from fusion.features.extraction import extract as extract
+    from fusion.features.extraction import extract as measure
     from fusion.features.store import FeatureStore as FeatureStore
     from fusion.images.cell import Cell as Cell
+    from fusion.interface.estimator import FusionClassifier as FusionClassifier
+    from fusion.interface.workflows import ablate as ablate
+    from fusion.interface.workflows import compare as compare
+    from fusion.interface.workflows import evaluate as evaluate
+    from fusion.interface.workflows import explain as explain
+    from fusion.interface.workflows import extract as extract
+    from fusion.interface.workflows import inspect as inspect
+    from fusion.interface.workflows import predict as predict
+    from fusion.interface.workflows import train as train
     from fusion.learning.fused_model import fuse as fuse
     from fusion.plugins import build_classifier as classifier
     from fusion.plugins import build_extractor as extractor
@@ -36,10 +45,6 @@ if TYPE_CHECKING:
     from fusion.settings.commands import PredictConfig as PredictConfig
     from fusion.settings.commands import TrainConfig as TrainConfig
     from fusion.synthetic.cells import synthesize as synthesize
-    from fusion.workflows.ablate import ablate as ablate
-    from fusion.workflows.evaluate import evaluate as evaluate
-    from fusion.workflows.predict import predict as predict
-    from fusion.workflows.train import train as train
 
 __version__: str
 
@@ -61,19 +66,24 @@ _PUBLIC = {
     "PredictConfig": ("fusion.settings.commands", "PredictConfig"),
     "Result": ("fusion.evaluation.results", "Result"),
     "TrainConfig": ("fusion.settings.commands", "TrainConfig"),
-    "ablate": ("fusion.workflows.ablate", "ablate"),
+    "ablate": ("fusion.interface.workflows", "ablate"),
+    "compare": ("fusion.interface.workflows", "compare"),
     "classifier": ("fusion.plugins", "build_classifier"),
-    "evaluate": ("fusion.workflows.evaluate", "evaluate"),
+    "evaluate": ("fusion.interface.workflows", "evaluate"),
     "explain_cell": ("fusion.explanation.explanation", "explain_cell"),
-    "extract": ("fusion.features.extraction", "extract"),
+    "explain": ("fusion.interface.workflows", "explain"),
+    "extract": ("fusion.interface.workflows", "extract"),
     "extractor": ("fusion.plugins", "build_extractor"),
+    "FusionClassifier": ("fusion.interface.estimator", "FusionClassifier"),
     "fuse": ("fusion.learning.fused_model", "fuse"),
+    "inspect": ("fusion.interface.workflows", "inspect"),
     "load": ("fusion.data.dataset", "load_dataset"),
     "load_model": ("fusion.bundles.model_bundle", "load_model"),
-    "predict": ("fusion.workflows.predict", "predict"),
+    "measure": ("fusion.features.extraction", "extract"),
+    "predict": ("fusion.interface.workflows", "predict"),
     "predict_cells": ("fusion.bundles.inference", "predict_cells"),
     "synthesize": ("fusion.synthetic.cells", "synthesize"),
-    "train": ("fusion.workflows.train", "train"),
+    "train": ("fusion.interface.workflows", "train"),
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from fusion.io.remote_path import as_path, is_url
+from fusion.settings._refusal import refusal
 
 
 def _listed(value: Any) -> Any:
@@ -80,7 +89,26 @@ LocalOrRemotePath = Annotated[
 ]
 
 
-class Settings(BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _PlainErrors(ModelMetaclass):
+    """A model that is made by hand refuses in our words; within ``model_validate`` pydantic keeps its own, which say
+    where in nested settings they are."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise refusal(cast(type[BaseModel], cls), error, "", values) from error
+
+
+class Settings(BaseModel, metaclass=_PlainErrors):
+    """Checked settings; ConfigError for what they do not take."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     @field_validator("*", mode="before")

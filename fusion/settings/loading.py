@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from fusion.errors import ConfigError, did_you_mean
-from fusion.settings.key import settings_of
+from fusion.errors import ConfigError
+from fusion.settings._refusal import refusal
 from fusion.settings.recipes import find_recipe
 
 _REPLACED = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp")}
@@ -49,39 +49,9 @@ def build_config(
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        raise _refusal(kind, error, file) from error
-
-
-def _refusal(kind: type[BaseModel], error: ValidationError, file: Path | None) -> ConfigError:
-    """What is wrong first, and where it was given."""
-    errors = error.errors()
-    # An unknown key may be why another is missing: it is the one to name.
-    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return ConfigError(f"no '{where}' given", do="Give it on the command line, or in a --config file.")
-    source = f" in {file}" if file and where.partition(".")[0] in read_yaml(file) else ""
-    found = str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100]
-    if first["type"] == "extra_forbidden":
-        return ConfigError(
-            f"unknown setting '{where}'{source}",
-            found=found,
-            expected=", ".join(_fields(kind, first["loc"][:-1])),
-            do=did_you_mean(where, [setting.key for setting in settings_of(kind)]) or "fusion settings lists them all.",
-        )
-    # Pydantic's own words before what is expected.
-    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=expected)
-
-
-def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """Names of the settings that there are at a place within a model."""
-    for name in place:
-        nested = getattr(kind.model_fields.get(str(name)), "annotation", None)
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
-            break
-        kind = nested
-    return list(kind.model_fields)
+        raise refusal(
+            kind, error, "" if file is None else str(file), merged if file is None else read_yaml(file)
+        ) from error
 
 
 def write_config(config: BaseModel) -> str:

@@ -23,7 +23,7 @@ def exported(synthetic, synthetic_store, tmp_path_factory):
     """A table as fusion extract exports it, with missing values in it."""
     file = tmp_path_factory.mktemp("exported") / "cells.parquet"
     extractors = [fusion.extractor("colour"), fusion.extractor("morphology")]
-    found = fusion.extract(fusion.load(synthetic), extractors, fusion.FeatureStore(synthetic_store), jobs=1)
+    found = fusion.measure(fusion.load(synthetic), extractors, fusion.FeatureStore(synthetic_store), jobs=1)
     found.save(file)
     return file
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from pydantic import ValidationError
 
 from fusion import plugins
 from fusion.data.feature_table import FeatureTable
@@ -121,7 +120,7 @@ def test_an_image_is_read_as_the_stain_that_is_wanted(tmp_path):
 
 def test_a_diameter_goes_with_median_size_and_with_nothing_else():
     for wrong in ({"scale": "median-size"}, {"diameter": 64}, {"scale": "um_per_px", "diameter": 64}):
-        with pytest.raises(ValidationError, match="median-size"):
+        with pytest.raises(ConfigError, match="median-size"):
             NormaliseSettings(**wrong)
 
 

@@ -52,7 +52,7 @@ root = Path({str(tmp_path)!r})
 fusion.synthesize(root / "cells", SyntheticDesign(subjects=4, cells_per_subject=1))
 for _ in range(2):  # measured, then found
     store = fusion.FeatureStore(root / "store")
-    found = fusion.extract(fusion.load(root / "cells"), [fusion.extractor("morphology")], store, jobs=1)
+    found = fusion.measure(fusion.load(root / "cells"), [fusion.extractor("morphology")], store, jobs=1)
 assert found.reused == {{"morphology": 4}}, found.reused
 assert "pandas" not in sys.modules
 assert "scipy.linalg" not in sys.modules  # a quarter of a second

@@ -1,0 +1,164 @@
+"""Settings as keywords of a function: one function a workflow, its help made of the settings' own descriptions."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import textwrap
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from fusion.errors import UsageError, did_you_mean
+from fusion.interface.progress_display import default_progress
+from fusion.progress import Progress
+from fusion.settings.key import settings_of
+from fusion.settings.loading import build_config
+
+Found = TypeVar("Found")
+
+#: Width of the help of a function, as pydoc shows it.
+_WIDTH = 100
+
+
+def run_workflow(
+    model: type[BaseModel],
+    workflow: Callable[[Any, Progress | None], Found],
+    places: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    config: Path | str | None,
+    progress: Progress | bool | None,
+) -> Found:
+    """Call a workflow with settings that are given as keywords, or as a whole.
+
+    Parameters
+    ----------
+    model : the workflow's settings.
+    places : what is given by position, by the settings' names: one of them may be a ``model``, or a table.
+    settings : the keywords.
+    config : a recipe by its name, or a YAML file.
+    progress : a function to tell, True or None for what suits the place, False for nothing.
+
+    Raises
+    ------
+    ConfigError : as on the command line.
+    """
+    first = next(iter(places.values()), None)
+    if isinstance(first, model):
+        if settings or config is not None or sum(each is not None for each in places.values()) > 1:
+            raise UsageError(
+                f"{model.__name__} and keywords beside it",
+                found=", ".join([*settings, *(["config"] if config is not None else [])]) or "a second argument",
+                do=f"Give either a {model.__name__}, or keywords.",
+            )
+        return _with_progress(workflow, first, progress)
+    given = {name: value for name, value in {**places, **settings}.items() if value is not None}
+    _check_names(model, given)
+    folder = tempfile.TemporaryDirectory(prefix="fusion-")
+    try:
+        given = {name: _plain(name, value, Path(folder.name)) for name, value in given.items()}
+        output = model.model_fields.get("output")
+        if output is not None and output.is_required() and "output" not in given:
+            given["output"] = Path(folder.name) / "output"
+        file = None if config is None else Path(config)
+        found = _with_progress(workflow, build_config(model, file=file, options=given), progress)
+    except BaseException:
+        folder.cleanup()
+        raise
+    # What was found may read from its folder later: weights of a network, tables of a result.
+    weakref.finalize(found, folder.cleanup)
+    return found
+
+
+def _with_progress(
+    workflow: Callable[[Any, Progress | None], Found], config: Any, progress: Progress | bool | None
+) -> Found:
+    if progress is False:
+        return workflow(config, None)
+    if callable(progress):
+        return workflow(config, progress)
+    shown, end = default_progress()
+    try:
+        return workflow(config, shown)
+    finally:
+        end()
+
+
+def _check_names(model: type[BaseModel], given: Mapping[str, Any]) -> None:
+    known = list(model.model_fields)
+    for name in given:
+        if name not in known:
+            raise UsageError(
+                f"unknown setting '{name}'",
+                expected=", ".join(known),
+                do=did_you_mean(name, known) or f"help(fusion.{model.__name__}) tells what each is.",
+            )
+
+
+def _plain(name: str, value: Any, folder: Path) -> Any:
+    """A value as a YAML file would have it; a table becomes a file of its own."""
+    if hasattr(value, "to_parquet") and hasattr(value, "columns"):
+        return _as_file(name, value, folder)
+    if isinstance(value, list | tuple | set):
+        return [_plain(f"{name}-{at}", each, folder) for at, each in enumerate(value)]
+    return value
+
+
+def _as_file(name: str, frame: Any, folder: Path) -> Path:
+    """A DataFrame as a Parquet file; its paths are those of the working folder."""
+    absolute = frame.copy()
+    for column in ("path", "mask"):
+        if column in absolute:
+            absolute[column] = [_absolute(each) for each in absolute[column]]
+    file = folder / f"{name}.parquet"
+    absolute.to_parquet(file, index=False)
+    return file
+
+
+def _absolute(path: Any) -> Any:
+    """A path from the working folder, as in a script; URLs and missing values as they are."""
+    is_path = isinstance(path, str | Path) and str(path) and "://" not in str(path)
+    return str(Path(path).absolute()) if is_path else path
+
+
+def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., Found]], Callable[..., Found]]:
+    """Have a function's help and signature show every setting of a model."""
+
+    def document(function: Callable[..., Found]) -> Callable[..., Found]:
+        own = inspect.signature(function)
+        fixed = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        taken = {each.name for each in fixed}
+        keywords = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=field.annotation
+            )
+            for name, field in model.model_fields.items()
+            if name not in taken
+        ]
+        ordered = sorted([*fixed, *keywords], key=lambda each: each.kind)
+        function.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
+        function.__doc__ = _documentation(function.__doc__ or "", model, taken)
+        return function
+
+    return document
+
+
+def _default(field: Any) -> Any:
+    return None if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _documentation(text: str, model: type[BaseModel], taken: set[str]) -> str:
+    """A docstring with the settings among its parameters, before what follows them."""
+    lines = []
+    for setting in settings_of(model):
+        if setting.key in taken:
+            continue
+        default = f", default={setting.default_in_words}" if setting.default_in_words else ""
+        lines.append(f"{setting.key} : {setting.type}{default}")
+        lines += textwrap.wrap(f"{setting.meaning}.", _WIDTH - 8, initial_indent="    ", subsequent_indent="    ")
+    body = inspect.cleandoc(text)
+    head, marker, tail = body.partition("\nReturns\n-------\n")
+    return f"{head}\nOther Parameters\n----------------\n" + "\n".join(lines) + "\n" + marker + tail

@@ -1,0 +1,341 @@
+"""Every workflow as a function: data first, settings as keywords, a result to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.interface._keywords import run_workflow, with_settings
+from fusion.progress import Progress
+from fusion.settings.commands import (
+    AblateConfig,
+    CompareConfig,
+    EvaluateConfig,
+    ExplainConfig,
+    ExtractConfig,
+    InspectConfig,
+    PredictConfig,
+    TrainConfig,
+)
+
+if TYPE_CHECKING:
+    from fusion.evaluation.results import Result
+    from fusion.features.extraction import Extraction
+    from fusion.learning.predictions import Predictions
+    from fusion.workflows.compare import Comparison
+    from fusion.workflows.explain import Explained
+    from fusion.workflows.inspect import Inspection
+    from fusion.workflows.train import Trained
+
+
+@with_settings(InspectConfig)
+def inspect(
+    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+) -> Inspection:
+    """Count classes and subjects of a data set, find unreadable files, identical images and leaks to come.
+
+    Parameters
+    ----------
+    data : path, DataFrame or InspectConfig
+        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
+    config : str or path, optional
+        A recipe by its name, or a YAML file.
+    progress : callable or bool, optional
+        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
+
+    Returns
+    -------
+    Inspection
+        Counts and findings; ``lines()`` are those of the command line.
+
+    Raises
+    ------
+    FusionError
+        What the command line would say, in the same words.
+
+    Examples
+    --------
+    >>> print(*fusion.inspect("cells").lines(), sep="\\n")  # doctest: +SKIP
+    """
+    from fusion.workflows.inspect import inspect as workflow
+
+    return run_workflow(InspectConfig, workflow, {"data": data}, settings, config, progress)
+
+
+@with_settings(ExtractConfig)
+def extract(
+    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+) -> Extraction:
+    """Measure every cell of a data set once; what the store already has is not measured again.
+
+    Parameters
+    ----------
+    data : path, DataFrame or ExtractConfig
+        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
+    config : str or path, optional
+        A recipe by its name, or a YAML file.
+    progress : callable or bool, optional
+        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
+
+    Returns
+    -------
+    Extraction
+        ``to_frame()`` has a row a cell, a column a feature; ``faults`` are the images that were skipped.
+
+    Raises
+    ------
+    FusionError
+        What the command line would say, in the same words.
+
+    Examples
+    --------
+    >>> fusion.extract("cells", features=["texture"]).to_frame()  # doctest: +SKIP
+    """
+    from fusion.workflows.extract import run_extract
+
+    def workflow(settings: ExtractConfig, told: Progress | None) -> Extraction:
+        return run_extract(settings, told, lambda _: None)
+
+    return run_workflow(ExtractConfig, workflow, {"data": data}, settings, config, progress)
+
+
+@with_settings(TrainConfig)
+def train(
+    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+) -> Trained:
+    """Judge a classifier on held-out subjects, then fit it on all cells.
+
+    Parameters
+    ----------
+    data : path, DataFrame or TrainConfig
+        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
+    config : str or path, optional
+        A recipe by its name, or a YAML file.
+    progress : callable or bool, optional
+        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
+
+    Returns
+    -------
+    Trained
+        ``result``, the figures of held-out subjects; ``bundle``, the model. Without ``output`` both lie in a folder
+        that goes when they do; ``bundle.save(folder)`` keeps the model.
+
+    Raises
+    ------
+    FusionError
+        What the command line would say, in the same words.
+
+    Examples
+    --------
+    >>> trained = fusion.train("cells.csv", classifier="xgb", features=["texture"])  # doctest: +SKIP
+    >>> trained.result  # doctest: +SKIP
+    """
+    from fusion.workflows.train import train as workflow
+
+    return run_workflow(TrainConfig, workflow, {"data": data}, settings, config, progress)
+
+
+@with_settings(AblateConfig)
+def ablate(
+    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+) -> Result:
+    """Compare sets of feature blocks under all classifiers, on the same held-out subjects.
+
+    Parameters
+    ----------
+    data : path, DataFrame or AblateConfig
+        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
+    config : str or path, optional
+        A recipe by its name, or a YAML file.
+    progress : callable or bool, optional
+        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
+
+    Returns
+    -------
+    Result
+        Figures, differences and findings; ``output=FOLDER`` keeps page, tables and scores.
+
+    Raises
+    ------
+    FusionError
+        What the command line would say, in the same words.
+
+    Examples
+    --------
+    >>> result = fusion.ablate("cells", features=["morphology", "colour"], output="result")  # doctest: +SKIP
+    >>> result.table_frame()  # doctest: +SKIP
+    """
+    from fusion.workflows.ablate import ablate as workflow
+
+    return run_workflow(AblateConfig, workflow, {"data": data}, settings, config, progress)
+
+
+@with_settings(EvaluateConfig)
+def evaluate(
+    model: Any = None,
+    data: Any = None,
+    *,
+    config: Path | str | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> Result:
+    """Score labelled cells of new subjects with a saved model.
+
+    Parameters
+    ----------
+    model : path or EvaluateConfig
+        Folder of a model.
+    data : path or DataFrame
+        Labelled cells that it has not learnt from.
+    config : str or path, optional
+        A YAML file.
+    progress : callable or bool, optional
+        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
+
+    Returns
+    -------
+    Result
+        The figures; ``output=FOLDER`` keeps page, tables and scores.
+
+    Raises
+    ------
+    LeakageError
+        The model has learnt from some of these images or subjects.
+    FusionError
+        What the command line would say, in the same words.
+
+    Examples
+    --------
+    >>> fusion.evaluate("model", "new cells")  # doctest: +SKIP
+    """
+    from fusion.workflows.evaluate import evaluate as workflow
+
+    return run_workflow(EvaluateConfig, workflow, {"model": model, "data": data}, settings, config, progress)
+
+
+@with_settings(PredictConfig)
+def predict(
+    model: Any = None,
+    images: Any = None,
+    *,
+    config: Path | str | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> Predictions:
+    """Class probabilities of images by a saved model.
+
+    Parameters
+    ----------
+    model : path or PredictConfig
+        Folder of a model.
+    images : path, list of paths, or DataFrame
+        Images, folders or tables.
+    config : str or path, optional
+        A YAML file.
+    progress : callable or bool, optional
+        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
+
+    Returns
+    -------
+    Predictions
+        ``to_frame()`` has a row a cell.
+
+    Raises
+    ------
+    FusionError
+        What the command line would say, in the same words.
+
+    Examples
+    --------
+    >>> fusion.predict("model", "new cells").to_frame()  # doctest: +SKIP
+    """
+    from fusion.workflows.predict import predict as workflow
+
+    return run_workflow(
+        PredictConfig, workflow, {"model": model, "images": _listed(images)}, settings, config, progress
+    )
+
+
+@with_settings(ExplainConfig)
+def explain(
+    model: Any = None,
+    images: Any = None,
+    *,
+    config: Path | str | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> Explained:
+    """Explain what a saved model predicts, a figure a cell and one page.
+
+    Parameters
+    ----------
+    model : path or ExplainConfig
+        Folder of a model.
+    images : path, list of paths, or DataFrame
+        Images, folders or tables.
+    config : str or path, optional
+        A YAML file.
+    progress : callable or bool, optional
+        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
+
+    Returns
+    -------
+    Explained
+        The page, the figures and the predictions; give ``output=FOLDER`` to keep them.
+
+    Raises
+    ------
+    FusionError
+        What the command line would say, in the same words.
+
+    Examples
+    --------
+    >>> fusion.explain("model", "cell.png", output="why").page  # doctest: +SKIP
+    """
+    from fusion.workflows.explain import explain as workflow
+
+    return run_workflow(
+        ExplainConfig, workflow, {"model": model, "images": _listed(images)}, settings, config, progress
+    )
+
+
+@with_settings(CompareConfig)
+def compare(
+    results: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+) -> Comparison:
+    """Compare two or more results on the same cells, entry against entry.
+
+    Parameters
+    ----------
+    results : list of paths, or CompareConfig
+        Folders of results.
+    config : str or path, optional
+        A YAML file.
+    progress : callable or bool, optional
+        Nothing is told of it: it takes seconds.
+
+    Returns
+    -------
+    Comparison
+        ``to_frame()`` has a row a difference.
+
+    Raises
+    ------
+    UsageError
+        Folders without a result, other cells, other labels, other classes.
+
+    Examples
+    --------
+    >>> fusion.compare(["with-colour", "without"]).to_frame()  # doctest: +SKIP
+    """
+    from fusion.workflows.compare import compare_results
+
+    def workflow(settings: CompareConfig, _: Progress | None) -> Comparison:
+        return compare_results(settings)
+
+    return run_workflow(CompareConfig, workflow, {"results": results}, settings, config, progress)
+
+
+def _listed(images: Any) -> Any:
+    """One path as a list of one."""
+    return [images] if isinstance(images, str | Path) or hasattr(images, "to_parquet") else images

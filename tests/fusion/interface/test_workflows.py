@@ -1,0 +1,100 @@
+"""Workflows as functions: data first, settings as keywords, errors as on the command line."""
+
+import pydoc
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import fusion
+from fusion.errors import ConfigError, FusionError, UsageError
+from fusion.settings.commands import AblateConfig, TrainConfig
+from fusion.settings.key import settings_of
+
+QUICK = {"features": ["morphology"], "jobs": 1}
+
+
+@pytest.fixture
+def store(synthetic_store):
+    return {"store": synthetic_store}
+
+
+def listed(root: Path) -> pd.DataFrame:
+    """The synthetic cells as a table in memory."""
+    files = sorted(root.rglob("UID_*.bmp"))
+    parts = [file.stem.split("_") for file in files]
+    return pd.DataFrame(
+        {"path": [str(file) for file in files], "label": [part[-1] for part in parts], "subject": [p[1] for p in parts]}
+    )
+
+
+def test_keywords_are_the_settings_and_nothing_is_left_behind(synthetic, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = fusion.train(synthetic, classifier="logreg", splits=3, output=None, **QUICK, **store)
+    assert list(tmp_path.iterdir()) == []
+    assert trained.bundle.classes == ["all", "hem"]
+    assert len(trained.result.cells) == 60
+    trained.bundle.save(tmp_path / "kept")
+    assert len(fusion.predict(tmp_path / "kept", synthetic / "fold_0", **store).to_frame()) > 0
+
+
+def test_keywords_and_a_config_object_are_the_same_run(synthetic, store, tmp_path):
+    settings = {"compare": ["logreg"], "splits": 3, "repeats": 1, **QUICK, **store}
+    one = fusion.ablate(synthetic, output=tmp_path / "one", **settings)
+    other = fusion.ablate(AblateConfig(data=synthetic, output=tmp_path / "other", **settings))
+    assert (one.scores[0].proba == other.scores[0].proba).all()
+
+
+def test_a_table_in_memory_is_data(synthetic, store):
+    frame = listed(synthetic)
+    assert len(fusion.inspect(frame, **store).dataset) == len(frame)
+    assert len(fusion.extract(frame, **QUICK, **store)) == len(frame)
+
+
+def test_a_recipe_is_taken_by_its_name(synthetic, store):
+    result = fusion.ablate(synthetic, config="quickstart", repeats=1, compare=["logreg"], **QUICK, **store)
+    assert {scores.classifier for scores in result.scores} == {"logreg"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"classifer": "xgb"}, "unknown setting 'classifer'"),
+        ({"splits": 1}, "wrong setting 'splits'"),
+        ({"features": ["textur"]}, "unknown extractor 'textur'"),
+        ({"config": "cnm"}, "no recipe 'cnm'"),
+    ],
+)
+def test_errors_are_those_of_the_command_line(synthetic, settings, words):
+    with pytest.raises(FusionError, match=words):
+        fusion.train(synthetic, **settings)
+
+
+def test_a_config_made_by_hand_refuses_in_our_words():
+    with pytest.raises(ConfigError, match="wrong setting 'splits'"):
+        TrainConfig(data="cells", output="model", splits=1)
+    with pytest.raises(ConfigError, match=r"wrong setting 'normalise\.scale'"):
+        TrainConfig(data="cells", output="model", normalise={"scale": "by eye"})
+
+
+def test_a_config_and_keywords_beside_it_are_refused(synthetic, tmp_path):
+    with pytest.raises(UsageError, match="keywords beside it"):
+        fusion.train(TrainConfig(data=synthetic, output=tmp_path / "m"), classifier="xgb")
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("train", "TrainConfig"), ("ablate", "AblateConfig"), ("predict", "PredictConfig")]
+)
+def test_help_tells_every_setting(name, model):
+    text = pydoc.plain(pydoc.render_doc(getattr(fusion, name)))
+    for setting in settings_of(getattr(fusion, model)):
+        if setting.key in ("data", "model", "images"):  # the first arguments, in words of their own
+            continue
+        assert setting.key in text
+        assert " ".join(setting.meaning.split()[:3]) in " ".join(text.split())
+
+
+def test_progress_goes_to_whom_it_is_given(class_folders, tmp_path):
+    heard = []
+    fusion.extract(class_folders, progress=lambda *step: heard.append(step), store=tmp_path / "new", **QUICK)
+    assert ("measuring", 6, 6, 0) in heard
