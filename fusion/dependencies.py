@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from fusion.errors import UsageError
 
 #: What the light installation leaves out: docs/install.md.
 NETWORK_PACKAGES = ("accelerate", "timm", "torch", "torchvision")
 
 _OURS = ("", "fusion", "extractors", "classifiers")
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # a finder's own way of saying so
+        return False
 
 
 def is_dependency(error: ModuleNotFoundError) -> bool:

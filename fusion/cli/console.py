@@ -6,23 +6,29 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from fusion.interface.progress_display import ProgressBars, ProgressLines
 
 if TYPE_CHECKING:
     from fusion.data.dataset import Fault
     from fusion.evaluation.results import Result
+    from fusion.io.event_log import EventLog
     from fusion.learning.predictions import Predictions
 
 #: Faults and comparisons shown one by one; the rest is counted. A screen holds about twice as many lines.
 _SHOWN = 20
+
+#: Seconds between two lines of the log about one stage.
+_LOGGED_EVERY = 5.0
 
 #: Columns of an output that has no width of its own: more than any table needs.
 _UNBOUNDED = 400
@@ -35,31 +41,23 @@ class Screen:
     ----------
     as_json : the result is printed by ``json`` alone, tables are left out.
     quiet : neither progress nor notes.
+    log : is told of every note, stage and skipped image.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, log: EventLog | None = None) -> None:
+        self.as_json, self.quiet, self._event_log = as_json, quiet, log
+        self._logged: dict[str, float] = {}
         # A file or a pipe has no width to fit into; 80 columns, which rich takes then, would tear figures apart.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
         self._out = Console(highlight=False, soft_wrap=True, width=width)
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bars = Progress(
-            TextColumn("{task.description:>10}"),
-            BarColumn(bar_width=32),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[faults]}"),
-            console=self._err,
-        )
-        self._shows_bars = not quiet and self._err.is_terminal
-        self._tasks: dict[str, Any] = {}
+        # A terminal is drawn upon; a file or a pipe is told now and then.
+        self._bars = ProgressBars(self._err) if self._err.is_terminal and not quiet else None
+        self._lines = ProgressLines(self._say)
         self._log = _Messages(self)
 
     def __enter__(self) -> Self:
         logging.getLogger("fusion").addHandler(self._log)
-        if self._shows_bars:
-            self._bars.start()
         return self
 
     def __exit__(
@@ -70,21 +68,34 @@ class Screen:
 
     def _end_bars(self) -> None:
         """Leave the bars as they are; what is printed from now on stands below them."""
-        if self._shows_bars:
-            self._bars.stop()
-            self._shows_bars = False
+        if self._bars is not None:
+            self._bars.end()
 
     def progress(self, stage: str, done: int, total: int, faults: int) -> None:
-        """Show how far a stage has come; it has the shape of ``extraction.Progress``."""
-        if not self._shows_bars:
+        """Show how far a stage has come; it has the shape of ``fusion.progress.Progress``."""
+        self._log_progress(stage, done, total, faults)
+        if self._bars is not None:
+            self._bars(stage, done, total, faults)
+        elif not self.quiet:
+            self._lines(stage, done, total, faults)
+
+    def _log_progress(self, stage: str, done: int, total: int, faults: int) -> None:
+        now = time.monotonic()
+        if self._event_log is None or (done < total and now - self._logged.get(stage, -_LOGGED_EVERY) < _LOGGED_EVERY):
             return
-        if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].total != total:
-            self._tasks[stage] = self._bars.add_task(stage, total=total, faults="")
-        word = f"[yellow]{faults} skipped" if faults else ""
-        self._bars.update(self._tasks[stage], completed=done, faults=word)
+        self._logged[stage] = now
+        self._event_log("progress", stage=stage, done=done, total=total, skipped=faults)
+
+    def _log_text(self, event: str, text: str) -> None:
+        if self._event_log is not None:
+            self._event_log(event, text=text)
 
     def note(self, text: str) -> None:
         """A remark on standard error."""
+        self._log_text("note", text)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         if not self.quiet:
             self._err.print(Text(text))
 
@@ -95,6 +106,7 @@ class Screen:
 
     def warn(self, text: str) -> None:
         """A remark that must not be missed: shown even when quiet."""
+        self._log_text("warning", text)
         self._err.print(Text(text, style="yellow"))
 
     def line(self, text: str = "") -> None:
@@ -202,6 +214,8 @@ class Screen:
         if not faults:
             return
         self.warn(f"{len(faults)} image{'s' if len(faults) > 1 else ''} skipped:")
+        for fault in faults:
+            self._log_text("skipped", str(fault))
         for fault in faults[:_SHOWN]:
             self._err.print(Text(f"  {fault}"))
         if len(faults) > _SHOWN:
@@ -211,14 +225,6 @@ class Screen:
 def size_in_words(count: int) -> str:
     """Bytes as megabytes."""
     return f"{count / 1e6:.1f} MB"
-
-
-class _Rate(ProgressColumn):
-    """Cells a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s")
 
 
 class _Messages(logging.Handler):

@@ -25,13 +25,14 @@ COMMANDS = {
     "demo": "Run the whole way on synthetic cells, offline.",
     "settings": "List every key that a command takes, with its meaning.",
     "configs": "List the recipes that come with Fusion, or show one.",
+    "doctor": "Tell what this installation has, and what it lacks.",
     "plugins": "List installed extractors and classifiers.",
     "cache": "List, check, merge or sweep out the feature store.",
 }
 
 
 #: Those that only look something up; their files lie in a folder of their own.
-_INFORMATION = ("settings", "configs", "plugins", "cache")
+_INFORMATION = ("settings", "configs", "doctor", "plugins", "cache")
 
 
 class Group(click.Group):

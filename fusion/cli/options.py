@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from pydantic import BaseModel
 
+from fusion.cli.completion import complete_plugins, complete_recipe, complete_setting
 from fusion.cli.runner import Manner, run
 from fusion.io.remote_path import as_path
 from fusion.settings.key import Setting, choices, core, settings_of
@@ -110,28 +111,14 @@ class Command(click.Command):
         super().format_options(ctx, formatter)
 
 
-#: What every command takes, and what those with settings take besides.
+#: What every command takes.
 COMMON: tuple[click.Parameter, ...] = (
     click.Option(["as_json", "--json"], is_flag=True, help="Machine-readable result on standard output."),
     click.Option(["--debug"], is_flag=True, help="Show where an error comes from."),
     click.Option(["-q", "--quiet"], is_flag=True, help="No progress, no notes."),
     click.Option(["-v", "--verbose"], is_flag=True, help="Tell more."),
 )
-CONFIG: tuple[click.Parameter, ...] = (
-    click.Option(
-        ["config_file", "--config"],
-        type=PATH,
-        metavar="NAME|FILE",
-        help="A recipe by its name, or a YAML file with settings.",
-    ),
-    click.Option(
-        ["set_texts", "--set"],
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="One setting, as in the YAML file; fusion settings lists all.",
-    ),
-)
-
+LOG = click.Option(["--log"], type=PATH, metavar="JSONL", help="Add what happens to this file, one JSON object a line.")
 # Keys that several commands show.
 READING = (
     option("columns", metavar="OURS=THEIRS"),
@@ -173,11 +160,31 @@ def command(
             options = _nested(shown, given)
             return function(screen, build_config(model, file=config_file, settings=set_texts, options=options))
 
-        made = _command(function, work, [*parameters(model, shown), *CONFIG])
+        made = _command(function, work, [*parameters(model, shown), *_config_options(model)])
         made.settings, made.shown = model, shown
         return made
 
     return make
+
+
+def _config_options(model: type[BaseModel]) -> list[click.Parameter]:
+    """The options by which a command with settings is given any of them."""
+    return [
+        click.Option(
+            ["config_file", "--config"],
+            type=PATH,
+            metavar="NAME|FILE",
+            help="A recipe by its name, or a YAML file with settings.",
+            shell_complete=complete_recipe,
+        ),
+        click.Option(
+            ["set_texts", "--set"],
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="One setting, as in the YAML file; fusion settings lists all.",
+            shell_complete=complete_setting(model),
+        ),
+    ]
 
 
 def plain_command(*params: click.Parameter) -> Callable[[Callable[..., Sequence[Fault] | None]], Command]:
@@ -193,11 +200,14 @@ def _command(
     function: Callable[..., Any], work: Callable[..., Sequence[Fault] | None], params: list[click.Parameter]
 ) -> Command:
     name = function.__name__
+    has_log = any(each.name == "log" for each in params)  # which is told of every image, too
 
     def callback(as_json: bool, debug: bool, quiet: bool, verbose: bool, **given: Any) -> None:
-        run(name, lambda screen: work(screen, **given), Manner(as_json, debug, quiet, verbose))
+        log = given.get("log") if has_log else given.pop("log")
+        run(name, lambda screen: work(screen, **given), Manner(as_json, debug, quiet, verbose, log))
 
-    return Command(name, params=[*params, *COMMON], help=function.__doc__, callback=callback)
+    common = COMMON if has_log else (*COMMON, LOG)
+    return Command(name, params=[*params, *common], help=function.__doc__, callback=callback)
 
 
 def parameters(model: type[BaseModel], shown: Sequence[Shown]) -> list[click.Parameter]:
@@ -216,7 +226,8 @@ def _parameter(shown: Shown, setting: Setting) -> click.Parameter:
             meaning=meaning(setting),
         )
     flags = shown.flag.split("/") if shown.flag else [f"--{shown.key.replace('_', '-')}"]
-    return click.Option([shown.name, *flags], help=meaning(setting), **_reading(shown, setting))
+    offered = complete_plugins(shown.key)
+    return click.Option([shown.name, *flags], help=meaning(setting), shell_complete=offered, **_reading(shown, setting))
 
 
 def _reading(shown: Shown, setting: Setting) -> dict[str, Any]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from fusion.dependencies import is_dependency, missing_package
 from fusion.errors import FusionError, UsageError
+from fusion.io.event_log import EventLog
+from fusion.versions import versions
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
@@ -24,18 +28,39 @@ DONE, FAILED, SKIPPED, INTERRUPTED, BROKEN_PIPE = 0, 1, 3, 130, 141
 
 @dataclass(frozen=True)
 class Manner:
-    """How a command talks: the options that all commands take."""
+    """How a command talks, and where it writes what happened: the options that all commands take."""
 
     as_json: bool
     debug: bool
     quiet: bool
     verbose: bool
+    log: Path | None = None
 
 
 def run(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Manner) -> NoReturn:
     """Do the work of a command, show what it skipped, and leave with the exit code that says how it went."""
+    if manner.log is None:
+        _run(name, work, manner)
     try:
-        faults = _work(name, work, manner)
+        log = EventLog(manner.log)
+    except FusionError as error:
+        _refuse(name, error)
+    begun = time.monotonic()
+    log("begin", command=name, version=versions()["fusion-cells"])
+    try:
+        _run(name, work, manner, log)
+    except SystemExit as end:
+        log("end", command=name, exit_code=end.code, seconds=round(time.monotonic() - begun, 3))
+        raise
+    finally:
+        log.close()
+
+
+def _run(
+    name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Manner, log: EventLog | None = None
+) -> NoReturn:
+    try:
+        faults = _work(name, work, manner, log)
     except FusionError as error:
         if manner.debug:
             raise
@@ -58,7 +83,9 @@ def run(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Man
     sys.exit(SKIPPED if faults else DONE)
 
 
-def _work(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Manner) -> Sequence[Fault]:
+def _work(
+    name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: Manner, log: EventLog | None
+) -> Sequence[Fault]:
     from fusion.cli.console import Screen
     from fusion.compute import torch_processes
 
@@ -71,7 +98,7 @@ def _work(name: str, work: Callable[[Screen], Sequence[Fault] | None], manner: M
             found=f"{torch_processes.count()}, started by torchrun",
             do="Start fusion by itself.",
         )
-    screen = Screen(as_json=manner.as_json, quiet=quiet)
+    screen = Screen(as_json=manner.as_json, quiet=quiet, log=log)
     with screen:
         faults = work(screen) or ()
     screen.faults(faults)

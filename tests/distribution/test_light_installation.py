@@ -53,6 +53,7 @@ def test_a_comparison_a_model_and_its_explanation_need_no_torch(room):
         ("predict", "model", "cells/fold_0/all"),
         ("explain", "model", "cells/fold_0/hem", "-o", "why"),
         ("plugins",),
+        ("doctor",),
     ):
         done = fusion(room, *words)
         assert done.returncode == 0, (words, done.stderr)

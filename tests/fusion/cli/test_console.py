@@ -4,7 +4,9 @@ import json
 import logging
 
 import pytest
+from click.testing import CliRunner
 
+import cli
 from fusion.cli.console import Screen
 
 ROWS = [["morphology + texture + colour + cnn", "svm", "0.910 [0.875, 0.942]"], ["texture", "xgb", "0.821 [0.7, 0.9]"]]
@@ -53,3 +55,30 @@ def test_quiet_hides_notes_but_no_warning(capsys):
         log.warning("damaged")
     assert capsys.readouterr().err.split() == ["leaky", "damaged"]
     assert not log.handlers
+
+
+def test_every_command_can_add_what_happens_to_a_file(synthetic, synthetic_store, tmp_path):
+    log = tmp_path / "log.jsonl"
+    ran = CliRunner().invoke(
+        cli.fusion, ["inspect", str(synthetic), "--set", f"store={synthetic_store}", "--log", str(log)]
+    )
+    assert ran.exit_code == 0, ran.output
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["event"] for event in (events[0], events[-1])] == ["begin", "end"]
+    assert events[-1]["exit_code"] == 0
+    refused = CliRunner().invoke(cli.fusion, ["inspect", "absent", "--log", str(log)])
+    assert refused.exit_code == 2
+    assert json.loads(log.read_text().splitlines()[-1])["exit_code"] == 2
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path):
+    ran = CliRunner().invoke(cli.fusion, ["inspect", "absent", "--log", str(tmp_path)])
+    assert ran.exit_code == 2
+    assert "cannot write the log" in ran.output
+
+
+def test_without_a_terminal_a_stage_is_told_in_a_line(capsys):
+    with Screen() as screen:
+        screen.progress("measuring", 0, 1200, 0)
+        screen.progress("measuring", 1200, 1200, 2)
+    assert "measuring cells: 1,200 in 0 s, 2 skipped" in capsys.readouterr().err
