@@ -29,7 +29,7 @@ from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import build_config
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive
-from fusion.workflows.training_plan import begin_run, plan_recipe
+from fusion.workflows.training.plan import begin_run, plan_recipe
 
 _log = logging.getLogger("fusion")
 
