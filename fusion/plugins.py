@@ -26,6 +26,7 @@ from fusion.errors import FusionError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from fusion.bundles.onnx_graph import Graph
     from fusion.data.classifier_inputs import CellInputs
+    from fusion.data.dataset import Dataset
     from fusion.features.image_cache import InputTransform
     from fusion.images.cell import Cell
     from fusion.learning.shared_distances import Distances
@@ -133,6 +134,37 @@ class SpatialExtractor(Protocol):
 
     def resample_to_cell(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
         """float32 (H, W) over ``cell.rgb``, from a value for each of the (h, w) places."""
+        ...
+
+
+@runtime_checkable
+class Precomputed(Protocol):
+    """An extractor whose numbers were computed elsewhere, and are found by which cell it is, not by its image."""
+
+    def rows_of(self, dataset: Dataset) -> NDArray[np.float32]:
+        """float32 (n, d) of all cells of a data set."""
+        ...
+
+    def with_file(self, file: str) -> Extractor:
+        """The same block for other cells, out of another file."""
+        ...
+
+
+@runtime_checkable
+class HasEncoder(Protocol):
+    """An extractor or classifier whose network was pretrained by others."""
+
+    def encoder(self) -> str | None:
+        """Its name in the register of encoders; None where it is not known, or has learnt nothing."""
+        ...
+
+
+@runtime_checkable
+class HasDoubts(Protocol):
+    """An extractor of which it is not known what it has learnt from."""
+
+    def doubts(self) -> str:
+        """What must be read with figures of it; "" where nothing is in doubt."""
         ...
 
 

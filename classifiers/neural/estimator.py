@@ -389,6 +389,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             return self.provenance_ or None
         return self._settings()[0].extractor().provenance()
 
+    def encoder(self) -> str | None:
+        """Name of the encoder that it starts from in ``fusion encoders``; None where that is not known."""
+        return self._settings()[0].extractor().encoder()
+
     def remember(self, provenance: Mapping[str, Sequence[str]]) -> None:
         """Keep hashes of what was trained on, beside those that the weights came with; they travel with the
         backbone."""

@@ -40,6 +40,7 @@ from fusion.errors import UsageError
 from fusion.images.cell import Cell
 from fusion.io.cache_folder import local_store
 from fusion.io.files import printable
+from fusion.leakage.encoders import encoder, encoder_of, encoders
 from fusion.plugins import Learnable
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Embedding(Learnable):
     pool : how a transformer's tokens become one embedding: "cls", "mean" (of the patches), "cls+mean", both side by
         side, or "head", as its own head has it; None is as its own head has it.
     model_args : parameters of the architecture that the weights were trained with, as JSON; None is the weights' own.
+    pretrained : name in ``fusion encoders`` of what the weights in a file are, where their name does not tell: then it
+        is stamped where it may have met the cells that are judged.
     seed : of random weights, and of nothing else.
     half : features rounded to float16 and kept in two bytes each: within 0.05% of their value, or 3e-8 if that is more.
         Another feature than the same in float32. One above 65,504 is a fault.
@@ -116,6 +119,7 @@ class Embedding(Learnable):
     model_args: str | None = None
     seed: int = 0
     half: bool = False
+    pretrained: str | None = field(default=None, metadata={"cosmetic": True})
     # 16: past it a CPU gains nothing, and a batch of 300-pixel images through B3 stays under 1 GB.
     batch_size: int = field(default=16, metadata={"cosmetic": True})
     device: str = field(default="auto", metadata={"cosmetic": True})
@@ -149,7 +153,13 @@ class Embedding(Learnable):
             raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}")
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be {', '.join(ENGINES)}, not {self.engine!r}")
+        if self.pretrained is not None:
+            encoder(self.pretrained)
+        if self.backbone is not None and self.backbone in encoders():
+            object.__setattr__(self, "pretrained", self.pretrained or self.backbone)
+            object.__setattr__(self, "backbone", encoders()[self.backbone].backbone)
         if self.backbone is not None and self.backbone.startswith(FOLDER):
+            object.__setattr__(self, "pretrained", self.pretrained or encoder_of(self.backbone))
             # What the folder says, in its own parameters: a model that is saved takes its weights along, and may move.
             from extractors.cnn._published_models import parameters_of_folder
 
@@ -181,6 +191,13 @@ class Embedding(Learnable):
             "background": self.input_transform.background,
             **({"half": True} if self.half else {}),
         }
+
+    def encoder(self) -> str | None:
+        """Name of the encoder in ``fusion encoders``; None where it is not known, or the weights are random."""
+        if self.weights == RANDOM:
+            return None
+        by_file = None if self.weights == PRETRAINED else self.weights
+        return self.pretrained or encoder_of(self.backbone if by_file is None else None, by_file)
 
     def provenance(self) -> dict[str, list[str]] | None:
         """Hashes of the images, subjects and groups that a weights file was trained on, None where it says nothing.

@@ -100,6 +100,32 @@ class ModelBundle:
         classifier = self.model.classifier
         return [classifier.input_transform()] if isinstance(classifier, TakesImages) else []
 
+    def with_own(self, files: Mapping[str, str]) -> ModelBundle:
+        """The same model, its blocks ``own.NAME`` out of these files: name -> file.
+
+        Raises
+        ------
+        UsageError : the model has no such block.
+        """
+        own = {block.name: block for block in self.blocks if isinstance(block.extractor, plugins.Precomputed)}
+        if unknown := [name for name in files if f"own.{name}" not in own]:
+            raise UsageError(
+                f"--own {unknown[0]} is no block of this model",
+                found=", ".join(files),
+                expected=", ".join(name.removeprefix("own.") for name in own) or "no --own: it has no such block",
+            )
+        if not files:
+            return self
+
+        def given(block: Block) -> Block:
+            file = files.get(block.name.removeprefix("own."))
+            extractor = block.extractor
+            if file is None or block.name not in own or not isinstance(extractor, plugins.Precomputed):
+                return block
+            return dataclasses.replace(block, extractor=extractor.with_file(file))
+
+        return dataclasses.replace(self, blocks=tuple(given(block) for block in self.blocks))
+
     def predict_proba(self, study: Study) -> NDArray[np.float64]:
         """float64 (n, classes) for cells that were measured by this model's blocks and input transform.
 
@@ -277,6 +303,8 @@ def _describe(block: str, extractor: Extractor, folder: Path) -> dict[str, Any]:
             kept = f"{block}-{f.name}{Path(str(value)).suffix}"
             shutil.copyfile(str(value), folder / kept)
             value = {"file": kept}
+        if f.metadata.get("stays"):
+            value = None
         if f.init:
             params[f.name] = value
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, OUTPUT, argument, command
+from fusion.cli.options import DATA, OUTPUT, OWN, argument, command
 from fusion.io.remote_path import as_path
 from fusion.settings.commands import EvaluateConfig
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Fault
 
 
-@command(EvaluateConfig, argument("model"), *DATA, OUTPUT, "allow_leakage", "other_cohort", "jobs", "store", "seed")
+@command(
+    EvaluateConfig, argument("model"), *DATA, OUTPUT, OWN, "allow_leakage", "other_cohort", "jobs", "store", "seed"
+)
 def evaluate(screen: Screen, config: EvaluateConfig) -> tuple[Fault, ...]:
     """Score labelled cells of new subjects with a MODEL.
 

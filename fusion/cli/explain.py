@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, READING, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, OWN, READING, command, option
 from fusion.settings.commands import ExplainConfig
 
 if TYPE_CHECKING:
@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
 
 @command(
-    ExplainConfig, MODEL, IMAGES, OUTPUT, option("data", metavar="DATA"), "top", *READING, MASK_LEVELS, "jobs", "store"
+    ExplainConfig,
+    MODEL,
+    IMAGES,
+    OUTPUT,
+    option("data", metavar="DATA"),
+    "top",
+    *READING,
+    MASK_LEVELS,
+    OWN,
+    "jobs",
+    "store",
 )
 def explain(screen: Screen, config: ExplainConfig) -> tuple[Fault, ...]:
     """Explain what a MODEL predicts for each cell in IMAGES.

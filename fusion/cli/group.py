@@ -26,13 +26,15 @@ COMMANDS = {
     "settings": "List every key that a command takes, with its meaning.",
     "configs": "List the recipes that come with Fusion, or show one.",
     "doctor": "Tell what this installation has, and what it lacks.",
+    "encoders": "List pretrained networks by name, and what they have met.",
+    "datasets": "List public data sets, or show one's card and its traps.",
     "plugins": "List installed extractors and classifiers.",
     "cache": "List, check, merge or sweep out the feature store.",
 }
 
 
 #: Those that only look something up; their files lie in a folder of their own.
-_INFORMATION = ("settings", "configs", "doctor", "plugins", "cache")
+_INFORMATION = ("settings", "configs", "encoders", "datasets", "doctor", "plugins", "cache")
 
 
 class Group(click.Group):

@@ -133,10 +133,12 @@ DATA = (
     *READING,
     option("mask_levels", metavar="ROLE=VALUE,..."),
 )
+OWN = option("own", metavar="NAME=FILE,..")
 FEATURES = (
     option("features", metavar="A,B"),
     option("weights", metavar="W"),
     option("backbone", metavar="NAME"),
+    OWN,
     "input",
 )
 OUTPUT = option("output", "-o/--output")

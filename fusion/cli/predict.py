@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, READING, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OWN, READING, command, option
 from fusion.settings.commands import PredictConfig
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     option("explain", metavar="DIR"),
     *READING,
     MASK_LEVELS,
+    OWN,
     "jobs",
     "store",
 )

@@ -128,6 +128,7 @@ class Dataset:
     faults : unreadable images.
     notes : remarks for the user, one line each.
     indexes : files in which the contents of the images are remembered.
+    declared : name of the public data set that it is, see ``fusion.data.public_datasets``; None where nobody says so.
     """
 
     root: Path
@@ -136,6 +137,7 @@ class Dataset:
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
     indexes: tuple[Path, ...] = field(default=(), compare=False)
+    declared: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, Columns):

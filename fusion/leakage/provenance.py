@@ -12,8 +12,9 @@ from typing import Self
 
 from fusion.data.dataset import Dataset, Sample
 from fusion.data.subjects import format_subject, recognises, remembered
+from fusion.leakage.encoders import contamination_stamps
 from fusion.leakage.grouped_splits import LeakageError
-from fusion.plugins import HasProvenance
+from fusion.plugins import HasDoubts, HasEncoder, HasProvenance
 
 #: Hexadecimal digits of an image's hash that are kept: no two images of the world will meet in 128 bits.
 _DIGITS = 32
@@ -208,7 +209,14 @@ def check_unseen(
     ------
     LeakageError : one has, and ``allow`` is off.
     """
-    stamps = []
+    stamps = [
+        f"block '{name}': {learner.doubts()}"
+        for name, learner in learners
+        if isinstance(learner, HasDoubts) and learner.doubts()
+    ]
+    for name, learner in learners:
+        known = learner.encoder() if isinstance(learner, HasEncoder) else None
+        stamps += contamination_stamps(name, known, dataset) if known is not None else []
     for name, learner in learners:
         stored = learner.provenance() if isinstance(learner, HasProvenance) else None
         overlap = find_overlap(Provenance.from_json(stored), dataset, cohort) if stored else Overlap()

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fusion.settings._base import LocalOrRemotePath, Names, Settings
+from fusion.settings._base import LocalOrRemotePath, Names, Pairs, Settings
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
-from fusion.settings.features import FeatureSettings
+from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import FitSettings, TrackedSettings
 from fusion.settings.mask_levels import MaskLevelsText
 
@@ -58,7 +58,9 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     @property
     def blocks(self) -> list[str]:
         """The chosen blocks; none for "none", where a classifier looks at images alone."""
-        return [] if self.features == ["none"] else super().blocks
+        if self.features == ["none"]:
+            return [f"own.{name}" for name in self.own]
+        return super().blocks
 
     @property
     def judges(self) -> list[str]:
@@ -95,6 +97,7 @@ class EvaluateConfig(DataSettings):
 
     model: Path = Field(description="folder of a model")
     output: Path = Field(description="folder of the result")
+    own: Pairs = OWN
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
@@ -124,6 +127,7 @@ class PredictConfig(ReadingSettings):
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )
+    own: Pairs = OWN
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
@@ -140,6 +144,7 @@ class ExplainConfig(ReadingSettings):
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )
+    own: Pairs = OWN
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 

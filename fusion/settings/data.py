@@ -47,6 +47,9 @@ class DataSettings(ReadingSettings):
     sources: Names = Field([], description="only these sources")
     mask_levels: MaskLevelsText | None = MASK_LEVELS
     source: str | None = Field(None, description="source of all cells whose data set names none")
+    dataset: str | None = Field(
+        None, description="the public data set that it is, by its name in fusion datasets; most are known again"
+    )
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fusion.errors import ConfigError
-from fusion.settings._base import Names, Settings, at_home
+from fusion.settings._base import Names, Pairs, Settings, at_home
 
 #: The blocks that need nothing but the image.
 HANDCRAFTED = ("morphology", "texture", "colour")
@@ -40,6 +40,14 @@ def with_parameter(params: Mapping[str, Any], path: str, value: object, option: 
     return {**params, name: value}
 
 
+#: Of every command that measures cells, or is given measured ones.
+OWN: Any = Field(
+    {},
+    description="features computed elsewhere, as blocks own.NAME: a .parquet, .csv, .h5ad or .npz a block, its rows "
+    "keyed by path, file name or sha256 of the image",
+)
+
+
 class InputSettings(Settings):
     """What networks are shown, be it for a block or end to end."""
 
@@ -68,7 +76,20 @@ class FeatureSettings(InputSettings):
         description="of networks behind blocks (cnn): any timm model; default that of the weights file, else "
         "tf_efficientnetv2_b3",
     )
+    own: Pairs = OWN
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+
+    @model_validator(mode="after")
+    def _with_own(self) -> Self:
+        """A file of features of one's own is the parameter of a block of its own, ``own.NAME``."""
+        given = {f"own.{name}": file for name, file in self.own.items()}
+        known = {
+            block: with_parameter(self.extractors.get(block, {}), "file", file, "--own", f"extractors.{block}")
+            for block, file in given.items()
+        }
+        if known:
+            object.__setattr__(self, "extractors", {**self.extractors, **known})
+        return self
 
     @field_validator("weights")
     @classmethod
@@ -79,8 +100,10 @@ class FeatureSettings(InputSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
         named = [name for name in self.extractors if name.partition(".")[0] not in HANDCRAFTED]
-        chosen = self.features or [*HANDCRAFTED, *(named or self._of_weights())]
-        return list(dict.fromkeys(chosen))
+        networks = [name for name in named if not name.startswith("own.")]
+        owned = [name for name in named if name.startswith("own.")]
+        chosen = self.features or [*HANDCRAFTED, *(networks or self._of_weights())]
+        return list(dict.fromkeys([*chosen, *owned]))
 
     def _of_weights(self) -> list[str]:
         """The families that ``weights`` and ``backbone`` are parameters of, where one of them is given."""

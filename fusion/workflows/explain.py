@@ -46,7 +46,7 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     PredictionError : no cell could be judged.
     """
     check_folder(config.output)
-    bundle = load_model(config.model)
+    bundle = load_model(config.model).with_own(config.own)
     dataset, predictions = ask(bundle, config, progress)
     predictions.check()
     gallery = None

@@ -12,6 +12,7 @@ from fusion.analysis.source_shift import Shift, shifts
 from fusion.analysis.source_shift import lines as shift_lines
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable, fault_row
 from fusion.data.groups import merged_subjects
+from fusion.data.public_datasets import Recognition, recognise
 from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
 from fusion.features.extraction import extract
@@ -56,6 +57,7 @@ class Inspection:
     shifts : how far each source lies from the others, where that was asked for.
     overlays : the contact sheets that were drawn, None where none were asked for.
     sources_drawn : the image of the sources side by side, likewise.
+    public : the public data sets that it is, or has images of.
     """
 
     dataset: Dataset
@@ -72,6 +74,7 @@ class Inspection:
     overlays: Overlays | None = None
     shifts: tuple[Shift, ...] = ()
     sources_drawn: Path | None = None
+    public: tuple[Recognition, ...] = ()
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -103,6 +106,9 @@ class Inspection:
         if self.classes:
             lines.append(f"classes are read from {_CLASSES_FROM[self.dataset.layout]}")
         lines += self.files.lines()
+        for each in self.public:
+            lines.append(each.sentence)
+            lines += [f"  known trap: {trap}" for trap in each.card.traps]
         across = ", ".join(f"{count} across {word}" for word, count in self.across.items() if count)
         groups = f"{_many(len(self.identical), 'group')} of identical images" if self.identical else ""
         lines.append((groups or "no identical images") + (f" ({across})" if across else ""))
@@ -176,6 +182,9 @@ class Inspection:
             "refused_masks": [fault_row(fault, self.dataset.root) for fault in self.files.faults],
             "overlays": self.overlays and self._overlays_to_json(self.overlays),
             "notes": list(self.dataset.notes),
+            "public_datasets": [
+                {**each.card.to_json(), "recognised_by": each.by, "images": each.images} for each in self.public
+            ],
             **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
             **({"sources_drawn": str(self.sources_drawn)} if self.sources_drawn is not None else {}),
         }
@@ -225,6 +234,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         overlays=_draw(config, dataset, progress),
         shifts=_shifts(config, dataset, progress),
         sources_drawn=_sources_drawn(config, dataset, progress),
+        public=tuple(recognise(dataset)),
     )
 
 

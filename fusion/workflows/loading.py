@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset, check_usable, load_dataset
 from fusion.data.feature_table import FeatureTable
+from fusion.data.public_datasets import card
 from fusion.features.blocks import Block, build_blocks
 from fusion.features.extractor_parameters import check_options_of_networks
 from fusion.features.image_cache import InputTransform
@@ -62,7 +63,8 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
         store=config.store,
         progress=tell,
     )
-    return dataset.with_source(config.source)
+    declared = None if config.dataset is None else card(config.dataset).name
+    return replace(dataset.with_source(config.source), declared=declared)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     DatasetError : a path that is nothing Fusion can read.
     UsageError : ``explain`` is a folder that cannot be written.
     """
-    bundle = load_model(config.model)
+    bundle = load_model(config.model).with_own(config.own)
     if config.explain is not None:
         from fusion.workflows.explain import check_folder, write_explanations  # draws; predicting alone does not
 
