@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": "Show what a MODEL says of images, on a page and by an API.",
     "ablate": "Compare all subsets of feature blocks on held-out cells.",
     "compare": "Compare two or more RESULTS on the same cells.",
+    "plan": "How many subjects would a difference need.",
     "export": "Write MODEL as one ONNX file.",
     "demo": "Run the whole way on synthetic cells, offline.",
     "settings": "List every key that a command takes, with its meaning.",

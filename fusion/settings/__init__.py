@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fusion.settings.commands import ExtractConfig as ExtractConfig
     from fusion.settings.commands import InspectConfig as InspectConfig
     from fusion.settings.commands import LearnConfig as LearnConfig
+    from fusion.settings.commands import PlanConfig as PlanConfig
     from fusion.settings.commands import PredictConfig as PredictConfig
     from fusion.settings.commands import ServeConfig as ServeConfig
     from fusion.settings.commands import SynthesizeConfig as SynthesizeConfig
@@ -46,6 +47,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "commands": [
             "AblateConfig",
             "CompareConfig",
+            "PlanConfig",
             "DemoConfig",
             "EvaluateConfig",
             "ExplainConfig",

@@ -67,6 +67,13 @@ Names = Annotated[
 ]
 
 
+Numbers = Annotated[
+    list[int],
+    BeforeValidator(_listed),
+    WithJsonSchema({"type": ["array", "string", "integer"], "items": {"type": "integer"}}),
+]
+
+
 def _paired(value: Any) -> Any:
     """``a=b,c=d`` as a mapping."""
     if not isinstance(value, str):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fusion.settings._base import LocalOrRemotePath, Names, Pairs, Settings
+from fusion.settings._base import LocalOrRemotePath, Names, Numbers, Pairs, Settings
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
 from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import FitSettings, TrackedSettings
@@ -222,6 +222,32 @@ class CompareConfig(Settings):
     output: Path | None = Field(None, description="write the comparison as .csv")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+
+class PlanConfig(Settings):
+    """fusion plan"""
+
+    result: Path | None = Field(None, description="folder of a result to plan by; default by what is assumed")
+    entries: Names = Field(
+        [], description="two entries of the result, as svm/morphology+texture; default the best against all others"
+    )
+    difference: float = Field(0.05, gt=0, lt=1, description="of balanced accuracy, to be found")
+    power: float = Field(0.8, ge=0.1, lt=1, description="probability that it is found")
+    subjects: Numbers = Field(
+        [], description="subjects of each class, which also tell the shares; default those of the result, or equal"
+    )
+    # Without a result. Correlations as in the demo's comparison: .66 of two entries, .2 of two cells of a subject.
+    accuracy: float = Field(0.85, gt=0, lt=1, description="assumed: share of a class's cells that is recognised")
+    cells: float = Field(100, ge=1, description="assumed: cells of a subject")
+    within_subject: float = Field(
+        0.2, ge=0, le=1, description="assumed: correlation of whether two cells of a subject are recognised"
+    )
+    between_sets: float = Field(
+        0.66, ge=0, lt=1, description="assumed: correlation of what both sets recognise of a subject"
+    )
+    training_variance: float = Field(
+        0.6, ge=0, le=5, description="what training on other subjects adds to the variance, as a share"
+    )
 
 
 class ExportConfig(ReadingSettings):

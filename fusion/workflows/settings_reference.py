@@ -19,6 +19,7 @@ from fusion.settings.commands import (
     ExportConfig,
     ExtractConfig,
     InspectConfig,
+    PlanConfig,
     PredictConfig,
     ServeConfig,
     SynthesizeConfig,
@@ -39,6 +40,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "serve": ServeConfig,
     "ablate": AblateConfig,
     "compare": CompareConfig,
+    "plan": PlanConfig,
     "export": ExportConfig,
     "demo": DemoConfig,
 }
