@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from fusion.images.cell import PREPARATION
 from fusion.images.decoding import MAX_BYTES, CellError, pixel_key, read_bytes, too_large
 from fusion.io import arrow_arrays
-from fusion.io.content_hash import positions
-from fusion.io.files import replacing, sha256
+from fusion.io.content_hash import hash_content, positions
+from fusion.io.files import replacing
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import THREADS, as_path, is_url
 from fusion.io.remote_path import stamps as stamps_elsewhere
@@ -52,13 +52,13 @@ _PORTION, _REMEMBER_SECONDS = 1024, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What one file holds: ``sha256`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used.
+    """What one file holds: ``bytes_hash`` of its bytes ("" where unreadable) and ``fault``, why it cannot be used.
 
     ``pixels``: the hash of its decoded pixels, "" where there is none; see ``fusion.images.decoding.pixel_key``.
     ``is_passing``: the fault is of reading, and not of what was read: the next run tries again.
     """
 
-    sha256: str
+    bytes_hash: str
     pixels: str = ""
     fault: str = ""
     is_passing: bool = False
@@ -91,7 +91,7 @@ class FileIndex:
         at, known, sizes = self._find(names, stamps), self._known, stamps[:, 0]
         stale = int((at < 0).sum())
         self.files_read += stale
-        contents = Columns(Content, texts=["sha256", "pixels"])
+        contents = Columns(Content, texts=["bytes_hash", "pixels"])
         news: list[pa.Table] = []
         done, started = 0, time.monotonic()
         try:
@@ -123,7 +123,7 @@ class FileIndex:
 
     def remembered(self) -> Iterator[tuple[bytes, str, str]]:
         """Name, hash of the bytes and hash of the pixels of every file without a fault."""
-        columns = (self._known[name].to_pylist() for name in ("path", "sha256", "pixels", "fault"))
+        columns = (self._known[name].to_pylist() for name in ("path", "bytes_hash", "pixels", "fault"))
         for name, digest, pixels, fault in zip(*columns, strict=True):
             if not fault:
                 yield name, digest, pixels
@@ -165,7 +165,7 @@ def _remembered(known: pa.Table, at: NDArray[np.intp]) -> list[Content | None]:
     """What these rows of the index say; None for those of -1."""
     found: list[Content | None] = [None] * len(at)
     here = np.flatnonzero(at >= 0).tolist()
-    rows = known.select(["sha256", "pixels", "fault"]).take(arrow_arrays.numbers(at[here]))
+    rows = known.select(["bytes_hash", "pixels", "fault"]).take(arrow_arrays.numbers(at[here]))
     for i, *content in zip(here, *(column.to_pylist() for column in rows.columns), strict=True):
         found[i] = Content(*content)
     return found
@@ -239,7 +239,7 @@ def _inspect(name: bytes, size: int, check: Callable[[bytes], str]) -> Content:
         return Content("", "", reason, is_passing=isinstance(error.__cause__, OSError))
     except MemoryError:
         return Content("", "", "needs more memory than there is", is_passing=True)
-    return Content(sha256(content), pixels)
+    return Content(hash_content(content), pixels)
 
 
 def _schema() -> pa.Schema:
@@ -249,7 +249,7 @@ def _schema() -> pa.Schema:
         [
             ("path", pa.binary()),
             *((name, pa.int64()) for name in _STAMP),
-            ("sha256", pa.string()),
+            ("bytes_hash", pa.string()),
             ("pixels", pa.string()),
             ("fault", pa.string()),
         ],
@@ -274,7 +274,7 @@ def _news(
         [
             arrow_arrays.blobs([names[i] for i in at]),
             *(arrow_arrays.numbers(stamps[at, column]) for column in range(len(_STAMP))),
-            arrow_arrays.texts([content.sha256 for content in contents]),
+            arrow_arrays.texts([content.bytes_hash for content in contents]),
             arrow_arrays.texts([content.pixels for content in contents]),
             arrow_arrays.texts([content.fault for content in contents]),
         ],

@@ -105,12 +105,26 @@ def _partner(
         for base in (stem, *_bases(stem)):
             if image := images.get((*folders[:at], *folders[at + 1 :], base)):
                 return image
-            for key in by_stem.get(base, ()):
-                is_beside = len(key) == len(parts) and key[at] != folder
-                is_beside &= not _CERTAIN.isdisjoint(words) or key[at] in _OF_IMAGES
-                if is_beside and [*key[:at], *key[at + 1 : -1]] == [*folders[:at], *folders[at + 1 :]]:
-                    return images[key]
+            namesakes = by_stem.get(base, ())
+            beside = [
+                key
+                for key in namesakes
+                if len(key) == len(parts)
+                and key[at] != folder
+                and [*key[:at], *key[at + 1 : -1]] == [*folders[:at], *folders[at + 1 :]]
+            ]
+            found = [key for key in beside if key[at] in _OF_IMAGES]
+            if not found and not _CERTAIN.isdisjoint(words):
+                found = beside or _below(folders[:at], folder, namesakes)
+            if len(found) == 1:  # of several it is not known which
+                return images[found[0]]
     return None
+
+
+def _below(above: Sequence[str], folder: str, keys: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Those below the folder that holds a folder of masks, and not in that one: all/1.png beside masks/1.png."""
+    depth = len(above)
+    return [key for key in keys if [*key[:depth]] == [*above] and len(key) > depth + 1 and key[depth] != folder]
 
 
 def _bases(stem: str) -> Iterator[str]:
@@ -146,9 +160,15 @@ def pair_masks(root: Path, masks: Masks) -> dict[str, str]:
 
     Raises
     ------
-    DatasetError : an image with two of them.
+    DatasetError : an image with two of them, or no mask of any image.
     """
     start = len(os.fspath(root)) + 1
+    if not masks.of:
+        raise DatasetError(
+            f"no file of {root} is called like the mask of an image that is there",
+            found=f"{len(masks.orphans)} that are called like masks, such as {printable(masks.orphans[0][start:])}",
+            do="List images and masks in a table, or leave the masks out: --set masks=ignore.",
+        )
     for image, several in masks.of.items():
         if len(several) > 1:
             raise DatasetError(

@@ -38,7 +38,7 @@ __all__ = ["Dataset", "DatasetError", "Fault", "NoUsableImage", "Sample", "load_
 class Sample:
     """One readable image.
 
-    ``image_key`` is the sha256 of the image file, ``pixel_key`` that of its decoded pixels, None where they tell
+    ``image_key`` is the hash of the image file, ``pixel_key`` that of its decoded pixels, None where they tell
     nothing (JPEG; see ``fusion.images.decoding.pixel_key``): two samples that share either show the same image,
     whatever their names, and belong on one side of every split. ``key`` is ``image_key`` unless there is a mask, which
     it then covers too: it says which measurements can be reused. ``source`` is the site, scanner or batch of slides,
@@ -329,8 +329,8 @@ def _check_some_there(table: Path, faults: Sequence[Fault]) -> None:
     """DatasetError where no image of a table is there at all, with what may be wrong about all of them."""
     if not faults or any(fault.reason != MISSING for fault in faults):
         return
-    folder, first = table.parent.absolute(), faults[0].path
-    text = str(first.relative_to(table.parent) if first.is_relative_to(table.parent) else first)
+    start, first = table if table.is_dir() else table.parent, faults[0].path
+    folder, text = start.absolute(), str(first.relative_to(start) if first.is_relative_to(start) else first)
     hints = []
     if "\\" in text:
         hints.append("The paths have backslashes: write /.")
@@ -498,8 +498,8 @@ def _sample(entry: Listed, image: Content, mask: Content | None, mask_levels: st
         return Fault(entry.path, "read", f"mask {entry.mask_path}: {mask.fault}")
     return Sample(
         path=entry.path,
-        key=content_key(image.sha256, None if mask is None else mask.sha256, mask_levels),
-        image_key=image.sha256,
+        key=content_key(image.bytes_hash, None if mask is None else mask.bytes_hash, mask_levels),
+        image_key=image.bytes_hash,
         label=entry.label,
         subject=entry.subject,
         group=entry.group,

@@ -90,6 +90,18 @@ _UID = re.compile(r"^UID_(?P<subject>[A-Za-z]?\d+)_\d+_\d+_(?P<label>all|hem)$",
 _FOLD = re.compile(r"^fold[_ -]?(?P<fold>\w+)$", re.IGNORECASE)
 #: Columns of the preliminary test's CSV, in lower case.
 _CNMC_CSV = {"patient_id", "new_names", "labels"}
+#: Columns by which the truth of synthetic sites is known: see ``fusion.synthetic.cells``.
+_OF_SITES = {
+    "path",
+    "label",
+    "subject",
+    "fold",
+    "source",
+    "mask",
+    "um_per_px",
+    "laboratory_gamma",
+    "subject_shift_area",
+}
 #: Folder -> {file name: (subject, label)}, from the preliminary test's CSV.
 _Tables = dict[Path, dict[str, tuple[str, str]]]
 
@@ -153,6 +165,9 @@ def read_listing(
         return Listing("table", listed, tuple(notes))
     _refuse_unused(path, "a folder", reading, ("columns", "ignore_columns", "missing"), is_lenient=is_lenient)
     files = _find_files(path)
+    if table := _own_truth(path, files.images, reading):
+        listed, notes = read_table(table, reading, is_lenient=is_lenient)
+        return Listing("table", listed, (f"{path} is read by {table.name}, which came with its images.", *notes))
     tables = _cnmc_tables(path)
     images, masks, notes = _without_masks(path, files.images, reading)
     if not images:
@@ -309,10 +324,11 @@ def _without_masks(root: Path, images: _Images, reading: ReadingSettings) -> tup
         return images, {}, []
     masks = find_masks(root, list(images.names))
     if not masks.names:
-        return images, {}, []
+        return images, {}, ["masks=use: no file is called like a mask."] if reading.masks == "use" else []
     if reading.masks is None:
         refuse_unsaid(root, masks, table_inside(root))
     kept = _Images([_Images.as_sorted(name) for name in images.names if name not in masks.names])
+    paired = pair_masks(root, masks) if reading.masks == "use" else {}
     if reading.masks == "ignore":
         return kept, {}, [f"{len(masks.names)} files that are called like masks are left out."]
     notes = [f"{len(masks.of)} of {len(kept)} images have a mask, by its name."]
@@ -320,7 +336,7 @@ def _without_masks(root: Path, images: _Images, reading: ReadingSettings) -> tup
         notes.append(
             f"{len(masks.orphans)} masks are of no image that is there, such as {printable(masks.orphans[0])}."
         )
-    return kept, pair_masks(root, masks), notes
+    return kept, paired, notes
 
 
 def _many(count: int) -> str:
@@ -545,6 +561,19 @@ def table_inside(folder: Path) -> Path | None:
     """The first table in ``folder`` that has a column of paths, None where there is none."""
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in {".csv", ".tsv"} and file.is_file())
     return next((file for file in files if any(looks_like(name) == "path" for name in read_header(file))), None)
+
+
+def _own_truth(folder: Path, images: _Images, reading: ReadingSettings) -> Path | None:
+    """The table that ``fusion synthesize`` has left with images of several sites, which folders alone do not tell
+    apart; None where there is none, where the user says what folders or masks are, or where it does not list them all.
+    """
+    file = folder / "truth.csv"
+    if reading.folders or reading.masks or not file.is_file() or not {*read_header(file)} >= _OF_SITES:
+        return None
+    rows = read_rows(file)
+    at = [rows.columns.index(name) for name in ("path", "mask")]
+    listed = {os.path.join(os.fspath(folder), row[place]) for row in rows.fields for place in at}  # noqa: PTH118
+    return file if listed.issuperset(images.names) else None
 
 
 def _table_row(file: Path, number: int, values: dict[str, str | None]) -> Listed:

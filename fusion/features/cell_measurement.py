@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusion.data.dataset import Fault, Sample, content_key, measured_key
 from fusion.images.cell import Cell, CellError, ImageError, decode_image, make_cell, read_bytes
 from fusion.images.masks import read_mask
-from fusion.io.files import sha256
+from fusion.io.content_hash import hash_content
 from fusion.io.remote_path import Remote
 from fusion.plugins import Extractor, NeedsRedCells, stored_as
 
@@ -84,7 +84,7 @@ class Measure:
         try:
             image, mask = content()
             # Hashed always: what is remembered of a file is a hint at what must be measured, and no more.
-            key = content_key(sha256(image), None if mask is None else sha256(mask), sample.mask_levels)
+            key = content_key(hash_content(image), None if mask is None else hash_content(mask), sample.mask_levels)
             if key != sample.key:
                 measured.is_changed = True
                 raise ImageError("changed while the data set was being read")

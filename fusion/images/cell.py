@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 #: Part of every feature's fingerprint: raise it when pixels or masks of a cell could change.
-PREPARATION = f"3+{segment.VERSION}"
+PREPARATION = f"4+{segment.VERSION}"
 
 #: Background kept around the cell's bounding box, so that gradients and dilations at the contour have room.
 MARGIN = 8

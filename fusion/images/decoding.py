@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import os
 import stat
 import struct
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import FusionError
 from fusion.images.file_headers import READ, Header, read_header
+from fusion.io.content_hash import hash_content
 from fusion.io.remote_path import Remote
 
 #: Pixels of the largest image that is decoded: 8192 x 8192, 100 times a C-NMC image and 200 MB in memory. A
@@ -102,7 +102,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 
 def pixel_key(data: bytes) -> str:
-    """sha256 of the size and pixels that ``decode_image`` makes of a BMP, PNG or TIFF: the same in any container.
+    """Hash of the size and pixels that ``decode_image`` makes of a BMP, PNG or TIFF: the same in any container.
 
     "" for JPEG: its decoders differ by a level here and there, so that only its bytes tell it.
 
@@ -113,9 +113,7 @@ def pixel_key(data: bytes) -> str:
     rgb = decode_image(data)
     if read_header(data).format not in LOSSLESS:
         return ""
-    digest = hashlib.sha256(f"{rgb.shape[0]} x {rgb.shape[1]}:".encode())
-    digest.update(np.ascontiguousarray(rgb).data)
-    return digest.hexdigest()
+    return hash_content(f"{rgb.shape[0]} x {rgb.shape[1]}:".encode(), np.ascontiguousarray(rgb).data)
 
 
 def decode_mask(data: bytes, by: str = "value") -> NDArray[np.uint8] | NDArray[np.uint16]:

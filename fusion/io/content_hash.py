@@ -1,4 +1,4 @@
-"""Content keys by the million, as Arrow strings: found in each other without an object of Python for each."""
+"""What a file holds, as a key: its hash, and a million of these found in each other without an object for each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,23 @@ if TYPE_CHECKING:
 #: Keys in one piece of an Arrow array: a list of so many is there while they are taken in.
 _PIECE = 1 << 14
 
-#: Letters of a content key: a sha256 in hexadecimal digits.
+#: Letters of a content key: 256 bits in hexadecimal digits.
 _DIGITS = 64
+
+
+def hash_content(*parts: bytes | memoryview) -> str:
+    """64 hex digits of the bytes of these parts, one after the other: what tells an image's, a mask's, pixels' content.
+
+    BLAKE3: as hard to forge as SHA-256, in a quarter of the time of a processor that has instructions for that one,
+    and in a tenth of that of others. It is asked of everything that is measured.
+    Source: O'Connor, Aumasson, Neves, Wilcox-O'Hearn (2020), github.com/BLAKE3-team/BLAKE3-specs.
+    """
+    from blake3 import blake3
+
+    digest = blake3()
+    for part in parts:
+        digest.update(part)
+    return str(digest.hexdigest())
 
 
 def as_arrow(keys: Iterable[str] | pa.ChunkedArray) -> pa.ChunkedArray:

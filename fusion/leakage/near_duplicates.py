@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fusion.data.dataset import Dataset
 from fusion.data.groups import connected
 from fusion.images.cell import CellError, decode_image, read_bytes
-from fusion.io.files import sha256
+from fusion.io.content_hash import hash_content
 from fusion.progress import Progress
 
 #: Side of the small grey image, and of the square of its low frequencies that the hash is made of.
@@ -131,7 +131,7 @@ def hash_images(datasets: Sequence[Dataset], progress: Progress | None = None) -
     for done, (key, sample) in enumerate(images.items(), start=1):
         try:
             content = read_bytes(sample.path)
-            if sha256(content) != sample.image_key:
+            if hash_content(content) != sample.image_key:
                 continue  # it has changed since it was listed; extraction will report it
             hashes.append(image_hash(decode_image(content)))
         except CellError:  # likewise

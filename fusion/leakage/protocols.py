@@ -69,7 +69,12 @@ def make_plan(table: Units, kind: str, n_splits: int, repeats: int, seed: int) -
 
 
 def external_plan(
-    train: Units, test: Units, *, other_cohort: bool = False, near: Mapping[str, int] | None = None
+    train: Units,
+    test: Units,
+    *,
+    other_cohort: bool = False,
+    near: Mapping[str, int] | None = None,
+    allow_leakage: bool = False,
 ) -> tuple[Plan, NDArray[np.intp]]:
     """All of one table to learn from, all of the other to judge, as a plan over both, the training part first.
 
@@ -77,6 +82,7 @@ def external_plan(
     ----------
     other_cohort : the test's people are others than those of training, whatever names they share.
     near : image -> number of its set of near-duplicates, over both tables.
+    allow_leakage : take what is in both all the same; ``leaking_subjects`` then counts it, for a stamp.
 
     Returns
     -------
@@ -85,7 +91,7 @@ def external_plan(
     Raises
     ------
     SplitError : a class is tested that nothing is learnt of.
-    LeakageError : a subject, a group, an image or a near-duplicate of one is in both.
+    LeakageError : a subject, a group, an image or a near-duplicate of one is in both, and ``allow_leakage`` is off.
     UsageError : names in both that may be one name spelt twice.
     """
     if unknown := sorted(set(map(str, test.y)) - set(map(str, train.y))):
@@ -98,6 +104,8 @@ def external_plan(
     groups = merge_groups(ids["subject"], image_keys, own, ids["group"], sets)
     split = Split(np.arange(len(train)), np.arange(len(train), len(train) + len(test)), groups)
     names = (*train.names, *test.names)
+    if allow_leakage:
+        return Plan("external", ((split,),)), groups
     grouped_splits.assert_disjoint(
         split,
         subjects=ids["subject"],
@@ -105,7 +113,7 @@ def external_plan(
         paths=names,
         also={"group ids": ids["group"], "sets of near-duplicates": sets},
         do="Take them out of one of both. If the subjects or groups are others of the same names, say --other-cohort, "
-        "or give both tables a column 'source'.",
+        "or give both tables a column 'source'. To have them judged all the same, stamped: --allow-leakage.",
     )
     return Plan("external", ((split,),)), groups
 

@@ -15,7 +15,8 @@ from fusion.errors import FusionError
 from fusion.images.cell import Cell, CellError, make_cell
 from fusion.images.decoding import decode_image, pixel_key
 from fusion.images.file_headers import Header, read_header
-from fusion.io.files import printable, sha256
+from fusion.io.content_hash import hash_content
+from fusion.io.files import printable
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -164,7 +165,7 @@ def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = F
     """The cell in each upload, in order, and the red cells around it where asked for; a bad one stops no other."""
     found, pixels = [], 0
     for upload in uploads:
-        keys: tuple[str, ...] = (sha256(upload.content),)
+        keys: tuple[str, ...] = (hash_content(upload.content),)
         header = read_header(upload.content)
         pixels += min(header.pixels, limits.pixels)
         try:

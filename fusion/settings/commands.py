@@ -52,7 +52,9 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     near_duplicates: int = Field(
         0, ge=0, le=64, description="keep images together whose hashes differ in at most so many of 256 bits"
     )
-    allow_leakage: bool = Field(False, description="take networks that have learnt from these cells; stamped")
+    allow_leakage: bool = Field(
+        False, description="take networks that have learnt from these cells, and subjects that --test shares; stamped"
+    )
     output: Path = Field(description="folder of the result, or of the model")
 
     @property

@@ -215,7 +215,8 @@ def synthesize(
 
     ``OUT/fold_0/all/UID_1_1_1_all.bmp`` is cell 1 of image 1 of subject 1; subjects never span folds. ``truth.csv``
     (``TRUTH_COLUMNS``) comes last. With sites, each has a folder with such a tree in it, masks beside it, and
-    ``truth.csv`` has the columns ``LABORATORY_COLUMNS`` too: it is the table to read, since the tree names no source.
+    ``truth.csv`` has the columns ``LABORATORY_COLUMNS`` too: who gives the folder as
+    a data set has it read by this table, since the tree names no source.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fusion.data.dataset import Dataset, load_dataset
 from fusion.data.units import Units, units_of
@@ -46,7 +47,8 @@ def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: 
     )
     other = other.select(config.classes).labelled()
     near, notes = _near(config, [dataset, other], progress)
-    external_plan(units_of(dataset), units_of(other), other_cohort=config.other_cohort, near=near)
+    plan_both = partial(external_plan, other_cohort=config.other_cohort, near=near, allow_leakage=config.allow_leakage)
+    plan_both(units_of(dataset), units_of(other))
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     cohort = Cohort(is_other=config.other_cohort)
     stamps += [
@@ -54,7 +56,7 @@ def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: 
     ]
     first = inputs.measure(dataset, config, progress)
     second, brought = inputs.measure_as(first, other, progress)
-    plan, groups = external_plan(first.study.table, second.table, other_cohort=config.other_cohort, near=near)
+    plan, groups = plan_both(first.study.table, second.table)
     study = Study.pair(first.study, second, groups)
     splits = [split for _, split in plan.splits]
     # Augmented cells are those of the first table, whose rows are the first of both.

@@ -140,8 +140,10 @@ def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig) -
     stamps = subject_stamps(table)
     stamps += adapted_stamps(table, fits.splits, config)
     stamps += judged_together_stamps(fits.recipes, table, fits.splits)
-    if plan.kind == "random":
-        stamps.append(f"leaky: images of {leaking_subjects(plan)} subjects on both sides")
+    leaking = leaking_subjects(plan)
+    if leaking or plan.kind == "random":
+        what = f"{leaking} images" if table.unit == "image" else f"images of {leaking} {table.unit}s"
+        stamps.append(f"leaky: {what} on both sides")
     return stamps
 
 

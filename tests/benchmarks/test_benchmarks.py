@@ -111,6 +111,17 @@ def test_the_benchmark_of_prediction_tells_each_stages_share():
 
 
 @pytest.mark.slow
+def test_to_hash_what_is_measured_costs_less_than_a_twentieth_of_extract():
+    command = [sys.executable, ROOT / "benchmarks" / "hashing.py", "--cells", "40", "--repeats", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    for features, milliseconds, measured, hashes, checks in rows[2:]:
+        assert float(milliseconds) > 0, features
+        assert 0 < float(measured[:-1]) < 5, features
+        assert float(measured[:-1]) < float(hashes[:-1]) < float(checks[:-1]) < 100, features
+
+
+@pytest.mark.slow
 def test_the_benchmark_of_linear_models_calls_cells_alike_in_all_three_ways():
     command = [sys.executable, "-m", "benchmarks.linear", "--cells", "400"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

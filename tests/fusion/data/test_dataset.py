@@ -8,7 +8,7 @@ import pytest
 from fusion.data._file_index import FileIndex
 from fusion.data.dataset import DatasetError, load_dataset
 from fusion.errors import UsageError
-from fusion.io.files import sha256
+from fusion.io.content_hash import hash_content
 from tests.builders.images import paint, write_image
 
 
@@ -23,7 +23,7 @@ def test_keys_are_content(class_folders):
     assert len(dataset) == 6
     assert dataset.classes == ["blast", "normal"]
     for sample in dataset.samples:
-        assert sample.key == sample.image_key == sha256(sample.path.read_bytes())
+        assert sample.key == sample.image_key == hash_content(sample.path.read_bytes())
 
 
 def test_a_mask_is_part_of_the_key_but_not_of_the_image(tmp_path):
@@ -125,7 +125,7 @@ def test_unchanged_files_are_not_read_again(class_folders, tmp_path, settled):
     assert (first.files_read, second.files_read) == (6, 0)
     write_image(images[0], paint(99))
     third = FileIndex(tmp_path / "index.arrow")
-    assert third.look_up(images)[0].sha256 == sha256(images[0].read_bytes())
+    assert third.look_up(images)[0].bytes_hash == hash_content(images[0].read_bytes())
     assert third.files_read == 1
 
 

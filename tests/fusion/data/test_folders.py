@@ -9,6 +9,7 @@ from fusion.data._folder_layouts import find_layout
 from fusion.data.dataset import load_dataset
 from fusion.data.readers import DatasetError, read_listing
 from fusion.settings.data import ReadingSettings
+from fusion.synthetic.cells import SyntheticDesign, synthesize
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.images import paint, write_image
 
@@ -313,9 +314,46 @@ def test_names_that_are_no_masks(tree):
 def test_masks_without_their_image_and_images_with_two(tree):
     with pytest.raises(DatasetError, match="called like masks"):
         tree("all/c0.png", "hem/c1.png", "hem/c9_mask.png")
-    assert "1 masks are of no image" in " ".join(tree(masks="use").notes)
+    with pytest.raises(DatasetError, match=r"no file of .* is called like the mask of an image"):
+        tree(masks="use")
+    assert "1 masks are of no image" in " ".join(tree("hem/c1_mask.png", masks="use").notes)
     with pytest.raises(DatasetError, match="2 masks of one image"):
         tree("all/c0_nucleus_mask.png", "all/c0_cell_mask.png", masks="use")
+
+
+def test_masks_in_a_folder_beside_folders_of_images_are_found_by_a_name_that_is_there_once(tree):
+    tree("all/c0.png", "hem/c1.png", "masks/c0.png", "masks/c1_mask.png", masks="ignore")
+    found = tree(masks="use").entries
+    assert [(entry.path.name, entry.mask_path.name) for entry in found] == [
+        ("c0.png", "c0.png"),
+        ("c1.png", "c1_mask.png"),
+    ]
+    listing = tree("hem/c0.png", masks="use")  # now there are two of that name
+    assert [entry.mask_path is None for entry in listing.entries] == [True, True, False]
+    assert any("of no image that is there" in note for note in listing.notes)
+
+
+def test_to_use_masks_where_there_are_none_is_told(tree):
+    assert any("no file is called like a mask" in note for note in tree("all/c0.png", "hem/c1.png", masks="use").notes)
+
+
+def test_synthetic_sites_are_read_by_the_table_that_came_with_them(tmp_path):
+    out = synthesize(tmp_path / "cells", SyntheticDesign(subjects=4, cells_per_subject=1, laboratories=2))
+    listing = read_listing(out)
+    assert listing.layout == "table"
+    assert len({(entry.source, entry.subject) for entry in listing.entries}) == 8
+    assert all(entry.mask_path.is_file() for entry in listing.entries)
+    assert "truth.csv" in listing.notes[0]
+    # Who says what the masks are, or adds an image of his own, is asked what the folders mean, as of any.
+    assert read_listing(out, ReadingSettings(masks="ignore")).layout == "cnmc"
+    write_image(out / "lab_1" / "fold_0" / "all" / "mine.png", paint())
+    with pytest.raises(DatasetError, match="called like masks"):
+        read_listing(out)
+
+
+def test_a_plain_synthetic_tree_is_read_without_a_word(tmp_path):
+    out = synthesize(tmp_path / "cells", SyntheticDesign(subjects=4, cells_per_subject=1))
+    assert (read_listing(out).layout, read_listing(out).notes) == ("cnmc", ())
 
 
 def test_masks_of_c_nmc_images(tree):

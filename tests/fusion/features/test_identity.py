@@ -16,7 +16,7 @@ from fusion.features.store import FeatureStore, open_shard
 from fusion.features.store_maintenance import held
 from fusion.features.store_recheck import recheck
 from fusion.images.cell import read_cell
-from fusion.io.files import sha256
+from fusion.io.content_hash import hash_content
 from fusion.plugins import build_extractor
 from tests.builders.images import paint, write_image
 
@@ -103,7 +103,7 @@ class Folder:
         """Key and measurement of every cell, from the bytes that are there."""
         for at, image in enumerate(self.images):
             mask = self.masks[at] if at else None
-            key = content_key(sha256(image.read_bytes()), mask and sha256(mask.read_bytes()))
+            key = content_key(hash_content(image.read_bytes()), mask and hash_content(mask.read_bytes()))
             yield key, Sums().extract([read_cell(image, mask)])[0]
 
 

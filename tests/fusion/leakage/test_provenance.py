@@ -14,7 +14,7 @@ from fusion.errors import UsageError
 from fusion.evaluation.results import subject_stamps
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.near_duplicates import hash_images, near_known
-from fusion.leakage.protocols import external_plan
+from fusion.leakage.protocols import external_plan, leaking_subjects
 from fusion.leakage.provenance import Cohort, Provenance, cohort_notes, find_overlap, refusal
 from fusion.settings.commands import InspectConfig
 from fusion.workflows.inspect import inspect
@@ -109,6 +109,10 @@ def test_an_external_test_shares_neither_subjects_nor_groups(names):
     assert len(set(groups.tolist())) == 4
     sources = [units_of(cohort(letter, sources=[letter] * 2, **names)) for letter in "ab"]
     assert len(set(external_plan(*sources)[1].tolist())) == 4
+    assert leaking_subjects(external_plan(*sources)[0]) == 0
+    # Said to be wanted: they stay one on both sides, and are counted for the stamp.
+    plan, groups = external_plan(train, test, allow_leakage=True)
+    assert leaking_subjects(plan) == len(set(groups.tolist())) == 2
 
 
 def test_an_external_test_is_asked_about_spellings_and_near_duplicates():

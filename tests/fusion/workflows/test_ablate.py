@@ -390,3 +390,5 @@ def test_an_external_test_set_is_judged_alone(synthetic, synthetic_store, tmp_pa
     refused = command("ablate", synthetic, *given, "--test", synthetic, "-o", tmp_path / "b")
     assert refused.exit_code == 1
     assert "on both sides" in refused.stderr
+    leaky = command("ablate", synthetic, *given, "--test", synthetic, "-o", tmp_path / "c", "--allow-leakage", "--json")
+    assert json.loads(leaky.stdout)["stamps"] == ["leaky: images of 10 subjects on both sides"]
