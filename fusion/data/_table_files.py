@@ -30,9 +30,19 @@ _BYTE_ORDER_MARKS = (
 _OTHERS = {
     b"PK\x03\x04": "an Excel or zip file",
     b"\xd0\xcf\x11\xe0": "an old Excel file",
-    b"\x1f\x8b": "a gzip file",
     b"PAR1": "a Parquet file",
 }
+#: How files begin that hold others, packed, and what they are called; and their usual endings.
+_PACKED = {
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"7z\xbc\xaf": "a 7-zip file",
+}
+_OF_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z")
+#: Rows below a first one without a path in which the header is looked for.
+_HEADERS = 50
 #: Bytes of a header that is looked at before the table is read.
 _HEAD = 8192
 
@@ -68,11 +78,12 @@ def read_rows(file: Path) -> Rows:
     """
     ending = file.suffix.lower()
     if ending not in TABLES:
-        is_sheet = ending in {".xlsx", ".xls", ".ods", ".xlsm", ".numbers"}
+        remedy = "Save the sheet as CSV (UTF-8)." if ending in {".xlsx", ".xls", ".ods", ".xlsm", ".numbers"} else ""
         raise DatasetError(
             f"{file} is not a data set",
+            found=f"a file ending in {ending}, which is packed" if ending in _OF_PACKED else "",
             expected="a folder, or a .csv, .tsv or .parquet table",
-            do="Save the sheet as CSV (UTF-8)." if is_sheet else "",
+            do="Unpack it, and give what was in it." if ending in _OF_PACKED else remedy,
         )
     return _parquet_rows(file) if ending == ".parquet" else _text_rows(file)
 
@@ -88,7 +99,7 @@ def read_header(file: Path) -> tuple[str, ...]:
         start = start[: start.rfind(b"\n") + 1] or start
     try:
         text, _ = _decode(start, file)
-        text, _, separator = _separated(text, file)
+        text, _, separator, _ = _separated(text, file)
         first = next(csv.reader(StringIO(text, newline=""), delimiter=separator), [])
     except (DatasetError, csv.Error):
         return ()
@@ -127,14 +138,14 @@ def _text_rows(file: Path) -> Rows:
     except OSError as error:
         raise _unreadable(file, error) from error
     text, decoded = _decode(data, file)
-    text, skipped, separator = _separated(text, file)
+    text, skipped, separator, commented = _separated(text, file)
     header, fields, lines, odd, padded = _table(text, separator, skipped, file)
     kept = [at for at, name in enumerate(header) if name or any(row[at] for row in fields)]
     if len(kept) < len(header):
         fields = [[row[at] for at in kept] for row in fields]
     names = [header[at] or f"column {at + 1}" for at in kept]
     in_two_ways = tuple(_in_two_ways(padded[at], (row[place] for row in fields)) for place, at in enumerate(kept))
-    notes = (*decoded, *_oddities(odd, file))
+    notes = (*decoded, *commented, *_oddities(odd, file))
     return Rows(_names(names, file), fields, lines, separator, notes, in_two_ways)
 
 
@@ -162,12 +173,28 @@ def _table(text: str, separator: str, skipped: int, file: Path) -> _Table:
         elif not table.header:
             table.header.extend(row)
         else:
+            if len(table.fields) < _HEADERS:
+                _check_header(table.header, row, line + skipped, file)
             width = len(table.header)
             table.odd["short"] += len(row) < width
             table.odd["long"] += len(row) > width
             table.fields.append(_fitted(row, width, line + skipped, separator, file))
             table.lines.append(line + skipped)
     return table
+
+
+def _check_header(header: list[str], row: list[str], line: int, file: Path) -> None:
+    """Refuse a row that is the header where the first one is none: a title stands above the table."""
+    if _has_path(row) and not _has_path(header):
+        raise DatasetError(
+            f"the header of {file} is not its first line",
+            found=f"'{printable(' '.join(filter(None, header)))[:60]}' above line {line}, which has the column path",
+            do="Take the lines above it out, or begin each with #.",
+        )
+
+
+def _has_path(fields: Iterable[str]) -> bool:
+    return any(field.lower() == "path" for field in fields)
 
 
 def _in_two_ways(padded: Counter[str], column: Iterable[str]) -> tuple[str, ...]:
@@ -231,6 +258,8 @@ def _decode(data: bytes, file: Path) -> tuple[str, list[str]]:
     for start, kind in _OTHERS.items():
         if data.startswith(start):
             raise DatasetError(f"{file} cannot be read as a table", found=kind, do="Save it as CSV (UTF-8).")
+    if packed := next((kind for start, kind in _PACKED.items() if data.startswith(start)), ""):
+        raise DatasetError(f"{file} cannot be read as a table", found=packed, do="Unpack it, and give what was in it.")
     mark, encoding = next(((mark, name) for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), (b"", ""))
     head = data[:400]
     if not mark and b"\0" in head:
@@ -268,7 +297,45 @@ def _decode_western(data: bytes, file: Path) -> tuple[str, list[str]]:
     return text, [f"{file.name} is not UTF-8 and is read as Windows-1252: '{printable(word)[:40]}'. {remedy}"]
 
 
-def _separated(text: str, file: Path) -> tuple[str, int, str]:
+def _separated(text: str, file: Path) -> tuple[str, int, str, list[str]]:
+    """The text without comments above the header and a first line that names its separator; how many lines that are;
+    the separator; and a note on comments."""
+    text, above, notes = _without_comments(text, file)
+    text, named, separator = _named_separator(text, file)
+    if named and not notes:
+        text, below, notes = _without_comments(text, file)
+        above += below
+    return text, above + named, separator, notes
+
+
+def _without_comments(text: str, file: Path) -> tuple[str, int, list[str]]:
+    """The text without lines above the header that begin with #; how many these are; and a note on them. A header that
+    begins with # itself is one, and stays."""
+    if not text.lstrip(' \t\r\n"').startswith("#"):  # almost every table, and some have a million lines
+        return text, 0, []
+    lines = re.split(r"(\r\n|\r|\n)", text)  # every other one is a line's end
+    count = 0
+    for line in lines[::2]:
+        if line.strip() and not line.lstrip(' \t"').startswith("#"):
+            break
+        count += 1
+    comments = [line for line in lines[: 2 * count : 2] if line.strip()]
+    if not comments or count == len(lines[::2]):
+        return text, 0, []
+    header = re.sub(r'[ \t]*("?)[# \t]*', r"\1", lines[2 * count - 2], count=1)
+    if _has_path(field.strip(' "') for field in re.split(r"[,;\t|]", header)):
+        rest = "".join([header, *lines[2 * count - 1 :]])
+        notes = [f"{file.name}: the header is the line that begins with #."]
+        comments, count = comments[:-1], count - 1
+    else:
+        rest, notes = "".join(lines[2 * count :]), []
+    if comments:
+        first = printable(comments[0].strip())[:40]
+        notes.append(f"{file.name}: comments above the header are left out: {_rows(len(comments))}, such as '{first}'.")
+    return rest, count, notes
+
+
+def _named_separator(text: str, file: Path) -> tuple[str, int, str]:
     """The text without a first line that names its separator, how many lines that are, and the separator."""
     first, *rest = re.split(r"\r\n|\r|\n", text, maxsplit=1)
     named = first.strip().strip('"').lower()

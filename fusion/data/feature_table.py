@@ -123,6 +123,7 @@ class FeatureTable(Units):
             folds=pick(self.folds),
             sources=pick(self.sources),
             group_ids=pick(self.group_ids),
+            share_images=pick(self.share_images),
             augmented=None
             if self.augmented is None
             else replace(self.augmented, X=self.augmented.X[:, rows], there=self.augmented.there[:, rows]),

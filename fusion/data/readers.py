@@ -541,10 +541,19 @@ def read_table(
         values["um_per_px"], remarks = _with_points(file, rows, values["um_per_px"])
         notes += remarks
     listed: dict[tuple[Path, Path | None], Listed] = {}
+    masked: dict[Path, tuple[int, bool]] = {}
     names, columns = list(values), list(values.values())
     for at, line in enumerate(rows.lines):
         entry = _table_row(file, line, dict(zip(names, (column[at] for column in columns), strict=True)))
         known = listed.setdefault((entry.path, entry.mask_path), entry)
+        masked.setdefault(entry.path, (line, entry.mask_path is not None))
+        if masked[entry.path][1] != (entry.mask_path is not None):
+            raise DatasetError(
+                f"an image stands in {file} once with a mask and once without",
+                found=f"{values['path'][at]} in lines {masked[entry.path][0]} and {line}",
+                expected="one row an image, or a mask of its own in each",
+                do="Fill in the mask, or take one of both rows out.",
+            )
         if known != entry:
             differs = next(name for name in Listed.__slots__ if getattr(known, name) != getattr(entry, name))
             raise DatasetError(

@@ -27,6 +27,7 @@ class Units:
     subjects_known : whether any cell names its subject. A cell that does not then counts as one of its own.
     sources : n sites, scanners or batches, None where unknown; () stands for n times None.
     group_ids : n ids of what else must stay together, as the data set names it; () stands for n times None.
+    share_images : for each whether the data set lists other cells of its image file; () stands for n times False.
 
     Raises
     ------
@@ -43,11 +44,14 @@ class Units:
     subjects_known: bool
     sources: tuple[str | None, ...] = ()
     group_ids: tuple[str | None, ...] = ()
+    share_images: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("sources", "group_ids"):
             if not getattr(self, name):
                 object.__setattr__(self, name, (None,) * len(self.names))
+        if not self.share_images:
+            object.__setattr__(self, "share_images", (False,) * len(self.names))
         parts = (
             self.names,
             self.keys,
@@ -57,6 +61,7 @@ class Units:
             self.groups,
             self.sources,
             self.group_ids,
+            self.share_images,
         )
         if len(rows := {len(part) for part in parts}) != 1:
             raise ValueError(f"parts of a table of cells disagree: rows {sorted(rows)}")
@@ -75,6 +80,12 @@ class Units:
     def nameless(self) -> int:
         """Cells that name neither subject nor group: each counts as one of its own."""
         return sum(one is None and other is None for one, other in zip(self.subjects, self.group_ids, strict=True))
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """What tells a cell from a copy of it: its image, and its mask too where the image shows other cells."""
+        parts = zip(self.image_keys, self.keys, self.share_images, strict=True)
+        return [f"{image}+{key}" if is_shared else image for image, key, is_shared in parts]
 
     @property
     def identities(self) -> list[Identity | None]:
@@ -110,4 +121,5 @@ def units_of(dataset: Dataset) -> Units:
         subjects_known=dataset.subjects_known,
         sources=tuple(sample.source for sample in samples),
         group_ids=tuple(sample.group for sample in samples),
+        share_images=tuple(sample.shares_image for sample in samples),
     )

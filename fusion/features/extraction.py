@@ -152,6 +152,7 @@ class Extraction:
             subjects_known=self.dataset.subjects_known,
             sources=tuple(sample.source for sample in samples),
             group_ids=tuple(sample.group for sample in samples),
+            share_images=tuple(sample.shares_image for sample in samples),
         )
 
 

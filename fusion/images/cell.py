@@ -27,6 +27,7 @@ __all__ = [
     "GivenMask",
     "ImageError",
     "decode_image",
+    "fit_mask",
     "make_cell",
     "read_bytes",
     "read_cell",
@@ -108,7 +109,7 @@ def make_cell(
         mask = _found_cell(rgb)
         nucleus = segment.segment_nucleus(rgb, mask)
     else:
-        drawn = _fitting(mask_image, rgb)
+        drawn = fit_mask(mask_image, rgb)
         mask = drawn.cell
         nucleus = segment.segment_nucleus(rgb, mask) if drawn.nucleus is None else drawn.nucleus
     widths = red_blood_cells.whole_red_cells(rgb, mask)[:, 2].tolist() if red_cells else None
@@ -132,8 +133,14 @@ def _found_cell(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     raise CellError("no cell found in the image", do="Give a mask for it, or leave it out.")
 
 
-def _fitting(mask_image: NDArray[np.uint8] | GivenMask, rgb: NDArray[np.uint8]) -> GivenMask:
-    """The given mask, if it is one of this image and the image shows something in it."""
+def fit_mask(mask_image: NDArray[np.uint8] | GivenMask, rgb: NDArray[np.uint8]) -> GivenMask:
+    """The given mask, if it is one of this image and the image shows something in it.
+
+    Raises
+    ------
+    CellError : it has another size, or the image is all black or all white in it.
+    MaskError : its values can be read in more than one way.
+    """
     shape = mask_image.cell.shape if isinstance(mask_image, GivenMask) else mask_image.shape
     if shape != rgb.shape[:2]:
         raise CellError(

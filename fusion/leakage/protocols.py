@@ -279,9 +279,9 @@ def _refuse_twin_labels(labels: Sequence[str | None]) -> None:
 
 
 def _listed_twice(table: Units) -> list[str]:
-    """Notes on images that are there several times: they stay in one group, and still count several times."""
+    """Notes on cells that are there several times: they stay in one group, and still count several times."""
     labels: dict[str, set[str]] = {}
-    for key, label in zip(table.image_keys, table.y, strict=True):
+    for key, label in zip(table.cell_ids, table.y, strict=True):
         labels.setdefault(key, set()).add(str(label))
     extra, torn = len(table) - len(labels), sum(len(found) > 1 for found in labels.values())
     notes = []

@@ -232,8 +232,9 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
         subjects=(*first.subjects, *second.subjects),
         folds=(*first.folds, *second.folds),
         groups=groups,
-        subjects_known=first.subjects_known and second.subjects_known,
+        subjects_known=second.subjects_known,  # they are judged; cells of the first without a subject are counted
         sources=(*first.sources, *second.sources),
         group_ids=(*first.group_ids, *second.group_ids),
+        share_images=(*first.share_images, *second.share_images),
         augmented=augmented,
     )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusion.data.dataset import Dataset, Fault, Sample
-from fusion.images.decoding import CellError, read_bytes
+from fusion.images.cell import fit_mask
+from fusion.images.decoding import CellError, decode_image, read_bytes
 from fusion.images.file_headers import read_header
 
 #: As many as read at once without a disk or a core more to gain from.
@@ -32,7 +33,7 @@ class FileSurvey:
     sizes : (width, height) in pixels -> number of images.
     masks : what they draw and by which values, "cell and nucleus, 0/128/255" -> number of masks.
     several : images of which several cells are listed, a mask each, and the number of those cells.
-    faults : masks that cannot be read as they are.
+    faults : masks that cannot be read as they are, or do not fit their images.
     """
 
     formats: dict[str, int]
@@ -104,14 +105,17 @@ def survey(dataset: Dataset, progress: Callable[[int, int, int], None]) -> FileS
 
 
 def _look(sample: Sample) -> tuple[tuple[str, tuple[int, int]] | None, str | Fault | None]:
-    """The kind and size of an image, None where it has gone; and what its mask draws, or why it is refused."""
+    """The kind and size of an image, None where it has gone; and what its mask draws, or why none can be measured."""
     try:
-        header = read_header(read_bytes(sample.path))
+        content = read_bytes(sample.path)
     except CellError:  # gone since it was listed: whoever measures it says so
         return None, None
+    header = read_header(content)
     kind = f"{header.format}, {header.colours or 'unknown colours'}, {header.bits} bit{'s' * (header.bits != 1)}"
     try:
         mask = sample.read_mask()
+        if mask is not None:
+            fit_mask(mask, decode_image(content))
     except CellError as error:
         reason = error.what + (f" ({error.found})" if error.found else "")
         return (kind, (header.width, header.height)), Fault(sample.path, "cell", reason)

@@ -1,6 +1,7 @@
 """Tables as people, spreadsheets and other programs write them: read where it is certain, else refused in a line."""
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
@@ -279,11 +280,18 @@ def values(listing):
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     ending=st.sampled_from([".csv", ".tsv", ".CSV"]),
     commas=st.integers(0, 3),
+    comments=st.lists(
+        st.sampled_from(["# exported 2020-01-01", "#", '"# by hand, twice"', "", "#\ta;b|c"]), max_size=3
+    ),
 )
-def test_the_same_rows_in_any_spelling(tmp_path_factory, separator, encoding, end, named, quoting, ending, commas):
+def test_the_same_rows_in_any_spelling(
+    tmp_path_factory, separator, encoding, end, named, quoting, ending, commas, comments
+):
     start = f"sep={separator}{end}" if named else ""
+    start += "".join(f"{line}{end}" for line in comments)
     text = written(separator, "utf-8", end, start, quoting).decode()
-    lines = [line + (separator * commas if line and not line.startswith("sep=") else "") for line in text.split(end)]
+    bare = {"", start.partition(end)[0], *comments}
+    lines = [line + (separator * commas if line not in bare else "") for line in text.split(end)]
     file = tmp_path_factory.mktemp("t") / f"cells{ending}"
     file.write_bytes((end.join(lines) + (separator * 2 + end) * commas).encode(encoding))
     assert values(read_listing(file)) == ROWS[1:]
@@ -307,11 +315,36 @@ def test_what_was_taken_otherwise_than_it_stands_there_is_told(table):
         (b"PK\x03\x04 more", "Excel"),
         (b"path,label\na.png,\x81\n", "line 2 is neither UTF-8 nor"),
         ("path;um_per_px\na.png;1,250\n", "um_per_px 1,250"),
+        (b"\x1f\x8b\x08 more", "a gzip file(.|\n)*Unpack it"),
+        (b"BZh9 more", "a bzip2 file(.|\n)*Unpack it"),
+        ("Cells of the second batch\npath,label\na.png,x\n", "header of .* not its first line(.|\n)*above line 2"),
+        ("Cells, second batch\n\npath,label\na.png,x\n", "header of .* not its first line(.|\n)*above line 3"),
+        ("path,mask\na.png,1.png\nb.png,\na.png,\n", "once with a mask and once without(.|\n)*in lines 2 and 4"),
+        ("path,mask,label\na.png,,x\na.png,1.png,x\n", "once with a mask and once without(.|\n)*in lines 2 and 3"),
     ],
 )
 def test_what_cannot_be_certain_is_refused(content, words, table):
     with pytest.raises(DatasetError, match=words):
         table(content)
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".tsv.gz", ".csv.zip", ".csv.bz2", ".parquet.zst"])
+def test_a_packed_table_is_refused_with_what_to_do(ending, table):
+    with pytest.raises(DatasetError, match="Unpack it"):
+        table(gzip.compress(b"path,label\n"), name=f"cells{ending}")
+
+
+def test_comments_above_the_header_are_told_and_a_commented_header_is_one(table):
+    listing = table("# exported 2020\n#\npath,label\na.png,x\n")
+    assert [entry.path.name for entry in listing.entries] == ["a.png"]
+    assert "comments above the header are left out: 2 rows, such as '# exported 2020'" in listing.notes[0]
+    for header in ("#path\tlabel", "# path\tlabel", '"#path"\tlabel'):
+        listing = table(f"# exported 2020\n{header}\na.png\tx\n")
+        assert [(entry.path.name, entry.label) for entry in listing.entries] == [("a.png", "x")]
+        assert "the header is the line that begins with #" in listing.notes[0]
+        assert "left out: 1 row, such as" in listing.notes[1]
+    with pytest.raises(DatasetError, match=r"line 5 .*more fields"):
+        table("# a\n\n# b\npath,label\na.png,x,y\n")
 
 
 @pytest.mark.parametrize("ending", [".xlsx", ".ods", ".xls"])

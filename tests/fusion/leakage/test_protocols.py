@@ -255,6 +255,28 @@ def test_a_file_that_is_there_twice_stays_on_one_side_and_is_counted(tmp_path):
         assert "2 cells are copies of others" in plan.notes[-1]
 
 
+def test_cells_of_one_image_are_no_copies_of_each_other(tmp_path):
+    lines = []
+    for at in range(4):
+        write_image(tmp_path / f"{at}.png", paint(at, side=96, radius=20))
+        for cell in range(2):  # each with a label and a mask of its own
+            mask = np.zeros((96, 96, 3), np.uint8)
+            mask[30 : 60 + at, 10 + 40 * cell : 40 + 40 * cell] = 255
+            write_image(tmp_path / f"{at}-{cell}.png", mask)
+            lines.append(f"{at}.png,{'all' if cell else 'hem'},{at},{at}-{cell}.png")
+    (tmp_path / "cells.csv").write_text("\n".join(["path,label,subject,mask", *lines]))
+    plan = make_plan(units_of(load_dataset(tmp_path / "cells.csv")), "grouped", 2, 1, 0)
+    assert plan.notes == ()
+    # Image and masks under other names, once more: copies, and of one the label is another.
+    for name in ("3.png", "3-0.png", "3-1.png"):
+        (tmp_path / f"again-{name}").write_bytes((tmp_path / name).read_bytes())
+    lines += ["again-3.png,hem,3,again-3-0.png", "again-3.png,hem,3,again-3-1.png"]
+    (tmp_path / "cells.csv").write_text("\n".join(["path,label,subject,mask", *lines]))
+    notes = make_plan(units_of(load_dataset(tmp_path / "cells.csv")), "grouped", 2, 1, 0).notes
+    assert notes[0].startswith("2 cells are copies of others")
+    assert notes[1].startswith("1 images have several labels")
+
+
 def test_an_image_with_two_labels_is_told():
     rows = plain()
     rows[3][1] = rows[0][1]  # subject H1's image is that of subject 0, with the other label

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusion.data.dataset import load_dataset
 from fusion.features.extraction import extract
@@ -56,6 +57,37 @@ def test_files_and_masks_are_counted_by_kind(masked):
         "no identical images",
     ):
         assert words in lines, lines
+
+
+def test_a_mask_of_another_size_or_over_nothing_is_found_before_anything_is_measured(tmp_path):
+    rgb = paint(5, side=64, radius=20)[:, :60]
+    cell = 255 * rgb.any(axis=2).astype(np.uint8)
+    write_image(tmp_path / "black.png", np.zeros_like(rgb))
+    write_image(tmp_path / "right.bmp", rgb)
+    write_image(tmp_path / "other.bmp", rgb)
+    # Turned by a quarter as its EXIF tells: shown, it has the mask's size in the one case, and not in the other.
+    for name, pixels in (("turned", np.rot90(rgb)), ("wrongly", rgb)):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / f"{name}.png", exif=exif)
+    masks = {"black": cell, "right": cell, "other": cell[:, :50], "turned": cell, "wrongly": cell}
+    for name, mask in masks.items():
+        (tmp_path / f"{name}-m.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+    names = sorted(path.name for path in tmp_path.iterdir() if "-m" not in path.name)
+    (tmp_path / "cells.csv").write_text(
+        "path,mask\n" + "".join(f"{name},{name.partition('.')[0]}-m.png\n" for name in names)
+    )
+    found = inspect(InspectConfig(data=tmp_path / "cells.csv", store=tmp_path / "store"))
+    reasons = {fault.path.name: fault.reason for fault in found.faults}
+    assert sorted(reasons) == ["black.png", "other.bmp", "wrongly.png"]
+    assert reasons["other.bmp"] == "the mask has another size than its image (mask 50x64, image 60x64)"
+    assert reasons["wrongly.png"] == "the mask has another size than its image (mask 60x64, image 64x60)"
+    assert "fully black inside the mask" in reasons["black.png"]
+    store = FeatureStore(tmp_path / "store")
+    measured = extract(
+        load_dataset(tmp_path / "cells.csv", store=store.root), [build_extractor("colour")], store, jobs=1
+    )
+    assert {fault.path.name: fault.reason for fault in measured.faults} == reasons
 
 
 def test_what_the_levels_are_said_to_mean_is_used(masked):
