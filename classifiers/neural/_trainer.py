@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
+from classifiers.neural import _adapters
 from classifiers.neural import _loss as losses
 from classifiers.neural._sampling import SAMPLINGS, batches, count_batches, epoch_order
 from classifiers.neural._schedule import SCHEDULES, depth_of_parameters, first_momentum, peak_rates, rate
@@ -62,6 +63,10 @@ class Training:
     gamma : how far the focal loss turns away from cells that are predicted with certainty; 0 does not.
     label_smoothing : share of a target that goes to all classes alike.
     sampling : "oversample" evens classes out, "natural" takes every cell once an epoch.
+    tune : what of the backbone learns: "all", "last" (its last ``last_blocks`` blocks or stages), "lora" (low-rank
+        adapters of a transformer's attention, added into its weights in the end), or "none".
+    last_blocks : how many, for "last".
+    lora_rank, lora_alpha : rank of the adapters, and what their outcome is multiplied with, over the rank.
     freeze_epochs : epochs at the start in which the backbone stays as it is.
     freeze_norm : batch norms of the backbone keep their statistics all along, as weights with norms folded in need.
     validation : share of the cells kept back, whole groups, to stop by; 0 keeps none.
@@ -92,6 +97,10 @@ class Training:
     gamma: float = 2.0
     label_smoothing: float = 0.0
     sampling: str = "oversample"
+    tune: str = "all"
+    last_blocks: int = 2
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
     freeze_epochs: int = 0
     freeze_norm: bool = False
     validation: float = 0.2
@@ -104,14 +113,17 @@ class Training:
 
     def __post_init__(self) -> None:
         choices = {"schedule": SCHEDULES, "loss": losses.LOSSES, "sampling": SAMPLINGS, "precision": PRECISIONS}
+        choices |= {"tune": _adapters.TUNED}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
-        for name in ("epochs", "accumulate"):
+        for name in ("epochs", "accumulate", "last_blocks", "lora_rank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be 2 or more, for batch norm, not {self.batch_size}")
+        if not self.lora_alpha > 0:
+            raise ValueError(f"lora_alpha must be above 0, not {self.lora_alpha}")
         for name in ("weight_decay", "clip", "gamma", "freeze_epochs", "patience", "min_delta"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
@@ -308,13 +320,22 @@ class Trainer:
         if backbone is None:
             return
         is_frozen = self.state.epoch < self.how.freeze_epochs
-        backbone.backbone.requires_grad_(not is_frozen)
-        if is_frozen:
+        _adapters.freeze(backbone.backbone, "none" if is_frozen else self.how.tune, self.how.last_blocks)
+        if is_frozen or self.how.tune == "none":
             backbone.backbone.eval()  # its batch norms would drift, and drop path has nothing to teach
-        elif self.how.freeze_norm:
-            for module in backbone.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            return
+        for module in backbone.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                learns = module.weight is not None and module.weight.requires_grad
+                module.train(learns and not self.how.freeze_norm)
+
+    @property
+    def trained(self) -> int:
+        """Number of values that training may change, whatever is frozen at its start."""
+        backbone = self.network.backbone
+        if backbone is not None:
+            _adapters.freeze(backbone.backbone, self.how.tune, self.how.last_blocks)
+        return _adapters.count_trained(self.network)
 
     def _epoch(self, watch: Watch | None) -> float:
         rows = self.lesson.train

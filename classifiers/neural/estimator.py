@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.neural import _network_files
+from classifiers.neural._adapters import add_adapters, merge_adapters
 from classifiers.neural._batch_norm_adaptation import check_moments, moments_of, new_sources, statistics_of
 from classifiers.neural._blocks import block_sizes
 from classifiers.neural._sampling import keep_back
@@ -84,6 +85,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     classes_ : the labels.
     network_ : the trained ``Network``.
     history_ : loss and validation macro F1 of every epoch.
+    trained_parameters_ : how many values training could change.
     moments_ : what its batch norms are given for training cells; only of ``batch_statistics`` "source".
     """
 
@@ -160,7 +162,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         self._check_images(inputs)
         seed = 0 if self.random_state is None else int(self.random_state)
         train, held = keep_back(codes, groups, how.validation, seed)
-        self.network_ = self._untrained_network(design, inputs, train, seed)
+        self.network_ = self._untrained_network(design, how, inputs, train, seed)
         is_black = self.input_transform_ is None or self.input_transform_.background == "black"
         lesson = Lesson(inputs, codes, len(self.classes_), train, held, is_black, self.turns)
         trainer = Trainer(self.network_, lesson, how, variation, seed, design.auxiliary)
@@ -168,8 +170,11 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         if checkpoint is not None:
             what = {"settings": (design, how, variation), "seed": seed, "turns": self.turns}
             keep = _keeping(checkpoint, trainer, lesson, what, resume=resume)
+        self.trained_parameters_ = trainer.trained
         with _threads(self.threads):
             self.history_ = trainer.run(watch, keep, log).history
+            if self.network_.backbone is not None:
+                merge_adapters(self.network_.backbone.backbone)
             if self.batch_statistics == "source":
                 self.moments_ = moments_of(self.network_, inputs, 4 * how.batch_size)
         self.provenance_ = {} if inputs.source is None else (design.extractor().provenance() or {})
@@ -401,9 +406,11 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         self.provenance_ = {name: sorted(values) for name, values in sorted(both.items())}
 
     def describe(self) -> str:
-        """The number of parameters, by part."""
+        """The number of parameters, by part, and how many of them were trained."""
         check_is_fitted(self)
-        return describe(self.network_)
+        tune = self._settings()[1].tune
+        told = f"; {self.trained_parameters_ / 1e6:.2f} M trained (tune: {tune})" if tune != "all" else ""
+        return describe(self.network_) + told
 
     def show_batch(self, inputs: CellInputs, labels: Sequence[str]) -> NDArray[np.uint8]:
         """uint8 RGB (height, width, 3): cells as the network is shown them, and augmented as in training."""
@@ -456,6 +463,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             "history": self.history_,
             "provenance": self.provenance_,
             "sources": self.sources_,
+            "trained_parameters": self.trained_parameters_,
             "params": self.get_params(),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=1, default=list))
@@ -502,6 +510,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             return_to_rest(network)
             model.network_ = network.to(_device(model.device))
             model.history_, model.provenance_ = facts["history"], facts["provenance"]
+            model.trained_parameters_ = int(facts["trained_parameters"])
             model.sources_ = [str(name) for name in facts.get("sources", [""])]  # unknown to models of before
         except BundleError:
             raise
@@ -544,12 +553,16 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             table = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
         return CellInputs(table, {_UNNAMED: slice(0, table.shape[1])}), np.asarray(y)
 
-    def _untrained_network(self, design: Design, inputs: CellInputs, train: NDArray[np.intp], seed: int) -> Network:
+    def _untrained_network(
+        self, design: Design, how: Training, inputs: CellInputs, train: NDArray[np.intp], seed: int
+    ) -> Network:
         """The network before its first step, on the device, with the scales of the training cells' blocks."""
         backbone = None if inputs.source is None else self._backbone_module(design, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = Network(design, backbone, self.blocks_, len(self.classes_))
+            if backbone is not None and how.tune == "lora":
+                add_adapters(backbone.backbone, how.lora_rank, how.lora_alpha)
         network.learn_scales(inputs.X[train])
         return network.to(_device(self.device))
 

@@ -24,7 +24,7 @@ NOT_RUN = (
     (r"^(uv )?pip install (?!\./)", "would change what is installed"),
     (r"^git (clone|push|pull)\b", "needs a network"),
     (r"^fusion serve\b", "runs until it is stopped; the tests of the page start it"),
-    (r"^fusion .*(--weights pretrained|--config (backbones|braga|cnmc|prellberg|resnet))", "fetches weights"),
+    (r"^fusion .*(--weights pretrained|--config (backbones|braga|cnmc|dinobloom|prellberg|resnet))", "fetches weights"),
     # A network starts from published weights unless told otherwise, here or in a variable of the page.
     (r"^fusion (?=.*(--classifiers? (\S*,)?neural|--config mobilenetv2-cpu))(?!.*(weights=|\$))", "fetches weights"),
     (r"--scheduler\b|^torchrun\b", "needs other machines"),

@@ -9,9 +9,11 @@ import sys
 import time
 
 import cv2
+import huggingface_hub
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -249,18 +251,39 @@ def test_the_box_has_the_published_network_and_its_baselines():
     assert {name.removesuffix(".yaml") for name in NETWORKS} >= baselines | {"braga2026", "braga2026-as-run"}
 
 
+@pytest.fixture
+def hub_of_dinobloom(tmp_path, monkeypatch):
+    """What the hub has of DinoBloom-S, as far as a network without weights needs it."""
+    from extractors.cnn import _published_models
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    _published_models.published.cache_clear()
+    repository = tmp_path / "hub" / "models--1aurent--vit_small_patch14_224.dinobloom"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    config = {"architecture": "vit_small_patch14_dinov2", "num_classes": 0, "model_args": {"img_size": 224}}
+    (snapshot / "config.json").write_text(json.dumps({**config, "pretrained_cfg": {"input_size": [3, 224, 224]}}))
+    safetensors.torch.save_file({"pos_embed": torch.zeros(1, 257, 384)}, snapshot / "model.safetensors")
+    yield
+    _published_models.published.cache_clear()
+
+
+@pytest.mark.usefixtures("hub_of_dinobloom")
 @pytest.mark.parametrize("file", NETWORKS)
 def test_every_network_in_the_box_is_one_that_can_be_built(file):
     from classifiers.neural.estimator import NeuralClassifier
     from classifiers.neural.network import Network
     from extractors.cnn._published_models import published_weights
     from extractors.cnn.backbone import Backbone
+    from fusion.leakage.encoders import encoders
 
     settings = build_config(TrainConfig, file=ROOT / "configs" / file, options={"data": "cells", "output": "model"})
     model = NeuralClassifier(**settings.classifiers["neural"])
     design, how, _ = model._settings()
     assert settings.blocks == []
-    assert published_weights(design.backbone)
+    assert published_weights(encoders()[design.backbone].backbone if design.backbone in encoders() else design.backbone)
     with torch.device("meta"):
         network = Network(design, Backbone(design.extractor().backbone_config, drop_path=design.drop_path), {}, 2)
         logits = network.eval()(torch.empty(2, 0), torch.empty(2, 3, design.size, design.size)).logits
