@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -20,6 +21,8 @@ class FusionError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, found: str = "", expected: str = "", do: str = "") -> None:
+        # Names come from files and may be anything: no error steers a terminal.
+        what, found, expected, do = map(_without_controls, (what, found, expected, do))
         self.what, self.found, self.expected, self.do = what, found, expected, do
         super().__init__(what, found, expected, do)
 
@@ -37,6 +40,15 @@ class FusionError(Exception):
 
 def _rebuild(kind: type[FusionError], what: str, found: str, expected: str, do: str) -> FusionError:
     return kind(what, found=found, expected=expected, do=do)
+
+
+def _without_controls(text: str) -> str:
+    """The text with control characters written out, but for the ends of lines."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign == "\n" or unicodedata.category(sign) not in ("Cc", "Cs") else repr(sign)[1:-1] for sign in text
+    )
 
 
 class UsageError(FusionError):

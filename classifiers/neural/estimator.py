@@ -40,11 +40,12 @@ from extractors.cnn.backbone import Backbone, gives_map, load_backbone, save_bac
 from extractors.cnn.extractor import TRAINED_ON, Embedding
 from extractors.cnn.input_transform import InputTransform
 from extractors.cnn.network_config import RANDOM
-from fusion.bundles.bundle_files import BundleError
+from fusion.bundles.bundle_files import BundleError, refuse_others
 from fusion.compute import torch_processes
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import FusionError, UsageError, did_you_mean
 from fusion.images.cell import Cell
+from fusion.io.strict_json import parse_json
 
 #: The one block of features that come as a plain matrix.
 _UNNAMED = "features"
@@ -477,7 +478,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         BundleError : a file is missing, damaged, a pickle in disguise, or holds other tensors than this network has.
         """
         try:
-            facts = json.loads((folder / FACTS).read_bytes())
+            refuse_others(folder, (BACKBONE_FILE, LAYERS, FACTS))
+            facts = parse_json((folder / FACTS).read_bytes())
             model = cls(**facts["params"])
             design, _, _ = model._settings()
             layers, _ = _network_files.read_tensors(folder / LAYERS)

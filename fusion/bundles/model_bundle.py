@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import stat
-import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
+from fusion.bundles._model_folder import MANIFEST, MAX_MANIFEST, write_folder
+from fusion.bundles._model_folder import check_writable as check_writable
 from fusion.bundles.bundle_files import BundleError, confined, load_arrays, write_arrays
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
@@ -29,7 +32,8 @@ from fusion.features.blocks import Block, blocks_of, instances
 from fusion.features.image_cache import InputTransform
 from fusion.image_transforms.normaliser import Normaliser
 from fusion.images.cell import PREPARATION
-from fusion.io.files import file_sha256, sha256, write_atomically
+from fusion.io.files import file_sha256, write_atomically
+from fusion.io.strict_json import parse_json
 from fusion.leakage.provenance import Provenance
 from fusion.learning.decision.calibration import Calibration
 from fusion.learning.fused_model import FusedModel
@@ -45,13 +49,18 @@ if TYPE_CHECKING:
 #: Raised whenever an older Fusion could not read the folder.
 FORMAT = 7
 
-MANIFEST = "model.json"
+#: A network by a folder, which a stored model has no more: its parameters are the folder's, and its weights a file.
+_LOCAL = "local-dir:"
 
-#: A manifest of a million training cells stays below this; a larger one is not ours.
-_MAX_MANIFEST = 1 << 28
+#: The arrays of a model beside those of its classifier.
+_ARRAYS = {f"{part}.safetensors" for part in ("layer", "harmoniser", "novelty", "reference")}
 
-#: The largest file that a model has: a network of a billion parameters in 32 bits.
-_MAX_FILE = 4 << 30
+#: The largest file that a model has: a network of a billion parameters in 32 bits, or an SVM's vectors; and the largest
+#: of any other kind.
+_MAX_FILE, _MAX_TEXT = 4 << 30, 1 << 28
+
+#: What probabilities may sum to beside 1: those of trees are of 32 bits.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,23 +161,7 @@ class ModelBundle:
         ------
         BundleError : ``folder`` exists and is something else than a model.
         """
-        check_writable(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-        aside = work.with_name(f"{work.name}-old")
-        try:
-            self._write(work)
-            work.chmod(0o755)
-            # Moved aside, not deleted: should the second renaming fail, the old model goes back to its place.
-            if folder.exists():
-                folder.rename(aside)
-            work.rename(folder)
-        except BaseException:
-            if aside.exists():
-                aside.rename(folder)
-            shutil.rmtree(work, ignore_errors=True)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
+        write_folder(folder, self._write)
 
     def _write(self, folder: Path) -> None:
         (folder / "classifier").mkdir()
@@ -206,7 +199,7 @@ class ModelBundle:
             "facts": self.facts,
         }
         files = {
-            path.relative_to(folder).as_posix(): sha256(path.read_bytes())
+            path.relative_to(folder).as_posix(): file_sha256(path)
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
@@ -224,6 +217,7 @@ class ModelBundle:
         manifest = _read_manifest(folder)
         _check_files(folder, manifest)
         try:
+            _check_names(manifest)
             blocks = _rebuild_blocks(manifest, folder)
             classifier = plugins.classifier_class(manifest["classifier"]).load(folder / "classifier")
             calibration, selection = manifest["calibration"], manifest.get("selection")  # which is none of before
@@ -260,6 +254,15 @@ class ModelBundle:
         """Whether the parts fit together: columns, classes, and a row that goes all the way through."""
         if self.classes != manifest["classes"]:
             raise BundleError("manifest and classifier of the model disagree about the classes")
+        threshold, two = self.model.threshold, len(self.classes) == 2
+        if (self.positive is not None or threshold is not None) and not (two and self.positive in self.classes):
+            raise BundleError(
+                "the model's positive class is none of its two classes",
+                found=repr(self.positive)[:60],
+                expected=" or ".join(map(repr, self.classes[:2])),
+            )
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise BundleError("the model's threshold is no probability", found=f"{threshold:.6g}")
         given = [column for block in self.blocks for column in block.columns]
         if given != list(self.columns):
             missing = [column for column in self.columns if column not in set(given)]
@@ -271,8 +274,9 @@ class ModelBundle:
         if known is not None and (len(known.counts), len(known.typical)) != (len(self.classes), len(self.columns)):
             raise BundleError("the model's training cells had other classes or features")
         proba = self.predict_proba(self._one_cell(row))
-        if proba.shape != (1, len(self.classes)) or not np.isfinite(proba).all():
-            raise BundleError("the model gives no probabilities", found=f"{proba.shape} for one cell")
+        is_sane = proba.shape == (1, len(self.classes)) and bool(((proba >= 0) & (proba <= 1)).all())
+        if not is_sane or abs(proba.sum() - 1) > _ROUNDING:
+            raise BundleError("the model gives no probabilities", found=f"{proba.ravel()[:3]} for one cell")
 
     def _one_cell(self, row: NDArray[np.float32]) -> Study:
         """A cell that is black, with these features."""
@@ -286,12 +290,6 @@ class ModelBundle:
 def load_model(folder: Path | str) -> ModelBundle:
     """A model folder that ``fusion train`` wrote; see ``ModelBundle.load`` for what is refused."""
     return ModelBundle.load(folder)
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse to write a model over a folder that is something else; call it before the work is done."""
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(f"{folder} exists and is not a model", do="Choose another folder with -o.")
 
 
 def _describe(block: str, extractor: Extractor, folder: Path) -> dict[str, Any]:
@@ -333,10 +331,9 @@ def _other_features(missing: Sequence[str], count: int) -> BundleError:
 
 
 def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
-    params = {
-        name: str(folder / confined(value["file"])) if isinstance(value, dict) and "file" in value else value
-        for name, value in entry["params"].items()
-    }
+    kind = plugins.plugin_class(plugins.EXTRACTORS, entry["name"])
+    is_file = {f.name: bool(f.metadata.get("file")) for f in dataclasses.fields(kind)}
+    params = {name: _confined_value(name, value, folder, is_file) for name, value in entry["params"].items()}
     extractor = plugins.build_extractor(entry["name"], params)
     if plugins.fingerprint(extractor, PREPARATION) != entry["fingerprint"]:
         raise BundleError(
@@ -346,6 +343,31 @@ def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
             do="Train the model again with this version of Fusion, or install the version it was trained with.",
         )
     return extractor
+
+
+def _confined_value(name: str, value: Any, folder: Path, is_file: Mapping[str, bool]) -> Any:
+    """A parameter that leads to no file but one of the model's own.
+
+    Raises
+    ------
+    BundleError : a path, where a word is expected, or a file that the model does not hold.
+    """
+    if is_file.get(name) and isinstance(value, dict):
+        path = folder / confined(value["file"])
+        if value.keys() != {"file"} or not path.is_file():
+            raise BundleError("a model names a file that it does not hold", found=repr(value)[:100])
+        return str(path)
+    leads_out = isinstance(value, str) and (
+        value.startswith((_LOCAL, "/", "~", "\\", "."))
+        or ".." in value
+        or "\\" in value
+        or (is_file.get(name) and not re.fullmatch(r"[\w-]+", value))
+    )
+    if leads_out:
+        raise BundleError(
+            "a model names a file outside its folder", found=f"{name}: {value[:100]!r}", do="Do not use it."
+        )
+    return value
 
 
 def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Harmoniser | None:
@@ -378,13 +400,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(f"{folder} is not a model", expected=f"a folder with {MANIFEST}, made by fusion train")
-    if path.stat().st_size > _MAX_MANIFEST:
-        raise BundleError(f"{path} is too large to be a manifest", found=f"{path.stat().st_size >> 20} MB")
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST:
+        raise BundleError(f"{path} is a link, or too large to be a manifest", found=f"{status.st_size >> 20} MB")
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = parse_json(path.read_bytes())
         version, files = manifest["format"], manifest["files"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged", found=str(error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path} is damaged", found=str(error)[:200]) from error
     if version != FORMAT or not isinstance(files, dict):
         raise BundleError(
             f"{folder} has model format {version!r}",
@@ -400,7 +423,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path} is a link or a device, not a file", do="Do not use it.")
-        if status.st_size > _MAX_FILE:
+        if status.st_size > (_MAX_FILE if path.suffix == ".safetensors" else _MAX_TEXT):
             raise BundleError(f"{path} is too large for a part of a model", found=f"{status.st_size >> 20} MB")
     present = {path.relative_to(folder).as_posix() for path in paths} - {MANIFEST}
     listed = {confined(name) for name in manifest["files"]}
@@ -410,9 +433,31 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             f"{folder} does not hold what its manifest lists",
             found=f"{'unlisted' if odd[0] in present else 'missing'}: {', '.join(odd[:3])}",
         )
+    if odd := sorted(name for name in listed if not _is_expected(name, manifest)):
+        raise BundleError(f"{folder} holds what no model has", found=", ".join(map(repr, odd[:3])), do="Do not use it.")
     for name, digest in manifest["files"].items():
         if file_sha256(folder / name) != digest:
             raise BundleError(f"{folder / name} was changed after the model was written", do="Copy the model again.")
+
+
+def _is_expected(name: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether a model has such a file: its classifier's, which knows its own, arrays, and files of its extractors."""
+    if name.startswith("classifier/") or name in _ARRAYS:
+        return True
+    entries = manifest["extractors"] if isinstance(manifest.get("extractors"), list) else []
+    params = [entry["params"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("params"), dict)]
+    return any(isinstance(value, dict) and value.get("file") == name for each in params for value in each.values())
+
+
+def _check_names(manifest: Mapping[str, Any]) -> None:
+    """BundleError for names of classes, columns or plug-ins that are no text, or that hold control characters."""
+    if not all(isinstance(label, str) for label in manifest["classes"]):
+        raise BundleError("the model has a class whose name is no text")
+    names = [*manifest["columns"], manifest["classifier"]]
+    names += [entry[key] for entry in manifest["extractors"] for key in ("block", "name", "version")]
+    for name in names:
+        if not isinstance(name, str) or any(unicodedata.category(sign) == "Cc" for sign in name):
+            raise BundleError("the model has a name that is no text", found=repr(name)[:60], do="Do not use it.")
 
 
 def _plain(value: Any) -> Any:

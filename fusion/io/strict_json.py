@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 from typing import Any
 
+#: Lists and mappings, and values, of a document: each takes up to a hundred times its bytes once it is read.
+_MAX_LISTS, _MAX_VALUES = 2_000_000, 8_000_000
+
 
 def parse_json(content: bytes) -> Any:
     """The value of a JSON text in UTF-8.
 
     Raises
     ------
-    ValueError : no JSON, a key twice in one object (whichever way it is spelt), NaN or infinity, nested too deep.
+    ValueError : no JSON, a key twice in one object (whichever way it is spelt), NaN or infinity, nested too deep, or
+        more than two million lists or eight million values.
 
     Examples
     --------
     >>> parse_json(b'{"a": 1}')
     {'a': 1}
     """
+    if content.count(b"[") + content.count(b"{") > _MAX_LISTS or content.count(b",") > _MAX_VALUES:
+        raise ValueError("more values than any file of ours holds")
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
     except RecursionError as error:

@@ -1,0 +1,155 @@
+"""A model folder comes to its name whole, in one step, and nothing that is not its own is ever replaced."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fusion.bundles.bundle_files import BundleError, confined
+from fusion.io.files import PARTIAL
+from fusion.io.strict_json import parse_json
+
+MANIFEST = "model.json"
+
+#: Bytes of a manifest: with hashes of a million training cells it stays below this.
+MAX_MANIFEST = 1 << 27
+
+#: What renameat2 of Linux and renamex_np of macOS call an exchange; renameat2's word for "the working folder".
+_EXCHANGE, _HERE = 2, -100
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse to write a model over anything that is not wholly a model; call it before the work is done.
+
+    Raises
+    ------
+    BundleError : ``folder`` is there, and holds a file that no manifest of ours lists, or is no folder.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    listed = _listed(folder) if folder.is_dir() else None
+    if listed is None:
+        raise BundleError(f"{folder} exists and is not a model", do="Choose another folder with -o.")
+    if strange := sorted(_files(folder) - listed):
+        raise BundleError(
+            f"{folder} holds what is no part of the model in it",
+            found=", ".join(map(repr, strange[:3])),
+            do="Take these files out, or choose another folder with -o.",
+        )
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Have ``write`` fill a new folder, which then takes the place of ``folder``: at any moment the old or the new
+    one is there, and after a power cut as well.
+
+    Raises
+    ------
+    BundleError : as ``check_writable``.
+    OSError : the disk is full, say; the old one is then as it was.
+    """
+    folder = folder.resolve()  # a link stays a link
+    check_writable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = folder.parent / f"{PARTIAL}{secrets.token_hex(8)}"
+    work.mkdir()  # with the modes that the user's umask leaves
+    mode = stat.S_IMODE((folder if folder.exists() else work).stat().st_mode)
+    try:
+        write(work)
+        _make_durable(work, mode)
+        check_writable(folder)  # hours may lie between
+        _put(work, folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    _sync(folder.parent)
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Give ``work`` the name of ``folder``, and delete what was there, if it is a model's."""
+    if not folder.exists() or not any(folder.iterdir()):
+        work.rename(folder)  # an empty folder gives way
+        return
+    if _exchange(work, folder):
+        _delete_model(work, folder)
+        return
+    # Where nothing can be exchanged in one step: aside first, and back should the second step fail.
+    aside = folder.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+    folder.rename(aside)
+    try:
+        work.rename(folder)
+    except BaseException:
+        aside.rename(folder)
+        raise
+    _delete_model(aside, folder)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders' names in one step; False where the system or the disk cannot."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(one), os.fsencode(other)
+        if sys.platform == "darwin":
+            return bool(libc.renamex_np(*names, _EXCHANGE) == 0)
+        return bool(libc.renameat2(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0)
+    except (AttributeError, OSError, TypeError):  # Windows, and C libraries of before 2018
+        return False
+
+
+def _delete_model(old: Path, folder: Path) -> None:
+    """Delete the files that the old model lists, and no others: what somebody has put there meanwhile is kept."""
+    listed = _listed(old)
+    for name in sorted(listed or ()):
+        (old / name).unlink(missing_ok=True)
+    for inside in sorted((path for path in old.rglob("*") if path.is_dir()), reverse=True):
+        if not any(inside.iterdir()):
+            inside.rmdir()
+    if any(old.iterdir()):
+        old.rename(folder.with_name(f"{folder.name}-kept-{secrets.token_hex(4)}"))
+    else:
+        old.rmdir()
+
+
+def _listed(folder: Path) -> set[str] | None:
+    """The files of a model of any version, its manifest among them; None where this is no model of ours."""
+    path = folder / MANIFEST
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_MANIFEST:
+            return None
+        manifest = parse_json(path.read_bytes())
+        keys = {"format", "files", "classes", "columns", "extractors", "classifier"}
+        if not isinstance(manifest, dict) or not keys <= manifest.keys() or not isinstance(manifest["files"], dict):
+            return None
+        return {MANIFEST, *(confined(name) for name in manifest["files"])}
+    except (OSError, ValueError, BundleError):
+        return None
+
+
+def _files(folder: Path) -> set[str]:
+    """Everything in a folder that is no folder, links among them."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+def _make_durable(folder: Path, mode: int) -> None:
+    """Modes as the folder's own, and every byte and name on the disk."""
+    folder.chmod(mode)
+    for path in sorted(folder.rglob("*")):
+        path.chmod(mode if path.is_dir() else mode & 0o666)
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    """fsync of a file or folder. Windows has no handle on folders, and needs none."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
