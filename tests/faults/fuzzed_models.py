@@ -1,11 +1,16 @@
-"""Loads spoilt model folders and predicts with them. A script, so that a crash in a library is one failed test.
+"""Loads forged model folders and predicts with them. A script, so that a crash in a library is one failed test.
+
+Every mutant is re-signed: hashes are in order, as someone makes them who can change a file. Values of JSON, arrays of
+safetensors and plain bytes are changed by what they are: numbers, sizes, names, keys twice, kinds, shapes.
 
 Arguments: a folder to work in, how many, a seed. The last line of the output tells the outcomes.
 """
 
 import collections
 import json
+import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -16,12 +21,14 @@ import numpy as np
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import FusionError
 from fusion.features.blocks import Block
-from fusion.io.files import sha256
+from fusion.io.files import file_sha256
 from fusion.leakage.provenance import Provenance
 from fusion.learning.fused_model import fuse
 from fusion.learning.novelty import learn_novelty
+from fusion.learning.training_quantiles import learn_reference
 from fusion.plugins import build_extractor
-from tests.builders.mutants import spoil
+from fusion.settings.learning import HarmoniseSettings
+from tests.builders.model_mutants import mutant
 
 #: What reading a model must never do, by the names that Python's audit events have.
 FORBIDDEN = {
@@ -35,57 +42,129 @@ FORBIDDEN = {
     "shutil.rmtree",
     "os.remove",
     "os.rename",
+    "os.mkdir",
 }
+
+
+def change_files(work, rng):
+    """A file too many; what takes it away again."""
+    name = rng.choice(["extra.json", "classifier/extra.pkl", "classifier/deep/x.json", "layer.bak", ".hidden"])
+    path = work / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"{}")
+
+    def undo():
+        path.unlink()
+        if path.parent.name == "deep":
+            path.parent.rmdir()
+
+    return undo
+
 
 folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng, values = random.Random(seed), np.random.default_rng(seed)
-extractor = build_extractor("colour")
-blocks = (Block("colour", extractor),)
-columns = tuple(blocks[0].columns)
-X = values.normal(size=(60, len(columns))).astype(np.float32)
-y = np.array(["all", "hem"] * 30)
-X[y == "all"] += 0.3
-expected = {}
-for name in ("svm", "xgb", "logreg"):
-    model = fuse(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))}, name)
-    novelty = learn_novelty(X, y, np.arange(60) // 4, {"colour": slice(0, len(columns))})
-    known = Provenance(images=frozenset("ab"), subjects=frozenset("cd"))
-    bundle = ModelBundle(model, name, blocks, columns, "all", known, {"note": "a"}, novelty)
-    bundle.save(folder / name)
-    expected[name] = ModelBundle.load(folder / name).model.predict_proba(X)
+columns = None
+expected, inputs, manifests, contents = {}, {}, {}, {}
+for classes in (2, 3):
+    extractor = build_extractor("colour")
+    blocks = (Block("colour", extractor),)
+    columns = tuple(blocks[0].columns)
+    X = values.normal(size=(60, len(columns))).astype(np.float32)
+    y = np.array(["all", "hem", "mix"][:classes] * (60 // classes))
+    X[y == "all"] += 0.3
+    parts, groups = {"colour": slice(0, len(columns))}, np.arange(60) // 6
+    for name, steps in (
+        ("svm", {}),
+        ("svm", {"params": {"landmarks": 20}, "calibrate": "isotonic"}),
+        ("xgb", {"params": {"n_estimators": 4}, "stability": 0.1}),
+        ("logreg", {"harmonise": {"method": "standard"}, "layer": {"pca": 3}, "calibrate": "temperature"}),
+    ):
+        if "harmonise" in steps:
+            steps = {**steps, "harmonise": HarmoniseSettings(**steps["harmonise"])}
+        if classes == 2:
+            steps = {**steps, "threshold": "0.4", "positive": "all"}
+        sources = [f"site{row % 2}" for row in range(60)]
+        model = fuse(X, y, groups, parts, name, sources=sources, **steps)
+        novelty = learn_novelty(X, y, groups, parts)
+        known = Provenance(images=frozenset("ab"), subjects=frozenset("cd"))
+        positive, reference = "all" if classes == 2 else None, learn_reference(X, y, model.classes)
+        bundle = ModelBundle(model, name, blocks, columns, positive, known, {"note": "a"}, novelty, reference)
+        work = folder / f"{name}-{len(expected)}"
+        bundle.save(work)
+        inputs[work] = X
+        expected[work] = ModelBundle.load(work).model.predict_proba(X)
+        manifests[work] = json.loads((work / "model.json").read_bytes())
+        contents[work] = {path: path.read_bytes() for path in sorted(work.rglob("*")) if path.is_file()}
 
-is_watching = False
-forbidden = []
-sys.addaudithook(lambda event, given: forbidden.append(event) if is_watching and event in FORBIDDEN else None)
+is_watching, forbidden = False, []
+own = (sys.prefix, sys.base_prefix, Path(np.__file__).parents[1], Path.cwd(), "/proc", "/sys", "/dev", "/usr")
+roots = tuple(map(os.path.realpath, own))
 
+
+def watch(event, given):
+    if not is_watching:
+        return
+    if event in FORBIDDEN:
+        forbidden.append(event)
+    elif event == "open" and isinstance(given[0], (str, bytes)):
+        real = os.path.realpath(os.fsdecode(given[0]))
+        if not real.startswith((str(work), *roots)):
+            forbidden.append(f"open {real}")
+
+
+def reseal(work):
+    files = {path for path in work.rglob("*") if path.is_file() and path.name != "model.json"}
+    names = {path.relative_to(work).as_posix(): file_sha256(path) for path in files}
+    (work / "model.json").write_text(json.dumps({**manifests[work], "files": names}))
+
+
+sys.addaudithook(watch)
 outcomes: collections.Counter[str] = collections.Counter()
+longest, steering = 0, []
 for at in range(count):
-    name = list(expected)[at % 3]
-    work = folder / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(folder / name, work)
-    files = sorted(path for path in work.rglob("*") if path.is_file())
-    path = rng.choice(files)
-    before = path.read_bytes()
-    path.write_bytes(spoil(before, rng))
-    is_same = path.read_bytes() == before
-    # Half of them by someone who knows how to make the manifest fit again.
-    is_forged = path.name != "model.json" and rng.random() < 0.5
-    if is_forged:
-        manifest = json.loads((work / "model.json").read_bytes())
-        manifest["files"][path.relative_to(work).as_posix()] = sha256(path.read_bytes())
-        (work / "model.json").write_text(json.dumps(manifest))
-    signal.alarm(20)
+    work = list(expected)[at % len(expected)]
+    X = inputs[work]
+    path = rng.choice(list(contents[work]))
+    undo = change_files(work, rng) if rng.random() < 0.02 else None
+    if undo is None:
+        content = mutant(path, contents[work][path], rng)
+        path.write_bytes(content)
+    is_same = undo is None and content == contents[work][path]
+    if path.name != "model.json" or undo is not None:
+        reseal(work)
+    (folder / "last.txt").write_text(f"{at} {path}")
+    signal.alarm(30)
     is_watching = True
     try:
         loaded = ModelBundle.load(work)
         proba = loaded.model.predict_proba(X)
         assert loaded.novelty is None or loaded.novelty.distance(X).shape == (60,)
-        outcome = "the same" if np.array_equal(proba, expected[name]) else "another model"
-    except FusionError:
+        assert np.isfinite(proba).all()
+        assert ((proba >= 0) & (proba <= 1)).all()
+        outcome = "the same" if np.array_equal(proba, expected[work]) else "another model"
+    except FusionError as error:
         outcome = "refused"
+        longest = max(longest, len(error.what.splitlines()), len(error.found.splitlines()))
+        steering += [str(error)] if any(sign < " " and sign != "\n" for sign in str(error)) else []
     is_watching = False
     signal.alarm(0)
-    kind = "manifest" if path.name == "model.json" else "forged" if is_forged else "damaged"
-    outcomes["nothing changed" if is_same else f"{kind}: {outcome}"] += 1
-print(json.dumps({"outcomes": outcomes, "forbidden": forbidden}))
+    of_file = "manifest" if path.name == "model.json" else path.suffix[1:]
+    kind = "unchanged" if is_same else "files" if undo is not None else of_file
+    outcomes[f"{kind}: {outcome}"] += 1
+    if undo is not None:
+        undo()
+    for each in (path, work / "model.json"):
+        each.write_bytes(contents[work][each])
+shutil.rmtree(folder, ignore_errors=True)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+print(
+    json.dumps(
+        {
+            "outcomes": outcomes,
+            "forbidden": forbidden[:10],
+            "lines": longest,
+            "steering": steering[:3],
+            "gigabytes": peak,
+        }
+    )
+)
