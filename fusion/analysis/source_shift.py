@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import SplitError, affordable_splits, grouped_folds
-from fusion.metrics.classification import judge_scores
+from fusion.metrics.judgement import judge_scores
 
 #: Features that are named, and cells of each side whose distances are averaged: 500 cost 10 MB and a tenth of a second.
 NAMED, _CELLS = 10, 500
@@ -109,11 +109,12 @@ def _separability(
         folds = grouped_folds(y, groups, affordable_splits(y, groups, 5), seed)
     except SplitError:  # a source of a single group cannot be judged on another
         return float("nan"), float("nan"), float("nan")
-    proba = np.empty((len(X), 2))
-    for fold in folds:
+    proba, dealt = np.empty((len(X), 2)), np.zeros(len(X), np.intp)
+    for number, fold in enumerate(folds):
+        dealt[fold.test] = number
         model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=500)
         proba[fold.test] = model.fit(X[fold.train], y[fold.train]).predict_proba(X[fold.test])
-    judged = judge_scores(y, proba, ["own", "rest"], groups, positive="own", n_boot=_BOOTSTRAP, seed=seed)
+    judged = judge_scores(y, proba, ["own", "rest"], groups, positive="own", folds=dealt)
     figure = judged.figures["image"]["auroc"]
     return float(figure["value"]), float(figure["low"]), float(figure["high"])
 

@@ -19,11 +19,13 @@ from fusion.data.units import Units
 from fusion.errors import ConfigError
 from fusion.evaluation.score_frames import score_frame
 from fusion.evaluation.scores import Scores
+from fusion.evaluation.variation import Variation
 from fusion.io.files import write_atomically
 from fusion.io.json_values import without_nan
 from fusion.io.run_checkpoint import UNFINISHED
 from fusion.metrics import classification
 from fusion.metrics.classification import LEVELS
+from fusion.metrics.judgement import judge_scores
 from fusion.versions import versions
 
 #: The figures in the order in which tables show them.
@@ -62,8 +64,8 @@ LABELS = {
     "ece": "ECE",
 }
 
-#: Levels and metrics of which the replicates are kept, for questions about differences.
-KEPT = (("image", "balanced_accuracy"), ("image", "auroc"))
+#: Levels and metrics of which the influences of groups are kept, for questions about differences.
+KEPT = tuple((level, metric) for level in ("image", "subject") for metric in ("balanced_accuracy", "auroc"))
 
 UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
 
@@ -101,8 +103,7 @@ class Result:
     config : the configuration as YAML.
     findings : plain values about differences and blocks: "paired", "shapley", "redundancy", "importance", "leak",
         "chosen", "cross_site" and "selective_prediction", where they were asked for or could be had.
-    replicates : for each of ``scores``, float64 (bootstrap,) by (level, metric) of ``KEPT``; the same draws of subjects
-        in each, so that they can be subtracted.
+    variations : for each of ``scores``, how its figures vary over groups.
     """
 
     command: str
@@ -117,7 +118,7 @@ class Result:
     faults: tuple[Fault, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     findings: Mapping[str, Any] = field(default_factory=dict)
-    replicates: tuple[Mapping[tuple[str, str], NDArray[np.float64]], ...] = ()
+    variations: tuple[Variation, ...] = ()
 
     @property
     def without_subjects(self) -> str:
@@ -196,40 +197,29 @@ _PARTS = {"": "value", "_low": "low", "_high": "high"}
 
 
 def judge(
-    cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, bootstrap: int, seed: int
+    cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, prevalence: float = 0.5
 ) -> dict[str, Any]:
     """The figures of one entry with their intervals; see ``metrics.judge_scores``."""
-    return judge_paired(cells, scores, classes, positive, bootstrap=bootstrap, seed=seed)[0]
+    return judge_paired(cells, scores, classes, positive, prevalence=prevalence)[0]
 
 
 def judge_paired(
-    cells: FeatureTable,
-    scores: Scores,
-    classes: Sequence[str],
-    positive: str | None,
-    *,
-    bootstrap: int,
-    seed: int,
-    prevalence: float = 0.5,
-) -> tuple[dict[str, Any], dict[tuple[str, str], NDArray[np.float64]]]:
-    """The figures of one entry, and the replicates that ``KEPT`` names."""
-    judged = classification.judge_scores(
+    cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, prevalence: float = 0.5
+) -> tuple[dict[str, Any], Variation]:
+    """The figures of one entry, and how they vary."""
+    judged = judge_scores(
         np.array(cells.y, object),
         scores.proba,
         classes,
         cells.groups,
         positive=positive,
         prevalence=prevalence,
-        n_boot=bootstrap,
-        seed=seed,
         threshold=scores.threshold,
+        folds=scores.fold,
         subjects=cells.subject_numbers,
     )
-    kept = {
-        (level, metric): judged.replicates[level][:, classification.METRICS.index(metric)].copy()
-        for level, metric in KEPT
-    }
-    return judged.figures, kept
+    known = np.unique(cells.groups[(scores.fold >= 0).any(axis=0)])
+    return judged.figures, Variation.of(judged, KEPT, known, np.unique(cells.groups))
 
 
 def interval(figure: Mapping[str, float]) -> str:

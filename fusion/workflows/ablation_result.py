@@ -57,8 +57,6 @@ def _judge(fits: Fits, scores: Sequence[Scores], config: AblateConfig) -> Result
                 scored,
                 classes,
                 positive,
-                bootstrap=config.bootstrap,
-                seed=config.seed,
                 prevalence=config.prevalence,
             )
         )
@@ -71,7 +69,7 @@ def _judge(fits: Fits, scores: Sequence[Scores], config: AblateConfig) -> Result
         scores=tuple(scores),
         figures=tuple(figures for figures, _ in judged),
         config="",
-        replicates=tuple(replicates for _, replicates in judged),
+        variations=tuple(variation for _, variation in judged),
     )
 
 
@@ -84,7 +82,7 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     if len(fits.study.table.blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
         findings["redundancy"] = redundancy(fits.study.table)
     if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
-        findings["importance"] = importance(fits, config.bootstrap)
+        findings["importance"] = importance(fits)
     if config.search or config.trials:
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:

@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     adapted += harmonisation_notes(bundle, table)
     threshold = None if bundle.model.threshold is None else np.full(len(table), bundle.model.threshold)
     scores = Scores(bundle.features, bundle.classifier, proba, np.zeros(len(table), np.intp), threshold)
-    figures = judge(table, scores, bundle.classes, bundle.positive, bootstrap=config.bootstrap, seed=config.seed)
+    figures = judge(table, scores, bundle.classes, bundle.positive)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     stamps = [*known, *adapted, *subject_stamps(table)]
     if overlap.rows:

@@ -36,7 +36,7 @@ def judged_result(
     splits = [split for _, split in plan.splits]
     everything = Split(measured.study.everyone, np.empty(0, np.intp), table.groups)
     positive = model.recipe.positive
-    figures = judge(table, scores, model.classes, positive, bootstrap=config.bootstrap, seed=config.seed)
+    figures = judge(table, scores, model.classes, positive)
     return Result(
         command="train",
         cells=table,
