@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.laboratory_networks import networks
 from benchmarks.laboratory_networks import together as _together
-from fusion.metrics.classification import judge_scores
+from fusion.metrics.judgement import judge_scores
 from fusion.settings.commands import EvaluateConfig, TrainConfig
 from fusion.settings.loading import read_yaml
 from fusion.synthetic.cells import SyntheticDesign, synthesize
@@ -109,7 +109,7 @@ class Judged:
         rows = np.array([source is None or name == source for name in self.sources])
         labels = np.array(self.y, object)[rows]
         ids = np.unique(np.array(self.groups, object)[rows].astype(str), return_inverse=True)[1]
-        judged = judge_scores(labels, self.proba[rows], self.classes, ids, n_boot=2000, seed=0)
+        judged = judge_scores(labels, self.proba[rows], self.classes, ids)
         figure = judged.figures["image"]["balanced_accuracy"]
         return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 

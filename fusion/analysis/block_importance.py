@@ -13,7 +13,9 @@ from fusion.leakage.grouped_splits import Split
 from fusion.learning import shared_distances
 from fusion.learning.fits import Fit, Fits
 from fusion.metrics import classification
-from fusion.metrics.cluster_bootstrap import can_be_drawn, draw_groups, percentile
+from fusion.metrics.jackknife import Strata, influences, intervals, spread_of_procedure
+from fusion.metrics.judgement import PROCEDURE
+from fusion.metrics.scored_rows import ratio
 from fusion.plugins import Contributes, FitsDistances
 
 _Floats = NDArray[np.float64]
@@ -33,7 +35,7 @@ _TOP = 5
 _Ask = Callable[[int | None, NDArray[np.intp]], _Floats]
 
 
-def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
+def importance(fits: Fits) -> list[dict[str, Any]]:
     """Permutation importance of blocks, and of trees' features by SHAP, from cells that models have not learnt from.
 
     A block's importance is what balanced accuracy loses where its columns, all together, are those of other cells:
@@ -47,7 +49,6 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
     ----------
     fits : of a comparison; those recipes are asked that learn from all of its blocks, and from features alone. At most
         ten of the splits are used, spread over all.
-    n_boot : draws of groups, for percentile intervals.
 
     Returns
     -------
@@ -62,13 +63,11 @@ def importance(fits: Fits, n_boot: int) -> list[dict[str, Any]]:
     rows = []
     with threadpool_limits(1):  # the same sums on any machine
         for number, at in enumerate(asked):
-            rows.append(_of_recipe(fits, at, chosen, n_boot, (number * len(chosen), len(asked) * len(chosen))))
+            rows.append(_of_recipe(fits, at, chosen, (number * len(chosen), len(asked) * len(chosen))))
     return rows
 
 
-def _of_recipe(
-    fits: Fits, number: int, splits: Sequence[int], n_boot: int, progress: tuple[int, int]
-) -> dict[str, Any]:
+def _of_recipe(fits: Fits, number: int, splits: Sequence[int], progress: tuple[int, int]) -> dict[str, Any]:
     recipe, classes = fits.recipes[number], fits.study.classes
     column = None if recipe.positive is None else classes.index(recipe.positive)
     on_distances = fits.shared[recipe.classifier] == "distances"
@@ -83,7 +82,7 @@ def _of_recipe(
         shap += found
         fits.run.tell("asking", progress[0] + done, progress[1])
     cells = np.concatenate([fits.splits[at].test for at in splits])
-    blocks = _judged(np.concatenate(lost), table, cells, classes, n_boot, recipe.seed)
+    blocks = _judged(lost, table, [fits.splits[at].test for at in splits], classes)
     row: dict[str, Any] = {"classifier": recipe.classifier, "cells": len(np.unique(cells)), "blocks": blocks}
     return {**row, "features": _top(shap, table)} if shap.any() else row
 
@@ -153,28 +152,33 @@ def _permutation_importance(
 
 
 def _judged(
-    lost: _Floats, table: FeatureTable, cells: NDArray[np.intp], classes: Sequence[str], n_boot: int, seed: int
+    lost: Sequence[_Floats], table: FeatureTable, tested: Sequence[NDArray[np.intp]], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The mean loss over classes of each block with its interval over groups, the largest first."""
+    """The mean loss over classes of each block with its interval over groups, the largest first.
+
+    The interval is of the procedure: as for figures that were cross-validated once, since which subjects shaped the
+    models does not show in one test of each.
+    """
+    cells, every = np.concatenate(tested), np.concatenate(lost)
     codes = np.searchsorted(list(classes), np.array(table.y, object)[cells].astype(str))
     ids = np.unique(table.groups[cells], return_inverse=True)[1]
-    counts = np.zeros((len(classes), ids.max() + 1))
-    sums = np.zeros((lost.shape[1], *counts.shape))
-    np.add.at(counts, (codes, ids), 1)
-    for which in range(lost.shape[1]):
-        np.add.at(sums[which], (codes, ids), lost[:, which])
-    occurs = counts.any(axis=1)
-    counts, sums = counts[occurs], sums[:, occurs]
-
-    def mean(weights: _Floats) -> _Floats:
-        return np.stack([((part @ weights) / (counts @ weights)).mean(axis=0) for part in sums], axis=1)
-
-    values = mean(np.ones((counts.shape[1], 1)))[0]
-    low = high = np.full(len(values), np.nan)
-    if can_be_drawn(counts.T > 0):
-        low, high = percentile(mean(draw_groups(counts.T > 0, n_boot, np.random.default_rng(seed))))
+    counts = np.zeros((ids.max() + 1, len(classes)))
+    sums = np.zeros((*counts.shape, every.shape[1]))
+    np.add.at(counts, (ids, codes), 1)
+    np.add.at(sums, (ids, codes), every)
+    occurs = counts.any(axis=0)
+    counts, sums, names = (
+        counts[:, occurs],
+        sums[:, occurs],
+        [str(classes[at]) for at in np.flatnonzero(occurs).tolist()],
+    )
+    strata = Strata.from_counts(counts, names)
+    values = (sums.sum(axis=0) / counts.sum(axis=0)[:, None]).mean(axis=0)
+    without = ratio(sums.sum(axis=0) - sums, (counts.sum(axis=0) - counts)[:, :, None]).mean(axis=1)
+    spread = spread_of_procedure(influences(without, strata), None, strata, 1 / len(tested))
+    low, high, _ = intervals(values, spread, [strata.smallest], -1.0, 1.0)
     rows = [
-        {"block": name, "value": float(values[at]), "low": float(low[at]), "high": float(high[at])}
+        {"block": name, "value": float(values[at]), "low": float(low[at]), "high": float(high[at]), "kind": PROCEDURE}
         for at, name in enumerate(table.blocks)
     ]
     return sorted(rows, key=lambda row: -row["value"])

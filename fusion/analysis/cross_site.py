@@ -22,7 +22,8 @@ from fusion.learning.cross_validation import cross_validate
 from fusion.learning.fits import Fits
 from fusion.learning.novelty import learn_novelty
 from fusion.metrics import classification
-from fusion.metrics.cluster_bootstrap import bca, can_be_drawn, draw_groups, percentile, strata_of
+from fusion.metrics.jackknife import Strata, influences, intervals, spread_of_procedure
+from fusion.metrics.scored_rows import ratio
 from fusion.settings.learning import FitSettings
 
 _Floats = NDArray[np.float64]
@@ -57,8 +58,8 @@ def drops_between_sites(result: Result, fits: Fits, distance: _Floats, config: F
 
     Internal validation: every cell by models that have learnt from other subjects of its source and of all others but
     one, each source being that one in turn. External validation: by the model that has learnt from all others but its
-    own, as the result has it. The drop is taken on the same cells, each with equal weight, and its interval by
-    resampling groups: other subjects of these sources. It says nothing of how far off another source would be.
+    own, as the result has it. The drop is taken on the same cells, each with equal weight, and its interval is
+    over groups: other subjects of these sources. It says nothing of how far off another source would be.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def drops_between_sites(result: Result, fits: Fits, distance: _Floats, config: F
     scores = _internal_scores(fits, internal)
     rows = []
     for at, own in enumerate(scores):
-        row = {"features": list(own.features), "classifier": own.classifier, **_drop(result, at, own, config)}
+        row = {"features": list(own.features), "classifier": own.classifier, **_drop(result, at, own)}
         if row["cells"] == result.figures[at]["n_images"]:  # as everywhere else on the page
             row["external"] = dict(result.figures[at]["image"]["balanced_accuracy"])
         rows.append(row)
@@ -95,7 +96,7 @@ def drops_between_sites(result: Result, fits: Fits, distance: _Floats, config: F
         sources.append(
             {
                 "source": name,
-                **_drop(result, best, scores[best], config, is_own),
+                **_drop(result, best, scores[best], is_own),
                 "calibration": {
                     where: _calibration(result, entry, is_own)
                     for where, entry in (("internal", scores[best]), ("external", result.scores[best]))
@@ -191,9 +192,7 @@ def _right(result: Result, scores: Scores) -> _Floats:
     return np.where(count > 0, np.where(tested, right, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
-def _drop(
-    result: Result, at: int, own: Scores, config: FitSettings, wanted: NDArray[np.bool_] | None = None
-) -> dict[str, Any]:
+def _drop(result: Result, at: int, own: Scores, wanted: NDArray[np.bool_] | None = None) -> dict[str, Any]:
     """Balanced accuracy "internal", "external" and "drop", each with its interval by group, over cells that both
     judged."""
     internal, external = _right(result, own), _right(result, result.scores[at])
@@ -208,23 +207,19 @@ def _drop(
     for which, right in enumerate((internal, external)):
         np.add.at(hits[which], (codes, ids), right[rows])
 
-    def values(weights: _Floats) -> _Floats:
-        """float64 (B, 3) for weights (groups, B)."""
-        both = [((part @ weights) / (counts @ weights)).mean(axis=0) for part in hits]
-        return np.stack([*both, both[1] - both[0]], axis=1)
+    def values(hits: _Floats, counts: _Floats) -> _Floats:
+        """float64 (..., 3) of hits (2, classes, ...) and counts (classes, ...)."""
+        both = ratio(hits, np.broadcast_to(counts, hits.shape)).mean(axis=1)
+        return np.stack([*both, both[1] - both[0]], axis=-1)
 
-    found = values(np.ones((counts.shape[1], 1)))[0]
-    low = high = np.full(3, np.nan)
-    holds = counts.T > 0
-    if can_be_drawn(holds):
-        drawn = values(draw_groups(holds, config.bootstrap, np.random.default_rng(config.seed)))
-        few = len(holds) <= classification.MOST_LEFT_OUT
-        left_out = values(1 - np.eye(len(holds))) if few else np.empty((0, 3))
-        low, high, _ = bca(found, drawn, left_out, strata_of(holds))
-        (low[2],), (high[2],) = percentile(drawn[:, 2:])  # as all differences
-    intervals = zip(("internal", "external", "drop"), found.tolist(), low.tolist(), high.tolist(), strict=True)
+    found = values(hits.sum(axis=2), counts.sum(axis=1))
+    strata = Strata.from_counts(counts.T, [str(label) for label in np.unique(labels)])
+    without = values(hits.sum(axis=2, keepdims=True) - hits, counts.sum(axis=1, keepdims=True) - counts)
+    spread = spread_of_procedure(influences(without, strata), None, strata, 1 / len(np.unique(result.scores[at].fold)))
+    low, high, _ = intervals(found, spread, [strata.smallest], [0, 0, -1], 1.0)
+    parts = zip(("internal", "external", "drop"), found.tolist(), low.tolist(), high.tolist(), strict=True)
     return {"cells": len(rows)} | {
-        name: {"value": value, "low": lower, "high": upper} for name, value, lower, upper in intervals
+        name: {"value": value, "low": lower, "high": upper} for name, value, lower, upper in parts
     }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fusion.evaluation.result_differences import optimism as optimism
     from fusion.evaluation.result_differences import pairwise as pairwise
     from fusion.evaluation.result_differences import signed as signed
-    from fusion.evaluation.result_differences import with_holm as with_holm
+    from fusion.evaluation.result_differences import with_adjusted as with_adjusted
     from fusion.evaluation.results import Result as Result
     from fusion.evaluation.results import check_result_folder as check_result_folder
     from fusion.evaluation.results import describe_split as describe_split
@@ -44,7 +44,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             "optimism",
             "pairwise",
             "signed",
-            "with_holm",
+            "with_adjusted",
         ],
         "results": [
             "Result",

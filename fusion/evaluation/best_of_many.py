@@ -92,8 +92,9 @@ def best_of(
     share = float(np.mean(shares)) if shares else None
     spread = variations[at].combined((), (1.0,), key).spread
     low, high, _ = intervals([corrected], spread, [strata.smallest])
-    pairs = _Pairs.of(influence, by_repeat, strata, share)
-    p = told_from_best(figures, pairs, at, rng)
+    p = np.ones(len(figures))
+    if len(figures) > 1:
+        p = told_from_best(figures, _Pairs.of(influence, by_repeat, strata, share), at, rng)
     kept = tuple(sorted(np.flatnonzero(p >= level).tolist(), key=lambda entry: (entry != at, -figures[entry], entry)))
     return Best(at, float(values[at]), corrected, float(low[0]), float(high[0]), p, kept, tuple(ties))
 
@@ -179,7 +180,8 @@ def told_from_best(figures: _Floats, pairs: _Pairs, best: int, rng: np.random.Ge
     largest = _largest_differences([*order, best], pairs, rng)
     p, highest = np.ones(entries), 0.0
     for step, entry in enumerate(order):
-        highest = max(highest, float((largest[step] >= reached[step] - _EQUAL).mean()))
+        hits = np.count_nonzero(largest[step] >= reached[step] - _EQUAL)
+        highest = max(highest, (hits + 1) / (_DRAWS + 1))
         p[entry] = highest
     return p
 

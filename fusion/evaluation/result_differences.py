@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,17 @@ from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation import _paired_tests
+from fusion.evaluation.best_of_many import Best, best_of
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import IMAGE, Scores, entry_name
 from fusion.evaluation.shapley import block_contributions, sampled_contributions
-from fusion.leakage.protocols import Plan
+from fusion.evaluation.variation import Combined, Variation
 from fusion.metrics import classification
-from fusion.metrics.cluster_bootstrap import bootstrap_p, percentile
 
 _Floats = NDArray[np.float64]
-Replicates = Mapping[tuple[str, str], _Floats]
+
+#: Metrics of which differences are told.
+DIFFERENCES = ("balanced_accuracy", "auroc")
 
 #: What none of the blocks achieves.
 _CHANCE_AUROC = 0.5
@@ -32,22 +35,34 @@ def pairwise(
     first: Scores,
     second: Scores,
     figures: tuple[Mapping[str, Any], Mapping[str, Any]],
-    replicates: tuple[Replicates, Replicates],
-    test_share: float | None = None,
+    variations: tuple[Variation, Variation],
+    margin: float | None = None,
 ) -> dict[str, Any]:
-    """``first`` minus ``second``, with every paired test that applies.
+    """``first`` minus ``second``, with the primary test of each metric and the secondary ones of balanced accuracy.
+
+    The primary test is the jackknife's, of ``Variation``: of the two procedures, where models were cross-validated. The
+    secondary ones hold the models fixed, so that they find more than there is between two ways of building a model.
 
     Returns
     -------
-    Plain values: "first", "second" (names); for "balanced_accuracy" and "auroc" {"value", "low", "high", "p"} cell by
-    cell, by cluster bootstrap; "permutation_p" (balanced accuracy, subjects change sides), "delong_p" (AUROC, two
-    classes only), "corrected_t_p" (balanced accuracy, fold by fold; with ``test_share`` only), "mcnemar_p" (by cell, a
-    reference). McNemar's takes the first round of each; so does the permutation where rounds are not the same.
+    Plain values: "first", "second" (names); for "balanced_accuracy" and "auroc", cell by cell, what
+    ``Combined.difference`` says; of fixed models "permutation_p" (balanced accuracy, subjects change sides), "delong_p"
+    (AUROC, two classes only) and "mcnemar_p" (by cell, a reference). McNemar's takes the first round of each; so
+    does the permutation where rounds are not the same.
     """
     found: dict[str, Any] = {"first": entry_name(first), "second": entry_name(second)}
-    for metric in ("balanced_accuracy", "auroc"):
+    for metric in DIFFERENCES:
         value = figures[0]["image"][metric]["value"] - figures[1]["image"][metric]["value"]
-        found[metric] = _difference(value, replicates[0]["image", metric] - replicates[1]["image", metric])
+        combined = variations[0].combined([variations[1]], (1.0, -1.0), ("image", metric))
+        found[metric] = combined.difference(value, margin)
+    return {**found, **_of_fixed_models(cells, classes, positive, first, second)}
+
+
+def _of_fixed_models(
+    cells: FeatureTable, classes: Sequence[str], positive: str | None, first: Scores, second: Scores
+) -> dict[str, float]:
+    """p-values of tests that hold the models fixed."""
+    found: dict[str, float] = {}
     y = np.array(cells.y, object)
     index = {str(label): at for at, label in enumerate(classes)}
     rows = [classification.pooled(y, scores.proba, cells.groups) for scores in (first, second)]
@@ -75,37 +90,59 @@ def pairwise(
         found["permutation_p"] = _paired_tests.permutation_p(
             right_one[tested], right_other[tested], codes, cells.groups[tested]
         )
-    found["corrected_t_p"] = float("nan")
-    if test_share is not None:
-        gaps = fold_values(y, first, index, column) - fold_values(y, second, index, column)
-        found["corrected_t_p"] = _paired_tests.corrected_t_p(gaps.tolist(), test_share)
     return found
 
 
-def against_best(result: Result, plan: Plan | None) -> list[dict[str, Any]]:
-    """The best entry minus each other one, with Holm's adjustment of the permutation tests over all of them."""
-    best, *others = result.ranked()
-    share = plan.test_share() if plan is not None and len(plan.splits) > 1 else None
-    rows = [
-        pairwise(
+def best_entry(result: Result, metric: str = "balanced_accuracy", level: str = "image") -> Best:
+    """The best entry of a result, how good it is once it was picked, and which others it cannot be told from."""
+    values = [figures[level][metric]["value"] for figures in result.figures]
+    sizes = [len(scores.features) for scores in result.scores]
+    return best_of(values, result.variations, sizes, (level, metric))
+
+
+def best_row(result: Result) -> dict[str, Any]:
+    """Plain values of ``best_entry``: "entry", "value", "corrected", "low", "high", "kind", "not_distinguished" and
+    "ties" (names, the best first)."""
+    found = best_entry(result)
+    names = [entry_name(scores) for scores in result.scores]
+    return {
+        "entry": names[found.at],
+        "value": found.value,
+        "corrected": found.corrected,
+        "low": found.low,
+        "high": found.high,
+        "kind": result.variations[found.at].kind,
+        "not_distinguished": [names[at] for at in found.not_distinguished],
+        "ties": [names[at] for at in found.ties],
+    }
+
+
+def against_best(result: Result, margin: float | None = None) -> list[dict[str, Any]]:
+    """The best entry minus each other one, the nearest first, each with "p_adjusted": the family-wise error at which it
+    is told from the best, whichever that turned out to be (``best_of_many.told_from_best``)."""
+    best = best_entry(result)
+    rows = []
+    for at in result.ranked():
+        if at == best.at:
+            continue
+        row = pairwise(
             result.cells,
             result.classes,
             result.positive,
-            result.scores[best],
+            result.scores[best.at],
             result.scores[at],
-            (result.figures[best], result.figures[at]),
-            (result.replicates[best], result.replicates[at]),
-            share,
+            (result.figures[best.at], result.figures[at]),
+            (result.variations[best.at], result.variations[at]),
+            margin,
         )
-        for at in others
-    ]
-    return with_holm(rows)
+        rows.append({**row, "p_adjusted": float(best.p[at])})
+    return rows
 
 
-def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with "holm_p", the permutation test's p adjusted over the table."""
-    adjusted = _paired_tests.holm([row["permutation_p"] for row in rows])
-    return [{**row, "holm_p": p} for row, p in zip(rows, adjusted, strict=True)]
+def with_adjusted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of comparisons that were named beforehand with "p_adjusted": Holm's adjustment over the table."""
+    adjusted = _paired_tests.holm([row["balanced_accuracy"]["p"] for row in rows])
+    return [{**row, "p_adjusted": p} for row, p in zip(rows, adjusted, strict=True)]
 
 
 def contributions_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
@@ -132,19 +169,31 @@ def _contributions_to(result: Result, classifier: str, orders: Sequence[Sequence
     is_whole = len(held) == 2 ** len(blocks) - 1
     if len(blocks) < 2 or not (is_whole or _are_begun(blocks, orders, held)) or (takes_images and alone is None):
         return
-    for metric in ("balanced_accuracy", "auroc"):
-        values = {subset: _with_replicates(result, at, metric) for subset, at in held.items()}
-        values[frozenset()] = _of_no_block(result, metric, alone)
-        judged = block_contributions(blocks, values) if is_whole else sampled_contributions(blocks, values, orders)
-        yield {"classifier": classifier, "metric": metric, **judged}
+    for metric in DIFFERENCES:
+        like = result.variations[next(iter(held.values()))].combined((), (1.0,), ("image", metric))
+        values = {subset: _with_influences(result, at, metric) for subset, at in held.items()}
+        values[frozenset()] = _of_no_block(result, metric, alone, like)
+
+        def figure(parts: _Floats, reach: float, like: Combined = like) -> dict[str, float]:
+            groups = len(like.influence)
+            repeats = parts[1 + groups :].reshape(-1, groups)
+            varied = replace(like, influence=parts[1 : 1 + groups], by_repeat=repeats)
+            return varied.figure(float(parts[0]), -reach, reach)
+
+        judged = (
+            block_contributions(blocks, values, figure)
+            if is_whole
+            else sampled_contributions(blocks, values, orders, figure)
+        )
+        yield {"classifier": classifier, "metric": metric, "kind": result.variations[0].kind, **judged}
 
 
-def _of_no_block(result: Result, metric: str, alone: int | None) -> _Floats:
-    """What an entry of images alone achieves; where there is none, what chance does."""
+def _of_no_block(result: Result, metric: str, alone: int | None, like: Combined) -> _Floats:
+    """What an entry of images alone achieves; where there is none, what chance does, which does not vary."""
     if alone is not None:
-        return _with_replicates(result, alone, metric)
+        return _with_influences(result, alone, metric)
     chance = 1 / len(result.classes) if metric == "balanced_accuracy" else _CHANCE_AUROC
-    return np.full_like(_with_replicates(result, 0, metric), chance)
+    return np.append(chance, np.zeros(like.influence.size + like.by_repeat.size))
 
 
 def _are_begun(blocks: Sequence[str], orders: Sequence[Sequence[str]], held: Mapping[frozenset[str], int]) -> bool:
@@ -154,36 +203,39 @@ def _are_begun(blocks: Sequence[str], orders: Sequence[Sequence[str]], held: Map
     return bool(orders) and begun <= set(held)
 
 
-def _with_replicates(result: Result, at: int, metric: str) -> _Floats:
-    """float64 (1 + bootstrap,): a figure of an entry, cell by cell, and its replicates."""
-    return np.append(result.figures[at]["image"][metric]["value"], result.replicates[at]["image", metric])
+def _with_influences(result: Result, at: int, metric: str) -> _Floats:
+    """float64: a figure of an entry, cell by cell, then the influences of all groups, and those of each repeat."""
+    variation, key = result.variations[at], ("image", metric)
+    value = result.figures[at]["image"][metric]["value"]
+    return np.concatenate([[value], variation.influences[key], variation.by_repeat[key].ravel()])
 
 
 def optimism(honest: Result, leaky: Result) -> dict[str, Any]:
-    """How much kinder a random split is than one by subject, entry by entry and on average, resampling subjects.
+    """How much kinder a random split is than one by subject, entry by entry and on average.
 
     Both results hold the same entries on the same cells. The interval says how the difference would vary over other
     subjects of the same kind.
 
     Returns
     -------
-    "rows" and "mean": {metric: {"value", "low", "high", "p"}} for balanced accuracy and AUROC, cell by cell; a row also
-    has "features", "classifier" and the figures "random" and "grouped" of each metric.
+    "rows" and "mean": {metric: what ``Combined.difference`` says} for balanced accuracy and AUROC, cell by cell; a row
+    also has "features", "classifier" and the figures "random" and "grouped" of each metric.
     """
     rows: list[dict[str, Any]] = []
-    model_inputs: dict[str, list[tuple[float, _Floats]]] = {"balanced_accuracy": [], "auroc": []}
+    mean: dict[str, dict[str, Any]] = {}
     for at, scores in enumerate(honest.scores):
         row: dict[str, Any] = {"features": list(scores.features), "classifier": scores.classifier}
-        for metric, held in model_inputs.items():
+        for metric in DIFFERENCES:
             random, grouped = (part.figures[at]["image"][metric]["value"] for part in (leaky, honest))
-            drawn = leaky.replicates[at]["image", metric] - honest.replicates[at]["image", metric]
-            held.append((random - grouped, drawn))
-            row[metric] = {**_difference(random - grouped, drawn), "random": random, "grouped": grouped}
+            varied = leaky.variations[at].combined([honest.variations[at]], (1.0, -1.0), ("image", metric))
+            row[metric] = {**varied.difference(random - grouped), "random": random, "grouped": grouped}
         rows.append(row)
-    mean = {
-        metric: _difference(float(np.mean([value for value, _ in held])), np.mean([drawn for _, drawn in held], axis=0))
-        for metric, held in model_inputs.items()
-    }
+    first, *others = (*leaky.variations, *honest.variations)
+    share = 1 / len(honest.scores)
+    weights = [share] * len(leaky.scores) + [-share] * len(honest.scores)
+    for metric in DIFFERENCES:
+        varied = first.combined(others, weights, ("image", metric))
+        mean[metric] = varied.difference(float(np.mean([row[metric]["value"] for row in rows])))
     return {"rows": rows, "mean": mean, "stamp": leaky.stamps[-1]}
 
 
@@ -226,22 +278,6 @@ def signed(figure: Mapping[str, float]) -> str:
     return f"{value:+.3f} (no interval)" if math.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def fold_values(
-    y: NDArray[np.object_], scores: Scores, index: Mapping[str, int], positive: int | None = None
-) -> _Floats:
-    """float64 (folds over all rounds,): the balanced accuracy of each test part; NaN where a class is missing."""
-    codes = np.array([index[str(label)] for label in y], np.intp)
-    values = []
-    for number, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
-        for at in range(fold.max() + 1):
-            rows = np.flatnonzero(fold == at)
-            threshold = None if scores.threshold is None else scores.threshold[number, rows]
-            right = classification.predicted_classes(proba[rows], threshold, positive) == codes[rows]
-            shares = [right[codes[rows] == code].mean() for code in np.unique(codes[rows])]
-            values.append(float(np.mean(shares)) if len(shares) == len(index) else float("nan"))
-    return np.array(values)
-
-
 def correct_predictions(
     y: NDArray[np.object_], scores: Scores, index: Mapping[str, int], positive: int | None = None
 ) -> _Floats:
@@ -254,8 +290,3 @@ def correct_predictions(
     threshold = None if scores.threshold is None else scores.threshold[first, cells]
     right = classification.predicted_classes(np.where(np.isnan(proba), 0, proba), threshold, positive) == codes
     return np.where(tested.any(axis=0), right, np.nan)
-
-
-def _difference(value: float, replicates: _Floats) -> dict[str, float]:
-    low, high = percentile(replicates[:, None])
-    return {"value": value, "low": float(low[0]), "high": float(high[0]), "p": bootstrap_p(replicates)}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.data.dataset import Fault, fault_row
 from fusion.data.feature_table import FeatureTable
@@ -23,7 +22,6 @@ from fusion.evaluation.variation import Variation
 from fusion.io.files import write_atomically
 from fusion.io.json_values import without_nan
 from fusion.io.run_checkpoint import UNFINISHED
-from fusion.metrics import classification
 from fusion.metrics.classification import LEVELS
 from fusion.metrics.judgement import judge_scores
 from fusion.versions import versions
@@ -132,8 +130,9 @@ class Result:
         return self.cells.unit
 
     def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
-        """Positions in ``scores``, best first."""
-        return sorted(range(len(self.scores)), key=lambda at: -_or_worst(self.figures[at][level][metric]["value"]))
+        """Positions in ``scores``, best first; of equals the one with fewer blocks."""
+        figures = [_or_worst(held[level][metric]["value"]) for held in self.figures]
+        return sorted(range(len(self.scores)), key=lambda at: (-figures[at], len(self.scores[at].features)))
 
     def to_json(self, root: Path) -> dict[str, Any]:
         """The content of ``result.json``; NaN becomes null."""

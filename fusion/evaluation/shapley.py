@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from math import factorial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fusion.metrics.cluster_bootstrap import percentile
 
 _Floats = NDArray[np.float64]
 
@@ -56,13 +54,20 @@ def interactions(blocks: Sequence[str], value_of: Mapping[frozenset[str], _Float
     return found
 
 
-def block_contributions(blocks: Sequence[str], value_of: Mapping[frozenset[str], _Floats]) -> dict[str, Any]:
+#: Plain values "value", "low" and "high" of a figure and what shows how it varies, and how far it may lie from 0.
+_Figure = Callable[[_Floats, float], dict[str, float]]
+
+
+def block_contributions(
+    blocks: Sequence[str], value_of: Mapping[frozenset[str], _Floats], figure: _Figure
+) -> dict[str, Any]:
     """Plain values for a page: each block's Shapley value, its value alone and what leaving it out costs.
 
     Parameters
     ----------
-    value_of : every subset, the empty one too, to float64 (1 + B,): what it achieves on the data, then on B
-        resamplings. Only where B > 0 are there intervals, which are percentile intervals of the same resamplings.
+    value_of : every subset, the empty one too, to float64 (1 + B,): what it achieves, then B numbers by which it
+        varies over subjects, which are added and subtracted as the figures are.
+    figure : what makes an interval of both.
 
     Returns
     -------
@@ -74,31 +79,34 @@ def block_contributions(blocks: Sequence[str], value_of: Mapping[frozenset[str],
     rows = [
         {
             "block": block,
-            "shapley": _figure(shares[block]),
-            "alone": _figure(value_of[frozenset([block])] - nothing),
-            "left_out": _figure(everything - value_of[frozenset(blocks) - {block}]),
+            "shapley": figure(shares[block], 1.0),
+            "alone": figure(value_of[frozenset([block])] - nothing, 1.0),
+            "left_out": figure(everything - value_of[frozenset(blocks) - {block}], 1.0),
         }
         for block in blocks
     ]
-    pairs = [{"pair": list(pair), **_figure(value)} for pair, value in interactions(blocks, value_of).items()]
+    pairs = [{"pair": list(pair), **figure(value, 2.0)} for pair, value in interactions(blocks, value_of).items()]
     return {"blocks": rows, "interactions": pairs}
 
 
 def sampled_contributions(
-    blocks: Sequence[str], value_of: Mapping[frozenset[str], _Floats], orders: Sequence[Sequence[str]]
+    blocks: Sequence[str],
+    value_of: Mapping[frozenset[str], _Floats],
+    orders: Sequence[Sequence[str]],
+    figure: _Figure,
 ) -> dict[str, Any]:
     """``block_contributions`` where there are too many blocks for all their subsets: the mean gain over sampled orders.
 
     Parameters
     ----------
-    value_of : as for ``block_contributions``, of the empty set, the sets that begin the orders, each block, and all but
-        each.
+    value_of, figure : as for ``block_contributions``, of the empty set, the sets that begin the orders, each block, and
+        all but each.
     orders : in pairs, one of each the reverse of the other.
 
     Returns
     -------
     As ``block_contributions``, without interactions; each Shapley value also has "error", the standard error that comes
-    from sampling orders, by the spread over the pairs. Its interval is over resampled data, and leaves that error out.
+    from sampling orders, by the spread over the pairs. Its interval is over subjects, and leaves that error out.
     """
     gains: dict[str, list[_Floats]] = {block: [] for block in blocks}
     for order in orders:
@@ -112,9 +120,9 @@ def sampled_contributions(
         rows.append(
             {
                 "block": block,
-                "shapley": {**_figure(of_pairs.mean(axis=0)), "error": error},
-                "alone": _figure(value_of[frozenset([block])] - nothing),
-                "left_out": _figure(everything - value_of[frozenset(blocks) - {block}]),
+                "shapley": {**figure(of_pairs.mean(axis=0), 1.0), "error": error},
+                "alone": figure(value_of[frozenset([block])] - nothing, 1.0),
+                "left_out": figure(everything - value_of[frozenset(blocks) - {block}], 1.0),
             }
         )
     return {"blocks": rows, "interactions": []}
@@ -122,11 +130,3 @@ def sampled_contributions(
 
 def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [subset for size in range(len(names) + 1) for subset in combinations(names, size)]
-
-
-def _figure(values: _Floats) -> dict[str, float]:
-    value, replicates = float(values[0]), values[1:]
-    if not len(replicates):
-        return {"value": value, "low": float("nan"), "high": float("nan")}
-    low, high = percentile(replicates[:, None])
-    return {"value": value, "low": float(low[0]), "high": float(high[0])}

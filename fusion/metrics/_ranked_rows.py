@@ -14,6 +14,9 @@ _Floats = NDArray[np.float64]
 #: Groups up to which a matrix product over them beats running sums over rows.
 _FEW_GROUPS = 100
 
+#: Rows by groups up to which the average precision without each group is had exactly.
+_SMALL = 200_000
+
 #: Entries a table of rows by groups may hold: 4 million are 32 MB.
 CHUNK = 4_000_000
 
@@ -169,12 +172,14 @@ class PrecisionSteps:
         return ratio(share.sum(axis=0), total)
 
     def left_out(self) -> _Floats:
-        """float64 (groups,): the average precision without each group, to first order: the derivative by the group's
-        weight (infinitesimal jackknife, Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans, chapter
-        6), in the time of a few running sums however many groups there are."""
+        """float64 (groups,): the average precision without each group. Of many rows to first order: the derivative by
+        the group's weight (infinitesimal jackknife, Efron 1982, The Jackknife, the Bootstrap and Other Resampling
+        Plans, chapter 6), in the time of a few running sums however many groups there are."""
         n_positives = len(self.positives)
         if not n_positives:
             return np.full(self.n_groups, np.nan)
+        if (n_positives + len(self.negatives)) * self.n_groups <= _SMALL:
+            return self.precision(1 - np.eye(self.n_groups))
         predicted, gained = self.found + self.missed, np.diff(self.found, prepend=0)
         precision = self.found / predicted
         average = float(precision @ gained) / n_positives

@@ -209,13 +209,15 @@ def intervals(
     width = np.where(ends, top - bottom, 1.0)
     share = (value - bottom) / width
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(ends, share * (1 - share), share)
+        # A figure at its very end that varies all the same, as a sum of absolute values may, can be anywhere.
+        inside = np.clip(share, 1e-12, np.where(ends, 1 - 1e-12, np.inf))
+        slope = np.where(ends, inside * (1 - inside), inside)
         scaled = variance / width**2
         # Of figures with one end only, nothing is known of how far they may be from it.
         scaled = scaled + np.where(ends, _ALL_OR_NOTHING * spread.weight * (2 * share - 1) ** 2 * slope, 0)
         reach = t.ppf(1 - _TAIL, spread.degrees) * np.sqrt(scaled) / slope
-        at = np.where(ends, logit(share), np.log(share))
-        low, high = (np.where(ends, expit(at + side), np.exp(at + side)) for side in (-reach, reach))
+        at = np.where(ends, logit(inside), np.log(inside))
+        low, high = (np.where(ends, expit(at + side), np.exp(np.minimum(at + side, 700))) for side in (-reach, reach))
     exact = ~(variance > _NOTHING) & ~np.isnan(variance)
     unseen = 1 - _TAIL ** (1 / np.maximum(number, 1))
     low = np.where(exact, share - unseen * share, low)

@@ -289,7 +289,7 @@ def _levels(held: _Given, scores: _Floats) -> tuple[dict[str, ScoredRows], str, 
     thresholds = None if threshold is None else np.atleast_2d(threshold)[repeat, cell]
     predicted = predicted_classes(scores, thresholds, column)
     fold = np.zeros(len(cell), np.intp) if folds is None else np.atleast_2d(np.asarray(folds))[repeat, cell]
-    parts, note = _comparable(labels, repeat, fold)
+    parts, note = comparable_parts(labels, repeat, fold)
     images = prepare(labels, scores, names, ids, positive, prevalence, predicted=predicted, parts=parts)
     levels = {"image": images}
     who = np.unique(ids if held.subjects is None else np.asarray(held.subjects)[cell], return_inverse=True)[1]
@@ -318,7 +318,9 @@ def _levels(held: _Given, scores: _Floats) -> tuple[dict[str, ScoredRows], str, 
     return levels, "", note
 
 
-def _comparable(labels: NDArray[Any], repeat: NDArray[np.intp], fold: NDArray[np.intp]) -> tuple[NDArray[np.intp], str]:
+def comparable_parts(
+    labels: NDArray[Any], repeat: NDArray[np.intp], fold: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], str]:
     """intp (rows,): what AUROC's pairs must have in common, and a note where that is not the model."""
     models = np.unique(repeat * (int(fold.max(initial=0)) + 1) + fold, return_inverse=True)[1]
     codes = np.unique(labels, return_inverse=True)[1]

@@ -12,7 +12,6 @@ from fusion.data.dataset import fault_row
 from fusion.evaluation.result_differences import signed
 from fusion.evaluation.results import LABELS, METRICS, Result, describe_split, interval, p_text
 from fusion.io.files import write_atomically
-from fusion.metrics.classification import LEVELS
 from fusion.reports import _cross_site_figures, result_figures
 from fusion.reports._hardest_cells import SUBJECTS, JudgedCell, Places, by_subject, hardest, judged_cells, with_images
 from fusion.versions import versions
@@ -107,12 +106,12 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         probabilities=[(metric, LABELS[metric]) for metric in _PROBABILITIES],
         best=_row(result, result.ranked()[0]),
         interval=interval,
-        uncorrected=_uncorrected(result),
         signed=signed,
         p_text=p_text,
         figure=svg,
         drawn=DRAWN,
         paired=result.findings.get("paired", []),
+        picked=result.findings.get("best"),
         paired_rows=_PAIRED_ROWS,
         contributions=result.findings.get("shapley", []),
         importance=result.findings.get("importance", []),
@@ -123,23 +122,6 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
     )
-
-
-def _uncorrected(result: Result) -> str:
-    """Which figures have plain percentile intervals, in words; "" where all are BCa."""
-    counts: dict[str, int] = {}
-    total = 0
-    for held in result.figures:
-        for level in LEVELS:
-            for metric, figure in held[level].items():
-                total += figure["method"] != "none"
-                if figure["method"] == "percentile":
-                    counts[LABELS[metric]] = counts.get(LABELS[metric], 0) + 1
-    if not counts:
-        return ""
-    if sum(counts.values()) == total:
-        return "all figures"
-    return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str, list[list[int]]]]:
@@ -179,7 +161,7 @@ def table_tex(result: Result) -> str:
             bounds.append(rf"{{\scriptsize {bound.replace(', ', '--')}}}" if bound else "")
         lines.append(" & ".join([_escape(row["features"]), _escape(row["classifier"]), *values]) + r" \\")
         lines.append(" & ".join(["", "", *bounds]) + r" \\")
-    note = f"Held-out cells, {describe_split(result.facts)}; 95\\% intervals by resampling {result.unit}s."
+    note = f"Held-out cells, {describe_split(result.facts)}; 95\\% intervals over {result.unit}s."
     # A stamp must go wherever the figures go.
     note = "; ".join([note.rstrip("."), *(_escape(stamp) for stamp in result.stamps)]) + "."
     lines += [r"\bottomrule", r"\end{tabular}", "", rf"\par\footnotesize {note}"]

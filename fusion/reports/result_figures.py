@@ -10,7 +10,6 @@ import numpy as np
 from fusion.evaluation.curves import Curve, precision_curve, reliability_curve, roc_curve
 from fusion.evaluation.results import LABELS, Result
 from fusion.evaluation.scores import entry_name
-from fusion.metrics.cluster_bootstrap import percentile
 from fusion.reports._figure_style import height, in_lines, legend, plain
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def difference_plot(result: Result) -> Figure | None:
     axes = figure.subplots()
     for at, row in enumerate(rows):
         value = row["balanced_accuracy"]
-        sure = row["holm_p"] < 0.05
+        sure = row["p_adjusted"] < 0.05
         axes.plot([value["low"], value["high"]], [at, at], color=COLOURS[0], linewidth=1.6, solid_capstyle="butt")
         axes.plot(value["value"], at, "o", color=COLOURS[0], markersize=5, markerfacecolor=COLOURS[0] if sure else "w")
     axes.axvline(0, color="0.5", linewidth=1, linestyle="--")
@@ -103,12 +102,12 @@ def difference_plot(result: Result) -> Figure | None:
 def difference_matrix(result: Result) -> Figure | None:
     """Balanced accuracy of each of the best entries minus that of each worse one; None with fewer than three.
 
-    Bold on a tint where the 95% interval of the difference, from the same draws of subjects, leaves 0 out.
+    Bold on a tint where the 95% interval of the difference leaves 0 out.
     """
     from matplotlib.figure import Figure
 
     entries = result.ranked()[:_PAIRS]
-    if len(entries) < 3 or len(result.replicates) < len(result.scores):
+    if len(entries) < 3 or len(result.variations) < len(result.scores):
         return None
     names = [in_lines(f"{entry_name(result.scores[at])}  ({number})") for number, at in enumerate(entries, start=1)]
     side = max(0.36, height(names))
@@ -119,9 +118,9 @@ def difference_matrix(result: Result) -> Figure | None:
         for column in range(row + 1, len(entries)):
             worse = entries[column]
             value, other = (result.figures[at]["image"]["balanced_accuracy"]["value"] for at in (better, worse))
-            drawn = result.replicates[better][metric] - result.replicates[worse][metric]
-            (low,), (high,) = percentile(drawn[:, None])
-            sure = low > 0 or high < 0
+            varied = result.variations[better].combined([result.variations[worse]], (1.0, -1.0), metric)
+            difference = varied.figure(value - other)
+            sure = difference["low"] > 0 or difference["high"] < 0
             if sure:
                 axes.fill_between(
                     [column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=COLOURS[5], alpha=0.35, lw=0

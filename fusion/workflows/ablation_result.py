@@ -14,7 +14,7 @@ from fusion.analysis.block_subsets import sampled_orders
 from fusion.analysis.cross_site import distances, drops_between_sites, selective_prediction
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
-from fusion.evaluation.result_differences import against_best, contributions_of_blocks
+from fusion.evaluation.result_differences import against_best, best_row, contributions_of_blocks
 from fusion.evaluation.results import Result, judge_paired, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
@@ -86,7 +86,8 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     if config.search or config.trials:
         findings["chosen"] = chosen_rows(scores)
     if len(scores) > 1:
-        findings["paired"] = against_best(result, plan)
+        findings["paired"] = against_best(result)
+        findings["best"] = best_row(result)
     distance = None
     if plan.kind == "leave-one-source-out" and not fits.trains_networks:  # which every fold inside would train anew
         distance = distances(fits, scores[result.ranked()[0]].features)

@@ -13,7 +13,7 @@ import numpy as np
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.errors import UsageError
-from fusion.evaluation.result_differences import pairwise, signed, with_holm
+from fusion.evaluation.result_differences import pairwise, signed, with_adjusted
 from fusion.evaluation.results import judge_paired, p_text
 from fusion.evaluation.score_frames import cells_of, entries_of
 from fusion.evaluation.scores import Scores
@@ -36,14 +36,14 @@ class Comparison:
     groups: int
     notes: tuple[str, ...]
 
-    columns = ("first", "second", "balanced accuracy", "p", "p (Holm)", "AUROC", "p (DeLong)", "p by cell")
+    columns = ("first", "second", "balanced accuracy", "p", "p (Holm)", "AUROC", "p (AUROC)", "p by cell")
 
     @property
     def title(self) -> str:
         """What the table is about."""
         return (
             f"First minus second on the same {self.cells} cells of {self.groups} subjects; 95% intervals by subject. "
-            "p: subjects change sides; by cell (McNemar): a reference, too small where cells share subjects."
+            "p: by the same spread over subjects; by cell (McNemar): a reference, too small where cells share subjects."
         )
 
     def lines(self) -> list[list[str]]:
@@ -53,9 +53,9 @@ class Comparison:
                 f"{row['first_result']}: {row['first']}",
                 f"{row['second_result']}: {row['second']}",
                 signed(row["balanced_accuracy"]),
-                *(p_text(row[key]) for key in ("permutation_p", "holm_p")),
+                *(p_text(p) for p in (row["balanced_accuracy"]["p"], row["p_adjusted"])),
                 signed(row["auroc"]),
-                *(p_text(row[key]) for key in ("delong_p", "mcnemar_p")),
+                *(p_text(p) for p in (row["auroc"]["p"], row["mcnemar_p"])),
             ]
             for row in self.rows
         ]
@@ -106,9 +106,7 @@ def compare_results(config: CompareConfig) -> Comparison:
             scores = _scores(of, which, cells)
             judged[key] = (
                 scores,
-                *judge_paired(
-                    cells, scores, first.classes, first.positive, bootstrap=config.bootstrap, seed=config.seed
-                ),
+                *judge_paired(cells, scores, first.classes, first.positive),
             )
         return judged[key]
 
@@ -126,7 +124,7 @@ def compare_results(config: CompareConfig) -> Comparison:
             found = pairwise(cells, first.classes, first.positive, a, b, (figures_a, figures_b), (drawn_a, drawn_b))
             rows.append({"first_result": first.name, "second_result": other.name, **found})
     groups = len(np.unique(cells.groups))
-    return Comparison(tuple(with_holm(rows)), len(cells), groups, tuple(notes))
+    return Comparison(tuple(with_adjusted(rows)), len(cells), groups, tuple(notes))
 
 
 def _best(loaded: _Loaded, entry: Callable[[_Loaded, tuple[str, str]], Any]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fusion.data.feature_table import FeatureTable
-from fusion.evaluation.result_differences import against_best, contributions_of_blocks
+from fusion.evaluation.result_differences import against_best, best_row, contributions_of_blocks
 from fusion.evaluation.results import Result, judge_paired
 from fusion.evaluation.scores import Scores
 
@@ -36,7 +36,7 @@ def result(
         for classifier in ("svm", "a <b>"):
             p = np.clip((y == "all") * 0.3 + rng.uniform(0.1, 0.7, 48), 0, 1)
             entries.append(Scores(blocks, classifier, np.stack([p, 1 - p], axis=1), np.arange(48) % 4))
-    judged = [judge_paired(table, entry, ["all", "hem"], "all", bootstrap=100, seed=0) for entry in entries]
+    judged = [judge_paired(table, entry, ["all", "hem"], "all") for entry in entries]
     found = Result(
         command="ablate",
         cells=table,
@@ -56,6 +56,9 @@ def result(
             "classes": {"all": 24, "hem": 24},
             "split": {"kind": "grouped", "folds": 4},
         },
-        replicates=tuple(replicates for _, replicates in judged),
+        variations=tuple(variation for _, variation in judged),
     )
-    return replace(found, findings={"paired": against_best(found, None), "shapley": contributions_of_blocks(found)})
+    return replace(
+        found,
+        findings={"paired": against_best(found), "best": best_row(found), "shapley": contributions_of_blocks(found)},
+    )

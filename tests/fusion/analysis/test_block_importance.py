@@ -17,7 +17,7 @@ def asked(table, classifiers, kind="grouped", memory=0.0, **settings):
     whole = [recipe(table, name, **given) for name in classifiers]
     # Of several sets of blocks fits share distances; those of all blocks are asked.
     every = [replace(each, blocks=blocks) for each in whole for blocks in (("a",), each.blocks)]
-    return importance(fits_of(table, splits, every, memory), 200)
+    return importance(fits_of(table, splits, every, memory))
 
 
 def one_that_tells(effect=1.5, subjects=24):
@@ -35,7 +35,7 @@ def test_the_block_that_tells_is_missed_and_the_other_is_not(kind):
         assert (message["block"], other["block"]) == ("a", "b")
         # Strangers' values leave a coin toss: nearly all that is above chance is lost.
         assert 0.25 < message["value"] < 0.55
-        assert message["low"] > 0.2
+        assert message["low"] > (0.2 if kind == "grouped" else 0.1)  # of ten subjects less is known
         assert other["low"] <= 0.03
         assert abs(other["value"]) < 0.06
         assert row["cells"] == (144 if kind == "grouped" else 60)  # ten subjects of 24, or all of four folds

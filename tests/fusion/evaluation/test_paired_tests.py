@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from fusion.evaluation._paired_tests import clustered_delong, corrected_t_p, holm, mcnemar_p, permutation_p
-from fusion.metrics.classification import judge_scores
-from fusion.metrics.cluster_bootstrap import bootstrap_p, corrected_error
+from fusion.evaluation._paired_tests import clustered_delong, holm, mcnemar_p, permutation_p
+from fusion.metrics.jackknife import p_values, spread_of
+from fusion.metrics.judgement import judge_scores
 from fusion.metrics.scored_rows import METRICS
 
 #: Subjects a class, cells a subject, spread between subjects and within: an intraclass correlation of 0.5.
@@ -26,21 +26,28 @@ def two_scores(rng, gap_a=0.8, gap_b=0.8, between=BETWEEN):
     return sign > 0, a, b, groups
 
 
-def p_values(rng, n_boot=300, **design):
+def jackknife_p(positive, a, b, groups):
+    """p of the primary test, of balanced accuracy and of AUROC."""
+    y = np.where(positive, "b", "a")
+    judged = [judge_scores(y, np.column_stack([-s, s]) / 20 + 0.5, ["a", "b"], groups, positive="b") for s in (a, b)]
+    influence = judged[0].influences["image"] - judged[1].influences["image"]
+    columns = [METRICS.index(metric) for metric in ("balanced_accuracy", "auroc")]
+    gaps = [
+        judged[0].figures["image"][METRICS[at]]["value"] - judged[1].figures["image"][METRICS[at]]["value"]
+        for at in columns
+    ]
+    spread = spread_of(influence[:, columns], judged[0].strata["image"])
+    return p_values(gaps, spread, [SUBJECTS, SUBJECTS])
+
+
+def p_of_every_test(rng, **design):
     """p of every test on one simulated data set."""
     positive, a, b, groups = two_scores(rng, **design)
     right = [(score > 0) == positive for score in (a, b)]
-    y = np.where(positive, "b", "a")
-    drawn = [
-        judge_scores(y, np.column_stack([-s, s]) / 20 + 0.5, ["a", "b"], groups, n_boot=n_boot, seed=7).replicates[
-            "image"
-        ]
-        for s in (a, b)
-    ]
-    difference = drawn[0] - drawn[1]
+    primary = jackknife_p(positive, a, b, groups)
     return {
-        "bootstrap": bootstrap_p(difference[:, METRICS.index("balanced_accuracy")]),
-        "bootstrap auroc": bootstrap_p(difference[:, METRICS.index("auroc")]),
+        "jackknife": primary[0],
+        "jackknife auroc": primary[1],
         "delong": clustered_delong(positive, a, b, groups).p,
         "delong by cell": clustered_delong(positive, a, b, np.arange(len(groups))).p,
         "permutation": permutation_p(*right, positive, groups, n_permutations=999, seed=1),
@@ -50,15 +57,15 @@ def p_values(rng, n_boot=300, **design):
 
 def rejected(runs, **design):
     """Share of simulated data sets in which each test says p < 0.05."""
-    found = [p_values(np.random.default_rng([3, run]), **design) for run in range(runs)]
+    found = [p_of_every_test(np.random.default_rng([3, run]), **design) for run in range(runs)]
     return {test: float(np.mean([p[test] < 0.05 for p in found])) for test in found[0]}
 
 
-BY_SUBJECT = ("bootstrap", "bootstrap auroc", "delong", "permutation")
+BY_SUBJECT = ("jackknife", "jackknife auroc", "delong", "permutation")
 
 
 def test_tests_by_subject_keep_their_level_and_tests_by_cell_do_not():
-    share = rejected(60, n_boot=200)
+    share = rejected(60)
     # Of 60 at 5%, more than 8 are rejected in less than 1 of 200 cases.
     assert all(share[test] <= 8 / 60 for test in BY_SUBJECT), share
     assert share["mcnemar"] > 0.2, share
@@ -81,28 +88,8 @@ def test_without_subject_effects_tests_by_cell_are_right_too():
 
 
 def test_a_true_difference_is_found():
-    share = rejected(20, gap_a=1.6, gap_b=0.4, n_boot=200)
+    share = rejected(20, gap_a=1.6, gap_b=0.4)
     assert all(share[test] >= 0.9 for test in BY_SUBJECT), share
-
-
-@pytest.mark.slow
-def test_the_interval_of_a_difference_covers_it():
-    from scipy.stats import norm
-
-    spread = np.hypot(BETWEEN, WITHIN)
-    truth = norm.cdf(1.0 / spread) - norm.cdf(0.6 / spread)
-    covered = 0
-    for run in range(500):
-        positive, a, b, groups = two_scores(np.random.default_rng([5, run]), 1.0, 0.6)
-        y = np.where(positive, "b", "a")
-        drawn = [
-            judge_scores(y, np.column_stack([-s, s]) / 20 + 0.5, ["a", "b"], groups, n_boot=400, seed=run)
-            for s in (a, b)
-        ]
-        at = METRICS.index("balanced_accuracy")
-        low, high = np.quantile((drawn[0].replicates["image"] - drawn[1].replicates["image"])[:, at], (0.025, 0.975))
-        covered += low <= truth <= high
-    assert 0.92 * 500 <= covered <= 0.98 * 500, covered
 
 
 # ---- clustered DeLong -----------------------------------------------------------------------------------------------
@@ -165,7 +152,7 @@ def test_equal_scores_do_not_differ_and_too_few_groups_say_nothing():
     assert np.isnan(clustered_delong(positive, score, -score, [0, 0, 1, 2]).p)
 
 
-# ---- permutation, McNemar, Nadeau and Bengio, Holm ------------------------------------------------------------------
+# ---- permutation, McNemar, Holm -------------------------------------------------------------------------------------
 
 
 def test_all_exchanges_of_few_subjects_are_counted():
@@ -193,17 +180,6 @@ def test_mcnemar_counts_the_cells_on_which_the_two_disagree():
     assert mcnemar_p(a, a) == 1
 
 
-def test_the_corrected_error_is_larger_than_that_of_independent_splits():
-    values = [0.8, 0.9, 0.85, 0.7, 0.95]
-    mean, error, degrees = corrected_error(values, 0.2)
-    assert mean == pytest.approx(0.84)
-    assert error == pytest.approx(np.std(values, ddof=1) * np.sqrt(1 / 5 + 0.25))
-    assert degrees == 4
-    assert np.isnan(corrected_error([0.5], 0.2)[1])
-    assert np.isnan(corrected_t_p([0.5], 0.2))
-    assert corrected_t_p([0.0, 0.0], 0.2) == 1
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 @settings(max_examples=100, deadline=None)
 def test_holms_values_are_in_order_and_between_the_values_and_bonferronis(values):
@@ -216,36 +192,3 @@ def test_holms_values_are_in_order_and_between_the_values_and_bonferronis(values
 def test_holm_by_hand():
     assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     assert_allclose(holm([0.02, float("nan")]), [0.02, np.nan])
-
-
-def cross_validated(rng):
-    """Differences, fold by fold, of nearest-mean classifiers on two equally good features: 5 folds, twice."""
-    subjects, cells = 40, 8
-    groups = np.repeat(np.arange(subjects), cells)
-    sign = np.where(groups % 2, 1.0, -1.0)
-    features = [0.7 * sign + rng.normal(0, 1.0, subjects)[groups] + rng.normal(0, 1.0, len(groups)) for _ in range(2)]
-    differences = []
-    for _ in range(2):
-        fold = np.empty(subjects, int)
-        for part in (0, 1):
-            members = np.arange(part, subjects, 2)
-            fold[rng.permutation(members)] = np.arange(len(members)) % 5
-        for at in range(5):
-            test = fold[groups] == at
-            right = []
-            for x in features:
-                means = [x[~test & (sign == s)].mean() for s in (-1, 1)]
-                right.append((np.sign((x[test] - np.mean(means)) * (means[1] - means[0])) == sign[test]).mean())
-            differences.append(right[0] - right[1])
-    return differences
-
-
-@pytest.mark.slow
-def test_the_corrected_t_test_of_a_cross_validation_keeps_its_level():
-    from scipy.stats import ttest_1samp
-
-    runs = [cross_validated(np.random.default_rng([9, run])) for run in range(500)]
-    corrected = np.mean([corrected_t_p(run, 0.2) < 0.05 for run in runs])
-    naive = np.mean([ttest_1samp(run, 0).pvalue < 0.05 for run in runs])
-    assert corrected <= 0.07, (corrected, naive)
-    assert naive > corrected + 0.03, (corrected, naive)

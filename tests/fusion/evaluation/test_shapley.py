@@ -55,7 +55,7 @@ def test_sampled_orders_come_near_the_value_and_say_how_near():
     exact = shapley_values(blocks, value_of)
     off = []
     for seed in range(30):
-        found = sampled_contributions(blocks, value_of, sampled_orders(blocks, seed))
+        found = sampled_contributions(blocks, value_of, sampled_orders(blocks, seed), as_is)
         assert found["interactions"] == []
         total = sum(row["shapley"]["value"] for row in found["blocks"])
         assert total == pytest.approx(value_of[frozenset(blocks)][0])  # every order adds up to the whole
@@ -65,23 +65,27 @@ def test_sampled_orders_come_near_the_value_and_say_how_near():
     assert abs(np.mean(off)) < 0.2
 
 
+def as_is(values, reach):
+    """A figure without an interval, and what it varies by as it is."""
+    return {"value": float(values[0]), "varies": values[1:].tolist(), "reach": reach}
+
+
 def test_with_two_blocks_by_hand_and_with_intervals():
-    drawn = np.random.default_rng(0).normal(0, 0.01, 400)
+    drawn = np.random.default_rng(0).normal(0, 0.01, 40)
     value_of = {
-        frozenset(): np.full(401, 0.5),
-        frozenset("a"): np.append(0.7, 0.7 + drawn),
-        frozenset("b"): np.append(0.6, 0.6 + drawn),
-        frozenset("ab"): np.append(0.75, 0.75 + drawn),
+        frozenset(): np.append(0.5, np.zeros(40)),
+        frozenset("a"): np.append(0.7, drawn),
+        frozenset("b"): np.append(0.6, drawn),
+        frozenset("ab"): np.append(0.75, drawn),
     }
-    found = block_contributions(["a", "b"], value_of)
+    found = block_contributions(["a", "b"], value_of, as_is)
     row = {row["block"]: row for row in found["blocks"]}
     assert row["a"]["shapley"]["value"] == pytest.approx((0.2 + 0.15) / 2)
     assert row["b"]["shapley"]["value"] == pytest.approx((0.1 + 0.05) / 2)
     assert row["a"]["alone"]["value"] == pytest.approx(0.2)
     assert row["a"]["left_out"]["value"] == pytest.approx(0.15)
-    # Both gains of a vary together with the draws: alone by all of them, over b not at all.
-    low, high = np.quantile(0.175 + drawn / 2, (0.025, 0.975))
-    assert_allclose([row["a"]["shapley"][bound] for bound in ("low", "high")], [low, high])
+    # Both gains of a vary together with the subjects: alone by all of it, over b not at all.
+    assert_allclose(row["a"]["shapley"]["varies"], drawn / 2)
+    assert row["a"]["shapley"]["reach"] == 1
     assert found["interactions"][0]["value"] == pytest.approx(0.75 - 0.7 - 0.6 + 0.5)
-    alone = block_contributions(["a", "b"], {subset: values[:1] for subset, values in value_of.items()})
-    assert np.isnan(alone["blocks"][0]["shapley"]["low"])
+    assert_allclose(found["interactions"][0]["varies"], -drawn)

@@ -1,29 +1,17 @@
-"""Every figure is scikit-learn's, every interval is the plain loop over resampled subjects, only faster."""
-
-import time
+"""Every figure is scikit-learn's, cell by cell and subject by subject."""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import norm
 from sklearn import metrics as oracle
 
-from fusion.metrics import cluster_bootstrap, scored_rows
-from fusion.metrics.classification import default_positive, image_metrics, judge_scores, pooled
+from fusion.metrics import scored_rows
+from fusion.metrics.classification import default_positive, image_metrics, pooled
+from fusion.metrics.judgement import judge_scores
 from fusion.metrics.subject_level import label_of_subjects, pool_subjects
+from tests.builders.scores import sample
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def sample(seed, k=2, n=200, n_groups=12, pure=True):
-    """Labels, scores with many ties (tenths that sum to 1), classes and groups; every class in two groups or more."""
-    rng = np.random.default_rng(seed)
-    classes = ["all", "hem"] if k == 2 else [f"type {at}" for at in range(k)]
-    groups = rng.integers(n_groups, size=n)
-    codes = groups % k if pure else rng.integers(k, size=n)
-    shares = 1 + 2 * np.eye(k)[codes]
-    proba = np.stack([rng.multinomial(10, share / share.sum()) for share in shares]) / 10
-    return np.array(classes, object)[codes], proba, classes, groups
 
 
 def evaluate(*given, **more):
@@ -216,7 +204,7 @@ def leukaemia_whose_subjects_hold_both_classes():
 
 def test_a_subject_with_cells_of_several_classes_is_not_pooled_by_their_labels():
     y, proba, classes, groups = leukaemia_whose_subjects_hold_both_classes()
-    found = evaluate(y, proba, classes, groups, n_boot=100)
+    found = evaluate(y, proba, classes, groups)
     assert found["image"]["balanced_accuracy"]["value"] > 0.9
     assert found["left_out"] == "6 of 8 subjects hold cells of several classes"
     for level in ("subject", "vote"):
@@ -228,23 +216,23 @@ def test_a_subject_with_cells_of_several_classes_is_not_pooled_by_their_labels()
 def test_a_label_of_the_subject_is_what_its_figures_are_about():
     y, proba, classes, groups = leukaemia_whose_subjects_hold_both_classes()
     own = np.where(groups < 6, "all", "hem").tolist()
-    found = evaluate(y, proba, classes, groups, n_boot=100, subject_labels=own)
+    found = evaluate(y, proba, classes, groups, subject_labels=own)
     assert found["left_out"] == ""
     means = np.array([proba[groups == g].mean(axis=0) for g in range(8)])
     expected = by_scikit_learn(np.array(["all"] * 6 + ["hem"] * 2, object), means, classes, "all")
     assert_same({metric: figure["value"] for metric, figure in found["subject"].items()}, expected)
     # A subject whose blasts are called positive half the time is no leukaemia at one half: this is what one can reach.
     assert found["subject"]["balanced_accuracy"]["value"] < found["image"]["balanced_accuracy"]["value"]
-    torn = evaluate(y, proba, classes, groups, n_boot=100, subject_labels=y.tolist())
+    torn = evaluate(y, proba, classes, groups, subject_labels=y.tolist())
     assert torn["left_out"] == "6 of 8 subjects have several labels of their own"
-    unsaid = evaluate(y, proba, classes, groups, n_boot=100, subject_labels=[None] * 20 + own[20:])
+    unsaid = evaluate(y, proba, classes, groups, subject_labels=[None] * 20 + own[20:])
     assert unsaid["left_out"] == "1 of 8 subjects has no label of their own"
 
 
 def test_subjects_of_one_group_are_pooled_apart_and_resampled_together():
     y, proba, classes, subjects = sample(3)
     joined = np.where(subjects == 2, 0, subjects)  # subjects 0 and 2, both of one class, share an image
-    found = evaluate(y, proba, classes, joined, n_boot=100, subjects=subjects)
+    found = evaluate(y, proba, classes, joined, subjects=subjects)
     rows = pool(y, proba, subjects)
     expected = image_metrics(rows.labels, rows.means, classes)
     for metric, figure in found["subject"].items():
@@ -258,7 +246,7 @@ def test_subject_figures_are_the_metrics_of_the_means(k):
     y, proba, classes, groups = sample(3, k)
     rows = pool(y, proba, groups)
     labels, means = rows.labels, rows.means
-    found = evaluate(y, proba, classes, groups, n_boot=100)["subject"]
+    found = evaluate(y, proba, classes, groups)["subject"]
     assert_same(
         {metric: figure["value"] for metric, figure in found.items()},
         by_scikit_learn(labels, means, classes, "all" if k == 2 else None),
@@ -275,7 +263,7 @@ def test_a_subject_votes_by_the_class_of_most_of_its_cells():
     # Subject 1 by its mean would be 'hem' (0.4 to 0.6); by vote it is 'all'. The tie of 2 goes to its mean.
     assert shares[0].argmax() == 0
     assert shares[1].argmax() == 0
-    found = evaluate(y, proba, ["all", "hem"], [1, 1, 1, 2, 2, 2, 2], n_boot=100)
+    found = evaluate(y, proba, ["all", "hem"], [1, 1, 1, 2, 2, 2, 2])
     assert found["vote"]["sensitivity"]["value"] == 1
     assert found["subject"]["sensitivity"]["value"] == 0
 
@@ -283,190 +271,21 @@ def test_a_subject_votes_by_the_class_of_most_of_its_cells():
 def test_repeats_are_pooled_and_a_cell_that_was_not_tested_plays_no_part():
     y, proba, classes, groups = sample(6)
     other = proba[:, ::-1]
-    once = evaluate(y, proba, classes, groups, n_boot=100)
-    assert evaluate(y, proba[None], classes, groups, n_boot=100) == once
-    again = evaluate(y, np.stack([proba, proba]), classes, groups, n_boot=100)
+    once = evaluate(y, proba, classes, groups)
+    assert evaluate(y, proba[None], classes, groups) == once
+    again = evaluate(y, np.stack([proba, proba]), classes, groups)
     for level in ("image", "subject", "vote"):
         for metric in set(again[level]) - {"ece"}:  # more rows make more bins
             value = again[level][metric]["value"]
             assert_allclose(value, once[level][metric]["value"], err_msg=f"{level} {metric}", atol=1e-6)
-    both = evaluate(y, np.stack([proba, other]), classes, groups, n_boot=100)
+    both = evaluate(y, np.stack([proba, other]), classes, groups)
     expected = (image_metrics(y, proba, classes)["accuracy"] + image_metrics(y, other, classes)["accuracy"]) / 2
     assert_allclose(both["image"]["accuracy"]["value"], expected, **EXACT)
     assert (both["n_images"], both["n_subjects"]) == (200, 12)
     half = np.where(groups < 6, np.nan, proba.T).T
     kept = groups >= 6
-    assert evaluate(y, half[None], classes, groups, n_boot=100) == evaluate(
-        y[kept], proba[kept], classes, groups[kept], n_boot=100
-    )
+    assert evaluate(y, half[None], classes, groups) == evaluate(y[kept], proba[kept], classes, groups[kept])
     labels, scores, ids, repeat, cell = pooled(y, np.stack([half, proba]), groups)
     assert len(labels) == kept.sum() + 200
     assert_array_equal(scores[repeat == 1], proba)
     assert_array_equal(ids, groups[cell])
-
-
-def test_the_intervals_are_made_of_the_replicates_and_of_the_values_without_each_subject():
-    y, proba, classes, groups = sample(7)
-    judged = judge_scores(y, proba, classes, groups, n_boot=200, seed=3)
-    left_out = [
-        judge_scores(y[groups != g], proba[groups != g], classes, groups[groups != g], n_boot=1).figures
-        for g in np.unique(groups)
-    ]
-    strata = np.array([classes.index(str(y[groups == g][0])) for g in np.unique(groups)])
-    # But for a calibration error, whose bins are those of all subjects, whoever is left out.
-    metrics = [metric for metric in scored_rows.METRICS if metric != "ece"]
-    for level, replicates in judged.replicates.items():
-        columns = [scored_rows.METRICS.index(metric) for metric in metrics]
-        low, high, corrected = cluster_bootstrap.bca(
-            np.array([judged.figures[level][metric]["value"] for metric in metrics]),
-            replicates[:, columns],
-            np.array([[without[level][metric]["value"] for metric in metrics] for without in left_out]),
-            strata,
-        )
-        for at, metric in enumerate(metrics):
-            figure = judged.figures[level][metric]
-            assert_allclose([figure["low"], figure["high"]], [low[at], high[at]], err_msg=f"{level} {metric}")
-            assert figure["method"] == ("bca" if corrected[at] else "percentile")
-
-
-# ---- intervals ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("few_groups", [True, False])
-@pytest.mark.parametrize(("k", "pure"), [(2, True), (2, False), (3, True), (3, False)])
-def test_the_bootstrap_is_the_slow_loop(k, pure, few_groups, monkeypatch):
-    if not few_groups:
-        # A chunk of 40 replicates exactly, but no table of pairs: the road for as many groups as cells.
-        monkeypatch.setattr(scored_rows, "CHUNK", 200 * 40)
-        n_groups = 60
-    else:
-        n_groups = 12
-    y, proba, classes, groups = sample(5, k, n=200, n_groups=n_groups, pure=pure)
-    assert (n_groups * 200 > scored_rows.CHUNK) is not few_groups
-    positive = "all" if k == 2 else None
-    found = judge_scores(y, proba, classes, groups, positive=positive, n_boot=40, seed=11).replicates
-    numbers, rank = np.unique(groups, return_inverse=True)
-    holds = np.array([[np.any(y[groups == number] == c) for c in classes] for number in numbers])
-    weights = cluster_bootstrap.draw_groups(holds, 40, np.random.default_rng(11)).astype(int)
-    levels = [("image", (y, proba, rank))]
-    if pure:
-        rows = pool(y, proba, groups)
-        levels.append(("subject", (rows.labels, rows.means, rank[rows.first])))
-    for level, drawn in levels:
-        replicates = []
-        for weight in weights.T:
-            again = np.repeat(np.arange(len(drawn[0])), weight[drawn[2]])
-            replicates.append(by_scikit_learn(drawn[0][again], drawn[1][again], classes, positive))
-        for metric in set(scored_rows.METRICS) - OWN:
-            expected = [replicate[metric] for replicate in replicates]
-            assert_allclose(
-                found[level][:, scored_rows.METRICS.index(metric)], expected, err_msg=f"{level} {metric}", **EXACT
-            )
-
-
-@pytest.mark.parametrize("pure", [True, False])
-def test_whole_groups_are_drawn_and_no_class_is_lost(pure):
-    # Class 2 in two groups of thirty: an unguarded draw loses it once in seven times.
-    holds = np.zeros((30, 3), bool)
-    holds[np.arange(30), np.where(np.arange(30) < 2, 2, np.arange(30) % 2)] = True
-    holds[3, :2] = not pure
-    holds[3, 1] = True
-    weights = cluster_bootstrap.draw_groups(holds, 500, np.random.default_rng(0))
-    assert (weights.sum(axis=0) == 30).all()
-    assert ((holds.T.astype(float) @ weights) > 0).all()
-    assert_allclose(weights.mean(axis=1), 1, atol=0.35)
-    if pure:
-        assert (holds.T.astype(float) @ weights == holds.sum(axis=0)[:, None]).all()
-
-
-@pytest.mark.parametrize(("k", "pure"), [(2, True), (5, False)])
-def test_intervals_hold_the_value_and_follow_the_seed(k, pure):
-    y, proba, classes, groups = sample(2, k, n=600, n_groups=30, pure=pure)
-    first, again, other = (evaluate(y, proba, classes, groups, n_boot=500, seed=seed) for seed in (0, 0, 1))
-    assert first == again
-    assert first["image"] != other["image"]
-    for metric, figure in first["image"].items():
-        # Resampling makes a calibration error larger, never smaller on average: its interval may lie above its value.
-        assert figure["low"] < figure["value"] < figure["high"] or metric == "ece"
-    for metric, figure in first["subject"].items():
-        assert not pure or figure["low"] <= figure["value"] <= figure["high"] or metric in OWN
-
-
-def test_the_result_says_what_was_judged():
-    y, proba, classes, groups = sample(4)
-    found = evaluate(y, proba, classes, groups, n_boot=100)
-    assert (found["n_images"], found["n_subjects"]) == (200, len(set(groups)))
-    assert (found["classes"], found["positive"]) == (["all", "hem"], "all")
-    predicted = np.array(classes)[proba.argmax(axis=1)]
-    assert_array_equal(found["confusion"], oracle.confusion_matrix(y.astype(str), predicted, labels=classes))
-    assert evaluate(*sample(4, 3), n_boot=100)["positive"] is None
-    relabelled = evaluate(y, proba, np.array(classes, object), groups * 9 + 4, n_boot=100)
-    assert relabelled == found
-
-
-def test_one_subject_in_a_class_gives_no_interval():
-    y, proba, classes, groups = sample(0)
-    one = np.where(y == "hem", 1, groups)
-    found = evaluate(y, proba, classes, one, n_boot=100)
-    assert found["image"]["auroc"]["value"] == image_metrics(y, proba, classes)["auroc"]
-    for level in ("image", "subject"):
-        for figure in found[level].values():
-            assert np.isnan([figure["low"], figure["high"]]).all()
-            assert figure["method"] == "none"
-
-
-@pytest.mark.filterwarnings("error")
-def test_cells_of_one_class_only_are_judged_as_far_as_they_go():
-    y, proba, classes, groups = sample(0)
-    kept = y == "all"
-    found = evaluate(y[kept], proba[kept], classes, groups[kept], n_boot=200)["image"]
-    assert found["sensitivity"]["low"] < found["sensitivity"]["value"] < found["sensitivity"]["high"]
-    assert np.isnan([found["auroc"][part] for part in ("value", "low", "high")]).all()
-
-
-def coverage(runs, by_cell):
-    """How many of ``runs`` simulated data sets have the truth inside their intervals for balanced accuracy and AUROC.
-
-    score = +-d + subject effect + noise; a cell is predicted positive above 0. The truth is known in closed form.
-    """
-    d, between, within = 0.8, 1.0, 1.0
-    truths = norm.cdf(d / np.hypot(between, within)), norm.cdf(2 * d / np.sqrt(2 * (between**2 + within**2)))
-    subjects, cells = 60, 12
-    groups = np.repeat(np.arange(subjects), cells)
-    sign = np.where(groups % 2, 1, -1)
-    y = np.where(sign > 0, "b", "a")
-    covered = np.zeros(2)
-    for run in range(runs):
-        rng = np.random.default_rng(run)
-        score = sign * d + rng.normal(0, between, subjects)[groups] + rng.normal(0, within, len(groups))
-        proba = np.column_stack([1 - norm.cdf(score), norm.cdf(score)])
-        unit = np.arange(len(groups)) if by_cell else groups
-        found = evaluate(y, proba, ["a", "b"], unit, n_boot=300, seed=run)["image"]
-        for at, (metric, truth) in enumerate(zip(("balanced_accuracy", "auroc"), truths, strict=True)):
-            covered[at] += found[metric]["low"] <= truth <= found[metric]["high"]
-    return covered / runs
-
-
-def test_intervals_by_subject_cover_the_truth_and_intervals_by_cell_do_not():
-    by_subject_, by_cell = coverage(120, by_cell=False), coverage(120, by_cell=True)
-    assert (by_subject_ >= 0.90).all(), by_subject_
-    assert (by_subject_ <= 0.99).all(), by_subject_
-    assert (by_cell < 0.75).all(), by_cell
-
-
-@pytest.mark.slow
-def test_of_500_intervals_92_to_98_in_a_hundred_cover_the_truth():
-    covered = coverage(500, by_cell=False)
-    assert (covered >= 0.92).all(), covered
-    assert (covered <= 0.98).all(), covered
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("n_groups", "seconds"), [(73, 1.5), (10_000, 8)])
-def test_ten_thousand_cells_and_two_thousand_replicates_take_seconds(n_groups, seconds):
-    rng = np.random.default_rng(0)
-    groups = np.arange(10_000) % n_groups
-    y = np.where(groups % 2, "hem", "all")
-    start = time.process_time()  # of this process: what else the machine does is not the bootstrap's fault
-    evaluate(y, rng.dirichlet([1, 1], 10_000), ["all", "hem"], groups)
-    assert time.process_time() - start < seconds

@@ -124,7 +124,7 @@ def test_findings_are_on_the_page():
     text = page(shown)
     for row in shown.findings["paired"]:
         assert signed(row["balanced_accuracy"]).partition(" ")[0] in text
-        assert p_text(row["holm_p"]) in text
+        assert p_text(row["p_adjusted"]) in text
     for contributions in shown.findings["shapley"]:
         if contributions["metric"] == "balanced_accuracy":
             for row in contributions["blocks"]:
@@ -138,11 +138,11 @@ def test_what_was_not_found_out_is_not_on_the_page():
         assert words not in text
 
 
-def test_the_difference_plot_fills_what_holds_after_holm_and_the_shapley_plot_has_a_bar_a_block_and_classifier():
+def test_the_difference_plot_fills_what_is_told_from_the_best_and_the_shapley_plot_has_a_bar_a_block_and_classifier():
     shown = result()
     marks = [line for line in result_figures.difference_plot(shown).axes[0].lines if line.get_marker() == "o"]
     filled = [line.get_markerfacecolor() != "w" for line in marks]
-    assert filled == [row["holm_p"] < 0.05 for row in shown.findings["paired"]]
+    assert filled == [row["p_adjusted"] < 0.05 for row in shown.findings["paired"]]
     assert len(result_figures.shapley_plot(shown).axes[0].patches) == 2 * 2
     assert result_figures.difference_plot(replace(shown, findings={})) is None
     assert result_figures.shapley_plot(replace(shown, findings={})) is None
@@ -151,22 +151,24 @@ def test_the_difference_plot_fills_what_holds_after_holm_and_the_shapley_plot_ha
 def test_the_matrix_has_every_pair_once_and_is_bold_where_the_interval_leaves_0_out():
     shown = result()
     entries = shown.ranked()
-    drawn = [replicates["image", "balanced_accuracy"] for replicates in shown.replicates]
     accuracy = [held["image"]["balanced_accuracy"]["value"] for held in shown.figures]
-    # One entry that is right about ever more: ahead in every draw, not on average only.
-    drawn[entries[0]][:] = np.max(drawn, axis=0) + 0.01
+    key = ("image", "balanced_accuracy")
+    # One entry that is ahead of all others by far more than they vary.
+    shown.figures[entries[0]]["image"]["balanced_accuracy"]["value"] = accuracy[entries[0]] = 0.99
     axes = result_figures.difference_matrix(shown).axes[0]
     message = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in axes.texts}
     assert len(message) == 6 * 5 / 2
     for (column, row), (text, weight) in message.items():
         better, worse = entries[int(row)], entries[int(column)]
         assert text == f"{accuracy[better] - accuracy[worse]:.3f}"
-        low, high = np.quantile(drawn[better] - drawn[worse], (0.025, 0.975))
+        varied = shown.variations[better].combined([shown.variations[worse]], (1.0, -1.0), key)
+        difference = varied.figure(accuracy[better] - accuracy[worse])
+        low, high = difference["low"], difference["high"]
         assert weight == ("bold" if low > 0 or high < 0 else "normal")
     assert [message[column, 0][1] for column in range(1, 6)] == ["bold"] * 5
     assert "normal" in {weight for _, weight in message.values()}
     assert result_figures.difference_matrix(result(features=(("texture",),))) is None
-    assert result_figures.difference_matrix(replace(shown, replicates=())) is None
+    assert result_figures.difference_matrix(replace(shown, variations=())) is None
 
 
 def test_the_area_under_the_roc_curve_is_the_auroc_and_its_band_holds_it():

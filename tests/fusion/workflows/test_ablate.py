@@ -180,9 +180,15 @@ def test_the_best_entry_is_compared_with_every_other(tmp_path):
         other = result.figures[at]["image"]["balanced_accuracy"]["value"]
         assert row["balanced_accuracy"]["value"] == pytest.approx(best - other)
         assert row["balanced_accuracy"]["low"] <= row["balanced_accuracy"]["value"] <= row["balanced_accuracy"]["high"]
-        assert row["holm_p"] >= row["permutation_p"] > 0
-        assert 0 < row["delong_p"] <= 1
-        assert 0 < row["corrected_t_p"] <= 1
+        assert row["balanced_accuracy"]["kind"] == "procedure"
+        for p in (row["balanced_accuracy"]["p"], row["p_adjusted"], row["permutation_p"], row["delong_p"]):
+            assert 0 < p <= 1
+    found = result.findings["best"]
+    assert found["value"] == best
+    assert found["corrected"] <= best + 0.01
+    assert found["low"] < found["corrected"] < found["high"]
+    told = [row["second"] for row in rows if row["p_adjusted"] < 0.05]
+    assert set(found["not_distinguished"]) == {rows[0]["first"], *(row["second"] for row in rows)} - set(told)
 
 
 # ---- going on after a kill ------------------------------------------------------------------------------------------
@@ -312,12 +318,12 @@ def test_show_leak_and_compare_from_the_command_line(synthetic, synthetic_store,
     for metric in ("balanced_accuracy", "auroc"):
         gap = figures[0][metric]["value"] - figures[1][metric]["value"]
         assert difference[metric]["value"] == pytest.approx(gap)
-    assert 0 < difference["permutation_p"] <= difference["holm_p"] <= 1
+    assert 0 < difference["balanced_accuracy"]["p"] <= difference["p_adjusted"] <= 1
     assert len(pd.read_csv(tmp_path / "c.csv")) == 1
     shown = command("compare", tmp_path / "a", tmp_path / "b")
     assert "First minus second on the same 60 cells of 10 subjects" in shown.stdout
     same = json.loads(command("compare", tmp_path / "a", tmp_path / "a", "--json").stdout)["differences"][0]
-    assert (same["auroc"]["value"], same["permutation_p"], same["mcnemar_p"]) == (0, 1, 1)
+    assert (same["auroc"]["value"], same["balanced_accuracy"]["p"], same["mcnemar_p"]) == (0, 1, 1)
 
 
 def test_results_on_other_cells_are_not_compared(synthetic, synthetic_store, tmp_path):

@@ -20,7 +20,7 @@ from fusion.learning.decision.thresholds import (
     held_out,
     threshold_of_sensitivity,
 )
-from fusion.metrics import classification
+from fusion.metrics.judgement import judge_scores
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.comparisons import fitted
 from tests.builders.tables import table_of
@@ -76,10 +76,8 @@ def test_labels_of_test_cells_change_nothing(calibrate, threshold, classifier):
 def test_a_threshold_moves_calls_and_leaves_scores():
     y, groups = np.array(["p", "p", "n", "n"]), np.arange(4)
     proba = np.array([[0.4, 0.6], [0.7, 0.3], [0.75, 0.25], [0.9, 0.1]])  # of n and p
-    usual = classification.judge_scores(y, proba, ["n", "p"], groups, positive="p", n_boot=100).figures
-    moved = classification.judge_scores(
-        y, proba, ["n", "p"], groups, positive="p", n_boot=100, threshold=np.full(4, 0.3)
-    ).figures
+    usual = judge_scores(y, proba, ["n", "p"], groups, positive="p").figures
+    moved = judge_scores(y, proba, ["n", "p"], groups, positive="p", threshold=np.full(4, 0.3)).figures
     assert (usual["image"]["sensitivity"]["value"], moved["image"]["sensitivity"]["value"]) == (0.5, 1)
     assert moved["image"]["specificity"]["value"] == 1
     assert moved["confusion"] == [[2, 0], [0, 2]]
