@@ -168,6 +168,29 @@ class HasDoubts(Protocol):
         ...
 
 
+@runtime_checkable
+class HidesRegions(Protocol):
+    """An extractor that can be asked what it gives of a part of the image. Optional: explanations then show where, also
+    where features are no means over places."""
+
+    def features_of_regions(self, cell: Cell, shown: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """float32 (n, d) of n images of a cell, of each only the regions that are shown, bool (n, k, k)."""
+        ...
+
+    def empty_regions(self, cell: Cell, regions: int) -> NDArray[np.bool_]:
+        """bool (k, k): the regions that hold nothing but background."""
+        ...
+
+
+@runtime_checkable
+class RollsOut(Protocol):
+    """An extractor that can say how much of its features comes from where, whatever the class: attention rollout."""
+
+    def rollout(self, cell: Cell) -> NDArray[np.float32]:
+        """float32 (h, w) in [0, 1]; raises UsageError where it cannot."""
+        ...
+
+
 class Learnable:
     """An extractor whose weights a classifier of images can learn: ``--cnn-crossfit`` trains it anew in every fold."""
 

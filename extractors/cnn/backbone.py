@@ -136,6 +136,18 @@ class Backbone(nn.Module):
         """Whether there is a feature map; a transformer has tokens instead."""
         return self._layout.is_map
 
+    @property
+    def prefix_tokens(self) -> int:
+        """How many tokens come before those of the patches: class token and registers."""
+        return self._layout.prefix
+
+    @property
+    def has_places(self) -> bool:
+        """Whether its embedding is a mean over places: of a feature map, or of the patches' tokens."""
+        norm = getattr(self.backbone, "fc_norm", None)
+        is_mean = self.backbone_config.pool == "mean" and self._layout.patch > 0
+        return self._layout.is_map or (is_mean and (norm is None or isinstance(norm, nn.Identity)))
+
     def feature_map(self, x: Tensor) -> Tensor:
         """(N, C, H, W): the last feature map after attention, whose mean over H and W is the embedding.
 
@@ -171,12 +183,18 @@ class Backbone(nn.Module):
             return self(self.prepare(images)).float().cpu().numpy()
 
     def maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """float32 (N, C, H, W) of uint8 (N, S, S, 3): the feature maps whose means ``embed`` gives; raises as they do.
+        """float32 (N, C, H, W) of uint8 (N, S, S, 3): the places whose means ``embed`` gives, of a feature map or of
+        the patches' tokens; raises as ``feature_map`` does where there are none.
 
         Torch's, whatever runs the embedding: what is exported to ONNX gives the means alone.
         """
         with torch.inference_mode(), _exact():
-            return self.feature_map(self.prepare(images)).float().cpu().numpy()
+            x = self.prepare(images)
+            if self._layout.is_map or not self.has_places:
+                return self.feature_map(x).float().cpu().numpy()
+            tokens = self.backbone.forward_features(x)[:, self._layout.prefix :]
+            side = self.backbone_config.size // self._layout.patch
+            return tokens.transpose(1, 2).reshape(len(x), -1, side, side).float().cpu().numpy()
 
 
 def _exact() -> Any:

@@ -27,7 +27,7 @@ from extractors.cnn._weights_file import (
     read_metadata,
     read_weights_file,
 )
-from extractors.cnn.input_transform import INPUTS, InputTransform
+from extractors.cnn.input_transform import GREY, INPUTS, InputTransform
 from extractors.cnn.network_config import (
     PRETRAINED,
     RANDOM,
@@ -329,10 +329,38 @@ class Embedding(Learnable):
         return as_half(rows) if self.half else rows
 
     def feature_map(self, cell: Cell) -> NDArray[np.float32] | None:
-        """float32 (d, h, w): what ``extract`` gives the means of, to 1e-4; None of a backbone that has tokens."""
-        from extractors.cnn.backbone import gives_map
+        """float32 (d, h, w): what ``extract`` gives the means of, to 1e-4; None where it gives no means over places, as
+        of a class token."""
+        return self.network.maps(self.images([cell]))[0] if self.network.has_places else None
 
-        return self.network.maps(self.images([cell]))[0] if gives_map(self.backbone_config) else None
+    def features_of_regions(self, cell: Cell, shown: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """float32 (n, d): the embedding of n images of a cell, of each only the regions that are shown, bool (n, k, k);
+        the others are as the background."""
+        from extractors.cnn.token_maps import hide_regions
+
+        background = GREY if self.input_transform.background == "grey" else 0
+        images = hide_regions(self.images([cell])[0], shown, background)
+        starts = range(0, len(images), self.batch_size)
+        return np.concatenate([self.embed(images[at : at + self.batch_size]) for at in starts])
+
+    def empty_regions(self, cell: Cell, regions: int) -> NDArray[np.bool_]:
+        """bool (k, k): the regions that hold nothing but background, so that hiding them changes nothing."""
+        from extractors.cnn.token_maps import hide_regions
+
+        background = GREY if self.input_transform.background == "grey" else 0
+        image = self.images([cell])[0]
+        alone = np.eye(regions * regions, dtype=bool).reshape(-1, regions, regions)
+        blank = np.full_like(image, background)
+        return np.array([np.array_equal(one, blank) for one in hide_regions(image, alone, background)]).reshape(
+            regions, regions
+        )
+
+    def rollout(self, cell: Cell) -> NDArray[np.float32]:
+        """float32 (h, w) in [0, 1]: attention rollout over a transformer's patches, see ``token_maps``; raises as it
+        does."""
+        from extractors.cnn.token_maps import attention_rollout
+
+        return attention_rollout(self.network, self.images([cell]))[0]
 
     def resample_to_cell(self, places: NDArray[np.float32], cell: Cell) -> NDArray[np.float32]:
         """float32 (H, W) over ``cell.rgb`` from float (h, w) over the places of the feature map; see

@@ -18,7 +18,7 @@ INPUTS = {"cell": "black", "cell-on-grey": "grey", "field": "kept"}
 BACKGROUNDS = tuple(INPUTS.values())
 
 #: The grey: the middle of the range, near the mean that networks are trained about.
-_GREY = 128
+GREY = 128
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def square(cell: Cell, view: int | None, background: str) -> NDArray[np.uint8]:
     side, top, left = _window(cell, view)
     rows, columns = _reach(top, side, cell.rgb.shape[0]), _reach(left, side, cell.rgb.shape[1])
     crop = cell.rgb[rows, columns]
-    level = _GREY if background == "grey" else 0
+    level = GREY if background == "grey" else 0
     if background != "kept":
         crop = np.where(cell.mask[rows, columns, None], crop, np.uint8(level))
     image = np.full((side, side, 3), level, np.uint8)

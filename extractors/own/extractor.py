@@ -27,9 +27,9 @@ class Own:
     Attributes
     ----------
     file : a .parquet, .csv, .tsv, .h5ad or .npz with a row a cell and a column of keys: paths or file names of the
-        images, sha256 of their files, or the ``key`` of ``fusion extract --export``.
-    learnt_from : what the numbers have learnt from: "nothing" (measurements by rules), "unknown", or a file of sha256
-        of images, one a line. Judging them on these images is refused, and what is unknown is stamped.
+        images, sha256 or BLAKE3 of their files, or the ``key`` of ``fusion extract --export``.
+    learnt_from : what the numbers have learnt from: "nothing" (measurements by rules), "unknown", or a file of BLAKE3
+        hashes of images, one a line (``b3sum``). Judging on these images is refused, and what is unknown is stamped.
     columns, content : of the file, as a model that is saved keeps them: a model does not take the file along, and is
         given another for other cells.
 

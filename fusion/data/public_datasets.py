@@ -127,7 +127,7 @@ def recognise(dataset: Dataset) -> list[Recognition]:
 
 @functools.cache
 def _known_images() -> Mapping[str, frozenset[int]]:
-    """Name -> the first 64 bits of the sha256 of files, as published, that were at hand."""
+    """Name -> the first 64 bits of the BLAKE3 of files, as published, that were at hand."""
     path = resources.files("fusion.data.registers").joinpath("known_images.npz")
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         return {name: frozenset(stored[name].tolist()) for name in stored.files}

@@ -24,7 +24,16 @@ from fusion.image_transforms.dataset_transforms import cells_as_trained
 from fusion.images.cell import Cell, CellError
 from fusion.io.files import printable
 from fusion.learning.study import Study
-from fusion.plugins import Describing, Description, ExplainsImages, MindsSources, TakesImages
+from fusion.plugins import (
+    Describing,
+    Description,
+    ExplainsImages,
+    MindsSources,
+    RollsOut,
+    SpatialExtractor,
+    TakesImages,
+)
+from fusion.settings.commands import MapBy
 
 #: Features shown for and against: more than a dozen in all nobody reads.
 TOP = 6
@@ -105,6 +114,7 @@ class Explanation:
     distance : from the training cells, see ``fusion.learning.novelty``: above 1 the cell is out of distribution. None
         if not
     known.
+    rolled_out : whether ``attention`` is a transformer's attention rollout, which is the same for every class.
     """
 
     name: str
@@ -117,6 +127,7 @@ class Explanation:
     attention: NDArray[np.float32] | None
     spatial: SpatialAttribution | None
     distance: float | None
+    rolled_out: bool = False
 
     @property
     def speaks_for(self) -> tuple[Reason, ...]:
@@ -136,6 +147,8 @@ class Explanation:
     @property
     def map_caption(self) -> str:
         """What the map beside the cell shows, "" where there is none."""
+        if self.rolled_out:
+            return "where the encoder's features come from (attention rollout), whatever the class"
         if self.attention is not None:
             return f"where the network looks for {self.predicted}: brighter and warmer"
         if self.spatial is not None:
@@ -220,6 +233,7 @@ def explain_measured(
     distance: float | None,
     *,
     top: int = TOP,
+    map_by: MapBy = "shapley",
 ) -> Explanation:
     """Explain what a model has made of a cell.
 
@@ -229,6 +243,8 @@ def explain_measured(
     features : float32 (d,), harmonised where the model does that: see ``Predictions.table``.
     proba, predicted, distance : what it said, see ``fusion.learning.predictions``.
     top : features shown for, and as many against.
+    map_by : "shapley", where a deep block has what it adds; or "rollout", which patches a transformer's features come
+        from, whatever the class.
 
     Raises
     ------
@@ -241,8 +257,10 @@ def explain_measured(
     typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
     image = classifier.input_transform()([cell])[0] if isinstance(classifier, TakesImages) else None
     found = attribute(bundle.model, blocks, features, typical, predicted, image)
-    spatial = None
-    if image is None and known is not None:
+    spatial = rolled = None
+    if map_by == "rollout":
+        rolled = _rollout(bundle, cell)
+    elif image is None and known is not None:
         spatial = attribute_to_pixels(bundle.model, bundle.blocks, blocks, cell, features, known, found)
         if spatial is not None:
             found = replace(found, limits=f"{found.limits} {spatial.limits}")
@@ -254,8 +272,9 @@ def explain_measured(
         predicted=predicted,
         attribution=found,
         reasons=_reasons(bundle, features, found.columns, top),
-        attention=_attention(classifier, cell, features, predicted),
+        attention=_attention(classifier, cell, features, predicted) if rolled is None else rolled,
         spatial=spatial,
+        rolled_out=rolled is not None,
         distance=distance,
     )
 
@@ -276,6 +295,24 @@ def _attention(
     if not (isinstance(classifier, TakesImages) and isinstance(classifier, ExplainsImages) and classifier.has_map()):
         return None
     return classifier.attention_map(cell, target=predicted, features=features)
+
+
+def _rollout(bundle: ModelBundle, cell: Cell) -> NDArray[np.float32]:
+    """float32 (H, W) over ``cell.rgb`` of the first block whose network can be rolled out.
+
+    Raises
+    ------
+    UsageError : the model has none.
+    """
+    for block in bundle.blocks:
+        extractor = block.extractor
+        if isinstance(extractor, RollsOut) and isinstance(extractor, SpatialExtractor):
+            return extractor.resample_to_cell(extractor.rollout(cell), cell)
+    raise UsageError(
+        "attention rollout is of a transformer behind a block, and this model has none",
+        found=", ".join(block.name for block in bundle.blocks) or "no blocks",
+        do="Leave map=rollout out.",
+    )
 
 
 def _reasons(

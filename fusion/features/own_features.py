@@ -1,8 +1,8 @@
 """Features that were computed elsewhere, as a block: read from a file, checked, and joined to the cells by key.
 
 A file is a table (.parquet, .csv, .tsv), an AnnData (.h5ad) or arrays (.npz: ``X``, ``keys``, and ``columns`` where
-they have names), a row a cell. Its rows are joined by the path or the file name of the cell's image, by the sha256 of
-the image's file, or by the ``key`` that ``fusion extract --export`` writes.
+they have names), a row a cell. Its rows are joined by the path or the file name of the cell's image, by the sha256
+or BLAKE3 of the image's file, or by the ``key`` that ``fusion extract --export`` writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset
 from fusion.errors import FusionError
-from fusion.io.files import file_sha256, printable
+from fusion.images.decoding import read_bytes
+from fusion.io.files import file_sha256, printable, sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ENDINGS = (".parquet", ".csv", ".tsv", ".h5ad", ".npz")
 
 #: What a cell may be known by, the surest first.
-KEYS = ("sha256", "key", "path", "name")
+KEYS = ("blake3", "key", "sha256", "path", "name")
 
 #: Columns that say what a cell is, or count: never features, whatever is in them. Labels among the features are the
 #: oldest leak of all, and CellProfiler numbers its images in the order of the folders, which are often the classes.
@@ -39,7 +40,7 @@ _NO_FEATURES = re.compile(
     re.IGNORECASE,
 )
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class OwnFeaturesError(FusionError):
@@ -119,7 +120,7 @@ def join(own: OwnFeatures, dataset: Dataset) -> NDArray[np.float32]:
 
 
 def provenance_of(path: Path) -> dict[str, list[str]]:
-    """The images that features were learnt from: a file of sha256 hashes, one a line.
+    """The images that features were learnt from: a file of their BLAKE3 hashes, one a line, as ``b3sum`` prints them.
 
     Raises
     ------
@@ -129,12 +130,12 @@ def provenance_of(path: Path) -> dict[str, list[str]]:
         lines = [line.strip().lower() for line in path.read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise OwnFeaturesError(f"learnt_from: {printable(path)} cannot be read", found=str(error)[:120]) from error
-    hashes = [line for line in lines if line and not line.startswith("#")]
-    if wrong := [line for line in hashes if not _SHA256.fullmatch(line)]:
+    hashes = [line.split()[0] for line in lines if line and not line.startswith("#")]
+    if wrong := [line for line in hashes if not _HASH.fullmatch(line)]:
         raise OwnFeaturesError(
-            f"learnt_from: {printable(path)} holds what is no sha256",
+            f"learnt_from: {printable(path)} holds what is no BLAKE3 hash",
             found=wrong[0][:80],
-            expected="64 hexadecimal digits a line, of the files of the images that were learnt from",
+            expected="64 hexadecimal digits a line, of the files of the images that were learnt from: b3sum FILES",
         )
     return {"images": sorted({each[:32] for each in hashes})}
 
@@ -260,7 +261,9 @@ def _feature_name(name: str) -> str:
 
 def _cell_keys(dataset: Dataset, kind: str) -> list[str]:
     """What every cell is known by."""
-    if kind == "sha256":
+    if kind == "sha256":  # what most tables have; Fusion itself goes by BLAKE3
+        return [sha256(read_bytes(path)) for path in dataset.each("path")]
+    if kind == "blake3":
         return list(dataset.each("image_key"))
     if kind == "key":
         return list(dataset.each("key"))
@@ -272,7 +275,10 @@ def _cell_keys(dataset: Dataset, kind: str) -> list[str]:
 def _chosen_key(own: OwnFeatures, dataset: Dataset) -> tuple[str, str]:
     """The kind of key and the column that fit the most cells; of equal ones the surest kind."""
     best, chosen = 0, ("", "")
+    has_hashes = any(_HASH.fullmatch(values[0].strip().lower()) for values in own.keys.values())
     for kind in KEYS:
+        if kind == "sha256" and (best or not has_hashes):
+            continue  # every file would be read for nothing
         wanted = set(_cell_keys(dataset, kind))
         for column, values in own.keys.items():
             count = len(wanted & {_normal(value, kind) for value in values}) if wanted else 0

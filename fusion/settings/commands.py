@@ -133,6 +133,10 @@ class PredictConfig(ReadingSettings):
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
 
 
+#: What an explanation's map of a deep block is found by.
+MapBy = Literal["shapley", "rollout"]
+
+
 class ExplainConfig(ReadingSettings):
     """fusion explain"""
 
@@ -140,6 +144,11 @@ class ExplainConfig(ReadingSettings):
     images: list[LocalOrRemotePath] = Field(min_length=1, description="images, folders or tables")
     output: Path = Field(description="folder for the figures and the page")
     top: int = Field(6, ge=1, le=50, description="features shown for a class, and as many against it")
+    map: MapBy = Field(
+        "shapley",
+        description="the map of a deep block: shapley, where it has what it adds; or rollout, which patches a "
+        "transformer attends to, whatever the class",
+    )
     data: LocalOrRemotePath | None = Field(None, description="the training data, to show the cells most like each")
     mask_levels: MaskLevelsText | None = MASK_LEVELS
     source: str | None = Field(None, description="source of all cells for which none is named")

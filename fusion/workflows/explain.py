@@ -19,7 +19,7 @@ from fusion.progress import Progress
 from fusion.reports import result_figures
 from fusion.reports.explanation_figure import explanation_figure
 from fusion.reports.explanation_page import Shown, explanation_page
-from fusion.settings.commands import ExplainConfig
+from fusion.settings.commands import ExplainConfig, MapBy
 
 #: The page.
 PAGE = "explanations.html"
@@ -53,7 +53,14 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     if config.data is not None:
         gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress, config.mask_levels, config)
     return write_explanations(
-        bundle, dataset, predictions, config.output, top=config.top, gallery=gallery, progress=progress
+        bundle,
+        dataset,
+        predictions,
+        config.output,
+        top=config.top,
+        map_by=config.map,
+        gallery=gallery,
+        progress=progress,
     )
 
 
@@ -72,6 +79,7 @@ def write_explanations(
     folder: Path,
     *,
     top: int = TOP,
+    map_by: MapBy = "shapley",
     gallery: Gallery | None = None,
     progress: Progress | None = None,
 ) -> Explained:
@@ -94,7 +102,7 @@ def write_explanations(
             cell = sample.adjustment.apply(cell)
         distance = None if predictions.distance is None else float(predictions.distance[at])
         found = explain_measured(
-            bundle, cell, name, table.X[at], predictions.proba[at], predicted[at], distance, top=top
+            bundle, cell, name, table.X[at], predictions.proba[at], predicted[at], distance, top=top, map_by=map_by
         )
         like = () if gallery is None else gallery.nearest(table.X[at], table.image_keys[at])
         shown.append(_written(found, folder, at + 1, like))

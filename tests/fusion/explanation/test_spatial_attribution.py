@@ -175,10 +175,118 @@ def test_the_means_of_a_networks_map_are_its_embedding(engine):
     assert laid[:32, :32].sum() > 0.7 * laid.sum()  # a place of 2 x 2, enlarged bilinearly
 
 
-def test_a_network_of_tokens_has_no_map():
+# ---- features that are no means over places --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Brightest(Tiles):
+    """The brightest tile of each channel: no mean, as a class token is none."""
+
+    name: ClassVar[str] = "tiles"
+
+    def feature_map(self, cell):
+        return None
+
+    def _of(self, rgb):
+        channels = Tiles().feature_map(Cell(rgb, rgb.any(axis=2), np.zeros(rgb.shape[:2], bool)))
+        return channels.max(axis=(1, 2)) + channels.mean(axis=(1, 2))
+
+    def _edges(self, k):
+        return np.searchsorted(np.linspace(0, SIDE, k + 1).round(), np.arange(SIDE), side="right") - 1
+
+    def features_of_regions(self, cell, shown):
+        at = self._edges(shown.shape[1])
+        return np.stack([self._of(np.where(one[at][:, at][..., None], cell.rgb, 0)) for one in shown])
+
+    def empty_regions(self, cell, regions):
+        at = self._edges(regions)
+        return np.array([[not cell.rgb[at == y][:, at == x].any() for x in range(regions)] for y in range(regions)])
+
+    def extract(self, cells):
+        return np.stack([self._of(cell.rgb) for cell in cells])
+
+
+@pytest.mark.parametrize(("name", "pca"), [*PLAIN, ("logreg", 2)])
+def test_a_map_of_regions_adds_up_and_lies_on_the_patch(name, pca):
+    cells = [planted(seed)[0] for seed in range(80)]
+    X = Brightest().extract(cells).astype(np.float32)
+    other = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
+    y = np.where(np.arange(80) % 2, "patch", "plain")
+    blocks = {"tiles": slice(0, 3), "other": slice(3, 7)}
+    model = fuse(np.hstack([X, other]), y, np.arange(80), blocks, name, layer={"pca": {"tiles": pca}} if pca else {})
+    known = learn_reference(np.hstack([X, other]), y, model.classes)
+    shares = []
+    for seed in range(201, 211, 2):
+        cell, patch = planted(seed)
+        features = np.hstack([Brightest().extract([cell])[0], other[0]]).astype(np.float32)
+        found = attribute(model, blocks, features, known.typical, "patch")
+        spatial = attribute_to_pixels(model, [Block("tiles", Brightest())], blocks, cell, features, known, found)
+        assert abs(spatial.values.sum() - found.blocks["tiles"]) < 1e-5
+        assert not spatial.values[Brightest().empty_regions(cell, len(spatial.values))].any()
+        touched = np.kron(patch, np.ones((SIDE // TILES, SIDE // TILES))).astype(bool)
+        speaks_for = spatial.over_cell.clip(0)
+        shares.append(speaks_for[cv2.dilate(touched.astype(np.uint8), np.ones((13, 13))) > 0].sum() / speaks_for.sum())
+    assert np.mean(shares) > 0.5  # a fifth of the image, by chance
+
+
+def token_model(seed=0, pool="cls"):
+    """A model of a small transformer's class token on cells of two sizes, and a cell to ask about."""
     from extractors.cnn.extractor import Embedding
 
-    assert Embedding(backbone="test_vit", weights="random", attention=False).feature_map(planted(3)[0]) is None
+    block = Embedding(backbone="test_vit", weights="random", size=32, seed=seed, pool=pool, engine="torch")
+    cells = [planted(at)[0] for at in range(24)]
+    X = block.extract(cells)
+    y = np.where(np.arange(24) % 2, "patch", "plain")
+    blocks = {"cnn": slice(0, X.shape[1])}
+    model = fuse(X, y, np.arange(24), blocks, "logreg")
+    return block, model, blocks, learn_reference(X, y, model.classes), cells[3], X[3]
+
+
+def test_the_map_of_a_class_token_adds_up_and_changes_with_the_weights():
+    maps = []
+    for seed in (0, 1):
+        block, model, blocks, known, cell, features = token_model(seed)
+        assert block.feature_map(cell) is None
+        found = attribute(model, blocks, features, known.typical, "patch")
+        spatial = attribute_to_pixels(model, [Block("cnn", block)], blocks, cell, features, known, found)
+        assert abs(spatial.values.sum() - found.blocks["cnn"]) < 1e-5
+        maps.append(spatial.values.ravel())
+    assert np.corrcoef(maps)[0, 1] < 0.9  # Adebayo et al. (2018): a map that random weights leave as it is shows edges
+
+
+def test_the_mean_of_patches_has_a_map_of_tokens():
+    block, model, blocks, known, cell, features = token_model(pool="mean")
+    seen = block.feature_map(cell)
+    assert seen.shape == (64, 2, 2)
+    assert_allclose(seen.mean(axis=(1, 2)), features, atol=1e-4)
+    found = attribute(model, blocks, features, known.typical, "patch")
+    spatial = attribute_to_pixels(model, [Block("cnn", block)], blocks, cell, features, known, found)
+    assert spatial.values.shape == (2, 2)
+    assert abs(spatial.values.sum() - found.blocks["cnn"]) < 1e-4
+
+
+def test_attention_rollout_is_what_the_attention_of_every_block_says():
+    import torch
+
+    from extractors.cnn.extractor import Embedding
+
+    block = Embedding(backbone="test_vit", weights="random", size=48, engine="torch")
+    cell, _ = planted(3)
+    rolled = block.rollout(cell)
+    assert rolled.shape == (3, 3)
+    assert rolled.max() == 1
+    network, kept = block.network.backbone, []
+    for each in network.blocks:
+        each.attn.fused_attn = False
+        each.attn.attn_drop.register_forward_hook(lambda _m, _i, out: kept.append(out.mean(1)))
+    with torch.inference_mode():
+        network.forward_features(block.network.prepare(block.images([cell])))
+    flow = torch.eye(10)
+    for weights in kept:
+        flow = (0.5 * weights[0] + 0.5 * torch.eye(10)) @ flow
+    assert_allclose(rolled, (flow[0, 1:] / flow[0, 1:].max()).reshape(3, 3), atol=1e-5)
+    other = Embedding(backbone="test_vit", weights="random", size=48, seed=1, engine="torch").rollout(cell)
+    assert np.corrcoef(rolled.ravel(), other.ravel())[0, 1] < 0.9
 
 
 @pytest.mark.parametrize("name", ["xgb", pytest.param("svm", marks=pytest.mark.slow)])
