@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Compiled at once: else every command that cannot write beside the packages would compile them anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help demo test docs-test lint hooks soak constraints clean
+.PHONY: help demo test docs docs-test lint hooks soak constraints clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -20,6 +20,10 @@ test: $(VENV)/installed-dev lint ## lint, and every test that takes no longer th
 
 docs-test: $(VENV)/installed-dev ## every command in README and docs, as a reader would type it, on synthetic cells
 	$(BIN)/python -m pytest tests/documentation/test_documentation.py -n auto
+
+docs: $(VENV)/installed-docs ## the documentation as a site: build/site/index.html, without a network
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site docs build/site
+	@echo build/site/index.html
 
 lint: $(VENV)/installed-dev ## ruff, mypy, and who may import whom
 	$(BIN)/ruff check .
@@ -48,6 +52,10 @@ $(VENV)/installed: $(VENV)/bin/uv setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 clean: ## remove the environment and what was built

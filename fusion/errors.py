@@ -15,6 +15,13 @@ class FusionError(Exception):
     found : what was there instead of the expected.
     expected : what would have been accepted.
     do : the next step for the reader, an imperative sentence.
+
+    Examples
+    --------
+    >>> print(FusionError("no cells.csv", expected="a table", do="Write one."))
+    no cells.csv
+      expected: a table
+      Write one.
     """
 
     #: Exit code of the command line: 2 for wrong use, 1 for a failure on the way.

@@ -545,6 +545,11 @@ def build_extractor(name: str, params: Mapping[str, Any] | None = None) -> Extra
     ------
     UsageError : unknown name, unknown parameter, or a value that the extractor refuses.
     PluginError : the plug-in does not import or does not keep the protocol.
+
+    Examples
+    --------
+    >>> len(extractor("texture").feature_names())  # doctest: +SKIP
+    605
     """
     extractor = _build(EXTRACTORS, name, params or {})
     if not isinstance(extractor, Extractor) or not dataclasses.is_dataclass(extractor):
@@ -556,7 +561,13 @@ def build_extractor(name: str, params: Mapping[str, Any] | None = None) -> Extra
 
 
 def build_classifier(name: str, params: Mapping[str, Any] | None = None) -> Classifier:
-    """An unfitted classifier registered as ``name``; raises as ``build_extractor`` does."""
+    """An unfitted classifier registered as ``name``; raises as ``build_extractor`` does.
+
+    Examples
+    --------
+    >>> classifier("logreg").prepares  # doctest: +SKIP
+    'standard'
+    """
     classifier: Classifier = _build(CLASSIFIERS, name, params or {})
     missing = [part for part in ("prepares", "fit", "predict_proba", "save", "load") if not hasattr(classifier, part)]
     if missing:

@@ -44,6 +44,11 @@ def predict_cells(
 
     ``source`` is the site that all of them are from, None where it is unknown. A cell that an extractor cannot
     measure becomes a fault, as it does in ``predict``.
+
+    Examples
+    --------
+    >>> cell = load("cells").samples[0].read_cell()  # doctest: +SKIP
+    >>> predict_cells(load_model("model"), [cell], ["a cell"]).predicted  # doctest: +SKIP
     """
     shown, adapted = cells_as_trained(bundle.normaliser, cells, source)
     found = Study.of_cells(shown, names, bundle.blocks, bundle.transforms, source)

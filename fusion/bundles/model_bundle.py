@@ -79,6 +79,11 @@ class ModelBundle:
     novelty : tells cells that are out of distribution; None for a model without features.
     reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
     normaliser : what pixels are changed by before they are measured, None for nothing.
+
+    Examples
+    --------
+    >>> ModelBundle.load("model").features  # doctest: +SKIP
+    ('morphology',)
     """
 
     model: FusedModel
@@ -288,7 +293,13 @@ class ModelBundle:
 
 
 def load_model(folder: Path | str) -> ModelBundle:
-    """A model folder that ``fusion train`` wrote; see ``ModelBundle.load`` for what is refused."""
+    """A model folder that ``fusion train`` wrote; see ``ModelBundle.load`` for what is refused.
+
+    Examples
+    --------
+    >>> load_model("model").classes  # doctest: +SKIP
+    ['all', 'hem']
+    """
     return ModelBundle.load(folder)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,13 @@ from fusion.images.decoding import MISSING, decode_image, decode_mask, read_byte
 from fusion.images.masks import GivenMask, read_mask
 from fusion.io.cache_folder import default_store
 from fusion.io.files import printable, sha256, write_atomically
+from fusion.io.notebook_table import notebook_table
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import as_path
 from fusion.settings.data import ReadingSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Dataset", "DatasetError", "Fault", "NoUsableImage", "Sample", "load_dataset", "load_images"]
 
@@ -129,6 +133,11 @@ class Dataset:
     notes : remarks for the user, one line each.
     indexes : files in which the contents of the images are remembered.
     declared : name of the public data set that it is, see ``fusion.data.public_datasets``; None where nobody says so.
+
+    Examples
+    --------
+    >>> load("cells")  # doctest: +SKIP
+    Dataset(32 images of 8 subjects; all 16, hem 16)
     """
 
     root: Path
@@ -145,6 +154,23 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        counts = Counter(label for label in self.each("label") if label is not None)
+        subjects = {subject for subject in self.each("subject") if subject is not None}
+        who = f" of {len(subjects)} subjects" if subjects else ""
+        classes = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+        return f"Dataset({len(self)} images{who}; {classes or 'no labels'})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A DataFrame, a row an image: name, path, label, subject, group, source, fold, mask."""
+        import pandas as pd
+
+        columns = {name: list(self.each(name)) for name in ("path", "label", "subject", "group", "source", "fold")}
+        return pd.DataFrame({"name": self.names, **columns, "mask": list(self.each("mask_path"))})
 
     @property
     def names(self) -> list[str]:
@@ -276,6 +302,11 @@ def load_dataset(
     Raises
     ------
     DatasetError : nothing to read; see ``readers.read_listing``.
+
+    Examples
+    --------
+    >>> load("cells").classes  # doctest: +SKIP
+    ['all', 'hem']
     """
     path = as_path(path)
     layout, listed, remarks = readers.read_listing(path, reading, is_lenient=is_lenient, needs_labels=needs_labels)

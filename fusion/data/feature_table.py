@@ -17,6 +17,7 @@ from fusion.data.units import Units
 from fusion.errors import UsageError
 from fusion.feature_transforms.block_columns import block_slices
 from fusion.io.files import replacing
+from fusion.io.notebook_table import notebook_table
 
 _Value = TypeVar("_Value")
 
@@ -49,6 +50,12 @@ class FeatureTable(Units):
     X : float32 (n, d); NaN where a feature is undefined for a cell.
     columns : d names ``block.feature``; the columns of a block lie side by side.
     augmented : of the same cells, to learn from; None for none. Nothing but a fit looks at them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> FeatureTable.of_cells(np.ones((2, 1), np.float32), ["morphology.cell_area"], ["one", "other"])
+    FeatureTable(2 cells; morphology 1)
     """
 
     X: NDArray[np.float32]
@@ -66,6 +73,13 @@ class FeatureTable(Units):
             raise ValueError(
                 f"augmented cells of a feature table are {self.augmented.X.shape[1:]}, and its cells {self.X.shape}"
             )
+
+    def __repr__(self) -> str:
+        widths = ", ".join(f"{name} {part.stop - part.start}" for name, part in self.blocks.items())
+        return f"FeatureTable({len(self)} cells; {widths or 'no features'})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame)
 
     @classmethod
     def of_cells(

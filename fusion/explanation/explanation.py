@@ -211,6 +211,11 @@ def explain_cell(
     Raises
     ------
     CellError : an extractor cannot measure it.
+
+    Examples
+    --------
+    >>> cell = load("cells").samples[0].read_cell()  # doctest: +SKIP
+    >>> explain_cell(load_model("model"), cell, "a cell").predicted  # doctest: +SKIP
     """
     (cell,), _ = cells_as_trained(bundle.normaliser, [cell], source)
     found = Study.of_cells([cell], [name], bundle.blocks, bundle.transforms, source)

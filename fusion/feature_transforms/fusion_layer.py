@@ -85,6 +85,13 @@ class FusionLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sci
     ----------
     n_features_in_, feature_names_in_ : as in scikit-learn.
     block_names_ : names of the blocks, in the order of the output.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = pd.DataFrame({"size.area": [1.0, 2.0, 4.0], "colour.red": [0.1, 0.3, 0.2]})
+    >>> FusionLayer().fit(rows).transform(rows).shape
+    (3, 2)
     """
 
     def __init__(

@@ -34,8 +34,12 @@ from fusion.io import arrow_arrays
 from fusion.io.content_hash import as_arrow, distinct
 from fusion.io.event_log import EventLog
 from fusion.io.files import printable
+from fusion.io.notebook_table import notebook_table
 from fusion.plugins import Extractor
 from fusion.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,6 +89,17 @@ class Extraction:
 
     def __len__(self) -> int:
         return len(self.complete)
+
+    def __repr__(self) -> str:
+        widths = ", ".join(f"{name} {width}" for name, width in self.widths.items())
+        return f"Extraction({len(self)} cells; {widths}; {len(self.faults)} skipped)"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A DataFrame of ``table``: who each cell is, then its features."""
+        return self.table.to_frame()
 
     @property
     def widths(self) -> dict[str, int]:
@@ -187,6 +202,11 @@ def extract(
     ClusterError : the scheduler cannot be reached, or its workers cannot measure.
     FusionError : an extractor cannot run at all, for want of weights for example.
     KeyboardInterrupt : asked to stop; what was measured is in the store.
+
+    Examples
+    --------
+    >>> found = measure(load("cells"), [extractor("morphology")], FeatureStore("store"), jobs=1)  # doctest: +SKIP
+    >>> found.table  # doctest: +SKIP
     """
     _check_scheduler(scheduler)  # refused also where nothing is left to measure
     tell = event_log or (lambda event, **facts: None)

@@ -178,6 +178,11 @@ class FeatureStore:
     Parameters
     ----------
     root : the store's folder; made when first written to. None takes ``$FUSION_CACHE`` or the platform's cache folder.
+
+    Examples
+    --------
+    >>> FeatureStore("features").root.name
+    'features'
     """
 
     def __init__(self, root: Path | str | None = None) -> None:

@@ -56,6 +56,13 @@ class Cell:
     Raises
     ------
     ValueError : shapes or dtypes differ from the above, an empty mask, or a nucleus that leaves the cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> disc = np.hypot(*np.mgrid[-20:21, -20:21]) < 15
+    >>> Cell(rgb=np.full((41, 41, 3), 90, np.uint8), mask=disc, nucleus=np.zeros_like(disc)).mask.sum()
+    np.int64(697)
     """
 
     rgb: NDArray[np.uint8]

@@ -147,7 +147,9 @@ def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., Found]], Ca
 
 
 def _default(field: Any) -> Any:
-    return None if field.is_required() else field.get_default(call_default_factory=True)
+    """What stands in the signature: a plain default, None for what has to be given or has settings of its own."""
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    return default if isinstance(default, str | int | float | list) else None
 
 
 def _documentation(text: str, model: type[BaseModel], taken: set[str]) -> str:

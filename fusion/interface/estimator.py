@@ -70,8 +70,9 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):
     Examples
     --------
     >>> from sklearn.model_selection import GroupKFold, cross_val_score
+    >>> cells = fusion.load("cells").to_frame()  # doctest: +SKIP
     >>> model = FusionClassifier("logreg", features=["morphology"])
-    >>> cross_val_score(model, paths, y, groups=subjects, cv=GroupKFold(5))  # doctest: +SKIP
+    >>> cross_val_score(model, cells.path, cells.label, groups=cells.subject, cv=GroupKFold(3))  # doctest: +SKIP
     """
 
     def __init__(

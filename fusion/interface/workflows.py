@@ -206,7 +206,7 @@ def evaluate(
 
     Examples
     --------
-    >>> fusion.evaluate("model", "new cells")  # doctest: +SKIP
+    >>> fusion.evaluate("model", "new cells", other_cohort=True)  # doctest: +SKIP
     """
     from fusion.workflows.evaluate import evaluate as workflow
 
@@ -290,7 +290,7 @@ def explain(
 
     Examples
     --------
-    >>> fusion.explain("model", "cell.png", output="why").page  # doctest: +SKIP
+    >>> fusion.explain("model", "cell.bmp", output="why").page  # doctest: +SKIP
     """
     from fusion.workflows.explain import explain as workflow
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,6 +17,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.data.subjects import format_subject
 from fusion.errors import FusionError, UsageError
 from fusion.io.files import write_atomically
+from fusion.io.notebook_table import notebook_table
 from fusion.learning.novelty import RATE
 from fusion.metrics.classification import predicted_classes
 
@@ -85,6 +87,14 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.proba)
+
+    def __repr__(self) -> str:
+        counts = Counter(self.predicted)
+        classes = ", ".join(f"{label} {counts[label]}" for label in self.classes)
+        return f"Predictions({len(self)} cells; {classes}; {len(self.faults)} skipped)"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame)
 
     @property
     def predicted(self) -> list[str]:

@@ -71,7 +71,13 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
 
 
 class TrainConfig(LearnConfig):
-    """fusion train"""
+    """What ``fusion train`` takes; ``fusion settings train`` says what each key means.
+
+    Examples
+    --------
+    >>> TrainConfig(data="cells", output="model").classifier
+    'svm'
+    """
 
     classifier: str = Field("svm", description="name of a classifier: svm, xgb, logreg, neural, or a plug-in")
     # Not written back: where trees were grown is not part of what they are.
@@ -95,7 +101,13 @@ class TrainConfig(LearnConfig):
 
 
 class EvaluateConfig(DataSettings):
-    """fusion evaluate"""
+    """What ``fusion evaluate`` takes; ``fusion settings evaluate`` says what each key means.
+
+    Examples
+    --------
+    >>> EvaluateConfig(model="model", data="new cells", output="result").allow_leakage
+    False
+    """
 
     model: Path = Field(description="folder of a model")
     output: Path = Field(description="folder of the result")
@@ -117,7 +129,13 @@ class EvaluateConfig(DataSettings):
 
 
 class PredictConfig(ReadingSettings):
-    """fusion predict"""
+    """What ``fusion predict`` takes; ``fusion settings predict`` says what each key means.
+
+    Examples
+    --------
+    >>> len(PredictConfig(model="model", images=["cell.bmp"]).images)
+    1
+    """
 
     model: Path = Field(description="folder of a model")
     images: list[LocalOrRemotePath] = Field(min_length=1, description="images, folders or tables")
@@ -174,7 +192,13 @@ class ServeConfig(Settings):
 
 
 class AblateConfig(LearnConfig):
-    """fusion ablate"""
+    """What ``fusion ablate`` takes; ``fusion settings ablate`` says what each key means.
+
+    Examples
+    --------
+    >>> AblateConfig(data="cells", features="morphology,colour", output="result").blocks
+    ['morphology', 'colour']
+    """
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
     compare: Names = Field(

@@ -233,6 +233,12 @@ def synthesize(
     ------
     UsageError : there is something in ``out``, or it is a file.
     SyntheticError : ``out`` cannot be written, or the disk is full.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from fusion.synthetic.cells import SyntheticDesign
+    >>> synthesize(Path("made"), SyntheticDesign(subjects=6, cells_per_subject=2))  # doctest: +SKIP
     """
     try:
         _refuse_occupied(out)

@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 
 import click
 import numpy as np
@@ -187,3 +189,26 @@ def test_the_stand_ins_are_cells_of_the_named_classes(tmp_path):
     counts = np.unique([sample.label for sample in found.samples], return_counts=True)
     assert dict(zip(*map(list, counts), strict=True))["neutrophil"] == 10
     assert not found.faults
+
+
+def test_every_page_is_reached_from_the_front_of_the_site():
+    """A page that no list names is on disk and not in the documentation."""
+    reached, todo = set(), ["index"]
+    while todo:
+        page = todo.pop()
+        if page in reached or not (ROOT / "docs" / f"{page}.md").is_file():
+            continue
+        reached.add(page)
+        lists = re.findall(r"```\{toctree\}\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
+        todo += [
+            line for each in lists for line in each.split("\n") if line and line[0] != ":" and "generated" not in line
+        ]
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} == reached
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    words = ["-q", "--fail-on-warning", "--keep-going", "-c", "docs/site", "docs", str(tmp_path / "site")]
+    done = subprocess.run([sys.executable, "-m", "sphinx", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "generated" / "api" / "fusion.train.html").is_file()
