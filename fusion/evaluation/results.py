@@ -102,6 +102,11 @@ class Result:
     findings : plain values about differences and blocks: "paired", "shapley", "redundancy", "importance", "leak",
         "chosen", "cross_site" and "selective_prediction", where they were asked for or could be had.
     variations : for each of ``scores``, how its figures vary over groups.
+
+    Examples
+    --------
+    >>> fusion.ablate("cells", features=["morphology"], compare=["logreg"]).classes  # doctest: +SKIP
+    ('all', 'hem')
     """
 
     command: str
