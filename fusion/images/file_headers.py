@@ -6,6 +6,7 @@ without a word. What is read here is checked before a decoder sees the file. Con
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -79,6 +80,22 @@ _TIFF_COLOURS = {
 _TIFF_BITS = {"grey": {1, 8, 10, 12, 14, 16}, "RGB": {8, 16}, "palette": {1, 4, 8}, "CMYK": {8}, "YCbCr": {8}}
 _TIFF_CHANNELS = {"grey": {1, 2}, "RGB": {3, 4}, "palette": {1}, "CMYK": {4}, "YCbCr": {3}}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
+#: Compression -> what we call it, of those that are not read.
+_TIFF_NOT_READ = {
+    6: "JPEG of an old kind",
+    9: "JBIG",
+    10: "JBIG",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG",
+    34925: "LZMA",
+    50000: "Zstandard",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
 _UNASSOCIATED_ALPHA = 2
 
 #: JPEG: markers behind which a length says where the next one is: tables, application data, comments.
@@ -86,6 +103,9 @@ _JPEG_SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
 #: Markers that begin a frame, and those without content.
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
+
+#: A frame's marker, its length, bits, and then height and width.
+_JPEG_SIZE = re.compile(rb"\xff[\xc0-\xc2]..\x08(....)", re.DOTALL)
 
 #: BMP: lengths of the headers whose fields lie where we look, and masks of colours that decoders agree on.
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
@@ -231,10 +251,11 @@ def _bmp_palette(data: bytes, start: int, header_bytes: int) -> bytes:
 
 
 def _png(data: bytes) -> Header:
-    width, height, frames, at, bits, colours, palette = 0, 0, 1, 8, 0, "", b""
+    width, height, frames, at, bits, colours, palette = 0, 0, 0, 8, 0, "", b""
+    is_first = False  # whether the image is the first frame of an animation
 
     def header(damage: str = "") -> Header:
-        return Header("PNG", width, height, frames, damage, bits=bits, colours=colours, palette=palette)
+        return Header("PNG", width, height, frames or 1, damage, bits=bits, colours=colours, palette=palette)
 
     while True:
         if at + 12 > len(data):
@@ -259,6 +280,11 @@ def _png(data: bytes) -> Header:
             colours = colours if colours.endswith(" with alpha") else f"{colours} with alpha"
         elif kind == b"acTL":
             (frames,) = struct.unpack_from(">I", data, body)
+        elif kind == b"fcTL":
+            is_first = True
+        elif kind == b"IDAT" and frames and not is_first:
+            # The image that others than browsers show is none of the animation's: one more.
+            frames, is_first = frames + 1, True
         elif kind == b"IEND":
             return header("" if width else "it has no header")
         at = body + size + 4
@@ -301,7 +327,20 @@ def _jpeg_frame(data: bytes, at: int, damage: str) -> Header:
         damage = "its number of bits a pixel is none that is read"
     elif not damage and not colours:
         damage = "its header is damaged"
-    return Header("JPEG", width, height, damage=damage, bits=bits, colours=colours)
+    frames = 1 + _is_followed(data, at, width, height)
+    return Header("JPEG", width, height, frames, damage, bits=bits, colours=colours)
+
+
+def _is_followed(data: bytes, at: int, width: int, height: int) -> bool:
+    """Whether another JPEG of this size stands behind the one whose frame is there, as in MPO files. A smaller one is a
+    preview or a map of brightness, as telephones leave them."""
+    scan = data.find(b"\xff\xda", at)
+    # Among compressed pixels no byte above D7 follows FF, but where they end.
+    start = data.find(b"\xff\xd8\xff", scan) if scan >= 0 else -1
+    if start < 0:
+        return False
+    size = _JPEG_SIZE.search(data, start)
+    return size is not None and struct.unpack(">HH", size[1]) == (height, width)
 
 
 # ---- TIFF -----------------------------------------------------------------------------------------------------------
@@ -362,6 +401,8 @@ def _tiff_pixels(page: _Page, file_bytes: int) -> str:
         damage = "it does not say where its pixels are"
     elif any(start + size > file_bytes for start, size in zip(starts, sizes, strict=True)):
         damage = "the image is cut short"
+    elif page.first(_COMPRESSION, 1) in _TIFF_NOT_READ:
+        damage = f"its pixels are compressed by {_TIFF_NOT_READ[page.first(_COMPRESSION)]}, which is not read"
     elif set(page.fields.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
         damage = "its numbers are signed or have fractions; 8 or 16 bits without sign are read"
     return damage

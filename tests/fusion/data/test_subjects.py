@@ -142,9 +142,10 @@ def write_photograph():
     import cv2
 
     def write(path, seed):
-        image = np.zeros((40, 40, 3), np.uint8)
-        image[8:32, 8:32] = np.random.default_rng(seed).integers(60, 120, (24, 24, 3))
-        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        # Round: a square on black is what a field with black bars around it looks like.
+        inside = np.hypot(*(np.mgrid[:40, :40] - 19.5)) < 13
+        image = np.random.default_rng(seed).integers(60, 120, (40, 40, 3)) * inside[..., None]
+        path.write_bytes(cv2.imencode(".png", image.astype(np.uint8))[1].tobytes())
 
     return write
 

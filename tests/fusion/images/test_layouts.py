@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image, ImageCms
 
 from fusion.images.cell import CellError, make_cell
 from fusion.images.decoding import MAX_PIXELS, ImageError, decode_image
@@ -96,6 +98,106 @@ def test_a_thumbnail_is_no_image_wherever_it_stands(big):
         decode_image(two_pages(small, RGB, (0, 0), big))
     with pytest.raises(ImageError, match="no page"):
         decode_image(two_pages(small, RGB, (1, 1), big))
+
+
+def saved(image, kind, **options):
+    sink = io.BytesIO()
+    image.save(sink, kind, **options)
+    return sink.getvalue()
+
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+CONTAINERS = [
+    ("PNG", {}),
+    ("PNG", {"icc_profile": ICC}),
+    ("PNG", {"transparency": 3}),
+    ("BMP", {}),
+    *[("TIFF", {"compression": f"tiff_{name}"}) for name in ("lzw", "deflate", "adobe_deflate")],
+    *[("TIFF", {"compression": name}) for name in ("packbits", "group3", "group4", "zstd", "lzma", "jpeg", None)],
+    ("TIFF", {"big_tiff": True}),
+    *[
+        ("JPEG", {"quality": 95, **more})
+        for more in ({}, {"progressive": True}, {"subsampling": 0}, {"keep_rgb": True})
+    ],
+    *[(kind, {}) for kind in ("GIF", "WEBP", "PPM", "JPEG2000", "ICO", "TGA", "DIB", "SGI", "PCX")],
+]
+MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I;16", "I", "F"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("kind", "options"), CONTAINERS, ids=str)
+def test_whatever_pillow_writes_is_shown_as_pillow_shows_it_or_refused(mode, kind, options):
+    image = Image.fromarray(RGB)
+    if mode == "PA":
+        image = image.convert("P").convert("PA")
+    else:
+        image = Image.fromarray(GREY.astype(np.uint16) << 8) if mode == "I;16" else image.convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(GREY))
+    try:
+        content = saved(image, kind, **options)
+    except (OSError, KeyError, ValueError, TypeError, SystemError, RuntimeError, struct.error):  # none of its kinds
+        return
+    try:
+        shown = decode_image(content)
+    except ImageError:
+        is_usual = kind in ("PNG", "BMP", "JPEG") or options in ({"compression": None}, {"big_tiff": True})
+        assert not (is_usual and mode in ("1", "L", "P", "RGB", "RGBA", "CMYK"))
+        return
+    theirs = Image.open(io.BytesIO(content))
+    if theirs.mode == "I;16":
+        expected = as_grey((np.asarray(theirs) >> 8).astype(np.uint8))
+    else:
+        expected = np.asarray(theirs.convert("RGBA" if "A" in theirs.mode or theirs.mode == "P" else "RGB"))[..., :3]
+    is_rounded = kind == "JPEG" or options.get("compression") == "jpeg" or mode in ("CMYK", "YCbCr")
+    assert_allclose(shown, expected, rtol=0, atol=2 * is_rounded)
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        chunk(b"gAMA", struct.pack(">I", 10_000)),
+        chunk(b"bKGD", struct.pack(">HHH", 255, 0, 0)),
+        chunk(b"tRNS", struct.pack(">HHH", *RGB[20, 18].tolist())),
+        chunk(b"sBIT", bytes((5, 6, 5))),
+        chunk(b"sRGB", b"\0"),
+        chunk(b"cICP", bytes((9, 16, 0, 1))),
+    ],
+    ids=lambda more: more[4:8].decode(),
+)
+def test_what_a_png_says_of_display_changes_no_pixel(more):
+    content = cv2.imencode(".png", RGB[..., ::-1])[1].tobytes()
+    assert_array_equal(decode_image(content[:33] + more + content[33:]), RGB)
+
+
+def test_a_png_written_in_seven_passes():
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = [b"\0" + row.tobytes() for x, y, right, down in passes for row in RGB[y::down, x::right]]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", RGB.shape[1], RGB.shape[0], 8, 2, 0, 0, 1))
+    body = chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
+    assert_array_equal(decode_image(b"\x89PNG\r\n\x1a\n" + head + body), RGB)
+
+
+def test_more_images_than_one_are_refused_wherever_they_hide():
+    one, other = Image.fromarray(RGB), Image.fromarray(np.ascontiguousarray(RGB[::-1]))
+    jpeg = saved(one, "JPEG")
+    small = saved(one.resize((18, 20)), "JPEG")
+    for content in (
+        saved(one, "PNG", save_all=True, append_images=[other]),
+        saved(one, "PNG", save_all=True, append_images=[other], default_image=True),
+        saved(one, "TIFF", save_all=True, append_images=[other]),
+        saved(one, "MPO", save_all=True, append_images=[other]),
+        jpeg + saved(other, "JPEG", progressive=True),
+    ):
+        with pytest.raises(ImageError, match="several images"):
+            decode_image(content)
+    assert_array_equal(decode_image(jpeg + small), decode_image(jpeg))
+    inside = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(jpeg)) + jpeg + jpeg[2:]
+    assert_array_equal(decode_image(inside), decode_image(jpeg))
 
 
 def test_an_image_that_a_thumbnail_lists_as_its_own_is_not_passed_over():
