@@ -3,63 +3,19 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 
+from fusion.data._column_names import COLUMNS, looks_like, role_unused
 from fusion.data._dataset_error import DatasetError
 from fusion.data._table_files import Rows
 from fusion.data.subjects import check_spelling
 from fusion.errors import did_you_mean
 from fusion.settings.data import ReadingSettings
 
-#: What a column can be, by the name that it has or that ``columns`` gives it.
-COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px", "source")
-
 Values = dict[str, list[str | None]]
-
-_WORDS_OF = {
-    "subject": "subject subj patient pat patients pts donor case person individual participant proband volunteer mrn "
-    "pid ptid paciente paziente sujet patientin",
-    "group": "group grp slide smear specimen sample",
-    "label": "label class",
-    "source": "source site center centre hospital clinic lab laboratory institution institute",
-    "fold": "fold cvfold",
-    "mask": "mask",
-    "path": "path file filename filepath image img picture photo imagepath imagefile imagename imgpath",
-}
-#: Word -> what a column of this name looks like.
-_LOOKS = {word: role for role, words in _WORDS_OF.items() for word in words.split()}
-#: What may be beside such a word in a name, and changes nothing.
-_BESIDE = frozenset(
-    ["id", "ids", "no", "nr", "num", "number", "name", "names", "code", "key", "uid", "uuid", "pseudonym"]
-)
-_BESIDE_PATHS = frozenset(["path", "file", "filename", "image", "img"])
-#: A column of one of these names looks like the label only where there is no other.
-_LOOSE_LABELS = frozenset(
-    [
-        "diagnosis",
-        "target",
-        "category",
-        "celltype",
-        "type",
-        "truth",
-        "groundtruth",
-        "outcome",
-        "dx",
-        "annotation",
-        "y",
-        "klasse",
-        "diagnose",
-    ]
-)
-_SPLITS = frozenset(["split", "partition", "subset", "set", "phase"])
-_SPLIT_VALUES = frozenset(
-    ["train", "training", "trn", "test", "testing", "tst", "val", "valid", "validation", "dev", "holdout", "eval"]
-)
-_MICROMETRES = re.compile(r"(um|mu|micron|micrometer|micrometre)s?(per|/)?(px|pixel|pix)s?|mpp|(pixel|px)size\w{0,12}")
 
 #: Without letters or digits, and these: nothing is known.
 _MISSING = frozenset(
@@ -115,29 +71,6 @@ def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient
     return values, notes
 
 
-def looks_like(name: str) -> str | None:
-    """Which column of ours a name is another spelling of, None where it is none: ``Patient_ID`` is the subject."""
-    plain = unicodedata.normalize("NFKD", name.replace("µ", "u").replace("μ", "u"))
-    plain = "".join(character for character in plain if not unicodedata.combining(character))
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain)]
-    if _MICROMETRES.fullmatch("".join(words)):
-        return "um_per_px"
-    bare = [word for word in words if word not in _BESIDE]
-    for spelling in ("".join(bare), "".join(words)):
-        found = _look(spelling) or _look(re.sub(r"(ids?|no|nr|num|number|names?|code)$", "", spelling))
-        if found:
-            return None if found == "path" and not _BESIDE.isdisjoint({*words} - {"name", "names"}) else found
-    if bare and _look("".join(word for word in bare if word not in _BESIDE_PATHS)) == "mask":
-        return "mask"
-    if words in (["id"], ["ids"], ["uid"]):
-        return "subject"
-    return None
-
-
-def _look(spelling: str) -> str | None:
-    return _LOOKS.get(spelling) or _LOOKS.get(spelling.removesuffix("s")) or _LOOKS.get(spelling.removesuffix("es"))
-
-
 # ---- which column is which ------------------------------------------------------------------------------------------
 
 
@@ -191,7 +124,7 @@ def _check_unused(file: Path, rows: Rows, unused: Sequence[int], values: Values)
     for at in unused:
         name = rows.columns[at]
         column = [row[at] if _is_known(row[at]) else None for row in rows.fields]
-        role = _role_unused(name, column, values)
+        role = role_unused(name, column, values)
         if role and any(column) and not _is_harmless(role, column, values):
             found.append((name, role))
     if not found:
@@ -212,19 +145,6 @@ def _check_unused(file: Path, rows: Rows, unused: Sequence[int], values: Values)
         expected=f"columns called {', '.join(COLUMNS)}",
         do=f"{use} {ignore}.",
     )
-
-
-def _role_unused(name: str, column: Sequence[str | None], values: Values) -> str | None:
-    plain = re.sub(r"[\W_]", "", name.lower())
-    if plain in _LOOSE_LABELS:
-        return None if "label" in values else "label"
-    if plain in _SPLITS:
-        words = {value.lower() for value in column if value is not None}
-        return "fold" if words and words <= _SPLIT_VALUES and "fold" not in values else None
-    role = looks_like(name)
-    if role == "path" or (plain in {"id", "ids", "uid"} and not {"subject", "group"}.isdisjoint(values)):
-        return None
-    return role
 
 
 def _is_harmless(role: str, column: Sequence[str | None], values: Values) -> bool:

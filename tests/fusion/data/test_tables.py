@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.data._table_columns import looks_like
+from fusion.data._column_names import looks_like
 from fusion.data.dataset import load_dataset
 from fusion.data.readers import DatasetError, read_listing
 from fusion.settings.data import ReadingSettings
@@ -58,11 +58,35 @@ def table(tmp_path):
                 "mrn",
                 "Paciente",
                 "id",
+                "pat_no",
+                "case-id",
+                "PatNr",
+                "patient identifier",
+                "patient_hash",
+                "medical_record_number",
+                "PatientenID",
+                "Fallnummer",
+                "Spender",
+                "numéro_patient",
+                "donneur",
+                "id_paciente",
+                "paziente",
+                "patiënt",
+                "pacjent",
+                "potilas",
+                "hasta_id",
+                "пациент",
+                "患者ID",
+                "病人",
+                "환자",
+                "animal_id",
             )
         ),
         *((name, "group") for name in ("Group", "slide", "slide_id", "SlideName", "smear_no", "sample_id", "Specimen")),
+        *((name, "group") for name in ("Objektträger", "Proben-ID", "frottis", "muestra", "biopsy_id", "WSI", "切片")),
         *((name, "label") for name in ("Label", "LABELS", "class", "Class", "class_name", "className", "Classes")),
         *((name, "source") for name in ("Source", "site", "Site_ID", "centre", "Center", "hospital", "lab")),
+        *((name, "source") for name in ("Klinik", "hôpital", "ospedale", "医院")),
         *((name, "fold") for name in ("Fold", "FOLD", "fold_id")),
         *((name, "mask") for name in ("Mask", "mask_path", "maskFile")),
         *(
@@ -116,6 +140,32 @@ def test_a_column_that_looks_like_the_subject_stops_the_run_until_it_is_said_wha
 def test_other_columns_that_look_like_ours(name, table):
     with pytest.raises(DatasetError, match="looks as if"):
         table(f"path,subject,{name}\na.png,1,1\nb.png,2,1\n")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["study_id", "record_no", "bag-ID", "scan_uid", "StudyInstanceUID", "pseudonym", "anon_id", "ParentID", "uuid"],
+)
+def test_an_id_that_comes_again_and_again_is_asked_about_whatever_it_is_of(name, table):
+    repeated = "".join(f"{at}.png,{'xy'[at % 2]},{at // 3}\n" for at in range(12))
+    with pytest.raises(DatasetError, match="looks as if it should be used"):
+        table(f"path,label,{name}\n{repeated}")
+    once = "".join(f"{at}.png,{'xy'[at % 2]},{at}\n" for at in range(12))
+    assert len(table(f"path,label,{name}\n{once}").entries) == 12
+
+
+@pytest.mark.parametrize("name", ["seg", "Segmentation", "seg_path", "roi", "annotation_file", "contour"])
+def test_a_column_of_images_that_are_called_like_masks_is_asked_about(name, table):
+    with pytest.raises(DatasetError, match="looks like 'mask'"):
+        table(f"path,label,{name}\na.png,x,m/a.png\nb.png,y,m/b.TIF\n")
+    assert len(table(f"path,label,{name}\na.png,x,good\nb.png,y,bad\n").entries) == 2
+
+
+@pytest.mark.parametrize("name", ["Klasse", "classe", "etiqueta", "étiquette", "cls", "Diagnóstico", "GT", "诊断"])
+def test_a_label_in_another_language_is_asked_about_where_there_is_none(name, table):
+    with pytest.raises(DatasetError, match="looks like 'label'"):
+        table(f"path,subject,{name}\na.png,1,x\nb.png,2,y\n")
+    assert table(f"path,label,{name}\na.png,1,x\nb.png,2,y\n").entries[0].label == "1"
 
 
 def test_a_split_that_is_not_used_is_asked_about(table):
@@ -192,6 +242,13 @@ ORDINARY = [
     {"species": ["human"] * 4, "organ": ["marrow"] * 4},
     {"url": ["http://a", "http://b", "http://c", "http://d"]},
     {"": ["0", "1", "2", "3"], "subject": ["1", "1", "2", "3"]},
+    {"annotator_id": ["7", "7", "8", "8"], "scanner_no": ["1", "1", "1", "2"]},
+    {"batch_id": ["1", "1", "2", "2"], "visit_number": ["1", "2", "1", "2"]},
+    {"gene_name": ["NPM1", "NPM1", "FLT3", ""], "quality_code": ["A", "B", "A", "A"]},
+    {"image_no": ["1", "1", "2", "2"], "cell_no": ["1", "2", "1", "2"], "row_number": ["1", "2", "3", "4"]},
+    {"WBC_count": ["4", "4", "9", "9"], "ward_no": ["3", "3", "4", "4"], "lot_number": ["A1", "A1", "B", "B"]},
+    {"uuid": ["a-1", "b-2", "c-3", "d-4"], "md5": ["0a", "1b", "2c", "3d"]},
+    {"color_id": ["1", "1", "2", "2"], "Score": ["3", "3", "1", "2"]},
 ]
 
 
