@@ -1,11 +1,19 @@
 """Alignment of blocks against its definition, and what it must be."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 
-from fusion.analysis.block_similarity import _hsic, _without_diagonal, linear_cka, redundancy
+from fusion.analysis.block_similarity import (
+    _hsic,
+    _hsic_left_out,
+    _without_diagonal,
+    cka_of_groups,
+    linear_cka,
+    redundancy,
+)
 from fusion.data.feature_table import FeatureTable
 
 
@@ -70,3 +78,38 @@ def test_pairs_of_blocks_are_ranked_and_units_play_no_part():
     assert rows[0]["pair"] == ["a", "b"]
     assert rows[0]["cka"] == pytest.approx(1, abs=1e-5)
     assert all(abs(row["cka"]) < 0.2 for row in rows[1:])
+    assert all(row["low"] < row["cka"] <= row["high"] + 1e-9 and row["note"] == "" for row in rows)
+    few = redundancy(replace(table, groups=np.arange(60) % 3))[0]
+    assert np.isnan(few["cka"])
+    assert few["note"] == "cells of 4 or more groups are needed, not 3"
+
+
+def test_without_each_cell_is_the_estimate_of_the_others():
+    rng = np.random.default_rng(5)
+    X, Y = rng.normal(size=(9, 3)), rng.normal(size=(9, 2))
+    kept = [np.delete(np.arange(9), at) for at in range(9)]
+    expected = [_hsic(_without_diagonal(X[rows]), _without_diagonal(Y[rows])) for rows in kept]
+    np.testing.assert_allclose(_hsic_left_out(_without_diagonal(X), _without_diagonal(Y)), expected, rtol=1e-10)
+
+
+def blocks_of_subjects(rng, shared=0.0, subjects=16, cells=20):
+    """Two blocks that share nothing but who the cells are of, and ``shared`` of what tells the subjects apart."""
+    groups = np.repeat(np.arange(subjects), cells)
+    common = rng.normal(size=(subjects, 6))
+    parts = [np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.normal(size=(subjects, 6)) for _ in range(2)]
+    X, Y = (part[groups] + 0.5 * rng.normal(size=(len(groups), 6)) for part in parts)
+    return X, Y, groups
+
+
+def test_blocks_that_share_the_subjects_only_share_nothing():
+    found = [blocks_of_subjects(np.random.default_rng([6, run])) for run in range(20)]
+    assert np.mean([linear_cka(X, Y) for X, Y, _ in found]) > 0.15
+    judged = [cka_of_groups(*blocks) for blocks in found]
+    assert abs(np.mean([value for value, _, _ in judged])) < 0.06
+    assert sum(low <= 0 <= high for _, low, high in judged) >= 17
+
+
+def test_blocks_that_share_what_tells_subjects_apart_are_told_so():
+    value, low, high = cka_of_groups(*blocks_of_subjects(np.random.default_rng(7), shared=0.9, subjects=40))
+    assert 0.4 < value < 0.8
+    assert 0 < low < value < high
