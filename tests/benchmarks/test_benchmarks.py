@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import coverage
 from benchmarks.laboratories import recipes
 from benchmarks.laboratory_networks import networks
 from benchmarks.shards import Plan, simulate
@@ -170,3 +171,35 @@ def test_every_recipe_of_the_sites_is_one_that_train_takes():
     assert found["robust + augmentation"] == box
     assert found["robust: scale + harmonisation"] == {key: value for key, value in box.items() if key != "augment"}
     assert len({str(settings) for settings in found.values()}) == len(found)
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_they_claim_and_are_no_wider_than_they_must_be():
+    rows = list(coverage.models(60, gaps=(0.8,)))
+    assert {row["design"] for row in rows} == set(coverage.designs())
+    share, width = (np.array([row[part] for row in rows]) for part in ("coverage", "width"))
+    assert 0.93 <= share.mean() <= 0.985, share.mean()
+    assert (share >= 0.85).all(), rows  # 0.92 is missed by more in less than 1 of 100 sets of 60
+    assert width.mean() <= 1.3, width.mean()
+
+
+@pytest.mark.slow
+def test_procedures_are_covered_and_told_apart_at_their_level():
+    rows = [row for row in coverage.procedure(12) if row["figure"] in ("balanced_accuracy", "difference")]
+    assert np.mean([row["coverage"] for row in rows]) >= 0.9, rows
+    assert np.mean([row["type I"] for row in rows if "type I" in row]) <= 0.11, rows
+
+
+@pytest.mark.slow
+def test_the_best_of_many_equals_is_corrected_and_seldom_called_better():
+    equal, _, ahead = coverage.best(25)
+    assert equal["family-wise error"] <= 0.2  # of 25 at 5%, six in 1 of 1,000 cases
+    assert abs(equal["bias, corrected"]) < 0.012 < equal["bias"]
+    assert ahead["stands alone"] >= 0.4
+
+
+@pytest.mark.slow
+def test_equivalence_holds_its_level_at_the_margin():
+    rows = list(coverage.equivalence(60))
+    at_margin = [row["called equivalent"] for row in rows if row["true difference"] > 0.04]
+    assert np.mean(at_margin) <= 0.11, rows
