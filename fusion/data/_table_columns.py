@@ -20,13 +20,14 @@ Values = dict[str, list[str | None]]
 #: Without letters or digits, and these: nothing is known.
 _MISSING = frozenset(
     ["NA", "N/A", "n/a", "NaN", "nan", "NAN", "None", "null", "NULL", "NaT", "n.a.", "N.A.", "#N/A", "#NA", "<NA>"]
-)
+).union(["#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#ERROR!", "#SPILL!", "#CALC!"])  # failed formulas
 #: Nothing is known either, unless the column is one of words: Nan and Na are names, none may be a class.
 _DOUBTFUL = frozenset(["Nan", "Na", "na", "Null", "nil", "none", "NONE", "n.A."])
 #: Taken as they stand, with a word.
 _UNKNOWN = frozenset(["unknown", "unk", "missing", "undefined", "unspecified", "unclear"])
 _HAS_SIGN = re.compile(r"\w")
 _DECIMAL = re.compile(r"\d+\.\d+", re.ASCII)
+_ROUNDED = re.compile(r"\d(\.\d+)?E\+\d+", re.ASCII | re.IGNORECASE)
 _IS_WORD = re.compile(r"[^\W\d_]+([ .'-]+[^\W\d_]+)*\.?")
 _SHOWN = 12
 
@@ -53,10 +54,13 @@ def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient
         values[role], missing, remarks = _known_values(file, rows.columns[places[role]], role, column, reading)
         unknown += missing
         notes += remarks
-    for role in ("subject", "group", "fold", "source"):
+    for role in ("label", "subject", "group", "fold", "source"):
         if role in values:
+            _check_rounded(file, role, values[role])
             values[role], remarks = _whole_numbers(file, role, values[role])
             notes += remarks
+    if rows.padded and "label" in places and (padded := rows.padded[places["label"]]):
+        notes.append(f"{file.name}: blanks around a label are left out: '{padded[0]}' is written with and without.")
     _check_spellings(file, rows, places, values)
     if unknown:
         notes.insert(0, f"{file.name}: unknown is {'; '.join(unknown)}.")
@@ -194,17 +198,30 @@ def _units(values: Values) -> list[object]:
 
 
 def _check_spellings(file: Path, rows: Rows, places: dict[str, int], values: Values) -> None:
-    """Refuse names of people, groups and sources that may be one name spelt twice."""
+    """Refuse names of people, groups, sources, classes and folds that may be one name spelt twice."""
     sources = values.get("source", [None] * len(rows.fields))
-    for role in ("source", "subject", "group"):
+    for role in ("source", "subject", "group", "label", "fold"):
         column = values.get(role)
         if column is None:
             continue
-        padded = rows.padded[places[role]] if rows.padded else ()
+        # A blank behind a class is a slip of the pen, whoever made it; behind an id it may be part of it.
+        padded = rows.padded[places[role]] if rows.padded and role not in ("label", "fold") else ()
         first = [column.index(value) for value in padded if value in column]
         names = [*column, *(f" {column[at]}" for at in first)]
-        of = [None] * len(names) if role == "source" else [*sources, *(sources[at] for at in first)]
+        is_of_all = role in ("source", "label", "fold")
+        of = [None] * len(names) if is_of_all else [*sources, *(sources[at] for at in first)]
         check_spelling(role, names, of, file.name)
+
+
+def _check_rounded(file: Path, role: str, column: Sequence[str | None]) -> None:
+    """Refuse ids as spreadsheets show long numbers: 1.23457E+11 stands for a million of them."""
+    if found := next((value for value in column if value and _ROUNDED.fullmatch(value)), None):
+        raise DatasetError(
+            f"the {role}s of {file.name} are numbers that a spreadsheet has rounded",
+            found=found,
+            expected="ids with all of their digits",
+            do=f"Take them from where they are whole, and keep the column {role} as text.",
+        )
 
 
 def _whole_numbers(file: Path, role: str, column: Sequence[str | None]) -> tuple[list[str | None], list[str]]:

@@ -171,7 +171,8 @@ def _table(text: str, separator: str, skipped: int, file: Path) -> _Table:
             # What spreadsheets leave below a table that was longer once; a line without anything needs no word.
             table.odd["empty"] += any(row) or len(row) > 1
         elif not table.header:
-            table.header.extend(row)
+            # Marks that show nothing, as some programs leave before the first name.
+            table.header.extend(re.sub("[\ufeff\u200b-\u200f\u2060]", "", name).strip() for name in row)
         else:
             if len(table.fields) < _HEADERS:
                 _check_header(table.header, row, line + skipped, file)

@@ -543,10 +543,13 @@ def read_table(
         notes += remarks
     listed: dict[tuple[Path, Path | None], Listed] = {}
     masked: dict[Path, tuple[int, bool]] = {}
+    again: list[int] = []
     names, columns = list(values), list(values.values())
     for at, line in enumerate(rows.lines):
         entry = _table_row(file, line, dict(zip(names, (column[at] for column in columns), strict=True)))
         known = listed.setdefault((entry.path, entry.mask_path), entry)
+        if known is not entry:
+            again.append(line)
         masked.setdefault(entry.path, (line, entry.mask_path is not None))
         if masked[entry.path][1] != (entry.mask_path is not None):
             raise DatasetError(
@@ -564,6 +567,10 @@ def read_table(
             )
     if not listed:
         raise DatasetError(f"no row in {file}", expected="one image a row")
+    if again:
+        notes.append(
+            f"{file.name}: rows that say the same as one before are left out: {len(again)}, first line {again[0]}."
+        )
     return as_columns(listed.values()), [*rows.notes, *notes]
 
 
@@ -594,7 +601,7 @@ def _table_row(file: Path, number: int, values: dict[str, str | None]) -> Listed
         um_per_px = float(scale) if scale else None
     except ValueError:
         um_per_px = -1.0
-    if um_per_px is not None and not 0 < um_per_px < float("inf"):
+    if um_per_px is not None and (not 0 < um_per_px < float("inf") or "_" in str(scale)):
         raise DatasetError(f"line {number} of {file}", found=f"um_per_px {scale}", expected="above zero")
     return Listed(
         path=join(file.parent, path),

@@ -19,6 +19,9 @@ from fusion.io.files import sha256
 #: What is a number and nothing else; 1e3 may be a bed in ward 1E.
 _NUMBER = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
 
+#: Category of a character -> what it counts as: dashes, also the low one; what shows nothing.
+_AS_DASH = {"Pd": "-", "Pc": "-", "Cf": "", "Cc": ""}
+
 #: A subject's id alone, or (source, id).
 Identity = str | tuple[str, str]
 
@@ -44,12 +47,16 @@ def format_subject(identity: Hashable) -> str:
 
 
 def canonical(name: str) -> str:
-    """What spellings of one name have in common that differ in blanks or case only, or are the same number.
+    """What spellings of one name have in common that differ in blanks, case, kind of dash or quotes only, or in letters
+    that are not seen, or are the same number.
 
-    >>> [canonical(name) for name in ("1", "01", " 1.0", "P1", "p 1", "1b")]
-    ['1', '1', '1', 'p1', 'p1', '1b']
+    >>> [canonical(name) for name in ("1", "01", " 1.0", "P1", "p 1", "1b", "p_1", "P–1", "'007")]
+    ['1', '1', '1', 'p1', 'p1', '1b', 'p-1', 'p-1', '7']
     """
-    text = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+    text = unicodedata.normalize("NFKC", name).casefold()
+    if not text.isalnum():  # almost every name is
+        text = "".join(_AS_DASH.get(unicodedata.category(c), c) for c in text if not c.isspace())
+        text = text.removeprefix("=").strip("'\"")  # ="007" keeps zeros in a spreadsheet
     return f"{Decimal(text).normalize():f}" if _NUMBER.fullmatch(text) else text
 
 
@@ -79,7 +86,7 @@ def check_spelling(column: str, names: Sequence[str | None], sources: Sequence[s
             found="; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else ""),
             expected="the same spelling wherever the same is meant",
             do="Spell each one way. If they are not the same, give them names that differ in more than blanks, case, "
-            "leading zeros or decimals.",
+            "dashes, quotes, leading zeros or decimals.",
         )
 
 

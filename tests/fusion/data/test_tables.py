@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fusion.data._column_names import looks_like
 from fusion.data.dataset import load_dataset
 from fusion.data.readers import DatasetError, read_listing
+from fusion.errors import UsageError
 from fusion.settings.data import ReadingSettings
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.images import paint, real_data, write_image
@@ -279,7 +280,8 @@ def test_every_table_of_real_cells_runs_without_a_question():
 
 
 @pytest.mark.parametrize(
-    "word", ["NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "--", "?", "", " ", "<NA>"]
+    "word",
+    ["NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "--", "?", "", " ", "<NA>", "#REF!", "#DIV/0!"],
 )
 @pytest.mark.parametrize("column", ["label", "subject", "group", "fold", "source", "um_per_px", "mask"])
 def test_words_for_what_is_unknown(word, column, table):
@@ -306,6 +308,52 @@ def test_unknown_as_a_word_is_named_and_can_be_said_to_be_missing(table):
     content = "path,label,subject\na.png,x,unknown\nb.png,y,unknown\nc.png,y,3\n"
     assert any("missing=unknown" in note for note in table(content).notes)
     assert [e.subject for e in table(content, missing=["unknown"]).entries] == [None, None, "3"]
+
+
+@pytest.mark.parametrize("column", ["label", "fold", "subject", "group", "source"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("P1", "p1"),
+        ("P_1", "P-1"),
+        ("P\N{EN DASH}1", "P-1"),
+        ("'007", "007"),
+        ('=""007""', "7"),
+        ("1", "01"),
+        ("Ｐ１", "P1"),
+        ("M\u00fcller", "Mu\u0308ller"),
+        ("P1\u200b", "P1"),
+        ("True", "TRUE"),
+    ],
+)
+def test_one_name_in_two_spellings_is_asked_about_in_every_column(column, one, other, table):
+    with pytest.raises(UsageError, match=f"the {column}s of cells.csv may be one {column} spelt in several ways"):
+        table(f'path,{column}\na.png,"{one}"\nb.png,"{other}"\n')
+
+
+def test_blanks_around_a_class_are_told(table):
+    listing = table('path,label\na.png,"all "\nb.png,all\n')
+    assert [entry.label for entry in listing.entries] == ["all", "all"]
+    assert "blanks around a label are left out: 'all'" in listing.notes[0]
+
+
+@pytest.mark.parametrize("column", ["subject", "group", "source", "label"])
+@pytest.mark.parametrize("value", ["1.23457E+11", "1.2e+16", "1E+05"])
+def test_ids_that_a_spreadsheet_has_rounded_are_refused(column, value, table):
+    with pytest.raises(DatasetError, match=r"that a spreadsheet has rounded(.|\n)*all of their digits"):
+        table(f"path,{column}\na.png,{value}\nb.png,{value}\n")
+    assert len(table(f"path,{column}\na.png,1E5\nb.png,12E-3\n").entries) == 2
+
+
+def test_rows_that_say_the_same_again_are_told(table):
+    listing = table("path,label\na.png,x\nb.png,y\n./a.png,x\na.png,x\n")
+    assert len(listing.entries) == 2
+    assert listing.notes == ("cells.csv: rows that say the same as one before are left out: 2, first line 4.",)
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff", "\u200b", "\u2060"])
+def test_marks_that_show_nothing_are_no_part_of_a_columns_name(mark, table):
+    assert table(f"{mark}path,label{mark}\na.png,x\n").entries[0].label == "x"
 
 
 def test_plus_and_minus_as_classes_are_asked_about(table):
@@ -372,6 +420,8 @@ def test_what_was_taken_otherwise_than_it_stands_there_is_told(table):
         (b"PK\x03\x04 more", "Excel"),
         (b"path,label\na.png,\x81\n", "line 2 is neither UTF-8 nor"),
         ("path;um_per_px\na.png;1,250\n", "um_per_px 1,250"),
+        ("path,um_per_px\na.png,1_0\n", "um_per_px 1_0"),
+        ("path,um_per_px\na.png,0.25 um\n", "um_per_px 0.25 um"),
         (b"\x1f\x8b\x08 more", "a gzip file(.|\n)*Unpack it"),
         (b"BZh9 more", "a bzip2 file(.|\n)*Unpack it"),
         ("Cells of the second batch\npath,label\na.png,x\n", "header of .* not its first line(.|\n)*above line 2"),
