@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fusion.settings.commands import PredictConfig as PredictConfig
     from fusion.settings.commands import TrainConfig as TrainConfig
     from fusion.synthetic.cells import synthesize as synthesize
+    from fusion.workflows.judge import judge as judge
 
 __version__: str
 
@@ -77,6 +78,7 @@ _PUBLIC = {
     "FusionClassifier": ("fusion.interface.estimator", "FusionClassifier"),
     "fuse": ("fusion.learning.fused_model", "fuse"),
     "inspect": ("fusion.interface.workflows", "inspect"),
+    "judge": ("fusion.workflows.judge", "judge"),
     "load": ("fusion.data.dataset", "load_dataset"),
     "load_model": ("fusion.bundles.model_bundle", "load_model"),
     "measure": ("fusion.features.extraction", "extract"),

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, SPLITS, THRESHOLD, command, option
+from fusion.cli.options import (
+    DATA,
+    FEATURES,
+    MARGIN,
+    MLFLOW,
+    OUTPUT,
+    POSITIVE,
+    PRIMARY,
+    SPLITS,
+    THRESHOLD,
+    command,
+    option,
+)
 from fusion.io.remote_path import as_path
 from fusion.settings.commands import AblateConfig
 
@@ -23,6 +35,8 @@ if TYPE_CHECKING:
     "split",
     SPLITS,
     option("repeats", metavar="R"),
+    PRIMARY,
+    MARGIN,
     "search",
     "calibrate",
     THRESHOLD,

@@ -133,6 +133,14 @@ class Screen:
 
     def result(self, result: Result) -> None:
         """Stamps, notes, and the figures of every entry, best first; subjects only where they are known."""
+        from fusion.evaluation.headline import (
+            best_sentences,
+            cautions,
+            kind_sentence,
+            primary_sentences,
+            subject_weighted_sentence,
+            subjects_sentence,
+        )
         from fusion.evaluation.results import describe_split
 
         for stamp in result.stamps:
@@ -140,14 +148,24 @@ class Screen:
         self.notes(result.notes)
         if result.without_subjects:
             self.note(result.without_subjects)
-        title = f"Held-out cells, {describe_split(result.facts)}. 95% intervals by {result.unit}."
+        for caution in cautions(result):
+            self.warn(caution)
+        title = (
+            f"Held-out cells, {describe_split(result.facts)}. 95% intervals by {result.unit}. {kind_sentence(result)}"
+        )
         if len(result.scores) == 1:
             self._one_entry(result, title)
         else:
             self._entries(result, title)
+        best = result.ranked()[0]
+        told = [subjects_sentence(result), subject_weighted_sentence(result, best)]
+        for sentence in (*told, *best_sentences(result), *primary_sentences(result)):
+            if sentence:
+                self.line(sentence)
 
     def _one_entry(self, result: Result, title: str) -> None:
-        from fusion.evaluation.results import LABELS, METRICS, interval
+        from fusion.evaluation.result_tables import METRICS
+        from fusion.evaluation.results import LABELS, interval
         from fusion.evaluation.scores import entry_name
 
         levels = {"image": "cell by cell", "subject": f"{result.unit} by {result.unit}"}
@@ -159,18 +177,20 @@ class Screen:
 
     def _entries(self, result: Result, title: str) -> None:
         from fusion.evaluation.results import interval
-        from fusion.evaluation.scores import entry_name
 
         ranked = result.ranked()
-        rows = [
-            [
-                *entry_name(result.scores[at]).rsplit(", ", 1),
-                interval(result.figures[at]["image"]["balanced_accuracy"]),
-                interval(result.figures[at]["image"]["auroc"]),
-            ]
-            for at in ranked[:_SHOWN]
+        # Entries of other programs have a name and no classifier of ours.
+        names = {"features": [" + ".join(result.scores[at].features) for at in ranked]}
+        if any(scores.classifier for scores in result.scores):
+            names["classifier"] = [result.scores[at].classifier for at in ranked]
+        else:
+            names = {"entry": names["features"]}
+        figures = [
+            [interval(result.figures[at]["image"][metric]) for at in ranked]
+            for metric in ("balanced_accuracy", "auroc")
         ]
-        self.table(["features", "classifier", "balanced accuracy", "AUROC"], rows, title)
+        rows = [list(row) for row in zip(*names.values(), *figures, strict=True)][:_SHOWN]
+        self.table([*names, "balanced accuracy", "AUROC"], rows, title)
         if len(ranked) > _SHOWN:
             self.line(f"and {len(ranked) - _SHOWN} more in table.csv")
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": "Explain what a MODEL predicts for each cell in IMAGES.",
     "serve": "Show what a MODEL says of images, on a page and by an API.",
     "ablate": "Compare all subsets of feature blocks on held-out cells.",
+    "judge": "Judge held-out SCORES of any framework, and compare them.",
     "compare": "Compare two or more RESULTS on the same cells.",
     "plan": "How many subjects would a difference need.",
     "export": "Write MODEL as one ONNX file.",

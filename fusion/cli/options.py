@@ -148,6 +148,8 @@ MASK_LEVELS = option("mask_levels", metavar="ROLE=VALUE,...")
 SPLITS = option("splits", metavar="K")
 THRESHOLD = option("threshold", metavar="RULE")
 POSITIVE = option("positive", metavar="CLASS")
+PRIMARY = option("primary", metavar="A,B")
+MARGIN = option("margin", metavar="X")
 MLFLOW = option("mlflow", metavar="URI")
 
 

@@ -138,6 +138,7 @@ class FeatureTable(Units):
             sources=pick(self.sources),
             group_ids=pick(self.group_ids),
             share_images=pick(self.share_images),
+            subject_labels=pick(self.subject_labels) if self.subject_labels else (),
             augmented=None
             if self.augmented is None
             else replace(self.augmented, X=self.augmented.X[:, rows], there=self.augmented.there[:, rows]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ class Units:
     sources : n sites, scanners or batches, None where unknown; () stands for n times None.
     group_ids : n ids of what else must stay together, as the data set names it; () stands for n times None.
     share_images : for each whether the data set lists other cells of its image file; () stands for n times False.
+    subject_labels : n labels of the cells' subjects, where these have labels of their own; () where they have none.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class Units:
     sources: tuple[str | None, ...] = ()
     group_ids: tuple[str | None, ...] = ()
     share_images: tuple[bool, ...] = ()
+    subject_labels: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("sources", "group_ids"):
@@ -62,6 +65,7 @@ class Units:
             self.sources,
             self.group_ids,
             self.share_images,
+            *([self.subject_labels] if self.subject_labels else []),
         )
         if len(rows := {len(part) for part in parts}) != 1:
             raise ValueError(f"parts of a table of cells disagree: rows {sorted(rows)}")
@@ -100,6 +104,16 @@ class Units:
         pairs = zip(self.identities, self.groups.tolist(), strict=True)
         keys = [("subject", who) if who is not None else ("group", group) for who, group in pairs]
         return np.array([seen.setdefault(key, len(seen)) for key in keys], np.intp)
+
+    @cached_property
+    def in_order(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The cells by name and key, and their groups, numbered 0, 1, ... in the order in which they appear there.
+
+        Sums over cells and draws of groups go by it, so that they do not depend on the order in which cells are listed.
+        """
+        order = np.array(sorted(range(len(self)), key=lambda at: (self.names[at], self.keys[at])), np.intp)
+        _, first, of = np.unique(self.groups[order], return_index=True, return_inverse=True)
+        return order, np.argsort(np.argsort(first))[of].astype(np.intp)
 
     @property
     def subject_names(self) -> list[str | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation import _paired_tests
 from fusion.evaluation.best_of_many import Best, best_of
-from fusion.evaluation.results import Result
 from fusion.evaluation.scores import IMAGE, Scores, entry_name
 from fusion.evaluation.shapley import block_contributions, sampled_contributions
 from fusion.evaluation.variation import Combined, Variation
 from fusion.metrics import classification
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fusion.evaluation.results import Result
 
 _Floats = NDArray[np.float64]
 
@@ -96,8 +101,8 @@ def _of_fixed_models(
 def best_entry(result: Result, metric: str = "balanced_accuracy", level: str = "image") -> Best:
     """The best entry of a result, how good it is once it was picked, and which others it cannot be told from."""
     values = [figures[level][metric]["value"] for figures in result.figures]
-    sizes = [len(scores.features) for scores in result.scores]
-    return best_of(values, result.variations, sizes, (level, metric))
+    sizes = [scores.blocks for scores in result.scores]
+    return best_of(values, result.variations, sizes, (level, metric), seed=int(result.facts.get("seed", 0)))
 
 
 def best_row(result: Result) -> dict[str, Any]:
@@ -137,6 +142,52 @@ def against_best(result: Result, margin: float | None = None) -> list[dict[str, 
         )
         rows.append({**row, "p_adjusted": float(best.p[at])})
     return rows
+
+
+#: Columns of ``difference_frame``.
+COLUMNS = ("entry_a", "entry_b", "metric", "difference", "low", "high", "p", "p_adjusted", "test", "kind")
+
+
+def difference_frame(result: Result) -> pd.DataFrame:
+    """Every pair of entries, metric by metric: ``COLUMNS``.
+
+    "test" says which family "p_adjusted" is of: "primary", a comparison named beforehand, which stands for itself;
+    "best", the best entry against each other one, whichever turned out to be the best
+    (``best_of_many.told_from_best``); "pair", all pairs of entries (Holm 1979).
+    """
+    import pandas as pd
+
+    rows = [row for metric in DIFFERENCES for row in _difference_rows(result, metric)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _difference_rows(result: Result, metric: str) -> list[dict[str, Any]]:
+    """The rows of one metric: the primary comparison, the best against each other entry, then all other pairs."""
+    names = [entry_name(scores) for scores in result.scores]
+    best = best_entry(result, metric) if len(names) > 1 else None
+    primary = result.findings.get("primary")
+    named = (primary["first"], primary["second"]) if primary else None
+    rows = []
+    for pair in combinations(range(len(names)), 2):
+        a, b = pair if best is None or pair[1] != best.at else pair[::-1]
+        if named and {names[a], names[b]} == set(named):
+            a, b = names.index(named[0]), names.index(named[1])
+        found = _difference_of(result, a, b, metric)
+        test = "primary" if (names[a], names[b]) == named else "best" if best and best.at in pair else "pair"
+        rows.append({"entry_a": names[a], "entry_b": names[b], "metric": metric, "test": test, "at": (a, b), **found})
+    for row, holm in zip(rows, _paired_tests.holm([row["p"] for row in rows]), strict=True):
+        (other,) = {*row["at"]} - {best.at if best else -1} if row["test"] == "best" else (0,)
+        of_best = float(best.p[other]) if best else math.nan
+        row["p_adjusted"] = {"primary": row["p"], "best": of_best, "pair": holm}[row["test"]]
+    return sorted(rows, key=lambda row: ("primary", "best", "pair").index(row["test"]))
+
+
+def _difference_of(result: Result, a: int, b: int, metric: str) -> dict[str, Any]:
+    """One metric of entry ``a`` minus that of ``b``."""
+    value = result.figures[a]["image"][metric]["value"] - result.figures[b]["image"][metric]["value"]
+    combined = result.variations[a].combined([result.variations[b]], (1.0, -1.0), ("image", metric))
+    found = combined.difference(value)
+    return {"difference": value, **{part: found[part] for part in ("low", "high", "p", "kind")}}
 
 
 def with_adjusted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,44 +5,31 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusion.data.dataset import Fault, fault_row
 from fusion.data.feature_table import FeatureTable
 from fusion.data.units import Units
-from fusion.errors import ConfigError
-from fusion.evaluation.score_frames import score_frame
+from fusion.errors import ConfigError, UsageError
+from fusion.evaluation.result_differences import best_row, difference_frame
+from fusion.evaluation.result_tables import entry_frame, figure_frame
+from fusion.evaluation.score_frames import cells_of, entries_of, score_frame
 from fusion.evaluation.scores import Scores
 from fusion.evaluation.variation import Variation
 from fusion.io.files import write_atomically
-from fusion.io.json_values import without_nan
+from fusion.io.json_values import with_nan, without_nan
 from fusion.io.run_checkpoint import UNFINISHED
 from fusion.metrics.classification import LEVELS
 from fusion.metrics.judgement import judge_scores
 from fusion.versions import versions
 
-#: The figures in the order in which tables show them.
-METRICS = (
-    "balanced_accuracy",
-    "auroc",
-    "sensitivity",
-    "specificity",
-    "f1_weighted",
-    "f1_macro",
-    "accuracy",
-    "mcc",
-    "auprc",
-    "ppv",
-    "npv",
-    "brier",
-    "log_loss",
-    "ece",
-)
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: How figures are called where people read them.
 LABELS = {
@@ -124,6 +111,11 @@ class Result:
     variations: tuple[Variation, ...] = ()
 
     @property
+    def kind(self) -> str:
+        """What figures and their intervals are about: "models" or "procedure"; see ``metrics.judgement``."""
+        return str(self.figures[0]["image"]["balanced_accuracy"]["kind"])
+
+    @property
     def without_subjects(self) -> str:
         """Why there are no figures subject by subject, as a sentence; "" where there are."""
         reason = self.figures[0]["left_out"] if self.figures else ""
@@ -135,9 +127,11 @@ class Result:
         return self.cells.unit
 
     def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
-        """Positions in ``scores``, best first; of equals the one with fewer blocks."""
-        figures = [_or_worst(held[level][metric]["value"]) for held in self.figures]
-        return sorted(range(len(self.scores)), key=lambda at: (-figures[at], len(self.scores[at].features)))
+        """Positions in ``scores``, best first; of equals, those of fewer blocks, which are simpler."""
+        return sorted(
+            range(len(self.scores)),
+            key=lambda at: (-_or_worst(self.figures[at][level][metric]["value"]), self.scores[at].blocks),
+        )
 
     def to_json(self, root: Path) -> dict[str, Any]:
         """The content of ``result.json``; NaN becomes null."""
@@ -148,6 +142,7 @@ class Result:
         content: dict[str, Any] = without_nan(
             {
                 "command": self.command,
+                "kind": self.kind,
                 "classes": list(self.classes),
                 "positive": self.positive,
                 "stamps": list(self.stamps),
@@ -169,7 +164,7 @@ class Result:
         root : images in faults are named relative to it.
         """
         self.save_scores(folder / "scores.parquet")
-        write_atomically(folder / "table.csv", self.table_frame().to_csv(index=False).encode())
+        write_atomically(folder / "table.csv", entry_frame(self).to_csv(index=False).encode())
         write_atomically(folder / "config.yaml", self.config.encode())
         write_atomically(folder / "result.json", json.dumps(self.to_json(root), indent=1).encode())
 
@@ -179,25 +174,91 @@ class Result:
         score_frame(self.cells, self.classes, self.positive, self.scores, self.stamps).to_parquet(sink, index=False)
         write_atomically(file, sink.getvalue())
 
-    def table_frame(self) -> Any:
-        """DataFrame: one row a feature set and classifier, each figure with its interval, at both levels."""
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each entry, level ("cell" or "subject"), metric and kind ("models" or "procedure") of figure.
+
+        Columns: entry, level, metric, value, low, high, kind, subjects, effective_subjects, note; see
+        ``result_tables.figure_frame``.
+
+        Examples
+        --------
+        >>> result.to_frame().query("level == 'cell' and metric == 'auroc'")  # doctest: +SKIP
+        """
+        return figure_frame(self)
+
+    def differences(self) -> pd.DataFrame:
+        """A row for each pair of entries and metric: entry_a minus entry_b, cell by cell.
+
+        Columns: entry_a, entry_b, metric, difference, low, high, p, p_adjusted, test, kind; see
+        ``result_differences.difference_frame``.
+        """
+        return difference_frame(self.with_variations())
+
+    def best(self) -> dict[str, Any]:
+        """The entry with the highest balanced accuracy, and what is left of that once it was picked.
+
+        Returns
+        -------
+        "entry"; "value" as it was measured; "corrected" for having been picked, with "low" and "high"; "kind";
+        "not_distinguished", the entries that cannot be told from the best, itself among them; "ties", those whose
+        value is the same. See ``best_of_many``.
+        """
+        return best_row(self.with_variations())
+
+    def with_variations(self) -> Result:
+        """The same result, its variations computed where it was loaded without."""
+        if self.variations:
+            return self
+        prevalence = self.figures[0]["prevalence"]
+        judged = (
+            judge_paired(self.cells, scores, self.classes, self.positive, prevalence=prevalence)
+            for scores in self.scores
+        )
+        return replace(self, variations=tuple(variation for _, variation in judged))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Result:
+        """A result that was saved, from its folder.
+
+        Raises
+        ------
+        UsageError : there is none.
+
+        Examples
+        --------
+        >>> Result.load("comparison").best()["not_distinguished"]  # doctest: +SKIP
+        """
         import pandas as pd
 
-        rows = []
-        for at in self.ranked():
-            row: dict[str, Any] = {
-                "features": "+".join(self.scores[at].features),
-                "classifier": self.scores[at].classifier,
-            }
-            for level in LEVELS:
-                for metric in METRICS:
-                    figure = self.figures[at][level][metric]
-                    row |= {f"{level}_{metric}{part}": figure[key] for part, key in _PARTS.items()}
-            rows.append(row)
-        return pd.DataFrame(rows)
-
-
-_PARTS = {"": "value", "_low": "low", "_high": "high"}
+        folder = Path(folder)
+        try:
+            content = json.loads((folder / "result.json").read_bytes())
+            frame = pd.read_parquet(folder / "scores.parquet")
+            config = (folder / "config.yaml").read_text(encoding="utf-8")
+            classes, rows, faults = (tuple(content[name]) for name in ("classes", "results", "faults"))
+            cells = cells_of(frame)
+            scores = tuple(entries_of(frame, cells, classes))
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"{folder} holds no result", found=reason, expected="result.json, scores.parquet and config.yaml"
+            ) from error
+        return cls(
+            command=content["command"],
+            cells=cells,
+            classes=classes,
+            positive=content["positive"],
+            scores=scores,
+            figures=tuple(
+                {name: with_nan(value) if name in LEVELS else value for name, value in row.items()} for row in rows
+            ),
+            config=config,
+            stamps=tuple(content["stamps"]),
+            notes=tuple(content["notes"]),
+            faults=tuple(Fault(Path(fault["path"]), fault["stage"], fault["reason"]) for fault in faults),
+            facts={name: value for name, value in content["facts"].items() if name != "versions"},
+            findings=with_nan(content.get("findings", {})),
+        )
 
 
 def judge(
@@ -210,20 +271,26 @@ def judge(
 def judge_paired(
     cells: FeatureTable, scores: Scores, classes: Sequence[str], positive: str | None, *, prevalence: float = 0.5
 ) -> tuple[dict[str, Any], Variation]:
-    """The figures of one entry, and how they vary."""
+    """The figures of one entry, and how they vary over groups, numbered as in ``Units.in_order``.
+
+    The same to the last bit in whatever order the cells come.
+    """
+    order, groups = cells.in_order
+    labels = [cells.subject_labels[at] for at in order.tolist()] if cells.subject_labels else None
     judged = judge_scores(
-        np.array(cells.y, object),
-        scores.proba,
+        np.array(cells.y, object)[order],
+        scores.proba[:, order],
         classes,
-        cells.groups,
+        groups,
         positive=positive,
         prevalence=prevalence,
-        threshold=scores.threshold,
-        folds=scores.fold,
-        subjects=cells.subject_numbers,
+        threshold=None if scores.threshold is None else scores.threshold[:, order],
+        folds=scores.fold[:, order],
+        subjects=cells.subject_numbers[order],
+        subject_labels=labels,
     )
-    known = np.unique(cells.groups[(scores.fold >= 0).any(axis=0)])
-    return judged.figures, Variation.of(judged, KEPT, known, np.unique(cells.groups))
+    known = np.unique(groups[(scores.fold[:, order] >= 0).any(axis=0)])
+    return judged.figures, Variation.of(judged, KEPT, known, np.unique(groups))
 
 
 def interval(figure: Mapping[str, float]) -> str:
@@ -247,6 +314,8 @@ def describe_split(facts: Mapping[str, Any]) -> str:
     kind, folds, repeats = facts["split"]["kind"], facts["split"]["folds"], facts["split"].get("repeats", 1)
     over = f", {repeats} times over" if repeats > 1 else ""
     some = "one fold" if folds == 1 else f"{folds} folds"
+    if kind == "scores":
+        return f"{folds} folds, as the table has them{over}" if folds > 1 else f"scores of one model an entry{over}"
     if kind == "external":
         return "scored by a trained model"
     if kind == "external test":

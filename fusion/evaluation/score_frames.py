@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 def score_frame(
     cells: Units, classes: Sequence[str], positive: str | None, entries: Sequence[Scores], stamps: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """A row for each entry, repeat and cell that was scored in it; stamps travel in a column of their own.
+    """A row for each entry, repeat and cell that was scored in it, by name; stamps travel in a column of their own.
 
     Columns: features, classifier, repeat, fold, name, key, subject, group, label, predicted, ``p_<class>``, and
-    source, threshold and stamp where there are any.
+    source, subject_label, threshold and stamp where there are any.
     """
     import pandas as pd
 
     column_of_positive = None if positive is None else list(classes).index(positive)
-    frames = []
+    order, frames = cells.in_order[0], []
     for scores in entries:
         thresholds = [None] * len(scores.fold) if scores.threshold is None else list(scores.threshold)
         for at, (proba, fold, threshold) in enumerate(zip(scores.proba, scores.fold, thresholds, strict=True)):
-            tested = np.flatnonzero(fold >= 0)
+            tested = order[fold[order] >= 0]
             limit = None if threshold is None else threshold[tested]
             predicted = np.array(classes, object)[predicted_classes(proba[tested], limit, column_of_positive)]
             columns: dict[str, Any] = {
@@ -62,7 +62,11 @@ def _identity(cells: Units, rows: NDArray[np.intp]) -> dict[str, Any]:
         "group": cells.groups[rows],
         "label": np.array(cells.y, object)[rows],
     }
-    return found | ({"source": np.array(cells.sources, object)[rows]} if any(cells.sources) else {})
+    if any(cells.sources):
+        found["source"] = np.array(cells.sources, object)[rows]
+    if cells.subject_labels:
+        found["subject_label"] = np.array(cells.subject_labels, object)[rows]
+    return found
 
 
 def cells_of(frame: pd.DataFrame) -> FeatureTable:
@@ -74,7 +78,7 @@ def cells_of(frame: pd.DataFrame) -> FeatureTable:
     columns = {name: _texts(once[name]) for name in ("name", "key", "subject", "label")}
     sources = _texts(once["source"]) if "source" in once else [None] * len(once)
     names, keys = ([str(value) for value in columns[name]] for name in ("name", "key"))
-    groups = merge_groups(identities(columns["subject"], sources), keys, once["group"].tolist())
+    groups = merge_groups(identities(columns["subject"], sources), keys, _texts(once["group"]))
     subjects_known = any(who is not None for who in columns["subject"])
     # Groups of a single cell each, where nobody is named, are cells that nothing is known of.
     is_grouped = not subjects_known and len(np.unique(groups)) < len(once)
@@ -91,6 +95,7 @@ def cells_of(frame: pd.DataFrame) -> FeatureTable:
         subjects_known=subjects_known,
         sources=tuple(sources),
         group_ids=tuple(str(group) for group in groups) if is_grouped else (),
+        subject_labels=tuple(_texts(once["subject_label"])) if "subject_label" in once else (),
     )
 
 

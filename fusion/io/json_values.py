@@ -7,6 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def with_nan(value: Any) -> Any:
+    """``value`` as it was before ``without_nan``: None stands for NaN."""
+    if isinstance(value, Mapping):
+        return {name: with_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [with_nan(part) for part in value]
+    return math.nan if value is None else value
+
+
 def without_nan(value: Any) -> Any:
     """``value`` with None for every NaN and plain numbers for NumPy's, since JSON knows neither."""
     if isinstance(value, Mapping):

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.data.dataset import fault_row
+from fusion.evaluation.headline import (
+    best_sentences,
+    cautions,
+    kind_sentence,
+    primary_sentences,
+    subject_weighted_sentence,
+    subjects_sentence,
+)
 from fusion.evaluation.result_differences import signed
-from fusion.evaluation.results import LABELS, METRICS, Result, describe_split, interval, p_text
+from fusion.evaluation.result_tables import METRICS
+from fusion.evaluation.results import LABELS, Result, describe_split, interval, p_text
+from fusion.evaluation.scores import entry_name
 from fusion.io.files import write_atomically
 from fusion.reports import _cross_site_figures, result_figures
 from fusion.reports._hardest_cells import SUBJECTS, JudgedCell, Places, by_subject, hardest, judged_cells, with_images
@@ -111,7 +121,13 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         figure=svg,
         drawn=DRAWN,
         paired=result.findings.get("paired", []),
-        picked=result.findings.get("best"),
+        headline=best_sentences(result),
+        has_classifiers=any(scores.classifier for scores in result.scores),
+        primary=primary_sentences(result),
+        kind=kind_sentence(result),
+        who=subjects_sentence(result),
+        cautions=cautions(result),
+        alike=subject_weighted_sentence(result, result.ranked()[0]),
         paired_rows=_PAIRED_ROWS,
         contributions=result.findings.get("shapley", []),
         importance=result.findings.get("importance", []),
@@ -161,7 +177,8 @@ def table_tex(result: Result) -> str:
             bounds.append(rf"{{\scriptsize {bound.replace(', ', '--')}}}" if bound else "")
         lines.append(" & ".join([_escape(row["features"]), _escape(row["classifier"]), *values]) + r" \\")
         lines.append(" & ".join(["", "", *bounds]) + r" \\")
-    note = f"Held-out cells, {describe_split(result.facts)}; 95\\% intervals over {result.unit}s."
+    note = f"Held-out cells, {describe_split(result.facts)}; 95\\% intervals over {result.unit}s. "
+    note += " ".join([_escape(kind_sentence(result)), *(_escape(sentence) for sentence in best_sentences(result))])
     # A stamp must go wherever the figures go.
     note = "; ".join([note.rstrip("."), *(_escape(stamp) for stamp in result.stamps)]) + "."
     lines += [r"\bottomrule", r"\end{tabular}", "", rf"\par\footnotesize {note}"]
@@ -175,6 +192,7 @@ def _escape(text: str) -> str:
 def _row(result: Result, at: int) -> dict[str, Any]:
     scores, held = result.scores[at], result.figures[at]
     return {
+        "name": entry_name(scores),
         "features": " + ".join(scores.features),
         "classifier": scores.classifier,
         **{level: held[level] for level in ("image", "subject", "vote")},

@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from fusion.errors import FusionError, UsageError
-from fusion.evaluation.results import METRICS, Result
+from fusion.evaluation.result_tables import METRICS
+from fusion.evaluation.results import Result
 from fusion.metrics.classification import LEVELS
 
 #: Name of the experiment, unless MLflow's own variable says otherwise.

@@ -65,7 +65,7 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     axes.set_ylim(len(sets) - 0.5, -0.5)
     some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
     by = "cell" if level == "image" else level
-    axes.set_xlabel(f"{LABELS[metric]}, {by} by {by}, 95% interval by {result.unit}{some}")
+    axes.set_xlabel(f"{LABELS[metric]}, {by} by {by}, 95% interval by {result.unit}, of the {result.kind}{some}")
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -92,7 +92,7 @@ def difference_plot(result: Result) -> Figure | None:
     axes.axvline(0, color="0.5", linewidth=1, linestyle="--")
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("balanced accuracy: the best minus this one,\nwith 95% interval")
+    axes.set_xlabel(f"balanced accuracy: the best minus this one,\nwith 95% interval, of the {result.kind}")
     plain(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)

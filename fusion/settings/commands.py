@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fusion.settings._base import LocalOrRemotePath, Names, Numbers, Pairs, Settings
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
 from fusion.settings.features import OWN, FeatureSettings
-from fusion.settings.learning import FitSettings, TrackedSettings
+from fusion.settings.learning import ComparisonSettings, FitSettings, JudgementSettings, TrackedSettings
 from fusion.settings.mask_levels import MaskLevelsText
+
+
+def _of_no_rule(value: Any) -> Any:
+    if isinstance(value, str) and value.partition(":")[0] in ("balanced-accuracy", "sensitivity"):
+        raise ValueError(
+            "a number; a rule is followed inside training parts, by fusion train and ablate: on the cells that are "
+            "judged it would flatter"
+        )
+    return value
+
+
+#: A threshold for cells that are judged, not learnt from.
+Threshold = Annotated[float, BeforeValidator(_of_no_rule), Field(gt=0, lt=1)]
 
 
 class InspectConfig(DataSettings):
@@ -125,6 +138,10 @@ class EvaluateConfig(DataSettings):
     other_cohort: bool = Field(
         False, description="these are other people than those of training, whatever names they share"
     )
+    prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are reported")
+    threshold: Threshold | None = Field(
+        None, description="from which probability a cell is predicted positive; default the model's own"
+    )
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
@@ -191,7 +208,11 @@ class ServeConfig(Settings):
     timeout: float = Field(60.0, gt=0, le=3600, description="seconds that a request may take")
 
 
-class AblateConfig(LearnConfig):
+#: How often folds are dealt: by one deal the luck of the folds is taken for that of the feature sets.
+REPEATS = 5
+
+
+class AblateConfig(LearnConfig, ComparisonSettings):
     """What ``fusion ablate`` takes; ``fusion settings ablate`` says what each key means.
 
     Examples
@@ -219,7 +240,7 @@ class AblateConfig(LearnConfig):
         "blocks, else sampled",
     )
     repeats: int | None = Field(
-        None, ge=1, le=1000, description="how often folds are dealt; default 1, for monte-carlo 20"
+        None, ge=1, le=1000, description="how often folds are dealt; default 5, for monte-carlo 20"
     )
     in_source: bool = Field(
         True, description="leave-one-source-out: also judge cells by models that know their source, and tell the drop"
@@ -232,7 +253,6 @@ class AblateConfig(LearnConfig):
         None, description="part of the external test set"
     )
     other_cohort: bool = Field(False, description="test holds other people than data, whatever names they share")
-    prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are reported")
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     # Above, distances of one block are 3 GB, and an exact SVM of a thousand columns takes a quarter of an hour.
     exact_up_to: int = Field(
@@ -247,7 +267,18 @@ class AblateConfig(LearnConfig):
     @property
     def rounds(self) -> int:
         """How often folds are dealt."""
-        return self.repeats or (20 if self.split == "monte-carlo" else 1)
+        return self.repeats or (20 if self.split == "monte-carlo" else REPEATS)
+
+
+class JudgeConfig(JudgementSettings, ComparisonSettings):
+    """fusion judge"""
+
+    scores: Path = Field(description="a CSV or Parquet table, one row a scored cell")
+    output: Path = Field(description="folder of the result")
+    threshold: Threshold | None = Field(
+        None, description="from which probability a cell is predicted positive, for all rows; default the most probable"
+    )
+    seed: int = Field(0, ge=0, description="seed of every random choice")
 
 
 class CompareConfig(Settings):

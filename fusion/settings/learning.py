@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from fusion.settings._base import Settings
+from fusion.settings._base import Names, Settings
 from fusion.settings.features import InputSettings
 
 
@@ -107,7 +107,25 @@ class AugmentSettings(Settings):
         return self
 
 
-class FitSettings(InputSettings):
+class JudgementSettings(Settings):
+    """How scores are judged."""
+
+    positive: str | None = Field(None, description="class that sensitivity is about")
+    prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are reported")
+
+
+class ComparisonSettings(Settings):
+    """What is asked of a comparison before anybody sees it."""
+
+    primary: Names = Field(
+        [], description="the comparison named beforehand: two entries, A,B, each as features,classifier or in short"
+    )
+    margin: float | None = Field(
+        None, gt=0, lt=1, description="of balanced accuracy: test equivalence and non-inferiority of the primary pair"
+    )
+
+
+class FitSettings(InputSettings, JudgementSettings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
@@ -119,7 +137,6 @@ class FitSettings(InputSettings):
     )
     augment: AugmentSettings = Field(AugmentSettings(), description="augmented training cells, to learn from too")
     splits: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
-    positive: str | None = Field(None, description="class that sensitivity is about")
     search: bool = Field(False, description="choose the classifiers' parameters by folds inside each training part")
     trials: int = Field(
         0, ge=0, le=10_000, description="search by so many trials of optuna (an extra); 0 is by a small grid"

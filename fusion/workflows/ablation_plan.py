@@ -8,6 +8,7 @@ from dataclasses import replace
 from fusion import plugins
 from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
 from fusion.errors import UsageError
+from fusion.evaluation.result_of_scores import Questions
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.protocols import Plan
 from fusion.learning.cross_validation import prepare_fits
@@ -43,7 +44,10 @@ def plan_inputs(config: AblateConfig) -> Inputs:
     recipes = recipes_of(config, inputs.names, inputs.learnt)
     if not recipes:
         raise UsageError("these classifiers learn from features, and there are none", do="Choose some: --features.")
-    return inputs.of_recipes(possible_recipes(recipes)[0])
+    possible = possible_recipes(recipes)[0]
+    names = [("+".join(recipe.features), recipe.classifier) for recipe in possible]
+    Questions(primary=config.primary, margin=config.margin).pair(names)
+    return inputs.of_recipes(possible)
 
 
 def recipes_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from fusion.analysis.block_subsets import sampled_orders
 from fusion.analysis.cross_site import distances, drops_between_sites, selective_prediction
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
-from fusion.evaluation.result_differences import against_best, best_row, contributions_of_blocks
-from fusion.evaluation.results import Result, judge_paired, subject_stamps
+from fusion.evaluation.result_differences import contributions_of_blocks
+from fusion.evaluation.result_of_scores import Questions, result_of_scores
+from fusion.evaluation.results import Result, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.leakage.protocols import Plan, leaking_subjects
@@ -40,37 +42,23 @@ def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dat
         config=write_config(config),
         stamps=tuple(_stamps(fits, table, plan, config)),
         notes=tuple(_notes(fits, plan, config)),
-        facts=_facts(dataset, table, plan, config),
+        facts={**result.facts, **_facts(dataset, table, plan, config)},
     )
-    return replace(result, findings=_findings(result, fits, plan, config))
+    return replace(result, findings={**result.findings, **_findings(result, fits, plan, config)})
 
 
 def _judge(fits: Fits, scores: Sequence[Scores], config: AblateConfig) -> Result:
-    """The figures of every entry."""
+    """The figures of every entry, the best of them, and what differs."""
     table, classes = replace(fits.study_of(0).table, augmented=None), fits.study.classes
     positive = choose_positive(classes, config.positive)
-    judged = []
-    for at, scored in enumerate(scores, start=1):
-        judged.append(
-            judge_paired(
-                table,
-                scored,
-                classes,
-                positive,
-                prevalence=config.prevalence,
-            )
-        )
-        fits.run.tell("judging", at, len(scores))
-    return Result(
-        command="ablate",
-        cells=table,
-        classes=tuple(classes),
-        positive=positive,
-        scores=tuple(scores),
-        figures=tuple(figures for figures, _ in judged),
-        config="",
-        variations=tuple(variation for _, variation in judged),
+    return result_of_scores(
+        "ablate", table, classes, positive, scores, questions(config), partial(fits.run.tell, "judging")
     )
+
+
+def questions(config: AblateConfig) -> Questions:
+    """What is asked of the scores of an ablation."""
+    return Questions(config.prevalence, config.primary, config.margin, config.seed)
 
 
 def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> dict[str, Any]:
@@ -85,9 +73,6 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
         findings["importance"] = importance(fits)
     if config.search or config.trials:
         findings["chosen"] = chosen_rows(scores)
-    if len(scores) > 1:
-        findings["paired"] = against_best(result)
-        findings["best"] = best_row(result)
     distance = None
     if plan.kind == "leave-one-source-out" and not fits.trains_networks:  # which every fold inside would train anew
         distance = distances(fits, scores[result.ranked()[0]].features)
@@ -150,7 +135,6 @@ def _facts(dataset: Dataset, table: FeatureTable, plan: Plan, config: AblateConf
     splits = [split for _, split in plan.splits]
     found = facts(dataset, table, splits, plan.kind)
     found["split"] |= {"folds": len(plan.rounds[0]), "repeats": len(plan.rounds)}
-    found["prevalence"] = config.prevalence
     if plan.kind == "external":
         (split,) = splits
         tested = table.take(split.test)

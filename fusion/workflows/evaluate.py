@@ -10,7 +10,8 @@ from fusion.bundles.inference import harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import Dataset, check_usable
 from fusion.errors import UsageError
-from fusion.evaluation.results import Result, check_result_folder, judge, subject_stamps
+from fusion.evaluation.result_of_scores import Questions, result_of_scores
+from fusion.evaluation.results import Result, check_result_folder, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
@@ -56,25 +57,26 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     table = found.table
     proba = bundle.predict_proba(found)
     adapted += harmonisation_notes(bundle, table)
-    threshold = None if bundle.model.threshold is None else np.full(len(table), bundle.model.threshold)
+    if config.threshold is not None and bundle.positive is None:
+        raise UsageError(
+            "a threshold is for two classes", found=f"a model of {', '.join(bundle.classes)}", do="Leave it out."
+        )
+    limit = bundle.model.threshold if config.threshold is None else config.threshold
+    threshold = None if limit is None else np.full(len(table), limit)
     scores = Scores(bundle.features, bundle.classifier, proba, np.zeros(len(table), np.intp), threshold)
-    figures = judge(table, scores, bundle.classes, bundle.positive)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     stamps = [*known, *adapted, *subject_stamps(table)]
     if overlap.rows:
         stamps.append(overlap.stamp("the model"))
-    result = Result(
-        command="evaluate",
-        cells=table,
-        classes=tuple(bundle.classes),
-        positive=bundle.positive,
-        scores=(scores,),
-        figures=(figures,),
+    asked = Questions(prevalence=config.prevalence, seed=config.seed)
+    result = result_of_scores("evaluate", table, bundle.classes, bundle.positive, [scores], asked)
+    result = replace(
+        result,
         config=write_config(config),
         stamps=tuple(stamps),
         notes=(*dataset.notes, *cohort_notes(bundle.provenance, dataset, cohort)),
         faults=found.faults,
-        facts=facts(dataset, table, [everything], "external"),
+        facts={**result.facts, **facts(dataset, table, [everything], "external")},
     )
     from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
     from fusion.reports import html_report  # draws; predicting does not

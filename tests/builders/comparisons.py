@@ -46,7 +46,7 @@ def cells(subjects=20, each=6, class_effect=0.6, subject_effect=1.0, seed=0, pre
 
 def config(tmp_path, **given):
     return AblateConfig(
-        data="cells", output=tmp_path / "out", jobs=1, **{"bootstrap": 100, "compare": ["svm", "logreg"], **given}
+        data="cells", output=tmp_path / "out", jobs=1, **{"repeats": 1, "compare": ["svm", "logreg"], **given}
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from fusion.data.dataset import Dataset
-from fusion.evaluation.results import Result, judge, subject_stamps
+from fusion.evaluation.result_of_scores import Questions, result_of_scores
+from fusion.evaluation.results import Result, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.leakage.grouped_splits import Split
@@ -35,15 +36,10 @@ def judged_result(
     table = replace(model.study.table, augmented=None)
     splits = [split for _, split in plan.splits]
     everything = Split(measured.study.everyone, np.empty(0, np.intp), table.groups)
-    positive = model.recipe.positive
-    figures = judge(table, scores, model.classes, positive)
-    return Result(
-        command="train",
-        cells=table,
-        classes=tuple(model.classes),
-        positive=positive,
-        scores=(scores,),
-        figures=(figures,),
+    asked = Questions(prevalence=config.prevalence, seed=config.seed)
+    result = result_of_scores("train", table, model.classes, model.recipe.positive, [scores], asked)
+    return replace(
+        result,
         config=write_config(config),
         findings={"chosen": chosen_rows([scores])} if scores.chosen else {},
         stamps=(
@@ -61,7 +57,8 @@ def judged_result(
             *notes,
         ),
         faults=measured.study.faults,
-        facts=facts(dataset, table, splits, "grouped")
+        facts=dict(result.facts)
+        | facts(dataset, table, splits, "grouped")
         | ({"augment": config.augment.model_dump()} if config.augment.per_cell else {}),
     )
 

@@ -84,6 +84,7 @@ def test_folds_that_were_held_back_can_be_judged(synthetic, tmp_path):
 
 def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     words = ("ablate", synthetic, "--classifiers", "logreg,xgb", "--features", "morphology,colour", "--splits", 3)
+    words = (*words, "--set", "classifiers.xgb.n_estimators=10")
     done = fusion(*words, "-o", tmp_path / "a")
     assert done.exit_code == 0, done.stderr
     names = {path.name for path in (tmp_path / "a").iterdir()}
@@ -103,7 +104,7 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     subsets = [("morphology",), ("colour",), ("morphology", "colour")]
     assert compared == {(blocks, name) for blocks in subsets for name in ("logreg", "xgb")}
     scores = pd.read_parquet(tmp_path / "a" / "scores.parquet")
-    assert len(scores) == 60 * 6
+    assert len(scores) == 60 * 6 * 5  # folds are dealt five times
     assert np.allclose(scores[["p_all", "p_hem"]].sum(axis=1), 1)
     page = (tmp_path / "a" / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -125,16 +126,22 @@ def test_the_figures_come_from_the_scores(synthetic, tmp_path):
     (row,) = json.loads((tmp_path / "a" / "result.json").read_text())["results"]
     expected = balanced_accuracy_score(scores["label"], scores["predicted"])
     assert row["image"]["balanced_accuracy"]["value"] == pytest.approx(expected)
-    assert row["image"]["auroc"]["value"] == pytest.approx(roc_auc_score(scores["label"] == "all", scores["p_all"]))
-    subjects = scores.groupby("subject").agg(label=("label", "first"), p=("p_all", "mean"))
-    auroc = roc_auc_score(subjects["label"] == "all", subjects["p"])
-    assert row["subject"]["auroc"]["value"] == pytest.approx(auroc)
+    # Pairs of cells that one model has scored: of one fold and repeat.
+    pairs = {"image": np.zeros(2), "subject": np.zeros(2)}
+    for _, of_model in scores.groupby(["repeat", "fold"]):
+        by_subject = of_model.groupby("subject").agg(label=("label", "first"), p_all=("p_all", "mean"))
+        for level, rows in (("image", of_model), ("subject", by_subject)):
+            is_all = rows["label"] == "all"
+            count = is_all.sum() * (~is_all).sum()
+            pairs[level] += count * roc_auc_score(is_all, rows["p_all"]), count
+    for level, (won, count) in pairs.items():
+        assert row[level]["auroc"]["value"] == pytest.approx(won / count)
 
 
 def test_every_subject_is_tested_in_one_fold_only(synthetic, tmp_path):
     fusion("ablate", synthetic, "--classifiers", "logreg", "--features", "colour", "--splits", 4, "-o", tmp_path / "a")
     scores = pd.read_parquet(tmp_path / "a" / "scores.parquet")
-    assert (scores.groupby("subject")["fold"].nunique() == 1).all()
+    assert (scores.groupby(["repeat", "subject"])["fold"].nunique() == 1).all()
     assert scores["fold"].nunique() == 4
 
 

@@ -1,0 +1,148 @@
+"""``fusion judge``: the same judgement, tests and page for held-out scores of any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from fusion.analysis.cross_site import selective_prediction
+from fusion.data.feature_table import FeatureTable
+from fusion.data.score_table import read_score_table
+from fusion.errors import UsageError
+from fusion.evaluation.foreign_scores import check_scores
+from fusion.evaluation.result_differences import contributions_of_blocks
+from fusion.evaluation.result_of_scores import Questions, result_of_scores
+from fusion.evaluation.results import Result, check_result_folder, subject_stamps
+from fusion.evaluation.score_frames import cells_of, entries_of
+from fusion.evaluation.scores import Scores
+from fusion.progress import Progress
+from fusion.reports import html_report
+from fusion.settings.commands import JudgeConfig
+from fusion.settings.loading import write_config
+from fusion.workflows.run_facts import counts_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def judge(
+    scores: pd.DataFrame | str | Path,
+    positive: str | None = None,
+    seed: int = 0,
+    *,
+    prevalence: float = 0.5,
+    threshold: float | None = None,
+    primary: Sequence[str] = (),
+    margin: float | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Judge held-out scores of any framework as ``fusion ablate`` judges its own.
+
+    Parameters
+    ----------
+    scores : a table, or the file of one: one row a scored cell; its columns are told by ``check_scores``.
+    positive : class that ``score`` and sensitivity are about.
+    seed : of draws.
+    prevalence : share of positives for which PPV and NPV are reported.
+    threshold : from which probability of the positive class a cell is predicted positive, for all rows.
+    primary : two entries, whose comparison is named beforehand.
+    margin : of equivalence and non-inferiority of these two.
+    progress : informed of every entry.
+
+    Raises
+    ------
+    UsageError : a table that cannot be judged; it is told which row is wrong.
+
+    Examples
+    --------
+    >>> result = judge("scores.csv", positive="all")  # doctest: +SKIP
+    >>> result.best()["corrected"], result.differences()  # doctest: +SKIP
+    """
+    where: str = "the table"
+    notes: tuple[str, ...] = ()
+    if isinstance(scores, str | Path):
+        where = str(scores)
+        scores, notes = read_score_table(Path(scores))
+    checked = check_scores(scores, positive, where)
+    cells = cells_of(checked.frame)
+    entries = entries_of(checked.frame, cells, checked.classes)
+    if threshold is not None:
+        entries = _with_threshold(entries, threshold, checked.classes)
+    tell = None if progress is None else lambda done, total: progress("judging", done, total, 0)
+    asked = Questions(prevalence, primary, margin, seed)
+    result = result_of_scores("judge", cells, checked.classes, checked.positive, entries, asked, tell)
+    result = replace(
+        result,
+        stamps=(*checked.stamps, *(stamp for stamp in subject_stamps(cells) if stamp not in checked.stamps)),
+        notes=(*notes, *checked.notes),
+        facts={**result.facts, **_facts(cells, entries, checked.classes, where)},
+        config=yaml.safe_dump(
+            {"positive": checked.positive, "prevalence": prevalence, "seed": seed}
+            | ({"primary": list(primary)} if primary else {})
+            | ({"margin": margin} if margin is not None else {})
+            | ({"threshold": threshold} if threshold is not None else {}),
+            sort_keys=False,
+        ),
+    )
+    found = {"shapley": contributions_of_blocks(result), "selective_prediction": selective_prediction(result)}
+    return replace(result, findings={**result.findings, **found})
+
+
+def judge_table(config: JudgeConfig, progress: Progress | None = None) -> Result:
+    """Judge the scores of a file, and write table, figures, page and scores.
+
+    Raises
+    ------
+    FusionError : a folder that holds something else, or a table that cannot be judged.
+    """
+    check_result_folder(config.output)
+    result = judge(
+        config.scores,
+        config.positive,
+        config.seed,
+        prevalence=config.prevalence,
+        threshold=config.threshold,
+        primary=config.primary,
+        margin=config.margin,
+        progress=progress,
+    )
+    result = replace(result, config=write_config(config))
+    result.save(config.output, config.scores.parent)
+    html_report.write_report(result, config.output)
+    return result
+
+
+def _with_threshold(entries: Sequence[Scores], threshold: float, classes: Sequence[str]) -> list[Scores]:
+    """The entries under one threshold for all rows."""
+    if len(classes) != 2:
+        raise UsageError(
+            "a threshold is for two classes", found=f"{len(classes)}: {', '.join(classes)}", do="Leave it out."
+        )
+    if any(scores.threshold is not None for scores in entries):
+        raise UsageError(
+            "thresholds in two ways", found="--threshold and a column 'threshold'", do="Leave one of them out."
+        )
+    return [replace(scores, threshold=np.full(scores.fold.shape, threshold)) for scores in entries]
+
+
+def _facts(cells: FeatureTable, entries: Sequence[Scores], classes: Sequence[str], where: str) -> dict[str, Any]:
+    """Plain values about cells and folds, as other results have them."""
+    first = entries[0].fold
+    folds = [int(fold.max()) + 1 for fold in first]
+    sizes = [int((fold == at).sum()) for fold, count in zip(first, folds, strict=True) for at in range(count)]
+    return {
+        "data": where,
+        "layout": "scores",
+        "images": len(cells),
+        "groups": len(np.unique(cells.groups)),
+        "unit": cells.unit,
+        "classes": {label: cells.y.count(label) for label in classes},
+        "split": {"kind": "scores", "folds": max(folds), "repeats": len(first), "test_images": sizes},
+        "columns": {},
+        **({"sources": counts_of(cells.sources)} if any(cells.sources) else {}),
+    }
