@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from fusion.learning.shared_distances import Distances, squared_distances
+from fusion.learning.shared_distances import Distances, DistancesOfRows, squared_distances
 from fusion.plugins import Parts
 
 _Floats = NDArray[np.float64]
@@ -109,7 +109,7 @@ class Kernels(Protocol):
 class SlicedKernels:
     """Kernels as slices of one matrix of distances: folds inside a training part compute none of their own."""
 
-    def __init__(self, distances: Distances) -> None:
+    def __init__(self, distances: Distances | DistancesOfRows) -> None:
         self.distances = distances
         self._buffer = np.empty(0)
 

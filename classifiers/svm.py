@@ -37,7 +37,7 @@ from fusion.bundles.bundle_files import (
 )
 from fusion.bundles.onnx_graph import Graph
 from fusion.learning.parameter_search import Span
-from fusion.learning.shared_distances import Distances
+from fusion.learning.shared_distances import Distances, DistancesOfRows
 from fusion.plugins import Parts
 
 #: The file of arrays.
@@ -100,15 +100,26 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
             return self._fit(self._by_landmarks(TrainingFeatures(rows)), *folds, rows)
         return self._fit(self._exact(SlicedKernels(Distances.between(rows))), *folds, rows)
 
-    def fit_distances(self, distances: Distances, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+    def fit_distances(
+        self,
+        distances: Distances | DistancesOfRows,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        X: ArrayLike | None = None,
+    ) -> Self:
         """Fit on the training rows of ``distances`` and n labels, as ``fit`` does on the features they came from.
 
         The same SVM to the rounding of a sum: what is saved is computing the distances, which comparisons of many
-        feature sets share. Such a model predicts rows of these distances only, by ``predict_proba_distances``.
+        feature sets share. Without ``X``, the training rows themselves, such a model predicts rows of these distances
+        only, by ``predict_proba_distances``.
         """
+        rows = None if X is None else validate_data(self, X, dtype=np.float64)
         folds = self._folds(np.asarray(y), groups)
         self._distances = distances
-        return self._fit(self._exact(SlicedKernels(distances)), *folds, None)
+        fitted = self._fit(self._exact(SlicedKernels(distances)), *folds, rows)
+        if rows is not None:
+            del self._distances  # a fitted model holds no matrix of all pairs
+        return fitted
 
     @property
     def fits_distances(self) -> bool:

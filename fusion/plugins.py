@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Dataset
     from fusion.features.image_cache import InputTransform
     from fusion.images.cell import Cell
-    from fusion.learning.shared_distances import Distances
+    from fusion.learning.shared_distances import Distances, DistancesOfRows
 
 
 class PluginError(FusionError):
@@ -263,8 +263,17 @@ class FitsDistances(Protocol):
         """Whether it can with the parameters that it has."""
         ...
 
-    def fit_distances(self, distances: Distances, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Fit on the training rows of ``distances`` and n labels."""
+    def fit_distances(
+        self,
+        distances: Distances | DistancesOfRows,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        X: ArrayLike | None = None,
+    ) -> Self:
+        """Fit on the training rows of ``distances`` and n labels.
+
+        ``X`` are these rows, for a model that is stored and asked of any row; None for one that is not.
+        """
         ...
 
     def predict_proba_distances(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:

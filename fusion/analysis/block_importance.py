@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fusion.data.feature_table import FeatureTable
 from fusion.leakage.grouped_splits import Split
 from fusion.learning import shared_distances
-from fusion.learning.fits import Fit, Fits
+from fusion.learning.fits import Fit, Fits, prepare_split
+from fusion.learning.fused_model import decide, score_slice
 from fusion.metrics import classification
 from fusion.metrics.jackknife import Strata, influences, intervals, spread_of_procedure
 from fusion.metrics.judgement import PROCEDURE
@@ -108,20 +109,27 @@ def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float 
 
 def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
     """The same, where distances within blocks are at hand: those of other cells' values are in them already."""
-    recipe, split = fits.recipes[fit.recipe], fits.splits[fit.split]
-    layer = {"random_state": recipe.seed, **recipe.layer}
-    shared = shared_distances.SharedDistances(table.X, table.blocks, split.train, split.test, layer)
-    classifier = recipe.build()
+    recipe, classes = fits.recipes[fit.recipe], fits.study.classes
+    prepared = prepare_split(fits, fit.split, list(table.blocks), recipe)
+    shared = prepared.shared_by(shared_distances.SharedDistances)
+    distances, rows, classifier = shared.of(list(table.blocks)), prepared.rows, recipe.build()
     assert isinstance(classifier, FitsDistances)
-    classifier.fit_distances(shared.of(list(table.blocks)), np.array(table.y)[split.train], table.groups[split.train])
+    classifier.fit_distances(distances, rows.y, rows.groups)
+    calibration, threshold = decide(
+        recipe,
+        classes,
+        lambda learnt, held: score_slice(recipe.build(), distances, rows.positions(learnt), held, rows),
+        rows,
+    )
 
     def ask(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
-        rows = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
+        mixed = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
         if which is not None:
-            rows[:, which] = permuted
-        return classifier.predict_proba_distances(rows)
+            mixed[:, which] = permuted
+        proba = classifier.predict_proba_distances(mixed)
+        return proba if calibration is None else calibration.apply(proba)
 
-    return ask, None, np.zeros(len(table.columns))
+    return ask, threshold, np.zeros(len(table.columns))
 
 
 def _permutation_importance(

@@ -72,10 +72,9 @@ class TrainingRows:
 
     def only(self, units: NDArray[np.intp]) -> Self:
         """These training cells, counted from 0, with the augmented cells that follow them: the one way into a fold."""
-        count = self.count
-        place = np.full(count, -1, np.intp)
+        shown = self.positions(units)
+        place = np.full(self.count, -1, np.intp)
         place[units] = np.arange(len(units))
-        shown = np.concatenate([units, count + np.flatnonzero(place[self.cells[count:]] >= 0)])
         return type(self)(
             self.X[shown],
             self.y[shown],
@@ -83,3 +82,10 @@ class TrainingRows:
             tuple(self.sources[row] for row in shown),
             place[self.cells[shown]],
         )
+
+    def positions(self, units: NDArray[np.intp]) -> NDArray[np.intp]:
+        """intp (k,): which rows these training cells and their augmented cells are."""
+        count = self.count
+        chosen = np.zeros(count, bool)
+        chosen[units] = True
+        return np.concatenate([units, count + np.flatnonzero(chosen[self.cells[count:]])])

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fusion.leakage.grouped_splits import Split
 from fusion.learning import shared_distances
-from fusion.learning.fused_model import FusedModel
+from fusion.learning._training_rows import TrainingRows
+from fusion.learning.fused_model import FusedModel, Score, check_decision, decide, prepare_features, score_slice
 from fusion.learning.learn import chosen_by, fit_on, refused
 from fusion.learning.learnt_blocks import LearntBlock, inner_folds
 from fusion.learning.recipe import Recipe
@@ -26,8 +27,8 @@ from fusion.learning.scaled_blocks import ScaledBlocks
 from fusion.learning.study import Study
 from fusion.plugins import Classifier, FitsDistances, Searches
 
-#: Fits below which another worker process costs more to start than it saves.
-_WORTH_A_WORKER = 20
+#: Fits below which another worker process costs more to start than it saves, and values of all their tables likewise.
+_WORTH_A_WORKER, _VALUES_WORTH_A_WORKER = 20, 2_000_000
 
 #: Cells from which distances are worth sharing: below, a fit takes milliseconds whichever way.
 _WORTH_SHARING = 500
@@ -154,7 +155,10 @@ class Fits:
     def bytes_a_worker(self) -> int:
         """Bytes that shared distances of one split hold at most."""
         blocks = len(self.blocks)
-        needed = (shared_distances.memory_needed(len(split.train), len(split.test), blocks) for split in self.splits)
+        times = 1 + max((recipe.augment.per_cell for recipe in self.recipes), default=0)
+        needed = (
+            shared_distances.memory_needed(times * len(split.train), len(split.test), blocks) for split in self.splits
+        )
         return max(1, max(needed, default=1))
 
     def _shared(self, name: str) -> str:
@@ -218,7 +222,10 @@ def _parallel(run: _Batch, batches: Sequence[list[Fit]], load: Fits, at_once: in
     count = sum(len(batch) for batch in batches)
     if not count:
         return
-    workers = min(load.run.jobs or cpu_count(), max(1, count // _WORTH_A_WORKER), max(1, at_once), len(batches))
+    columns = len(load.study.table.columns)
+    values = sum(len(load.splits[fit.split].train) * columns for batch in batches for fit in batch)
+    worth = max(1, count // _WORTH_A_WORKER, values // _VALUES_WORTH_A_WORKER)
+    workers = min(load.run.jobs or cpu_count(), worth, max(1, at_once), len(batches))
     if workers == 1:
         for batch in batches:
             yield from run(batch, load)
@@ -252,10 +259,15 @@ def score(fit: Fit, load: Fits) -> Fitted:
 def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
     """Fit a batch of one classifier in one split, on blocks that are scaled once."""
 
-    def scored(shared: ScaledBlocks, recipe: Recipe, labels: Any, groups: Any) -> tuple[Classifier, Any]:
+    def scored(shared: ScaledBlocks, recipe: Recipe, rows: TrainingRows) -> _Scored:
         train, test = shared.of(recipe.blocks)
-        classifier = recipe.build().fit(train, labels, groups)
-        return classifier, classifier.predict_proba(test)
+        classifier = recipe.build().fit(train, rows.y, rows.groups)
+
+        def score(learnt: NDArray[np.intp], held: NDArray[np.intp]) -> NDArray[np.float64]:
+            at = rows.positions(learnt)
+            return recipe.build().fit(train[at], rows.y[at], rows.groups[at]).predict_proba(train[held])
+
+        return classifier, classifier.predict_proba(test), score
 
     yield from _shared_batch(batch, load, ScaledBlocks, scored)
 
@@ -263,36 +275,79 @@ def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
 def _on_shared_distances(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
     """Fit a batch of one classifier in one split, on distances that are computed once."""
 
-    def scored(
-        shared: shared_distances.SharedDistances, recipe: Recipe, labels: Any, groups: Any
-    ) -> tuple[Classifier, Any]:
-        classifier = recipe.build()
+    def scored(shared: shared_distances.SharedDistances, recipe: Recipe, rows: TrainingRows) -> _Scored:
+        classifier, distances = recipe.build(), shared.of(recipe.blocks)
         assert isinstance(classifier, FitsDistances)
-        classifier.fit_distances(shared.of(recipe.blocks), labels, groups)
-        return classifier, classifier.predict_proba_distances(shared.test_rows)
+        classifier.fit_distances(distances, rows.y, rows.groups)
+
+        def score(learnt: NDArray[np.intp], held: NDArray[np.intp]) -> NDArray[np.float64]:
+            return score_slice(recipe.build(), distances, rows.positions(learnt), held, rows)
+
+        return classifier, classifier.predict_proba_distances(shared.test_rows), score
 
     yield from _shared_batch(batch, load, shared_distances.SharedDistances, scored)
 
 
+_Scored = tuple[Classifier, NDArray[np.float64], Score]
+
+
 def _shared_batch(
-    batch: Sequence[Fit], load: Fits, share: Callable[..., Any], scored: Callable[..., tuple[Classifier, Any]]
+    batch: Sequence[Fit], load: Fits, share: Callable[..., Any], scored: Callable[[Any, Recipe, TrainingRows], _Scored]
 ) -> Iterator[Fitted]:
     """Fit a batch on what ``share`` makes of the split's features, the blocks that it needs, both parts and the layer's
     parameters."""
     from threadpoolctl import threadpool_limits
 
-    split, table = load.splits[batch[0].split], load.study_of(batch[0].split).table
     first = load.recipes[batch[0].recipe]
     needed = {name for fit in batch for name in load.recipes[fit.recipe].blocks}
-    blocks = {name: part for name, part in table.blocks.items() if name in needed}
-    layer = {"random_state": first.seed, **first.layer}
-    labels, groups = np.array(table.y)[split.train], table.groups[split.train]
     with threadpool_limits(1):  # as alone: the same sums on any machine
+        prepared = prepare_split(load, batch[0].split, [name for name in load.blocks if name in needed], first)
+        rows = prepared.rows
         try:
-            shared = share(table.X, blocks, split.train, split.test, layer)
+            shared = prepared.shared_by(share)
             for fit in batch:
-                classifier, proba = scored(shared, load.recipes[fit.recipe], labels, groups)
+                recipe = load.recipes[fit.recipe]
+                check_decision(recipe, len(load.study.classes))
+                classifier, proba, score = scored(shared, recipe, rows)
+                classes = [str(label) for label in classifier.classes_]
+                calibration, threshold = decide(recipe, classes, score, rows)
+                proba = proba if calibration is None else calibration.apply(proba)
                 chosen = dict(classifier.chosen_) if isinstance(classifier, Searches) else {}
-                yield load.keep(Fitted(fit, proba, math.nan, chosen))
+                yield load.keep(Fitted(fit, proba, math.nan if threshold is None else threshold, chosen))
         except (ValueError, TypeError) as error:
-            raise refused(first, error, labels) from error
+            raise refused(first, error, rows.y) from error
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSplit:
+    """Features of one split as they are before they are scaled: harmonised, selected, with augmented cells.
+
+    Attributes
+    ----------
+    rows : what is learnt from, the training rows and their augmented cells.
+    X : float (n, d), these rows first, then those of the test part.
+    blocks : block name -> its columns.
+    layer : parameters of the fusion layer.
+    """
+
+    rows: TrainingRows
+    X: NDArray[Any]
+    blocks: Mapping[str, slice]
+    layer: Mapping[str, Any]
+
+    def shared_by(self, share: Callable[..., Any]) -> Any:
+        """What fits of the split share: scaled blocks, or distances."""
+        everyone = np.arange(len(self.X))
+        return share(self.X, self.blocks, everyone[: len(self.rows)], everyone[len(self.rows) :], self.layer)
+
+
+def prepare_split(load: Fits, split: int, blocks: Sequence[str], recipe: Recipe) -> PreparedSplit:
+    """The features of these blocks in one split, by what the recipes of a comparison have in common."""
+    study, parts = load.study_of(split), load.splits[split]
+    table = study.select(blocks)
+    rows = TrainingRows.of(table, parts.train)
+    X, harmoniser, selection = prepare_features(rows, recipe)
+    test = study.rows(blocks, parts.test)
+    test = test if harmoniser is None else harmoniser.transform(test, study.sources(parts.test))
+    test = test if selection is None else selection.transform(test)
+    return PreparedSplit(rows, np.vstack([X, test]), table.blocks, {"random_state": recipe.seed, **recipe.layer})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,15 @@ from fusion.learning._training_rows import TrainingRows
 from fusion.learning.decision.calibration import Calibration, fit_calibration
 from fusion.learning.decision.thresholds import held_out
 from fusion.learning.recipe import Recipe
-from fusion.plugins import Classifier, HoldsOut, TakesImages
+from fusion.learning.shared_distances import Distances
+from fusion.plugins import Classifier, FitsDistances, HoldsOut, TakesImages
 
 if TYPE_CHECKING:
     from fusion.feature_transforms.fusion_layer import FusionLayer
     from fusion.feature_transforms.harmonisation import Harmoniser
+
+
+Score = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,30 +130,85 @@ def fuse(
 
 
 def fit_rows(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> FusedModel:
-    """The model of these rows by this recipe: what is learnt, and then what held-out scores inside put on top."""
+    """The model of these rows by this recipe: what is learnt, and then what held-out scores inside put on top.
+
+    Steps that see no labels are learnt from the whole training part once, and folds inside are slices of what they
+    make; where a step sees labels, or a block is learnt, every fold inside learns it anew.
+    """
+    check_decision(recipe, len(np.unique(np.asarray(rows.y, object).astype(str))))
+    if recipe.decision.learns and folds.are_slices and recipe.stability is None:
+        return _fit_on_slices(rows, blocks, recipe)
     model = _fit_steps(rows, blocks, recipe, folds)
-    decision = recipe.decision
-    if decision.is_nothing:
-        return model
-    if decision.threshold is not None and (recipe.positive is None or len(model.classes) != 2):
-        raise UsageError("--threshold is for two classes", found=f"{len(model.classes)}: {', '.join(model.classes)}")
-    if not decision.learns:
-        return replace(model, threshold=decision.choose_threshold(np.empty(0), np.empty(0, bool)))
 
     def score(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
         part = folds.part(train, test)
         return _fit_steps(part.rows, blocks, recipe, part.folds).predict_proba(part.X, part.sources)
 
+    calibration, threshold = decide(recipe, model.classes, score, rows)
+    return replace(model, calibration=calibration, threshold=threshold)
+
+
+def check_decision(recipe: Recipe, classes: int) -> None:
+    """UsageError for a threshold where there are more than two classes."""
+    if recipe.decision.threshold is not None and (recipe.positive is None or classes != 2):
+        raise UsageError("--threshold is for two classes", found=f"{classes} classes")
+
+
+def decide(
+    recipe: Recipe, classes: Sequence[str], score: Score, rows: TrainingRows
+) -> tuple[Calibration | None, float | None]:
+    """Calibration and threshold by held-out scores of the training cells; None for what is not asked for.
+
+    Parameters
+    ----------
+    classes : of the scores' columns.
+    score : (training cells to learn from, training cells to score) -> float64 (cells, classes).
+    rows : the training part.
+    """
+    decision = recipe.decision
+    if not decision.learns:
+        return None, decision.choose_threshold(np.empty(0), np.empty(0, bool))
     count = rows.count
     y = rows.y[:count]
     proba = held_out(score, y, rows.groups[:count], recipe.seed)
     labels = np.asarray(y, object).astype(str)
-    calibration = fit_calibration(decision.calibrate, proba, np.searchsorted(model.classes, labels))
+    calibration = fit_calibration(decision.calibrate, proba, np.searchsorted(list(classes), labels))
     proba = proba if calibration is None else calibration.apply(proba)
     threshold = None
     if recipe.positive is not None and decision.threshold is not None:
-        threshold = decision.choose_threshold(proba[:, model.classes.index(recipe.positive)], labels == recipe.positive)
+        threshold = decision.choose_threshold(proba[:, list(classes).index(recipe.positive)], labels == recipe.positive)
+    return calibration, threshold
+
+
+def _fit_on_slices(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe) -> FusedModel:
+    """The model with calibration and threshold, from rows that are prepared once, and distances computed once."""
+    classifier = recipe.build()
+    prepared, X = _prepare(rows, blocks, recipe, classifier)
+    distances = None
+    if isinstance(classifier, FitsDistances) and classifier.fits_distances:
+        distances = Distances.between(np.ascontiguousarray(X, np.float64))
+        classifier.fit_distances(distances, rows.y, rows.groups, X)
+    else:
+        classifier.fit(X, rows.y, rows.groups)
+    model = replace(prepared, classifier=classifier)
+
+    def score(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
+        at, fold = rows.positions(train), recipe.build()
+        if distances is not None:
+            return score_slice(fold, distances, at, test, rows)
+        return fold.fit(X[at], rows.y[at], rows.groups[at]).predict_proba(X[test])
+
+    calibration, threshold = decide(recipe, model.classes, score, rows)
     return replace(model, calibration=calibration, threshold=threshold)
+
+
+def score_slice(
+    classifier: Classifier, distances: Distances, at: NDArray[np.intp], test: NDArray[np.intp], rows: TrainingRows
+) -> NDArray[np.float64]:
+    """float64 (cells, classes): the rows ``test`` by a classifier fitted on the rows ``at`` of the distances."""
+    assert isinstance(classifier, FitsDistances)
+    classifier.fit_distances(distances.only(at, test), rows.y[at], rows.groups[at])
+    return classifier.predict_proba_distances(np.arange(len(at), len(at) + len(test)))
 
 
 def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> FusedModel:
@@ -167,11 +226,9 @@ def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, 
     return replace(prepared, classifier=classifier.fit_held_out(X, rows.y, rows.groups, anew))
 
 
-def _prepare(
-    rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, classifier: Classifier
-) -> tuple[FusedModel, NDArray[Any]]:
-    """The steps before the classifier, fitted, and the rows as it gets them."""
-    X, harmoniser, selection, layer = rows.X, None, None, None
+def prepare_features(rows: TrainingRows, recipe: Recipe) -> tuple[NDArray[Any], Harmoniser | None, Selection | None]:
+    """Harmonise and select: the training rows before they are scaled, and the fitted steps."""
+    X, harmoniser, selection = rows.X, None, None
     if recipe.harmonise.method != "none":
         from fusion.feature_transforms.harmonisation import Harmoniser
 
@@ -181,6 +238,15 @@ def _prepare(
     if recipe.stability is not None:
         selection = Selection.fit(X, rows.y, rows.sources, recipe.stability, rows.cells)
         X = selection.transform(X)
+    return X, harmoniser, selection
+
+
+def _prepare(
+    rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, classifier: Classifier
+) -> tuple[FusedModel, NDArray[Any]]:
+    """The steps before the classifier, fitted, and the rows as it gets them."""
+    X, harmoniser, selection = prepare_features(rows, recipe)
+    layer = None
     if classifier.prepares != "raw":
         from fusion.feature_transforms.fusion_layer import FusionLayer
 

@@ -76,10 +76,10 @@ class Recipe:
     def is_shareable(self) -> bool:
         """Whether fits of a split may share scaled blocks and distances with other recipes.
 
-        Calibration and thresholds need models of parts of the training part, with scalers of their own; sources and
-        augmented cells have no say in what is shared.
+        A step that sees labels is learnt anew for every fold that calibration and threshold hold out: there is then
+        nothing to share between them.
         """
-        return self.decision.is_nothing and not self.minds_sources and not self.augment.per_cell
+        return self.stability is None or not self.decision.learns
 
     def build(self) -> Classifier:
         """The unfitted classifier; raises as ``plugins.build_classifier`` does."""

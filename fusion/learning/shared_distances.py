@@ -117,8 +117,41 @@ class Distances:
             total += part * factor
         return total
 
+    def only(self, train: NDArray[np.intp], others: NDArray[np.intp]) -> DistancesOfRows:
+        """The distances of some training rows, and of others to these: slices, when they are asked for."""
+        return DistancesOfRows(self, len(train), np.concatenate([train, others]))
+
     def __deepcopy__(self, memo: object) -> Self:
         # Nothing in it changes; scikit-learn's clone would otherwise copy gigabytes for every fold.
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class DistancesOfRows:
+    """What ``Distances`` are, of some of its rows.
+
+    Attributes
+    ----------
+    whole : the distances.
+    n_train : how many of the rows are training rows: the first, which are training rows of the whole.
+    at : intp (n,), where each row is in the whole.
+    """
+
+    whole: Distances
+    n_train: int
+    at: NDArray[np.intp]
+
+    def gamma(self, asked: float | str, rows: NDArray[np.intp]) -> float:
+        """As of ``Distances``, from these rows alone."""
+        return self.whole.gamma(asked, self.at[rows])
+
+    def kernel(
+        self, gamma: float, rows: NDArray[np.intp], columns: NDArray[np.intp], out: _Floats | None = None
+    ) -> _Floats:
+        """As of ``Distances``."""
+        return self.whole.kernel(gamma, self.at[rows], self.at[columns], out)
+
+    def __deepcopy__(self, memo: object) -> Self:
         return self
 
 

@@ -27,7 +27,7 @@ from fusion.settings.commands import AblateConfig
 from fusion.settings.loading import write_config
 from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, facts, judged_together_stamps
 
-#: Cells up to which blocks are aligned: two matrices of all pairs of 12,000 are 2.3 GB.
+#: Groups up to which blocks are aligned, by a cell of each: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
 
 _CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
@@ -67,7 +67,7 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     blocks = list(table.blocks)
     findings: dict[str, Any] = {"shapley": contributions_of_blocks(result, sampled_orders(blocks, config.seed))}
     # What a learnt block holds is another thing in every split.
-    if len(fits.study.table.blocks) > 1 and 4 <= len(table) <= _MOST_ALIGNED:
+    if len(fits.study.table.blocks) > 1 and len(np.unique(table.groups)) <= _MOST_ALIGNED:
         findings["redundancy"] = redundancy(fits.study.table)
     if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
         findings["importance"] = importance(fits)

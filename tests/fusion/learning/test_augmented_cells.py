@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import cli
 from fusion.bundles.model_bundle import load_model
@@ -27,6 +27,7 @@ from fusion.image_transforms.dataset_transforms import as_trained, normalise
 from fusion.images.cell import CellError, make_cell, read_cell
 from fusion.leakage.grouped_splits import Split, affordable_splits, grouped_folds
 from fusion.leakage.protocols import make_plan
+from fusion.learning import fits
 from fusion.learning._training_rows import TrainingRows
 from fusion.learning.augmented_cells import (
     augmentation_notes,
@@ -39,6 +40,7 @@ from fusion.learning.decision.thresholds import FOLDS
 from fusion.learning.fused_model import fuse
 from fusion.learning.learn import fit_on
 from fusion.learning.study import Study
+from fusion.plugins import build_classifier
 from fusion.reports import html_report
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import AugmentSettings, FitSettings, NormaliseSettings
@@ -152,16 +154,20 @@ def test_augmented_cells_and_labels_of_test_cells_change_no_bit(of, given):
 
 @pytest.mark.parametrize("method", ["logistic", "temperature", "isotonic"])
 def test_calibration_asks_cells_alone_and_models_of_other_groups(method):
-    """By hand: every fold's cells by a model of the others' cells and copies."""
+    """By hand: every fold's cells by a model of the others' cells and copies, all scaled as the training part is."""
     table = augmented_table_of()
     rows = halves(table).train
-    X, labels, groups = table.X[rows], np.array(table.y)[rows], table.groups[rows]
+    part, labels, groups = TrainingRows.of(table, rows), np.array(table.y)[rows], table.groups[rows]
+    scaled = as_one(part, "logreg").layer.transform(part.X)
     proba = np.empty((len(rows), 2))
     for fold in grouped_folds(labels, groups, affordable_splits(labels, groups, FOLDS), 0):
-        proba[fold.test] = as_one(TrainingRows.of(table, rows[fold.train]), "logreg").predict_proba(X[fold.test])
+        learnt = np.isin(part.cells, fold.train)
+        classifier = build_classifier("logreg").fit(scaled[learnt], part.y[learnt], part.groups[learnt])
+        proba[fold.test] = classifier.predict_proba(scaled[fold.test])
     by_hand = fit_calibration(method, proba, (labels == "hem").astype(int))
     model = fit(table, rows, "logreg", calibrate=method)
-    assert model.calibration == by_hand
+    before, after = (calibration.apply(proba) for calibration in (by_hand, model.calibration))
+    assert_allclose(after, before, atol=1e-9)
 
 
 def test_augmented_cells_are_sites_of_their_own_in_training_and_none_that_a_cell_can_be_from():
@@ -190,20 +196,39 @@ def test_a_source_that_is_named_as_a_copy_is_refused():
     assert "augment.per=cell" in str(raised.value)
 
 
-def test_fits_that_learn_from_augmented_cells_share_nothing():
-    few, split = replace(augmented_table_of(), augmented=None), halves(augmented_table_of())
-    few = replace(few, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2"))
-    many = few.take(np.arange(600) % len(few))
+@pytest.mark.parametrize("classifier", ["svm", "logreg"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"augment": {"per_cell": 2}},
+        {"augment": {"per_cell": 2}, "calibrate": "isotonic"},
+        {"calibrate": "temperature", "threshold": "balanced-accuracy"},
+        {"harmonise": {"method": "standard"}, "threshold": "0.4"},
+        {"stability": 0.3},
+    ],
+    ids=lambda given: "+".join(given),
+)
+def test_fits_share_what_they_have_in_common_with_every_option(classifier, given, monkeypatch):
+    table = augmented_table_of()
+    table = table if "augment" in given else replace(table, augmented=None)
+    table, split = replace(table, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2")), halves(table)
+    monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
+    whole = recipe(table, classifier, **given)
+    recipes = [replace(whole, blocks=blocks) for blocks in (("a", "b"), ("a",), ("b",))]
+    load = fits_of(table, [split], recipes, memory=1e12)
+    assert load.shared[classifier] == ("distances" if classifier == "svm" else "scaling")
+    found = {each.fit: each for each in fits.run_fits([fits.Fit(at, 0) for at in range(3)], load)}
+    for fit, shared in found.items():
+        alone = fits.score(fit, load)
+        assert_allclose(shared.proba, alone.proba, atol=2e-3)
+        assert_allclose(shared.threshold, alone.threshold, atol=2e-3)
 
-    def shared(table, classifier, **given):
-        """What fits of two sets of blocks share."""
-        whole = recipe(table, classifier, **given)
-        return fits_of(table, [split], [whole, replace(whole, blocks=("a",))], memory=1e12).shared[classifier]
 
-    with_augmented_cells = {"augment": {"per_cell": 2}}
-    assert shared(few, "logreg") == "scaling"
-    assert shared(many, "svm") == "distances"
-    assert shared(few, "logreg", **with_augmented_cells) == shared(many, "svm", **with_augmented_cells) == "nothing"
+def test_what_sees_labels_inside_is_learnt_anew_and_not_shared():
+    table = replace(augmented_table_of(), augmented=None, columns=("a.0", "a.1", "a.2", "b.0", "b.1", "b.2"))
+    whole = recipe(table, "logreg", stability=0.3, calibrate="isotonic")
+    load = fits_of(table, [halves(table)], [whole, replace(whole, blocks=("a",))], memory=1e12)
+    assert load.shared["logreg"] == "nothing"
 
 
 # ---- stability between a cell and its augmented versions
