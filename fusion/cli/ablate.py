@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     *FEATURES,
     option("subsets", metavar="RULE"),
     OUTPUT,
+    "force",
     "split",
     SPLITS,
     option("repeats", metavar="R"),

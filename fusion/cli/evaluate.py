@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 
 @command(
-    EvaluateConfig, argument("model"), *DATA, OUTPUT, OWN, "allow_leakage", "other_cohort", "jobs", "store", "seed"
+    EvaluateConfig,
+    argument("model"),
+    *DATA,
+    OUTPUT,
+    "force",
+    OWN,
+    "allow_leakage",
+    "other_cohort",
+    "jobs",
+    "store",
+    "seed",
 )
 def evaluate(screen: Screen, config: EvaluateConfig) -> tuple[Fault, ...]:
     """Score labelled cells of new subjects with a MODEL.

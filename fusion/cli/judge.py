@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     JudgeConfig,
     argument("scores"),
     OUTPUT,
+    "force",
     POSITIVE,
     PRIMARY,
     MARGIN,

@@ -337,16 +337,26 @@ def describe_split(facts: Mapping[str, Any]) -> str:
     return f"{some}{'' if is_named else ','} {who}{over}"
 
 
-def check_result_folder(folder: Path) -> None:
-    """Refuse to write a result among files that are something else; call it before the work is done.
+def check_result_folder(folder: Path, *, force: bool = False) -> None:
+    """Refuse to write a result over another one, or among files that are something else; call it before the work is
+    done.
+
+    Parameters
+    ----------
+    force : replace a result that is there.
 
     Raises
     ------
-    ConfigError : ``folder`` is a file, or is not empty and holds neither ``result.json`` nor an unfinished run.
+    ConfigError : ``folder`` is a file, holds a finished result, or is not empty and holds neither a result nor an
+        unfinished run.
     """
     taken = folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir()))
     if taken and not (folder / "result.json").is_file():
         raise ConfigError(f"{folder} exists and holds no result", do="Choose another folder with -o.")
+    if taken and not force:
+        raise ConfigError(
+            f"{folder} holds a result already", do="Choose another folder with -o, or replace it with --force."
+        )
 
 
 def _or_worst(value: float) -> float:

@@ -142,6 +142,7 @@ class EvaluateConfig(DataSettings):
     threshold: Threshold | None = Field(
         None, description="from which probability a cell is predicted positive; default the model's own"
     )
+    force: bool = Field(False, exclude=True, description="replace a result that is in output")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
@@ -225,6 +226,7 @@ class AblateConfig(LearnConfig, ComparisonSettings):
     compare: Names = Field(
         ["svm", "xgb", "logreg"], description="classifiers to compare: svm, xgb, logreg, neural, or plug-ins"
     )
+    force: bool = Field(False, exclude=True, description="replace a result that is in output")
     split: Literal[
         "grouped",
         "source-stratified",
@@ -278,6 +280,7 @@ class JudgeConfig(JudgementSettings, ComparisonSettings):
     threshold: Threshold | None = Field(
         None, description="from which probability a cell is predicted positive, for all rows; default the most probable"
     )
+    force: bool = Field(False, exclude=True, description="replace a result that is in output")
     seed: int = Field(0, ge=0, description="seed of every random choice")
 
 

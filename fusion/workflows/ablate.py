@@ -42,7 +42,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     --------
     >>> result = ablate(AblateConfig(data="cells", compare=["svm", "neural"], output="result"))  # doctest: +SKIP
     """
-    check_result_folder(config.output)
+    check_result_folder(config.output, force=config.force)
     config = config.model_copy(update={"normalise": stated(config.normalise)})
     inputs = plan_inputs(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)

@@ -50,9 +50,9 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     judged = {**shared, "features": list(HANDCRAFTED)}
     judged["classifiers"] = recipe["classifiers"]
     crossfit_settings = {"features": recipe["features"], "cnn_crossfit": True}
-    honest = ablate(AblateConfig(output=out / "comparison", **{**judged, **crossfit_settings}), progress)
+    honest = ablate(AblateConfig(output=out / "comparison", force=True, **{**judged, **crossfit_settings}), progress)
     # Dealt once: it shows what a leak does, and nobody goes by its figures.
-    leaky = ablate(AblateConfig(output=out / "leaky", split="random", repeats=1, **judged), progress)
+    leaky = ablate(AblateConfig(output=out / "leaky", force=True, split="random", repeats=1, **judged), progress)
     best = honest.scores[honest.ranked()[0]]
     chosen = {**judged, "features": list(best.features), "classifier": best.classifier}
     if set(best.features) - set(HANDCRAFTED):  # one fold is judged again, not all five: each costs a network

@@ -35,7 +35,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     UsageError : labels that the model does not know.
     BundleError, FusionError : the model or the data cannot be read.
     """
-    check_result_folder(config.output)
+    check_result_folder(config.output, force=config.force)
     bundle = load_model(config.model).with_own(config.own)
     dataset = _only_known_classes(load_labelled(config, progress), bundle)
     cohort = Cohort(config.other_cohort, config.source)

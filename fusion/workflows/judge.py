@@ -100,7 +100,7 @@ def judge_table(config: JudgeConfig, progress: Progress | None = None) -> Result
     ------
     FusionError : a folder that holds something else, or a table that cannot be judged.
     """
-    check_result_folder(config.output)
+    check_result_folder(config.output, force=config.force)
     result = judge(
         config.scores,
         config.positive,

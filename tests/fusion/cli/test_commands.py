@@ -118,6 +118,25 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
     assert (tmp_path / "c" / "scores.parquet").read_bytes() == first
 
 
+def test_a_result_is_replaced_only_where_one_says_so(synthetic, tmp_path):
+    words = (
+        "ablate",
+        synthetic,
+        "--classifiers",
+        "logreg",
+        "--features",
+        "colour",
+        "--splits",
+        3,
+        "-o",
+        tmp_path / "a",
+    )
+    assert fusion(*words).exit_code == 0
+    assert_refused(fusion(*words), 2, "holds a result already", "--force")
+    assert fusion(*words, "--force").exit_code == 0
+    assert "force" not in (tmp_path / "a" / "config.yaml").read_text()
+
+
 def test_the_figures_come_from_the_scores(synthetic, tmp_path):
     from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
@@ -202,7 +221,7 @@ def test_no_data_at_all():
 
 def test_an_unknown_feature(class_folders):
     refused = fusion("extract", class_folders, "--features", "morphology,smell")
-    assert_refused(refused, 2, "smell", "cnn, colour, morphology, texture")
+    assert_refused(refused, 2, "smell", "cnn, colour, morphology, own, texture")
 
 
 def test_an_unknown_classifier_before_anything_is_measured(class_folders, own_store, tmp_path):
