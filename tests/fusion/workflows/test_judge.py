@@ -224,7 +224,7 @@ def test_the_command_writes_what_ablate_writes(own, tmp_path):
         assert (tmp_path / "out" / name).is_file(), name
     again = Result.load(tmp_path / "out")
     assert_frame_equal(again.to_frame(), found.to_frame(), check_exact=True)
-    as_json = fusion("judge", tmp_path / "scores.csv", "--positive", "all", "-o", tmp_path / "out", "--json")
+    as_json = fusion("judge", tmp_path / "scores.csv", "--positive", "all", "-o", tmp_path / "out", "--force", "--json")
     assert json.loads(as_json.stdout)["command"] == "judge"
 
 
