@@ -12,6 +12,9 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold, cross_validate
 
 import fusion
+from fusion.evaluation.result_of_scores import result_of_scores
+from fusion.evaluation.scores import Scores
+from tests.builders import comparisons
 from tests.builders.images import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -81,3 +84,27 @@ def test_a_notebook_is_stored_without_outputs(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+def test_scores_of_scikit_learn_alone_get_the_figures_that_ablate_would_give_them(tmp_path):
+    example = runpy.run_path(str(EXAMPLES / "judge_scores.py"))
+    cells = comparisons.cells(subjects=16, each=4)
+    table = pd.DataFrame(cells.X, columns=cells.columns).assign(subject=cells.subjects, label=cells.y)
+    table.to_csv(tmp_path / "cells.csv", index=False)
+    words = [sys.executable, EXAMPLES / "judge_scores.py", tmp_path / "cells.csv", tmp_path / "scores.csv"]
+    done = subprocess.run(words, capture_output=True, text=True)  # Fusion is not on its path
+    assert done.returncode == 0, done.stderr
+    judged = fusion.judge(tmp_path / "scores.csv", positive="all")
+    # The same scores as the comparison of Fusion's own models would hand them to its judgement.
+    rows = pd.read_csv(tmp_path / "scores.csv", dtype={"score": str})
+    entries = []
+    for name in example["MODELS"]:
+        proba, fold = np.full((2, len(cells), 2), np.nan), np.full((2, len(cells)), -1, np.intp)
+        for row in rows[rows["entry"] == name].itertuples():
+            proba[row.repeat, row.cell] = float(row.score), 1 - float(row.score)
+            fold[row.repeat, row.cell] = row.fold
+        entries.append(Scores((name,), "", proba, fold))
+    own = result_of_scores("ablate", cells, ["all", "hem"], "all", entries)
+    pd.testing.assert_frame_equal(judged.to_frame(), own.to_frame(), check_exact=True)
+    pd.testing.assert_frame_equal(judged.differences(), own.differences(), check_exact=True)
+    assert judged.best() == own.best()

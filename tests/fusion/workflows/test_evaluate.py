@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusion.errors import UsageError
+from fusion.errors import ConfigError, UsageError
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.settings.commands import EvaluateConfig, TrainConfig
 from fusion.workflows.evaluate import evaluate
@@ -69,3 +69,19 @@ def test_a_model_that_keeps_no_hashes_says_so(tmp_path):
     other = table(tmp_path / "others", cells(range(50, 58)), [f"new {at}" for at in range(8)])
     with pytest.raises(UsageError, match="no perceptual hashes"):
         evaluate(EvaluateConfig(model=tmp_path / "model", data=other, output=tmp_path / "1", near_duplicates=8))
+
+
+def test_threshold_and_prevalence_are_settings_as_in_train_and_ablate(model, tmp_path):
+    folder, column = model
+    others = table(tmp_path / "others", cells(range(100, 116)), [f"new {at % 8}" for at in range(16)], column)
+    common = {"model": folder, "data": others}
+    usual = evaluate(EvaluateConfig(output=tmp_path / "1", **common))
+    assert usual.kind == "models"  # a model that is there, on subjects it has not met
+    moved = evaluate(EvaluateConfig(output=tmp_path / "2", threshold=1e-9, prevalence=0.1, **common))
+    figures = moved.figures[0]["image"]
+    assert (figures["sensitivity"]["value"], figures["specificity"]["value"]) == (1, 0)
+    assert figures["ppv"]["value"] == pytest.approx(0.1)
+    assert figures["auroc"]["value"] == usual.figures[0]["image"]["auroc"]["value"]
+    with pytest.raises(ConfigError) as refused:
+        EvaluateConfig(output=tmp_path / "3", threshold="balanced-accuracy", **common)
+    assert "a rule is followed inside training parts" in refused.value.expected
