@@ -144,9 +144,7 @@ def judge(
     shutil.rmtree(model, ignore_errors=True)
     trained = train(TrainConfig(data=train_data, output=model, bootstrap=100, **{**common, **settings}))
     result = evaluate(
-        EvaluateConfig(
-            model=model, data=tested, output=work / "result", bootstrap=100, store=common["store"], jobs=common["jobs"]
-        )
+        EvaluateConfig(model=model, data=tested, output=work / "result", store=common["store"], jobs=common["jobs"])
     )
     shutil.rmtree(work / "result")
     return _scored(trained.result, prefix), _scored(result, prefix)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fusion.cli.console import Screen
 
 
-@command(CompareConfig, argument("results", takes_many=True), OUTPUT, "seed")
+@command(CompareConfig, argument("results", takes_many=True), OUTPUT)
 def compare(screen: Screen, config: CompareConfig) -> None:
     """Compare two or more RESULTS on the same cells.
 

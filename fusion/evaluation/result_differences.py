@@ -102,7 +102,8 @@ def best_entry(result: Result, metric: str = "balanced_accuracy", level: str = "
     """The best entry of a result, how good it is once it was picked, and which others it cannot be told from."""
     values = [figures[level][metric]["value"] for figures in result.figures]
     sizes = [scores.blocks for scores in result.scores]
-    return best_of(values, result.variations, sizes, (level, metric), seed=int(result.facts.get("seed", 0)))
+    samples, seed = (int(result.facts.get(key, other)) for key, other in (("samples", 2000), ("seed", 0)))
+    return best_of(values, result.variations, sizes, (level, metric), samples=samples, seed=seed)
 
 
 def best_row(result: Result) -> dict[str, Any]:

@@ -23,12 +23,14 @@ class Questions:
     primary : the two entries of the comparison named beforehand, as ``find_pair`` takes them; () for none.
     margin : of equivalence and non-inferiority, for the primary comparison.
     seed : of draws.
+    samples : of subjects behind the corrected figure of the best.
     """
 
     prevalence: float = 0.5
     primary: Sequence[str] = ()
     margin: float | None = None
     seed: int = 0
+    samples: int = 2000
 
     def pair(self, names: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
         """Positions of the two entries of the primary comparison; None where there is none.
@@ -83,7 +85,7 @@ def result_of_scores(
         scores=tuple(entries),
         figures=tuple(figures for figures, _ in judged),
         config="",
-        facts={"seed": asked.seed, "prevalence": asked.prevalence},
+        facts={"seed": asked.seed, "prevalence": asked.prevalence, "samples": asked.samples},
         variations=tuple(variation for _, variation in judged),
     )
     findings: dict[str, Any] = {}

@@ -94,8 +94,7 @@ class Combined:
     def spread(self) -> Spread:
         """Over subjects and, of a procedure, over models that are trained anew."""
         if self.strata is None:
-            nothing = np.full(1, np.nan)
-            return Spread(nothing, nothing, nothing)
+            return Spread.unknown()
         if self.test_share is None:
             return jackknife.spread_of(self.influence[:, None], self.strata)
         return jackknife.spread_of_procedure(

@@ -27,6 +27,11 @@ _Floats = NDArray[np.float64]
 #: 96.5; in the middle of the range it is nothing.
 _ALL_OR_NOTHING = 0.25
 
+#: How far the variance of a share of subjects is known without an estimate. Where every subject is all right or all
+#: wrong it follows from the share itself, and Student's t would pay for what was not estimated: intervals cover 98.3 of
+#: 100. 1 would be a normal interval there, at 89 in the worst of the designs; with 0.85 none is below 92.
+_FOLLOWS = 0.85
+
 #: What is added at most to the variance, as a share of it, for models that are trained anew. A model of 30 features
 #: from 8 to 15 subjects a class needs .7 to 1, one of 4 features .2; entries whose predictions flip by chance alone
 #: seem to need more, and do not.
@@ -110,11 +115,21 @@ class Spread:
     degrees : of freedom of that variance, 1 or more.
     weight : sum over samples of their share of the variance over their effective number squared; what
         ``_ALL_OR_NOTHING`` is scaled by.
+    own : the variance over subjects alone, without what models that are trained anew add.
+    most : what times v (1 - v) is the variance of a share v if every subject were all right or all wrong.
     """
 
     variance: _Floats
     degrees: _Floats
     weight: _Floats
+    own: _Floats
+    most: _Floats
+
+    @classmethod
+    def unknown(cls, figures: int = 1) -> Spread:
+        """Of figures of which nothing is known."""
+        nothing = np.full(figures, np.nan)
+        return cls(nothing, nothing, nothing, nothing, nothing)
 
 
 def influences(left_out: _Floats, strata: Strata) -> _Floats:
@@ -136,8 +151,7 @@ def spread_of(influence: _Floats, strata: Strata) -> Spread:
     """The spread of m figures, float64 (groups, m) ``influences``. All NaN where a class has a single group, since
     nothing is known then of how its subjects differ."""
     if strata.smallest < 2:
-        nothing = np.full(influence.shape[1], np.nan)
-        return Spread(nothing, nothing, nothing)
+        return Spread.unknown(influence.shape[1])
     parts = np.stack([(influence[members] ** 2).sum(axis=0) for members, _ in strata.samples])
     numbers = np.array([number for _, number in strata.samples])[:, None]
     variance = parts.sum(axis=0)
@@ -145,7 +159,7 @@ def spread_of(influence: _Floats, strata: Strata) -> Spread:
     total = np.where(varies, variance, 1)
     share = np.where(varies, parts / total, 1 / len(parts))
     degrees = 1 / (share**2 / np.maximum(numbers - 1, 1)).sum(axis=0)
-    return Spread(variance, degrees, (share / numbers**2).sum(axis=0))
+    return Spread(variance, degrees, (share / numbers**2).sum(axis=0), variance, (share / numbers).sum(axis=0))
 
 
 def spread_of_procedure(influence: _Floats, by_repeat: _Floats | None, strata: Strata, test_share: float) -> Spread:
@@ -208,14 +222,11 @@ def intervals(
     ends = np.isfinite(top)
     width = np.where(ends, top - bottom, 1.0)
     share = (value - bottom) / width
+    # A figure at its very end that varies all the same, as a sum of absolute values may, can be anywhere.
+    inside = np.clip(share, 1e-12, np.where(ends, 1 - 1e-12, np.inf))
     with np.errstate(divide="ignore", invalid="ignore"):
-        # A figure at its very end that varies all the same, as a sum of absolute values may, can be anywhere.
-        inside = np.clip(share, 1e-12, np.where(ends, 1 - 1e-12, np.inf))
-        slope = np.where(ends, inside * (1 - inside), inside)
-        scaled = variance / width**2
-        # Of figures with one end only, nothing is known of how far they may be from it.
-        scaled = scaled + np.where(ends, _ALL_OR_NOTHING * spread.weight * (2 * share - 1) ** 2 * slope, 0)
-        reach = t.ppf(1 - _TAIL, spread.degrees) * np.sqrt(scaled) / slope
+        error, degrees = _on_scale(inside, width, spread, ends)
+        reach = t.ppf(1 - _TAIL, degrees) * error
         at = np.where(ends, logit(inside), np.log(inside))
         low, high = (np.where(ends, expit(at + side), np.exp(np.minimum(at + side, 700))) for side in (-reach, reach))
     exact = ~(variance > _NOTHING) & ~np.isnan(variance)
@@ -237,9 +248,8 @@ def p_values(differences: ArrayLike, spread: Spread, subjects: ArrayLike) -> _Fl
     value = np.asarray(differences, np.float64)
     share = (np.abs(value) + 1) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = share * (1 - share)
-        scaled = spread.variance / 4 + _ALL_OR_NOTHING * spread.weight * (2 * share - 1) ** 2 * slope
-        found = 2 * t.sf(logit(share) * slope / np.sqrt(scaled), spread.degrees)
+        error, degrees = _on_scale(share, np.float64(2), spread, np.True_)
+        found = 2 * t.sf(logit(share) / error, degrees)
     alike = np.minimum(1, 2 * (0.5 / share) ** np.maximum(np.asarray(subjects, np.float64), 1))
     found = np.where(spread.variance > _NOTHING, found, alike)
     return np.where(np.isnan(spread.variance), np.nan, np.where(value == 0, 1.0, found))
@@ -258,3 +268,13 @@ def one_sided_p(differences: ArrayLike, bound: float, spread: Spread, subjects: 
     alike = np.where(value > bound, alike, 1.0)
     found = np.where(spread.variance > _NOTHING, found, alike)
     return np.where(np.isnan(spread.variance), np.nan, found)
+
+
+def _on_scale(share: _Floats, width: ArrayLike, spread: Spread, ends: ArrayLike) -> tuple[_Floats, _Floats]:
+    """Standard error on the logit scale (the logarithm without an upper end) and its degrees of freedom."""
+    slope = np.where(ends, share * (1 - share), share)
+    squared = np.square(width)
+    # Of figures with one end only, nothing is known of how far they may be from it.
+    doubt = np.where(ends, _ALL_OR_NOTHING * spread.weight * (2 * share - 1) ** 2 * slope, 0)
+    known = np.where(ends, np.clip(spread.own / squared / (slope * spread.most), 0, 1), 0)
+    return np.sqrt(spread.variance / squared + doubt) / slope, spread.degrees / (1 - _FOLLOWS * known**2)

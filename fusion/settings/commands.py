@@ -126,7 +126,6 @@ class EvaluateConfig(DataSettings):
     output: Path = Field(description="folder of the result")
     own: Pairs = OWN
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
-    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
     allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
     near_duplicates: int = Field(
         0,
@@ -143,7 +142,7 @@ class EvaluateConfig(DataSettings):
         None, description="from which probability a cell is predicted positive; default the model's own"
     )
     force: bool = Field(False, exclude=True, description="replace a result that is in output")
-    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of draws")
 
 
 class PredictConfig(ReadingSettings):
@@ -289,8 +288,6 @@ class CompareConfig(Settings):
 
     results: list[Path] = Field(min_length=2, description="folders of results on the same cells")
     output: Path | None = Field(None, description="write the comparison as .csv")
-    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
-    seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
 class PlanConfig(Settings):
@@ -355,6 +352,8 @@ class DemoConfig(Settings):
     # Enough subjects for five folds with both classes in each, few enough cells to be done in two minutes.
     subjects: int = Field(24, description="half of them leukaemic")
     cells: int = Field(20, ge=1, description="cells of each subject")
-    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    bootstrap: int = Field(
+        2000, ge=100, le=1_000_000, description="samples of subjects behind the best of many, corrected"
+    )
     jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
     seed: int = Field(0, ge=0, description="seed of every random choice")

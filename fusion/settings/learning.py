@@ -151,7 +151,9 @@ class FitSettings(InputSettings, JudgementSettings):
         description="from which probability a cell is positive, chosen inside the training part: balanced-accuracy, "
         "sensitivity:SHARE, or a number; default the most probable class",
     )
-    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="replicates behind every interval")
+    bootstrap: int = Field(
+        2000, ge=100, le=1_000_000, description="samples of subjects behind the best of many, corrected"
+    )
     seed: int = Field(0, ge=0, description="seed of every random choice")
 
     def params(self, classifier: str) -> dict[str, Any]:

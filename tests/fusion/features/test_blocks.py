@@ -341,9 +341,7 @@ def test_such_a_model_predicts_is_evaluated_explained_and_exported(two_networks,
     image = next((population / "fold_2").rglob("*.bmp"))
     predicted = fusion("predict", folder, image, "--json", "--jobs", 1)
     assert predicted.exit_code == 0, predicted.stderr
-    judged = fusion(
-        "evaluate", folder, population, "--folds", 2, "-o", tmp_path / "r", "--jobs", 1, "--set", "bootstrap=100"
-    )
+    judged = fusion("evaluate", folder, population, "--folds", 2, "-o", tmp_path / "r", "--jobs", 1)
     assert judged.exit_code == 0, judged.stderr
     (entry,) = json.loads((tmp_path / "r" / "result.json").read_text())["results"]
     assert entry["features"] == ["cnn.one", "cnn.two", "texture.fine.lbp"]

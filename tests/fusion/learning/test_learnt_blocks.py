@@ -171,7 +171,7 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     asked = Study.of(dataset, bundle.blocks, bundle.transforms, FeatureStore(store), jobs=1)
     assert asked.table.columns == bundle.columns
     assert np.isfinite(bundle.predict_proba(asked)).all()
-    given = {"model": tmp_path / "m", "data": synthetic, "output": tmp_path / "r", "store": store, "bootstrap": 100}
+    given = {"model": tmp_path / "m", "data": synthetic, "output": tmp_path / "r", "store": store}
     with pytest.raises(LeakageError):
         evaluate(EvaluateConfig(**given))
     stamped = evaluate(EvaluateConfig(**given, allow_leakage=True))

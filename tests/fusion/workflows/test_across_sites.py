@@ -68,7 +68,7 @@ def model(tree, common, tmp_path_factory):
 
 
 def judged(tree, common, model, folder, data="truth.csv", **more):
-    config = EvaluateConfig(model=model, data=tree / data, output=folder, bootstrap=100, **common, **more)
+    config = EvaluateConfig(model=model, data=tree / data, output=folder, **common, **more)
     return evaluate(config)
 
 

@@ -37,7 +37,7 @@ def model(request, tmp_path_factory):
 
 def test_names_and_images_are_told_apart(model, tmp_path):
     folder, column = model
-    common = {"model": folder, "bootstrap": 100}
+    common = {"model": folder}
     others = table(tmp_path / "others", cells(range(100, 116)), [f"0{at % 8}" for at in range(16)], column)
     with pytest.raises(LeakageError, match=r"no image is the same(\n.*)*--other-cohort"):
         evaluate(EvaluateConfig(data=others, output=tmp_path / "1", **common))
@@ -57,7 +57,7 @@ def test_near_duplicates_of_training_images_are_refused_where_asked(model, tmp_p
     folder, column = model
     turned = [np.rot90(rgb).copy() for rgb in cells(range(4))]
     data = table(tmp_path / "turned", turned, [f"new {at}" for at in range(4)], column)
-    config = EvaluateConfig(model=folder, data=data, output=tmp_path / "1", bootstrap=100, near_duplicates=8)
+    config = EvaluateConfig(model=folder, data=data, output=tmp_path / "1", near_duplicates=8)
     with pytest.raises(LeakageError, match="0 are the same image, 4 nearly"):
         evaluate(config)
 
