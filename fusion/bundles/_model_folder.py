@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from fusion.bundles.bundle_files import BundleError, confined
+from fusion.compute.platform_calls import exchange_names
 from fusion.io.files import PARTIAL
 from fusion.io.strict_json import parse_json
 
@@ -19,9 +18,6 @@ MANIFEST = "model.json"
 
 #: Bytes of a manifest: with hashes of a million training cells it stays below this.
 MAX_MANIFEST = 1 << 27
-
-#: What renameat2 of Linux and renamex_np of macOS call an exchange; renameat2's word for "the working folder".
-_EXCHANGE, _HERE = 2, -100
 
 
 def check_writable(folder: Path) -> None:
@@ -75,7 +71,7 @@ def _put(work: Path, folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         work.rename(folder)  # an empty folder gives way
         return
-    if _exchange(work, folder):
+    if exchange_names(work, folder):
         _delete_model(work, folder)
         return
     # Where nothing can be exchanged in one step: aside first, and back should the second step fail.
@@ -87,18 +83,6 @@ def _put(work: Path, folder: Path) -> None:
         aside.rename(folder)
         raise
     _delete_model(aside, folder)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders' names in one step; False where the system or the disk cannot."""
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        names = os.fsencode(one), os.fsencode(other)
-        if sys.platform == "darwin":
-            return bool(libc.renamex_np(*names, _EXCHANGE) == 0)
-        return bool(libc.renameat2(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0)
-    except (AttributeError, OSError, TypeError):  # Windows, and C libraries of before 2018
-        return False
 
 
 def _delete_model(old: Path, folder: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-from collections.abc import Callable
-from functools import cache
+
+from fusion.compute.platform_calls import trim_heap
 
 
 def give_back() -> None:
@@ -16,9 +15,7 @@ def give_back() -> None:
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
-    trim = _trimming()
-    if trim is not None:
-        trim(0)
+    trim_heap()
 
 
 def collect_rarely() -> None:
@@ -27,12 +24,3 @@ def collect_rarely() -> None:
     Libraries make half a million objects that stay; going through them again and again took an eighth of a start.
     """
     gc.set_threshold(50_000, 10, 10)
-
-
-@cache
-def _trimming() -> Callable[[int], int] | None:
-    """malloc_trim(3) of glibc; other C libraries return memory by themselves, or not at all."""
-    try:
-        return getattr(ctypes.CDLL(None), "malloc_trim", None)
-    except (OSError, TypeError):  # Windows has no such handle
-        return None

@@ -15,21 +15,20 @@ come first. Whatever a shard holds, rows are read as float32.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.compute.platform_calls import forget_pages
 from fusion.errors import FusionError
 from fusion.io import arrow_arrays
 from fusion.io.cache_folder import default_store, local_store
@@ -93,20 +92,10 @@ class Shard:
 
     def release_pages(self) -> None:
         """Count no page of the file as memory of this process, until it is read again: a large store would fill it."""
-        forget = _forgetting()
         # A mapping begins with a page; should Arrow ever hand out a copy instead, it must not be emptied.
-        if forget is not None and self.mapped.size and self.mapped.address % mmap.PAGESIZE == 0:
-            forget(ctypes.c_void_p(self.mapped.address), ctypes.c_size_t(self.mapped.size), _DONTNEED)
-
-
-#: MADV_DONTNEED of Linux and macOS. Pages of a mapped file are read again from the file, whose bytes never change.
-_DONTNEED = 4
-
-
-@cache
-def _forgetting() -> Callable[..., int] | None:
-    """madvise(2), where there is one. Not by ``mmap``, which would hold a file open for each of thousands of shards."""
-    return getattr(ctypes.CDLL(None), "madvise", None) if os.name == "posix" else None
+        if self.mapped.size and self.mapped.address % mmap.PAGESIZE == 0:
+            # Not by ``mmap``, which would hold a file open for each of thousands of shards.
+            forget_pages(self.mapped.address, self.mapped.size)
 
 
 class Block:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fusion.compute.platform_calls import usable_cores
 from fusion.dependencies import NETWORK_PACKAGES, is_installed
 from fusion.io.cache_folder import default_store
 from fusion.versions import versions
@@ -67,7 +68,7 @@ def _versions() -> Check:
 
 
 def _machine() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ}
     said = "".join(f", {name}={value}" for name, value in limits.items())
     return Check("machine", f"{platform.platform()}, {cores} cores{said}", facts={"cores": cores})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.compute.platform_calls import total_memory
 from fusion.errors import UsageError
 from fusion.io.run_checkpoint import Checkpoint, forget_unfinished
 from fusion.progress import Progress
@@ -74,10 +74,8 @@ def check_tensorboard() -> None:
 
 def half_the_memory() -> float:
     """Bytes: half of what the machine has, or 4 GB where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and some systems not these names
-        return 4e9
+    memory = total_memory()
+    return 4e9 if memory is None else memory / 2
 
 
 def _curves(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
