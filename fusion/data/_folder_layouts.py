@@ -14,6 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from fusion.data._dataset_error import DatasetError
+from fusion.data._folder_names import (
+    AGAIN,
+    ASIDE,
+    CONTAINERS,
+    FOLD,
+    OF_GROUPS,
+    OF_SOURCES,
+    OF_SUBJECTS,
+    are_drawn,
+    are_numbers,
+    bare,
+    is_copy,
+    is_part,
+    is_someone,
+    part_of,
+)
 from fusion.io.files import printable
 
 #: What a level of folders can be: columns of a table, or nothing.
@@ -22,95 +38,7 @@ ROLES = ("label", "subject", "group", "source", "fold", "-")
 #: Folders from the data set down to an image, the first one first.
 Place = tuple[str, ...]
 
-#: Word -> the part of a data set that a folder of this name is.
-_PARTS = {
-    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "valset", "validationset"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "testset", "holdout", "eval", "evaluation"), "test"),
-}
-_FOLD = re.compile(r"(?:fold|cv|split)[ _-]*(?P<fold>\w+)", re.IGNORECASE)
-_OF_SUBJECTS = re.compile(
-    r"(patients?|pat|pt|subjects?|subj|sub|cases?|donors?|person|proband)[ _-]*\w{0,12}|[ps][ _-]?\d+", re.IGNORECASE
-)
-_OF_GROUPS = re.compile(r"(slides?|smear|sample|specimen|scan|wsi|group)[ _-]*\w{0,12}", re.IGNORECASE)
-_OF_SOURCES = re.compile(
-    r"(site|center|centre|hospital|lab|laboratory|clinic|scanner|batch)[ _-]*\w{0,12}", re.IGNORECASE
-)
-_CONTAINERS = frozenset(
-    [
-        "images",
-        "image",
-        "img",
-        "imgs",
-        "pictures",
-        "photos",
-        "data",
-        "dataset",
-        "cells",
-        "crops",
-        "raw",
-        "bmp",
-        "png",
-        "jpg",
-        "tif",
-        "tiff",
-        "files",
-        "input",
-        "inputs",
-        "original",
-        "originals",
-    ]
-)
-#: Images of the same cells once more, as programs call the folders that they put them into.
-_AGAIN = _CONTAINERS | frozenset(
-    [
-        "processed",
-        "augmented",
-        "aug",
-        "normalized",
-        "normalised",
-        "overlay",
-        "overlays",
-        "enhanced",
-        "preprocessed",
-        "resized",
-        "cropped",
-        "grey",
-        "gray",
-        "contours",
-        "output",
-        "outputs",
-        "results",
-        "heatmaps",
-        "predictions",
-        "preview",
-        "previews",
-        "thumbnails",
-        "thumbs",
-        "labels",
-        "annotations",
-        "gt",
-    ]
-)
 _COUNTED = re.compile(r"(\D*)(\d{1,7})")
-#: What a folder is called that was copied or put aside.
-_COPY = re.compile(r"(?:copy of )?(?P<name>.+?)(?:[ _-]+(?:copy|old|backup|bak)| ?\(\d+\))*( \d+)?", re.IGNORECASE)
-_ASIDE = frozenset(
-    [
-        "unlabeled",
-        "unlabelled",
-        "unsorted",
-        "excluded",
-        "discarded",
-        "rejected",
-        "trash",
-        "todo",
-        "tmp",
-        "temp",
-        "backup",
-        "old",
-    ]
-)
 #: More classes than this whose names are numbers are people or slides.
 _NUMBERED = 20
 _SHOWN = 4
@@ -132,9 +60,9 @@ class Layout:
         """What the folders above an image say of it, by the fields of ``Listed``."""
         found: dict[str, Any] = {role: name for role, name in zip(self.roles, place, strict=False) if role != "-"}
         if fold := found.get("fold"):
-            match = _FOLD.fullmatch(fold)
+            match = FOLD.fullmatch(fold)
             found["fold"] = match["fold"] if match else fold
-            if part := _PARTS.get(_bare(fold)):
+            if part := part_of(fold):
                 found["part"] = part
         return found
 
@@ -199,7 +127,7 @@ def find_layout(root: Path, folders: Mapping[Place, int], said: str | None, tabl
 
 def _layout_from_names(root: Path, folders: Mapping[Place, int], table: Path | None) -> Layout:
     tops = sorted({place[0] for place in folders})
-    if len(tops) == 1 and _bare(tops[0]) in _CONTAINERS:
+    if len(tops) == 1 and bare(tops[0]) in CONTAINERS:
         below = {place[1:]: count for place, count in folders.items()}
         if set(below) == {()}:
             return Layout(("-",), (f"{tops[0]} is taken for a folder of images, not for a class.",))
@@ -208,7 +136,7 @@ def _layout_from_names(root: Path, folders: Mapping[Place, int], table: Path | N
             note = f"{tops[0]} is the only folder of {root}: the folders in it are read as {'/'.join(inner.roles)}."
             return Layout(("-", *inner.roles), (note, *inner.notes))
     filled = _filled_folders(tops, folders)
-    if all(map(_is_part, tops)) and not filled and _are_classes(folders):
+    if all(map(is_part, tops)) and not filled and _are_classes(folders):
         return Layout(("fold", "label"), (f"{_listed(tops)} are read as folds, the folders in them as classes.",))
     why = _order_of_files(tops) or _origin_of_cells(tops) or _hollow_folders(tops, filled)
     if why:
@@ -225,14 +153,8 @@ def _filled_folders(tops: Iterable[str], folders: Mapping[Place, int]) -> set[st
     return {
         top
         for top, below in inside.items()
-        if () in below
-        or (len(below) == 1 and all(len(place) == 1 and _bare(place[0]) in _CONTAINERS for place in below))
+        if () in below or (len(below) == 1 and all(len(place) == 1 and bare(place[0]) in CONTAINERS for place in below))
     }
-
-
-def _is_copy(top: str, tops: Sequence[str]) -> bool:
-    match = _COPY.fullmatch(top)
-    return match is not None and match["name"] != top and match["name"] in tops
 
 
 def _are_classes(folders: Mapping[Place, int]) -> bool:
@@ -241,7 +163,7 @@ def _are_classes(folders: Mapping[Place, int]) -> bool:
     for place in folders:
         below.setdefault(place[0], set()).add(place[1])
     names = set().union(*below.values())
-    plain = not any(_is_part(name) or _bare(name) in _AGAIN or _is_someone(name) for name in names)
+    plain = not any(is_part(name) or bare(name) in AGAIN or is_someone(name) for name in names)
     shared = set.intersection(*below.values())
     holds = all(place[:2] in folders for place in folders)
     return plain and holds and len(names) > 1 and bool(shared)
@@ -272,7 +194,7 @@ def check_not_mirrored(
             shared = sets[one] & sets[other]
             if len(shared) < 2 or len(shared) < 0.8 * min(len(sets[one]), len(sets[other])):
                 continue
-            again = {_bare(one), _bare(other)} & _AGAIN
+            again = {bare(one), bare(other)} & AGAIN
             differ = are_masks.get(one, False) != are_masks.get(other, False)
             if again or differ or not _is_counted(shared):
                 why = f"{one} and {other} have {len(shared)} file names in common, such as {printable(min(shared))}"
@@ -294,23 +216,25 @@ def _is_counted(stems: Iterable[str]) -> bool:
 
 def _order_of_files(tops: Sequence[str]) -> str:
     """They are called like what keeps files in order: parts of a data set, copies, containers."""
-    if parts := [top for top in tops if _is_part(top)]:
+    if parts := [top for top in tops if is_part(top)]:
         return f"{_listed(parts)} are called like parts of a data set, not like classes"
-    if aside := [top for top in tops if _bare(top) in _ASIDE or _is_copy(top, tops)]:
+    if aside := [top for top in tops if bare(top) in ASIDE or is_copy(top, tops)]:
         return f"{_listed(aside)} is called like what was copied or put aside, not like a class"
-    if len(tops) > 1 and (plain := [top for top in tops if _bare(top) in _CONTAINERS]):
+    if len(tops) > 1 and (plain := [top for top in tops if bare(top) in CONTAINERS]):
         return f"{_listed(plain)} is called like a folder of all images, not like a class"
     return ""
 
 
 def _origin_of_cells(tops: Sequence[str]) -> str:
     """They are called like what cells come from: people, slides, sites, or many numbers."""
-    for pattern, what in ((_OF_SUBJECTS, "people"), (_OF_GROUPS, "slides"), (_OF_SOURCES, "sites")):
+    for pattern, what in ((OF_SUBJECTS, "people"), (OF_GROUPS, "slides"), (OF_SOURCES, "sites")):
         like = [top for top in tops if pattern.fullmatch(top) and re.search(r"\d", top)]
         if like and (what == "people" or len(like) * 2 >= len(tops)):
             return f"{_listed(like)} are called like {what}, not like classes"
-    if len(tops) > _NUMBERED and all(top.isdigit() for top in tops):
-        return f"{len(tops)} folders have numbers for names"
+    if are_numbers(tops) or (len(tops) > _NUMBERED and all(top.isdigit() for top in tops)):
+        return f"{_listed(tops)} are numbers, as people and slides have them"
+    if are_drawn(tops):
+        return f"{_listed(tops)} are days or ids, as people and slides have them"
     return ""
 
 
@@ -362,12 +286,12 @@ def _without_blank_end(roles: Sequence[str]) -> tuple[str, ...]:
 
 def _role_of(names: Sequence[str]) -> str:
     """The role that the names of a level tell; "" where they tell none."""
-    if all(map(_is_part, names)):
+    if all(map(is_part, names)):
         return "fold"
-    for pattern, role in ((_OF_SUBJECTS, "subject"), (_OF_GROUPS, "group"), (_OF_SOURCES, "source")):
+    for pattern, role in ((OF_SUBJECTS, "subject"), (OF_GROUPS, "group"), (OF_SOURCES, "source")):
         if sum(bool(pattern.fullmatch(name) and re.search(r"\d", name)) for name in names) * 2 >= len(names):
             return role
-    return "-" if all(_bare(name) in _AGAIN for name in names) else ""
+    return "-" if all(bare(name) in AGAIN for name in names) else ""
 
 
 def _meaning(roles: Sequence[str], folders: Mapping[Place, int]) -> str:
@@ -386,15 +310,3 @@ def _listed(names: Iterable[str]) -> str:
     every = [printable(name) for name in sorted(names)]
     more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
     return ", ".join(every[:_SHOWN]) + more
-
-
-def _is_part(name: str) -> bool:
-    return _bare(name) in _PARTS or (_FOLD.fullmatch(name) is not None and re.search(r"\d", name) is not None)
-
-
-def _is_someone(name: str) -> bool:
-    return any(p.fullmatch(name) and re.search(r"\d", name) for p in (_OF_SUBJECTS, _OF_GROUPS, _OF_SOURCES))
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.lower())

@@ -29,16 +29,22 @@ _WORDS = frozenset(
         "segmentationobject",
         "roi",
         "contour",
+        "maske",
+        "masken",
+        "masque",
+        "mascara",
+        "maschera",
+        "маска",
     ]
 )
 #: Words that mean a mask even where no image of its name lies beside it.
-_CERTAIN = frozenset(["mask", "masks"])
+_CERTAIN = frozenset(["mask", "masks", "maske", "masken", "masque", "mascara", "maschera", "маска"])
 #: Folders that others hold the masks of; a class of segmented neutrophils may be called "seg".
 _OF_IMAGES = frozenset(
     ["images", "image", "img", "imgs", "raw", "original", "originals", "pictures", "photos", "jpegimages"]
 )
 #: A quick look, before names are taken apart.
-_MAY_BE = re.compile("mask|seg|gt|truth|annot|label|roi|contour", re.IGNORECASE)
+_MAY_BE = re.compile("mas[kqc]|маска|seg|gt|truth|annot|label|roi|contour", re.IGNORECASE)
 _BETWEEN = re.compile(r"[ _.\-]+")
 
 
@@ -138,6 +144,8 @@ def _bases(stem: str) -> Iterator[str]:
             yield stem[: mark.start()]
     if len(words) > 1 and words[0] in _WORDS:
         yield stem[marks[0].end() :]
+    if stem.endswith("mask") and stem[-5:-4].isalnum():  # c0mask, of c0
+        yield stem.removesuffix("mask")
 
 
 def refuse_unsaid(root: Path, masks: Masks, table: Path | None) -> None:

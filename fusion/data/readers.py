@@ -23,6 +23,7 @@ from fusion.data._folder_layouts import Layout, Place, Unclear, check_not_mirror
 from fusion.data._mask_files import find_masks, pair_masks, refuse_unsaid
 from fusion.data._table_columns import read_columns
 from fusion.data._table_files import TABLES, Rows, read_header, read_rows
+from fusion.data.subjects import check_spelling
 from fusion.io.files import printable
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import RemotePathError, as_path, join, walk
@@ -89,6 +90,12 @@ TRAIN, PRELIMINARY, FINAL = "train", "preliminary", "final"
 
 _UID = re.compile(r"^UID_(?P<subject>[A-Za-z]?\d+)_\d+_\d+_(?P<label>all|hem)$", re.IGNORECASE)
 _FOLD = re.compile(r"^fold[_ -]?(?P<fold>\w+)$", re.IGNORECASE)
+#: What programs and people append to the name of an image that they have changed or copied.
+_VERSION = re.compile(
+    r"(.+?)[ _.-]+(?:\(\d+\)|(?:copy|kopie|copie|aug|flip|rot|mirror|crop|resize|norm|blur|noise|bright|enhance|overlay"
+    r"|thumb|preview|contour|heatmap|gradcam|edit)[a-z]*[ _.-]*\d*)",
+    re.IGNORECASE,
+)
 #: Columns of the preliminary test's CSV, in lower case.
 _CNMC_CSV = {"patient_id", "new_names", "labels"}
 #: Columns by which the truth of synthetic sites is known: see ``fusion.synthetic.cells``.
@@ -472,8 +479,29 @@ def _class_folders(
         if needs_labels:
             raise
         layout = Layout((), (f"{unclear.what}, and they are not used; --folders says what they are.",))
+    for level, role in enumerate(layout.roles):
+        if role != "-" and needs_labels:
+            names = sorted({place[level] for place in places if len(place) > level})
+            check_spelling(role, names, [None] * len(names), f"the folders of {root}")
     found = (Listed(image, **layout.facts(place)) for image, place in zip(images, places, strict=True))
-    return layout.name, found, list(layout.notes)
+    return layout.name, found, [*layout.notes, *_versions(images)]
+
+
+def _versions(images: _Images) -> list[str]:
+    """A note on images that are called like other versions of images beside them: c1_flip.png beside c1.png."""
+    bases = {
+        name: os.path.join(os.path.dirname(name), match[1])  # noqa: PTH118, PTH120
+        for name in images.names
+        if (match := _VERSION.fullmatch(_stem(name)))
+    }
+    every = {os.path.splitext(name)[0] for name in images.names} if bases else set()  # noqa: PTH122
+    if not (found := [name for name, base in bases.items() if base in every]):
+        return []
+    shown = f"{printable(os.path.basename(found[0]))} of {printable(os.path.basename(bases[found[0]]))}"  # noqa: PTH119
+    return [
+        f"called like other versions of images beside them: {len(found)}, such as {shown}; each counts as a cell by "
+        "itself. A table's column 'group' keeps those of one image together."
+    ]
 
 
 @lru_cache(maxsize=1024)

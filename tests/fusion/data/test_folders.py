@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fusion.data._folder_layouts import find_layout
 from fusion.data.dataset import load_dataset
 from fusion.data.readers import DatasetError, read_listing
+from fusion.errors import UsageError
 from fusion.settings.data import ReadingSettings
 from fusion.synthetic.cells import SyntheticDesign, synthesize
 from tests.builders.command_line import assert_refused, fusion
@@ -32,6 +33,83 @@ def tree(tmp_path):
 
 def labels(listing):
     return [entry.label for entry in listing.entries]
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ["001", "002", "003"],
+        ["101", "102"],
+        ["7", "9"],
+        ["2020-01-02", "2020-02-03"],
+        ["20200102", "20200203_b"],
+        ["a9f3c1d2", "b7e2d4c1"],
+        ["1.2.840.1", "1.2.840.2"],
+        ["P001", "P002"],
+        ["Patienten 1", "Patienten 2"],
+        ["paciente_1", "paciente_2"],
+        ["Entrenamiento", "Prueba"],
+        ["train_images", "val_images"],
+        ["TestA", "TestB"],
+        ["all", "hem", "all_augmented"],
+        ["all", "hem", "hem - Copy"],
+        ["all", "hem", "hem (1)"],
+        ["all", "hem", "all_rotated"],
+        ["all", "hem", "figures"],
+        ["all", "hem", "plots"],
+        ["all", "hem", "unlabeled"],
+    ],
+    ids=lambda tops: "+".join(tops),
+)
+def test_folders_that_no_classes_are_called_by_are_asked_about(tops, tree):
+    with pytest.raises(DatasetError, match="is not certain"):
+        tree(*(f"{top}/c{at}.png" for top in tops for at in range(3)))
+    assert set(labels(tree(folders="label"))) == set(tops)
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ["0", "1"],
+        ["1", "2", "3"],
+        [str(at) for at in range(10)],
+        ["ALL", "HEM"],
+        ["L1", "L2", "L3"],
+        ["M0", "M1", "M3"],
+        ["Early", "Pre", "Pro", "Benign"],
+        ["BA", "EO", "ERB", "IG", "LY", "MO", "NEU", "PLATELET"],
+        ["NGB", "NGS", "EOS"],
+        ["blast", "no blast"],
+        ["CD4+", "CD4-"],
+        ["B-ALL", "T-ALL"],
+        ["20x", "blurred"],
+        ["facade", "decade", "beaded"],
+        ["01_blast", "02_healthy"],
+    ],
+    ids=lambda tops: "+".join(tops),
+)
+def test_folders_that_classes_are_called_by_are_taken_without_a_question(tops, tree):
+    listing = tree(*(f"{top}/{top}{at}.png" for top in tops for at in range(3)))
+    assert set(labels(listing)) == set(tops)
+    assert listing.notes == ()
+
+
+@pytest.mark.parametrize(
+    "tops", [["ALL", "all"], ["Bl\u00e4st", "Bla\u0308st"], ["hem", "hem "], ["pre_b", "pre-B"], ["1", "01"]]
+)
+def test_one_class_in_two_folders_is_asked_about(tops, tree):
+    with pytest.raises(UsageError, match=r"is not certain|may be one label spelt in several ways"):
+        tree(*(f"{top}/c{at}.png" for top in tops for at in range(3)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["c0_aug1", "c0_augmented_2", "c0-flip", "c0_rot90", "c0 (1)", "c0 - Copy", "c0.thumb", "c0_overlay", "c0_resized"],
+)
+def test_other_versions_of_an_image_beside_it_are_told(name, tree):
+    (note,) = tree(*TWO, f"all/{name}.png").notes
+    assert f"other versions of images beside them: 1, such as {name}.png of c0" in note
+    assert tree(f"hem/{name.replace('c0', 'd0')}.png").notes == (note,)  # there is no d0 beside it
 
 
 # ---- what is passed over --------------------------------------------------------------------------------------------
@@ -354,6 +432,15 @@ def test_synthetic_sites_are_read_by_the_table_that_came_with_them(tmp_path):
 def test_a_plain_synthetic_tree_is_read_without_a_word(tmp_path):
     out = synthesize(tmp_path / "cells", SyntheticDesign(subjects=4, cells_per_subject=1))
     assert (read_listing(out).layout, read_listing(out).notes) == ("cnmc", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [("c0", "c0_maske"), ("c0", "c0mask"), ("c0", "masque_c0"), ("c0", "c0.mascara"), ("c0", "c0_cp_masks")],
+)
+def test_masks_in_other_words(name, mask, tree):
+    tree(f"all/{name}.png", f"all/{mask}.png", "hem/c1.png", masks="ignore")
+    assert [entry.mask_path and entry.mask_path.stem for entry in tree(masks="use").entries] == [mask, None]
 
 
 def test_masks_of_c_nmc_images(tree):

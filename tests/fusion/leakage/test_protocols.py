@@ -13,6 +13,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.data.subjects import identities
 from fusion.data.units import units_of
+from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import LeakageError, SplitError, leave_one_group_out
 from fusion.leakage.protocols import KINDS, external_plan, leaking_subjects, make_plan
 from tests.builders.groups import components
@@ -232,10 +233,14 @@ def test_one_class_spelt_two_ways_is_refused(tmp_path):
     for at in range(4):
         for label in ("HEM", "hem", "all"):
             write_image(tmp_path / label / f"{at}.png", paint(at + 10 * (label == "all")))
-    cells = units_of(load_dataset(tmp_path))
-    with pytest.raises(SplitError, match="differ only in upper and lower case") as caught:
-        make_plan(cells, "grouped", 2, 1, 0)
-    assert caught.value.found == "HEM and hem"
+    with pytest.raises(UsageError, match="may be one label spelt in several ways") as asked:
+        load_dataset(tmp_path)
+    assert asked.value.found == "'HEM' and 'hem'"
+    # Who does not need labels is not asked, and no plan is made of what he has read.
+    rows = plain()
+    rows[0][2] = rows[0][2].upper()
+    with pytest.raises(SplitError, match="differ only in upper and lower case"):
+        make_plan(table(rows), "grouped", 2, 1, 0)
 
 
 def test_a_file_that_is_there_twice_stays_on_one_side_and_is_counted(tmp_path):
