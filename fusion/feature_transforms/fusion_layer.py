@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fusion.feature_transforms.block_columns import block_columns
@@ -303,6 +302,8 @@ class FusionLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sci
         # Both solvers are exact. By covariance costs a fraction where there are more rows than columns.
         solver = "covariance_eigh" if n > d else "full"
         number = asked if asked < 1 else min(int(asked), n - 1, d)
+        from sklearn.decomposition import PCA  # a fifth of a second, which a model that only predicts has no use for
+
         pca = PCA(number, svd_solver=solver, random_state=self.random_state).fit(outcome)
         kept = pca.explained_variance_ratio_ > _NO_VARIANCE
         return pca.mean_, np.ascontiguousarray(pca.components_[kept])

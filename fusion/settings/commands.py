@@ -83,6 +83,14 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
         raise NotImplementedError
 
 
+EXACT_UP_TO = Field(
+    20_000,
+    ge=0,
+    description="training cells above which SVMs go by landmarks (Nystroem), stamped approximate: exact ones of 20,000 "
+    "hold 6 GB",
+)
+
+
 class TrainConfig(LearnConfig):
     """What ``fusion train`` takes; ``fusion settings train`` says what each key means.
 
@@ -93,6 +101,7 @@ class TrainConfig(LearnConfig):
     """
 
     classifier: str = Field("svm", description="name of a classifier: svm, xgb, logreg, neural, or a plug-in")
+    exact_up_to: int = EXACT_UP_TO
     # Not written back: where trees were grown is not part of what they are.
     scheduler: str | None = Field(
         None, exclude=True, description="for trees: address of a Dask scheduler whose workers grow them"
@@ -254,11 +263,9 @@ class AblateConfig(LearnConfig, ComparisonSettings):
         None, description="part of the external test set"
     )
     other_cohort: bool = Field(False, description="test holds other people than data, whatever names they share")
+    exact_up_to: int = EXACT_UP_TO
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     # Above, distances of one block are 3 GB, and an exact SVM of a thousand columns takes a quarter of an hour.
-    exact_up_to: int = Field(
-        20_000, ge=0, description="training cells above which SVMs go by landmarks (Nystroem), stamped approximate"
-    )
 
     @property
     def judges(self) -> list[str]:

@@ -24,10 +24,7 @@ from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
 from fusion.versions import versions
 from fusion.workflows.loading import Inputs
-from fusion.workflows.run_facts import choose_positive
-
-#: Training cells that approximate SVMs go by: eigenvectors of 2,000 take seconds, and a subject has 150 cells.
-_LANDMARKS = 2000
+from fusion.workflows.run_facts import choose_positive, landmark_params
 
 
 def plan_inputs(config: AblateConfig) -> Inputs:
@@ -77,17 +74,9 @@ def by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[s
     """The configuration with landmarks for classifiers that take them, where training parts are too large for exact
     SVMs, and a stamp for each of these; parameters that are given stay."""
     largest = max(len(split.train) for _, split in plan.splits) * (1 + config.augment.per_cell)
-    changed = {
-        name: {"landmarks": _LANDMARKS, **config.classifiers.get(name, {})}
-        for name in config.compare
-        if largest > config.exact_up_to and isinstance(plugins.build_classifier(name), plugins.HasLandmarks)
-    }
-    stamps = [
-        f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "
-        f"{config.exact_up_to} cells{', with their augmented cells' if config.augment.per_cell else ''}"
-        for name, params in changed.items()
-        if params["landmarks"]
-    ]
+    found = {name: landmark_params(name, config.classifiers.get(name, {}), largest, config) for name in config.compare}
+    changed = {name: params for name, (params, _) in found.items() if params}
+    stamps = [stamp for _, stamp in found.values() if stamp]
     return config.model_copy(update={"classifiers": {**config.classifiers, **changed}}), stamps
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion import plugins
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
@@ -16,7 +17,11 @@ from fusion.leakage.grouped_splits import Split
 from fusion.learning.recipe import Recipe
 from fusion.metrics.classification import default_positive
 from fusion.plugins import MindsSources
+from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import FitSettings
+
+#: Training cells that approximate SVMs go by: eigenvectors of 2,000 take seconds, and a subject has 150 cells.
+_LANDMARKS = 2000
 
 
 def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:
@@ -94,3 +99,24 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
 def counts_of(names: Sequence[str | None]) -> dict[str, int]:
     """How often each name occurs, by name; "" stands for what has none."""
     return dict(sorted(Counter("" if name is None else name for name in names).items()))
+
+
+def landmark_params(
+    name: str, given: Mapping[str, Any], cells: int, config: TrainConfig | AblateConfig
+) -> tuple[dict[str, Any], str]:
+    """The parameters of an SVM that goes by landmarks, and a stamp, where it learns from more cells than an exact one
+    has memory for; nothing and "" elsewhere. What is given stays.
+
+    Parameters
+    ----------
+    name, given : of the classifier, and its parameters.
+    cells : that it learns from at most, augmented ones among them.
+    """
+    if cells <= config.exact_up_to or not isinstance(plugins.build_classifier(name), plugins.HasLandmarks):
+        return {}, ""
+    params = {"landmarks": _LANDMARKS, **given}
+    stamp = (
+        f"approximate: {name} goes by {params['landmarks']} landmarks (Nystroem), since training parts have more than "
+        f"{config.exact_up_to} cells{', with their augmented cells' if config.augment.per_cell else ''}"
+    )
+    return params, stamp if params["landmarks"] else ""

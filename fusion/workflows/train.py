@@ -19,7 +19,7 @@ from fusion.progress import Progress
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.loading import load_training_cells
-from fusion.workflows.run_facts import choose_positive
+from fusion.workflows.run_facts import choose_positive, landmark_params
 from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
 from fusion.workflows.training.images import show_attention, show_batch
 from fusion.workflows.training.plan import begin_run, plan_folds, plan_recipe
@@ -62,6 +62,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     with torch_processes.first_alone(inputs.device):
         measured = inputs.measure(dataset, config, progress, stored=bool(batches_setting(recipe)))
     recipe = replace(recipe, positive=choose_positive(measured.study.classes, config.positive))
+    learnt_from = len(measured.study) * (1 + config.augment.per_cell)
+    params, approximate = landmark_params(config.classifier, recipe.params, learnt_from, config)
+    if params:
+        recipe, stamps = replace(recipe, params=params), [*stamps, *([approximate] if approximate else [])]
     run = begin_run(config, recipe, inputs, progress)
     show_batch(config, recipe, inputs, measured.study)
     plan = plan_folds(measured.study.table, config)

@@ -12,6 +12,8 @@ from sklearn.svm import SVC
 from classifiers.class_weights import balanced_weights, inner_folds
 from classifiers.rbf_svm import fit_landmarks, kernel_width, rbf_kernel
 from classifiers.svm import SupportVectorClassifier
+from fusion.bundles.model_bundle import load_model
+from tests.builders.command_line import fusion
 from tests.builders.comparisons import cells, config, run
 from tests.builders.images import ROOT
 from tests.builders.tables import rings
@@ -110,3 +112,11 @@ def test_a_comparison_of_too_many_cells_goes_by_landmarks_and_is_stamped(tmp_pat
     assert not any("approximate" in stamp for stamp in asked.stamps)
     for one, other in zip(exact.scores, asked.scores, strict=True):
         assert_array_equal(one.proba, other.proba)
+
+
+def test_train_goes_by_landmarks_where_an_exact_svm_has_no_room_and_says_so(synthetic, tmp_path):
+    words = ("--features", "colour", "--classifier", "svm", "--splits", 2, "--set", "bootstrap=100")
+    done = fusion("train", synthetic, *words, "--set", "exact_up_to=10", "-o", tmp_path / "few")
+    assert done.exit_code == 0, done.stderr
+    assert "approximate: svm goes by 2000 landmarks" in done.stderr + done.stdout
+    assert load_model(tmp_path / "few").model.classifier.landmarks == 2000
