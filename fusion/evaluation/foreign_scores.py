@@ -101,22 +101,23 @@ def _check_cells(table: ScoreColumns, checked: pd.DataFrame) -> None:
 
 def _check_entries(table: ScoreColumns, checked: pd.DataFrame) -> None:
     """Entries are compared on the same cells in the same folds."""
-    parts = checked.groupby(["features", "classifier"], sort=False)
-    where = {
-        which: dict(zip(zip(part["repeat"], part["key"], part["name"], strict=True), part["fold"], strict=True))
-        for which, part in parts
-    }
-    (first, own), *others = where.items()
-    for other, held in others:
-        names = [" ".join(part for part in map(str, which) if part) for which in (first, other)]
-        if held.keys() != own.keys():
-            both = len(held.keys() & own.keys())
+    cell = checked.groupby(["repeat", "key", "name"], sort=False).ngroup().to_numpy()
+    fold = checked["fold"].to_numpy()
+    entry = checked.groupby(["features", "classifier"], sort=False).ngroup().to_numpy()
+    own, *others = (np.flatnonzero(entry == at) for at in range(int(entry.max()) + 1))
+    own = own[np.argsort(cell[own])]
+    for other in others:
+        held = other[np.argsort(cell[other])]
+        rows = checked[["features", "classifier"]].iloc[[own[0], held[0]]]
+        names = [", ".join(filter(None, row)) for row in rows.itertuples(index=False, name=None)]
+        if not np.array_equal(cell[own], cell[held]):
+            both = len(np.intersect1d(cell[own], cell[held]))
             raise UsageError(
                 f"entries of {table.where} are on different cells",
                 found=f"'{names[0]}' has {len(own)} scores, '{names[1]}' {len(held)}, {both} of the same cells",
                 expected="every entry on the same cells, in the same repeats",
             )
-        if moved := sum(own[cell] != fold for cell, fold in held.items()):
+        if moved := int((fold[own] != fold[held]).sum()):
             raise UsageError(
                 f"entries of {table.where} are of different folds",
                 found=f"{moved} scores of '{names[1]}' are in another fold than those of '{names[0]}'",
