@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.features.store_manifest import list_files
 from fusion.io.files import file_sha256, printable, write_atomically
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def _export(network: Backbone, path: Path) -> float:
             dynamic_axes={"x": {0: "n"}, "embedding": {0: "n"}},
         )
     content = sink.getvalue()
+    list_files(path.parent.parent, path, path.with_suffix(".json"))
     write_atomically(path, content)
     found, expected = _embed(network, _session(path))(images), network.embed(images)
     difference = float(np.abs(found - expected).max())

@@ -24,13 +24,14 @@ from fusion.data.dataset import Fault, fault_row, load_dataset
 from fusion.errors import FusionError, UsageError
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
-from fusion.io.files import write_atomically
+from fusion.io.output_files import write_output
 from fusion.learning.decision.calibration import Calibration
 from fusion.learning.study import Study
 from fusion.metrics.classification import predicted_classes
 from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
 from fusion.progress import Progress
 from fusion.settings.commands import ExportConfig
+from fusion.settings.outputs import one_run_of
 
 if TYPE_CHECKING:
     from fusion.feature_transforms.fusion_layer import FusionLayer
@@ -101,6 +102,7 @@ class Exported:
         }
 
 
+@one_run_of
 def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Exported:
     """Write the model as ONNX, after running both on a trial and, where some is given, on data.
 
@@ -149,7 +151,7 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
                 found=f"up to {check.probability:.2g} on {check.on}",
                 do="Nothing was written; report this.",
             )
-    write_atomically(config.onnx, content)
+    write_output(config.onnx, content)
     inputs, outputs = _format_values(session.get_inputs()), _format_values(session.get_outputs())
     return Exported(config.onnx, len(content), inputs, outputs, tuple(checks), faults, root)
 

@@ -18,13 +18,14 @@ def compare(screen: Screen, config: CompareConfig) -> None:
     Entries that every result has (same features, same classifier) are compared with those of the first; where there
     are none, the best with the best. Differences are those of the first result minus another.
     """
-    from fusion.io.files import write_atomically
+    from fusion.io.csv_text import csv_bytes
+    from fusion.io.output_files import write_output
     from fusion.workflows.compare import compare_results
 
     found = compare_results(config)
     screen.notes(found.notes)
     screen.table(found.columns, found.lines(), found.title)
     if config.output is not None:
-        write_atomically(config.output, found.to_frame().to_csv(index=False).encode())
+        write_output(config.output, csv_bytes(found.to_frame()))
         screen.line(f"written to {config.output}")
     screen.json(found.to_json())

@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fusion.errors import FusionError
 from fusion.interface.progress_display import ProgressBars, ProgressLines
+from fusion.io.files import shown
 
 if TYPE_CHECKING:
     from fusion.data.dataset import Fault
@@ -34,6 +37,30 @@ _LOGGED_EVERY = 5.0
 _UNBOUNDED = 400
 
 
+class PrintError(FusionError):
+    """Standard output takes nothing more. What was to be written into files has been."""
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """A block that prints results: a disk that is full is told as what it is.
+
+    Raises
+    ------
+    PrintError : standard output cannot be written. BrokenPipeError stays one: nobody reads any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PrintError(
+            "cannot print the result",
+            found=str(error.strerror or error).lower(),
+            do="Lead standard output elsewhere; files named by options are written.",
+        ) from error
+
+
 class Screen:
     """Progress bars, notes and tables; a context in which progress is shown.
 
@@ -49,8 +76,8 @@ class Screen:
         self._logged: dict[str, float] = {}
         # A file or a pipe has no width to fit into; 80 columns, which rich takes then, would tear figures apart.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
-        self._out = Console(highlight=False, soft_wrap=True, width=width)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = _Console(highlight=False, soft_wrap=True, width=width)
+        self._err = _Console(stderr=True, highlight=False, soft_wrap=True)
         # A terminal is drawn upon; a file or a pipe is told now and then.
         self._bars = ProgressBars(self._err) if self._err.is_terminal and not quiet else None
         self._lines = ProgressLines(self._say)
@@ -97,7 +124,7 @@ class Screen:
 
     def _say(self, text: str) -> None:
         if not self.quiet:
-            self._err.print(Text(text))
+            self._tell(text)
 
     def notes(self, texts: Iterable[str]) -> None:
         """Remarks on standard error."""
@@ -107,13 +134,18 @@ class Screen:
     def warn(self, text: str) -> None:
         """A remark that must not be missed: shown even when quiet."""
         self._log_text("warning", text)
-        self._err.print(Text(text, style="yellow"))
+        self._tell(text, style="yellow")
+
+    def _tell(self, text: str, style: str = "") -> None:
+        with suppress(OSError):  # a terminal that was closed hears nothing more, and the work goes on
+            self._err.print(Text(shown(text), style=style))
 
     def line(self, text: str = "") -> None:
         """A line of the result."""
         if not self.as_json:
             self._end_bars()
-            self._out.print(Text(text))
+            with printing():
+                self._out.print(Text(shown(text)))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
         """A table of the result. Columns of numbers are never broken or cut; words go on in the next line."""
@@ -126,10 +158,13 @@ class Screen:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for at, name in enumerate(columns):
             numbers = bool(body) and all(row[at][:1].isdigit() for row in body)
-            table.add_column(name, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
+            table.add_column(
+                Text(shown(name)), justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
+            )
         for row in body:
-            table.add_row(*(Text(value) for value in row))
-        self._out.print(table, soft_wrap=False)
+            table.add_row(*(Text(shown(value)) for value in row))
+        with printing():
+            self._out.print(table, soft_wrap=False)
 
     def result(self, result: Result) -> None:
         """Stamps, notes, and the figures of every entry, best first; subjects only where they are known."""
@@ -227,7 +262,13 @@ class Screen:
     def write(self, text: str) -> None:
         """A result that is for a machine in any case, as it stands."""
         self._end_bars()
-        sys.stdout.write(text + "\n")
+        with printing():
+            sys.stdout.write(text + "\n")
+
+    def flush(self) -> None:
+        """Print what waits to be printed."""
+        with printing():
+            sys.stdout.flush()
 
     def faults(self, faults: Sequence[Fault]) -> None:
         """The images that were skipped, counted and named."""
@@ -237,14 +278,20 @@ class Screen:
         for fault in faults:
             self._log_text("skipped", str(fault))
         for fault in faults[:_SHOWN]:
-            self._err.print(Text(f"  {fault}"))
+            self._tell(f"  {fault}")
         if len(faults) > _SHOWN:
-            self._err.print(Text(f"  and {len(faults) - _SHOWN} more; all of them with --json"))
+            self._tell(f"  and {len(faults) - _SHOWN} more; all of them with --json")
 
 
 def size_in_words(count: int) -> str:
     """Bytes as megabytes."""
     return f"{count / 1e6:.1f} MB"
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let whoever runs the command know; rich would end the process as one that failed."""
+        raise  # called where the error was caught
 
 
 class _Messages(logging.Handler):

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 
+from fusion.cli._standard_streams import run_command
 from fusion.compute.memory import collect_rarely
 
 #: Command -> its line in ``fusion --help``, in the order in which one needs them. Each has a file of its name, which
@@ -85,4 +86,4 @@ def fusion() -> None:
 def main() -> None:
     """Entry point of the ``fusion`` command."""
     collect_rarely()
-    fusion(prog_name="fusion")
+    run_command(fusion)

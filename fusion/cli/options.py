@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from fusion.cli.completion import complete_plugins, complete_recipe, complete_setting
 from fusion.cli.runner import Manner, run
 from fusion.io.remote_path import as_path
+from fusion.io.run_inputs import one_run
 from fusion.settings.key import Setting, choices, core, settings_of
 from fusion.settings.loading import build_config
 
@@ -162,7 +163,8 @@ def command(
     def make(function: Callable[[Screen, Config], Sequence[Fault] | None]) -> Command:
         def work(screen: Screen, *, config_file: Path | None, set_texts: tuple[str, ...], **given: Any) -> Any:
             options = _nested(shown, given)
-            return function(screen, build_config(model, file=config_file, settings=set_texts, options=options))
+            with one_run():
+                return function(screen, build_config(model, file=config_file, settings=set_texts, options=options))
 
         made = _command(function, work, [*parameters(model, shown), *_config_options(model)])
         made.settings, made.shown = model, shown

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +18,7 @@ import click
 from fusion.dependencies import is_dependency, missing_package
 from fusion.errors import FusionError, UsageError
 from fusion.io.event_log import EventLog
+from fusion.io.files import printable, shown
 from fusion.versions import versions
 
 if TYPE_CHECKING:
@@ -66,11 +69,10 @@ def _run(
             raise
         _refuse(name, error)
     except KeyboardInterrupt:
-        click.echo("interrupted; what was measured is kept, the same command goes on from there", err=True)
+        tell("interrupted; what was measured is kept, the same command goes on from there")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader has gone; leave without another attempt to write to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         sys.exit(BROKEN_PIPE)
     except ModuleNotFoundError as error:
         if manner.debug:
@@ -79,8 +81,55 @@ def _run(
     except Exception as error:
         if manner.debug or isinstance(error, click.ClickException):
             raise
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            _refuse(name, _failure(error))
+        if isinstance(error, MemoryError):
+            _refuse(name, FusionError("not enough memory", found=str(error)[:200], do="Try fewer --jobs."))
         _own_up(name, error)
     sys.exit(SKIPPED if faults else DONE)
+
+
+#: What a disk, its permissions or a network does to a program that is right.
+_OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+}
+
+
+def _failure(error: OSError) -> FusionError:
+    """An error of the machine, as the user is told it."""
+    names = [printable(name) for name in (error.filename, error.filename2) if isinstance(name, str)]
+    where = f"cannot use {names[0]}" if names else "the machine does not let the work be done"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    do = "Free some space and run the same command again; what was measured is kept." if is_full else ""
+    return FusionError(where, found=str(error.strerror or error).lower(), do=do)
+
+
+def tell(text: str) -> None:
+    """A message on standard error, which may be closed, or in an encoding that lacks some of its letters."""
+    with suppress(OSError):
+        click.echo(shown(text), err=True)
+
+
+def forget_output() -> None:
+    """Lead what is left to be printed nowhere: Python would try it once more when it ends, and complain."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # not a file of the system's, as under a test
+        return
 
 
 def _work(
@@ -102,7 +151,7 @@ def _work(
     with screen:
         faults = work(screen) or ()
     screen.faults(faults)
-    sys.stdout.flush()
+    screen.flush()
     return faults
 
 
@@ -113,15 +162,18 @@ def _refuse(name: str, error: FusionError) -> NoReturn:
     if not torch_processes.is_first() and isinstance(error, UsageError):  # the same in all processes, and said once
         torch_processes.let_first_speak()
     else:
-        click.echo(f"fusion {name}: {error}", err=True)
+        from fusion.cli.console import PrintError
+
+        if isinstance(error, PrintError):
+            forget_output()
+        tell(f"fusion {name}: {error}")
     sys.exit(error.exit_code)
 
 
 def _own_up(name: str, error: Exception) -> NoReturn:
     """Tell an error that is ours."""
-    click.echo(
+    tell(
         f"fusion {name}: {type(error).__name__}: {error}\n"
-        "  This is a bug in Fusion. Run the command again with --debug and report what it prints.",
-        err=True,
+        "  This is a bug in Fusion. Run the command again with --debug and report what it prints."
     )
     sys.exit(FAILED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import TYPE_CHECKING
 
 from fusion.cli.options import MODEL, command, option
@@ -23,6 +24,10 @@ def serve(screen: Screen, config: ServeConfig) -> None:
         raise UsageError(
             "fusion serve needs FastAPI, uvicorn and prometheus-client", do="pip install 'fusion-cells[serve]'."
         )
+    # OpenCV reads its own limit when it is imported, which nothing has done yet.
+    known = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
+    limit = config.megapixels * 1_000_000
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(min(limit, int(known)) if known.isdecimal() else limit)
     from fusion.serve.app import serve
 
     serve(config, lambda address: screen.line(f"{address}  (stop with Ctrl+C)"))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-#: Ctrl-C, and what a scheduler or ``kill`` sends before it loses patience.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Ctrl-C, what a scheduler or ``kill`` sends before it loses patience, and what a terminal sends that is closed.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if sys.platform != "win32" else ()))
 
 
 class Stop:
-    """A context in which the first SIGINT or SIGTERM only sets ``asked``, and the next one interrupts.
+    """A context in which the first SIGINT, SIGTERM or SIGHUP only sets ``asked``, and the next one interrupts.
 
     Outside the main thread, where Python takes no signals, nothing is changed.
     """

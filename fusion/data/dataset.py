@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +24,13 @@ from fusion.images.cell_transform import Change
 from fusion.images.decoding import MISSING, decode_image, decode_mask, read_bytes
 from fusion.images.masks import GivenMask, read_mask
 from fusion.io.cache_folder import default_store
-from fusion.io.files import printable, sha256, write_atomically
+from fusion.io.csv_text import csv_rows
+from fusion.io.files import printable, sha256
 from fusion.io.notebook_table import notebook_table
+from fusion.io.output_files import unwritable, write_output
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import as_path
+from fusion.io.run_inputs import protect, protect_later
 from fusion.settings.data import ReadingSettings
 
 if TYPE_CHECKING:
@@ -309,6 +310,7 @@ def load_dataset(
     ['all', 'hem']
     """
     path = as_path(path)
+    protect([path])
     layout, listed, remarks = readers.read_listing(path, reading, is_lenient=is_lenient, needs_labels=needs_labels)
     listed, notes = _choose_part(listed, part, path)
     notes = [*remarks, *notes]
@@ -330,6 +332,7 @@ def load_dataset(
         notes.append(f"{table} lists images too, and is not used: give it as DATA for its labels, subjects and masks.")
     notes += _nameless_notes(samples)
     root = path if path.is_dir() else path.parent
+    protect_later(lambda: (each for sample in samples for each in (sample.path, sample.mask_path)))
     return Dataset(root, layout, samples, tuple(faults), tuple(notes), (remembered_in,))
 
 
@@ -493,14 +496,13 @@ def write_faults(path: Path, faults: Sequence[Fault], root: Path) -> None:
     ------
     UsageError : the file cannot be written.
     """
-    lines = StringIO(newline="")
-    rows = csv.writer(lines)
-    rows.writerow(["file", "stage", "reason"])
-    rows.writerows([sample_name(fault.path, root), fault.stage, fault.reason] for fault in faults)
+    rows = [(sample_name(fault.path, root), fault.stage, fault.reason) for fault in faults]
     try:
-        write_atomically(path, lines.getvalue().encode())
+        write_output(path, csv_rows([("file", "stage", "reason"), *rows]))
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
+        raise unwritable(path, error) from error
 
 
 def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple[Columns[Listed], list[str]]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from fusion.data.units import Units
 from fusion.errors import UsageError
 from fusion.feature_transforms.block_columns import block_slices
-from fusion.io.files import replacing
+from fusion.io.csv_text import csv_frame
 from fusion.io.notebook_table import notebook_table
+from fusion.io.output_files import writing_output
 
 _Value = TypeVar("_Value")
 
@@ -192,14 +193,14 @@ def export(path: Path, parts: Iterable[FeatureTable], units: Mapping[str, str] |
     """
     check_export(path)
     ending = path.suffix.lower()
-    with replacing(path) as stream:
+    with writing_output(path) as stream:
         if ending == ".parquet":
             _write_parquet(stream, parts)
         elif ending == ".h5ad":
             _write_h5ad(stream, parts, units or {})
         else:
             for at, part in enumerate(parts):
-                part.to_frame().to_csv(stream, index=False, header=at == 0)
+                csv_frame(part.to_frame()).to_csv(stream, index=False, header=at == 0)
 
 
 def _write_parquet(stream: BinaryIO, parts: Iterable[FeatureTable]) -> None:

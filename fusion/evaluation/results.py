@@ -21,8 +21,9 @@ from fusion.evaluation.result_tables import entry_frame, figure_frame
 from fusion.evaluation.score_frames import cells_of, entries_of, score_frame
 from fusion.evaluation.scores import Scores
 from fusion.evaluation.variation import Variation
-from fusion.io.files import write_atomically
+from fusion.io.csv_text import csv_bytes
 from fusion.io.json_values import with_nan, without_nan
+from fusion.io.output_files import write_output
 from fusion.io.run_checkpoint import UNFINISHED
 from fusion.metrics.classification import LEVELS
 from fusion.metrics.judgement import judge_scores
@@ -164,15 +165,15 @@ class Result:
         root : images in faults are named relative to it.
         """
         self.save_scores(folder / "scores.parquet")
-        write_atomically(folder / "table.csv", entry_frame(self).to_csv(index=False).encode())
-        write_atomically(folder / "config.yaml", self.config.encode())
-        write_atomically(folder / "result.json", json.dumps(self.to_json(root), indent=1).encode())
+        write_output(folder / "table.csv", csv_bytes(entry_frame(self)))
+        write_output(folder / "config.yaml", self.config.encode())
+        write_output(folder / "result.json", json.dumps(self.to_json(root), indent=1).encode())
 
     def save_scores(self, file: Path) -> None:
         """Write every held-out score as Parquet; stamps travel in a column of their own."""
         sink = BytesIO()
         score_frame(self.cells, self.classes, self.positive, self.scores, self.stamps).to_parquet(sink, index=False)
-        write_atomically(file, sink.getvalue())
+        write_output(file, sink.getvalue())
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each entry, level ("cell" or "subject"), metric and kind ("models" or "procedure") of figure.

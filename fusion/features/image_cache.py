@@ -18,6 +18,7 @@ from fusion.compute import process_pool
 from fusion.compute.graceful_stop import Stop
 from fusion.data.dataset import Dataset, Fault, Sample
 from fusion.features.cell_measurement import Measure, Measured, lost
+from fusion.features.store_manifest import list_files
 from fusion.images.cell import PREPARATION, Cell
 from fusion.io.files import file_sha256, replacing, write_atomically
 from fusion.progress import Progress
@@ -86,7 +87,7 @@ def read_images(
         first.setdefault(sample.measured_key, at)
     keys = list(first)
     path = root / IMAGES / f"{_name(input_transform, keys)}.npy"
-    reasons = _remembered(path)
+    reasons = _remembered(path, (len(keys), input_transform.size, input_transform.size, 3))
     if reasons is None:
         wanted = [dataset.samples[at] for at in first.values()]
         reasons, changed = _cache_images(wanted, input_transform, path, jobs, progress)
@@ -110,7 +111,7 @@ def _name(input_transform: InputTransform, keys: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _remembered(path: Path) -> dict[str, tuple[str, str]] | None:
+def _remembered(path: Path, shape: tuple[int, ...]) -> dict[str, tuple[str, str]] | None:
     """Key -> stage and reason of the cells that a whole map lacks; None where there is no map to be trusted."""
     note = path.with_suffix(".json")
     if not path.is_file() or not note.is_file():
@@ -119,6 +120,9 @@ def _remembered(path: Path) -> dict[str, tuple[str, str]] | None:
         stored = json.loads(note.read_bytes())
         if file_sha256(path) != stored["sha256"]:
             return None  # damaged on disk: it is taken again
+        images = np.load(path, mmap_mode="r")
+        if (images.dtype, images.shape) != (np.uint8, shape):
+            return None
         return {key: (stage, reason) for key, (stage, reason) in stored["faults"].items()}
     except (ValueError, KeyError, TypeError):
         return None
@@ -144,6 +148,7 @@ def _cache_images(
         "fortran_order": False,
         "shape": (len(samples), input_transform.size, input_transform.size, 3),
     }
+    list_files(path.parent.parent, path, path.with_suffix(".json"))
     with replacing(path) as stream, Stop() as stop:
         np.lib.format.write_array_header_1_0(stream, header)
         for measured in process_pool.run(Measure((), _WANTED), _tasks(samples), count, lost, stop.__bool__):

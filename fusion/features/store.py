@@ -19,6 +19,9 @@ import json
 import logging
 import mmap
 import os
+import re
+import stat
+import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,6 +55,9 @@ FEATURES, QUARANTINE = "features", "quarantine"
 #: Folder on this machine for copies of shards whose store is in an object store.
 FETCHED = "fetched"
 
+#: How a shard is called before its ending: by its checksum.
+_NAME = re.compile(r"[0-9a-f]{32}\Z")
+
 #: Shards may be merged and taken away while they are listed; the folder is then listed again. Each time means that a
 #: whole merge was finished in between, so a few are enough.
 _LISTINGS = 8
@@ -65,7 +71,7 @@ class StoreError(FusionError):
 
 
 class ShardDamaged(Exception):
-    """The shard's bytes are not those it was named after. Caught where shards are opened, and never shown."""
+    """What lies there is no shard that was written here, and why. Caught where shards are opened."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,8 +278,8 @@ class FeatureStore:
         return {key for shard in self._open_all(extractor, fingerprint) for key in shard.keys.to_pylist()}
 
     def shards(self, extractor: str, fingerprint: str) -> list[Path]:
-        """Shard files in a fixed order."""
-        return sorted(self.folder(extractor, fingerprint).glob("*.arrow"))
+        """Shard files in a fixed order; files of other names are not the store's."""
+        return sorted(path for path in self.folder(extractor, fingerprint).glob("*.arrow") if _NAME.match(path.stem))
 
     def folder(self, extractor: str, fingerprint: str) -> Path:
         """Where the shards of one extractor version lie."""
@@ -308,31 +314,108 @@ def open_shard(path: Path) -> Shard | None:
 
     Raises
     ------
-    ShardDamaged : its bytes are not those it was named after.
+    ShardDamaged : its bytes are not those it was named after, or not laid out as a shard is.
     OSError : it cannot be read, or is no longer there.
     """
     import pyarrow as pa
 
     here = _checked(path)
-    # From here on the bytes are those that were written, and shards are never changed: what follows can be relied on.
     with pa.memory_map(str(here)) as source:
         mapped = source.read_buffer()
-    table = pa.ipc.open_file(mapped).read_all()
-    metadata = table.schema.metadata or {}
-    if metadata.get(b"format") != FORMAT.encode():
-        return None
-    facts = json.loads(metadata[b"facts"])
-    if (facts["extractor"], facts["fingerprint"]) != (path.parent.parent.name, path.parent.name):
-        return None  # copied here from elsewhere: numbers of another extractor
-    count, names = int(metadata[b"measured"]), facts["features"]
-    keys, features, reasons = (table[name].chunk(0) for name in ("key", "features", "fault"))
+    # The name shows that the bytes are whole, not who wrote them: whoever can write here can make the name fit. What
+    # follows goes by addresses, and a negative one would end the process.
+    try:
+        read = _batch(mapped)
+    except (pa.ArrowException, OSError, *_MISLAID) as error:
+        raise ShardDamaged(f"not laid out as a shard is: {' '.join(str(error).split())[:100]}") from error
+    if read is None or (read.extractor, read.fingerprint) != (path.parent.parent.name, path.parent.name):
+        return None  # of another format, or copied here from elsewhere: numbers of another extractor
+    count, names, about = read.count, read.names, read.about
+    keys, features, reasons = read.columns
     values = arrow_arrays.values(features.flatten()).reshape(-1, len(names))
     # Keys are looked up often, and would bring the pages around them into memory: six times as much as they are.
     texts = (pa.concat_arrays([text, text[:0]]) for text in (keys[:count], keys[count:], reasons[count:]))
     keys, fault_keys, reasons = texts
-    shard = Shard(path, names, facts["about"], keys, values[:count], fault_keys, reasons, mapped)
+    shard = Shard(path, names, about, keys, values[:count], fault_keys, reasons, mapped)
     shard.release_pages()
     return shard
+
+
+#: Beside Arrow's own: what reading a shard that is none may raise. Arrow's OSErrors tell of the layout, too.
+_MISLAID = (ValueError, KeyError, TypeError, RecursionError, StopIteration, struct.error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What a shard's file holds, once all of it has been looked at: see ``Shard`` and ``_to_arrow``."""
+
+    extractor: str
+    fingerprint: str
+    names: list[str]
+    about: dict[str, Any]
+    count: int
+    columns: tuple[pa.Array, pa.Array, pa.Array]
+
+
+def _batch(mapped: pa.Buffer) -> _Batch | None:
+    """The content of a shard's file; None where it is of another format.
+
+    Raises
+    ------
+    pyarrow.ArrowException, ValueError, KeyError, TypeError, RecursionError : it is not laid out as ``_to_arrow`` does.
+    """
+    import pyarrow as pa
+
+    # Message by message, as Arrow's own way would unpack what is compressed, to any size, before it can be looked at.
+    messages = pa.ipc.MessageReader.open_stream(mapped.slice(_MAGIC_BYTES))
+    first = messages.read_next_message()
+    if first.type != "schema":  # Arrow follows what is none wherever it leads
+        raise ValueError(f"it begins with a message of type {first.type}")
+    schema = pa.ipc.read_schema(first)
+    metadata = schema.metadata or {}
+    if metadata.get(b"format") != FORMAT.encode():
+        return None
+    facts = json.loads(metadata[b"facts"])
+    names, about, count = facts["features"], facts["about"], int(metadata[b"measured"])
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names) and isinstance(about, dict)):
+        raise ValueError("names or facts of another kind")
+    kinds = [pa.list_(pa.field("item", kind), len(names)) for kind in (pa.float32(), pa.float16())]
+    if schema.names != ["key", "features", "fault"] or schema.types not in (
+        [pa.string(), kind, pa.string()] for kind in kinds
+    ):
+        raise ValueError("columns of other names or types")
+    message, *more = messages
+    if more or message.type != "record batch" or _is_compressed(message.metadata):
+        raise ValueError("more than one batch, or a compressed one")
+    batch = pa.ipc.read_record_batch(message, schema)
+    batch.validate(full=True)  # every offset, every length, every letter
+    keys, features, faults = batch.columns
+    if not 0 <= count <= len(batch) or keys.null_count or features.null_count or features.flatten().null_count:
+        raise ValueError("values that are missing")
+    if faults[:count].null_count != count or faults[count:].null_count:
+        raise ValueError("faults of measured cells")
+    return _Batch(facts["extractor"], facts["fingerprint"], names, about, count, (keys, features, faults))
+
+
+#: ARROW1 and two zeros, before the first message.
+_MAGIC_BYTES = 8
+
+
+def _is_compressed(metadata: pa.Buffer) -> bool:
+    """Whether a message of Arrow's, a flatbuffer that Arrow has verified, is a batch that says how it is compressed."""
+    content = metadata.to_pybytes()
+
+    def place(table: int, number: int) -> int:
+        """Where a field of a table is; 0 where it has none."""
+        slots = table - struct.unpack_from("<i", content, table)[0]
+        (length,) = struct.unpack_from("<H", content, slots)
+        at = 4 + 2 * number
+        offset = struct.unpack_from("<H", content, slots + at)[0] if at < length else 0
+        return table + offset if offset else 0
+
+    (message,) = struct.unpack_from("<I", content, 0)
+    header = place(message, 2)
+    return bool(place(header + struct.unpack_from("<I", content, header)[0], 3))
 
 
 def _checked(path: Path) -> Path:
@@ -343,8 +426,10 @@ def _checked(path: Path) -> Path:
     ShardDamaged, OSError : as for ``open_shard``.
     """
     if not isinstance(path, Remote):
-        if file_checksum(path) != path.stem:
-            raise ShardDamaged(path)
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise ShardDamaged("not a regular file")
+        if not is_whole(path):
+            raise ShardDamaged("not as it was written")
         return path
     copy = _copy_of(path)
     try:
@@ -354,8 +439,13 @@ def _checked(path: Path) -> Path:
         pass
     content = path.read_bytes()
     if checksum(content) != path.stem:
-        raise ShardDamaged(path)
+        raise ShardDamaged("not as it was written")
     return _keep(path, content)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the bytes of a shard are those that it is named after."""
+    return file_checksum(path) == path.stem
 
 
 def _keep(path: Remote, content: bytes) -> Path:
@@ -397,8 +487,8 @@ def _open_or_vanished(path: Path) -> tuple[Shard | None, bool]:
         return open_shard(path), False
     except FileNotFoundError:
         return None, True
-    except ShardDamaged:
-        _log.warning("%s is damaged: its cells are measured again; fusion cache verify sets it aside", path)
+    except ShardDamaged as error:
+        _log.warning("%s is damaged (%s): its cells are measured again; fusion cache verify sets it aside", path, error)
     except OSError as error:
         _log.warning("%s cannot be read (%s): its cells are measured again", path, error.strerror or error)
     return None, False

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from fusion.features.store import (
     ShardDamaged,
     StoreError,
     drop_copy,
+    is_whole,
     open_shard,
 )
-from fusion.io.files import PARTIAL
+from fusion.features.store_manifest import list_files, listed_files
+from fusion.io.files import PARTIAL, is_partial
 from fusion.io.remote_path import Remote, sizes
 
 #: A merged shard stays below this: a flipped bit costs one such file, and several of them are checked side by side.
@@ -137,10 +139,11 @@ def tidy(store: FeatureStore, extractor: str, fingerprint: str) -> None:
 
 def collect_garbage(store: FeatureStore) -> tuple[list[str], int]:
     """Delete what nobody can use any more: versions of installed extractors that this Fusion no longer computes,
-    what is in quarantine, partial files that a killed process left behind, and images and exported networks that lack
+    shards in quarantine, partial files that a killed process left behind, and images and exported networks that lack
     their note (they are made anew), or whose note tells of another preparation of cells or other packages.
 
-    Features of extractors that are not installed are kept: they may be installed in another environment.
+    Nothing else in the folder is touched: a shard is known by its bytes, whatever else goes is listed in the store's
+    manifest. Features of extractors that are not installed are kept: they may be installed in another environment.
 
     Returns
     -------
@@ -150,40 +153,57 @@ def collect_garbage(store: FeatureStore) -> tuple[list[str], int]:
     removed, freed = [], 0
     for entry in list(held(store)):
         if reason := _why_outdated(entry):
-            _remove(store.folder(entry.extractor, entry.fingerprint))
+            freed += _delete(_readable(store.shards(entry.extractor, entry.fingerprint)))
             removed.append(f"{entry.extractor} {entry.fingerprint}: {reason}")
-            freed += entry.size_bytes
-    quarantined = sorted((store.root / QUARANTINE).glob("*"))
-    for path, size in zip(quarantined, sizes(quarantined), strict=True):
-        freed += size
-        path.unlink()
-        removed.append(f"quarantined {path.name}")
-    for path in (*store.local.glob("images/*.npy"), *store.local.glob("onnx/*.onnx")):
-        if reason := _why_unusable(path):
-            files = [path, path.with_suffix(".json")]
-            freed += sum(sizes(files))
-            for file in files:
-                file.unlink(missing_ok=True)
+    own = listed_files(store.local)
+    for path in sorted((store.root / QUARANTINE).glob("*")):
+        if isinstance(path, Remote) or path.relative_to(store.root).as_posix() in own:
+            freed += _delete([path])
+            removed.append(f"quarantined {path.name}")
+    for path in sorted(store.local / name for name in own if name.startswith(_DERIVED)):
+        if path.suffix != ".json" and path.is_file() and (reason := _why_unusable(path)):
+            freed += _delete([path, path.with_suffix(".json")])
             removed.append(f"{path.parent.name}/{path.name}: {reason}")
     # Object stores show nothing half-written.
-    for path in sorted(store.local.rglob(f"{PARTIAL}*")):
-        if _is_abandoned(path):
-            freed += path.stat().st_size
-            path.unlink()
+    for path in sorted(each for folder in _folders(store) for each in folder.glob(f"{PARTIAL}*")):
+        if is_partial(path.name) and path.is_file() and _is_abandoned(path):
+            freed += _delete([path])
             removed.append(f"left behind by a killed process: {path.name}")
-    copies = [path for path in (store.local / FETCHED).rglob("*") if path.is_file()]
-    if isinstance(store.root, Remote) and copies:
-        freed += sum(sizes(copies))
-        shutil.rmtree(store.local / FETCHED)
-        removed.append(f"copies of {len(copies)} shards on this machine")
+    if isinstance(store.root, Remote):
+        copies = [path for path in (store.local / FETCHED).glob("*/*/*.arrow") if is_whole(path)]
+        freed += _delete(copies)
+        removed += [f"copies of {len(copies)} shards on this machine"] if copies else []
     return removed, freed
 
 
-def _remove(folder: Path) -> None:
-    if isinstance(folder, Remote):
-        folder.remove_tree()
-    else:
-        shutil.rmtree(folder)
+#: Folders of what is made anew where it is not there.
+_DERIVED = ("images/", "onnx/")
+
+
+def _folders(store: FeatureStore) -> Iterator[Path]:
+    """The folders of this machine into which a store writes."""
+    yield store.local
+    yield from (store.local / name for name in ("images", "onnx", QUARANTINE, FEATURES))
+    yield from (store.local / FEATURES).glob("*")
+    for folder in (FEATURES, FETCHED):
+        yield from (store.local / folder).glob("*/*")
+
+
+def _readable(paths: Sequence[Path]) -> list[Path]:
+    """Those that are shards: their bytes are what their names say, and of this extractor version."""
+    return [path for path in paths if _try_open(path) is not None]
+
+
+def _delete(files: Sequence[Path]) -> int:
+    """Delete files and, once they are empty, the folders of an extractor version; how many bytes that was."""
+    freed = sum(sizes(files))
+    for file in files:
+        file.unlink(missing_ok=True)
+        drop_copy(file)
+        if not isinstance(file, Remote) and file.suffix == ".arrow":
+            with suppress(OSError):  # not empty: what else is there stays
+                file.parent.rmdir()
+    return freed
 
 
 def _why_outdated(entry: Held) -> str:
@@ -292,6 +312,7 @@ def _set_aside(store: FeatureStore, path: Path) -> Path:
     try:
         if not isinstance(target, Remote):
             target.parent.mkdir(exist_ok=True)
+            list_files(store.root, target)
         path.replace(target)
     except OSError as error:
         raise StoreError(

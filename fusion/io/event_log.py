@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import UsageError
+from fusion.io.files import printable
 
 
 class EventLog:
@@ -17,11 +18,16 @@ class EventLog:
 
     Raises
     ------
-    UsageError : the file cannot be written.
+    UsageError : the file cannot be written, or holds something else than such lines.
     """
 
     def __init__(self, path: Path) -> None:
         try:
+            if path.is_file() and not _is_log(path):
+                raise UsageError(
+                    f"--log {printable(path)} is no log: nothing is added to it",
+                    expected="a new file, or one that an earlier --log wrote",
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -35,3 +41,14 @@ class EventLog:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file is empty, or begins with a line of an event."""
+    with path.open("rb") as stream:
+        line = stream.readline(1 << 16)
+    try:
+        facts = json.loads(line) if line else {"time": "", "event": ""}
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and facts.keys() >= {"time", "event"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,8 +34,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, keeps_mode: bool = False) -> Iterator[BinaryIO]:
     """A stream whose content becomes ``path``, whole, when the block ends, and is dropped when the block raises.
+
+    Parameters
+    ----------
+    keeps_mode : a file that is there keeps its permissions and, where that may be, its owner. A new one has those that
+        umask leaves.
 
     Raises
     ------
@@ -45,32 +52,64 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             kept.seek(0)
             path.write_bytes(kept.read())
         return
-    _make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
+    make_folder(path.parent)
+    handle, partial = create_partial(path.parent)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with os.fdopen(handle, "w+b") as stream:
             yield stream
             stream.flush()
+            if keeps_mode:
+                _take_over(path, stream.fileno())
             # Before the rename: a power cut must not leave the new name on bytes that never reached the disk.
             os.fsync(stream.fileno())
-        Path(name).chmod(0o644)  # mkstemp makes files for the owner only; a store may be shared
-        Path(name).replace(path)
+        partial.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _make_folder(folder: Path) -> None:
+def create_partial(folder: Path) -> tuple[int, Path]:
+    """A new file, open for writing, under a name that nobody else takes; with the permissions that umask leaves.
+
+    Raises
+    ------
+    OSError : none can be made there.
+    """
+    # Not by mkstemp, whose files are for their owner only whatever umask says.
+    path = folder / f"{PARTIAL}{secrets.token_hex(8)}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666), path
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file is called as ``create_partial`` calls one."""
+    digits = name.removeprefix(PARTIAL)
+    return digits != name and len(digits) == 16 and not set(digits) - set("0123456789abcdef")
+
+
+def _take_over(path: Path, handle: int) -> None:
+    """Give an open file the permissions, and where we may the owner, of the one that it is to replace."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return
+    if hasattr(os, "fchown") and (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
+        with suppress(PermissionError):
+            os.fchown(handle, there.st_uid, there.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(handle, stat.S_IMODE(there.st_mode))
+
+
+def make_folder(folder: Path) -> None:
     """Make ``folder`` and those above it that are missing, each durable before anything is put into it."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself durable. Windows has no handle on folders, and needs none."""
     if os.name != "nt":
         handle = os.open(folder, os.O_RDONLY)
@@ -111,6 +150,13 @@ def file_checksum(path: Path) -> str:
         while count := stream.readinto(piece):
             found.update(piece[:count])
     return str(found.hexdigest())
+
+
+def shown(text: str) -> str:
+    """Text of several lines as any terminal may show it: what would move the cursor or colour it is written out."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 def printable(path: Path | str) -> str:

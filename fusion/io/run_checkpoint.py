@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,9 @@ from fusion.io.files import sha256, write_atomically
 
 #: Folder inside a result that holds what an unfinished run has done; it goes when the result is there.
 UNFINISHED = "unfinished"
+
+#: Hexadecimal digits of a plan's digest that its folder is called by.
+_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Checkpoint:
         for array in arrays:
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
-        return cls(result / UNFINISHED / digest.hexdigest()[:16])
+        return cls(result / UNFINISHED / digest.hexdigest()[:_DIGITS])
 
     def read(self, name: str) -> NDArray[np.floating[Any]] | None:
         """The array kept under this name, or None where there is none or its checksum is off."""
@@ -52,9 +56,9 @@ class Checkpoint:
         """The plain values kept under this name; none where there are none."""
         try:
             values = json.loads((self.folder / f"{name}.json").read_bytes())
-        except FileNotFoundError:
+            return {str(key): float(value) for key, value in values.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # damaged is as not there
             return {}
-        return {str(key): float(value) for key, value in values.items()}
 
     def keep_values(self, name: str, values: Mapping[str, float]) -> None:
         """Write plain values so that they are there whole or not at all."""
@@ -69,5 +73,11 @@ class Checkpoint:
 
 
 def forget_unfinished(result: Path) -> None:
-    """Remove what unfinished runs have left in the folder of a result."""
-    shutil.rmtree(result / UNFINISHED, ignore_errors=True)
+    """Remove what unfinished runs have left in the folder of a result: folders called by the digest of a plan.
+
+    Whatever else lies beside them stays.
+    """
+    for folder in (result / UNFINISHED).glob("[0-9a-f]" * _DIGITS):
+        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # not empty, or not there
+        (result / UNFINISHED).rmdir()

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from fusion.data.dataset import Fault, commonest_reason, fault_row
 from fusion.data.feature_table import FeatureTable
 from fusion.data.subjects import format_subject
-from fusion.errors import FusionError, UsageError
-from fusion.io.files import write_atomically
+from fusion.errors import FusionError
+from fusion.io.csv_text import csv_bytes
 from fusion.io.notebook_table import notebook_table
+from fusion.io.output_files import unwritable, write_output
 from fusion.learning.novelty import RATE
 from fusion.metrics.classification import predicted_classes
 
@@ -241,16 +242,19 @@ class Predictions:
         UsageError : the file cannot be written.
         """
         frame = self.to_frame()
-        content = BytesIO()
         if kind == "csv":
-            frame.to_csv(content, index=False)
+            content = csv_bytes(frame)
         else:
+            sink = BytesIO()
             texts = ["label", "subject", "source"]  # without a value anywhere they would have no type
-            frame.astype(dict.fromkeys(texts, "string")).to_parquet(content, index=False)
+            frame.astype(dict.fromkeys(texts, "string")).to_parquet(sink, index=False)
+            content = sink.getvalue()
         try:
-            write_atomically(path, content.getvalue())
+            write_output(path, content)
+        except BrokenPipeError:
+            raise
         except OSError as error:
-            raise UsageError(f"cannot write {path}", found=str(error.strerror or error).lower()) from error
+            raise unwritable(path, error) from error
 
     def check(self) -> None:
         """PredictionError if there is nothing to say, with the commonest reason why."""

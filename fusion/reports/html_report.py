@@ -21,7 +21,7 @@ from fusion.evaluation.result_differences import signed
 from fusion.evaluation.result_tables import METRICS
 from fusion.evaluation.results import LABELS, Result, describe_split, interval, p_text
 from fusion.evaluation.scores import entry_name
-from fusion.io.files import write_atomically
+from fusion.io.output_files import write_output
 from fusion.reports import _cross_site_figures, result_figures
 from fusion.reports._hardest_cells import SUBJECTS, JudgedCell, Places, by_subject, hardest, judged_cells, with_images
 from fusion.versions import versions
@@ -58,11 +58,11 @@ def write_report(result: Result, folder: Path, image_paths: Places | None = None
     ``image_paths`` are the samples by name, for the images of cells on the page.
     """
     drawn = draw(result)
-    write_atomically(folder / "comparison.png", result_figures.render(_comparison(result), "png"))
+    write_output(folder / "comparison.png", result_figures.render(_comparison(result), "png"))
     for name, vector in drawn.items():
-        write_atomically(folder / f"{name}.svg", vector.encode())
-    write_atomically(folder / "table.tex", table_tex(result).encode())
-    write_atomically(folder / "report.html", page(result, drawn, image_paths).encode())
+        write_output(folder / f"{name}.svg", vector.encode())
+    write_output(folder / "table.tex", table_tex(result).encode())
+    write_output(folder / "report.html", page(result, drawn, image_paths).encode())
 
 
 def draw(result: Result) -> dict[str, str]:

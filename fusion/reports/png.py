@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.io.files import write_atomically
+from fusion.io.output_files import write_output
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
@@ -26,7 +26,7 @@ def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
     ------
     OSError : the disk is full or the folder cannot be written; nothing is left behind.
     """
-    write_atomically(path, encode_png(rgb))
+    write_output(path, encode_png(rgb))
 
 
 def png_data_uri(rgb: NDArray[np.uint8]) -> str:

@@ -118,10 +118,21 @@ class Guard:
             name = ""
         if self.hosts and name not in self.hosts:
             return "this server is not asked by that name"
-        site = headers.get(b"sec-fetch-site", b"same-origin")
-        if scope["method"] != "GET" and site not in (b"same-origin", b"none"):
+        if scope["method"] not in ("GET", "HEAD") and not _is_own_page(headers, host):
             return "pages of other sites may not ask"
         return ""
+
+
+def _is_own_page(headers: Mapping[bytes, bytes], host: str) -> bool:
+    """Whether a request comes from this server's page, or from no page at all.
+
+    Browsers of today say which; of others the address of the page tells, which only a proxy in front may change.
+    """
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site in (b"same-origin", b"none")
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    return not origin or urlsplit(origin).netloc == host
 
 
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]

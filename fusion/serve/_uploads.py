@@ -7,7 +7,7 @@ Nothing here opens a file. A name in a request is text that is shown again, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -161,10 +161,16 @@ def megabytes(count: int) -> str:
     return f"{count / (1 << 20):.0f} MB"
 
 
-def find_cells(uploads: Sequence[Upload], limits: Limits, *, red_cells: bool = False) -> list[Found]:
-    """The cell in each upload, in order, and the red cells around it where asked for; a bad one stops no other."""
+def find_cells(
+    uploads: Sequence[Upload], limits: Limits, check: Callable[[], None], *, red_cells: bool = False
+) -> list[Found]:
+    """The cell in each upload, in order, and the red cells around it where asked for; a bad one stops no other.
+
+    ``check`` is called before each, and may raise to end the work.
+    """
     found, pixels = [], 0
     for upload in uploads:
+        check()
         keys: tuple[str, ...] = (hash_content(upload.content),)
         header = read_header(upload.content)
         pixels += min(header.pixels, limits.pixels)

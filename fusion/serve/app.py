@@ -6,12 +6,9 @@ told so. Requests carry images and nothing else: no path, no address, no setting
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +20,6 @@ from starlette.requests import ClientDisconnect
 
 from fusion.bundles.inference import predict_cells
 from fusion.bundles.model_bundle import ModelBundle, load_model
-from fusion.errors import UsageError
 from fusion.explanation.explanation import Explanation, explain_cell
 from fusion.images.cell import Cell, CellError
 from fusion.reports import result_figures
@@ -31,7 +27,9 @@ from fusion.reports.contact_sheets import with_contours
 from fusion.reports.explanation_figure import explanation_figure
 from fusion.reports.explanation_page import map_square, page_text
 from fusion.reports.png import encode_png, png_data_uri
+from fusion.serve._model_thread import Abandoned, ModelThread
 from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
+from fusion.serve._server import run
 from fusion.serve._uploads import FIELD, Limits, RequestError, Upload, find_cells, format_error, read_uploads
 from fusion.settings.commands import ServeConfig
 from fusion.synthetic.cells import SyntheticDesign, draw_cell, draw_subjects
@@ -88,7 +86,7 @@ class Served:
 
     def __init__(self, bundle: ModelBundle, limits: Limits, source: str | None, metrics: Metrics) -> None:
         self.bundle, self.limits, self.source, self.metrics = bundle, limits, source, metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._thread = ModelThread(limits, metrics.model_seconds.inc)
         self._held = 0
 
     @contextmanager
@@ -107,35 +105,25 @@ class Served:
         finally:
             self._held -= 1
 
-    async def ask(self, work: Callable[..., _Answer], *arguments: Any) -> _Answer:
-        """Do ``work`` in the model's thread.
+    async def ask(self, work: Callable[[Callable[[], None]], _Answer], request: Request) -> _Answer:
+        """Do ``work`` in the model's thread, as long as somebody waits for it; see ``ModelThread.ask``."""
 
-        Raises
-        ------
-        RequestError : 503 after ``limits.seconds`` of waiting and working.
-        """
-        deadline = time.monotonic() + self.limits.seconds
+        async def gone() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass  # pieces of a body that was read to its end
 
-        def timed() -> _Answer:
-            if time.monotonic() > deadline:  # whoever asked has been told so, and is gone
-                raise _busy(self.limits)
-            started = time.perf_counter()
-            try:
-                return work(*arguments)
-            finally:
-                self.metrics.model_seconds.inc(time.perf_counter() - started)
+        try:
+            return await self._thread.ask(work, gone)
+        except Abandoned as error:
+            raise ClientDisconnect from error
 
-        job = asyncio.get_running_loop().run_in_executor(self._thread, timed)
-        done, _ = await asyncio.wait({job}, timeout=self.limits.seconds)
-        if not done:
-            job.cancel()
-            job.add_done_callback(_nobody_waits)
-            raise _busy(self.limits)
-        return job.result()
+    def stop(self) -> None:
+        """Tell those who wait that the server stops."""
+        self._thread.stop()
 
     def close(self) -> None:
         """Take no more work."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
 
     # ---- in the model's thread --------------------------------------------------------------------------------------
 
@@ -143,9 +131,9 @@ class Served:
     def _needs_red_cells(self) -> bool:
         return self.bundle.normaliser is not None and self.bundle.normaliser.scale == "red-cells"
 
-    def judge(self, uploads: Sequence[Upload], *, images: bool) -> dict[str, Any]:
-        """What the model says of every upload, as plain values."""
-        found = find_cells(uploads, self.limits, red_cells=self._needs_red_cells)
+    def judge(self, uploads: Sequence[Upload], check: Callable[[], None], *, images: bool) -> dict[str, Any]:
+        """What the model says of every upload, as plain values; ``check`` is called between the steps."""
+        found = find_cells(uploads, self.limits, check, red_cells=self._needs_red_cells)
         places = [at for at, one in enumerate(found) if one.cell is not None]
         cells = [cell for one in found if (cell := one.cell) is not None]
         # By their places: two files of one request may have one name.
@@ -190,7 +178,7 @@ class Served:
         ------
         RequestError : 422, no cell that can be measured.
         """
-        (one,) = find_cells([upload], self.limits, red_cells=self._needs_red_cells)
+        (one,) = find_cells([upload], self.limits, lambda: None, red_cells=self._needs_red_cells)
         if one.cell is None:
             raise RequestError(422, f"{one.name}: {one.reason}")
         try:
@@ -279,7 +267,7 @@ def _add_questions(app: FastAPI, served: Served, facts: dict[str, Any]) -> None:
         """Class and probability of every image; a bad one is a fault, and stops no other."""
         with served.place():
             uploads = await read_uploads(request, served.limits)
-            return await served.ask(lambda: served.judge(uploads, images=images))
+            return await served.ask(lambda check: served.judge(uploads, check, images=images), request)
 
     @app.post("/api/explain", openapi_extra=_IMAGES)
     async def explain(request: Request, format: Literal["json", "html", "svg"] = "json") -> Response:
@@ -288,7 +276,7 @@ def _add_questions(app: FastAPI, served: Served, facts: dict[str, Any]) -> None:
             uploads = await read_uploads(request, served.limits)
             if len(uploads) > 1:
                 raise RequestError(422, "one image at a time is explained", found=str(len(uploads)))
-            return await served.ask(served.explanation, uploads[0], format)
+            return await served.ask(lambda _: served.explanation(uploads[0], format), request)
 
     @app.get("/api/example", response_class=Response)
     async def example(number: int = Query(0, ge=0, lt=_EXAMPLES.subjects * _EXAMPLES.cells_per_subject)) -> Response:
@@ -346,8 +334,6 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     BundleError : the model cannot be read.
     UsageError : the address cannot be listened on.
     """
-    import uvicorn
-
     bundle = load_model(config.model)
     limits = Limits(
         files=config.files,
@@ -362,31 +348,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     app = create_app(bundle, name=name, source=config.source, limits=limits, hosts=hosts)
     # Kernels are compiled and networks warmed up before anybody waits for them.
     app.state.served.explanation(Upload("example.png", example_cell(0)[0]), "json")
-    settings = uvicorn.Config(
-        app,
-        host=config.host,
-        port=config.port,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        # More than a browser opens; whoever opens more waits outside.
-        limit_concurrency=64,
-        timeout_keep_alive=10,
-        timeout_graceful_shutdown=5,
-        ws="none",
-    )
-    try:
-        listening = settings.bind_socket()
-    except (OSError, SystemExit) as error:
-        raise UsageError(
-            f"cannot listen on {config.host}:{config.port}",
-            found=str(getattr(error, "strerror", None) or "the address is taken or not of this machine").lower(),
-            do="Choose another one: --host, --port.",
-        ) from error
-    shown = f"[{config.host}]" if ":" in config.host else config.host
-    say(f"http://{shown}:{listening.getsockname()[1]}/")
-    with suppress(KeyboardInterrupt):  # the way to stop it; uvicorn has finished what was being answered
-        uvicorn.Server(settings).run(sockets=[listening])
+    run(app, config.host, config.port, say, app.state.served.stop)
 
 
 def example_cell(number: int) -> tuple[bytes, str]:
@@ -482,15 +444,3 @@ def _page(bundle: ModelBundle, name: str, limits: Limits) -> str:
             vars(limits) | {"examples": _EXAMPLES.subjects * _EXAMPLES.cells_per_subject, "classes": bundle.classes}
         ),
     )
-
-
-def _busy(limits: Limits) -> RequestError:
-    return RequestError(
-        503, "the model did not answer in time", expected=f"within {limits.seconds:g} s", do="Send fewer images."
-    )
-
-
-def _nobody_waits(job: asyncio.Future[Any]) -> None:
-    """Take note of how abandoned work ended: nobody else will, and asyncio would complain."""
-    if not job.cancelled():
-        job.exception()

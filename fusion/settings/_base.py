@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -96,6 +96,16 @@ LocalOrRemotePath = Annotated[
 ]
 
 
+#: Above, libraries refuse a seed.
+MAX_SEED = 2**32 - 1
+
+#: No machine has so many cores; each worker takes memory before it does anything.
+MAX_JOBS = 1024
+
+#: Settings that name what is written -> see ``Settings``.
+Outputs = Mapping[str, tuple[str, ...]]
+
+
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
@@ -117,6 +127,11 @@ class Settings(BaseModel, metaclass=_PlainErrors):
     """Checked settings; ConfigError for what they do not take."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    #: Settings that name a file to write -> endings that its name may have, none for any; and those that name a folder
+    #: to write into -> files there that would replace others.
+    output_files: ClassVar[Outputs] = {}
+    output_folders: ClassVar[Outputs] = {}
 
     @field_validator("*", mode="before")
     @classmethod

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from fusion.settings._base import LocalOrRemotePath, Names, Numbers, Pairs, Settings
+from fusion.settings._base import MAX_JOBS, MAX_SEED, LocalOrRemotePath, Names, Numbers, Outputs, Pairs, Settings
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
 from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import ComparisonSettings, FitSettings, JudgementSettings, TrackedSettings
 from fusion.settings.mask_levels import MaskLevelsText
+
+#: Files of a result's folder under names that a user may have given, too.
+RESULT_FILES = ("result.json", "config.yaml", "table.csv", "table.tex", "scores.parquet", "report.html")
 
 
 def _of_no_rule(value: Any) -> Any:
@@ -30,18 +33,24 @@ Threshold = Annotated[float, BeforeValidator(_of_no_rule), Field(gt=0, lt=1)]
 class InspectConfig(DataSettings):
     """fusion inspect"""
 
+    output_folders: ClassVar[Outputs] = {"overlays": (), "output": ()}
+
     splits: int = Field(5, ge=2, le=1000, description="folds of the random split whose leaks are counted")
     overlays: Path | None = Field(None, description="folder for contact sheets of the contours found")
     # Four sheets of 24: as many as one looks at.
-    overlay_cells: int = Field(96, ge=0, description="cells on the contact sheets, spread evenly; 0 draws all")
+    overlay_cells: int = Field(
+        96, ge=0, le=1_000_000, description="cells on the contact sheets, spread evenly; 0 draws all"
+    )
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
     output: Path | None = Field(None, description="with shift: folder for a drawing of the sources side by side")
-    jobs: int = Field(0, ge=0, description="worker processes of overlays and shift; 0 is one a core")
-    seed: int = Field(0, ge=0, description="seed of the choice of cells on the contact sheets")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes of overlays and shift; 0 is one a core")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the choice of cells on the contact sheets")
 
 
 class ExtractConfig(DataSettings, FeatureSettings):
     """fusion extract"""
+
+    output_files: ClassVar[Outputs] = {"export": (".parquet", ".csv", ".h5ad"), "faults": (".csv",), "log": ()}
 
     export: Path | None = Field(None, description="write the table as .parquet, .csv or .h5ad")
     faults: Path | None = Field(None, description="write the skipped images as CSV: file, stage, reason")
@@ -52,6 +61,8 @@ class ExtractConfig(DataSettings, FeatureSettings):
 
 class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """What commands that learn have in common."""
+
+    output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}
 
     cnn_crossfit: bool = Field(
         False,
@@ -100,6 +111,9 @@ class TrainConfig(LearnConfig):
     'svm'
     """
 
+    output_files: ClassVar[Outputs] = {"show_batch": (".png",), "show_attention": (".png",)}
+    output_folders: ClassVar[Outputs] = {"output": (), "tensorboard": ()}
+
     classifier: str = Field("svm", description="name of a classifier: svm, xgb, logreg, neural, or a plug-in")
     exact_up_to: int = EXACT_UP_TO
     # Not written back: where trees were grown is not part of what they are.
@@ -131,10 +145,12 @@ class EvaluateConfig(DataSettings):
     False
     """
 
+    output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}
+
     model: Path = Field(description="folder of a model")
     output: Path = Field(description="folder of the result")
     own: Pairs = OWN
-    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
     allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
     near_duplicates: int = Field(
         0,
@@ -151,7 +167,7 @@ class EvaluateConfig(DataSettings):
         None, description="from which probability a cell is predicted positive; default the model's own"
     )
     force: bool = Field(False, exclude=True, description="replace a result that is in output")
-    seed: int = Field(0, ge=0, description="seed of draws")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of draws")
 
 
 class PredictConfig(ReadingSettings):
@@ -162,6 +178,9 @@ class PredictConfig(ReadingSettings):
     >>> len(PredictConfig(model="model", images=["cell.bmp"]).images)
     1
     """
+
+    output_files: ClassVar[Outputs] = {"csv": (".csv",), "parquet": (".parquet",)}
+    output_folders: ClassVar[Outputs] = {"explain": ()}
 
     model: Path = Field(description="folder of a model")
     images: list[LocalOrRemotePath] = Field(min_length=1, description="images, folders or tables")
@@ -174,7 +193,7 @@ class PredictConfig(ReadingSettings):
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )
     own: Pairs = OWN
-    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
 
 
 #: What an explanation's map of a deep block is found by.
@@ -183,6 +202,8 @@ MapBy = Literal["shapley", "rollout"]
 
 class ExplainConfig(ReadingSettings):
     """fusion explain"""
+
+    output_folders: ClassVar[Outputs] = {"output": ("explanations.html",)}
 
     model: Path = Field(description="folder of a model")
     images: list[LocalOrRemotePath] = Field(min_length=1, description="images, folders or tables")
@@ -200,7 +221,7 @@ class ExplainConfig(ReadingSettings):
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )
     own: Pairs = OWN
-    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
 
 
 class ServeConfig(Settings):
@@ -281,17 +302,21 @@ class AblateConfig(LearnConfig, ComparisonSettings):
 class JudgeConfig(JudgementSettings, ComparisonSettings):
     """fusion judge"""
 
+    output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}
+
     scores: Path = Field(description="a CSV or Parquet table, one row a scored cell")
     output: Path = Field(description="folder of the result")
     threshold: Threshold | None = Field(
         None, description="from which probability a cell is predicted positive, for all rows; default the most probable"
     )
     force: bool = Field(False, exclude=True, description="replace a result that is in output")
-    seed: int = Field(0, ge=0, description="seed of every random choice")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of every random choice")
 
 
 class CompareConfig(Settings):
     """fusion compare"""
+
+    output_files: ClassVar[Outputs] = {"output": (".csv",)}
 
     results: list[Path] = Field(min_length=2, description="folders of results on the same cells")
     output: Path | None = Field(None, description="write the comparison as .csv")
@@ -326,6 +351,8 @@ class PlanConfig(Settings):
 class ExportConfig(ReadingSettings):
     """fusion export"""
 
+    output_files: ClassVar[Outputs] = {"onnx": (".onnx",)}
+
     model: Path = Field(description="folder of a model")
     onnx: Path = Field(description="file to write, as .onnx")
     check: LocalOrRemotePath | None = Field(
@@ -335,32 +362,38 @@ class ExportConfig(ReadingSettings):
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )
-    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
 
 
 class SynthesizeConfig(Settings):
     """fusion synthesize"""
 
+    output_folders: ClassVar[Outputs] = {"output": ()}
+
     output: Path = Field(description="folder to make")
-    subjects: int = Field(24, description="half of them leukaemic")
-    cells: int = Field(20, ge=1, description="cells of each subject")
+    subjects: int = Field(24, le=100_000, description="half of them leukaemic")
+    cells: int = Field(20, ge=1, le=100_000, description="cells of each subject")
     class_effect: float = Field(1.0, ge=0, description="multiplies the difference between the classes")
     subject_effect: float = Field(1.0, ge=0, description="multiplies the difference between subjects")
-    folds: int = Field(3, ge=1, description="folds of whole subjects")
-    laboratories: int = Field(0, ge=0, description="sites with other stains and cameras, each with these subjects")
-    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
-    seed: int = Field(0, ge=0, description="seed of every random choice; same seed, same bytes")
+    folds: int = Field(3, ge=1, le=10_000, description="folds of whole subjects")
+    laboratories: int = Field(
+        0, ge=0, le=1000, description="sites with other stains and cameras, each with these subjects"
+    )
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of every random choice; same seed, same bytes")
 
 
 class DemoConfig(Settings):
     """fusion demo"""
 
+    output_folders: ClassVar[Outputs] = {"output": ()}
+
     output: Path = Field(Path("fusion-demo"), description="folder to work in")
     # Enough subjects for five folds with both classes in each, few enough cells to be done in two minutes.
-    subjects: int = Field(24, description="half of them leukaemic")
-    cells: int = Field(20, ge=1, description="cells of each subject")
+    subjects: int = Field(24, le=100_000, description="half of them leukaemic")
+    cells: int = Field(20, ge=1, le=100_000, description="cells of each subject")
     bootstrap: int = Field(
         2000, ge=100, le=1_000_000, description="samples of subjects behind the best of many, corrected"
     )
-    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
-    seed: int = Field(0, ge=0, description="seed of every random choice")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of every random choice")

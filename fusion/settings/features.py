@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from fusion.errors import ConfigError
-from fusion.settings._base import Names, Pairs, Settings, at_home
+from fusion.settings._base import MAX_JOBS, Names, Pairs, Settings, at_home
 
 #: The blocks that need nothing but the image.
 HANDCRAFTED = ("morphology", "texture", "colour")
@@ -77,7 +77,7 @@ class FeatureSettings(InputSettings):
         "tf_efficientnetv2_b3",
     )
     own: Pairs = OWN
-    jobs: int = Field(0, ge=0, description="worker processes; 0 is one a core")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
 
     @model_validator(mode="after")
     def _with_own(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from fusion.settings._base import Names, Settings
+from fusion.settings._base import MAX_SEED, Names, Settings
 from fusion.settings.features import InputSettings
 
 
@@ -154,7 +154,7 @@ class FitSettings(InputSettings, JudgementSettings):
     bootstrap: int = Field(
         2000, ge=100, le=1_000_000, description="samples of subjects behind the best of many, corrected"
     )
-    seed: int = Field(0, ge=0, description="seed of every random choice")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of every random choice")
 
     def params(self, classifier: str) -> dict[str, Any]:
         """The parameters of a classifier by name, and how it is to search."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fusion.errors import ConfigError
+from fusion.io.run_inputs import protect
 from fusion.settings._refusal import refusal
 from fusion.settings.recipes import find_recipe
 
@@ -17,6 +18,9 @@ _REPLACED = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)\Z")
 # YAML 1.1 takes 1e-4 for text, since it has no point.
 _FLOAT = re.compile(r"([-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))|\.(nan|NaN|NAN))\Z")
+
+#: Levels of settings within settings: those that there are need five.
+_DEEPEST = 32
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -40,6 +44,7 @@ def build_config(
     """
     file = None if file is None else find_recipe(file)
     merged: dict[str, Any] = {} if file is None else read_yaml(file)
+    protect([file])
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
@@ -82,10 +87,19 @@ def parse_yaml(text: str, source: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
+        depth = 0
+
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise yaml.MarkedYAMLError(problem="an alias (*name)", problem_mark=self.peek_event().start_mark)
-            return super().compose_node(parent, index)
+            if self.depth == _DEEPEST:
+                problem = f"nested more than {_DEEPEST} levels deep"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
+            self.depth += 1
+            try:
+                return super().compose_node(parent, index)
+            finally:
+                self.depth -= 1
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen = set()
@@ -111,6 +125,9 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"line {line} of {source} is not a setting", found=str(error.problem)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not YAML", found=" ".join(str(error).split())) from error
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        found = " ".join(str(error).split("; ", maxsplit=1)[0].split())
+        raise ConfigError(f"{source} holds a value that cannot be read", found=found[:200]) from error
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:

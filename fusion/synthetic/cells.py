@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from fusion.errors import FusionError, UsageError
-from fusion.io.files import write_atomically
+from fusion.io.output_files import write_output
 from fusion.synthetic.laboratories import FACTS, UM_PER_PX, Laboratory, draw_laboratories, photograph
 from fusion.synthetic.rendering import CellTraits, Mask, PaintedCell, paint_cell, stain_cell
 
@@ -248,7 +248,7 @@ def synthesize(
             rows.append(row)
             if progress is not None:
                 progress(len(rows), total)
-        write_atomically(
+        write_output(
             out / TRUTH_FILE, _as_csv(rows, [*TRUTH_COLUMNS, *(LABORATORY_COLUMNS if design.laboratories else ())])
         )
     except OSError as error:
@@ -304,7 +304,7 @@ def _make_cell(
     # Ten cells an image, as a field of a smear may hold.
     name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}.bmp"
     path = Path(f"fold_{subject.fold}", subject.label, name)
-    write_atomically(out / path, cv2.imencode(".bmp", cv2.cvtColor(painted.rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+    write_output(out / path, cv2.imencode(".bmp", cv2.cvtColor(painted.rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
     return _truth(path, subject, traits, painted)
 
 
@@ -316,8 +316,8 @@ def _photograph(
     name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}"
     path = Path(laboratory.name, f"fold_{subject.fold}", subject.label, f"{name}.{laboratory.ending}")
     mask = Path(laboratory.name, "masks", f"{name}.png")
-    write_atomically(out / path, shot.encoded)
-    write_atomically(out / mask, shot.encoded_mask)
+    write_output(out / path, shot.encoded)
+    write_output(out / mask, shot.encoded_mask)
     row = _truth(path, subject, traits, shot.painted)
     mine = {"source": laboratory.name, "mask": mask.as_posix(), "um_per_px": UM_PER_PX / laboratory.scale}
     return row | mine | {f"laboratory_{name}": value for name, value in laboratory.facts().items()}

@@ -18,12 +18,14 @@ from fusion.progress import Progress
 from fusion.reports import html_report
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import AblateConfig
+from fusion.settings.outputs import one_run_of
 from fusion.workflows.ablation_cells import JudgedCells, judged_cells
 from fusion.workflows.ablation_plan import by_landmarks, plan_fits, plan_inputs
 from fusion.workflows.ablation_result import judged_result
 from fusion.workflows.loading import load_training_cells
 
 
+@one_run_of
 def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     """Compare sets of blocks under all classifiers, and write table, figures, page and scores.
 

@@ -19,6 +19,7 @@ from fusion.evaluation.score_frames import cells_of, entries_of
 from fusion.evaluation.scores import Scores
 from fusion.io.json_values import without_nan
 from fusion.settings.commands import CompareConfig
+from fusion.settings.outputs import one_run_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +85,7 @@ class _Loaded:
     stamps: tuple[str, ...]
 
 
+@one_run_of
 def compare_results(config: CompareConfig) -> Comparison:
     """Compare the entries of results whose cells are the same images.
 
@@ -139,7 +141,7 @@ def _load(folder: Path, name: str) -> _Loaded:
         lines = json.loads((folder / "result.json").read_bytes())
         frame = pd.read_parquet(folder / "scores.parquet")
         classes, positive, stamps = tuple(lines["classes"]), lines["positive"], tuple(lines["stamps"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{folder} holds no result", found=reason, expected="result.json and scores.parquet"

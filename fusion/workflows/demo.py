@@ -13,7 +13,7 @@ from fusion.errors import UsageError
 from fusion.evaluation.headline import best_sentences, kind_sentence
 from fusion.evaluation.results import Result, describe_split
 from fusion.evaluation.scores import entry_name
-from fusion.io.files import write_atomically
+from fusion.io.output_files import write_output
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig, DemoConfig, PredictConfig, TrainConfig
@@ -71,7 +71,7 @@ def _cells(config: DemoConfig, progress: Progress | None) -> Path:
     design = SyntheticDesign(subjects=config.subjects, cells_per_subject=config.cells, seed=config.seed)
     if not (cells / TRUTH_FILE).is_file():
         synthesize(cells, design, _painting(progress), jobs=config.jobs)
-        write_atomically(note, yaml.safe_dump(asdict(design), sort_keys=False).encode())
+        write_output(note, yaml.safe_dump(asdict(design), sort_keys=False).encode())
     held = read_yaml(note)
     if held != asdict(design):
         raise UsageError(

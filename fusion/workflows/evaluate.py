@@ -22,10 +22,12 @@ from fusion.learning.study import Study
 from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
 from fusion.settings.loading import write_config
+from fusion.settings.outputs import one_run_of
 from fusion.workflows.loading import group_numbers, load_labelled
 from fusion.workflows.run_facts import facts
 
 
+@one_run_of
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result:
     """Score labelled cells with a trained model, and write the result.
 

@@ -13,13 +13,14 @@ from fusion.errors import UsageError
 from fusion.explanation.explanation import TOP, Explanation, explain_measured
 from fusion.explanation.nearest_training_cells import Gallery, Neighbour, open_gallery
 from fusion.images.cell import CellError
-from fusion.io.files import write_atomically
+from fusion.io.output_files import write_output
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
 from fusion.reports import result_figures
 from fusion.reports.explanation_figure import explanation_figure
 from fusion.reports.explanation_page import Shown, explanation_page
 from fusion.settings.commands import ExplainConfig, MapBy
+from fusion.settings.outputs import one_run_of
 
 #: The page.
 PAGE = "explanations.html"
@@ -35,6 +36,7 @@ class Explained:
     predictions: Predictions
 
 
+@one_run_of
 def explain(config: ExplainConfig, progress: Progress | None = None) -> Explained:
     """Judge images, folders or tables, and explain every cell in files.
 
@@ -109,7 +111,7 @@ def write_explanations(
         if progress is not None:
             progress("explaining", at + 1, len(table), len(faults))
     page = folder / PAGE
-    write_atomically(page, explanation_page(shown).encode())
+    write_output(page, explanation_page(shown).encode())
     return Explained(tuple(shown), page, tuple(faults), predictions)
 
 
@@ -119,5 +121,5 @@ def _written(found: Explanation, folder: Path, number: int, like: tuple[Neighbou
     figure = explanation_figure(found)
     svg, png = (folder / f"{number:04d}-{stem}.{kind}" for kind in ("svg", "png"))
     for path in (svg, png):
-        write_atomically(path, result_figures.render(figure, path.suffix[1:]))
+        write_output(path, result_figures.render(figure, path.suffix[1:]))
     return Shown(found, svg, png, like)

@@ -13,9 +13,11 @@ from fusion.features.store import FeatureStore
 from fusion.io.event_log import EventLog
 from fusion.progress import Progress
 from fusion.settings.commands import ExtractConfig
+from fusion.settings.outputs import one_run_of
 from fusion.workflows.loading import read_dataset
 
 
+@one_run_of
 def run_extract(config: ExtractConfig, progress: Progress | None, note: Callable[[str], None]) -> Extraction:
     """Measure what the store lacks; ``note`` is told what has to be known of the data set before that begins.
 

@@ -24,6 +24,7 @@ from fusion.reports.contact_sheets import Overlays, draw_dataset
 from fusion.reports.sources_side_by_side import draw_sources
 from fusion.settings.commands import InspectConfig
 from fusion.settings.features import HANDCRAFTED
+from fusion.settings.outputs import one_run_of
 from fusion.workflows.file_survey import FileSurvey, survey
 from fusion.workflows.loading import read_dataset
 
@@ -197,6 +198,7 @@ class Inspection:
         }
 
 
+@one_run_of
 def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspection:
     """Read every image of a data set once and say what is in it; draw contact sheets where they are asked for.
 

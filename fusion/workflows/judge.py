@@ -24,6 +24,7 @@ from fusion.progress import Progress
 from fusion.reports import html_report
 from fusion.settings.commands import JudgeConfig
 from fusion.settings.loading import write_config
+from fusion.settings.outputs import one_run_of
 from fusion.workflows.run_facts import counts_of
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def judge(
     return replace(result, findings={**result.findings, **found})
 
 
+@one_run_of
 def judge_table(config: JudgeConfig, progress: Progress | None = None) -> Result:
     """Judge the scores of a file, and write table, figures, page and scores.
 

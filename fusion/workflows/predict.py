@@ -9,8 +9,10 @@ from fusion.bundles.model_bundle import load_model
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
 from fusion.settings.commands import PredictConfig
+from fusion.settings.outputs import one_run_of
 
 
+@one_run_of
 def predict(config: PredictConfig, progress: Progress | None = None) -> Predictions:
     """Class probabilities for images, folders of images or tables, labelled or not.
 

@@ -18,6 +18,7 @@ from fusion.learning.refusals import batches_setting
 from fusion.progress import Progress
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
+from fusion.settings.outputs import one_run_of
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive, landmark_params
 from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
@@ -35,6 +36,7 @@ class Trained:
     dataset: Dataset
 
 
+@one_run_of
 def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     """Cross-validate one classifier on one feature set by subject, fit it on all cells, and save the model.
 

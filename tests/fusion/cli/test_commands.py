@@ -285,7 +285,7 @@ def test_results_and_models_are_not_written_over_other_things(class_folders, tmp
     (tmp_path / "thesis" / "chapter1.txt").write_text("irreplaceable")
     assert_refused(fusion("ablate", class_folders, "-o", tmp_path / "thesis"), 2, "thesis", "holds no result")
     assert_refused(fusion("train", class_folders, "-o", tmp_path / "thesis"), 1, "thesis", "not a model")
-    assert_refused(fusion("extract", class_folders, "--export", tmp_path / "t.xlsx"), 2, ".parquet, .csv or .h5ad")
+    assert_refused(fusion("extract", class_folders, "--export", tmp_path / "t.xlsx"), 2, ".parquet or .csv or .h5ad")
 
 
 def test_labels_the_model_does_not_know(synthetic, class_folders, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from numpy.testing import assert_array_equal
 
 from fusion.features.store import FeatureStore, ShardDamaged, StoreError, open_shard
 from fusion.features.store_maintenance import collect_garbage, compact, held, tidy, verify
-from fusion.io.files import file_checksum
+from fusion.features.store_manifest import list_files
+from fusion.io.files import checksum, file_checksum
 
 NAMES = ["a", "b", "c"]
 
@@ -327,14 +329,52 @@ def test_sweeping_out_takes_what_nobody_can_use(store):
     for fingerprint, about in (("now", now), ("old", {**now, "version": "0"}), ("cut", {**now, "preparation": "0"})):
         store.write("colour", fingerprint, NAMES, rows("k1"), about=about)
     store.write("strange", "f1", NAMES, rows("k1"), about={"version": "0"})
-    (store.root / "features" / ".partial-old").touch()
-    os.utime(store.root / "features" / ".partial-old", (0, 0))
-    (store.root / "features" / ".partial-new").touch()
+    old, new, mine = (f".partial-{name}" for name in ("0123456789abcdef", "fedcba9876543210", "notes"))
+    for name in (old, new, mine):
+        (store.root / "features" / name).touch()
+        if name != new:
+            os.utime(store.root / "features" / name, (0, 0))
     removed, freed = collect_garbage(store)
     assert len(removed) == 3
     assert freed > 0
     assert [(h.extractor, h.fingerprint) for h in held(store)] == [("colour", "now"), ("strange", "f1")]
-    assert [path.name for path in store.root.rglob(".partial-*")] == [".partial-new"]
+    assert {path.name for path in store.root.rglob(".partial-*")} == {new, mine}
+    assert not store.folder("colour", "old").exists()
+
+
+def test_sweeping_out_leaves_the_users_files_wherever_they_lie(store):
+    """A store may lie in a folder with other things, under the very names that its own files have."""
+    from fusion import plugins
+
+    about = {"version": "0", "preparation": "0"}
+    assert plugins.build_extractor("colour").version != "0"
+    store.write("colour", "old", NAMES, rows("k1"), about=about)
+    (shard,) = store.shards("colour", "old")
+    mine = [
+        store.root / name
+        for name in (
+            "quarantine/letter.txt",
+            "quarantine/colour-old-0123456789abcdef0123456789abcdef.arrow",
+            "images/scan.npy",
+            "images/0123456789abcdef0123456789abcdef.npy",
+            "onnx/network.onnx",
+            "pictures/photo.npy",
+            ".partial-thesis",
+            "features/colour/old/notes.txt",
+            "features/colour/old/mine.arrow",
+            "fetched/colour/old/table.arrow",
+            "unrelated/.partial-0123456789abcdef",
+        )
+    ]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"irreplaceable")
+        os.utime(path, (0, 0))
+    assert verify(store) == (1, [])
+    removed, _ = collect_garbage(store)
+    assert len(removed) == 1
+    assert not shard.exists()
+    assert [path for path in mine if path.read_bytes() != b"irreplaceable"] == []
 
 
 def test_sweeping_out_takes_images_and_exports_that_will_not_be_opened_again(store):
@@ -346,6 +386,7 @@ def test_sweeping_out_takes_images_and_exports_that_will_not_be_opened_again(sto
     def put(folder, name, about, age=0.0):
         path = store.root / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        list_files(store.root, path, path.with_suffix(".json"))
         path.write_bytes(b"some bytes")
         if about is not None:
             path.with_suffix(".json").write_text(json.dumps(about))
@@ -371,3 +412,118 @@ def test_what_is_held_is_listed(store):
     store.write("texture", "f1", NAMES, rows("k1"))
     store.write("colour", "f2", NAMES, rows("k1"))
     assert [(h.extractor, h.fingerprint, h.shards) for h in held(store)] == [("colour", "f2", 1), ("texture", "f1", 1)]
+
+
+# ---- shards that fit their name and are none ------------------------------------------------------------------------
+
+
+def forge(store, change):
+    """Change the bytes of the only shard, and name it so that its checksum fits again."""
+    (path,) = store.shards("texture", "f1")
+    content = change(path.read_bytes())
+    path.unlink()
+    forged = path.with_name(f"{checksum(content)}.arrow")
+    forged.write_bytes(content)
+    return forged
+
+
+def rewritten(content, change):
+    """The bytes with other columns or metadata, as Arrow writes them."""
+    table = pa.ipc.open_file(content).read_all()
+    changed = change(table)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, changed.schema) as writer:
+        for batch in changed.to_batches():
+            writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def offsets(content):
+    """Where the offsets of the keys lie: they begin with 0, 2, 4, as all keys have two letters."""
+    return content.index(np.array([0, 2, 4], np.int32).tobytes())
+
+
+def with_offset(value, at=1):
+    def change(content):
+        start = offsets(content) + 4 * at
+        return content[:start] + np.int32(value).tobytes() + content[start + 4 :]
+
+    return change
+
+
+def as_column(name, values):
+    return lambda table: table.set_column(table.schema.get_field_index(name), name, values)
+
+
+FORGERIES = {
+    "a negative offset": with_offset(-(2**31)),
+    "an offset far away": with_offset(2**31 - 1),
+    "offsets that fall": with_offset(9),
+    "a last offset too large": with_offset(2**30, at=3),
+    "not Arrow": lambda content: b"ARROW1\0\0" + bytes(200) + b"ARROW1",
+    "cut short": lambda content: content[: len(content) // 2],
+    "another type of numbers": lambda content: rewritten(
+        content, as_column("features", pa.array([[1.0, 2.0, 3.0]] * 3, pa.list_(pa.float64(), 3)))
+    ),
+    "lists of any length": lambda content: rewritten(
+        content, as_column("features", pa.array([[1.0], [2.0], [3.0]], pa.list_(pa.float32())))
+    ),
+    "another width": lambda content: rewritten(
+        content, as_column("features", pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2)))
+    ),
+    "numbers as keys": lambda content: rewritten(content, as_column("key", pa.array([1, 2, 3]))),
+    "a key that is missing": lambda content: rewritten(content, as_column("key", pa.array(["k1", None, "k3"]))),
+    "a fault of a measured cell": lambda content: rewritten(content, as_column("fault", pa.array(["no", None, "no"]))),
+    "two batches": lambda content: rewritten(content, lambda table: pa.concat_tables([table, table])),
+    "no batch": lambda content: rewritten(content, lambda table: table[:0]),
+    "more measured than there are": lambda content: rewritten(
+        content, lambda table: table.replace_schema_metadata({**table.schema.metadata, b"measured": b"4"})
+    ),
+    "fewer than none measured": lambda content: rewritten(
+        content, lambda table: table.replace_schema_metadata({**table.schema.metadata, b"measured": b"-1"})
+    ),
+    "facts that are none": lambda content: rewritten(
+        content, lambda table: table.replace_schema_metadata({**table.schema.metadata, b"facts": b"[" * 100_000})
+    ),
+    "names that are numbers": lambda content: rewritten(
+        content,
+        lambda table: table.replace_schema_metadata(
+            {
+                **table.schema.metadata,
+                b"facts": table.schema.metadata[b"facts"].replace(b'["a", "b", "c"]', b"[1, 2, 3]"),
+            }
+        ),
+    ),
+    "compressed": lambda content: compressed(content),
+}
+
+
+def compressed(content):
+    table = pa.ipc.open_file(content).read_all()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_shard_that_fits_its_name_and_is_none_is_named_and_passed_over(name, store, caplog):
+    store.write("texture", "f1", NAMES, rows("k1", "k2"), {"k3": "no cell"})
+    forged = forge(store, FORGERIES[name])
+    reader = FeatureStore(store.root)
+    assert reader.read("texture", "f1", ["k1", "k2", "k3"], NAMES) == ({}, {})
+    assert f"{forged} is damaged" in caplog.text
+    assert len(caplog.records) == 1
+    assert [path.name for path in verify(store)[1]] == [f"texture-f1-{forged.name}"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pipes")
+def test_what_is_no_file_is_named_and_passed_over(store, caplog):
+    store.write("texture", "f1", NAMES, rows("k1"))
+    folder = store.folder("texture", "f1")
+    os.mkfifo(folder / f"{'0' * 32}.arrow")
+    (folder / f"{'1' * 32}.arrow").mkdir()
+    (folder / f"{'2' * 32}.arrow").symlink_to("/dev/zero")
+    (folder / "mine.arrow").write_bytes(b"of the user")
+    assert list(FeatureStore(store.root).read("texture", "f1", ["k1"], NAMES)[0]) == ["k1"]
+    assert caplog.text.count("not a regular file") == 3

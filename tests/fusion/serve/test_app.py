@@ -389,8 +389,16 @@ def test_other_names_and_other_sites_may_not_ask(client, bundle):
     assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 403
     assert client.get("/healthz", headers={"Host": "localhost:8000"}).status_code == 200
     assert client.get("/healthz", headers={"Host": "[::1]:8000"}).status_code == 200
-    crossing = {"Sec-Fetch-Site": "cross-site"}
-    assert client.post("/api/predict", files=sent(cell()), headers=crossing).status_code == 403
+    for crossing in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9"},
+    ):
+        assert client.post("/api/predict", files=sent(cell()), headers=crossing).status_code == 403, crossing
+    for own in ({"Origin": HOME}, {"Origin": "https://proxy.example", "Sec-Fetch-Site": "same-origin"}, {}):
+        assert client.post("/api/predict", files=sent(cell()), headers=own).status_code == 200, own
     with TestClient(create_app(bundle, hosts=()), base_url="http://laboratory.example") as open_to_all:
         assert open_to_all.get("/healthz").status_code == 200
 
