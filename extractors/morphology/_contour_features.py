@@ -98,11 +98,11 @@ def inflections(region: Region) -> float:
     return float(region.curve.reversals(INFLECTION))
 
 
-def lobes(region: Region) -> float:
-    """The number of lobes, which are what bays part that turn the contour back by 15 degrees or more.  Range: 1, 2, ...
+def bulges(region: Region) -> float:
+    """The number of bulges, which are what bays part that turn the contour back by 15 degrees or more.
 
-    As many as bays, so that a contour with a single bay, an indented one, has one lobe; and over all parts of the
-    region that hold at least a twentieth of it. Unit: none. FAB: lobed nuclear contour.
+    As many as bays, so that a contour with a single bay, an indented one, has one; and over all parts of the region
+    that hold at least a twentieth of it. Unit: none.  Range: 1, 2, ...
     """
     return float(sum(max(1, curve.reversals(LOBE) // 2) for curve in region.curves))
 

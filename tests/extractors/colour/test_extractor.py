@@ -242,6 +242,20 @@ def test_pale_rims_crescents_and_specks_are_no_vacuoles():
         assert of["cytoplasm_vacuole_fraction"] == 0
 
 
+def test_vacuoles_make_the_palest_part_of_the_cytoplasm_paler_by_as_much_as_they_are():
+    """The discs have a fifth of the optical density of the cytoplasm around them."""
+    even, holes = (measured(COLOUR, painted(where, noise=2)[0]) for where in ((), MANY))
+    assert even["cytoplasm_vacuole_paleness"] < 0.1
+    assert holes["cytoplasm_vacuole_paleness"] == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_cytoplasm_of_eosin_is_granular_and_one_of_azure_is_not():
+    red, blue = (255 * 10.0 ** (-0.4 * dye) for dye in (EOSIN_Y, AZURE))
+    for half in (0, 30, 60):
+        cell = cell_of([red] * half + [blue] * (60 - half))
+        assert measured(COLOUR, cell)["cytoplasm_granule_share"] == pytest.approx(half / 60)
+
+
 def test_regions_are_measured_apart():
     cell = irregular_cell()
     of = measured(COLOUR, cell)

@@ -1,7 +1,9 @@
 """Smoothed contours: analytic shapes have their known lobes, bays, clefts and curvature at every size and angle."""
 
+import itertools
 import math
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
@@ -85,7 +87,7 @@ def test_a_disc_has_the_curvature_of_a_circle_all_along(size, steps):
 )
 def test_a_convex_contour_has_one_lobe_and_neither_bay_nor_cleft(radius, size, turned):
     of = shape(drawn(radius, size, turned))
-    assert of["lobes"] == 1
+    assert of["bulges"] == 1
     bays = ("inflections", "concavity_count", "concavity_depth", "concavity_depth_sum", "cleft_depth", "cleft_width")
     assert [of[name] for name in bays] == [0] * 6
 
@@ -117,10 +119,10 @@ def test_an_ellipse_has_the_curvature_of_an_ellipse(major, minor, turned):
 @sizes
 @angles
 @pytest.mark.parametrize(("lobes", "height"), [(2, 0.45), (3, 0.25), (4, 0.2), (5, 0.15), (6, 0.12)])
-def test_a_rose_has_its_lobes(lobes, height, size, turned):
+def test_a_rose_has_its_bulges(lobes, height, size, turned):
     pixel = 1 / (2 * size)  # in diameters
     of = shape(drawn(rose(lobes, height), size, turned))
-    assert of["lobes"] == lobes
+    assert of["bulges"] == lobes
     assert of["concavity_count"] == lobes
     assert of["inflections"] == 2 * lobes
     assert of["curvature_min"] < 0
@@ -160,7 +162,7 @@ def test_the_deviation_from_an_ellipse_is_the_one_it_was_drawn_with(waves, heigh
 def test_a_wedge_is_a_cleft_of_its_depth_and_width(depth, mouth, size, short, wide, turned):
     mask = with_wedge(size, depth, mouth, turned)
     of = shape(mask)
-    assert of["lobes"] == of["concavity_count"] == 1
+    assert of["bulges"] == of["concavity_count"] == 1
     assert of["inflections"] == 2
     # From the line across the mouth, which lies so far inside the circle.
     inside = 0.5 - math.sqrt(0.25 - mouth**2 / 4)
@@ -176,7 +178,7 @@ def test_a_wide_bay_is_an_indentation_not_a_cleft(size, steps):
     mask = drawn(rose(1, 0), size)
     y, x = np.mgrid[: len(mask), : len(mask)] - len(mask) / 2
     of = shape(mask & (np.hypot(y - 0.2, x + 0.35 - size) > 0.4 * size))
-    assert of["concavity_count"] == of["lobes"] == 1
+    assert of["concavity_count"] == of["bulges"] == 1
     assert of["inflections"] == 2
     # The bite's centre is on the circle: half its radius squared over the circle's lies outside the line across.
     deep = (0.4 - 0.4**2 / 2) * 2 * size / of["equivalent_diameter"] / 2
@@ -185,16 +187,16 @@ def test_a_wide_bay_is_an_indentation_not_a_cleft(size, steps):
 
 
 @pytest.mark.parametrize("size", [12, 30])
-def test_lobes_of_all_parts_count_but_no_crumbs(size):
+def test_bulges_of_all_parts_count_but_no_crumbs(size):
     two = np.zeros((3 * size, 6 * size), bool)
     y, x = np.mgrid[: 3 * size, : 6 * size] - 1.5 * size
     for part in range(2):
         two |= np.hypot(y, x - 2.5 * size * part) < size
-    assert shape(two)["lobes"] == 2
+    assert shape(two)["bulges"] == 2
     two[0, :3] = True
-    assert shape(two)["lobes"] == 2
+    assert shape(two)["bulges"] == 2
     bridged = two | ((np.abs(y) < size / 3) & (x > 0) & (x < 2.5 * size))
-    assert shape(bridged)["lobes"] == 2
+    assert shape(bridged)["bulges"] == 2
 
 
 def test_size_does_not_matter():
@@ -214,7 +216,7 @@ def test_turning_by_any_angle_changes_little(turned):
         return rose(3, 0.2)(angle) * ellipse(1.1, 0.9)(angle) * (1 + 0.05 * np.sin(5 * angle))
 
     upright, slanting = shape(drawn(radius, 80)), shape(drawn(radius, 80, turned))
-    for name in ("inflections", "lobes", "concavity_count", "cleft_depth"):
+    for name in ("inflections", "bulges", "concavity_count", "cleft_depth"):
         assert upright[name] == slanting[name]
     for name in (
         "ellipse_deviation",
@@ -270,3 +272,48 @@ def test_boxes_are_counted_at_every_place():
 def test_every_feature_is_defined_where_the_docs_can_find_it():
     for feature in (*CONTOUR_FEATURES, *PAIR_FEATURES, fourier, zernike):
         assert "Unit: " in feature.__doc__, feature.__name__
+
+
+# ---- lobes of the nucleus
+
+
+def nucleus_of(mask):
+    """The features of a nucleus in a cell that is larger all round."""
+    return measured(MORPHOLOGY, solid_cell(np.ones(np.add(mask.shape, 8), bool), np.pad(mask, 4)))
+
+
+def discs(centres, radius, bridge=0, side=160):
+    """Discs in a row of centres (x, y), joined by bridges so wide."""
+    drawn_discs = np.zeros((side, side), np.uint8)
+    for centre in centres:
+        cv2.circle(drawn_discs, centre, radius, 1, -1)
+    for start, end in itertools.pairwise(centres):
+        if bridge:
+            cv2.line(drawn_discs, start, end, 1, bridge)
+    return drawn_discs > 0
+
+
+@pytest.mark.parametrize("bridge", [0, 5, 15])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_segments_are_lobes_apart_or_on_bridges(number, bridge):
+    centres = [(30, 30), (90, 30), (130, 80), (90, 130)][:number]
+    of = nucleus_of(discs(centres, 20, bridge))
+    assert of["nucleus_lobes"] == number
+    assert of["nucleus_lobe_constriction"] == pytest.approx((number - 1) * (1 - bridge / 41), abs=0.1 * number)
+
+
+def test_round_oval_and_indented_nuclei_have_one_lobe():
+    y, x = np.mgrid[:160, :160] - 79.5
+    disc, oval = np.hypot(x, y) < 50, np.hypot(x, 1.8 * y) < 60
+    indented = disc & (np.hypot(x - 60, y) > 30)
+    for mask in (disc, oval, indented):
+        assert nucleus_of(mask)["nucleus_lobes"] == 1
+    assert nucleus_of(disc)["nucleus_lobe_gaps"] < 0.01 < nucleus_of(indented)["nucleus_lobe_gaps"]
+
+
+def test_bays_of_grains_make_no_lobes():
+    y, x = np.mgrid[:160, :160] - 79.5
+    ragged = np.hypot(x, y) < 50 + 6 * (np.cos(24 * np.arctan2(y, x)) > 0)
+    of = nucleus_of(ragged)
+    assert of["nucleus_lobes"] == 1
+    assert of["nucleus_lobe_gaps"] < 0.03

@@ -1,0 +1,99 @@
+"""Lobes of a nucleus: the segments that constrictions part, by how far each point lies from the border.
+
+A segment is a peak of that distance, and a bridge between two is a saddle: how narrow it is beside the segments tells
+whether it parts them. Bays that grains of chromatin make are closed first; they are narrower than any bridge is long.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from extractors.morphology._region import CRUMB, Region
+
+_Values = NDArray[np.float32]
+
+#: Bays narrower than a fifth of the nucleus' equivalent radius are closed: grains of chromatin make such, and a cleft
+#: between lobes that lie on each other is wider at its mouth.
+GRAIN = 0.1
+
+#: A bridge parts two lobes where it is at most so wide beside the narrower of them. Chosen on half of 1,500 cells
+#: whose nuclei pathologists had named; .6 to .9 rank multilobed and round nuclei alike within .05.
+NARROW = 0.9
+
+#: Heights at which saddles are looked for: a bridge is measured to a twelfth of the widest lobe.
+_LEVELS = 12
+
+
+@dataclass(frozen=True)
+class Lobes:
+    """The segments of a nucleus.
+
+    Attributes
+    ----------
+    bridges : for every segment but the widest, how wide the bridge to a wider one is beside it; 0 for a part apart.
+    gaps : share of the convex hull that lies between lobes.
+    """
+
+    bridges: tuple[float, ...]
+    gaps: float
+
+    @classmethod
+    def of(cls, nucleus: Region) -> Lobes:
+        """Of a nucleus that is not empty."""
+        smooth = _closed(nucleus.padded, GRAIN * math.sqrt(nucleus.area / math.pi))
+        region = Region.from_mask(smooth.view(bool))
+        depth = _squared_distance(np.pad(smooth, 1))
+        least = math.sqrt(CRUMB * region.area / math.pi)  # the radius of a disc that is no crumb
+        bridges = [saddle / peak for peak, saddle in _saddles(depth) if peak >= least]
+        return cls(tuple(sorted(bridges)), 1 - region.area / region.hull_points)
+
+
+def _squared_distance(inside: NDArray[np.uint8]) -> _Values:
+    """float32 (H, W): from each pixel inside to the nearest outside, squared.
+
+    Whole numbers, so that nothing is decided by rounding when the image is turned or mirrored.
+    """
+    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(np.rint(distance * distance), np.float32)
+
+
+def _closed(padded: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
+    """uint8: bays narrower than two radii filled, and holes; by distances, which know no direction."""
+    room = math.ceil(radius) + 1
+    around = np.pad(padded, room)
+    grown = (_squared_distance(1 - around) <= radius**2).view(np.uint8)
+    shrunk = (_squared_distance(grown) > radius**2).view(np.uint8) | around
+    contours, _ = cv2.findContours(shrunk, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(np.zeros_like(shrunk), contours, -1, [1], cv2.FILLED), np.uint8)
+
+
+def _saddles(depth: _Values) -> list[tuple[float, float]]:
+    """(peak, saddle) of every segment but the widest: its depth, and at which it meets a wider one, 0 for never.
+
+    ``depth`` is squared.
+    """
+    top = float(depth.max())
+    peaks: list[tuple[float, int]] = []  # depth and place of the segments that have met no wider one yet
+    met: list[tuple[float, float]] = []
+    flat = depth.ravel()
+    for level in 1 - np.arange(1, _LEVELS + 1) / _LEVELS:
+        count, labels = cv2.connectedComponents((depth > top * level**2).view(np.uint8), connectivity=8)
+        of = labels.ravel()
+        widest: dict[int, tuple[float, int]] = {}
+        for peak in sorted(peaks, reverse=True):
+            if of[peak[1]] in widest:
+                met.append((math.sqrt(peak[0]), math.sqrt(top) * float(level)))
+            else:
+                widest[of[peak[1]]] = peak
+        if len(widest) < count - 1:
+            for label in set(range(1, count)) - set(widest):
+                own = np.flatnonzero(of == label)
+                at = int(own[flat[own].argmax()])
+                widest[label] = (float(flat[at]), at)
+        peaks = list(widest.values())
+    return met + [(math.sqrt(peak), 0.0) for peak, _ in sorted(peaks)[:-1]]
