@@ -48,8 +48,9 @@ def networks(weights: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
     }
     seen = {name: plain["classifiers"]["neural"]["network"][name] for name in ("backbone", "weights", "size")}
     frozen = {"classifier": "svm", "features": ["cnn"], "extractors": {"cnn": {**seen, "attention": False}}}
-    robust = {
-        key: value for key, value in read_yaml(CONFIGS / "robust.yaml").items() if key in ("normalise", "harmonise")
+    robust: dict[str, Any] = {
+        "normalise": {"scale": "median-size", "diameter": 64},
+        "harmonise": {"method": "standard", "transductive": True},
     }
     found["frozen embedding, SVM"] = frozen
     found["frozen embedding, SVM, robust"] = together([frozen, robust])

@@ -123,7 +123,7 @@ def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
         X, seen = study.rows(blocks, split.train), study.rows(blocks, split.test)
         if recipe.harmonise.method != "none":
             shown = study.training_rows(blocks, split.train)
-            harmoniser = Harmoniser.fit(shown.X, shown.sources, **recipe.harmonise.model_dump()).only(known)
+            harmoniser = Harmoniser.fit(shown.X, shown.y, shown.sources, **recipe.harmonise.model_dump()).only(known)
             X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:
             table = study.select(blocks)

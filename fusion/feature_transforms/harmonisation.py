@@ -2,9 +2,10 @@
 
 Each source gets a map from its features to those of the training cells as a whole: of every feature the mean and
 standard deviation (``standard``), or the whole distribution (``quantile``). Maps of training sources come from training
-cells alone. A source that was not trained on keeps its features as they are (inductive), or gets a map from the cells
-that are to be judged, all together (transductive, stamped on every result). No label is ever looked at; so a new source
-is supposed to have about the training cells' mix of classes.
+cells alone, each class of which counts alike: a laboratory that sees twice as many neutrophils is not another stain. A
+source that was not trained on keeps its features as they are (inductive), or gets a map from the cells that are to be
+judged, all together (transductive, stamped on every result). Their labels are never looked at; so they count alike, and
+a new source that is mostly one class is taken for a stain by so much.
 
 Rows are brought into an order of their own before anything is summed: the order of cells does not change a bit.
 """
@@ -48,12 +49,21 @@ class Harmoniser:
     maps: Mapping[str, Mapping[str, ScoredRows]]
 
     @classmethod
-    def fit(cls, X: NDArray[Any], sources: Sequence[str | None], *, method: str, transductive: bool = False) -> Self:
+    def fit(
+        cls,
+        X: NDArray[Any],
+        y: Sequence[Any] | NDArray[Any],
+        sources: Sequence[str | None],
+        *,
+        method: str,
+        transductive: bool = False,
+    ) -> Self:
         """From training cells and no others.
 
         Parameters
         ----------
         X : float (n, d), NaN where a feature is undefined.
+        y : n labels.
         sources : n names.
 
         Raises
@@ -62,10 +72,15 @@ class Harmoniser:
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-        X, order = in_order(X)
+        labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1]
+        X, order = in_order(X, labels)
+        labels = labels[order]
         names = np.array([_named(source) for source in sources], object)[order]
-        whole = _described(method, X)
-        maps = {name: _described(method, X[names == name], whole) for name in sorted(set(names.tolist()))}
+        whole = _described(method, X, class_shares(labels))
+        maps = {}
+        for name in sorted(set(names.tolist())):
+            own = names == name
+            maps[name] = _described(method, X[own], class_shares(labels[own]), whole)
         return cls(method, transductive, whole, maps)
 
     def only(self, sources: Sequence[str | None]) -> Self:
@@ -89,7 +104,7 @@ class Harmoniser:
             of = np.flatnonzero(names == name)
             own = self.maps.get(name)
             if own is None and self.transductive and len(of) >= LEAST_CELLS:
-                own = _described(self.method, in_order(rows[of])[0], self.whole)
+                own = _described(self.method, in_order(rows[of])[0], np.full(len(of), 1 / len(of)), self.whole)
             if own is not None:
                 changed[of] = _mapped(self.method, rows[of], own, self.whole)
         return changed
@@ -158,9 +173,21 @@ def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[ScoredRows, NDArray[
     return np.ascontiguousarray(rows[order]), order
 
 
-def _described(method: str, X: ScoredRows, whole: Mapping[str, ScoredRows] | None = None) -> dict[str, ScoredRows]:
+def class_shares(labels: NDArray[np.intp]) -> ScoredRows:
+    """float64 (n,), of sum 1: what each cell counts for, so that classes of ``LEAST_CELLS`` cells or more count alike.
+
+    A smaller class counts for so much less: one odd cell must not stand for a class.
+    """
+    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    shares = (np.minimum(counts, LEAST_CELLS) / counts)[of]
+    return np.asarray(shares / shares.sum(), np.float64)
+
+
+def _described(
+    method: str, X: ScoredRows, shares: ScoredRows, whole: Mapping[str, ScoredRows] | None = None
+) -> dict[str, ScoredRows]:
     """What a method needs of rows in their own order; where a column has no value, what it has in ``whole``."""
-    return _moments(X, whole) if method == "standard" else _quantiles(X, whole)
+    return _moments(X, shares, whole) if method == "standard" else _quantiles(X, shares, whole)
 
 
 def _mapped(method: str, X: ScoredRows, own: Mapping[str, ScoredRows], whole: Mapping[str, ScoredRows]) -> ScoredRows:
@@ -169,11 +196,11 @@ def _mapped(method: str, X: ScoredRows, own: Mapping[str, ScoredRows], whole: Ma
     return _matched(X, own["quantiles"], whole["quantiles"])
 
 
-def _moments(X: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
+def _moments(X: ScoredRows, shares: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
     """Mean and standard deviation of every column over its values."""
-    known: ScoredRows = (~np.isnan(X)).astype(np.float64)
-    count = known.sum(axis=0)
-    divisor = np.where(count > 0, count, 1.0)
+    known: ScoredRows = ~np.isnan(X) * shares[:, None]
+    total = known.sum(axis=0)
+    divisor = np.where(total > 0, total, 1.0)
     filled = np.where(np.isnan(X), 0.0, X)
     centre = (known * filled).sum(axis=0) / divisor
     spread = np.sqrt((known * (filled - centre) ** 2).sum(axis=0) / divisor)
@@ -181,16 +208,20 @@ def _moments(X: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[
     flat = spread <= 1e-6 * np.maximum(np.abs(centre), 1e-30)
     stretch = np.where(flat, 1.0 if otherwise is None else otherwise["spread"], spread)
     if otherwise is not None:
-        centre = np.where(count == 0, otherwise["centre"], centre)
+        centre = np.where(total == 0, otherwise["centre"], centre)
     return {"centre": centre, "spread": stretch}
 
 
-def _quantiles(X: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
+def _quantiles(X: ScoredRows, shares: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
     found = np.zeros((len(_QUANTILES), X.shape[1]))
     for at, column in enumerate(X.T):
-        values = column[~np.isnan(column)]
-        if len(values):
-            found[:, at] = np.quantile(values, _QUANTILES)
+        known = np.flatnonzero(~np.isnan(column))
+        if len(known):
+            order = known[np.argsort(column[known], kind="stable")]
+            # Linear between the cells, the first at 0 and the last at 1: definition 7 where all count alike.
+            below = np.cumsum(shares[order]) - shares[order]
+            places = below / below[-1] if below[-1] > 0 else below
+            found[:, at] = np.interp(_QUANTILES, places, column[order])
         elif otherwise is not None:
             found[:, at] = otherwise["quantiles"][:, at]
     return {"quantiles": found}

@@ -232,7 +232,7 @@ def prepare_features(rows: TrainingRows, recipe: Recipe) -> tuple[NDArray[Any], 
     if recipe.harmonise.method != "none":
         from fusion.feature_transforms.harmonisation import Harmoniser
 
-        fitted = Harmoniser.fit(X, rows.sources, **recipe.harmonise.model_dump())
+        fitted = Harmoniser.fit(X, rows.y, rows.sources, **recipe.harmonise.model_dump())
         X = fitted.transform(X, rows.sources)
         harmoniser = fitted.only(rows.own_sources)
     if recipe.stability is not None:

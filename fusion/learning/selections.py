@@ -20,6 +20,6 @@ def selections(fits: Fits) -> list[Selection]:
         rows = fits.study_of(at).training_rows(fits.blocks, split.train)
         X: NDArray[Any] = rows.X
         if recipe.harmonise.method != "none":
-            X = Harmoniser.fit(X, rows.sources, **recipe.harmonise.model_dump()).transform(X, rows.sources)
+            X = Harmoniser.fit(X, rows.y, rows.sources, **recipe.harmonise.model_dump()).transform(X, rows.sources)
         found.append(Selection.fit(X, rows.y, rows.sources, recipe.stability or 0.0, rows.cells))
     return found

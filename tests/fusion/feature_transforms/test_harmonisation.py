@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.feature_transforms.harmonisation import LEAST_CELLS, METHODS, Harmoniser
+from fusion.feature_transforms.harmonisation import LEAST_CELLS, METHODS, Harmoniser, class_shares
 
 
 def cells(seed=0, n=60, d=7, sources=("east", "west"), new=False):
@@ -25,9 +25,14 @@ def cells(seed=0, n=60, d=7, sources=("east", "west"), new=False):
     return X, list(names)
 
 
+def labels(X):
+    """Two classes that sources share; what they are does not matter to tests that do not name them."""
+    return np.where(np.arange(len(X)) % 3 == 0, "all", "hem")
+
+
 def fitted(method, transductive=True):
     X, sources = cells()
-    return Harmoniser.fit(X, sources, method=method, transductive=transductive), X, sources
+    return Harmoniser.fit(X, labels(X), sources, method=method, transductive=transductive), X, sources
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -57,7 +62,7 @@ def test_the_order_of_cells_does_not_change_a_bit(method, seed):
     harmoniser, X, sources = fitted(method)
     other, names = cells(5, sources=("north", "south"), new=True)
     order, theirs = (np.random.default_rng(seed).permutation(n) for n in (len(X), len(other)))
-    again = Harmoniser.fit(X[order], [sources[at] for at in order], method=method, transductive=True)
+    again = Harmoniser.fit(X[order], labels(X)[order], [sources[at] for at in order], method=method, transductive=True)
     assert_array_equal(again.transform(X, sources), harmoniser.transform(X, sources))
     assert_array_equal(
         harmoniser.transform(other[theirs], [names[at] for at in theirs]), harmoniser.transform(other, names)[theirs]
@@ -106,7 +111,7 @@ def test_columns_that_do_not_vary_or_have_no_value_stay_finite(method):
     X, sources = cells()
     X[:, 2], X[:, 3] = 4.0, np.nan
     X[:60, 4] = np.nan  # never seen in the east
-    changed = Harmoniser.fit(X, sources, method=method, transductive=True).transform(X, sources)
+    changed = Harmoniser.fit(X, labels(X), sources, method=method, transductive=True).transform(X, sources)
     assert_array_equal(np.isnan(changed), np.isnan(X))
     assert np.isfinite(changed[~np.isnan(X)]).all()
     assert_allclose(changed[:, 2], 4.0, atol=1e-6)
@@ -115,4 +120,26 @@ def test_columns_that_do_not_vary_or_have_no_value_stay_finite(method):
 def test_an_unknown_method_is_refused():
     X, sources = cells()
     with pytest.raises(ValueError, match="method must be one of"):
-        Harmoniser.fit(X, sources, method="magic")
+        Harmoniser.fit(X, labels(X), sources, method="magic")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_more_cells_of_a_training_class_are_no_other_stain(method):
+    """Two sites that differ in nothing but how many cells of each class they have are mapped to the same place."""
+    rng = np.random.default_rng(0)
+    even, uneven = np.repeat(["all", "hem"], [4000, 4000]), np.repeat(["all", "hem"], [7600, 400])
+    y = np.concatenate([even, uneven])
+    X = rng.normal(size=(len(y), 2)) + 2.0 * (y == "all")[:, None]
+    sources = ["even"] * len(even) + ["uneven"] * len(uneven)
+    changed = Harmoniser.fit(X, y, sources, method=method).transform(X, sources)
+    gaps = [changed[:8000][even == label].mean(0) - changed[8000:][uneven == label].mean(0) for label in ("all", "hem")]
+    assert np.abs(gaps).max() < 0.15
+    plain = [X[:8000].mean(0), X[8000:].mean(0)]
+    assert np.abs(plain[0] - plain[1]).min() > 0.8, "counting cells alike would take the mix for a stain"
+
+
+def test_one_odd_cell_does_not_stand_for_a_class():
+    shares = class_shares(np.array([0] * 100 + [1] * 50 + [2]))
+    assert_allclose(shares.sum(), 1)
+    assert_allclose(shares[:100].sum(), shares[100:150].sum())
+    assert_allclose(shares[150], shares[:100].sum() / LEAST_CELLS)

@@ -176,7 +176,7 @@ def test_augmented_cells_are_sites_of_their_own_in_training_and_none_that_a_cell
     settings = {"harmonise": {"method": "standard", "transductive": True}}
     model = fit(table, rows, "logreg", **settings)
     part = TrainingRows.of(table, rows)
-    whole = Harmoniser.fit(part.X, part.sources, method="standard", transductive=True)
+    whole = Harmoniser.fit(part.X, part.y, part.sources, method="standard", transductive=True)
     assert list(whole.maps) == ["lab_0", "lab_0~1", "lab_0~2"]
     assert list(model.harmoniser.maps) == ["lab_0"]
     assert_array_equal(model.harmonised(table.X[:40], ["lab_0"] * 40), whole.transform(table.X[:40], ["lab_0"] * 40))

@@ -1,0 +1,204 @@
+"""From real laboratories to one that was not learnt from: how far a recipe travels, and which step brings what.
+
+    python -m benchmarks.real_laboratories ../shared/data/four-types.csv --ignore-columns mask
+    python -m benchmarks.real_laboratories cells.csv --steps robust,plain --classifiers logreg,svm --home tecom
+    python -m benchmarks.real_laboratories cells.csv --embedding mobilenetv2_100.safetensors --network
+
+The table names the laboratory of every cell in a column ``source``. Each laboratory is judged by a model of all others,
+by a model of every other one alone, and by folds of its own cells, which is what one could have by labelling them; at
+the mix of classes that the table has, and at the mix of healthy blood, where enough cells are there to draw it from.
+Balanced accuracy, with 95% intervals over cells (or what ``group`` joins); the spread is that over pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.leakage.grouped_splits import affordable_splits, grouped_folds
+from fusion.learning.learn import learn
+from fusion.learning.recipe import Recipe, recipe_of
+from fusion.learning.run import Run
+from fusion.learning.study import Study
+from fusion.metrics.judgement import judge_scores
+from fusion.settings.commands import AblateConfig
+from fusion.settings.loading import read_yaml
+from fusion.workflows.loading import Inputs, load_training_cells
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+#: Shares among a hundred white cells of healthy blood, of types that the table has. Bain (2015), Blood Cells.
+NATURAL = {"neutrophil": 0.6, "lymphocyte": 0.3, "monocyte": 0.07, "eosinophil": 0.03}
+
+#: Draws of the natural mix, which the figures are means over.
+DRAWS = 10
+
+_Rows = NDArray[np.intp]
+
+
+def steps() -> dict[str, dict[str, Any]]:
+    """The plain pipeline, ``configs/robust.yaml`` step by step, and what was tried beside it."""
+    robust = read_yaml(CONFIGS / "robust.yaml")
+    harmonise, layer = {"harmonise": robust["harmonise"]}, {"layer": robust["layer"]}
+    return {
+        "plain": {},
+        "less texture": layer,
+        "harmonised": harmonise,
+        "robust": robust,
+        "robust, inductive": robust | {"harmonise": {**robust["harmonise"], "transductive": False}},
+        "robust, by quantiles": robust | {"harmonise": {**robust["harmonise"], "method": "quantile"}},
+        "robust, stable features": robust | {"stability": 0.7},
+        "robust + median-size": robust | {"normalise": {"scale": "median-size", "diameter": 64}},
+        "robust + augmentation": robust | {"augment": {"per_cell": 4}},
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Laboratories:
+    """Measured cells of several laboratories, and the recipe that is judged on them."""
+
+    study: Study
+    recipe: Recipe
+    run: Run
+
+    @property
+    def sources(self) -> NDArray[Any]:
+        """object (n,), the laboratory of each cell."""
+        return np.array([str(source) for source in self.study.table.sources], object)
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """object (n,)."""
+        return np.array([str(label) for label in self.study.table.y], object)
+
+    def rows(self, *sources: str) -> _Rows:
+        """The cells of these laboratories."""
+        return np.flatnonzero(np.isin(self.sources, sources))
+
+    def scores(self, train: _Rows, *tests: _Rows) -> list[NDArray[np.float64]]:
+        """What a model of the cells ``train`` says of each other set of cells, which it is shown all together."""
+        model = learn(self.study, train, self.recipe, self.run)
+        order = [model.classes.index(label) for label in self.study.classes]
+        return [model.predict_proba(test)[:, order] for test in tests]
+
+    def held_out(self, rows: _Rows, seed: int = 0) -> NDArray[np.float64]:
+        """The same of one laboratory's cells, each by a model of the other folds."""
+        groups = self.study.table.groups[rows]
+        found = np.zeros((len(rows), len(self.study.classes)))
+        count = affordable_splits(self.labels[rows], groups, 5)
+        for fold in grouped_folds(self.labels[rows], groups, count, seed):
+            (found[fold.test],) = self.scores(rows[fold.train], rows[fold.test])
+        return found
+
+    def natural(self, rows: _Rows) -> list[_Rows]:
+        """Draws of these cells at the mix of healthy blood; none where a class is missing or has too few."""
+        labels = self.labels[rows]
+        if set(labels) != set(NATURAL):
+            return []
+        total = int(min(np.count_nonzero(labels == label) / share for label, share in NATURAL.items()))
+        counts = {label: round(total * share) for label, share in NATURAL.items()}
+        if min(counts.values()) < 3:  # a recall of one or two cells says nothing
+            return []
+        rng = np.random.default_rng(0)
+        draws = [
+            [rng.choice(rows[labels == label], n, replace=False) for label, n in counts.items()] for _ in range(DRAWS)
+        ]
+        return [np.sort(np.concatenate(draw)) for draw in draws]
+
+    def judged(self, rows: _Rows, proba: NDArray[np.float64]) -> Mapping[str, float]:
+        """Balanced accuracy with its interval."""
+        groups = self.study.table.groups[rows]
+        found = judge_scores(self.labels[rows], proba, self.study.classes, groups)
+        figure: Mapping[str, float] = found.figures["image"]["balanced_accuracy"]
+        return figure
+
+
+def report(cells: Laboratories, home: Sequence[str]) -> list[tuple[str, Mapping[str, float]]]:
+    """What is asked about, in words, and the figure."""
+    sources = sorted(set(cells.sources))
+    found: list[tuple[str, Mapping[str, float]]] = []
+    every = {source: cells.rows(source) for source in sources}
+    scored = {}
+    for source, rows in every.items():
+        (scored[source],) = cells.scores(np.setdiff1d(np.arange(len(cells.study)), rows), rows)
+    together = np.concatenate(list(every.values()))
+    found.append(("left out, all", cells.judged(together, np.concatenate(list(scored.values())))))
+    found += [(f"left out: {source}", cells.judged(rows, scored[source])) for source, rows in every.items()]
+    for source in home or sources:
+        others = [other for other in sources if other != source]
+        draws = {other: cells.natural(every[other]) for other in others}
+        tests = [every[other] for other in others] + [rows for other in others for rows in draws[other]]
+        answers = iter(cells.scores(every[source], *tests))
+        found += [(f"{source} to {other}", cells.judged(every[other], next(answers))) for other in others]
+        for other in others:
+            values = [cells.judged(rows, next(answers))["value"] for rows in draws[other]]
+            if values:
+                spread = {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
+                found.append((f"{source} to {other}, healthy mix", spread))
+    pairs = [figure["value"] for name, figure in found if " to " in name and "mix" not in name]
+    found.append(("one to another, spread", {"value": float(np.mean(pairs)), "low": min(pairs), "high": max(pairs)}))
+    found += [(f"own folds: {source}", cells.judged(rows, cells.held_out(rows))) for source, rows in every.items()]
+    return found
+
+
+def _inputs(options: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+    """Sets of blocks by name, and the settings that they need."""
+    measured = ["morphology", "texture", "colour"]
+    chosen: list[tuple[str, dict[str, Any]]] = [("handcrafted", {"features": measured})]
+    if options.embedding is not None:
+        network = {"weights": options.embedding}
+        chosen.append(("embedding", {"features": ["cnn"], **network}))
+        chosen.append(("fused", {"features": [*measured, "cnn"], **network}))
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--ignore-columns", default="", help="columns that are not used")
+    parser.add_argument("--steps", default="plain,harmonised,robust", help=f"of: {', '.join(steps())}")
+    parser.add_argument("--classifiers", default="logreg,svm")
+    parser.add_argument("--home", default="", help="laboratories that are learnt from alone; default each")
+    parser.add_argument("--embedding", type=Path, default=None, help="weights of a backbone, for a frozen embedding")
+    parser.add_argument("--network", action="store_true", help="also configs/robust-network.yaml, end to end")
+    parser.add_argument("--store", type=Path, default=None)
+    options = parser.parse_args(arguments)
+    ignored = tuple(filter(None, options.ignore_columns.split(",")))
+    home = [name for name in options.home.split(",") if name]
+    columns: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        common = {
+            "data": options.data,
+            "output": Path(folder) / "none",
+            "ignore_columns": ignored,
+            "store": options.store,
+        }
+        entries = [
+            (f"{name}, {classifier}, {step}", classifier, {**common, **steps()[step], **features})
+            for name, features in _inputs(options)
+            for step in options.steps.split(",")
+            for classifier in options.classifiers.split(",")
+        ]
+        if options.network:
+            network = read_yaml(CONFIGS / "robust-network.yaml")
+            network["classifiers"]["neural"]["network"]["weights"] = str(options.embedding or "pretrained")
+            entries.append(("network, robust-network", "neural", {**common, **network}))
+        for name, classifier, settings in entries:
+            config = AblateConfig(compare=[classifier], **settings)
+            recipe = recipe_of(config, classifier, config.blocks)
+            study = Inputs.of(config).of_recipes([recipe]).measure(load_training_cells(config), config).study
+            columns[name] = report(Laboratories(study, recipe, Run(Path(folder) / "run")), home)
+            print(f"\n{name}", flush=True)
+            for asked, figure in columns[name]:
+                print(f"  {asked:42s} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]", flush=True)
+
+
+if __name__ == "__main__":
+    main()
