@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from fusion.learning.shared_distances import Distances, DistancesOfRows, squared_distances
+from fusion.learning.shared_distances import NAMED_WIDTHS, Distances, DistancesOfRows, squared_distances
 from fusion.plugins import Parts
 
 _Floats = NDArray[np.float64]
@@ -336,10 +336,11 @@ class LandmarksOnRows(OnRows):
 
 
 def kernel_width(asked: float | str, X: _Floats) -> float:
-    """``asked``, or for "scale" 1 / (columns x variance of all values), for "auto" 1 / columns, as in scikit-learn."""
+    """``asked``, or for "scale" 1 / (columns x variance of all values), for "auto" 1 / columns, as in scikit-learn; for
+    "wide" a tenth of "scale"."""
     if asked == "auto":
         return 1 / X.shape[1]
-    if asked != "scale":
+    if asked not in NAMED_WIDTHS:
         return float(asked)
     variance = float(X.var())
-    return 1 / (X.shape[1] * variance) if variance > 0 else 1.0
+    return NAMED_WIDTHS[str(asked)] / (X.shape[1] * variance) if variance > 0 else NAMED_WIDTHS[str(asked)]

@@ -57,10 +57,12 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     C : penalty of a margin violation. 10: standardised features of a few hundred cells are rarely overfitted by it.
-    gamma : kernel width; "scale" is 1 / (number of features x variance).
+    gamma : kernel width; "scale" is 1 / (number of features x variance), as in scikit-learn, and "wide" a tenth of it.
+        Of the hundreds of columns of a block, the former makes a cell nearly as far from its own kind as from others;
+        the latter was chosen on one laboratory's cells and confirmed on others': docs/evaluation.md.
     calibration_folds : folds for the sigmoid, fewer where a class has fewer groups.
-    search : choose C of 1, 10, 100 and gamma of 0.3, 1 and 3 times 1 / (features x variance) by balanced accuracy on
-        the same folds; what was chosen is ``chosen_``. ``C`` and ``gamma`` then play no part.
+    search : choose C of 1, 10, 100 and gamma of 0.3, 1 and 3 times "wide" by balanced accuracy on the same folds; what
+        was chosen is ``chosen_``. ``C`` and ``gamma`` then play no part.
     trials : of the search, by optuna, C of 0.1 to 1000 and gamma of a tenth to ten times the usual; 0 tries the grid.
     landmarks : 0 fits the exact SVM; else an approximate one by so many training cells, for tables that the exact
         one takes hours for: see ``rbf_svm.fit_landmarks``.
@@ -72,7 +74,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         C: float = 10.0,
-        gamma: float | str = "scale",
+        gamma: float | str = "wide",
         calibration_folds: int = 5,
         search: bool = False,
         trials: int = 0,
@@ -176,7 +178,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         """The best C and gamma, around the usual width."""
         from classifiers._grid_search import best_of
 
-        scale = self._distances.gamma("scale", rows[:, 0]) if X is None else kernel_width("scale", X)
+        scale = self._distances.gamma("wide", rows[:, 0]) if X is None else kernel_width("wide", X)
         chosen = best_of(
             svm,
             rows,

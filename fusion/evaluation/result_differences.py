@@ -17,6 +17,7 @@ from fusion.evaluation.best_of_many import Best, best_of
 from fusion.evaluation.scores import IMAGE, Scores, entry_name
 from fusion.evaluation.shapley import block_contributions, sampled_contributions
 from fusion.evaluation.variation import Combined, Variation
+from fusion.features.blocks import is_control
 from fusion.metrics import classification
 
 if TYPE_CHECKING:
@@ -212,7 +213,11 @@ def contributions_of_blocks(result: Result, orders: Sequence[Sequence[str]] = ()
 
 def _contributions_to(result: Result, classifier: str, orders: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
     """A row for each metric; none where too few sets were compared."""
-    entries = {frozenset(s.features): at for at, s in enumerate(result.scores) if s.classifier == classifier}
+    entries = {
+        frozenset(s.features): at
+        for at, s in enumerate(result.scores)
+        if s.classifier == classifier and not any(is_control(name) for name in s.features)
+    }
     takes_images = any(IMAGE in features for features in entries)
     held = {features - {IMAGE}: at for features, at in entries.items()}
     alone = held.pop(frozenset(), None)

@@ -134,6 +134,11 @@ def blocks_of(names: Iterable[str], built: Mapping[str, Extractor]) -> list[Bloc
     return found
 
 
+def is_control(name: str) -> bool:
+    """Whether a block is a control: an entry by itself, which no set of blocks and no share of a score counts."""
+    return _family(name) == "control"
+
+
 def instances(blocks: Sequence[Block]) -> dict[str, Extractor]:
     """Name -> extractor of what is measured for these blocks, each once."""
     return {block.instance: block.extractor for block in blocks}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.features.blocks import is_control
 from fusion.leakage.grouped_splits import Split
 from fusion.learning import shared_distances
 from fusion.learning._training_rows import TrainingRows
@@ -96,8 +97,8 @@ class Fits:
 
     @property
     def blocks(self) -> list[str]:
-        """Names of all blocks, measured and learnt."""
-        return [*self.study.table.blocks, *self.embedded]
+        """Names of all blocks that are compared, measured and learnt; controls are none of them."""
+        return [*(name for name in self.study.table.blocks if not is_control(name)), *self.embedded]
 
     @property
     def trains_networks(self) -> bool:

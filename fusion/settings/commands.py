@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from fusion.settings._base import MAX_JOBS, MAX_SEED, LocalOrRemotePath, Names, Numbers, Outputs, Pairs, Settings
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
@@ -85,7 +86,7 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks; none for "none", where a classifier looks at images alone."""
         if self.features == ["none"]:
-            return [f"own.{name}" for name in self.own]
+            return [name for name in self.extractors if name.startswith(("own.", "control."))]
         return super().blocks
 
     @property
@@ -238,6 +239,9 @@ class ServeConfig(Settings):
     timeout: float = Field(60.0, gt=0, le=3600, description="seconds that a request may take")
 
 
+#: What a comparison can be controlled by.
+CONTROLS = ("random", "colour", "size")
+
 #: How often folds are dealt: by one deal the luck of the folds is taken for that of the feature sets.
 REPEATS = 5
 
@@ -276,6 +280,11 @@ class AblateConfig(LearnConfig, ComparisonSettings):
     in_source: bool = Field(
         True, description="leave-one-source-out: also judge cells by models that know their source, and tell the drop"
     )
+    control: Names = Field(
+        [],
+        description="controls as entries of their own: random (an untrained network as the first cnn), colour (mean "
+        "colour), size (area), or none; default random where a pretrained cnn is compared",
+    )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
     test: LocalOrRemotePath | None = Field(
         None, description="an external test set: learn from all of data, judge on this"
@@ -287,6 +296,38 @@ class AblateConfig(LearnConfig, ComparisonSettings):
     exact_up_to: int = EXACT_UP_TO
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     # Above, distances of one block are 3 GB, and an exact SVM of a thousand columns takes a quarter of an hour.
+
+    @model_validator(mode="after")
+    def _with_controls(self) -> Self:
+        """Controls are blocks ``control.KIND``, each with the parameters of what it controls."""
+        if unknown := [kind for kind in self.control if kind not in (*CONTROLS, "none")]:
+            raise ValueError(f"control: {', '.join(CONTROLS)} or none, not {unknown[0]}")
+        network = self._pretrained_network()
+        asked = self.control or (["random"] if network is not None and not self.cnn_crossfit else [])
+        if "random" in asked and network is None:
+            raise ValueError("control: random is of a pretrained network behind a block, and there is none")
+        known: dict[str, dict[str, Any]] = {f"control.{kind}": {"kind": kind} for kind in asked if kind != "none"}
+        if "control.random" in known:
+            known["control.random"]["network"] = json.dumps(network, sort_keys=True)
+        if known:
+            object.__setattr__(self, "extractors", {**self.extractors, **known})
+        return self
+
+    def _pretrained_network(self) -> dict[str, Any] | None:
+        """Parameters of the first block whose network's weights are not random; None without one."""
+        from fusion import plugins
+
+        for block in self.blocks:
+            family = block.partition(".")[0]
+            if family not in plugins.names(plugins.EXTRACTORS):
+                continue  # refused where blocks are built
+            if isinstance(plugins.plugin_class(plugins.EXTRACTORS, family), plugins.HasWeights):
+                shared = {"weights": self.weights, "backbone": self.backbone, "input": self.input}
+                own = {name: value for name, value in shared.items() if value is not None}
+                own |= self.extractors.get(block, {})
+                if own.get("weights") != "random":
+                    return own
+        return None
 
     @property
     def judges(self) -> list[str]:

@@ -40,6 +40,9 @@ def with_parameter(params: Mapping[str, Any], path: str, value: object, option: 
     return {**params, name: value}
 
 
+#: What names of blocks begin with that stand beside the chosen ones, and take no one's place.
+_BESIDE = ("own.", "control.")
+
 #: Of every command that measures cells, or is given measured ones.
 OWN: Any = Field(
     {},
@@ -100,8 +103,8 @@ class FeatureSettings(InputSettings):
     def blocks(self) -> list[str]:
         """The chosen blocks, defaults filled in, each once."""
         named = [name for name in self.extractors if name.partition(".")[0] not in HANDCRAFTED]
-        networks = [name for name in named if not name.startswith("own.")]
-        owned = [name for name in named if name.startswith("own.")]
+        networks = [name for name in named if not name.startswith(_BESIDE)]
+        owned = [name for name in named if name.startswith(_BESIDE)]
         chosen = self.features or [*HANDCRAFTED, *(networks or self._of_weights())]
         return list(dict.fromkeys([*chosen, *owned]))
 

@@ -9,6 +9,7 @@ from fusion import plugins
 from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
 from fusion.errors import UsageError
 from fusion.evaluation.result_of_scores import Questions
+from fusion.features.blocks import is_control
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.protocols import Plan
 from fusion.learning.cross_validation import prepare_fits
@@ -60,12 +61,14 @@ def recipes_of(
     # By themselves wherever a rule chooses the sets: what blocks add to images is counted from there.
     rules = not config.subsets or any(asked in RULES for asked in config.subsets)
     alone: list[FeatureSet] = [()] if any(takers.values()) and rules else []
+    controls: list[FeatureSet] = [(name,) for name in blocks if is_control(name)]
+    blocks = [name for name in blocks if not is_control(name)]
     sets = [*alone, *(feature_sets(blocks, config.subsets, config.seed) if blocks else [()])]
     made = [
         recipe_of(config, name, chosen, names)
-        for chosen in dict.fromkeys(sets)
+        for chosen in dict.fromkeys([*sets, *controls])
         for name in config.compare
-        if chosen or takers[name]
+        if (chosen or takers[name]) and not (takers[name] and chosen in controls)
     ]
     return [replace(recipe, positive=positive) for recipe in made]
 

@@ -20,6 +20,7 @@ from fusion.evaluation.result_of_scores import Questions, result_of_scores
 from fusion.evaluation.results import Result, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
+from fusion.features.blocks import is_control
 from fusion.leakage.protocols import Plan, leaking_subjects
 from fusion.learning.fits import Fits
 from fusion.learning.selections import selections
@@ -64,11 +65,12 @@ def questions(config: AblateConfig) -> Questions:
 def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> dict[str, Any]:
     """What is told of differences and blocks."""
     table, scores = fits.study_of(0).table, result.scores
-    blocks = list(table.blocks)
+    blocks = [name for name in table.blocks if not is_control(name)]
     findings: dict[str, Any] = {"shapley": contributions_of_blocks(result, sampled_orders(blocks, config.seed))}
     # What a learnt block holds is another thing in every split.
-    if len(fits.study.table.blocks) > 1 and len(np.unique(table.groups)) <= _MOST_ALIGNED:
-        findings["redundancy"] = redundancy(fits.study.table)
+    measured = [name for name in blocks if name in fits.study.table.blocks]
+    if len(measured) > 1 and len(np.unique(table.groups)) <= _MOST_ALIGNED:
+        findings["redundancy"] = redundancy(fits.study.select(measured))
     if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
         findings["importance"] = importance(fits)
     if config.search or config.trials:

@@ -399,8 +399,9 @@ def test_the_four_backbones_are_one_comparison(tmp_path):
     config = build_config(
         AblateConfig, file=ROOT / "configs" / "backbones.yaml", options={"data": "cells", "output": tmp_path / "r"}
     )
-    blocks = build_blocks(config)
+    *blocks, control = build_blocks(config)
     assert [block.name for block in blocks] == ["cnn.vgg16", "cnn.vgg19", "cnn.xception", "cnn.b3"]
+    assert control.name == "control.random"  # the first of them, untrained
     assert [len(block.features) for block in blocks] == [512, 512, 2048, 1536]
     assert [block.extractor.backbone_config.attention for block in blocks] == [False, False, False, True]
     assert all(block.extractor.weights == "pretrained" for block in blocks)
