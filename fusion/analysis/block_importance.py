@@ -60,7 +60,7 @@ def importance(fits: Fits) -> list[dict[str, Any]]:
     from threadpoolctl import threadpool_limits
 
     chosen = np.unique(np.linspace(0, len(fits.splits) - 1, _SPLITS).round().astype(int)).tolist()
-    asked = [at for at, recipe in enumerate(fits.recipes) if recipe.features == tuple(fits.blocks)]
+    asked = [at for at, recipe in enumerate(fits.recipes) if recipe.features == tuple(fits.compared)]
     rows = []
     with threadpool_limits(1):  # the same sums on any machine
         for number, at in enumerate(asked):
@@ -74,10 +74,10 @@ def _of_recipe(fits: Fits, number: int, splits: Sequence[int], progress: tuple[i
     on_distances = fits.shared[recipe.classifier] == "distances"
     rng = np.random.default_rng(recipe.seed)
     lost: list[_Floats] = []
-    table = fits.study_of(0).select(fits.blocks)
+    table = fits.study_of(0).select(fits.compared)
     shap = np.zeros(len(table.columns))
     for done, at in enumerate(splits, start=1):
-        own, split = fits.study_of(at).select(fits.blocks), fits.splits[at]
+        own, split = fits.study_of(at).select(fits.compared), fits.splits[at]
         ask, threshold, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
         lost.append(_permutation_importance(ask, threshold, own, split, classes, column, rng))
         shap += found

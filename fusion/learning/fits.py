@@ -97,8 +97,13 @@ class Fits:
 
     @property
     def blocks(self) -> list[str]:
-        """Names of all blocks that are compared, measured and learnt; controls are none of them."""
-        return [*(name for name in self.study.table.blocks if not is_control(name)), *self.embedded]
+        """Names of all blocks, measured and learnt."""
+        return [*self.study.table.blocks, *self.embedded]
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of the blocks whose sets are compared: all but controls."""
+        return [name for name in self.blocks if not is_control(name)]
 
     @property
     def trains_networks(self) -> bool:

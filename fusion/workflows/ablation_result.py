@@ -112,7 +112,7 @@ def _omissions(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
         f"{name}: what a model of all blocks relies on is told of classifiers of features alone, not of one that sees "
         "the images too."
         for name in takers
-        if len(fits.blocks) > 1
+        if len(fits.compared) > 1
     ]
     if plan.kind == "leave-one-source-out" and config.in_source and fits.trains_networks:
         notes.append(
