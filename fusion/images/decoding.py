@@ -206,11 +206,18 @@ def _palette_indices(data: bytes, header: Header) -> NDArray[np.uint8]:
     return grey // np.uint8(255 // (2**header.bits - 1))
 
 
+#: Pixels of which the commonest colours are told, spread evenly: a message is not worth sorting all of a large mask.
+_COUNTED = 1_000_000
+
+
 def _common_colours(colours: NDArray) -> str:
     """The commonest colours and their shares, as ``#ff0000 (12%)``."""
-    found, counts = np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)
+    pixels = colours.reshape(-1, 3)
+    pixels = pixels[:: -(-len(pixels) // _COUNTED)].astype(np.uint64)
+    found, counts = np.unique(pixels[:, 0] << 32 | pixels[:, 1] << 16 | pixels[:, 2], return_counts=True)
     largest = np.argsort(-counts, kind="stable")[:6]
-    texts = [f"#{''.join(f'{value:02x}' for value in found[at])} ({counts[at] / counts.sum():.0%})" for at in largest]
+    names = ["".join(f"{int(found[at]) >> shift & 0xFFFF:02x}" for shift in (32, 16, 0)) for at in largest]
+    texts = [f"#{name} ({counts[at] / counts.sum():.0%})" for name, at in zip(names, largest, strict=True)]
     return ", ".join(texts) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
 
 

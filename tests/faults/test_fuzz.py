@@ -78,3 +78,24 @@ def test_no_forged_model_ends_the_process_opens_other_files_or_says_more_than_a_
         assert outcomes[f"{kind}: refused"] > 0
     assert "unchanged: another model" not in outcomes
     assert not {"files: the same", "files: another model"} & outcomes.keys()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no alarm")
+@pytest.mark.parametrize("count", [1500, pytest.param(40_000, marks=pytest.mark.slow)])
+def test_no_spoilt_image_ends_the_process_or_takes_a_gigabyte(count):
+    script = Path(__file__).with_name("fuzzed_pixels.py")
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(script), str(count), "5"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    message = json.loads(done.stdout.splitlines()[-1])
+    assert message["megabytes"] < 1000
+    assert message["reasons"] > 10
+    for name, each in message["outcomes"].items():
+        # A fuzzer whose images are all refused at the door would say nothing of the decoders behind it.
+        assert each["decoded"] > sum(each.values()) / 3, (name, each)
+        assert each["refused"] > sum(each.values()) / 20, (name, each)
