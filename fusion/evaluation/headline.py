@@ -8,7 +8,7 @@ from typing import Any
 
 from fusion.evaluation.result_differences import signed
 from fusion.evaluation.results import LABELS, Result, interval, p_text
-from fusion.metrics.judgement import MODELS, PROCEDURE
+from fusion.metrics.judgement import FEW_SUBJECTS, MODELS, PROCEDURE
 
 #: Kinds of figures, the same words wherever one is shown.
 KINDS = {
@@ -41,8 +41,9 @@ def subjects_sentence(result: Result) -> str:
 
 def cautions(result: Result) -> list[str]:
     """What must be read with the figures of every entry: too few subjects, no interval."""
-    notes = [figures["image"]["balanced_accuracy"]["note"] for figures in result.figures]
-    return [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(notes) if note]
+    notes = dict.fromkeys(figures["image"]["balanced_accuracy"]["note"] for figures in result.figures)
+    rough = f": with fewer than {FEW_SUBJECTS} of a class, intervals are wide and figures rough"
+    return [f"{note[0].upper()}{note[1:]}{rough if note.startswith('few') else ''}." for note in notes if note]
 
 
 def subject_weighted_sentence(result: Result, at: int) -> str:
