@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.images.decoding import CellError, ImageError, decode_mask
+from fusion.images.file_headers import read_header
 from fusion.settings.mask_levels import ROLES, MaskLevels
 
 #: Grey values of a two-level mask file: 0 background, 128 cytoplasm, 255 nucleus.
@@ -38,6 +39,9 @@ _IS_OFF = np.abs(np.arange(256) - np.array(_LEVELS)[_LEVEL_OF]) > _OFF
 _OF_LABELS = np.array([*_LEVELS, *[0] * 253], np.uint8)
 
 _WINDOW, _CROSS = np.ones((3, 3), np.uint8), np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+
+#: Labels of 0, 1, 2 are less apart than JPEG changes a value by.
+_JPEG_LABELS = 16
 
 #: Two plains of one level whose values lie further apart than this were drawn as two; so were any two where a mask has
 #: no more values in all than somebody draws, which noise would have made more.
@@ -97,6 +101,8 @@ def read_mask(data: bytes, levels: str | None = None, name: str = "") -> GivenMa
     meaning = None if levels is None else MaskLevels.parse(levels)
     try:
         values = decode_mask(data, "value" if meaning is None else meaning.by)
+        if meaning is None and values.max(initial=0) <= _JPEG_LABELS and read_header(data).format == "JPEG":
+            raise MaskError("its values are numbers that JPEG has changed; save it as PNG", found=_shares(values))
         return given_mask(values) if meaning is None else _as_said(values, meaning)
     except ImageError as error:
         where = f"mask {name}: " if name else "mask: "

@@ -130,6 +130,14 @@ def test_jpeg_and_smoothing_are_not_refused(quality):
         assert_is(read_mask(saved(cv2.GaussianBlur(drawn, (0, 0), 0.7))), nucleus=nucleus, off=0.08)
 
 
+@pytest.mark.parametrize("values", [(0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("quality", [30, 60, 95, 100])
+def test_numbers_that_jpeg_has_changed_are_refused(values, quality):
+    content = cv2.imencode(".jpg", levels(*values), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    with pytest.raises(ImageError, match="JPEG has changed"):
+        read_mask(content)
+
+
 def test_single_stray_pixels_make_no_level():
     one = levels(0, 255)
     one[60, 60], one[30, 60] = 128, 120
