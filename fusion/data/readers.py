@@ -262,6 +262,7 @@ class _Files:
     hidden : name of a hidden or system folder -> images in it, which are passed over.
     dotted : images whose own names begin with a dot.
     others : ending -> files that are neither images nor tables.
+    again : links to folders that are read by another name, as texts below the folder.
     """
 
     images: _Images
@@ -269,6 +270,7 @@ class _Files:
     hidden: Counter[str]
     dotted: int
     others: Counter[str]
+    again: list[str]
 
     def notes(self) -> list[str]:
         """What is passed over, a line each."""
@@ -277,6 +279,9 @@ class _Files:
         if self.dotted:
             files = "1 file whose name begins" if self.dotted == 1 else f"{self.dotted} files whose names begin"
             notes.append(f"passed over: {files} with a dot.")
+        if self.again:
+            shown = ", ".join(map(printable, self.again[:3])) + (", ..." if len(self.again) > 3 else "")
+            notes.append(f"passed over, as links to folders that are read by another name: {shown}.")
         return [*notes, f"not read: {self.others_in_words()}."] if self.others else notes
 
     def others_in_words(self) -> str:
@@ -304,7 +309,8 @@ def _find_files(root: Path) -> _Files:
     found: list[str] = []
     dotted = 0
     start = len(os.fspath(root))
-    for folder, files in walk(root, unlisted):
+    again: list[str] = []
+    for folder, files in walk(root, unlisted, again=again):
         images = [name for name in files if name.lower().endswith(_LISTED)]
         if _is_hidden(folder[start:]):
             system = next(part for part in Path(folder[start:].lstrip(os.sep)).parts if _is_hidden(part))
@@ -318,7 +324,8 @@ def _find_files(root: Path) -> _Files:
             endings = (Path(name).suffix.lower() for name in {*files}.difference(images) if not name.startswith("."))
             others.update(ending for ending in endings if ending not in TABLES)
     kept = Counter({name: count for name, count in hidden.items() if count})
-    return _Files(_Images(found), [Path(name) for name in sorted(set(unlisted))], kept, dotted, others)
+    links = sorted(name[start:].lstrip(os.sep) for name in again)
+    return _Files(_Images(found), [Path(name) for name in sorted(set(unlisted))], kept, dotted, others, links)
 
 
 def _without_masks(root: Path, images: _Images, reading: ReadingSettings) -> tuple[_Images, dict[str, str], list[str]]:

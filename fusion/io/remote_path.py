@@ -195,11 +195,13 @@ class Remote(_Path):
         return type(self)(f"{self.protocol}://{name.lstrip('/')}")
 
 
-def walk(root: Path, unlisted: list[str], *, links: bool = True) -> Iterator[tuple[str, list[str]]]:
+def walk(
+    root: Path, unlisted: list[str], *, links: bool = True, again: list[str] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Every folder at any depth below ``root``, itself included, and the names of the files in it.
 
     Folders that cannot be listed are added to ``unlisted``. Links are followed where asked for, but no folder is
-    entered twice.
+    entered twice: what lies below ``root`` itself is entered by its own name, and a link to it is added to ``again``.
 
     Raises
     ------
@@ -213,19 +215,24 @@ def walk(root: Path, unlisted: list[str], *, links: bool = True) -> Iterator[tup
         yield from by_folder.items()
         return
     seen: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(
-        root, followlinks=links, onerror=lambda error: unlisted.append(str(error.filename))
-    ):
-        try:
-            status = os.stat(folder)  # noqa: PTH116  # a Path costs ten times as much
-        except OSError:
-            unlisted.append(folder)
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        yield folder, files
+    starts = [os.fspath(root)]
+    for start in starts:  # grows by the links that are met
+        for folder, subfolders, files in os.walk(start, onerror=lambda error: unlisted.append(str(error.filename))):
+            try:
+                status = os.stat(folder)  # noqa: PTH116  # a Path costs ten times as much
+            except OSError:
+                unlisted.append(folder)
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                subfolders.clear()
+                if again is not None:
+                    again.append(folder)
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            if links:
+                below = (os.path.join(folder, name) for name in sorted(subfolders))  # noqa: PTH118
+                starts += [path for path in below if os.path.islink(path)]  # noqa: PTH114
+            yield folder, files
 
 
 def stamps(urls: Sequence[str]) -> list[tuple[int, int, int] | None]:

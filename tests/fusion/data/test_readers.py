@@ -151,6 +151,23 @@ def test_every_name_that_a_file_can_have_is_listed(tmp_path):
     assert [entry.path for entry in listed] == sorted(entry.path for entry in listed)
 
 
+def test_a_folder_is_read_by_its_own_name_and_not_by_a_link_to_it(tmp_path):
+    for label in ("a", "b", "c"):
+        write_image(tmp_path / "cells" / label / f"{label}.png", paint())
+    write_image(tmp_path / "elsewhere" / "d.png", paint())
+    # The links come before what they lead to, whatever the order of a folder.
+    for name, target in (("a/0", "cells/b"), ("a/zz", "cells/c"), ("c/0", "cells"), ("c/d", "elsewhere")):
+        (tmp_path / "cells" / name).symlink_to(tmp_path / target)
+    listing = read_listing(tmp_path / "cells")
+    assert [(entry.path.name, entry.label) for entry in listing.entries] == [
+        ("a.png", "a"),
+        ("b.png", "b"),
+        ("c.png", "c"),
+        ("d.png", "c"),
+    ]
+    assert "passed over, as links to folders that are read by another name: a/0, a/zz, c/0." in listing.notes
+
+
 def test_links_to_nothing_and_to_each_other_are_left_to_be_missed(tmp_path):
     touch(tmp_path, "blast/a.png", "normal/b.png")
     (tmp_path / "blast" / "gone.png").symlink_to(tmp_path / "nowhere.png")
