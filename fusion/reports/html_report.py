@@ -24,6 +24,7 @@ from fusion.evaluation.scores import entry_name
 from fusion.io.output_files import write_output
 from fusion.reports import _cross_site_figures, result_figures
 from fusion.reports._hardest_cells import SUBJECTS, JudgedCell, Places, by_subject, hardest, judged_cells, with_images
+from fusion.reports._page_frame import with_contents, with_page_colours
 from fusion.versions import versions
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         loader=PackageLoader("fusion.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     # Without the XML head, which has no place inside a page.
-    svg = {name: vector[vector.index("<svg") :] for name, vector in drawn.items()}
+    svg = {name: with_page_colours(vector[vector.index("<svg") :]) for name, vector in drawn.items()}
     levels = {"image": "Cell by cell"}
     unit = result.facts["unit"]
     if unit != "image" and not result.without_subjects:
@@ -102,7 +103,7 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
             "vote": f"{unit.title()} by {unit} (majority of a {unit}'s cells)",
         }
     judged = judged_cells(result)
-    return environment.get_template("report.html").render(
+    text = environment.get_template("report.html").render(
         result=result,
         split=describe_split(result.facts),
         rows=[_row(result, at) for at in result.ranked()],
@@ -138,6 +139,7 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
     )
+    return with_contents(text)
 
 
 def _confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str, list[list[int]]]]:

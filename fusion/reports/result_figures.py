@@ -99,10 +99,14 @@ def difference_plot(result: Result) -> Figure | None:
     return figure
 
 
+#: Tint of the largest differences, light enough to read figures on, and the difference from which on it gets no deeper.
+_DEEPEST, _WIDE = 0.55, 0.3
+
+
 def difference_matrix(result: Result) -> Figure | None:
     """Balanced accuracy of each of the best entries minus that of each worse one; None with fewer than three.
 
-    Bold on a tint where the 95% interval of the difference leaves 0 out.
+    The tint deepens with the difference; bold in a frame where the 95% interval of the difference leaves 0 out.
     """
     from matplotlib.figure import Figure
 
@@ -121,10 +125,12 @@ def difference_matrix(result: Result) -> Figure | None:
             varied = result.variations[better].combined([result.variations[worse]], (1.0, -1.0), metric)
             difference = varied.figure(value - other)
             sure = difference["low"] > 0 or difference["high"] < 0
+            # The larger the difference the deeper the tint; what the interval tells apart is bold in a frame.
+            depth = _DEEPEST * min(1.0, abs(value - other) / _WIDE)
+            corners = ([column - 0.5, column + 0.5], row - 0.5, row + 0.5)
+            axes.fill_between(*corners, facecolor=COLOURS[0], alpha=depth, lw=0)
             if sure:
-                axes.fill_between(
-                    [column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=COLOURS[5], alpha=0.35, lw=0
-                )
+                axes.fill_between(*corners, facecolor="none", edgecolor=COLOURS[1], lw=1.2)
             weight = "bold" if sure else "normal"
             axes.text(column, row, f"{value - other:.3f}", ha="center", va="center", fontsize=8, fontweight=weight)
     axes.set_xticks(range(1, len(entries)), [f"({number})" for number in range(2, len(entries) + 1)])

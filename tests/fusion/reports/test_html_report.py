@@ -67,7 +67,8 @@ def test_stamps_notes_and_faults_are_on_the_page_and_names_cannot_break_it(tmp_p
         "a &lt;b&gt;",
     ):
         assert words in text
-    assert "<script" not in text
+    assert "<script>.bmp" not in text
+    assert text.count("<script") == 1  # our own, at the end
 
 
 def test_where_subjects_are_unknown_nothing_is_claimed_about_them():
