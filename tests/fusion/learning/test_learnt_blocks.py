@@ -112,7 +112,7 @@ def test_no_network_has_met_a_subject_that_it_is_judged_by(view, met, tmp_path):
 
 
 def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_stopped(synthetic, store, tmp_path):
-    given = settings(synthetic, tmp_path / "r", store, compare=["logreg"])
+    given = settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"])
     message = []
 
     def stop(stage, done, total, faults):
@@ -137,7 +137,7 @@ def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_sto
 
 
 def test_the_other_blocks_are_judged_as_without_it(synthetic, store, tmp_path):
-    given = settings(synthetic, tmp_path / "r", store, compare=["logreg"])
+    given = settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"])
     with_cnn = ablate(AblateConfig(**given))
     alone = {**given, "features": ["colour"], "cnn_crossfit": False, "output": tmp_path / "s"}
     assert_array_equal(with_cnn.scores[0].proba, ablate(AblateConfig(**alone)).scores[0].proba)
@@ -149,7 +149,9 @@ def test_an_external_test_set_is_seen_by_the_network_of_the_training_set(synthet
         write_image(tmp_path / "new" / f"{at}.png", paint(200 + at, radius=22 - 6 * (at % 2)))
         rows.append({"path": f"{at}.png", "label": ("all", "hem")[at % 2], "subject": f"new {at}"})
     pd.DataFrame(rows).to_csv(tmp_path / "new" / "cells.csv", index=False)
-    given = settings(synthetic, tmp_path / "r", store, compare=["logreg"], test=tmp_path / "new" / "cells.csv")
+    given = settings(
+        synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], test=tmp_path / "new" / "cells.csv"
+    )
     result = ablate(AblateConfig(**given))
     judged = np.isfinite(result.scores[1].proba).all(axis=(0, 2))
     assert [name for name, is_judged in zip(result.cells.names, judged, strict=True) if is_judged] == [
@@ -255,7 +257,9 @@ def test_inner_networks_have_met_nobody_whom_they_score(view, met, tmp_path, mon
 
 def test_nested_networks_pay_for_what_is_refused_without_them(synthetic, store, tmp_path):
     more = {"nested": True, "threshold": "balanced-accuracy", "features": ["cnn"]}
-    (scores,) = ablate(AblateConfig(**settings(synthetic, tmp_path / "r", store, compare=["logreg"], **more))).scores
+    (scores,) = ablate(
+        AblateConfig(**settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], **more))
+    ).scores
     thresholds = [np.unique(scores.threshold[scores.fold == at]) for at in range(scores.fold.max() + 1)]
     assert all(len(of_fold) == 1 and 0 < of_fold[0] < 1 for of_fold in thresholds)
     assert len({float(of_fold[0]) for of_fold in thresholds}) > 1
@@ -276,7 +280,9 @@ def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, t
     """An embedding that was fine-tuned on the same cells would be judged on what it has learnt by heart."""
     model = train(TrainConfig(**settings(synthetic, tmp_path / "m", store, classifier="logreg"))).bundle
     weights = model.blocks[-1].extractor.weights
-    given = settings(synthetic, tmp_path / "r", store, compare=["logreg"], cnn_crossfit=False, classifiers={})
+    given = settings(
+        synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], cnn_crossfit=False, classifiers={}
+    )
     given["extractors"] = {"cnn": {"weights": weights}}
     with pytest.raises(LeakageError, match="behind 'cnn'"):
         ablate(AblateConfig(**given))

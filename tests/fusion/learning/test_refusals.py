@@ -96,7 +96,7 @@ def run(command: str, settings: dict, data, store, folder):
     if command == "train":
         return train(TrainConfig(output=folder, **shared)).result
     classifier = shared.pop("classifier")
-    return ablate(AblateConfig(output=folder, compare=[classifier], **shared))
+    return ablate(AblateConfig(output=folder, compare=[classifier], repeats=1, **shared))
 
 
 @pytest.mark.parametrize("command", ["train", "ablate"])

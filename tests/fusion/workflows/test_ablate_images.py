@@ -59,6 +59,7 @@ def asked(few, tmp_path_factory):
                 "store": store,
                 "jobs": 1,
                 "splits": 2,
+                "repeats": 1,
                 "bootstrap": 100,
                 "features": ["colour", "morphology"],
                 "compare": ["logreg", "neural"],
