@@ -71,7 +71,7 @@ def drops_between_sites(result: Result, fits: Fits, distance: _Floats, config: F
     -------
     Plain values. "rows", for each of ``result.scores``: "features", "classifier", and balanced accuracy "internal",
     "external" and "drop" {"value", "low", "high"}. "sources", of the best entry for each source: "source", "cells", the
-    same three, "calibration" {"internal", "external"} (calibration error, mean confidence, accuracy), and
+    same three, "calibration" {"internal", "external"} (mean confidence, accuracy), and
     "out_of_distribution", the share of its cells that are flagged as out of distribution, None where that cannot be
     determined. "folds", inside a training part.
     Empty where a training part has a class of a single group.
@@ -224,13 +224,13 @@ def _drop(result: Result, at: int, own: Scores, wanted: NDArray[np.bool_] | None
 
 
 def _calibration(result: Result, scores: Scores, is_own: NDArray[np.bool_]) -> Mapping[str, float]:
-    """Of a source's cells "ece", over bins of equally many rows, "confidence", the mean highest probability, and
-    "accuracy" of the most probable class, whatever the threshold."""
+    """Of a source's cells "confidence", the mean highest probability, and "accuracy" of the most probable class,
+    whatever the threshold: what lies between is by how much a model is too sure there."""
     y = np.array(result.cells.y, object)[is_own]
     proba = scores.proba[:, is_own]
     rows = proba[~np.isnan(proba).any(axis=2)]
     labels = np.tile(y, len(proba)).reshape(len(proba), -1)[~np.isnan(proba).any(axis=2)]
     if not len(rows):
-        return {name: float("nan") for name in ("ece", "confidence", "accuracy")}
+        return {name: float("nan") for name in ("confidence", "accuracy")}
     found = classification.image_metrics(labels, rows, result.classes, result.positive)
-    return {"ece": found["ece"], "confidence": float(rows.max(axis=1).mean()), "accuracy": found["accuracy"]}
+    return {"confidence": float(rows.max(axis=1).mean()), "accuracy": found["accuracy"]}

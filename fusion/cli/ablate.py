@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     "search",
     "calibrate",
     THRESHOLD,
+    option("by", metavar="COLUMN"),
+    option("null", metavar="N"),
+    "learning_curve",
     "show_leak",
     option("test", metavar="DATA"),
     "test_part",
@@ -60,11 +63,14 @@ def ablate(screen: Screen, config: AblateConfig) -> tuple[Fault, ...]:
     Every subset of the blocks with every classifier, on the same folds by subject. One that takes images sees these
     alone, and beside every subset.
     """
+    from fusion.evaluation.analysis_lines import analysis_lines
     from fusion.evaluation.result_differences import finding_lines
     from fusion.workflows.ablate import ablate
 
     result = ablate(config, screen.progress)
     screen.result(result)
+    for line in analysis_lines(result):
+        screen.line(line)
     for line in finding_lines(result):
         screen.line(line)
     screen.line(f"page {config.output / 'report.html'}, figures, table.csv, table.tex, scores.parquet, result.json")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     "force",
     OWN,
     option("threshold", metavar="X"),
+    option("by", metavar="COLUMN"),
     "allow_leakage",
     "other_cohort",
     "jobs",
@@ -32,10 +33,13 @@ def evaluate(screen: Screen, config: EvaluateConfig) -> tuple[Fault, ...]:
 
     Refuses cells and subjects that the model was trained on.
     """
+    from fusion.evaluation.analysis_lines import analysis_lines
     from fusion.workflows.evaluate import evaluate
 
     result = evaluate(config, screen.progress)
     screen.result(result)
+    for line in analysis_lines(result):
+        screen.line(line)
     screen.line(f"page {config.output / 'report.html'}, figures, scores.parquet, table.csv and result.json")
     screen.json(result.to_json(as_path(result.facts["data"])))
     return result.faults

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     "search",
     "calibrate",
     THRESHOLD,
+    option("by", metavar="COLUMN"),
+    option("null", metavar="N"),
+    "learning_curve",
     POSITIVE,
     MLFLOW,
     "jobs",
@@ -43,11 +46,14 @@ def train(screen: Screen, config: TrainConfig) -> tuple[Fault, ...]:
     whole network on the images; --features none leaves the handcrafted blocks out.
     """
     from fusion.compute.torch_processes import is_first
+    from fusion.evaluation.analysis_lines import analysis_lines
     from fusion.workflows.train import train
 
     trained = train(config, screen.progress)
     if is_first():
         screen.result(trained.result)
+        for line in analysis_lines(trained.result):
+            screen.line(line)
         screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} cells")
         screen.json({"model": str(config.output), **trained.result.to_json(trained.dataset.root)})
     return trained.result.faults

@@ -29,6 +29,8 @@ METRICS = (
     "npv",
     "brier",
     "log_loss",
+    "calibration_intercept",
+    "calibration_slope",
     "ece",
 )
 

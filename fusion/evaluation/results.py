@@ -47,7 +47,9 @@ LABELS = {
     "npv": "NPV",
     "brier": "Brier score",
     "log_loss": "log loss",
-    "ece": "ECE",
+    "calibration_intercept": "calibration intercept",
+    "calibration_slope": "calibration slope",
+    "ece": "calibration error",
 }
 
 #: Levels and metrics of which the influences of groups are kept, for questions about differences.

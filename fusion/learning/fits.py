@@ -37,10 +37,12 @@ _WORTH_SHARING = 500
 
 @dataclass(frozen=True)
 class Fit:
-    """One model to fit: the numbers of its recipe and of its split."""
+    """One model to fit: the numbers of its recipe and of its split, and by which labels: 0 for those of the cells, else
+    the so-manieth of ``Fits.permuted``."""
 
     recipe: int
     split: int
+    labels: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,7 @@ class Fits:
     study : the cells, with their measured blocks.
     embedded : of each learnt block, for every split float32 (n, channels), the cells as the split's network sees them.
     learnt : how these blocks learn.
+    permuted : sets of n labels that cells are also learnt by, to see what is scored where there is nothing to learn.
     """
 
     study: Study
@@ -71,6 +74,16 @@ class Fits:
     run: Run
     embedded: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
     learnt: tuple[LearntBlock, ...] = ()
+    permuted: tuple[NDArray[Any], ...] = ()
+
+    def labels_of(self, fit: Fit) -> NDArray[Any]:
+        """n labels by which a fit learns."""
+        return self.permuted[fit.labels - 1] if fit.labels else np.array(self.study.table.y)
+
+    def study_for(self, fit: Fit) -> Study:
+        """The study as a fit has it: with the learnt blocks of its split, and its own labels."""
+        own = self.study_of(fit.split)
+        return own if not fit.labels else replace(own, table=replace(own.table, y=tuple(self.labels_of(fit))))
 
     def study_of(self, split: int) -> Study:
         """The study with the learnt blocks as the fits of this split have them."""
@@ -91,9 +104,9 @@ class Fits:
             learnt = [block for block in self.learnt if block.name in recipe.learnt]
             folds = inner_folds(self.study, train, recipe, learnt, self.run)
         try:
-            return fit_on(self.study_of(fit.split), train, recipe, folds)
+            return fit_on(self.study_for(fit), train, recipe, folds)
         except (ValueError, TypeError) as error:
-            raise refused(recipe, error, np.array(self.study.table.y)[train]) from error
+            raise refused(recipe, error, self.labels_of(fit)[train]) from error
 
     @property
     def blocks(self) -> list[str]:
@@ -122,7 +135,8 @@ class Fits:
 
     def name(self, fit: Fit) -> str:
         """What a fit's scores are kept under."""
-        return f"{fit.split:04d}/{self.recipes[fit.recipe].name}"
+        by = f"permuted-{fit.labels:04d}/" if fit.labels else ""
+        return f"{by}{fit.split:04d}/{self.recipes[fit.recipe].name}"
 
     def read(self, fit: Fit) -> Fitted | None:
         """A fit that an earlier run has finished; None where there is none."""
@@ -170,7 +184,12 @@ class Fits:
     def _shared(self, name: str) -> str:
         recipes = [recipe for recipe in self.recipes if recipe.classifier == name]
         # Of a single recipe nothing is shared, in whichever order fits are finished by runs that were stopped.
-        if len(recipes) < 2 or not all(recipe.is_shareable for recipe in recipes) or recipes[0].takes_images:
+        if (
+            self._fits_a_split(recipes) < 2
+            or not all(recipe.is_shareable for recipe in recipes)
+            or recipes[0].takes_images
+            or (self.permuted and recipes[0].stability is not None)  # which looks at the labels
+        ):
             return "nothing"
         if self._pays(name):
             return "nothing" if self.lacks_room(name) else "distances"
@@ -178,9 +197,13 @@ class Fits:
         # An SVM of so many cells takes longer than scaling, and is better fitted beside others.
         return "scaling" if recipes[0].build().prepares == "standard" and not is_large else "nothing"
 
+    def _fits_a_split(self, recipes: Sequence[Recipe]) -> int:
+        return len(recipes) * max(1, len(self.permuted))
+
     def _pays(self, name: str) -> bool:
         recipes = [recipe for recipe in self.recipes if recipe.classifier == name]
-        is_large = len(self.study) >= _WORTH_SHARING and len(self.blocks) > 1 and len(recipes) > 1
+        is_large = len(self.study) >= _WORTH_SHARING and (len(self.blocks) > 1 or bool(self.permuted))
+        is_large &= self._fits_a_split(recipes) > 1
         return is_large and all(recipe.is_shareable for recipe in recipes) and can_share_distances(recipes[0].build())
 
 
@@ -314,9 +337,10 @@ def _shared_batch(
             for fit in batch:
                 recipe = load.recipes[fit.recipe]
                 check_decision(recipe, len(load.study.classes))
-                classifier, proba, score = scored(shared, recipe, rows)
+                own = replace(rows, y=load.labels_of(fit)[load.splits[fit.split].train][rows.cells])
+                classifier, proba, score = scored(shared, recipe, own)
                 classes = [str(label) for label in classifier.classes_]
-                calibration, threshold = decide(recipe, classes, score, rows)
+                calibration, threshold = decide(recipe, classes, score, own)
                 proba = proba if calibration is None else calibration.apply(proba)
                 chosen = dict(classifier.chosen_) if isinstance(classifier, Searches) else {}
                 yield load.keep(Fitted(fit, proba, math.nan if threshold is None else threshold, chosen))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.metrics.scored_rows import METRICS, default_positive, prepare
+from fusion.metrics.scored_rows import METRICS, as_told, default_positive, prepare
 
 __all__ = [
     "LEVELS",
@@ -66,8 +66,15 @@ def image_metrics(
     brier : mean squared error of the scores, 0 to 1; for more than two classes summed over classes, 0 to 2 (Brier 1950,
         Mon. Weather Rev. 78:1-3).
     log_loss : mean of -ln(score of the true class), in nats, from 0.
-    ece : expected calibration error, the mean distance between confidence and share of hits over 15 bins of equally
-        many rows (Nguyen and O'Connor 2015, EMNLP, 1587-1598). Its bins are those of all rows in every replicate.
+    calibration_intercept, calibration_slope : of a logistic regression of the class on the log-odds of its score, the
+        intercept with the slope held at 1. 0 and 1 for calibrated scores; an intercept below 0 over-predicts the
+        positive class, a slope below 1 is too sure (Cox 1958, Biometrika 45:562-565; Van Calster et al. 2019, BMC
+        Medicine 17:230). For more than two classes the mean slope of each against the rest, and no intercept. Without
+        range; NaN where the scores tell the classes apart without a mistake.
+    ece : calibration error, the root of the mean squared distance between confidence and share of hits over 15 bins of
+        equally many rows (Nguyen and O'Connor 2015, EMNLP, 1587-1598), less what chance makes of it (Kumar, Liang and
+        Ma 2019, NeurIPS 32): near 0 for calibrated scores however few. NaN where calibrated scores of as many rows and
+        groups would often be told more than .05. Its bins are those of all rows, whoever is left out.
 
     All without unit but ``log_loss``; 0 to 1 where nothing else is said; or NaN. Our classifiers weigh classes alike,
     so that their scores mean "if classes were equally common": where they are not, ``brier``, ``log_loss`` and ``ece``
@@ -77,8 +84,9 @@ def image_metrics(
     ------
     ValueError : shapes that disagree, no rows, scores that are not finite, or an unknown label.
     """
-    rows = prepare(y, proba, classes, np.zeros(len(np.asarray(proba)), np.intp), positive, prevalence)
-    return dict(zip(METRICS, rows.figures(np.ones((1, 1)))[0].tolist(), strict=True))
+    rows = prepare(y, proba, classes, np.arange(len(np.asarray(proba))), positive, prevalence)
+    values = rows.figures(np.ones((rows.n_groups, 1)))[0]
+    return {metric: float(as_told(metric, value)) for metric, value in zip(METRICS, values, strict=True)}
 
 
 def predicted_classes(scores: _Floats, threshold: _Floats | None, positive: int | None) -> NDArray[np.intp]:

@@ -201,7 +201,7 @@ def intervals(
     values : float64 (m,).
     subjects : (m,), groups of the smallest class that each figure is about, for the exact bound.
     low_end, high_end : (m,), the range of each figure; ``high_end`` may be infinite, and the scale is then the
-        logarithm.
+        logarithm; where ``low_end`` is too, the scale is that of the figure itself.
 
     Returns
     -------
@@ -219,16 +219,19 @@ def intervals(
     value, bottom, top, number, variance = np.broadcast_arrays(
         *(np.asarray(part, np.float64) for part in (values, low_end, high_end, subjects, spread.variance))
     )
-    ends = np.isfinite(top)
+    ends, is_free = np.isfinite(top), ~np.isfinite(bottom)
+    bottom = np.where(is_free, 0, bottom)
     width = np.where(ends, top - bottom, 1.0)
     share = (value - bottom) / width
     # A figure at its very end that varies all the same, as a sum of absolute values may, can be anywhere.
     inside = np.clip(share, 1e-12, np.where(ends, 1 - 1e-12, np.inf))
     with np.errstate(divide="ignore", invalid="ignore"):
         error, degrees = _on_scale(inside, width, spread, ends)
-        reach = t.ppf(1 - _TAIL, degrees) * error
+        error = np.where(is_free, np.sqrt(spread.variance), error)
+        reach = t.ppf(1 - _TAIL, np.where(is_free, spread.degrees, degrees)) * error
         at = np.where(ends, logit(inside), np.log(inside))
         low, high = (np.where(ends, expit(at + side), np.exp(np.minimum(at + side, 700))) for side in (-reach, reach))
+        low, high = np.where(is_free, share - reach, low), np.where(is_free, share + reach, high)
     exact = ~(variance > _NOTHING) & ~np.isnan(variance)
     unseen = 1 - _TAIL ** (1 / np.maximum(number, 1))
     low = np.where(exact, share - unseen * share, low)

@@ -17,7 +17,7 @@ from fusion.metrics.classification import (
     tested,
 )
 from fusion.metrics.jackknife import Spread, Strata, influences, intervals, spread_of, spread_of_procedure
-from fusion.metrics.scored_rows import METRICS, RECALLS_AND_AREAS, ScoredRows, prepare
+from fusion.metrics.scored_rows import METRICS, RECALLS_AND_AREAS, ScoredRows, as_told, prepare
 from fusion.metrics.subject_level import label_of_subjects, pool_subjects
 
 _Floats = NDArray[np.float64]
@@ -148,6 +148,8 @@ def ranges_of(n_classes: int) -> tuple[_Floats, _Floats]:
     low, high = np.zeros(len(METRICS)), np.ones(len(METRICS))
     low[METRICS.index("mcc")] = -1
     high[METRICS.index("log_loss")] = np.inf
+    for metric in ("calibration_intercept", "calibration_slope", "ece"):
+        low[METRICS.index(metric)], high[METRICS.index(metric)] = -np.inf, np.inf
     high[METRICS.index("brier")] = 1 if n_classes == 2 else 2
     return low, high
 
@@ -186,9 +188,9 @@ def _figures(
         if np.isnan(low[at]) and not np.isnan(values[at]) and strata.smallest > 1:
             notes.append("no interval: it does not vary, or cannot be had without one of the subjects")
         found[metric] = {
-            "value": float(values[at]),
-            "low": float(low[at]),
-            "high": float(high[at]),
+            "value": float(as_told(metric, values[at])),
+            "low": float(as_told(metric, low[at])),
+            "high": float(as_told(metric, high[at])),
             "kind": MODELS if procedure is None else PROCEDURE,
             "method": "none" if np.isnan(low[at]) else ("exact" if exact[at] else "jackknife"),
             "subjects": dict(strata.numbers),
@@ -196,7 +198,8 @@ def _figures(
             "note": "; ".join(part for part in notes if part),
         }
         if inner is not None:
-            found[metric]["models"] = {"low": float(inner[0][at]), "high": float(inner[1][at])}
+            low_of_models, high_of_models = (float(as_told(metric, part[at])) for part in inner[:2])
+            found[metric]["models"] = {"low": low_of_models, "high": high_of_models}
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.metrics._calibration_rows import CalibrationError, Recalibration
 from fusion.metrics._ranked_rows import PrecisionSteps, RankedPairs, ratio
 
 _Floats = NDArray[np.float64]
@@ -29,6 +30,8 @@ METRICS = (
     "npv",
     "brier",
     "log_loss",
+    "calibration_intercept",
+    "calibration_slope",
     "ece",
 )
 
@@ -37,6 +40,12 @@ RECALLS_AND_AREAS = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
 
 #: Bins of the calibration error, fewer where a bin would hold under 10 rows: a share of fewer says nothing.
 _BINS, _ROWS_A_BIN = 15, 10
+
+
+def as_told(metric: str, values: Any) -> Any:
+    """Values of a column of ``ScoredRows.figures`` as they are told: the calibration error as a root, which is 0 where
+    its square is below that of calibrated scores."""
+    return np.sqrt(np.maximum(values, 0)) if metric == "ece" else values
 
 
 def default_positive(classes: _Labels) -> str:
@@ -57,7 +66,8 @@ class ScoredRows:
     prevalence : share of positives for which PPV and NPV are reported.
     counts : float64 (n_groups, K * K), the confusion counts of each group.
     losses : float64 (n_groups, 2), sums of the squared error and of the logarithmic loss of each group.
-    bins : float64 (n_groups, bins), for each bin of confidence the sum over a group's rows of confidence minus hit.
+    error : what the calibration error needs, over bins of confidence.
+    recalibrations : what intercept and slope need, of the positive class or, for more than two classes, of each.
     pairs : what AUROC needs, of the positive class or, for more than two classes, of each.
     precisions : what the average precision needs, likewise.
     """
@@ -70,7 +80,8 @@ class ScoredRows:
     prevalence: float
     counts: _Floats
     losses: _Floats
-    bins: _Floats
+    error: CalibrationError
+    recalibrations: tuple[Recalibration, ...]
     pairs: tuple[RankedPairs, ...]
     precisions: tuple[PrecisionSteps, ...]
 
@@ -86,11 +97,14 @@ class ScoredRows:
         return self.counts.reshape(-1, k, k).sum(axis=2)
 
     def figures(self, weights: _Floats) -> _Floats:
-        """float64 (B, metrics) for weights (n_groups, B): how often each group counts."""
+        """float64 (B, metrics) for weights (n_groups, B): how often each group counts; the calibration error squared,
+        see ``as_told``."""
         return self._from_sums(
             self.confusions(weights),
             weights.T @ self.losses,
-            weights.T @ self.bins,
+            self._calibration(
+                [recalibration.values(weights) for recalibration in self.recalibrations], self.error.squared(weights)
+            ),
             [pairs.auroc(weights) for pairs in self.pairs],
             [steps.precision(weights) for steps in self.precisions],
         )
@@ -102,7 +116,7 @@ class ScoredRows:
         found = self._from_sums(
             self.confusions(weights),
             unused,
-            unused,
+            np.zeros((weights.shape[1], 3)),
             [pairs.auroc(weights) for pairs in self.pairs],
             [unused[:, 0]] * len(self.precisions),
         )
@@ -111,23 +125,32 @@ class ScoredRows:
     def left_out(self) -> _Floats:
         """float64 (n_groups, metrics): the figures without each group in turn.
 
-        Sums less the group's own, so that ten thousand groups take no longer than ten; average precision to first
-        order (``PrecisionSteps.left_out``), everything else exactly.
+        Sums less the group's own, so that ten thousand groups take no longer than ten; average precision, calibration
+        intercept and slope to first order (``PrecisionSteps.left_out``), everything else exactly.
         """
         k = self.scores.shape[1]
         return self._from_sums(
             (self.counts.sum(axis=0) - self.counts).reshape(-1, k, k),
             self.losses.sum(axis=0) - self.losses,
-            self.bins.sum(axis=0) - self.bins,
+            self._calibration(
+                [recalibration.left_out() for recalibration in self.recalibrations], self.error.left_out()
+            ),
             [pairs.left_out() for pairs in self.pairs],
             [steps.left_out() for steps in self.precisions],
         )
+
+    def _calibration(self, recalibrations: Sequence[_Floats], squared: _Floats) -> _Floats:
+        """float64 (B, 3): intercept, slope, and the squared error. Over more than two classes an intercept has no mean:
+        what is said too often of one is said too rarely of another."""
+        intercept, slope = np.stack(recalibrations).transpose(2, 1, 0)
+        alone = intercept[:, 0] if self.positive is not None else np.full(len(slope), np.nan)
+        return np.column_stack([alone, slope.mean(axis=1), squared])
 
     def _from_sums(
         self,
         confusions: _Floats,
         losses: _Floats,
-        bins: _Floats,
+        calibration: _Floats,
         areas: Sequence[_Floats],
         precisions: Sequence[_Floats],
     ) -> _Floats:
@@ -168,7 +191,7 @@ class ScoredRows:
                 ppv,
                 npv,
                 ratio(losses, total),
-                ratio(np.abs(bins).sum(axis=1), total[:, 0]),
+                calibration,
             ]
         )
 
@@ -238,7 +261,11 @@ def _of_checked(
     confidence, hit = reliability_of(codes, scores, column)
     which = reliability_rows(confidence)
     n_bins = int(which.max()) + 1
-    gaps: _Floats = np.bincount(rank * n_bins + which, confidence - hit, n_groups * n_bins).astype(np.float64)
+    of_bin = rank * n_bins + which
+    gaps, rows_a_bin = (
+        np.bincount(of_bin, part, n_groups * n_bins).astype(np.float64).reshape(n_groups, n_bins)
+        for part in (confidence - hit, np.ones(len(codes)))
+    )
     return ScoredRows(
         codes=codes,
         scores=scores,
@@ -248,7 +275,8 @@ def _of_checked(
         prevalence=prevalence,
         counts=np.bincount(cell, minlength=n_groups * k * k).reshape(n_groups, k * k).astype(np.float64),
         losses=np.column_stack([np.bincount(rank, loss, n_groups) for loss in (squared, surprise)]),
-        bins=gaps.reshape(n_groups, n_bins),
+        error=CalibrationError(gaps, rows_a_bin),
+        recalibrations=tuple(Recalibration.from_scores(scores[:, c], codes == c, rank, n_groups) for c in ranked),
         pairs=tuple(RankedPairs.from_scores(scores[:, c], codes == c, rank, n_groups, parts) for c in ranked),
         precisions=tuple(PrecisionSteps.from_scores(scores[:, c], codes == c, rank, n_groups) for c in ranked),
     )

@@ -22,7 +22,7 @@ from fusion.evaluation.result_tables import METRICS
 from fusion.evaluation.results import LABELS, Result, describe_split, interval, p_text
 from fusion.evaluation.scores import entry_name
 from fusion.io.output_files import write_output
-from fusion.reports import _cross_site_figures, result_figures
+from fusion.reports import _analysis_figures, _cross_site_figures, result_figures
 from fusion.reports._hardest_cells import SUBJECTS, JudgedCell, Places, by_subject, hardest, judged_cells, with_images
 from fusion.reports._page_frame import with_contents, with_page_colours
 from fusion.versions import versions
@@ -40,6 +40,7 @@ DRAWN = {
     "precision": "Precision-recall curves on held-out cells",
     "reliability": "Reliability of the probabilities on held-out cells",
     "selective_prediction": "Selective prediction: balanced accuracy over coverage",
+    "learning_curve": "Balanced accuracy over the subjects that are learnt from",
 }
 
 #: Metrics of the main table, and of the one on probabilities.
@@ -77,6 +78,7 @@ def draw(result: Result) -> dict[str, str]:
         "precision": result_figures.precision_plot(result),
         "reliability": result_figures.reliability_plot(result),
         "selective_prediction": _cross_site_figures.risk_coverage_plot(result),
+        "learning_curve": _analysis_figures.learning_curve_plot(result),
     }
     return {name: result_figures.render(figure, "svg").decode() for name, figure in made.items() if figure is not None}
 
@@ -134,6 +136,10 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         importance=result.findings.get("importance", []),
         redundancy=result.findings.get("redundancy", []),
         leak=result.findings.get("leak"),
+        classes=result.findings.get("classes"),
+        null=result.findings.get("null"),
+        learning_curve=result.findings.get("learning_curve"),
+        subgroups=result.findings.get("subgroups", []),
         cross_site=result.findings.get("cross_site"),
         prevalence=result.figures[0].get("prevalence", 0.5),
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],

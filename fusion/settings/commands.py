@@ -11,7 +11,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from fusion.settings._base import MAX_JOBS, MAX_SEED, LocalOrRemotePath, Names, Numbers, Outputs, Pairs, Settings
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
 from fusion.settings.features import OWN, FeatureSettings
-from fusion.settings.learning import ComparisonSettings, FitSettings, JudgementSettings, TrackedSettings
+from fusion.settings.learning import (
+    ComparisonSettings,
+    FitSettings,
+    JudgementSettings,
+    SubgroupSettings,
+    TrackedSettings,
+)
 from fusion.settings.mask_levels import MaskLevelsText
 
 #: Files of a result's folder under names that a user may have given, too.
@@ -137,7 +143,7 @@ class TrainConfig(LearnConfig):
         return {**super().params(classifier), **({"scheduler": self.scheduler} if self.scheduler else {})}
 
 
-class EvaluateConfig(DataSettings):
+class EvaluateConfig(DataSettings, SubgroupSettings):
     """What ``fusion evaluate`` takes; ``fusion settings evaluate`` says what each key means.
 
     Examples

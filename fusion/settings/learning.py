@@ -125,7 +125,17 @@ class ComparisonSettings(Settings):
     )
 
 
-class FitSettings(InputSettings, JudgementSettings):
+class SubgroupSettings(Settings):
+    """Whose figures are told apart."""
+
+    by: Names = Field(
+        [],
+        description="figures of subgroups, by columns of the table (source, subject's sex, scanner), the worst named; "
+        "numbers are put into thirds",
+    )
+
+
+class FitSettings(InputSettings, JudgementSettings, SubgroupSettings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
@@ -153,6 +163,15 @@ class FitSettings(InputSettings, JudgementSettings):
     )
     bootstrap: int = Field(
         2000, ge=100, le=1_000_000, description="samples of subjects behind the best of many, corrected"
+    )
+    null: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="learn so many times anew by labels permuted by subject: what the whole road scores by chance",
+    )
+    learning_curve: bool = Field(
+        False, description="also learn the best entry from a quarter, a half and three quarters of the subjects"
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of every random choice")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.evaluation.result_differences import optimism
 from fusion.evaluation.results import Result, check_result_folder
@@ -22,6 +23,7 @@ from fusion.settings.outputs import one_run_of
 from fusion.workflows.ablation_cells import JudgedCells, judged_cells
 from fusion.workflows.ablation_plan import by_landmarks, plan_fits, plan_inputs
 from fusion.workflows.ablation_result import judged_result
+from fusion.workflows.asked_analyses import with_refits, with_subgroups
 from fusion.workflows.loading import load_training_cells
 
 
@@ -48,6 +50,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     config = config.model_copy(update={"normalise": stated(config.normalise)})
     inputs = plan_inputs(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
+    check_columns(config.test or config.data, config.columns, config.by)
     dataset = load_training_cells(config, progress)
     judged = judged_cells(config, dataset, inputs, progress)
     result = compare(judged.study, judged.plan, dataset, config, progress, inputs.learnt)
@@ -57,6 +60,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
         notes=(*dataset.notes, *judged.notes, *result.notes),
         faults=judged.study.faults,
     )
+    result = with_subgroups(result, config.by, config.test or config.data, config.columns, judged.tested or dataset)
     if config.show_leak:
         result = _with_leak(result, judged, dataset, config, progress, inputs.learnt)
     result.save(config.output, dataset.root)
@@ -88,7 +92,7 @@ def compare(
     config, approximate = by_landmarks(config, plan)
     fits, left_out = plan_fits(study, plan, config, progress, learnt)
     scores = cross_validate(fits, plan)
-    result = judged_result(fits, plan, scores, dataset, config)
+    result = with_refits(judged_result(fits, plan, scores, dataset, config), fits, plan, config)
     return replace(result, stamps=(*result.stamps, *approximate), notes=(*result.notes, *left_out))
 
 
@@ -103,6 +107,7 @@ def _with_leak(
     """The result with what a random split of the same cells would have claimed."""
     plan = make_plan(judged.study.table, "random", config.splits, config.rounds, config.seed)
     tell = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
-    leaky = compare(judged.study, plan, dataset, config, tell, learnt)
+    plain = config.model_copy(update={"null": 0, "learning_curve": False})
+    leaky = compare(judged.study, plan, dataset, plain, tell, learnt)
     leaky.save_scores(config.output / "scores-random.parquet")
     return replace(result, findings={**result.findings, "leak": optimism(result, leaky)})

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from fusion import plugins
 from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
+from fusion.analysis.learning_curve import check_learning_curve
+from fusion.analysis.null import check_null
 from fusion.errors import UsageError
 from fusion.evaluation.result_of_scores import Questions
 from fusion.features.blocks import is_control
@@ -45,6 +47,8 @@ def plan_inputs(config: AblateConfig) -> Inputs:
     possible = possible_recipes(recipes)[0]
     names = [("+".join(recipe.features), recipe.classifier) for recipe in possible]
     Questions(primary=config.primary, margin=config.margin).pair(names)
+    check_null(possible, config.null)
+    check_learning_curve(possible, config.learning_curve)
     return inputs.of_recipes(possible)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fusion.bundles.inference import harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
+from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset, check_usable
 from fusion.errors import UsageError
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
@@ -23,6 +24,7 @@ from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
 from fusion.settings.loading import write_config
 from fusion.settings.outputs import one_run_of
+from fusion.workflows.asked_analyses import with_subgroups
 from fusion.workflows.loading import group_numbers, load_labelled
 from fusion.workflows.run_facts import facts
 
@@ -38,6 +40,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     BundleError, FusionError : the model or the data cannot be read.
     """
     check_result_folder(config.output, force=config.force)
+    check_columns(config.data, config.columns, config.by)
     bundle = load_model(config.model).with_own(config.own)
     dataset = _only_known_classes(load_labelled(config, progress), bundle)
     cohort = Cohort(config.other_cohort, config.source)
@@ -84,6 +87,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     from fusion.reports import html_report  # draws; predicting does not
 
     result = replace(result, findings={"selective_prediction": selective_prediction(result)})
+    result = with_subgroups(result, config.by, config.data, config.columns, dataset)
     result.save(config.output, dataset.root)
 
     places = {dataset.name_of(sample): sample for sample in dataset.samples}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from fusion.bundles.model_bundle import ModelBundle, check_writable
 from fusion.compute import torch_processes
+from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.data.units import units_of
 from fusion.evaluation.results import Result
@@ -19,6 +20,7 @@ from fusion.progress import Progress
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
 from fusion.settings.outputs import one_run_of
+from fusion.workflows.asked_analyses import with_refits, with_subgroups
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive, landmark_params
 from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
@@ -58,6 +60,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     recipe, inputs = plan_recipe(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     progress = progress if torch_processes.is_first() else None
+    check_columns(config.data, config.columns, config.by)
     dataset = load_training_cells(config, progress)
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     make_plan(units_of(dataset), "grouped", config.splits, 1, config.seed)  # what cannot be split is refused at once
@@ -71,7 +74,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     run = begin_run(config, recipe, inputs, progress)
     show_batch(config, recipe, inputs, measured.study)
     plan = plan_folds(measured.study.table, config)
-    (scores,) = cross_validate(prepare_fits(measured.study, plan, [recipe], run, inputs.learnt), plan)
+    fits = prepare_fits(measured.study, plan, [recipe], run, inputs.learnt)
+    (scores,) = cross_validate(fits, plan)
     model = learn(measured.study, measured.study.everyone, recipe, run, learnt=inputs.learnt)
     known = set(measured.study.table.keys)
     perceptual = () if measured.hashed is None else measured.hashed.digits
@@ -80,6 +84,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     show_attention(config, model)
     reference = reference_cells(model, config.seed)
     result = judged_result(config, dataset, measured, plan, scores, model, stamps, reference.notes)
+    result = with_subgroups(with_refits(result, fits, plan, config), config.by, config.data, config.columns, dataset)
     bundle = build_bundle(result, inputs, measured, model, reference, provenance, run)
     if torch_processes.is_first():  # the others have what the first one writes
         bundle = save_bundle(bundle, model, config, run)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fusion import plugins
+from fusion.analysis.learning_curve import check_learning_curve
+from fusion.analysis.null import check_null
 from fusion.compute import torch_processes
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
@@ -38,6 +40,8 @@ def plan_recipe(config: TrainConfig) -> tuple[Recipe, Inputs]:
     recipe = recipe_of(config, config.classifier, inputs.names, [block.name for block in inputs.learnt])
     check_processes(recipe, torch_processes.count())
     check_recipes([recipe])
+    check_null([recipe], config.null)
+    check_learning_curve([recipe], config.learning_curve)
     inputs = inputs.of_recipes([recipe])
     check_wishes(config, recipe, inputs)
     return recipe, inputs

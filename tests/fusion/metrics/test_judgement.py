@@ -31,8 +31,9 @@ def test_the_figures_without_each_subject_are_the_slow_loop(k, pure):
     expected = np.array(
         [list(image_metrics(y[groups != g], proba[groups != g], classes).values()) for g in np.unique(groups)]
     )
-    # Bins of the calibration error are those of all subjects, whoever is left out.
-    exact = [at for at, metric in enumerate(METRICS) if metric != "ece"]
+    # Bins of the calibration error are those of all subjects, whoever is left out; the rest of calibration goes by one
+    # step (test_calibration_rows).
+    exact = [at for at, metric in enumerate(METRICS) if metric != "ece" and not metric.startswith("calibration")]
     assert_allclose(found[:, exact], expected[:, exact], rtol=1e-10)
     assert_allclose(found, rows.figures(1 - np.eye(12)), rtol=1e-10)
 
@@ -156,7 +157,7 @@ def test_the_result_says_what_was_judged():
     predicted = np.array(classes)[proba.argmax(axis=1)]
     assert_array_equal(found["confusion"], oracle.confusion_matrix(y.astype(str), predicted, labels=classes))
     assert evaluate(*sample(4, 3))["positive"] is None
-    assert evaluate(y, proba, np.array(classes, object), groups * 9 + 4) == found
+    assert repr(evaluate(y, proba, np.array(classes, object), groups * 9 + 4)) == repr(found)  # NaN equals no NaN
 
 
 def test_one_subject_in_a_class_gives_no_interval_and_says_so():
@@ -225,7 +226,7 @@ def test_no_interval_is_without_width(subjects, cells, steps, repeats, tilt, see
                 assert interval["low"] < interval["high"], (level, metric)
                 value = interval.get("value", figure["value"])
                 assert interval["low"] - 1e-9 <= value <= interval["high"] + 1e-9, (level, metric)
-                assert interval["low"] >= (-1 if metric == "mcc" else 0)
+                assert interval["low"] >= (-1 if metric == "mcc" else 0) or metric.startswith("calibration")
 
 
 @pytest.mark.slow

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from fusion.data.dataset import Fault
-from fusion.evaluation.curves import reliability_curve, roc_curve
+from fusion.evaluation.curves import roc_curve
 from fusion.evaluation.result_differences import signed
 from fusion.evaluation.results import UNKNOWN_SUBJECTS, describe_split, interval, p_text
-from fusion.metrics.classification import image_metrics
 from fusion.reports import html_report, result_figures
 from tests.builders.results import result
 
@@ -48,7 +47,7 @@ def test_every_figure_of_the_result_is_on_the_page():
         for level in ("image", "subject", "vote"):
             for metric in ("balanced_accuracy", "auroc", "f1_macro", "mcc", "auprc", "ppv"):
                 assert f"{held[level][metric]['value']:.3f}" in text
-        for metric in ("brier", "log_loss", "ece"):
+        for metric in ("brier", "log_loss", "calibration_intercept", "calibration_slope"):
             assert f"{held['image'][metric]['value']:.3f}" in text
 
 
@@ -182,17 +181,6 @@ def test_the_area_under_the_roc_curve_is_the_auroc_and_its_band_holds_it():
         assert ((curve.low <= curve.y + 1e-9) & (curve.y <= curve.high + 1e-9)).all()
     with pytest.raises(ValueError, match="two classes"):
         roc_curve(replace(shown, positive=None), 0)
-
-
-def test_the_gaps_of_the_reliability_curve_are_the_calibration_error():
-    shown = result()
-    for at, scores in enumerate(shown.scores):
-        curve = reliability_curve(shown, at)
-        proba = scores.proba[0]
-        edges = np.quantile(proba[:, 0], np.arange(1, 4) / 4)  # 48 cells: 4 bins of 12
-        sizes = np.bincount(np.searchsorted(edges, proba[:, 0], side="right"))
-        gap = (sizes * np.abs(curve.x - curve.y)).sum() / 48
-        assert gap == pytest.approx(image_metrics(shown.cells.y, proba, ["all", "hem"])["ece"])
 
 
 def test_the_table_for_a_paper_has_every_entry_and_carries_the_stamps():

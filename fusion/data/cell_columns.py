@@ -1,0 +1,87 @@
+"""Values of a column of the table that a data set is, for each of its cells: what subgroups are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fusion.data._table_files import read_rows
+from fusion.data.dataset import Dataset
+from fusion.data.units import Units
+from fusion.errors import UsageError, did_you_mean
+from fusion.io.remote_path import join
+
+#: Columns that cells have whatever their data set is.
+OWN = ("source", "fold")
+
+
+def check_columns(file: Path, called: Mapping[str, str], wanted: Sequence[str]) -> None:
+    """UsageError for a column that the data set does not have; before anything is measured.
+
+    Parameters
+    ----------
+    file : the data set.
+    called : what its columns are called, by what they are (``columns`` of the settings).
+    wanted : names of columns.
+    """
+    for name in wanted:
+        if name not in OWN:
+            _column(file, called, name)
+
+
+def cell_column(file: Path, called: Mapping[str, str], dataset: Dataset, cells: Units, name: str) -> list[str | None]:
+    """n values, one a cell, None where it is empty or the cell is of another data set.
+
+    Parameters
+    ----------
+    file, called : as for ``check_columns``.
+    dataset, cells : as they were read from it.
+    name : of the column; "source" and "fold" are those of the cells.
+
+    Raises
+    ------
+    UsageError : no such column, or two values for one cell.
+    """
+    if name in OWN:
+        return list(cells.sources if name == "source" else cells.folds)
+    values: dict[tuple[Path, Path | None], set[str | None]] = {}
+    for path, mask, value in _column(file, called, name):
+        for key in {(path, mask), (path, None)}:
+            values.setdefault(key, set()).add(value)
+    by_name = {}
+    for sample in dataset.samples:
+        found = values.get((sample.path, sample.mask_path), values.get((sample.path, None), {None}))
+        if len(found) > 1:
+            both = " and ".join(sorted(map(str, found))[:2])
+            raise UsageError(f"--by {name} has two values for {sample.path.name}", found=both)
+        (by_name[dataset.name_of(sample)],) = found
+    return [by_name.get(cell) for cell in cells.names]
+
+
+def _column(file: Path, called: Mapping[str, str], name: str) -> list[tuple[Path, Path | None, str | None]]:
+    """Path, mask and value of every row."""
+    if file.suffix.lower() not in {".csv", ".tsv", ".parquet"}:
+        raise UsageError(
+            f"--by {name} is a column of a table, and {file} is none",
+            expected=f"{' or '.join(OWN)}, or a CSV or Parquet table as DATA",
+        )
+    rows = read_rows(file)
+    if name not in rows.columns:
+        raise UsageError(
+            f"--by names no column of {file}",
+            found=name,
+            expected=", ".join(rows.columns),
+            do=did_you_mean(name, rows.columns),
+        )
+    place = rows.columns.index(name)
+    path = rows.columns.index(called.get("path", "path"))
+    mask = called.get("mask", "mask")
+    at_mask = rows.columns.index(mask) if mask in rows.columns else None
+    return [
+        (
+            join(file.parent, row[path]),
+            join(file.parent, row[at_mask]) if at_mask is not None and row[at_mask] else None,
+            row[place] or None,
+        )
+        for row in rows.fields
+    ]

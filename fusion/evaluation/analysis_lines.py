@@ -1,0 +1,44 @@
+"""What a terminal shows of what was asked for beside the figures: chance, a learning curve, subgroups, splits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fusion.evaluation.results import Result, p_text
+
+
+def analysis_lines(result: Result) -> list[str]:
+    """One line each; none for what was not asked for."""
+    lines = []
+    if null := result.findings.get("null"):
+        best = null["best"]
+        which = f"the best of {len(null['rows'])}" if len(null["rows"]) > 1 else "the same road"
+        lines.append(
+            f"With labels permuted by {result.unit} ({null['permutations']} times) {which} has a balanced accuracy of "
+            f"{best['mean']:.3f} [{best['low']:.3f}, {best['high']:.3f}] by chance; {best['value']:.3f} has p "
+            f"{p_text(best['p'])}."
+        )
+    if curve := result.findings.get("learning_curve"):
+        points = ", ".join(
+            f"{point['balanced_accuracy']['value']:.3f} ({point['subjects']:.0f})" for point in curve["points"]
+        )
+        lines.append(f"Balanced accuracy of the best by {result.unit}s to learn from: {points}.")
+    for one in result.findings.get("subgroups", ()):
+        if one["worst"] is None:
+            lines.append(f"By {one['by']}: no two subgroups hold every class.")
+            continue
+        row = next(row for row in one["rows"] if row["subgroup"] == one["worst"])
+        lines.append(
+            f"Worst by {one['by']}: {one['worst']}, balanced accuracy {_interval(row['balanced_accuracy'])} "
+            f"({row['cells']} cells of {row['subjects']} {result.unit}s); the worst of {len(one['rows'])} is a "
+            "pessimistic pick."
+        )
+    return lines
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    if math.isnan(figure["low"]):
+        return f"{figure['value']:.3f} (no interval)"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

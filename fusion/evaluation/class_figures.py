@@ -1,0 +1,128 @@
+"""The figures of each class against the rest, with intervals: what means over classes hide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.evaluation.results import Result
+from fusion.metrics.classification import pooled, predicted_classes
+from fusion.metrics.jackknife import Strata, influences, intervals, spread_of, spread_of_procedure
+from fusion.metrics.scored_rows import ScoredRows, prepare
+
+_Floats = NDArray[np.float64]
+
+#: The figures of a class: of its cells, of what is predicted as it, of both, of the other cells, and of pairs of cells.
+CLASS_METRICS = ("sensitivity", "precision", "f1", "specificity", "auroc", "calibration_intercept", "calibration_slope")
+
+#: Those that have no end on either side.
+_FREE = ("calibration_intercept", "calibration_slope")
+
+
+def class_figures(result: Result, at: int) -> list[dict[str, Any]]:
+    """Every class of one entry, cell by cell.
+
+    Returns
+    -------
+    Plain values: "class", "cells", "subjects", and {"value", "low", "high"} of every metric of ``CLASS_METRICS``.
+    Precision is at the shares of classes among these cells. Intervals are those of ``metrics.judgement``: of the
+    procedure where several models scored the cells.
+    """
+    scores = result.scores[at]
+    tested = (scores.fold >= 0).any(axis=1)
+    whole = _rows(result, at, np.flatnonzero(tested))
+    names = list(result.classes)
+    strata = Strata.from_counts(whole.class_counts, names)
+    everyone = np.ones((whole.n_groups, 1))
+    values = _values(whole, whole.confusions(everyone), [pairs.auroc(everyone) for pairs in whole.pairs])
+    recalibrated = [part.values(everyone) for part in whole.recalibrations]
+    values = _with_calibration(values, recalibrated, result)[0]
+    influence = influences(_left_out(whole, result), strata)
+    models = int(np.sum([len(np.unique(fold[fold >= 0])) for fold in scores.fold]))
+    if models > 1:
+        repeats = [_rows(result, at, np.array([repeat])) for repeat in np.flatnonzero(tested)]
+        is_whole = all(len(np.unique(rows.groups)) == whole.n_groups for rows in repeats)
+        by_repeat = np.array([influences(_left_out(rows, result), strata) for rows in repeats]) if is_whole else None
+        share = float(np.mean([1 / max(2, len(np.unique(fold[fold >= 0]))) for fold in scores.fold[tested]]))
+        spread = spread_of_procedure(influence, by_repeat, strata, share)
+    else:
+        spread = spread_of(influence, strata)
+    ends = [(-np.inf, np.inf) if metric in _FREE else (0.0, 1.0) for _ in names for metric in CLASS_METRICS]
+    behind = [strata.numbers.get(name, 0) for name in names for _ in CLASS_METRICS]
+    low, high, _ = intervals(values, spread, behind, *np.array(ends).T)
+    found = []
+    for which, name in enumerate(names):
+        row: dict[str, Any] = {
+            "class": name,
+            "cells": int(np.count_nonzero(np.array(result.cells.y, object) == name)),
+            "subjects": strata.numbers.get(name, 0),
+        }
+        for column, metric in enumerate(CLASS_METRICS):
+            place = which * len(CLASS_METRICS) + column
+            row[metric] = {part: float(of[place]) for part, of in (("value", values), ("low", low), ("high", high))}
+        found.append(row)
+    return found
+
+
+def _rows(result: Result, at: int, repeats: NDArray[np.intp]) -> ScoredRows:
+    """The scored rows of these repeats, in the groups of all cells that were tested."""
+    scores, cells = result.scores[at], result.cells
+    y, proba, ids, repeat, cell = pooled(np.array(cells.y, object), scores.proba[repeats], cells.groups)
+    column = None if result.positive is None else result.classes.index(result.positive)
+    threshold = None if scores.threshold is None else scores.threshold[repeats][repeat, cell]
+    fold = scores.fold[repeats][repeat, cell]
+    known = np.unique(cells.groups[(scores.fold >= 0).any(axis=0)])
+    return prepare(
+        y,
+        proba,
+        result.classes,
+        ids,
+        result.positive,
+        numbers=known,
+        predicted=predicted_classes(proba, threshold, column),
+        parts=repeat * (int(scores.fold.max()) + 1) + fold,
+    )
+
+
+def _left_out(rows: ScoredRows, result: Result) -> _Floats:
+    """float64 (n_groups, classes x metrics): the figures without each group in turn."""
+    k = len(result.classes)
+    confusions = (rows.counts.sum(axis=0) - rows.counts).reshape(-1, k, k)
+    values = _values(rows, confusions, [pairs.left_out() for pairs in rows.pairs])
+    return _with_calibration(values, [part.left_out() for part in rows.recalibrations], result)
+
+
+def _values(rows: ScoredRows, confusions: _Floats, areas: list[_Floats]) -> _Floats:
+    """float64 (B, classes, 5)."""
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+    total = true.sum(axis=1, keepdims=True)
+    # Of two classes the AUROC of one is that of the other.
+    auroc = np.stack(areas if len(areas) == hits.shape[1] else areas * hits.shape[1], axis=1)
+    return np.stack(
+        [
+            _ratio(hits, true),
+            _ratio(hits, predicted),
+            _ratio(2 * hits, true + predicted),
+            _ratio(total - true - predicted + hits, total - true),
+            auroc,
+        ],
+        axis=2,
+    )
+
+
+def _ratio(part: _Floats, whole: _Floats) -> _Floats:
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+
+
+def _with_calibration(values: _Floats, recalibrated: list[_Floats], result: Result) -> _Floats:
+    """float64 (B, classes x metrics). Of two classes the slope of one is that of the other, and the intercept its
+    opposite."""
+    if len(recalibrated) < len(result.classes):
+        positive = list(result.classes).index(str(result.positive))
+        opposite = recalibrated[0] * np.array([-1.0, 1.0])
+        recalibrated = [recalibrated[0] if at == positive else opposite for at in range(2)]
+    whole = np.concatenate([values, np.stack(recalibrated, axis=1)], axis=2)
+    return whole.reshape(len(whole), -1)

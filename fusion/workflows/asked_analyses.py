@@ -1,0 +1,46 @@
+"""What a run was asked for beside its figures: chance by permuted labels, a learning curve, subgroups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fusion.analysis.learning_curve import learning_curve
+from fusion.analysis.null import null_distribution
+from fusion.analysis.subgroups import subgroups
+from fusion.data.cell_columns import cell_column
+from fusion.data.dataset import Dataset
+from fusion.evaluation.class_figures import class_figures
+from fusion.evaluation.results import Result
+from fusion.leakage.protocols import Plan
+from fusion.learning.fits import Fits
+from fusion.settings.learning import FitSettings
+
+
+def with_refits(result: Result, fits: Fits, plan: Plan, config: FitSettings) -> Result:
+    """The result with what takes models that are learnt otherwise."""
+    findings: dict[str, Any] = {}
+    if config.null:
+        findings["null"] = null_distribution(result, fits, plan, config.null, config.seed)
+    if config.learning_curve:
+        findings["learning_curve"] = learning_curve(result, fits, plan, config.seed)
+    return replace(result, findings={**result.findings, **findings}) if findings else result
+
+
+def with_subgroups(result: Result, by: list[str], file: Path, called: Mapping[str, str], dataset: Dataset) -> Result:
+    """The result with the figures of subgroups, and of classes where there are more than two.
+
+    Parameters
+    ----------
+    by : columns.
+    file, called, dataset : the table that the judged cells are from, what its columns are called, and what was read.
+    """
+    if len(result.classes) > 2:
+        figures = class_figures(result, result.ranked()[0])
+        result = replace(result, findings={**result.findings, "classes": figures})
+    if not by:
+        return result
+    columns = {name: cell_column(file, called, dataset, result.cells, name) for name in by}
+    return replace(result, findings={**result.findings, "subgroups": subgroups(result, columns)})

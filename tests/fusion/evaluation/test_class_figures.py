@@ -1,0 +1,55 @@
+"""Figures of each class against the rest."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_fscore_support
+
+from fusion.evaluation.class_figures import CLASS_METRICS, class_figures
+from fusion.evaluation.results import Result
+from fusion.evaluation.scores import Scores
+from tests.builders.tables import table_of
+
+
+def three_classes(repeats=1, folds=4, seed=0) -> Result:
+    rng = np.random.default_rng(seed)
+    table = table_of(subjects=24, cells=8)
+    y = np.array(["a", "b", "c"])[table.groups % 3]
+    proba = rng.dirichlet([1, 1, 1], (repeats, len(y))) + np.eye(3)[table.groups % 3] * 0.6
+    proba /= proba.sum(axis=2, keepdims=True)
+    fold = np.tile(table.groups // 3 % folds, (repeats, 1))
+    return Result(
+        command="ablate",
+        cells=replace(table, y=tuple(y)),
+        classes=("a", "b", "c"),
+        positive=None,
+        scores=(Scores(("a",), "svm", proba, fold),),
+        figures=(),
+        config="",
+    )
+
+
+def test_figures_are_scikit_learns_one_class_at_a_time():
+    result = three_classes()
+    found = class_figures(result, 0)
+    predicted = np.array(result.classes)[result.scores[0].proba[0].argmax(axis=1)]
+    precision, recall, f1, _ = precision_recall_fscore_support(result.cells.y, predicted, labels=result.classes)
+    for at, row in enumerate(found):
+        assert (row["class"], row["cells"], row["subjects"]) == (result.classes[at], 64, 8)
+        for metric, expected in (("sensitivity", recall), ("precision", precision), ("f1", f1)):
+            assert row[metric]["value"] == pytest.approx(expected[at])
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_every_figure_has_an_interval_with_width(repeats):
+    for row in class_figures(three_classes(repeats), 0):
+        for metric in CLASS_METRICS:
+            assert row[metric]["low"] < row[metric]["value"] < row[metric]["high"], metric
+
+
+def test_of_one_model_intervals_are_narrower_than_of_the_procedure():
+    trained, fixed = (class_figures(three_classes(folds=folds), 0) for folds in (4, 1))
+    for one, other in zip(trained, fixed, strict=True):
+        width = [row["sensitivity"]["high"] - row["sensitivity"]["low"] for row in (one, other)]
+        assert width[0] > width[1]
