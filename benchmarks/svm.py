@@ -55,7 +55,7 @@ def contest(name: str, count: int, columns: int, file: Path) -> None:
     else:
         from classifiers.svm import SupportVectorClassifier
 
-        model = SupportVectorClassifier()
+        model = SupportVectorClassifier(gamma="scale")  # as all contestants have it
     begin = time.process_time()
     if name.startswith("scikit-learn"):
         from classifiers.class_weights import balanced_weights
