@@ -58,7 +58,7 @@ def test_the_whole_way_with_a_frozen_transformer(cells, tmp_path, name, size, po
     asked = ["explain", tmp_path / "m", cells, "--store", tmp_path / "store", "--json"]
     explained = fusion(*asked[:2], image, *asked[3:], "-o", tmp_path / "why")
     assert explained.exit_code == 0, explained.output
-    found = json.loads(explained.stdout)["cells"][0]
+    found = json.loads(explained.stdout)["explanations"][0]
     assert np.sum(found["map"]["values"]) == pytest.approx(found["blocks"]["cnn"], abs=1e-4)
     assert np.shape(found["map"]["values"]) == (5, 5)
     rolled = fusion(*asked[:2], image, *asked[3:], "-o", tmp_path / "rolled", "--set", "map=rollout")
