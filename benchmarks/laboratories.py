@@ -144,7 +144,7 @@ def judge(
     """(held-out cells of the training site, cells of the others) of one recipe."""
     model = work / "model"
     shutil.rmtree(model, ignore_errors=True)
-    trained = train(TrainConfig(data=train_data, output=model, bootstrap=100, **{**common, **settings}))
+    trained = train(TrainConfig(data=train_data, output=model, **{**common, **settings}))
     result = evaluate(
         EvaluateConfig(model=model, data=tested, output=work / "result", store=common["store"], jobs=common["jobs"])
     )

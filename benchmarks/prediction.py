@@ -88,7 +88,6 @@ def measure(folder: Path, cells: int, backbone: str | None) -> dict[str, float]:
             splits=2,
             store=folder / "store",
             jobs=1,
-            bootstrap=100,
         )
     )
     clock = Clock()

@@ -175,7 +175,6 @@ def main() -> None:
                 store=store,
                 output=model,
                 splits=2,
-                bootstrap=100,
                 jobs=1,
             )
         )

@@ -68,7 +68,7 @@ def trees(population, synthetic_store, tmp_path_factory):
     from fusion.workflows.train import train
 
     folder = tmp_path_factory.mktemp("trees") / "m"
-    train(TrainConfig(data=population, output=folder, classifier="xgb", store=synthetic_store, splits=2, bootstrap=100))
+    train(TrainConfig(data=population, output=folder, classifier="xgb", store=synthetic_store, splits=2))
     return folder
 
 

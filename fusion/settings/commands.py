@@ -439,8 +439,5 @@ class DemoConfig(Settings):
     # Enough subjects for five folds with both classes in each, few enough cells to be done in two minutes.
     subjects: int = Field(24, le=100_000, description="half of them leukaemic")
     cells: int = Field(20, ge=1, le=100_000, description="cells of each subject")
-    bootstrap: int = Field(
-        2000, ge=100, le=1_000_000, description="samples of subjects behind the best of many, corrected"
-    )
     jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of every random choice")

@@ -91,7 +91,7 @@ def test_groups_stay_whole_in_the_search(monkeypatch):
 
 def test_what_every_fold_chose_is_told(synthetic, tmp_path):
     out = tmp_path / "result"
-    words = ("--search", "--splits", 3, "--set", "bootstrap=100")
+    words = ("--search", "--splits", 3)
     done = fusion("ablate", synthetic, "--features", "morphology,colour", "--classifiers", "logreg", *words, "-o", out)
     assert done.exit_code == 0, done.stderr
     rows = json.loads((out / "result.json").read_text())["findings"]["chosen"]

@@ -115,7 +115,7 @@ def test_a_comparison_of_too_many_cells_goes_by_landmarks_and_is_stamped(tmp_pat
 
 
 def test_train_goes_by_landmarks_where_an_exact_svm_has_no_room_and_says_so(synthetic, tmp_path):
-    words = ("--features", "colour", "--classifier", "svm", "--splits", 2, "--set", "bootstrap=100")
+    words = ("--features", "colour", "--classifier", "svm", "--splits", 2)
     done = fusion("train", synthetic, *words, "--set", "exact_up_to=10", "-o", tmp_path / "few")
     assert done.exit_code == 0, done.stderr
     assert "approximate: svm goes by 2000 landmarks" in done.stderr + done.stdout

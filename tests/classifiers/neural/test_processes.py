@@ -74,8 +74,6 @@ def test_the_command_trains_on_two_processes_and_speaks_once(synthetic, tmp_path
         tmp_path / "m",
         "--jobs",
         1,
-        "--set",
-        "bootstrap=100",
     ]
     done = torchrun(*words)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(data, output, store, **settings):
-    given = {"features": ["none"], "splits": 2, "bootstrap": 100, "classifiers": {"neural": SETTINGS}}
+    given = {"features": ["none"], "splits": 2, "classifiers": {"neural": SETTINGS}}
     return TrainConfig(data=data, output=output, store=store, classifier="neural", jobs=1, **{**given, **settings})
 
 
@@ -164,7 +164,7 @@ def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic,
 @pytest.mark.slow
 def test_a_command_that_is_killed_outright_goes_on_to_the_same_bits(trained, synthetic, store, tmp_path):
     """A process of its own, ended by SIGKILL as soon as it has kept an epoch; the same command goes on by --resume."""
-    (tmp_path / "settings.yaml").write_text(json.dumps({"classifiers": {"neural": SETTINGS}, "bootstrap": 100}))
+    (tmp_path / "settings.yaml").write_text(json.dumps({"classifiers": {"neural": SETTINGS}}))
     words = [sys.executable, "-m", "fusion", "train", synthetic, "--classifier", "neural", "--features", "none"]
     words += ["--splits", "2", "--jobs", "1", "--store", store, "--config", tmp_path / "settings.yaml", "-q"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}

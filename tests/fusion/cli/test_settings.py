@@ -323,10 +323,10 @@ def test_an_unknown_key_is_answered_with_the_nearest(words, near, class_folders)
 
 
 def test_an_unknown_key_in_a_file_is_answered_with_the_nearest(tmp_path):
-    (tmp_path / "c.yaml").write_text("data: x\nboostrap: 100\n")
+    (tmp_path / "c.yaml").write_text("data: x\nclasifier: xgb\n")
     message = run("train", "--config", tmp_path / "c.yaml", "-o", tmp_path / "m")
     assert message.exit_code == 2
-    assert "Did you mean 'bootstrap'?" in message.stderr
+    assert "Did you mean 'classifier'" in message.stderr
     assert "c.yaml" in message.stderr
 
 

@@ -61,7 +61,6 @@ def models(population, synthetic, trees, synthetic_store, tmp_path_factory):
                     splits=2,
                     store=synthetic_store,
                     jobs=1,
-                    bootstrap=100,
                     classifiers={"neural": NETWORK} if name == "neural" else {},
                 )
             )
@@ -302,7 +301,7 @@ def test_a_network_shows_where_it_looks_and_what_its_blocks_add(models, image):
 
 def test_a_network_of_images_alone_shows_its_map(synthetic, synthetic_store, image, tmp_path):
     settings = {"neural": NETWORK}
-    given = {"data": synthetic, "store": synthetic_store, "splits": 2, "bootstrap": 100, "jobs": 1, "holdout": True}
+    given = {"data": synthetic, "store": synthetic_store, "splits": 2, "jobs": 1, "holdout": True}
     train(TrainConfig(output=tmp_path / "m", classifier="neural", features=["none"], classifiers=settings, **given))
     found = explain_cell(load_model(tmp_path / "m"), read_cell(image), "cell")
     assert found.reasons == ()

@@ -309,7 +309,6 @@ def test_real_cells_by_a_real_network(name, tmp_path):
             features=["morphology", "cnn"],
             extractors={"cnn": network},
             splits=2,
-            bootstrap=100,
             jobs=1,
         )
     )

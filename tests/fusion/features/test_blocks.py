@@ -121,7 +121,7 @@ def test_a_model_of_parts_is_trained_stored_and_asked(synthetic, tmp_path):
 def test_parts_are_compared(synthetic, tmp_path):
     out = tmp_path / "result"
     words = ("--features", "texture.lbp,texture.glcm,morphology", "--classifiers", "logreg", "--subsets", "alone")
-    assert fusion("ablate", synthetic, *words, "--set", "bootstrap=100", "-o", out).exit_code == 0
+    assert fusion("ablate", synthetic, *words, "-o", out).exit_code == 0
     found = json.loads((out / "result.json").read_text())
     assert {tuple(entry["features"]) for entry in found["results"]} == {
         ("texture.lbp",),
@@ -299,7 +299,6 @@ def settings(weights, data, store, output):
         "output": output,
         "jobs": 1,
         "splits": 2,
-        "bootstrap": 100,
         "features": ["cnn.one", "cnn.two", "texture.fine.lbp"],
         "extractors": {
             "cnn.one": {"weights": str(weights[0])},
@@ -415,7 +414,7 @@ def test_the_comparison_of_backbones_runs_as_it_is_shipped(synthetic, tmp_path):
     names = ("vgg16", "vgg19", "xception", "b3")
     given = [f"extractors.cnn.{name}.{key}={value}" for name in names for key, value in small.items()]
     given += [f"extractors.cnn.{name}.seed={seed}" for seed, name in enumerate(names)]
-    words = [word for one in [*given, "part=null", "bootstrap=100"] for word in ("--set", one)]
+    words = [word for one in [*given, "part=null"] for word in ("--set", one)]
     recipe = ("--config", ROOT / "configs" / "backbones.yaml", "--splits", 2, "--jobs", 1)
     done = fusion("ablate", synthetic, *recipe, *words, "-o", tmp_path / "r")
     assert done.exit_code == 0, done.stderr

@@ -261,7 +261,6 @@ def test_fusion_train_grows_trees_on_a_cluster(processes, synthetic, synthetic_s
                 splits=2,
                 classifiers={"xgb": given},
                 output=tmp_path / name,
-                bootstrap=100,
                 jobs=1,
                 **options,
             )

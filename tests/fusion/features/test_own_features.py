@@ -139,8 +139,17 @@ def test_a_file_name_of_two_images_says_nothing(tmp_path):
 def test_an_export_comes_back_as_a_block(class_folders, tmp_path):
     exported = tmp_path / "table.parquet"
     assert fusion("extract", class_folders, "--features", "colour", "--export", exported).exit_code == 0
-    result = fusion("extract", class_folders, "--features", "colour", "--own", f"again={exported}", "--json",
-                    "--export", tmp_path / "both.parquet")  # fmt: skip
+    result = fusion(
+        "extract",
+        class_folders,
+        "--features",
+        "colour",
+        "--own",
+        f"again={exported}",
+        "--json",
+        "--export",
+        tmp_path / "both.parquet",
+    )
     assert result.exit_code == 0, result.output
     both = pd.read_parquet(tmp_path / "both.parquet")
     first = [name for name in both.columns if name.startswith("colour.")]
@@ -178,13 +187,11 @@ def own_of(tmp_path):
 def test_it_is_ablated_stamped_saved_and_asked_like_any_other(synthetic, synthetic_store, own_of, tmp_path):
     file = own_of(synthetic, "own.csv")
     common = ["--features", "colour", "--own", f"mine={file}", "--store", synthetic_store, "--set", "splits=2"]
-    result = fusion("ablate", synthetic, *common, "--classifiers", "logreg", "-o", tmp_path / "r",
-                    "--set", "bootstrap=100", "--json")  # fmt: skip
+    result = fusion("ablate", synthetic, *common, "--classifiers", "logreg", "-o", tmp_path / "r", "--json")
     assert result.exit_code == 0, result.output
     stored = json.loads((tmp_path / "r" / "result.json").read_text())
     assert any("own.mine" in stamp and "unknown" in stamp for stamp in stored["stamps"])
-    assert fusion("train", synthetic, *common, "--classifier", "logreg", "-o", tmp_path / "m",
-                  "--set", "bootstrap=100").exit_code == 0  # fmt: skip
+    assert fusion("train", synthetic, *common, "--classifier", "logreg", "-o", tmp_path / "m").exit_code == 0
     assert not list((tmp_path / "m").glob("*.csv"))  # the table stays where it is
     image = next(synthetic.rglob("*_all.bmp"))
     file.unlink()
@@ -202,8 +209,22 @@ def test_what_it_has_learnt_from_is_refused_on_the_same_images(synthetic, synthe
     file = own_of(synthetic, "own.csv")
     cells = load_dataset(synthetic)
     (tmp_path / "learnt.txt").write_text("\n".join(list(cells.each("image_key"))[:3]))
-    words = ["train", synthetic, "--features", "none", "--own", f"mine={file}", "--classifier", "logreg", "--store",
-             synthetic_store, "-o", tmp_path / "m", "--set", "splits=2", "--set", "bootstrap=100"]  # fmt: skip
+    words = [
+        "train",
+        synthetic,
+        "--features",
+        "none",
+        "--own",
+        f"mine={file}",
+        "--classifier",
+        "logreg",
+        "--store",
+        synthetic_store,
+        "-o",
+        tmp_path / "m",
+        "--set",
+        "splits=2",
+    ]
     learnt = f"extractors.own.mine.learnt_from={tmp_path / 'learnt.txt'}"
     assert_refused(fusion(*words, "--set", learnt), 1, "own.mine")
     clean = fusion(*words, "--set", "extractors.own.mine.learnt_from=nothing")

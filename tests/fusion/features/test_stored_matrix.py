@@ -98,7 +98,6 @@ def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_me
                 classifier="xgb",
                 classifiers={"xgb": given},
                 output=tmp_path / name,
-                bootstrap=100,
                 jobs=1,
                 normalise=normalise,
             )

@@ -185,7 +185,7 @@ def test_train_and_predict_by_url(class_folders, tmp_path):
         label = ("blast", "normal")[at % 2]
         write_image(class_folders / label / f"{at}.png", paint(at, radius=22 - 6 * (at % 2)))
     upload(class_folders, "memory://cells")
-    common = ["--features", "morphology", "--classifier", "logreg", "--splits", "2", "-q", "--set", "bootstrap=100"]
+    common = ["--features", "morphology", "--classifier", "logreg", "--splits", "2", "-q"]
     there = run("train", "memory://cells", "--store", "memory://store", "-o", tmp_path / "m", *common)
     assert there.exit_code == 0, there.output
     assert '"data": "memory://cells"' in (tmp_path / "m" / "model.json").read_text()

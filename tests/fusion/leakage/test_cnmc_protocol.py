@@ -13,7 +13,7 @@ CONFIG = ROOT / "configs" / "cnmc.yaml"
 #: The published weights cannot be had offline: a network of another make stands in. All else is the protocol's.
 HERE = (
     *("--set", "extractors.cnn.weights=random", "--set", "extractors.cnn.backbone=test_efficientnet"),
-    *("--set", "extractors.cnn.size=32", "--set", "bootstrap=100", "--subsets", "alone,leave-one-out"),
+    *("--set", "extractors.cnn.size=32", "--subsets", "alone,leave-one-out"),
     *("--set", "classifiers.xgb.n_estimators=10"),
 )
 

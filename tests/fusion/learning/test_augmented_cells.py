@@ -406,7 +406,6 @@ def comparison(tree, common, folder, data, **more):
             "output": folder,
             "features": ["colour"],
             "compare": ["logreg"],
-            "bootstrap": 100,
             "split": "leave-one-source-out",
             "augment": {"per_cell": 1},
             "normalise": steps,
@@ -578,8 +577,6 @@ def test_the_command_line_trains_on_augmented_cells_and_predicts_without(tree, c
         f"store={common['store']}",
         "--set",
         "jobs=1",
-        "--set",
-        "bootstrap=100",
         "--json",
     )
     plain = json.loads(fusion(*given, "-o", tmp_path / "plain"))

@@ -54,7 +54,7 @@ def store(tmp_path_factory):
 
 
 def settings(data, output, store, **more):
-    given = {"features": ["colour", "cnn"], "splits": 2, "bootstrap": 100, "classifiers": {"neural": NEURAL}}
+    given = {"features": ["colour", "cnn"], "splits": 2, "classifiers": {"neural": NEURAL}}
     return {"data": data, "output": output, "store": store, "jobs": 1, "cnn_crossfit": True, **given, **more}
 
 

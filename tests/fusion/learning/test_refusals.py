@@ -92,7 +92,7 @@ def common(tmp_path_factory):
 
 def run(command: str, settings: dict, data, store, folder):
     """One command with these settings."""
-    shared = {**settings, "data": data, "store": store, "splits": 2, "bootstrap": 100, "jobs": 1}
+    shared = {**settings, "data": data, "store": store, "splits": 2, "jobs": 1}
     if command == "train":
         return train(TrainConfig(output=folder, **shared)).result
     classifier = shared.pop("classifier")

@@ -40,8 +40,6 @@ def test_a_comparison_is_a_run_with_files_and_one_below_it_for_each_entry(synthe
         "--split",
         "random",
         *shared,
-        "--set",
-        "bootstrap=100",
         "--mlflow",
         place,
         "-o",
@@ -67,7 +65,7 @@ def test_a_comparison_is_a_run_with_files_and_one_below_it_for_each_entry(synthe
 
 def test_a_training_is_a_run_with_its_model(synthetic, synthetic_store, tmp_path, place):
     words = ("train", synthetic, "--classifier", "xgb", "--features", "colour", "--splits", 2, "--jobs", 1)
-    words = (*words, "--store", synthetic_store, "--set", "bootstrap=100", "--set", "classifiers.xgb.n_estimators=10")
+    words = (*words, "--store", synthetic_store, "--set", "classifiers.xgb.n_estimators=10")
     done = fusion(*words, "--mlflow", place, "-o", tmp_path / "model", "--json")
     assert done.exit_code == 0, done.stderr
     client, (run,) = runs(place)

@@ -145,7 +145,7 @@ def test_a_network_is_shown_with_where_it_looks(synthetic, synthetic_store, tmp_
         "head_dropout": [0.0],
     }
     network = {"threads": 1, "network": small, "training": {"epochs": 1, "batch_size": 16, "patience": 0}}
-    settings = {"data": synthetic, "store": synthetic_store, "features": ["none"], "splits": 2, "bootstrap": 100}
+    settings = {"data": synthetic, "store": synthetic_store, "features": ["none"], "splits": 2}
     folder = tmp_path / "m"
     train(
         TrainConfig(
@@ -163,7 +163,7 @@ def test_a_network_is_shown_with_where_it_looks(synthetic, synthetic_store, tmp_
 
 def test_a_deep_block_is_shown_with_where_it_has_what_it_adds(synthetic, synthetic_store, tmp_path):
     deep = {"cnn": {"backbone": "test_efficientnet", "weights": "random", "size": 32}}
-    settings = {"data": synthetic, "store": synthetic_store, "splits": 2, "bootstrap": 100, "jobs": 1, "holdout": True}
+    settings = {"data": synthetic, "store": synthetic_store, "splits": 2, "jobs": 1, "holdout": True}
     train(TrainConfig(output=tmp_path / "m", classifier="logreg", features=["cnn"], extractors=deep, **settings))
     with TestClient(create_app(load_model(tmp_path / "m")), base_url=HOME) as client:
         found = client.post("/api/explain", files=sent(cell())).json()

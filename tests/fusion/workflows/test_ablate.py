@@ -139,7 +139,7 @@ def test_a_feature_that_gives_subjects_away_helps_a_random_split_and_no_other(tm
 
 def leak(tmp_path, subject_effect, seed=0):
     table = cells(subjects=30, each=10, class_effect=0.3, subject_effect=subject_effect, seed=seed)
-    settings = config(tmp_path, compare=["svm"], bootstrap=500)
+    settings = config(tmp_path, compare=["svm"])
     honest = run(table, settings)
     leaky = run(table, settings.model_copy(update={"split": "random"}))
     assert leaky.stamps[-1].startswith("leaky: images of 30 subjects")
@@ -228,7 +228,7 @@ def test_other_settings_never_read_what_a_broken_run_has_left(tmp_path):
     run(changed, config(tmp_path, compare=["logreg"]))
     assert len(list((tmp_path / "out" / UNFINISHED).iterdir())) == 6
     before = {file: file.stat().st_mtime_ns for file in first.rglob("*.npy")}
-    run(table, config(tmp_path, compare=["logreg"], bootstrap=300, positive="hem"))
+    run(table, config(tmp_path, compare=["logreg"], positive="hem"))
     assert {file: file.stat().st_mtime_ns for file in first.rglob("*.npy")} == before
 
 

@@ -60,7 +60,6 @@ def asked(few, tmp_path_factory):
                 "jobs": 1,
                 "splits": 2,
                 "repeats": 1,
-                "bootstrap": 100,
                 "features": ["colour", "morphology"],
                 "compare": ["logreg", "neural"],
                 "classifiers": {"neural": NEURAL},

@@ -56,7 +56,7 @@ def common(tree, tmp_path_factory):
 
 def fit(tree, common, folder, **more):
     given = {"features": ["morphology", "colour"], "classifier": "logreg", "sources": ["lab_1"], **more}
-    config = TrainConfig(**{"data": tree / "truth.csv", **given}, output=folder, splits=2, bootstrap=100, **common)
+    config = TrainConfig(**{"data": tree / "truth.csv", **given}, output=folder, splits=2, **common)
     return train(config)
 
 
@@ -196,7 +196,6 @@ def test_a_comparison_leaves_each_source_out_and_is_stamped(tree, common, tmp_pa
             output=tmp_path / "a",
             features=["colour"],
             compare=["logreg"],
-            bootstrap=100,
             split="leave-one-source-out",
             **STEPS,
             **common,
@@ -221,7 +220,6 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
             features=["colour"],
             classifier="logreg",
             splits=2,
-            bootstrap=100,
             **STEPS,
             **common,
         )
@@ -244,7 +242,6 @@ def test_what_a_random_split_would_claim_is_told_of_normalised_cells_too(tree, c
             output=tmp_path / "a",
             features=["colour"],
             compare=["logreg"],
-            bootstrap=100,
             splits=2,
             sources=["lab_1"],
             show_leak=True,
@@ -326,7 +323,6 @@ def test_the_robust_network_of_the_box_adapts_pixels_and_norms_to_a_new_source_w
         "classifiers": changed,
         "sources": ["lab_1"],
         "splits": 2,
-        "bootstrap": 100,
         **common,
     }
     config = build_config(
@@ -369,7 +365,6 @@ def test_networks_of_every_split_see_normalised_images_and_their_block_is_harmon
                 output=tmp_path / folder,
                 features=["colour", "cnn"],
                 compare=["logreg"],
-                bootstrap=100,
                 split="leave-one-source-out",
                 subsets=["cnn", "colour"],
                 cnn_crossfit=True,
@@ -440,7 +435,6 @@ def test_a_comparison_leaves_features_out_in_every_split(tree, common, tmp_path)
         features=["colour"],
         split="leave-one-source-out",
         stability=0.7,
-        bootstrap=100,
         **common,
     )
     (note,) = [note for note in ablate(config).notes if note.startswith("stability")]

@@ -57,9 +57,24 @@ def test_the_untrained_network_is_the_same_in_all_but_its_weights(weights, tmp_p
 
 
 def test_controls_are_entries_and_no_parts_of_others(synthetic, synthetic_store, weights, tmp_path):
-    made = fusion("ablate", synthetic, "--features", "colour,cnn", "--weights", weights, "--control", "random,size",
-                  "--classifiers", "logreg,xgb", "--store", synthetic_store, "--set", "splits=2",
-                  "--set", "bootstrap=100", "-o", tmp_path / "r")  # fmt: skip
+    made = fusion(
+        "ablate",
+        synthetic,
+        "--features",
+        "colour,cnn",
+        "--weights",
+        weights,
+        "--control",
+        "random,size",
+        "--classifiers",
+        "logreg,xgb",
+        "--store",
+        synthetic_store,
+        "--set",
+        "splits=2",
+        "-o",
+        tmp_path / "r",
+    )
     assert made.exit_code == 0, made.output
     found = json.loads((tmp_path / "r" / "result.json").read_text())
     text = json.dumps(found["findings"]["importance"]) + json.dumps(found["findings"]["shapley"])

@@ -12,7 +12,7 @@ from fusion.workflows.demo import run_demo
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    config = DemoConfig(output=tmp_path_factory.mktemp("demo") / "out", subjects=8, cells=4, bootstrap=100)
+    config = DemoConfig(output=tmp_path_factory.mktemp("demo") / "out", subjects=8, cells=4)
     return config, run_demo(config)
 
 

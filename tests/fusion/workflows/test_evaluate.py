@@ -30,7 +30,7 @@ def model(request, tmp_path_factory):
     """A model of eight people or groups, who are called 0 to 7; where, and what they are called by."""
     folder = tmp_path_factory.mktemp(request.param)
     data = table(folder / "cells", cells(range(16)), [str(at % 8) for at in range(16)], request.param)
-    settings = {"features": ["colour"], "classifier": "logreg", "splits": 2, "bootstrap": 100, "near_duplicates": 8}
+    settings = {"features": ["colour"], "classifier": "logreg", "splits": 2, "near_duplicates": 8}
     train(TrainConfig(data=data, output=folder / "model", store=folder / "store", **settings))
     return folder / "model", request.param
 
@@ -64,7 +64,7 @@ def test_near_duplicates_of_training_images_are_refused_where_asked(model, tmp_p
 
 def test_a_model_that_keeps_no_hashes_says_so(tmp_path):
     data = table(tmp_path / "cells", cells(range(8)), [str(at) for at in range(8)])
-    settings = {"features": ["colour"], "classifier": "logreg", "splits": 2, "bootstrap": 100}
+    settings = {"features": ["colour"], "classifier": "logreg", "splits": 2}
     train(TrainConfig(data=data, output=tmp_path / "model", **settings))
     other = table(tmp_path / "others", cells(range(50, 58)), [f"new {at}" for at in range(8)])
     with pytest.raises(UsageError, match="no perceptual hashes"):

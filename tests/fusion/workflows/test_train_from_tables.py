@@ -7,7 +7,7 @@ import pytest
 
 from tests.builders.command_line import fusion
 
-QUICK = ("--features", "colour", "--classifier", "xgb", "--splits", "2", "--set", "bootstrap=100", "--json")
+QUICK = ("--features", "colour", "--classifier", "xgb", "--splits", "2", "--json")
 
 
 @pytest.fixture
@@ -89,8 +89,6 @@ def test_people_of_the_judged_are_known_where_those_of_training_are_not(listed, 
         "colour",
         "--classifiers",
         "xgb",
-        "--set",
-        "bootstrap=100",
         "--json",
         "--store",
         synthetic_store,

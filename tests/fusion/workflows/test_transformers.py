@@ -45,7 +45,7 @@ def cells(tmp_path):
 def test_the_whole_way_with_a_frozen_transformer(cells, tmp_path, name, size, pool):
     folder = encoder(tmp_path / "dinobloom-s", name, size)
     common = ["--features", "morphology,cnn", "--backbone", f"local-dir:{folder}", "--set", "splits=2"]
-    common += ["--set", "bootstrap=100", "--set", f"extractors.cnn.pool={pool}", "--store", tmp_path / "store"]
+    common += ["--set", f"extractors.cnn.pool={pool}", "--store", tmp_path / "store"]
     made = fusion("ablate", cells, *common, "--classifiers", "logreg", "-o", tmp_path / "r")
     assert made.exit_code == 0, made.output
     stamps = json.loads((tmp_path / "r" / "result.json").read_text())["stamps"]
@@ -82,7 +82,6 @@ def test_a_transformer_is_fine_tuned_by_adapters_and_goes_on(cells, tmp_path):
         "classifiers.neural.training.validation": 0.0,
         "classifiers.neural.threads": 1,
         "splits": 2,
-        "bootstrap": 100,
     }.items():
         words += ["--set", f"{key}={value}"]
     made = fusion(*words, "-o", tmp_path / "m")

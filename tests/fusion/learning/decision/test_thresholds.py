@@ -105,7 +105,7 @@ def test_a_threshold_for_three_classes_is_refused():
 def test_a_model_keeps_them_and_calls_by_them(synthetic, tmp_path):
     model = tmp_path / "model"
     words = ("--features", "morphology", "--classifier", "logreg", "-o", model)
-    asked = ("--calibrate", "isotonic", "--threshold", "sensitivity:0.95", "--set", "bootstrap=100")
+    asked = ("--calibrate", "isotonic", "--threshold", "sensitivity:0.95")
     trained = fusion("train", synthetic, *words, *asked)
     assert trained.exit_code == 0, trained.stderr
     assert "chosen inside each training part" in trained.stderr
