@@ -39,7 +39,7 @@ def held(folder):
 def way(request, monkeypatch):
     """With and without an exchange of names in one step."""
     if request.param == "renamed":
-        monkeypatch.setattr(_model_folder, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(_model_folder, "exchange_names", lambda one, other: False)
     return request.param
 
 
