@@ -24,7 +24,9 @@ from fusion.evaluation.scores import entry_name
 from fusion.io.output_files import write_output
 from fusion.reports import _analysis_figures, _cross_site_figures, result_figures
 from fusion.reports._hardest_cells import SUBJECTS, JudgedCell, Places, by_subject, hardest, judged_cells, with_images
+from fusion.reports._methods_page import methods_markdown, methods_paragraphs
 from fusion.reports._page_frame import with_contents, with_page_colours
+from fusion.reports._reporting_sheet import reporting_sheet
 from fusion.versions import versions
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ _PAIRED_ROWS = 40
 
 
 def write_report(result: Result, folder: Path, image_paths: Places | None = None) -> None:
-    """Write ``report.html``, ``table.tex``, every figure as SVG and ``comparison.png`` into the result's folder.
+    """Write ``report.html``, ``methods.md``, ``table.tex``, every figure as SVG and ``comparison.png`` into a folder.
 
     ``image_paths`` are the samples by name, for the images of cells on the page.
     """
@@ -64,6 +66,7 @@ def write_report(result: Result, folder: Path, image_paths: Places | None = None
     for name, vector in drawn.items():
         write_output(folder / f"{name}.svg", vector.encode())
     write_output(folder / "table.tex", table_tex(result).encode())
+    write_output(folder / "methods.md", methods_markdown(result).encode())
     write_output(folder / "report.html", page(result, drawn, image_paths).encode())
 
 
@@ -144,6 +147,8 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         prevalence=result.figures[0].get("prevalence", 0.5),
         faults=[fault_row(fault, Path(result.facts["data"])) for fault in result.faults],
         versions=versions(),
+        methods=methods_paragraphs(result),
+        sheet=reporting_sheet(result),
     )
     return with_contents(text)
 

@@ -21,7 +21,7 @@ from fusion.settings.learning import (
 from fusion.settings.mask_levels import MaskLevelsText
 
 #: Files of a result's folder under names that a user may have given, too.
-RESULT_FILES = ("result.json", "config.yaml", "table.csv", "table.tex", "scores.parquet", "report.html")
+RESULT_FILES = ("result.json", "config.yaml", "table.csv", "table.tex", "scores.parquet", "report.html", "methods.md")
 
 
 def _of_no_rule(value: Any) -> Any:

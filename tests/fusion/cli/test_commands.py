@@ -95,6 +95,7 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
         "config.yaml",
         "result.json",
         "report.html",
+        "methods.md",
         "comparison.png",
         *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
         *(f"{name}.svg" for name in ("roc", "precision", "reliability", "selective_prediction")),

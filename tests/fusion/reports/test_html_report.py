@@ -26,6 +26,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert not re.search(r"@import|url\((?!#)", text)
     assert {path.name for path in tmp_path.iterdir()} == {
         "report.html",
+        "methods.md",
         "table.tex",
         "comparison.png",
         *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),

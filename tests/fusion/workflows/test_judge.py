@@ -220,7 +220,7 @@ def test_the_command_writes_what_ablate_writes(own, tmp_path):
         "judge", tmp_path / "scores.csv", "--positive", "all", "-o", tmp_path / "out", "--primary", "a+b,svm,a,svm"
     )
     assert done.exit_code == 0, done.output
-    for name in ("result.json", "report.html", "table.csv", "table.tex", "scores.parquet", "config.yaml"):
+    for name in ("result.json", "report.html", "methods.md", "table.csv", "table.tex", "scores.parquet", "config.yaml"):
         assert (tmp_path / "out" / name).is_file(), name
     again = Result.load(tmp_path / "out")
     assert_frame_equal(again.to_frame(), found.to_frame(), check_exact=True)
