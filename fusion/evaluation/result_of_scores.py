@@ -11,6 +11,7 @@ from fusion.evaluation.primary_comparison import check_margin, find_pair, primar
 from fusion.evaluation.result_differences import against_best, best_row
 from fusion.evaluation.results import Result, judge_paired
 from fusion.evaluation.scores import Scores
+from fusion.evaluation.split_spread import split_spread
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def result_of_scores(
 
     Returns
     -------
-    A result whose findings are "primary" where it was asked for, "best", and "paired" for more than one entry.
+    A result whose findings are "primary" where it was asked for, "best" and "paired" for more than one entry, and
+    "splits" for more than one model.
     """
     asked = questions or Questions()
     pair = asked.pair(names_of(entries))
@@ -93,4 +95,6 @@ def result_of_scores(
         findings["primary"] = primary_row(result, pair, asked.margin)
     if len(entries) > 1:
         findings |= {"best": best_row(result), "paired": against_best(result)}
+    if splits := split_spread(result):
+        findings["splits"] = splits
     return replace(result, findings=findings)

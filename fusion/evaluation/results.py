@@ -90,7 +90,7 @@ class Result:
     facts : plain values about split, data and versions.
     config : the configuration as YAML.
     findings : plain values about differences and blocks: "paired", "shapley", "redundancy", "importance", "leak",
-        "chosen", "cross_site" and "selective_prediction", where they were asked for or could be had.
+        "splits", "chosen", "cross_site" and "selective_prediction", where they were asked for or could be had.
     variations : for each of ``scores``, how its figures vary over groups.
 
     Examples

@@ -163,7 +163,7 @@ def ablate(
     Examples
     --------
     >>> result = fusion.ablate("cells", features=["morphology", "colour"], output="result")  # doctest: +SKIP
-    >>> result.table_frame()  # doctest: +SKIP
+    >>> result.to_frame()  # doctest: +SKIP
     """
     from fusion.workflows.ablate import ablate as workflow
 

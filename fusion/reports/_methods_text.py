@@ -208,6 +208,17 @@ def _comparisons(result: Result) -> str:
 
 def _analyses(result: Result) -> str:
     found, lines = result.findings, []
+    if splits := found.get("splits"):
+        best = result.scores[result.ranked()[0]]
+        row = next(
+            one for one in splits if (tuple(one["features"]), one["classifier"]) == (best.features, best.classifier)
+        )
+        if row["folds"]["count"]:
+            least, median, most = (row["folds"][part] for part in ("least", "median", "most"))
+            lines.append(
+                f"Balanced accuracy of the best was {least:.3f} to {most:.3f} in single test parts (median "
+                f"{median:.3f})."
+            )
     if null := found.get("null"):
         lines.append(f"Chance: labels permuted by {result.unit}, {null['permutations']} times through the whole road.")
     if curve := found.get("learning_curve"):

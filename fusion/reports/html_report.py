@@ -141,6 +141,7 @@ def page(result: Result, drawn: Mapping[str, str], image_paths: Places | None = 
         leak=result.findings.get("leak"),
         classes=result.findings.get("classes"),
         null=result.findings.get("null"),
+        splits=result.findings.get("splits", []),
         learning_curve=result.findings.get("learning_curve"),
         subgroups=result.findings.get("subgroups", []),
         cross_site=result.findings.get("cross_site"),
