@@ -33,24 +33,29 @@ class Curve:
     high: _Floats
 
 
-def roc_curve(result: Result, at: int) -> Curve:
+def roc_curve(result: Result, at: int, about: str | None = None) -> Curve:
     """Sensitivity over 1 - specificity of one entry, on a grid of 101; the band is pointwise.
 
     The straight line between two neighbouring thresholds, averaged over the models of folds and repeats by their
     pairs (vertical averaging, Fawcett 2006, Pattern Recognit. Lett. 27:861-874), so that the area is the AUROC.
 
+    Parameters
+    ----------
+    about : the class that is told from the rest; None takes the positive one of two.
+
     Raises
     ------
-    ValueError : a result of more than two classes.
+    ValueError : a result of more than two classes, and none of them named.
     """
-    if result.positive is None:
-        raise ValueError("a ROC curve needs two classes")
+    about = result.positive if about is None else about
+    if about is None:
+        raise ValueError("a ROC curve of more than two classes is about one of them")
     y, scores, ids, repeat, cell = pooled(
         np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
     )
-    score, is_positive = scores[:, result.classes.index(result.positive)], y == result.positive
+    score, is_positive = scores[:, result.classes.index(about)], y == about
     rank = np.unique(ids, return_inverse=True)[1]
-    parts, _ = comparable_parts(y, repeat, result.scores[at].fold[repeat, cell])
+    parts, _ = comparable_parts(is_positive, repeat, result.scores[at].fold[repeat, cell])
     staircases = [np.flatnonzero(parts == part) for part in np.unique(parts)]
     staircases = [rows[np.argsort(-score[rows], kind="stable")] for rows in staircases]
     grid = np.linspace(0, 1, 101)

@@ -181,10 +181,15 @@ def shapley_plot(result: Result) -> Figure | None:
     return figure
 
 
-def roc_plot(result: Result) -> Figure | None:
-    """ROC of each classifier's best entry, the best of all with its band; None for more than two classes."""
+def roc_plot(result: Result) -> Figure:
+    """ROC of each classifier's best entry, the best of all with its band; of more than two classes, the best entry's of
+    each class against the rest, the first with its band."""
     if result.positive is None:
-        return None
+        best = result.ranked()[0]
+        of_classes = {
+            f"{name} against the rest": roc_curve(result, best, name) for name in result.classes[: len(COLOURS)]
+        }
+        return _squares(of_classes, "1 - specificity", "sensitivity", diagonal="chance")
     curves = {entry_name(result.scores[at]): roc_curve(result, at) for at in _best_of_each(result)}
     return _squares(curves, "1 - specificity", f"sensitivity ('{result.positive}')", diagonal="chance")
 

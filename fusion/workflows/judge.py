@@ -14,6 +14,7 @@ from fusion.analysis.cross_site import selective_prediction
 from fusion.data.feature_table import FeatureTable
 from fusion.data.score_table import read_score_table
 from fusion.errors import UsageError
+from fusion.evaluation.class_figures import class_figures
 from fusion.evaluation.foreign_scores import check_scores
 from fusion.evaluation.result_differences import contributions_of_blocks
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
@@ -90,7 +91,12 @@ def judge(
             sort_keys=False,
         ),
     )
-    found = {"shapley": contributions_of_blocks(result), "selective_prediction": selective_prediction(result)}
+    found: dict[str, Any] = {
+        "shapley": contributions_of_blocks(result),
+        "selective_prediction": selective_prediction(result),
+    }
+    if len(result.classes) > 2:
+        found["classes"] = class_figures(result, result.ranked()[0])
     return replace(result, findings={**result.findings, **found})
 
 

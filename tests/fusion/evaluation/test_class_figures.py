@@ -3,12 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
+import fusion
 from fusion.evaluation.class_figures import CLASS_METRICS, class_figures
+from fusion.evaluation.curves import roc_curve
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores
+from fusion.reports import html_report
 from tests.builders.tables import table_of
 
 
@@ -53,3 +57,25 @@ def test_of_one_model_intervals_are_narrower_than_of_the_procedure():
     for one, other in zip(trained, fixed, strict=True):
         width = [row["sensitivity"]["high"] - row["sensitivity"]["low"] for row in (one, other)]
         assert width[0] > width[1]
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_area_under_the_curve_of_a_class_is_its_auroc(repeats):
+    result = three_classes(repeats)
+    for row in class_figures(result, 0):
+        curve = roc_curve(result, 0, row["class"])
+        assert np.trapezoid(curve.y, curve.x) == pytest.approx(row["auroc"]["value"], abs=0.01)
+    with pytest.raises(ValueError, match="more than two classes"):
+        roc_curve(result, 0)
+
+
+def test_scores_of_three_classes_are_judged_class_by_class():
+    shown = three_classes()
+    proba = shown.scores[0].proba[0]
+    columns = {"subject": shown.cells.groups, "label": shown.cells.y, "fold": shown.scores[0].fold[0]}
+    frame = pd.DataFrame({**columns, **{f"p_{name}": proba[:, at] for at, name in enumerate(shown.classes)}})
+    judged = fusion.judge(frame)
+    assert judged.findings["classes"] == class_figures(judged, 0)
+    page = html_report.page(judged, html_report.draw(judged))
+    assert "Class by class" in page
+    assert all(f"{name} against the rest" in page for name in shown.classes)
