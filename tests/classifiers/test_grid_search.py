@@ -92,7 +92,19 @@ def test_groups_stay_whole_in_the_search(monkeypatch):
 def test_what_every_fold_chose_is_told(synthetic, tmp_path):
     out = tmp_path / "result"
     words = ("--search", "--splits", 3)
-    done = fusion("ablate", synthetic, "--features", "morphology,colour", "--classifiers", "logreg", *words, "-o", out)
+    done = fusion(
+        "ablate",
+        synthetic,
+        "--features",
+        "morphology,colour",
+        "--classifiers",
+        "logreg",
+        *words,
+        "--repeats",
+        1,
+        "-o",
+        out,
+    )
     assert done.exit_code == 0, done.stderr
     rows = json.loads((out / "result.json").read_text())["findings"]["chosen"]
     assert len(rows) == 3 * 3  # three sets of blocks, three folds

@@ -10,7 +10,6 @@ import collections
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -29,6 +28,7 @@ from fusion.learning.training_quantiles import learn_reference
 from fusion.plugins import build_extractor
 from fusion.settings.learning import HarmoniseSettings
 from tests.builders.model_mutants import mutant
+from tests.faults.peak_memory import peak_bytes
 
 #: What reading a model must never do, by the names that Python's audit events have.
 FORBIDDEN = {
@@ -156,7 +156,7 @@ for at in range(count):
     for each in (path, work / "model.json"):
         each.write_bytes(contents[work][each])
 shutil.rmtree(folder, ignore_errors=True)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+peak = peak_bytes() / 1e9
 print(
     json.dumps(
         {

@@ -7,7 +7,6 @@ most memory that was taken.
 import collections
 import json
 import random
-import resource
 import signal
 import struct
 import sys
@@ -15,6 +14,7 @@ import zlib
 
 from fusion.images.decoding import CellError, decode_image, decode_mask
 from tests.builders.mutants import images, spoil
+from tests.faults.peak_memory import peak_bytes
 
 #: Seconds that one image may take.
 HANGS = 10
@@ -83,5 +83,5 @@ for at in range(count):
         reasons[error.what] += 1
     signal.alarm(0)
 assert all(len(reason.splitlines()) == 1 for reason in reasons), reasons
-megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+megabytes = peak_bytes() >> 20
 print(json.dumps({"outcomes": outcomes, "reasons": len(reasons), "megabytes": megabytes}))

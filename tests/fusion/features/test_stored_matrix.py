@@ -105,7 +105,7 @@ def test_training_on_the_store_gives_the_figures_and_the_model_of_training_in_me
 
     inside, outside = trained("inside"), trained("outside", external_memory=True)
     assert_array_equal(outside.result.scores[0].proba, inside.result.scores[0].proba)
-    assert outside.result.figures == inside.result.figures
+    assert repr(outside.result.figures) == repr(inside.result.figures)  # NaN where there are too few cells, too
     study = Study.of(load_dataset(synthetic), inside.bundle.blocks, (), FeatureStore(synthetic_store), jobs=1)
     assert_array_equal(outside.bundle.predict_proba(study), inside.bundle.predict_proba(study))
 
