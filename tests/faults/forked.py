@@ -95,10 +95,11 @@ def dawdle():
 
 
 def interrupt(log, words, store, signals):
-    """The exit code of a run that gets signals, the first of them when it has written its first shard."""
+    """The exit code of a run that gets signals, the first of them when it writes its second shard: of the first one it
+    has then said so."""
     child = run(words, log, dawdle)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(Path(store).glob("features/*/*/*.arrow")):
+    while time.monotonic() < deadline and len(list(Path(store).glob("features/*/*/*.arrow"))) < 2:
         time.sleep(0.002)
     for name in signals:
         os.kill(child, getattr(signal, name))

@@ -222,7 +222,7 @@ def test_no_data_at_all():
 
 def test_an_unknown_feature(class_folders):
     refused = fusion("extract", class_folders, "--features", "morphology,smell")
-    assert_refused(refused, 2, "smell", "cnn, colour, morphology, own, texture")
+    assert_refused(refused, 2, "smell", "cnn, colour, control, morphology, own, texture")
 
 
 def test_an_unknown_classifier_before_anything_is_measured(class_folders, own_store, tmp_path):
