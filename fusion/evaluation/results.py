@@ -126,7 +126,7 @@ class Result:
 
     @property
     def unit(self) -> str:
-        """What is resampled for intervals: "subject", or "group" or "image" where subjects are unknown."""
+        """What intervals are over: "subject", or "group" or "image" where subjects are unknown."""
         return self.cells.unit
 
     def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:

@@ -1,7 +1,6 @@
 """The page of fusion serve in a real browser, at the widths of a desk and of a phone."""
 
 import csv
-import shutil
 import threading
 import time
 
@@ -30,18 +29,6 @@ def address(trees):
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     server.should_exit = True
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        # Containers give no room to Chromium's own sandbox; it is shown nothing but our page.
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The page of a comparison in a real browser: nothing is cut, nothing is out of reach, tables are sorted and saved."""
 
-import shutil
-
 import pytest
 
 import fusion
@@ -18,18 +16,6 @@ def page_file(synthetic, synthetic_store, tmp_path_factory):
         synthetic, features=["morphology", "colour"], repeats=1, splits=3, output=folder, store=synthetic_store, jobs=1
     )
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        # Containers give no room to Chromium's own sandbox; it is shown nothing but our page.
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def opened(browser, file, width, scheme="light"):
