@@ -123,6 +123,27 @@ def test_a_soft_rim_moves_no_contour(how, strength, both):
         assert mask.nucleus.sum() == pytest.approx(NUCLEUS.sum(), rel=0.1)
 
 
+@given(st.floats(0.5, 12), st.integers(24, SIDE))
+@settings(max_examples=60, deadline=None)
+def test_a_blurred_mask_keeps_its_share_of_nucleus_or_is_refused(strength, side):
+    drawn = cv2.resize(levels(0, 128, 255), (side, side), interpolation=cv2.INTER_NEAREST)
+    share = (drawn == 255).sum() / (drawn > 0).sum()
+    try:
+        mask = given_mask(cv2.GaussianBlur(drawn, (0, 0), strength))
+    except ImageError:
+        return
+    assert mask.nucleus is not None
+    assert mask.nucleus.sum() / mask.cell.sum() == pytest.approx(share, rel=0.08)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_edges_as_wide_as_what_they_part_are_refused(both):
+    drawn = levels(0, 128, 255) if both else levels(0, 255)
+    given_mask(cv2.GaussianBlur(drawn, (0, 0), 1))
+    with pytest.raises(MaskError, match="its edges are soft|which of its values"):
+        given_mask(cv2.GaussianBlur(drawn, (0, 0), SIDE / 14))
+
+
 @pytest.mark.parametrize("quality", [50, 75, 90])
 def test_jpeg_and_smoothing_are_not_refused(quality):
     for drawn, nucleus in ((levels(0, 255), None), (levels(0, 128, 255), NUCLEUS)):
