@@ -3,7 +3,8 @@
 Every mutant is re-signed: hashes are in order, as someone makes them who can change a file. Values of JSON, arrays of
 safetensors and plain bytes are changed by what they are: numbers, sizes, names, keys twice, kinds, shapes.
 
-Arguments: a folder to work in, how many, a seed. The last line of the output tells the outcomes.
+Arguments: a folder to work in, how many, a seed, and whether the models are of "features" or have "networks" in them.
+The last line of the output tells the outcomes.
 """
 
 import collections
@@ -13,6 +14,7 @@ import random
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,12 @@ import numpy as np
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import FusionError
 from fusion.features.blocks import Block
+from fusion.images.cell import make_cell
 from fusion.io.files import file_sha256
 from fusion.leakage.provenance import Provenance
 from fusion.learning.fused_model import fuse
 from fusion.learning.novelty import learn_novelty
+from fusion.learning.study import Study
 from fusion.learning.training_quantiles import learn_reference
 from fusion.plugins import build_extractor
 from fusion.settings.learning import HarmoniseSettings
@@ -61,44 +65,102 @@ def change_files(work, rng):
     return undo
 
 
-folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-rng, values = random.Random(seed), np.random.default_rng(seed)
-columns = None
-expected, inputs, manifests, contents = {}, {}, {}, {}
-for classes in (2, 3):
-    extractor = build_extractor("colour")
-    blocks = (Block("colour", extractor),)
-    columns = tuple(blocks[0].columns)
-    X = values.normal(size=(60, len(columns))).astype(np.float32)
-    y = np.array(["all", "hem", "mix"][:classes] * (60 // classes))
-    X[y == "all"] += 0.3
-    parts, groups = {"colour": slice(0, len(columns))}, np.arange(60) // 6
-    for name, steps in (
-        ("svm", {}),
-        ("svm", {"params": {"landmarks": 20}, "calibrate": "isotonic"}),
-        ("xgb", {"params": {"n_estimators": 4}, "stability": 0.1}),
-        ("logreg", {"harmonise": {"method": "standard"}, "layer": {"pca": 3}, "calibrate": "temperature"}),
+def models_of_features(folder, rng):
+    """Saved models by folder, each with what asks it."""
+    for classes in (2, 3):
+        blocks = (Block("colour", build_extractor("colour")),)
+        columns = tuple(blocks[0].columns)
+        X = rng.normal(size=(60, len(columns))).astype(np.float32)
+        y = np.array(["all", "hem", "mix"][:classes] * (60 // classes))
+        X[y == "all"] += 0.3
+        parts, groups = {"colour": slice(0, len(columns))}, np.arange(60) // 6
+        for name, steps in (
+            ("svm", {}),
+            ("svm", {"params": {"landmarks": 20}, "calibrate": "isotonic"}),
+            ("xgb", {"params": {"n_estimators": 4}, "stability": 0.1}),
+            ("logreg", {"harmonise": {"method": "standard"}, "layer": {"pca": 3}, "calibrate": "temperature"}),
+        ):
+            if "harmonise" in steps:
+                steps = {**steps, "harmonise": HarmoniseSettings(**steps["harmonise"])}
+            if classes == 2:
+                steps = {**steps, "threshold": "0.4", "positive": "all"}
+            sources = [f"site{row % 2}" for row in range(60)]
+            model = fuse(X, y, groups, parts, name, sources=sources, **steps)
+            novelty = learn_novelty(X, y, groups, parts)
+            known = Provenance(images=frozenset("ab"), subjects=frozenset("cd"))
+            positive, reference = "all" if classes == 2 else None, learn_reference(X, y, model.classes)
+            bundle = ModelBundle(model, name, blocks, columns, positive, known, {"note": "a"}, novelty, reference)
+            work = folder / f"{name}-{classes}-{len(steps)}"
+            bundle.save(work)
+            yield work, partial(ask_about_rows, X)
+
+
+def ask_about_rows(X, bundle):
+    """Probabilities of rows of features."""
+    assert bundle.novelty is None or bundle.novelty.distance(X).shape == (len(X),)
+    return bundle.model.predict_proba(X)
+
+
+def models_with_networks(folder, rng):
+    """Saved models by folder, each with what asks it: a network, one beside features, and one as a block."""
+    from fusion.settings.commands import TrainConfig
+    from fusion.workflows.train import train
+    from tests.builders.images import paint, write_image
+
+    for at in range(24):
+        write_image(
+            folder / "cells" / f"UID_{at // 3}_{at}_1_{('all', 'hem')[at // 3 % 2]}.png", paint(at, 32, radius=9)
+        )
+    cells = [make_cell(paint(100 + at, 32, radius=9)) for at in range(3)]
+    tiny = {"backbone": "test_efficientnet", "weights": "random", "size": 32}
+    network = {**tiny, "head": [8], "head_dropout": [0.0, 0.0]}
+    neural = {"network": network, "training": {"epochs": 1, "batch_size": 8, "patience": 0}, "threads": 1}
+    cnn = {**tiny, "attention": False}
+    for name, given in (
+        ("alone", {"classifier": "neural", "features": ["none"], "classifiers": {"neural": neural}}),
+        ("beside", {"classifier": "neural", "features": ["colour"], "classifiers": {"neural": neural}}),
+        ("block", {"classifier": "logreg", "features": ["colour", "cnn"], "extractors": {"cnn": cnn}}),
     ):
-        if "harmonise" in steps:
-            steps = {**steps, "harmonise": HarmoniseSettings(**steps["harmonise"])}
-        if classes == 2:
-            steps = {**steps, "threshold": "0.4", "positive": "all"}
-        sources = [f"site{row % 2}" for row in range(60)]
-        model = fuse(X, y, groups, parts, name, sources=sources, **steps)
-        novelty = learn_novelty(X, y, groups, parts)
-        known = Provenance(images=frozenset("ab"), subjects=frozenset("cd"))
-        positive, reference = "all" if classes == 2 else None, learn_reference(X, y, model.classes)
-        bundle = ModelBundle(model, name, blocks, columns, positive, known, {"note": "a"}, novelty, reference)
-        work = folder / f"{name}-{len(expected)}"
-        bundle.save(work)
-        inputs[work] = X
-        expected[work] = ModelBundle.load(work).model.predict_proba(X)
-        manifests[work] = json.loads((work / "model.json").read_bytes())
-        contents[work] = {path: path.read_bytes() for path in sorted(work.rglob("*")) if path.is_file()}
+        work, store = folder / name, folder / "store"
+        # In a process of its own: what training takes is not what a model's reader takes.
+        child = os.fork()
+        if not child:
+            train(TrainConfig(data=folder / "cells", output=work, store=store, splits=2, jobs=1, **given))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        yield work, partial(ask_about_cells, cells)
+
+
+def ask_about_cells(cells, bundle):
+    """Probabilities of cells in memory."""
+    names = [str(at) for at in range(len(cells))]
+    study = Study.of_cells(cells, names, bundle.blocks, bundle.transforms)
+    assert not study.faults, study.faults
+    return bundle.predict_proba(study)
+
+
+folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+rng = random.Random(seed)
+make = {"features": models_of_features, "networks": models_with_networks}[sys.argv[4]]
+asks = dict(make(folder, np.random.default_rng(seed)))
+expected = {work: ask(ModelBundle.load(work)) for work, ask in asks.items()}
+manifests = {work: json.loads((work / "model.json").read_bytes()) for work in asks}
+contents = {work: {path: path.read_bytes() for path in sorted(work.rglob("*")) if path.is_file()} for work in asks}
 
 is_watching, forbidden = False, []
-own = (sys.prefix, sys.base_prefix, Path(np.__file__).parents[1], Path.cwd(), "/proc", "/sys", "/dev", "/usr")
-roots = tuple(map(os.path.realpath, own))
+own = (
+    os.environ["FUSION_CACHE"],
+    sys.prefix,
+    sys.base_prefix,
+    Path(np.__file__).parents[1],
+    Path.cwd(),
+    "/proc",
+    "/sys",
+    "/dev",
+    "/usr",
+)
+roots = tuple(map(os.path.realpath, (*own, "/proc", "/sys", "/dev", "/usr")))
+as_saved = peak_bytes() / 1e9
 
 
 def watch(event, given):
@@ -123,7 +185,6 @@ outcomes: collections.Counter[str] = collections.Counter()
 longest, steering = 0, []
 for at in range(count):
     work = list(expected)[at % len(expected)]
-    X = inputs[work]
     path = rng.choice(list(contents[work]))
     undo = change_files(work, rng) if rng.random() < 0.02 else None
     if undo is None:
@@ -136,9 +197,7 @@ for at in range(count):
     signal.alarm(30)
     is_watching = True
     try:
-        loaded = ModelBundle.load(work)
-        proba = loaded.model.predict_proba(X)
-        assert loaded.novelty is None or loaded.novelty.distance(X).shape == (60,)
+        proba = asks[work](ModelBundle.load(work))
         assert np.isfinite(proba).all()
         assert ((proba >= 0) & (proba <= 1)).all()
         outcome = "the same" if np.array_equal(proba, expected[work]) else "another model"
@@ -165,6 +224,7 @@ print(
             "lines": longest,
             "steering": steering[:3],
             "gigabytes": peak,
+            "gigabytes_as_saved": as_saved,
         }
     )
 )

@@ -56,15 +56,23 @@ def test_a_png_with_a_flipped_bit_is_never_decoded(name):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no alarm")
-@pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_no_forged_model_ends_the_process_opens_other_files_or_says_more_than_a_line(count, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("features", 200),
+        pytest.param("features", 20_000, marks=pytest.mark.slow),
+        ("networks", 60),
+        pytest.param("networks", 2_000, marks=pytest.mark.slow),
+    ],
+)
+def test_no_forged_model_ends_the_process_opens_other_files_or_says_more_than_a_line(kind, count, tmp_path):
     script = Path(__file__).with_name("fuzzed_models.py")
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", str(script), str(tmp_path), str(count), "3"],
+        [sys.executable, "-X", "faulthandler", str(script), str(tmp_path), str(count), "3", kind],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FUSION_CACHE": str(tmp_path / "store")},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     message = json.loads(done.stdout.splitlines()[-1])
@@ -72,10 +80,11 @@ def test_no_forged_model_ends_the_process_opens_other_files_or_says_more_than_a_
     assert message["forbidden"] == []
     assert message["steering"] == []
     assert message["lines"] == 1
-    assert message["gigabytes"] < 1
+    # PyTorch and ONNX Runtime take a gigabyte by themselves.
+    assert message["gigabytes"] - (message["gigabytes_as_saved"] if kind == "networks" else 0) < 1
     assert sum(outcomes.values()) == count
-    for kind in ("json", "safetensors", "manifest", "files"):
-        assert outcomes[f"{kind}: refused"] > 0
+    for part in ("json", "safetensors", "manifest", "files"):
+        assert outcomes[f"{part}: refused"] > 0
     assert "unchanged: another model" not in outcomes
     assert not {"files: the same", "files: another model"} & outcomes.keys()
 
