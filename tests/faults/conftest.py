@@ -34,7 +34,7 @@ def undisturbed(cells, tmp_path_factory):
 
 def extract(data: Path, store: Path, *more: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `fusion extract` to its end in a process of its own."""
-    command = [sys.executable, "-m", "fusion", "extract", *words(data, store, *more)]
+    command = [sys.executable, "-m", "fusion", *words(data, store, *more)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
 
 

@@ -1,4 +1,4 @@
-"""Runs `fusion extract` again and again in forked processes, and kills them. A script: see ``conftest.py``.
+"""Runs commands again and again in forked processes, and kills them. A script: see ``conftest.py``.
 
 One process imports and compiles everything and forks a child for each run, so that three hundred runs cost minutes,
 not hours. Every line of its input is a plan, every line of its output an answer, both JSON.
@@ -22,8 +22,11 @@ import pyarrow.ipc  # noqa: F401
 
 import cli
 import fusion.features.extraction
+import fusion.workflows.ablate
 import fusion.workflows.extract
+import fusion.workflows.train
 from fusion import plugins
+from fusion.bundles.model_bundle import load_model
 from fusion.features.store import FeatureStore
 from fusion.images import cell
 
@@ -39,7 +42,7 @@ def run(words, log, before=None):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         if before is not None:
             before()
-        sys.argv = ["fusion", "extract", *words]
+        sys.argv = ["fusion", *words]
         cli.main()
     except SystemExit as done:
         os._exit(done.code or 0)
@@ -52,16 +55,18 @@ def wait(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def kill(log, calm, words, store, times, seed):
+def kill(log, calm, words, store, times, seed, model=None):
     """Kill a run at a random moment, ``times`` times; how many of them were killed before they were done.
 
-    One that was done leaves nothing to measure for the next, and so to kill it at: its store is taken away.
+    One that was done leaves nothing to measure for the next, and so to kill it at: its store is taken away. Where
+    ``model`` is, there is a whole model after every kill from the first run that was done on.
     """
     rng = random.Random(seed)
     hit = 0
     started = time.monotonic()
-    wait(run(calm, log))
+    assert wait(run(calm, log)) == 0
     seconds = time.monotonic() - started
+    is_there = False
     for _ in range(times):
         child = run(words, log)
         time.sleep(rng.uniform(0, seconds))
@@ -70,6 +75,10 @@ def kill(log, calm, words, store, times, seed):
             hit += 1
         else:
             shutil.rmtree(store)
+            is_there = True
+        if model is not None and (is_there or Path(model).exists()):
+            load_model(model)
+            is_there = True
     return hit
 
 

@@ -12,7 +12,7 @@ import pytest
 from fusion.features.store import FeatureStore
 from fusion.features.store_maintenance import compact_all, held, verify
 from tests.builders.images import ROOT
-from tests.builders.runs import FEATURES, words
+from tests.builders.runs import FEATURES, words, words_of_learning
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
 
@@ -42,6 +42,37 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, un
     assert last_code == 0, (tmp_path / "log").read_text()
     assert table.read_bytes() == undisturbed
     assert verify(FeatureStore(store))[1] == []
+
+
+@pytest.mark.parametrize("times", [6, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times, cells, tmp_path, forked):
+    store, output, calm = tmp_path / "store", tmp_path / "output", tmp_path / "calm"
+    (tmp_path / "mine.txt").write_text("mine")
+    line = words_of_learning(command, cells, store, output)
+    answer, last_code = forked(
+        "kill",
+        tmp_path / "log",
+        calm=words_of_learning(command, cells, tmp_path / "calm-store", calm),
+        words=line,
+        store=str(store),
+        times=times,
+        seed=times,
+        model=str(output) if command == "train" else None,
+        last=line,
+    )
+    assert answer > times / 4
+    assert last_code == 0, (tmp_path / "log").read_text()
+    assert verify(FeatureStore(store))[1] == []
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} <= {"store", "output", "calm", "calm-store", "mine.txt", "log"}
+    found, expected = (
+        {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        for folder in (output, calm)
+    )
+    assert found.keys() == expected.keys()
+    for name in ("scores.parquet", "table.csv", "logreg.safetensors", "layer.safetensors", "novelty.safetensors"):
+        assert found.get(name) == expected.get(name), name
 
 
 def test_eight_at_once_over_overlapping_cells_give_one_table(cells, tmp_path, undisturbed, forked):

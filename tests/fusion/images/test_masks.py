@@ -140,7 +140,7 @@ def test_a_blurred_mask_keeps_its_share_of_nucleus_or_is_refused(strength, side)
 def test_edges_as_wide_as_what_they_part_are_refused(both):
     drawn = levels(0, 128, 255) if both else levels(0, 255)
     given_mask(cv2.GaussianBlur(drawn, (0, 0), 1))
-    with pytest.raises(MaskError, match="its edges are soft|which of its values"):
+    with pytest.raises(MaskError, match=r"its edges are soft|which of its values"):
         given_mask(cv2.GaussianBlur(drawn, (0, 0), SIDE / 14))
 
 
