@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +41,39 @@ def extract(data: Path, store: Path, *more: object, **environment: str) -> subpr
 
 
 @pytest.fixture(scope="session")
+def shim(tmp_path_factory):
+    """The library that strikes, compiled."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("no C compiler cc, or not Linux")
+    made = tmp_path_factory.mktemp("shim") / "shim.so"
+    built = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", made, Path(__file__).with_name("shim.c"), "-ldl"],
+        capture_output=True,
+        text=True,
+    )
+    if built.returncode:
+        pytest.skip(f"the compiler has no headers: {built.stderr.splitlines()[0]}")
+    return made
+
+
+@pytest.fixture(scope="session")
 def forked(cells):
     """A function that has ``forked.py`` carry out a plan, and gives its answer and the last run's exit code."""
+    with planned(cells) as carry_out:
+        yield carry_out
+
+
+@pytest.fixture(scope="session")
+def struck(cells, shim):
+    """As ``forked``, with the library that strikes."""
+    with planned(cells, LD_PRELOAD=str(shim)) as carry_out:
+        yield carry_out
+
+
+@contextlib.contextmanager
+def planned(cells: Path, **environment: str):
+    """A function that has ``forked.py`` carry out plans."""
     script = [sys.executable, str(Path(__file__).with_name("forked.py"))]
     with subprocess.Popen(
         [*script, str(next(cells.rglob("*.png"))), *FEATURES],
@@ -48,7 +81,7 @@ def forked(cells):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     ) as server:
 
         def carry_out(mode: str, log: Path, **plan: object) -> tuple[object, int]:

@@ -4,6 +4,9 @@ One process imports and compiles everything and forks a child for each run, so t
 not hours. Every line of its input is a plan, every line of its output an answer, both JSON.
 """
 
+import collections
+import ctypes
+import errno
 import json
 import os
 import random
@@ -12,6 +15,7 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 # Before the fork: what each child would otherwise import, and compile, anew.
@@ -31,11 +35,12 @@ from fusion.features.store import FeatureStore
 from fusion.images import cell
 
 
-def run(words, log, before=None):
+def run(words, log, before=None, after=None):
     """Fork a child that runs the command line; its process id."""
     child = os.fork()
     if child:
         return child
+    code = 99
     try:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -45,9 +50,11 @@ def run(words, log, before=None):
         sys.argv = ["fusion", *words]
         cli.main()
     except SystemExit as done:
-        os._exit(done.code or 0)
+        code = done.code or 0
     finally:
-        os._exit(99)
+        if after is not None:
+            after()
+        os._exit(code)
 
 
 def wait(child):
@@ -80,6 +87,30 @@ def kill(log, calm, words, store, times, seed, model=None):
             load_model(model)
             is_there = True
     return hit
+
+
+def strike(log, calm, words, store, times, seed, model=None):
+    """Strike a run at a random call that changes a file, ``times`` times: SIGKILL or an error; the exit codes met.
+
+    Needs ``shim.c`` under LD_PRELOAD. What was done is begun anew; what was struck goes on or begins anew, by turns.
+    """
+    shim = ctypes.CDLL(None)
+    shim.fault_seen.restype = ctypes.c_long
+    rng, codes, is_there = random.Random(seed), collections.Counter(), False
+    read, write = os.pipe()
+    assert wait(run(calm, log, after=lambda: os.write(write, str(shim.fault_seen()).encode()))) == 0
+    most = int(os.read(read, 20))
+    for at in range(times):
+        calls, error = rng.randrange(most), rng.choice([0, 0, 0, errno.ENOSPC, errno.EIO, errno.EINTR])
+        code = wait(run(words, log, partial(shim.fault_arm, ctypes.c_long(calls), error)))
+        codes[code] += 1
+        is_there |= code == 0
+        if model is not None and (is_there or Path(model).exists()):
+            load_model(model)
+            is_there = True
+        if code == 0 or at % 2:
+            shutil.rmtree(store, ignore_errors=True)
+    return codes, most
 
 
 def together(log, runs):

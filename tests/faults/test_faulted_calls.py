@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,21 +11,6 @@ import pytest
 from tests.builders.images import ROOT
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory):
-    """The library that strikes, compiled."""
-    compiler = shutil.which("cc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("no C compiler cc, or not Linux")
-    made = tmp_path_factory.mktemp("shim") / "shim.so"
-    built = subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", made, HERE / "shim.c", "-ldl"], capture_output=True, text=True
-    )
-    if built.returncode:
-        pytest.skip(f"the compiler has no headers: {built.stderr.splitlines()[0]}")
-    return made
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -11,6 +11,7 @@ import pytest
 
 from fusion.features.store import FeatureStore
 from fusion.features.store_maintenance import compact_all, held, verify
+from fusion.io.files import is_partial
 from tests.builders.images import ROOT
 from tests.builders.runs import FEATURES, words, words_of_learning
 
@@ -66,8 +67,53 @@ def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times,
     assert verify(FeatureStore(store))[1] == []
     assert (tmp_path / "mine.txt").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} <= {"store", "output", "calm", "calm-store", "mine.txt", "log"}
+    assert_same_results(output, calm)
+
+
+@pytest.mark.parametrize("times", [6, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["extract", "train", "ablate"])
+def test_struck_at_any_call_a_command_loses_nothing(command, times, cells, tmp_path, struck):
+    """Killed, or a disk full, failing or interrupted, at any call that changes a file."""
+    store, output, log = tmp_path / "store", tmp_path / "output", tmp_path / "log"
+    (tmp_path / "mine.txt").write_text("mine")
+
+    def line(store, output):
+        if command == "extract":
+            return words(cells, store, "--export", output / "table.csv")
+        return words_of_learning(command, cells, store, output)
+
+    for folder in (output, tmp_path / "calm") if command == "extract" else ():
+        folder.mkdir()
+    (codes, most), last_code = struck(
+        "strike",
+        log,
+        calm=line(tmp_path / "calm-store", tmp_path / "calm"),
+        words=line(store, output),
+        store=str(store),
+        times=times,
+        seed=times,
+        model=str(output) if command == "train" else None,
+        last=line(store, output),
+    )
+    assert last_code == 0, log.read_text()
+    assert most > 20
+    assert codes["-9"] > times / 5
+    assert codes.keys() <= {"-9", "0", "1"}, (codes, log.read_text())
+    assert "Traceback" not in log.read_text()
+    assert "bug in Fusion" not in log.read_text()
+    assert verify(FeatureStore(store))[1] == []
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert_same_results(output, tmp_path / "calm")
+
+
+def assert_same_results(output, calm):
+    """The folders hold the same files, those of numbers to the last bit, beside what a kill left half-written."""
     found, expected = (
-        {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        {
+            path.name: path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not is_partial(path.name)
+        }
         for folder in (output, calm)
     )
     assert found.keys() == expected.keys()
