@@ -78,20 +78,25 @@ def roc_curve(result: Result, at: int, about: str | None = None) -> Curve:
     return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1])
 
 
-def precision_curve(result: Result, at: int) -> Curve:
+def precision_curve(result: Result, at: int, about: str | None = None) -> Curve:
     """Precision over sensitivity of one entry, on a grid of 100 from 0.01; the band is pointwise.
 
     At each sensitivity the precision of the highest threshold that reaches it: a staircase, since precision between two
     thresholds lies on no straight line (Davis and Goadrich 2006, ICML, 233-240).
 
+    Parameters
+    ----------
+    about : the class that is told from the rest; None takes the positive one of two.
+
     Raises
     ------
-    ValueError : a result of more than two classes.
+    ValueError : a result of more than two classes, and none of them named.
     """
-    if result.positive is None:
-        raise ValueError("a precision-recall curve needs two classes")
+    about = result.positive if about is None else about
+    if about is None:
+        raise ValueError("a precision-recall curve of more than two classes is about one of them")
     y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)
-    score, is_positive = scores[:, result.classes.index(result.positive)], y == result.positive
+    score, is_positive = scores[:, result.classes.index(about)], y == about
     rank = np.unique(ids, return_inverse=True)[1]
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))

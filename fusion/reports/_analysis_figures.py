@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fusion.evaluation.results import Result
-from fusion.reports._figure_style import plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from fusion.reports._figure_style import Drawing, ends, plain
 
 
-def learning_curve_plot(result: Result) -> Figure | None:
+def learning_curve_plot(result: Result) -> Drawing | None:
     """Balanced accuracy over the subjects that are learnt from, with intervals; None where there is no curve."""
     from matplotlib.figure import Figure
 
@@ -30,4 +25,8 @@ def learning_curve_plot(result: Result) -> Figure | None:
     axes.set_xlabel(f"{result.unit}s learnt from")
     axes.set_ylabel("balanced accuracy, 95% interval")
     plain(axes, grid="y")
-    return figure
+    numbers = [
+        {"subjects": point["subjects"], "cells": point["cells"], **ends(point["balanced_accuracy"])}
+        for point in curve["points"]
+    ]
+    return Drawing(figure, numbers)

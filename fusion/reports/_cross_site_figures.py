@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from fusion.evaluation.results import Result
-from fusion.reports._figure_style import height, in_lines, legend, plain
+from fusion.reports._figure_style import Drawing, ends, height, in_lines, legend, plain
 from fusion.reports.result_figures import COLOURS, MARKERS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Feature sets in the figure, the best ones, as in the forest plot.
 _FOREST = 40
 
 
-def cross_site_plot(result: Result) -> Figure | None:
+def cross_site_plot(result: Result) -> Drawing | None:
     """Feature sets from best to worst in three columns: balanced accuracy in the source, across sources, and the drop;
     a mark and a 95% interval for each classifier. None where no source was left out."""
     from matplotlib.figure import Figure
@@ -46,9 +44,9 @@ def cross_site_plot(result: Result) -> Figure | None:
         axes.spines["left"].set_visible(False)
         axes.tick_params(left=False)
     # Both columns on one scale: what lies further left is worse by what it looks like.
-    ends = [axes.get_xlim() for axes in columns[:2]]
+    limits = [axes.get_xlim() for axes in columns[:2]]
     for axes in columns[:2]:
-        axes.set_xlim(min(end[0] for end in ends), max(end[1] for end in ends))
+        axes.set_xlim(min(one[0] for one in limits), max(one[1] for one in limits))
     columns[0].annotate(
         "chance",
         (1 / len(result.classes), 0),
@@ -65,10 +63,20 @@ def cross_site_plot(result: Result) -> Figure | None:
         f"balanced accuracy, cell by cell, on the same cells; 95% interval by {result.unit}{some}", fontsize=10
     )
     legend(figure, columns[0], classifiers)
-    return figure
+    numbers = [
+        {
+            "features": " + ".join(row["features"]),
+            "classifier": row["classifier"],
+            "validation": part,
+            **ends(row[part]),
+        }
+        for row in cross_site_findings["rows"]
+        for part in titles
+    ]
+    return Drawing(figure, numbers)
 
 
-def risk_coverage_plot(result: Result) -> Figure | None:
+def risk_coverage_plot(result: Result) -> Drawing | None:
     """Balanced accuracy over the share of cells answered (coverage), a line for each classifier's best entry, the best
     with its band; None where nothing is known of it."""
     from matplotlib.figure import Figure
@@ -95,4 +103,17 @@ def risk_coverage_plot(result: Result) -> Figure | None:
     axes.set(xlabel="share of cells answered (coverage)", ylabel="balanced accuracy of those answered")
     plain(axes, grid="both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
-    return figure
+    numbers = [
+        {"features": " + ".join(row["features"]), "classifier": row["classifier"], "order": row["order"], **point}
+        for row in rows
+        for point in _points(row)
+    ]
+    return Drawing(figure, numbers)
+
+
+def _points(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points of one curve."""
+    columns = {"coverage": "share", "value": "balanced_accuracy", "low": "low", "high": "high"}
+    return [
+        dict(zip(columns, point, strict=True)) for point in zip(*(row[name] for name in columns.values()), strict=True)
+    ]

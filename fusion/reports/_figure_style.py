@@ -1,13 +1,23 @@
-"""What the figures have in common: names broken into lines, bare axes, and a legend above."""
+"""What the figures have in common: their numbers, names broken into lines, bare axes, and a legend above."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure and the numbers that it shows, a row of plain values each, for whoever wants to draw it otherwise."""
+
+    figure: Figure
+    numbers: Sequence[Mapping[str, Any]]
+
 
 #: Letters on a line of a name: longer ones take several lines.
 _LETTERS = 46
@@ -41,3 +51,8 @@ def legend(figure: Figure, axes: Axes, order: Sequence[str]) -> None:
     unique = dict(zip(labels, handles, strict=True))
     shown = [name for name in order if name in unique]
     figure.legend([unique[name] for name in shown], shown, loc="outside upper left", ncols=len(shown), frameon=False)
+
+
+def ends(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A value and the ends of its interval, as columns of a figure's numbers."""
+    return {part: value[part] for part in ("value", "low", "high")}

@@ -10,7 +10,7 @@ import numpy as np
 from fusion.evaluation.curves import Curve, precision_curve, reliability_curve, roc_curve
 from fusion.evaluation.results import LABELS, Result
 from fusion.evaluation.scores import entry_name
-from fusion.reports._figure_style import height, in_lines, legend, plain
+from fusion.reports._figure_style import Drawing, ends, height, in_lines, legend, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ _PAIRS = 10
 _FOREST = 40
 
 
-def forest_plot(result: Result, level: str = "image", metric: str = "balanced_accuracy") -> Figure:
+def forest_plot(result: Result, level: str = "image", metric: str = "balanced_accuracy") -> Drawing:
     """Feature sets from best to worst, a mark and an interval for each classifier, chance as a dashed line."""
     from matplotlib.figure import Figure
 
@@ -40,11 +40,13 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     classifiers = list(dict.fromkeys(scores.classifier for scores in result.scores))
     figure = Figure(figsize=(7.5, 1.6 + len(sets) * max(0.42, height(names))), layout="constrained")
     axes = figure.subplots()
+    numbers = []
     for at, scores in enumerate(result.scores):
         if scores.features not in sets:
             continue
         which = classifiers.index(scores.classifier)
         value = result.figures[at][level][metric]
+        numbers.append({"features": " + ".join(scores.features), "classifier": scores.classifier, **ends(value)})
         # Classifiers of one feature set side by side, within three fifths of its line.
         y = sets.index(scores.features) + 0.6 * ((which + 0.5) / len(classifiers) - 0.5)
         colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
@@ -71,10 +73,10 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
     legend(figure, axes, classifiers)
-    return figure
+    return Drawing(figure, numbers)
 
 
-def difference_plot(result: Result) -> Figure | None:
+def difference_plot(result: Result) -> Drawing | None:
     """How far the best entry is ahead of the next ones, with intervals; None where there is nothing to compare."""
     from matplotlib.figure import Figure
 
@@ -96,14 +98,15 @@ def difference_plot(result: Result) -> Figure | None:
     plain(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
-    return figure
+    told = [{"against": row["second"], **ends(row["balanced_accuracy"]), "p_of_all": row["p_adjusted"]} for row in rows]
+    return Drawing(figure, told)
 
 
 #: Tint of the largest differences, light enough to read figures on, and the difference from which on it gets no deeper.
 _DEEPEST, _WIDE = 0.55, 0.3
 
 
-def difference_matrix(result: Result) -> Figure | None:
+def difference_matrix(result: Result) -> Drawing | None:
     """Balanced accuracy of each of the best entries minus that of each worse one; None with fewer than three.
 
     The tint deepens with the difference; bold in a frame where the 95% interval of the difference leaves 0 out.
@@ -118,6 +121,7 @@ def difference_matrix(result: Result) -> Figure | None:
     figure = Figure(figsize=(7.5, 1.1 + len(entries) * side), layout="constrained")
     axes = figure.subplots()
     metric = ("image", "balanced_accuracy")
+    numbers = []
     for row, better in enumerate(entries):
         for column in range(row + 1, len(entries)):
             worse = entries[column]
@@ -125,6 +129,8 @@ def difference_matrix(result: Result) -> Figure | None:
             varied = result.variations[better].combined([result.variations[worse]], (1.0, -1.0), metric)
             difference = varied.figure(value - other)
             sure = difference["low"] > 0 or difference["high"] < 0
+            pair = {"better": entry_name(result.scores[better]), "worse": entry_name(result.scores[worse])}
+            numbers.append(pair | ends({**difference, "value": value - other}))
             # The larger the difference the deeper the tint; what the interval tells apart is bold in a frame.
             depth = _DEEPEST * min(1.0, abs(value - other) / _WIDE)
             corners = ([column - 0.5, column + 0.5], row - 0.5, row + 0.5)
@@ -143,10 +149,10 @@ def difference_matrix(result: Result) -> Figure | None:
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return figure
+    return Drawing(figure, numbers)
 
 
-def shapley_plot(result: Result) -> Figure | None:
+def shapley_plot(result: Result) -> Drawing | None:
     """What each block adds to balanced accuracy, a bar and an interval for each classifier; None where not all subsets
     were compared."""
     from matplotlib.figure import Figure
@@ -178,10 +184,11 @@ def shapley_plot(result: Result) -> Figure | None:
     axes.set_xlabel(f"Shapley value: what a block adds to balanced accuracy, 95% interval by {result.unit}")
     plain(axes, grid="x")
     figure.legend(loc="outside upper left", ncols=len(estimates), frameon=False)
-    return figure
+    rows = [(found["classifier"], row) for found in estimates for row in found["blocks"]]
+    return Drawing(figure, [{"classifier": name, "block": row["block"], **ends(row["shapley"])} for name, row in rows])
 
 
-def roc_plot(result: Result) -> Figure:
+def roc_plot(result: Result) -> Drawing:
     """ROC of each classifier's best entry, the best of all with its band; of more than two classes, the best entry's of
     each class against the rest, the first with its band."""
     if result.positive is None:
@@ -194,17 +201,22 @@ def roc_plot(result: Result) -> Figure:
     return _squares(curves, "1 - specificity", f"sensitivity ('{result.positive}')", diagonal="chance")
 
 
-def precision_plot(result: Result) -> Figure | None:
-    """Precision and recall of each classifier's best entry, the best with its band; None for more than two classes."""
+def precision_plot(result: Result) -> Drawing:
+    """Precision and recall of each classifier's best entry, the best with its band; of more than two classes, the best
+    entry's of each class against the rest, the first with its band."""
     if result.positive is None:
-        return None
+        best = result.ranked()[0]
+        of_classes = {
+            f"{name} against the rest": precision_curve(result, best, name) for name in result.classes[: len(COLOURS)]
+        }
+        return _squares(of_classes, "sensitivity, recall of the class", "precision")
     curves = {entry_name(result.scores[at]): precision_curve(result, at) for at in _best_of_each(result)}
     labels = [label for label in result.cells.y if label is not None]
     chance = labels.count(result.positive) / len(labels)
     return _squares(curves, f"sensitivity, recall of '{result.positive}'", "precision", diagonal="chance", level=chance)
 
 
-def reliability_plot(result: Result) -> Figure:
+def reliability_plot(result: Result) -> Drawing:
     """How often a probability holds what it says, for each classifier's best entry, the best of all with its band."""
     curves = {entry_name(result.scores[at]): reliability_curve(result, at) for at in _best_of_each(result)}
     what = f"probability of '{result.positive}'" if result.positive else "highest probability"
@@ -234,17 +246,23 @@ def _best_of_each(result: Result) -> list[int]:
 
 
 def _squares(
-    curves: dict[str, Curve], across: str, up: str, *, diagonal: str, marked: bool = False, level: float | None = None
-) -> Figure:
-    """Curves in a square; the dashed line called ``diagonal`` lies at ``level`` where there is one."""
+    curves: dict[str, Curve],
+    across: str,
+    up: str,
+    *,
+    diagonal: str = "",
+    marked: bool = False,
+    level: float | None = None,
+) -> Drawing:
+    """Curves in a square, with a dashed line called ``diagonal``, at ``level`` where there is one; none called ""."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 4.6 + 0.22 * len(curves)), layout="constrained")
     axes = figure.subplots()
-    if level is None:
+    if level is None and diagonal:
         axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
         axes.annotate(diagonal, (0.97, 0.95), ha="right", va="top", rotation=45, color="0.4", fontsize=8)
-    else:
+    elif level is not None:
         axes.axhline(level, color="0.5", linewidth=1, linestyle="--")
         axes.annotate(diagonal, (0.02, level), ha="left", va="bottom", color="0.4", fontsize=8)
     for at, (name, curve) in enumerate(curves.items()):
@@ -256,4 +274,9 @@ def _squares(
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=across, ylabel=up, aspect="equal")
     plain(axes, grid="both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
-    return figure
+    numbers = [
+        {"curve": name, "x": x, "y": y, "low": low, "high": high}
+        for name, curve in curves.items()
+        for x, y, low, high in zip(curve.x, curve.y, curve.low, curve.high, strict=True)
+    ]
+    return Drawing(figure, numbers)

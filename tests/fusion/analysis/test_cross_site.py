@@ -136,7 +136,7 @@ def test_the_page_shows_both_columns_and_the_drop(shifted, tmp_path):
         for part in ("internal", "external"):
             assert f"{row[part]['value']:.3f}" in text
         assert f"{row['drop']['value']:+.3f}" in text
-    assert re.search("across sources", html_report.draw(shifted)["comparison"])
+    assert re.search("across sources", html_report.draw(shifted)["comparison"].svg)
     shifted.save(tmp_path, tmp_path)
     kept = json.loads((tmp_path / "result.json").read_text())["findings"]
     assert kept["cross_site"]["rows"][0]["drop"]["value"] == shifted.findings["cross_site"]["rows"][0]["drop"]["value"]

@@ -97,9 +97,12 @@ def test_ablate_compares_all_subsets_and_leaves_its_files(synthetic, tmp_path):
         "report.html",
         "methods.md",
         "comparison.png",
-        *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
-        *(f"{name}.svg" for name in ("roc", "precision", "reliability", "selective_prediction")),
+        "figures",
     }
+    drawn = ("comparison", "differences", "matrix", "shapley", "roc", "precision", "reliability")
+    for name in (*drawn, "selective_prediction"):
+        for kind in ("svg", "csv"):
+            assert (tmp_path / "a" / "figures" / f"{name}.{kind}").stat().st_size > 100
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     compared = {(tuple(row["features"]), row["classifier"]) for row in result["results"]}
     subsets = [("morphology",), ("colour",), ("morphology", "colour")]

@@ -22,22 +22,43 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     shown = result()
     html_report.write_report(shown, tmp_path)
     text = (tmp_path / "report.html").read_text()
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", text)
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:image/)""", text)
     assert not re.search(r"@import|url\((?!#)", text)
-    assert {path.name for path in tmp_path.iterdir()} == {
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    drawn = ("comparison", "differences", "matrix", "shapley", "roc", "precision", "reliability")
+    assert written == {
         "report.html",
         "methods.md",
         "table.tex",
         "comparison.png",
-        *(f"{name}.svg" for name in ("comparison", "differences", "matrix", "shapley")),
-        *(f"{name}.svg" for name in ("roc", "precision", "reliability")),
+        *(f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "csv")),
     }
+
+
+def test_a_figure_s_numbers_are_those_of_the_result(tmp_path):
+    import pandas as pd
+
+    shown = result()
+    html_report.write_report(shown, tmp_path)
+    numbers = pd.read_csv(tmp_path / "figures" / "comparison.csv")
+    held = {
+        (" + ".join(scores.features), scores.classifier): figures["image"]["balanced_accuracy"]
+        for scores, figures in zip(shown.scores, shown.figures, strict=True)
+    }
+    assert len(numbers) == len(held)
+    for row in numbers.itertuples():
+        figure = held[row.features, row.classifier]
+        assert (row.value, row.low, row.high) == pytest.approx([figure[part] for part in ("value", "low", "high")])
+    page_text = (tmp_path / "report.html").read_text()
+    for file in (tmp_path / "figures").glob("*.csv"):
+        assert file.read_text().splitlines()[0] in page_text
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         html_report.write_report(result(), tmp_path / folder)
-    for name in sorted(path.name for path in (tmp_path / "a").iterdir()):
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    for name in sorted(files):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -81,7 +102,7 @@ def test_where_subjects_are_unknown_nothing_is_claimed_about_them():
 
 def test_the_forest_plot_has_a_line_for_each_feature_set_and_a_mark_for_each_classifier():
     shown = result()
-    axes = result_figures.forest_plot(shown).axes[0]
+    axes = result_figures.forest_plot(shown).figure.axes[0]
     ranked = [" + ".join(shown.scores[at].features) for at in shown.ranked()]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(dict.fromkeys(ranked))
     marked = {
@@ -141,10 +162,10 @@ def test_what_was_not_found_out_is_not_on_the_page():
 
 def test_the_difference_plot_fills_what_is_told_from_the_best_and_the_shapley_plot_has_a_bar_a_block_and_classifier():
     shown = result()
-    marks = [line for line in result_figures.difference_plot(shown).axes[0].lines if line.get_marker() == "o"]
+    marks = [line for line in result_figures.difference_plot(shown).figure.axes[0].lines if line.get_marker() == "o"]
     filled = [line.get_markerfacecolor() != "w" for line in marks]
     assert filled == [row["p_adjusted"] < 0.05 for row in shown.findings["paired"]]
-    assert len(result_figures.shapley_plot(shown).axes[0].patches) == 2 * 2
+    assert len(result_figures.shapley_plot(shown).figure.axes[0].patches) == 2 * 2
     assert result_figures.difference_plot(replace(shown, findings={})) is None
     assert result_figures.shapley_plot(replace(shown, findings={})) is None
 
@@ -156,7 +177,7 @@ def test_the_matrix_has_every_pair_once_and_is_bold_where_the_interval_leaves_0_
     key = ("image", "balanced_accuracy")
     # One entry that is ahead of all others by far more than they vary.
     shown.figures[entries[0]]["image"]["balanced_accuracy"]["value"] = accuracy[entries[0]] = 0.99
-    axes = result_figures.difference_matrix(shown).axes[0]
+    axes = result_figures.difference_matrix(shown).figure.axes[0]
     message = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in axes.texts}
     assert len(message) == 6 * 5 / 2
     for (column, row), (text, weight) in message.items():

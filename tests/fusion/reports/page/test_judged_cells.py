@@ -11,7 +11,7 @@ from fusion.evaluation.curves import precision_curve
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores
 from fusion.images.cell import Cell
-from fusion.reports._hardest_cells import by_subject, hardest, judged_cells, thumbnail, with_images
+from fusion.reports.page.judged_cells import by_subject, hardest, judged_cells, thumbnail, with_images
 from tests.builders.cells import irregular_cell
 from tests.builders.images import paint, write_image
 

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion.reports._page_frame import CONTENTS, with_contents, with_page_colours
+from fusion.reports.page.frame import CONTENTS, with_contents, with_page_colours
 
 
 @given(st.lists(st.sampled_from(["Notes", "A & B", "<b>", "of 3 (or 4)", "notes", "  x "]), max_size=6))

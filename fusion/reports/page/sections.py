@@ -1,0 +1,267 @@
+"""The sections of the page, in the order in which they are read.
+
+A section is a function here and a fragment of the same name in ``templates/sections``: the function says what of a
+result the fragment shows, or None where there is nothing to show. To add one, write both and put the function into
+``SECTIONS``. A fragment begins with its own ``<h2>``, which the list of contents finds by itself.
+
+Every fragment has ``result``, ``best`` (the row of the best entry), ``interval``, ``signed``, ``p_text`` and the macros
+of ``templates/macros.html``: ``show(name)`` for a figure, ``cell(value)`` and ``gap(value)`` for a cell of a table with
+its interval.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fusion.data.dataset import fault_row
+from fusion.evaluation.headline import (
+    best_sentences,
+    cautions,
+    kind_sentence,
+    primary_sentences,
+    subject_weighted_sentence,
+    subjects_sentence,
+)
+from fusion.evaluation.result_tables import METRICS
+from fusion.evaluation.results import LABELS, Result, describe_split
+from fusion.evaluation.scores import entry_name
+from fusion.reports._methods_page import methods_paragraphs
+from fusion.reports._reporting_sheet import reporting_sheet
+from fusion.reports.page.judged_cells import (
+    SUBJECTS,
+    JudgedCell,
+    Places,
+    by_subject,
+    hardest,
+    judged_cells,
+    with_images,
+)
+from fusion.versions import versions
+
+#: Metrics of the main table, and of the one on probabilities.
+_CLASS_METRICS = METRICS[:11]
+_PROBABILITIES = METRICS[11:]
+
+#: Rows of paired differences on the page; all of them are in result.json.
+_PAIRED_ROWS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class PageSource:
+    """What a page is made of: a result, the names of its figures, and the samples by name, for the images of cells."""
+
+    result: Result
+    figures: Sequence[str]
+    image_paths: Places
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each entry, best first."""
+        return [entry_row(self.result, at) for at in self.result.ranked()]
+
+    @cached_property
+    def judged(self) -> list[JudgedCell]:
+        """Every cell that the best entry judged."""
+        return judged_cells(self.result)
+
+    def found(self, name: str) -> Any:
+        """One of the result's findings, None where there is none."""
+        return self.result.findings.get(name)
+
+
+#: What a section's fragment is given, None where the page goes without it.
+Values = Mapping[str, Any] | None
+
+
+def entry_row(result: Result, at: int) -> dict[str, Any]:
+    """One entry: its name, features and classifier, and its figures at each level."""
+    scores, held = result.scores[at], result.figures[at]
+    return {
+        "name": entry_name(scores),
+        "features": " + ".join(scores.features),
+        "classifier": scores.classifier,
+        **{level: held[level] for level in ("image", "subject", "vote")},
+    }
+
+
+def answer(page: PageSource) -> Values:
+    """The answer in a sentence, and what must be read with it."""
+    result = page.result
+    return {
+        "split": describe_split(result.facts),
+        "who": subjects_sentence(result),
+        "cautions": cautions(result),
+        "headline": best_sentences(result),
+        "primary": primary_sentences(result),
+        "kind": kind_sentence(result),
+        "alike": subject_weighted_sentence(result, result.ranked()[0]),
+    }
+
+
+def comparison(page: PageSource) -> Values:
+    """The figure of all entries."""
+    return {}
+
+
+def cross_site(page: PageSource) -> Values:
+    """What is lost from sources that were learnt from to a new one."""
+    found = page.found("cross_site")
+    is_asked = page.result.facts["split"]["kind"] == "leave-one-source-out"
+    return {"cross_site": found} if found or is_asked else None
+
+
+def leak(page: PageSource) -> Values:
+    """What a random split would have claimed."""
+    found = page.found("leak")
+    return {"leak": found} if found else None
+
+
+def differences(page: PageSource) -> Values:
+    """The best against every other entry."""
+    paired = page.found("paired")
+    return {"paired": paired, "paired_rows": _PAIRED_ROWS} if paired else None
+
+
+def splits(page: PageSource) -> Values:
+    """How much figures vary from split to split."""
+    found = page.found("splits")
+    return {"splits": found} if found else None
+
+
+def classes(page: PageSource) -> Values:
+    """The best entry class by class."""
+    found = page.found("classes")
+    return {"classes": found} if found else None
+
+
+def null(page: PageSource) -> Values:
+    """What permuted labels score."""
+    found = page.found("null")
+    return {"null": found} if found else None
+
+
+def learning_curve(page: PageSource) -> Values:
+    """What more subjects would bring."""
+    found = page.found("learning_curve")
+    return {"learning_curve": found} if found else None
+
+
+def subgroups(page: PageSource) -> Values:
+    """The best entry in each subgroup that was asked about."""
+    found = page.found("subgroups")
+    return {"subgroups": found} if found else None
+
+
+def contributions(page: PageSource) -> Values:
+    """What each block adds."""
+    found = page.found("shapley")
+    return {"contributions": found, "redundancy": page.found("redundancy")} if found else None
+
+
+def importance(page: PageSource) -> Values:
+    """What a model of all blocks relies on."""
+    found = page.found("importance")
+    return {"importance": found} if found else None
+
+
+def probabilities(page: PageSource) -> Values:
+    """Curves over thresholds and probabilities."""
+    return {"has_roc": "roc" in page.figures, "is_by_site": bool(page.found("cross_site"))}
+
+
+def errors(page: PageSource) -> Values:
+    """What the best entry misclassifies, by class, subject and cell."""
+    return {
+        "confusions": confusions(page.result, page.judged),
+        "subjects": [row for row in by_subject(page.judged) if row["wrong"]],
+        "subjects_shown": SUBJECTS,
+        "wrong": sum(cell.predicted != cell.label for cell in page.judged),
+        "hardest": with_images(hardest(page.judged), page.image_paths),
+    }
+
+
+def figures(page: PageSource) -> Values:
+    """Every metric of every entry."""
+    result = page.result
+    levels = {"image": "Cell by cell"}
+    if (unit := result.facts["unit"]) != "image" and not result.without_subjects:
+        levels |= {
+            "subject": f"{unit.title()} by {unit} (mean probability of a {unit}'s cells)",
+            "vote": f"{unit.title()} by {unit} (majority of a {unit}'s cells)",
+        }
+    return {
+        "rows": page.rows,
+        "levels": levels,
+        "class_metrics": [(metric, LABELS[metric]) for metric in _CLASS_METRICS],
+        "probabilities": [(metric, LABELS[metric]) for metric in _PROBABILITIES],
+        "has_classifiers": any(scores.classifier for scores in result.scores),
+        "alike": subject_weighted_sentence(result, result.ranked()[0]),
+        "prevalence": result.figures[0].get("prevalence", 0.5),
+    }
+
+
+def notes(page: PageSource) -> Values:
+    """What the user should know."""
+    return {} if page.result.notes else None
+
+
+def faults(page: PageSource) -> Values:
+    """The images that were skipped."""
+    root = Path(page.result.facts["data"])
+    return {"faults": [fault_row(fault, root) for fault in page.result.faults]} if page.result.faults else None
+
+
+def making(page: PageSource) -> Values:
+    """Methods, reporting sheet, configuration and versions."""
+    return {
+        "methods": methods_paragraphs(page.result),
+        "sheet": reporting_sheet(page.result),
+        "versions": versions(),
+    }
+
+
+#: The sections in their order; the list of contents stands after the first.
+SECTIONS: tuple[Callable[[PageSource], Values], ...] = (
+    answer,
+    comparison,
+    cross_site,
+    leak,
+    differences,
+    splits,
+    classes,
+    null,
+    learning_curve,
+    subgroups,
+    contributions,
+    importance,
+    probabilities,
+    errors,
+    figures,
+    notes,
+    faults,
+    making,
+)
+
+
+def confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str, list[list[int]]]]:
+    """Title and counts, a row for each true and a column for each predicted class, of cells and of whole subjects."""
+    names = list(result.classes)
+
+    def counts(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        found = Counter(pairs)
+        return [[found[label, predicted] for predicted in names] for label in names]
+
+    tables = [("cells", counts([(cell.label, cell.predicted) for cell in judged]))]
+    if (unit := result.facts["unit"]) != "image" and not result.without_subjects:
+        # The class predicted for most of a subject's cells; of equals the first.
+        majorities = []
+        for row in by_subject(judged):
+            found = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
+            majorities.append((row["label"], max(names, key=lambda label: found.get(label, 0))))
+        tables.append((f"{unit}s, by the majority of their cells", counts(majorities)))
+    return tables
