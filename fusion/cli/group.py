@@ -12,7 +12,7 @@ from fusion.compute.memory import collect_rarely
 #: Command -> its line in ``fusion --help``, in the order in which one needs them. Each has a file of its name, which
 #: says the same in the first line of its help; it is written here too so that the list needs none of these files.
 COMMANDS = {
-    "synthesize": "Make a C-NMC-shaped data set with known truth in OUTPUT.",
+    "synthesize": "Make a data set with known truth in OUTPUT.",
     "inspect": "Count classes and subjects, find bad files and leaks.",
     "extract": "Measure every cell once and keep the features in the store.",
     "train": "Judge a classifier on held-out subjects, fit it, save it.",

@@ -9,7 +9,6 @@ from fusion.settings.commands import SynthesizeConfig
 
 if TYPE_CHECKING:
     from fusion.cli.console import Screen
-    from fusion.synthetic.cells import SyntheticDesign
 
 
 @command(
@@ -17,37 +16,33 @@ if TYPE_CHECKING:
     argument("output"),
     "subjects",
     "cells",
+    "classes",
+    "witness_rate",
+    "age_gap",
+    "age_effect",
     option("laboratories", metavar="K"),
     "class_effect",
     "subject_effect",
+    option("real_cells", metavar="DATA"),
+    "witnesses",
     "seed",
     "jobs",
 )
 def synthesize(screen: Screen, config: SynthesizeConfig) -> None:
-    """Make a C-NMC-shaped data set with known truth in OUTPUT."""
-    from fusion.synthetic.cells import synthesize
+    """Make a data set with known truth in OUTPUT.
 
-    synthesize(
-        config.output,
-        _design(config),
-        lambda done, total: screen.progress("painting", done, total, 0),
-        jobs=config.jobs,
-    )
-    count = config.subjects * config.cells * max(1, config.laboratories)
-    each = f" in each of {config.laboratories} sites" if config.laboratories else ""
-    screen.line(f"{count} cells of {config.subjects} subjects{each} in {config.output}, truth in truth.csv")
-    screen.json({"output": str(config.output), "cells": count, "subjects": config.subjects})
+    Painted cells in a C-NMC-shaped tree; with --witness-rate subjects whose cells are mostly healthy ones, with
+    --laboratories sites. With --real-cells no images: a table of patients, put together of the cells of DATA, in which
+    only the ill have --witnesses.
+    """
+    from fusion.workflows.synthesize import make_data_set
 
-
-def _design(config: SynthesizeConfig) -> SyntheticDesign:
-    from fusion.synthetic.cells import SyntheticDesign
-
-    return SyntheticDesign(
-        subjects=config.subjects,
-        cells_per_subject=config.cells,
-        seed=config.seed,
-        class_effect=config.class_effect,
-        subject_effect=config.subject_effect,
-        folds=config.folds,
-        laboratories=config.laboratories,
-    )
+    made = make_data_set(config, lambda done, total: screen.progress("painting", done, total, 0))
+    count = f"{made.cells} cells of {made.subjects} subjects"
+    if config.real_cells is not None:
+        screen.line(f"{count} in {made.path}, {made.witnesses} of them witnesses; the images stay where they are.")
+    else:
+        each = f", {config.subjects} in each of {config.laboratories} sites" if config.laboratories else ""
+        rare = f", {made.witnesses} of them leukaemic" if config.witness_rate < 1 else ""
+        screen.line(f"{count}{each} in {made.path}{rare}, truth in truth.csv")
+    screen.json({"output": str(made.path), "cells": made.cells, "subjects": made.subjects, "witnesses": made.witnesses})

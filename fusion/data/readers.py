@@ -110,6 +110,8 @@ _OF_SITES = {
     "laboratory_gamma",
     "subject_shift_area",
 }
+#: Columns by which the truth of synthetic subjects is known, whose cells may be of several classes.
+_OF_SUBJECTS = {"path", "label", "subject", "fold", "subject_label", "subject_witness_rate", "subject_shift_area"}
 #: Folder -> {file name: (subject, label)}, from the preliminary test's CSV.
 _Tables = dict[Path, dict[str, tuple[str, str]]]
 
@@ -616,14 +618,22 @@ def table_inside(folder: Path) -> Path | None:
 
 
 def _own_truth(folder: Path, images: _Images, reading: ReadingSettings) -> Path | None:
-    """The table that ``fusion synthesize`` has left with images of several sites, which folders alone do not tell
-    apart; None where there is none, where the user says what folders or masks are, or where it does not list them all.
+    """The table that ``fusion synthesize`` has left with images of several sites, or of subjects whose cells are of
+    several classes or of other ones than C-NMC's, which folders alone do not tell; None where there is none, where the
+    user says what folders or masks are, or where it does not list them all.
     """
     file = folder / "truth.csv"
-    if reading.folders or reading.masks or not file.is_file() or not {*read_header(file)} >= _OF_SITES:
+    if reading.folders or reading.masks or not file.is_file():
+        return None
+    header = {*read_header(file)}
+    if not (header >= _OF_SITES or header >= _OF_SUBJECTS):
         return None
     rows = read_rows(file)
-    at = [rows.columns.index(name) for name in ("path", "mask")]
+    if not header >= _OF_SITES:
+        label, own = (rows.columns.index(name) for name in ("label", "subject_label"))
+        if all(row[label] == row[own] and row[label] in ("all", "hem") for row in rows.fields):
+            return None  # a tree as C-NMC's own, and read as one
+    at = [rows.columns.index(name) for name in ("path", "mask") if name in header]
     listed = {os.path.join(os.fspath(folder), row[place]) for row in rows.fields for place in at}  # noqa: PTH118
     return file if listed.issuperset(images.names) else None
 

@@ -51,8 +51,8 @@ _GAP, _FEW = 8, 8
 #: thinnest cytoplasm is 8% after it.
 _DOMINANT, _STRAY = 0.01, 0.005
 
-#: Share of the cell that may lie between the levels. Blurred so far, the nuclei of 300 masks drawn by hand lose up to 5%
-#: of their share of the cell; a little further, and a thin cytoplasm is no level any more.
+#: Share of the cell that may lie between the levels. Blurred so far, the nuclei of 300 masks drawn by hand lose up to
+#: 5% of their share of the cell; a little further, and a thin cytoplasm is no level any more.
 _SOFT = 0.2
 
 _UNCLEAR = "which of its values is the cell is not clear; say it with --mask-levels"

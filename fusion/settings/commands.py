@@ -418,8 +418,27 @@ class SynthesizeConfig(Settings):
     output_folders: ClassVar[Outputs] = {"output": ()}
 
     output: Path = Field(description="folder to make")
-    subjects: int = Field(24, le=100_000, description="half of them leukaemic")
+    subjects: int = Field(24, le=100_000, description="as many of each class")
     cells: int = Field(20, ge=1, le=100_000, description="cells of each subject")
+    cells_spread: float = Field(
+        0.0, ge=0, le=3, description="standard deviation between subjects of the logarithm of that number"
+    )
+    classes: int = Field(2, ge=2, le=4, description="healthy, acute lymphoblastic, acute myeloid, chronic lymphocytic")
+    witness_rate: float = Field(
+        1.0, gt=0, le=1, description="share of a leukaemic subject's cells that are leukaemic, the others healthy"
+    )
+    witness_spread: float = Field(
+        0.5, ge=0, le=10, description="standard deviation between subjects of that share's logit"
+    )
+    age_gap: float = Field(0.0, ge=-100, le=100, description="years by which leukaemic subjects are older on average")
+    age_effect: float = Field(
+        0.0, ge=0, le=10, description="how far 15 years move the traits of all cells towards leukaemic ones"
+    )
+    real_cells: Path | None = Field(
+        None, description="make no images: patients out of the labelled cells of this data set, as a table"
+    )
+    witnesses: Names = Field([], description="real_cells: classes of cells that only the ill have, each an illness")
+    normal: Names = Field([], description="real_cells: classes of the other cells; default all others")
     class_effect: float = Field(1.0, ge=0, description="multiplies the difference between the classes")
     subject_effect: float = Field(1.0, ge=0, description="multiplies the difference between subjects")
     folds: int = Field(3, ge=1, le=10_000, description="folds of whole subjects")

@@ -27,6 +27,10 @@ from fusion.synthetic.rendering import CellTraits, Mask, PaintedCell, paint_cell
 #: The two classes of C-NMC: acute lymphoblastic leukaemia, and healthy ("hem").
 MALIGNANT, HEALTHY = "all", "hem"
 
+#: Every class that a design may have, in the order in which it takes them: C-NMC's, acute myeloid leukaemia, chronic
+#: lymphocytic leukaemia.
+CLASSES = (HEALTHY, MALIGNANT, "aml", "cll")
+
 #: What ``synthesize`` writes last, in ``TRUTH_COLUMNS``: where it is missing, the tree is incomplete.
 TRUTH_FILE = "truth.csv"
 
@@ -41,15 +45,24 @@ class SyntheticDesign:
 
     Attributes
     ----------
-    subjects : how many, at least 4; half of them malignant, the odd one too.
-    cells_per_subject : how many images of each, at least 1.
+    subjects : how many, at least 2 of a class; as many of each class, and what is over malignant.
+    cells_per_subject : how many images of each, at least 1; the median, where there is a spread.
     seed : any whole number from 0.
     class_effect : factor on all differences between the class means; 0 makes the labels meaningless.
     subject_effect : factor on all differences between subjects of a class; 0 makes them interchangeable.
     sites : 0 for cells as C-NMC shows them; else so many sites (see ``fusion.synthetic.laboratories``),
         each with subjects of its own, who go by the same ids everywhere.
     folds : how many folders ``fold_0``, ``fold_1``, ..., at least 1. There are no more of them than the smaller class
-        has subjects, so that each holds both classes.
+        has subjects, so that each holds every class.
+    classes : the first so many of ``CLASSES``, 2 to 4.
+    witness_rate : share, above 0, of a malignant subject's cells that are malignant (witnesses of what it has), the
+        median over subjects; its other cells are healthy ones. 1 is C-NMC's shape: all cells of a subject are of its
+        class.
+    witness_spread : standard deviation between subjects of that share's logit.
+    cells_spread : standard deviation between subjects of the logarithm of their number of cells.
+    age_gap : years by which malignant subjects are older on average; below 0, younger.
+    age_effect : by how many standard deviations between subjects the traits of all cells move towards malignant ones
+        with a standard deviation of age (15 years): with a gap of ages, age is a confounder.
 
     Raises
     ------
@@ -63,29 +76,71 @@ class SyntheticDesign:
     subject_effect: float = 1.0
     folds: int = 3
     laboratories: int = 0
+    classes: int = 2
+    witness_rate: float = 1.0
+    witness_spread: float = 0.5
+    cells_spread: float = 0.0
+    age_gap: float = 0.0
+    age_effect: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 2 <= self.classes <= len(CLASSES):
+            raise UsageError(
+                "classes is out of range",
+                found=str(self.classes),
+                expected=f"2 to {len(CLASSES)}: {', '.join(CLASSES)}",
+            )
         # 2 subjects a class: with one, no split by subject has the class on both sides.
-        for name, least in (("subjects", 4), ("cells_per_subject", 1), ("folds", 1), ("seed", 0), ("laboratories", 0)):
-            if (value := getattr(self, name)) < least:
+        least = {"subjects": 2 * self.classes, "cells_per_subject": 1, "folds": 1, "seed": 0, "laboratories": 0}
+        for name, value in least.items():
+            if (found := getattr(self, name)) < value:
                 reason = ", 2 of each class" if name == "subjects" else ""
                 raise UsageError(
-                    f"{name} is too small for synthetic cells", found=str(value), expected=f"{least} at least{reason}"
+                    f"{name} is too small for synthetic cells", found=str(found), expected=f"{value} at least{reason}"
                 )
-        for name in ("class_effect", "subject_effect"):
+        for name in ("class_effect", "subject_effect", "witness_spread", "cells_spread", "age_effect"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise UsageError(f"{name} is out of range", found=str(value), expected="0 (no effect) or above")
+        if not 0 < self.witness_rate <= 1:
+            raise UsageError(
+                "witness_rate is out of range", found=str(self.witness_rate), expected="above 0, 1 at most"
+            )
+        if not math.isfinite(self.age_gap):
+            raise UsageError("age_gap is out of range", found=str(self.age_gap), expected="years")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, the healthy one first."""
+        return CLASSES[: self.classes]
+
+    @property
+    def has_rare_cells(self) -> bool:
+        """Whether subjects hold cells of several classes."""
+        return self.witness_rate < 1
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One synthetic person: ``shifts`` holds, for each trait of ``POPULATION``, the distance from the class mean."""
+    """One synthetic person.
+
+    Attributes
+    ----------
+    index, name, fold : which one, and where it lies.
+    label : its class: what the person has, whatever one of its cells is.
+    shifts : for each trait of ``POPULATION``, the distance of its cells from the mean of their class.
+    cells : how many it has.
+    witness_rate : share of them that is of its class, in expectation; the others are healthy ones.
+    age : in years.
+    """
 
     index: int
     name: str
     label: str
     fold: int
     shifts: Mapping[str, float]
+    cells: int
+    witness_rate: float = 1.0
+    age: float = 40.0
 
 
 # ---- the population -------------------------------------------------------------------------------------------------
@@ -132,32 +187,91 @@ POPULATION: Mapping[str, TraitSpread] = {
 }
 
 
+#: Where each trait of a class lies between the class means of ``POPULATION``, from -0.5, healthy, to 0.5, malignant.
+#: Myeloblasts are larger, with more cytoplasm and nucleoli and a ragged contour; cells of chronic lymphocytic leukaemia
+#: are small and round, nearly all nucleus, with coarse, clumped chromatin.
+CLASS_MEANS: Mapping[str, Mapping[str, float]] = {
+    HEALTHY: dict.fromkeys(POPULATION, -0.5),
+    MALIGNANT: dict.fromkeys(POPULATION, 0.5),
+    "aml": {
+        **dict.fromkeys(POPULATION, 0.5),
+        "area_px": 0.9,
+        "contour_irregularity": 0.9,
+        "nucleus_ratio": -1.2,
+        "nucleoli": 0.9,
+        "texture_scale_px": 0.9,
+    },
+    "cll": {
+        **dict.fromkeys(POPULATION, -0.5),
+        "area_px": -1.0,
+        "nucleus_ratio": 0.7,
+        "nucleoli": -1.0,
+        "texture_scale_px": -1.2,
+        "chromatin_contrast": -1.2,
+    },
+}
+
+#: Mean and standard deviation of age, in years, and the limits of it.
+_AGE, _AGES_APART, _YOUNGEST, _OLDEST = 40.0, 15.0, 0.0, 100.0
+
+#: Streams of random numbers beside those of a subject's and a cell's traits: of what a subject is, and what a cell is.
+_OF_PERSON, _OF_KIND = 1, 2
+
+
 def draw_subjects(design: SyntheticDesign) -> list[Subject]:
     """The subjects of a design: malignant ones "1", "2", ..., healthy ones "H1", ..., dealt out to folds in turn."""
-    healthy = design.subjects // 2
-    malignant = design.subjects - healthy
-    folds = min(design.folds, healthy)
+    healthy, *diseases = design.labels
+    least = design.subjects // design.classes
+    over = design.subjects - least * design.classes
+    counts = {label: least + (at < over) for at, label in enumerate(diseases)} | {healthy: least}
+    folds = min(design.folds, least)
+    labels = [(label, place) for label, count in counts.items() for place in range(count)]
     subjects = []
-    for index in range(design.subjects):
-        is_malignant = index < malignant
-        place = index if is_malignant else index - malignant
+    for index, (label, place) in enumerate(labels):
         rng = np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(index,)))
         shifts = {
             trait: design.subject_effect * spread.between_subjects * rng.normal()
             for trait, spread in POPULATION.items()
         }
-        name, label = (f"{place + 1}", MALIGNANT) if is_malignant else (f"H{place + 1}", HEALTHY)
-        subjects.append(Subject(index, name, label, place % folds, shifts))
+        name = f"H{place + 1}" if label == healthy else f"{index + 1}"
+        subjects.append(_person(design, Subject(index, name, label, place % folds, shifts, design.cells_per_subject)))
     return subjects
 
 
-def draw_cell(design: SyntheticDesign, subject: Subject, rng: np.random.Generator) -> CellTraits:
-    """The traits of one cell of a subject."""
-    # Half the difference to each side of the middle.
-    side = design.class_effect * (0.5 if subject.label == MALIGNANT else -0.5)
+def _person(design: SyntheticDesign, subject: Subject) -> Subject:
+    """The subject with its age, its number of cells and its share of witnesses."""
+    rng = np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(subject.index, 0, _OF_PERSON)))
+    years, cells, rate = rng.normal(size=3)
+    is_healthy = subject.label == HEALTHY
+    mean = _AGE + design.age_gap * (-0.5 if is_healthy else 0.5)
+    age = min(max(mean + _AGES_APART * years, _YOUNGEST), _OLDEST)
+    older = design.age_effect * (age - _AGE) / _AGES_APART
+    shifts = {
+        trait: shift + older * math.copysign(spread.between_subjects, spread.between_classes)
+        for (trait, shift), spread in zip(subject.shifts.items(), POPULATION.values(), strict=True)
+    }
+    count = max(1, round(design.cells_per_subject * math.exp(min(design.cells_spread * cells, 20.0))))
+    share = 1.0 if not design.has_rare_cells else _shifted(design.witness_rate, design.witness_spread * rate, "logit")
+    return replace(subject, shifts=shifts, cells=count, witness_rate=0.0 if is_healthy else share, age=age)
+
+
+def draw_label(design: SyntheticDesign, subject: Subject, number: int) -> str:
+    """Class of one cell of a subject: the subject's own, or healthy where it is no witness."""
+    if not design.has_rare_cells or subject.label == HEALTHY:
+        return subject.label
+    rng = np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(subject.index, number, _OF_KIND)))
+    return subject.label if rng.random() < subject.witness_rate else HEALTHY
+
+
+def draw_cell(
+    design: SyntheticDesign, subject: Subject, rng: np.random.Generator, label: str | None = None
+) -> CellTraits:
+    """The traits of one cell of a subject, of its class or of the one that is said."""
+    means = CLASS_MEANS[subject.label if label is None else label]
     traits = {}
     for trait, spread in POPULATION.items():
-        shift = side * spread.between_classes + subject.shifts[trait] + spread.between_cells * rng.normal()
+        between = design.class_effect * means[trait] * spread.between_classes
+        shift = between + subject.shifts[trait] + spread.between_cells * rng.normal()
         traits[trait] = min(max(_shifted(spread.middle, shift, spread.scale), spread.least), spread.most)
     nucleoli = min(int(rng.poisson(traits.pop("nucleoli"))), 4)  # a fifth would not find room
     return CellTraits(elongation=1 + traits.pop("elongation_excess"), nucleoli=nucleoli, **traits)
@@ -174,12 +288,15 @@ def _shifted(middle: float, shift: float, scale: str) -> float:
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
-#: Columns of ``truth.csv`` and what they hold. The first four make the file a table that Fusion reads as a data set.
+#: Columns of ``truth.csv`` and what they hold. The first five make the file a table that Fusion reads as a data set.
 TRUTH_COLUMNS: Mapping[str, str] = {
     "path": "of the image, relative to this file, with slashes",
-    "label": "'all' or 'hem'",
+    "label": "class of the cell, 'hem', 'all', 'aml' or 'cll'",
     "subject": "as in the file name",
     "fold": "as in the folder name",
+    "subject_label": "class of the subject: that of all its cells, or of its witnesses, of which there may be none",
+    "subject_age": "of the subject, in years",
+    "subject_witness_rate": "share of the subject's cells that are of its class, in expectation",
     "cell_area_px": "pixels of the cell, counted",
     "nucleus_area_px": "pixels of the nucleus, counted",
     "nucleus_ratio": "nucleus_area_px / cell_area_px",
@@ -215,8 +332,9 @@ def synthesize(
 
     ``OUT/fold_0/all/UID_1_1_1_all.bmp`` is cell 1 of image 1 of subject 1; subjects never span folds. ``truth.csv``
     (``TRUTH_COLUMNS``) comes last. With sites, each has a folder with such a tree in it, masks beside it, and
-    ``truth.csv`` has the columns ``LABORATORY_COLUMNS`` too: who gives the folder as
-    a data set has it read by this table, since the tree names no source.
+    ``truth.csv`` has the columns ``LABORATORY_COLUMNS`` too. Who gives the folder as a data set has it read by this
+    table where the tree does not tell all: where there are sites, subjects with cells of several classes, or more
+    classes than C-NMC's two.
 
     Parameters
     ----------
@@ -241,13 +359,13 @@ def synthesize(
     >>> synthesize(Path("made"), SyntheticDesign(subjects=6, cells_per_subject=2))  # doctest: +SKIP
     """
     try:
-        _refuse_occupied(out)
-        total = design.subjects * design.cells_per_subject * max(1, design.laboratories)
+        check_vacant(out)
+        tasks = _tasks(out, design)
         rows = []
-        for row in _make_cells(out, design, jobs):
+        for row in _make_cells(tasks, jobs):
             rows.append(row)
             if progress is not None:
-                progress(len(rows), total)
+                progress(len(rows), len(tasks))
         write_output(
             out / TRUTH_FILE, _as_csv(rows, [*TRUTH_COLUMNS, *(LABORATORY_COLUMNS if design.laboratories else ())])
         )
@@ -256,7 +374,8 @@ def synthesize(
     return out
 
 
-def _refuse_occupied(out: Path) -> None:
+def check_vacant(out: Path) -> None:
+    """UsageError unless ``out`` is an empty folder or does not exist."""
     if out.is_dir():
         first = min((entry.name for entry in out.iterdir()), default=None)
         found = None if first is None else f"a folder with {first} in it"
@@ -271,18 +390,21 @@ def _refuse_occupied(out: Path) -> None:
         )
 
 
-def _make_cells(out: Path, design: SyntheticDesign, jobs: int) -> Iterator[dict[str, object]]:
-    """Rows of the truth, in the order of sites, subjects and cells whoever painted them."""
+def _tasks(out: Path, design: SyntheticDesign) -> list[tuple[Any, ...]]:
+    """Every cell that is to be made: the arguments of ``_make_cell``, by site, subject and number."""
     tasks: list[tuple[Any, ...]] = []
     laboratories: list[Laboratory | None] = [*draw_laboratories(design.laboratories, design.seed)]
     for laboratory in laboratories or [None]:
         # Each site has people of its own: another seed, distinguished by its place.
         own = design if laboratory is None else replace(design, seed=laboratory.seed)
         tasks += [
-            (out, own, subject, number, laboratory)
-            for subject in draw_subjects(own)
-            for number in range(design.cells_per_subject)
+            (out, own, subject, number, laboratory) for subject in draw_subjects(own) for number in range(subject.cells)
         ]
+    return tasks
+
+
+def _make_cells(tasks: list[tuple[Any, ...]], jobs: int) -> Iterator[dict[str, object]]:
+    """Rows of the truth, in the order of the tasks whoever painted them."""
     if jobs == 1:
         return (_make_cell(*task) for task in tasks)
     import joblib
@@ -297,40 +419,49 @@ def _make_cell(
 ) -> dict[str, object]:
     """Draw, paint and write one cell; what is true of it."""
     rng = np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(subject.index, number)))
-    traits = draw_cell(design, subject, rng)
-    if laboratory is not None:
-        return _photograph(out, laboratory, subject, number, traits, rng)
-    painted = paint_cell(traits, rng)
+    label = draw_label(design, subject, number)
+    traits = draw_cell(design, subject, rng, label)
     # Ten cells an image, as a field of a smear may hold.
-    name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}.bmp"
-    path = Path(f"fold_{subject.fold}", subject.label, name)
+    name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{label}"
+    if laboratory is not None:
+        return _photograph(out, laboratory, subject, label, name, traits, rng)
+    painted = paint_cell(traits, rng)
+    path = Path(f"fold_{subject.fold}", label, f"{name}.bmp")
     write_output(out / path, cv2.imencode(".bmp", cv2.cvtColor(painted.rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
-    return _truth(path, subject, traits, painted)
+    return _truth(path, subject, label, traits, painted)
 
 
 def _photograph(
-    out: Path, laboratory: Laboratory, subject: Subject, number: int, traits: CellTraits, rng: np.random.Generator
+    out: Path,
+    laboratory: Laboratory,
+    subject: Subject,
+    label: str,
+    name: str,
+    traits: CellTraits,
+    rng: np.random.Generator,
 ) -> dict[str, object]:
     """Paint one cell as a site shows it, write image and mask; what is true of it."""
     shot = photograph(stain_cell(traits, rng), laboratory, rng)
-    name = f"UID_{subject.name}_{number // 10 + 1}_{number % 10 + 1}_{subject.label}"
-    path = Path(laboratory.name, f"fold_{subject.fold}", subject.label, f"{name}.{laboratory.ending}")
+    path = Path(laboratory.name, f"fold_{subject.fold}", label, f"{name}.{laboratory.ending}")
     mask = Path(laboratory.name, "masks", f"{name}.png")
     write_output(out / path, shot.encoded)
     write_output(out / mask, shot.encoded_mask)
-    row = _truth(path, subject, traits, shot.painted)
+    row = _truth(path, subject, label, traits, shot.painted)
     mine = {"source": laboratory.name, "mask": mask.as_posix(), "um_per_px": UM_PER_PX / laboratory.scale}
     return row | mine | {f"laboratory_{name}": value for name, value in laboratory.facts().items()}
 
 
-def _truth(path: Path, subject: Subject, traits: CellTraits, painted: PaintedCell) -> dict[str, object]:
+def _truth(path: Path, subject: Subject, label: str, traits: CellTraits, painted: PaintedCell) -> dict[str, object]:
     cell_area, nucleus_area = int(painted.mask.sum()), int(painted.nucleus.sum())
     major, minor = moment_axes(painted.mask)
     row: dict[str, object] = {
         "path": path.as_posix(),
-        "label": subject.label,
+        "label": label,
         "subject": subject.name,
         "fold": subject.fold,
+        "subject_label": subject.label,
+        "subject_age": subject.age,
+        "subject_witness_rate": subject.witness_rate,
         "cell_area_px": cell_area,
         "nucleus_area_px": nucleus_area,
         "nucleus_ratio": nucleus_area / cell_area,
