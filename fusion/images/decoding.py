@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fusion.errors import FusionError
 from fusion.images.file_headers import READ, Header, read_header
 from fusion.io.content_hash import hash_content
+from fusion.io.files import printable
 from fusion.io.remote_path import Remote
 
 #: Pixels of the largest image that is decoded: 8192 x 8192, 100 times a C-NMC image and 200 MB in memory. A
@@ -238,7 +239,7 @@ def _decode(data: bytes, header: Header, flags: int) -> NDArray:
     except cv2.error as error:
         raise ImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError("not an image that can be decoded", found=f"content starting with {data[:8]!r}")
+        raise ImageError("not an image that can be decoded", found=_format_beginning(data))
     size = image.shape[1], image.shape[0]
     # EXIF may have turned it by a quarter.
     if (header.width, header.height) not in (size, size[::-1]):
@@ -262,7 +263,7 @@ def check_header(data: bytes) -> Header:
     if header.format not in READ:
         raise ImageError(
             f"a {header.format} file, which is not read" if header.format else "not an image that can be decoded",
-            found=f"content starting with {data[:8]!r}",
+            found=_format_beginning(data),
             expected=", ".join(READ),
         )
     if header.pixels > MAX_PIXELS:
@@ -276,6 +277,14 @@ def check_header(data: bytes) -> Header:
     if header.frames > 1:
         raise ImageError("holds several images", found=f"{header.frames} frames or pages", expected="one")
     return header
+
+
+def _format_beginning(data: bytes) -> str:
+    """How a file that is no image begins, in words: what a text says, or its first bytes as a hex dump has them."""
+    first = data[:16].split(b"\0")[0]
+    if len(first) > 3 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in first):
+        return f'text, "{printable(first.decode()).strip()}"'
+    return f"bytes {data[:8].hex(' ').upper()}"
 
 
 @functools.cache

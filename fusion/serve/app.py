@@ -21,12 +21,12 @@ from starlette.requests import ClientDisconnect
 from fusion.bundles.inference import predict_cells
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.explanation.explanation import Explanation, explain_cell
-from fusion.images.cell import Cell, CellError
+from fusion.images.cell import CellError
 from fusion.reports import result_figures
-from fusion.reports.contact_sheets import with_contours
 from fusion.reports.explanation_figure import explanation_figure
-from fusion.reports.explanation_page import map_square, page_text
-from fusion.reports.png import encode_png, png_data_uri
+from fusion.reports.explanation_page import page_text
+from fusion.reports.png import encode_png
+from fusion.serve._answers import attachment, explanation_values, format_fault, model_facts, thumbnail
 from fusion.serve._model_thread import Abandoned, ModelThread
 from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
 from fusion.serve._server import run
@@ -35,19 +35,13 @@ from fusion.settings.commands import ServeConfig
 from fusion.synthetic.cells import SyntheticDesign, draw_cell, draw_subjects
 from fusion.synthetic.rendering import paint_cell
 
-#: Side in pixels of a cell's image in the table, and in its explanation.
-_SMALL, _LARGE = 144, 360
-
-#: Letters of an explanation's file name that are taken from the image's.
-_STEM = 60
-
 #: Synthetic cells to try: as many as ``fusion synthesize`` could make of twelve subjects, three each.
 _EXAMPLES = SyntheticDesign(subjects=12, cells_per_subject=3, seed=2019)
 
 #: Files of the page: address, name among the templates, media type.
 _STATIC = (
     ("/static/serve.css", "serve.css", "text/css"),
-    ("/static/serve.js", "serve.js", "text/javascript"),
+    *((f"/static/{name}.js", f"{name}.js", "text/javascript") for name in ("serve", "cell", "elements", "labels")),
     ("/static/icon.svg", "icon.svg", "image/svg+xml"),
 )
 
@@ -138,10 +132,10 @@ class Served:
         cells = [cell for one in found if (cell := one.cell) is not None]
         # By their places: two files of one request may have one name.
         predicted = predict_cells(self.bundle, cells, [str(at) for at in places], self.source)
-        faults = [_fault(at, one.name, one.stage, one.reason) for at, one in enumerate(found) if one.cell is None]
+        faults = [format_fault(at, one.name, one.stage, one.reason) for at, one in enumerate(found) if one.cell is None]
         for fault in predicted.faults:
             at = int(fault.path.name)
-            faults.append(_fault(at, found[at].name, fault.stage, fault.reason))
+            faults.append(format_fault(at, found[at].name, fault.stage, fault.reason))
         rows = []
         for row in predicted.to_json()["predictions"]:
             at = int(row["name"])
@@ -155,7 +149,8 @@ class Served:
                     "out_of_distribution": row["out_of_distribution"],
                     "distance": row["distance"],
                     "in_training": self.bundle.provenance.has_image(*one.keys),
-                    **({"image": _image(one.cell, _SMALL)} if images and one.cell is not None else {}),
+                    "key": one.keys[0],
+                    **({"image": thumbnail(one.cell)} if images and one.cell is not None else {}),
                 }
             )
         self.metrics.cells.labels("judged").inc(len(rows))
@@ -191,10 +186,12 @@ class Served:
         """The explanation as JSON, as a page of its own, or as a figure."""
         found, known = self.explain(upload)
         if form == "json":
-            return JSONResponse(_explanation(found) | {"in_training": known})
+            return JSONResponse(explanation_values(found) | {"in_training": known})
         if form == "svg":
-            return _file(result_figures.render(explanation_figure(found), "svg"), "image/svg+xml", found.name, "svg")
-        return _file(page_text([(found, "", ())]).encode(), "text/html; charset=utf-8", found.name, "html")
+            return attachment(
+                result_figures.render(explanation_figure(found), "svg"), "image/svg+xml", found.name, "svg"
+            )
+        return attachment(page_text([(found, "", ())]).encode(), "text/html; charset=utf-8", found.name, "html")
 
 
 def create_app(
@@ -234,7 +231,7 @@ def create_app(
         lifespan=lifespan,
     )
     _add_page(app, _page(bundle, name, limits))
-    _add_questions(app, served, _facts(bundle, name) | {"limits": vars(limits)})
+    _add_questions(app, served, model_facts(bundle, name) | {"limits": vars(limits)})
     _add_health(app, metrics)
     _add_refusals(app)
     paths = [route.path for route in app.routes if hasattr(route, "path")]
@@ -362,66 +359,6 @@ def example_cell(number: int) -> tuple[bytes, str]:
     return encode_png(paint_cell(draw_cell(_EXAMPLES, subject, rng), rng).rgb), subject.label
 
 
-# ---- plain values ---------------------------------------------------------------------------------------------------
-
-
-def _fault(at: int, name: str, stage: str, reason: str) -> dict[str, Any]:
-    return {"index": at, "name": name, "stage": stage, "reason": reason}
-
-
-def _image(cell: Cell, side: int) -> str:
-    """A ``data:`` address of the cell with its contours, square, on what is around it."""
-    height, width = cell.mask.shape
-    long = max(height, width)
-    before = (long - height) // 2, (long - width) // 2
-    around = [(at, long - size - at) for at, size in zip(before, (height, width), strict=True)]
-    border = np.concatenate([cell.rgb[0], cell.rgb[-1], cell.rgb[:, 0], cell.rgb[:, -1]])
-    rgb = np.empty((long, long, 3), np.uint8)
-    rgb[:] = np.median(border, axis=0)
-    rgb[before[0] : before[0] + height, before[1] : before[1] + width] = cell.rgb
-    mask, nucleus = (np.pad(each, around) for each in (cell.mask, cell.nucleus))
-    return png_data_uri(with_contours(rgb, Cell(rgb, mask, nucleus), side))
-
-
-def _explanation(found: Explanation) -> dict[str, Any]:
-    """What the page shows of an explanation: the values, said in words, and images."""
-    plain = found.to_json()
-    for feature, reason in zip(plain["features"], found.reasons, strict=True):
-        feature |= {
-            "block": reason.block,
-            "sentence": reason.sentence,
-            "held_to": reason.held_to(found.classes),
-            "usual": reason.usual(found.classes),
-        }
-    return plain | {
-        "verdict": found.verdict,
-        "warning": found.warning,
-        "score_unit": "log-odds" if len(found.classes) == 2 else "score",
-        "image": _image(found.cell, _LARGE),
-        "attention": png_data_uri(map_square(found)) if found.map_caption else None,
-        "map_caption": found.map_caption,
-    }
-
-
-def _facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "classifier": bundle.classifier,
-        "blocks": [block.name for block in bundle.blocks],
-        "classes": bundle.classes,
-        "positive": bundle.positive,
-        "calibrated": bundle.model.calibration is not None,
-        "training_images": len(bundle.provenance.images),
-    }
-
-
-def _file(content: bytes, media_type: str, name: str, ending: str) -> Response:
-    """A file to be saved, named after the image in letters that any header and file system takes."""
-    stem = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name)
-    disposition = f'attachment; filename="{stem[:_STEM]}-explained.{ending}"'
-    return Response(content, media_type=media_type, headers={"Content-Disposition": disposition})
-
-
 def _static(file: str, media_type: str) -> Callable[[], Any]:
     content = (Path(__file__).parent / "templates" / file).read_bytes()
 
@@ -438,7 +375,7 @@ def _page(bundle: ModelBundle, name: str, limits: Limits) -> str:
         loader=PackageLoader("fusion.serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("serve.html").render(
-        model=_facts(bundle, name),
+        model=model_facts(bundle, name),
         limits=limits,
         settings=json.dumps(
             vars(limits) | {"examples": _EXAMPLES.subjects * _EXAMPLES.cells_per_subject, "classes": bundle.classes}

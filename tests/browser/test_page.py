@@ -1,13 +1,20 @@
 """The page of fusion serve in a real browser, at the widths of a desk and of a phone."""
 
 import csv
+import shutil
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from fusion.bundles.model_bundle import load_model
+from fusion.data.dataset import load_dataset
 from fusion.serve.app import create_app, example_cell
+from fusion.settings.commands import TrainConfig
+from fusion.workflows.train import train
+from tests.builders.images import paint
+from tests.builders.requests import png
 
 playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: pip install playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for faults that hide a page from some")
@@ -29,6 +36,20 @@ def address(trees):
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six cells of two subjects in folders of their own, one in colours that no training cell has, and a file
+    that is no image."""
+    whole = tmp_path / "patients"
+    for at in range(6):
+        subject = whole / f"P{at % 2}"
+        subject.mkdir(parents=True, exist_ok=True)
+        (subject / f"cell {at}.png").write_bytes(example_cell(at)[0])
+    (whole / "P0" / "green.png").write_bytes(png(np.roll(paint(3, side=96, radius=30), 1, axis=2)))
+    (whole / "Thumbs.db").write_bytes(b"no image")
+    return whole
 
 
 @pytest.fixture
@@ -101,7 +122,7 @@ def test_images_can_be_dropped_and_the_table_sorted_and_filtered(browser, addres
     for way, order in (("ascending", sorted), ("descending", lambda values: sorted(values, reverse=True))):
         page.click("th[data-sort=distance] button")
         assert page.locator("th[data-sort=distance]").get_attribute("aria-sort") == way
-        shown = [float(text.split()[-5]) for text in page.locator("#cells .distance").all_inner_texts()]
+        shown = [float(text.split()[0]) for text in page.locator("#cells .distance").all_inner_texts()]
         assert shown == order(shown)
     page.fill("#name", "DROPPED")
     assert names.all_inner_texts() == ["dropped <b>.png"]
@@ -113,7 +134,7 @@ def test_images_can_be_dropped_and_the_table_sorted_and_filtered(browser, addres
 
 def test_a_keyboard_is_enough(browser, address):
     page = opened(browser, address)
-    for _ in range(3):  # the link to the images, choosing them, the example
+    for _ in range(4):  # the link to the images, choosing them or a folder, the example
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "example"
     page.keyboard.press("Enter")
@@ -125,14 +146,94 @@ def test_a_keyboard_is_enough(browser, address):
     assert page.evaluate("document.activeElement.textContent") == "Why?"
 
 
+def label(page, name, value):
+    page.get_by_label(f"Your label of {name}", exact=True).first.select_option(value)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_labels_of_a_folder_are_kept_by_the_browser_and_trained_on(browser, address, folder, tmp_path, width):
+    page = opened(browser, address, viewport={"width": width, "height": 800})
+    page.set_input_files("#folder", folder)
+    judged(page, "7 cells judged.")
+    assert page.locator("#faults li").all_inner_texts() == ["1 file: left out, not named like an image (Thumbs.db)"]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+    # What the model was never shown the like of comes first, then the least sure; what is labelled comes last.
+    page.select_option("#order", "unsure")
+    rows = page.locator("#cells tbody tr")
+    assert "not judged" in rows.first.locator(".class").inner_text()
+    sure = [float(text.split()[0]) for text in page.locator("#cells tr:not(.outside) .p").all_inner_texts()]
+    assert len(sure) == 6
+    assert sure == sorted(sure)
+
+    page.select_option("#subject", "folder")
+    assert page.locator("#by-subject tbody th").all_inner_texts() == ["P0", "P1"]
+    page.get_by_role("button", name="Only cells of subject P1").click()
+    assert page.locator("#shown").inner_text().startswith("3 of 7 cells (subject P1)")
+    page.get_by_role("button", name="Only cells of subject P1").click()
+
+    for at in range(6):
+        label(page, f"cell {at}.png", ("all", "hem")[at // 2 % 2])
+    page.fill("#new-class", "smudge")
+    page.click("#add button[type=submit]")
+    label(page, "cell 5.png", "smudge")
+    label(page, "cell 5.png", "all")
+    label(page, "green.png", "?")
+    assert page.locator("#kept").inner_text() == "6 cells labelled, 1 unsure."
+    page.reload()
+    assert page.locator("#kept").inner_text() == "6 cells labelled, 1 unsure."
+
+    table = tmp_path / "labels.csv"
+    with page.expect_download() as download:
+        page.click("#labels-csv")
+    shutil.copy(download.value.path(), table)
+    read = load_dataset(table)
+    found = {sample.path.relative_to(tmp_path).as_posix(): (sample.label, sample.subject) for sample in read.samples}
+    assert found == {
+        f"patients/P{at % 2}/cell {at}.png": (("all", "hem")[at // 2 % 2], f"P{at % 2}") for at in range(6)
+    }
+    settings = {"features": ["morphology"], "classifier": "logreg", "splits": 2, "jobs": 1, "store": tmp_path / "store"}
+    assert train(TrainConfig(data=table, output=tmp_path / "model", **settings)).bundle.classes == ["all", "hem"]
+    assert page.faults == []
+
+
+def test_a_cell_is_looked_at_closely_one_after_the_other(browser, address, folder):
+    page = opened(browser, address)
+    page.set_input_files("#folder", folder)
+    judged(page, "7 cells judged")
+    page.select_option("#order", "unsure")
+    names = page.locator("#cells tbody th").all_inner_texts()
+    page.locator("#cells .why button").first.click()
+    reasons = page.locator("#reasons")
+    playwright.expect(reasons.locator("table").first).to_be_visible(timeout=PATIENCE)
+    assert reasons.locator("p").first.inner_text().startswith("not judged: out of distribution.")
+    width = page.locator(".stack").bounding_box()["width"]
+    page.get_by_label("Zoom").fill("4")
+    assert page.locator(".stack").bounding_box()["width"] == pytest.approx(4 * width, rel=0.02)
+    assert page.locator(".viewer").bounding_box()["width"] == pytest.approx(width, rel=0.02)
+    page.get_by_label("Contours", exact=True).uncheck()
+    assert not page.locator(".stack svg").is_visible()
+    page.locator("#reasons select").select_option("?")
+    page.click("#next")
+    playwright.expect(page.locator("#about")).to_have_text(names[1])
+    playwright.expect(reasons.locator("table").first).to_be_visible(timeout=PATIENCE)
+    page.click("#close")
+    assert page.locator("#cells tbody select").first.input_value() == "?"
+    assert page.faults == []
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_hides_the_page_from_some(browser, address, images, scheme, width):
+def test_nothing_hides_the_page_from_some(browser, address, images, folder, scheme, width):
     page = opened(
         browser, address, color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True
     )  # what looks for faults is a script of the test
     page.set_input_files("#files", images)
     judged(page, "2 cells judged")
+    page.set_input_files("#folder", folder)
+    judged(page, "7 cells judged.")
+    page.select_option("#subject", "folder")
+    page.select_option("#order", "unsure")
     found = axe.Axe().run(page).response["violations"]
     page.locator("#cells .why button").first.click()
     playwright.expect(page.locator("#reasons table").first).to_be_visible(timeout=PATIENCE)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from fusion.reports.contact_sheets import (
     SIDE,
     OverlayError,
     Tile,
+    brightening,
     draw_dataset,
     even_spread,
     sheet,
@@ -56,6 +58,27 @@ def test_the_contour_is_one_pixel_wide_whatever_the_size_of_the_image():
         drawn = of_colour(with_contours(rgb, make_cell(rgb)), CELL_COLOUR, within=120)
         around = 2 * np.pi * 0.35 * side * SIDE / (2 * 0.75 * 0.7 * side)
         assert drawn.sum() < 2 * around
+
+
+def test_lines_of_a_cell_and_of_a_nucleus_that_fills_it_are_both_seen():
+    rgb = paint(side=128, radius=40)
+    found = make_cell(rgb)
+    tile = with_contours(rgb, replace(found, nucleus=found.mask))
+    edges = [distance_from_middle(of_colour(tile, colour, within=120)) for colour in (CELL_COLOUR, NUCLEUS_COLOUR)]
+    assert all(len(edge) > np.pi * 40 for edge in edges)
+    assert 1 < np.median(edges[0]) - np.median(edges[1]) < 5
+
+
+def test_a_dark_cell_is_brightened_and_a_light_one_is_not():
+    rgb = paint(side=128, radius=40)
+    light = np.where(rgb.any(axis=-1, keepdims=True), np.clip(rgb * 1.6 + 60, 0, 255), 0).astype(np.uint8)
+    assert brightening(make_cell(light)) == 1
+    # As dark as C-NMC's cells, whose mean is about 60: the middle of the tile, where no line is.
+    dark = make_cell((rgb * (60 / rgb[rgb.any(axis=-1)].mean())).astype(np.uint8))
+    middle = slice(SIDE // 2 - 20, SIDE // 2 + 20)
+    shown = with_contours(dark.rgb, replace(dark, origin=(0, 0)))[middle, middle].mean()
+    assert shown > 1.7 * dark.rgb[dark.nucleus].mean()
+    assert 1 < brightening(dark) <= 4
 
 
 def test_a_cell_in_a_corner_is_shown_as_far_as_the_image_goes():

@@ -10,6 +10,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from numpy.testing import assert_allclose
 
 import cli
 from fusion.bundles.model_bundle import load_model
+from fusion.serve import app
 from fusion.serve._uploads import Limits, shown_name
 from fusion.serve.app import create_app, example_cell
 from fusion.settings.commands import PredictConfig, TrainConfig
@@ -83,7 +85,8 @@ def test_a_training_image_is_recognised(client, population):
 
 def test_a_bad_file_has_a_message_of_its_own_and_stops_no_other(client):
     bad = {
-        "text.png": (b"I am a text", "not an image that can be decoded"),
+        "text.png": (b"I am a text", 'not an image that can be decoded; found text, "I am a text"; expected BMP, PNG'),
+        "noise.png": (bytes(range(200, 210)), "found bytes C8 C9 CA CB CC CD CE CF"),
         "empty.png": (b"", "the file is empty"),
         "half.png": (cell()[:900], "cut short"),
         "page.html": (b"<script>alert(1)</script>", "not an image"),
@@ -121,6 +124,24 @@ def test_images_with_contours_come_if_asked_for(client):
 
     assert "image" not in asked()
     assert asked(images=True)["image"].startswith("data:image/png;base64,")
+
+
+def test_an_answer_is_known_by_the_content_of_its_image(client):
+    answer = client.post("/api/predict", files=sent(cell(1), cell(2), cell(1))).json()["predictions"]
+    first, second, again = (row["key"] for row in answer)
+    assert first == again != second
+
+
+def test_an_explanation_carries_the_image_and_both_contours_apart(client):
+    found = client.post("/api/explain", files=sent(cell())).json()
+    side = found["side"]
+    assert found["image"].startswith("data:image/png;base64,")
+    assert 1 <= found["brightening"] <= 4
+    lines = {part: np.concatenate(found["contours"][part]) for part in ("cell", "nucleus")}
+    assert all(((line >= 0) & (line < side)).all() for line in lines.values())
+    middle = lines["cell"].mean(axis=0)
+    reach = {part: np.hypot(*(line - middle).T).max() for part, line in lines.items()}
+    assert reach["nucleus"] < reach["cell"] < side / 2
 
 
 def test_an_explanation_is_values_a_page_or_a_figure(client):
@@ -254,6 +275,9 @@ def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline(client):
         answer = client.get(address)
         assert answer.status_code == 200
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", answer.text)
+    for file in Path(app.__file__).with_name("templates").glob("*.js"):
+        answer = client.get(f"/static/{file.name}")
+        assert answer.text == file.read_text()
         assert "innerHTML" not in answer.text  # a file's name must never become markup
 
 
@@ -266,7 +290,7 @@ def test_whoever_hears_the_page_knows_what_each_thing_is(client):
             assert attributes.get(name) in {None, *ids}
     for attributes in elements.all("th"):
         assert attributes["scope"] == "col"
-    assert len(elements.all("caption")) == len(elements.all("table")) == 1
+    assert len(elements.all("caption")) == len(elements.all("table")) == 2
     assert {"role": "status", "aria-live": "polite", "id": "status"} in elements.all("p")
 
 

@@ -1,0 +1,104 @@
+// One cell: its image to be looked at closely, and why the model says what it says.
+import { draw, make, save } from "./elements.js";
+
+/** The image under its contours, with zoom, light, and contours to be taken away. */
+export function viewer(found) {
+  const image = make("img", { src: found.image, alt: "The cell" });
+  const lines = draw("svg", { viewBox: `0 0 ${found.side} ${found.side}`, "aria-hidden": "true" },
+    ...["nucleus", "cell"].flatMap((part) => found.contours[part].map((points) =>
+      draw("polygon", { class: `${part}-line`, points: points.map(([x, y]) => `${x + 0.5},${y + 0.5}`).join(" ") }))));
+  const stack = make("div", { class: "stack" }, image, lines);
+  const frame = make("div", { class: "viewer", tabindex: 0, role: "group", "aria-label": "The cell; when enlarged, move it with the arrow keys" }, stack);
+  const brighten = (value) => { image.style.filter = `brightness(${value})`; };
+  const zoom = (value) => {
+    const middle = (scrolled, shown, whole) => (whole ? (scrolled + shown / 2) / whole : 0.5);
+    const x = middle(frame.scrollLeft, frame.clientWidth, stack.clientWidth);
+    const y = middle(frame.scrollTop, frame.clientHeight, stack.clientHeight);
+    stack.style.width = `${100 * value}%`;
+    image.style.imageRendering = value > 3 ? "pixelated" : "auto";
+    frame.scrollTo(x * stack.clientWidth - frame.clientWidth / 2, y * stack.clientHeight - frame.clientHeight / 2);
+  };
+  brighten(found.brightening);
+  const slider = (word, least, most, value, change) => make("label", {}, word, make("input", {
+    type: "range", min: least, max: most, step: 0.1, value, oninput: (event) => change(Number(event.target.value)),
+  }));
+  const tick = make("input", { type: "checkbox", onchange: (event) => { lines.style.display = event.target.checked ? "" : "none"; } });
+  tick.checked = true;
+  return make("figure", {}, frame,
+    make("div", { class: "viewing" }, slider("Zoom", 1, 8, 1, zoom), slider("Light", 0.5, 4, found.brightening, brighten),
+      make("label", { class: "tick" }, tick, "Contours")),
+    make("figcaption", {}, "Contours found: ", make("span", { class: "cell-ink" }, "cell"), ", ",
+      make("span", { class: "nucleus-ink" }, "nucleus"),
+      found.brightening > 1 ? `. Shown ${found.brightening.toFixed(1)} times as bright as it is.` : "."));
+}
+
+function amount(value, reach) {
+  const bar = make("i", { class: value > 0 ? "for" : "against" });
+  bar.style.width = `${(50 * Math.abs(value)) / reach}%`;
+  return make("td", { class: "amount" }, make("div", { class: "track", "aria-hidden": "true" }, bar),
+    make("small", {}, `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(3)} ${value > 0 ? "for" : "against"}`));
+}
+
+function tableOf(caption, heads, rows) {
+  return make("table", {}, make("caption", {}, caption),
+    make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
+    make("tbody", {}, ...rows));
+}
+
+const reach = (values) => Math.max(...values.map(Math.abs), 1e-9);
+
+function images(found) {
+  const shown = make("div", {}, viewer(found),
+    found.attention ? make("figure", {}, make("img", { class: "map", src: found.attention, alt: `The cell: ${found.map_caption}` }),
+      make("figcaption", {}, `${found.map_caption[0].toUpperCase()}${found.map_caption.slice(1)}.`)) : null);
+  const blocks = Object.entries(found.blocks);
+  if (blocks.length) {
+    const most = reach(blocks.map(([, value]) => value));
+    shown.append(tableOf(`What each block adds: from ${found.base.toFixed(2)} to ${found.score.toFixed(2)}`,
+      ["block", found.score_unit],
+      blocks.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), amount(value, most)))));
+  }
+  return shown;
+}
+
+function reasons(found) {
+  if (!found.features.length) return make("p", { class: "soft" }, "No features: this model sees the image alone.");
+  const most = reach(found.features.map((feature) => feature.contribution));
+  return tableOf(`What speaks for and against ${found.class}, the strongest first`,
+    ["feature, and how it compares with training cells", found.score_unit],
+    found.features.map((feature) => make("tr", {},
+      make("th", { scope: "row" }, feature.sentence,
+        make("small", {}, [feature.held_to, feature.usual].filter(Boolean).join("; ")),
+        make("details", {}, make("summary", {}, make("small", { class: "hidden" }, `${feature.sentence}, `), `${feature.block}: definition`),
+          make("small", {}, `${feature.definition || "Not described by its extractor."}${feature.unit ? ` Unit: ${feature.unit}.` : ""}`))),
+      amount(feature.contribution, most))));
+}
+
+/** Everything that is shown of an explanation; ``label`` is where a person says what it is, ``fetchForm`` asks for a file of it. */
+export function explanation(cell, found, label, fetchForm) {
+  const probabilities = Object.entries(found.probability).map(([name, p]) => `${name} ${p.toFixed(3)}`).join(", ");
+  const verdict = found.out_of_distribution
+    ? [make("b", {}, "not judged"), ": out of distribution. ", make("span", { class: "soft" }, `It would be ${found.class} — ${probabilities}`)]
+    : [make("b", {}, found.class), ` — ${probabilities}`];
+  const download = (word, form) => make("button", { type: "button", onclick: (event) => fetchFile(event.target, cell, form, fetchForm) }, word);
+  return [
+    make("p", {}, ...verdict),
+    found.warning ? make("p", { class: "stamp" }, found.warning) : "",
+    found.in_training ? make("p", { class: "stamp" }, "A training image: the model has learnt from it, and its answer is no evidence.") : "",
+    make("div", { class: "downloads" }, label, download("Download as HTML", "html"), download("Download figure (SVG)", "svg")),
+    make("div", { class: "two" }, images(found), make("div", {}, reasons(found),
+      make("p", { class: "soft" }, `By ${found.method}. ${found.limits} What a model used is shown here, not what causes a disease.`))),
+  ];
+}
+
+async function fetchFile(button, cell, form, fetchForm) {
+  button.disabled = true;
+  try {
+    save(await fetchForm(cell, form), `${cell.name.replace(/[^\w-]/g, "_").slice(0, 60)}-explained.${form}`);
+  } catch (error) {
+    button.after(make("p", { role: "alert" }, error.message));
+  } finally {
+    button.disabled = false;
+    button.focus();
+  }
+}
