@@ -78,7 +78,10 @@ def _verify_deep(screen: Screen, store: FeatureStore) -> None:
             found="; ".join(found.differing[:3]),
             do=f"Their shards now lie in {found.set_aside[0].parent}; the next extract measures their cells again.",
         )
-    rest = f"; the files or extractors of {found.untraced} more are not at hand" if found.untraced else ""
+    untraced = (
+        f"; {found.untraced} more could not be: their files or extractor are not at hand, or they are of adjusted"
+    )
+    rest = f"{untraced} or augmented cells" if found.untraced else ""
     screen.json({"shards": count, "damaged": [], "measured": found.measured, "untraced": found.untraced})
     screen.line(f"{count} shards in {store.root}, all as they were written")
     screen.line(f"{found.measured} rows measured once more, all as the store has them{rest}")
