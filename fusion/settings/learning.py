@@ -161,6 +161,12 @@ class FitSettings(InputSettings, JudgementSettings, SubgroupSettings):
         description="from which probability a cell is positive, chosen inside the training part: balanced-accuracy, "
         "sensitivity:SHARE, or a number; default the most probable class",
     )
+    bootstrap: int = Field(
+        2000,
+        ge=100,
+        le=1_000_000,
+        description="samples of subjects behind the best of many, corrected; where nothing is picked it asks for nothing",
+    )
     null: int = Field(
         0,
         ge=0,

@@ -59,7 +59,7 @@ def _judge(fits: Fits, scores: Sequence[Scores], config: AblateConfig) -> Result
 
 def questions(config: AblateConfig) -> Questions:
     """What is asked of the scores of an ablation."""
-    return Questions(config.prevalence, config.primary, config.margin, config.seed)
+    return Questions(config.prevalence, config.primary, config.margin, config.seed, config.bootstrap)
 
 
 def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> dict[str, Any]:
