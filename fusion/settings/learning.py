@@ -165,7 +165,7 @@ class FitSettings(InputSettings, JudgementSettings, SubgroupSettings):
         2000,
         ge=100,
         le=1_000_000,
-        description="samples of subjects behind the best of many, corrected; where nothing is picked it asks for nothing",
+        description="samples of subjects behind the best of many, corrected; without a pick it does nothing",
     )
     null: int = Field(
         0,
