@@ -71,7 +71,7 @@ def importance(fits: Fits) -> list[dict[str, Any]]:
 def _of_recipe(fits: Fits, number: int, splits: Sequence[int], progress: tuple[int, int]) -> dict[str, Any]:
     recipe, classes = fits.recipes[number], fits.study.classes
     column = None if recipe.positive is None else classes.index(recipe.positive)
-    on_distances = fits.shared[recipe.classifier] == "distances"
+    on_distances = fits.shared[recipe.label] == "distances"
     rng = np.random.default_rng(recipe.seed)
     lost: list[_Floats] = []
     table = fits.study_of(0).select(fits.compared)
@@ -84,7 +84,7 @@ def _of_recipe(fits: Fits, number: int, splits: Sequence[int], progress: tuple[i
         fits.run.tell("asking", progress[0] + done, progress[1])
     cells = np.concatenate([fits.splits[at].test for at in splits])
     blocks = _judged(lost, table, [fits.splits[at].test for at in splits], classes)
-    row: dict[str, Any] = {"classifier": recipe.classifier, "cells": len(np.unique(cells)), "blocks": blocks}
+    row: dict[str, Any] = {"classifier": recipe.label, "cells": len(np.unique(cells)), "blocks": blocks}
     return {**row, "features": _top(shap, table)} if shap.any() else row
 
 

@@ -21,12 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion import plugins
+from fusion.bundles._late_fusion_files import (
+    CLASSIFIER,
+    LAYER,
+    is_file_of_late_fusion,
+    load_late_fusion,
+    load_layer,
+    plain,
+    write_late_fusion,
+    write_layer,
+)
 from fusion.bundles._model_folder import MANIFEST, MAX_MANIFEST, write_folder
 from fusion.bundles._model_folder import check_writable as check_writable
 from fusion.bundles.bundle_files import BundleError, confined, load_arrays, write_arrays
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
 from fusion.evaluation.scores import IMAGE
+from fusion.feature_transforms.block_columns import block_slices
 from fusion.feature_transforms.stable_features import Selection
 from fusion.features.blocks import Block, blocks_of, instances
 from fusion.features.image_cache import InputTransform
@@ -36,24 +47,25 @@ from fusion.io.files import file_sha256, write_atomically
 from fusion.io.strict_json import parse_json
 from fusion.leakage.provenance import Provenance
 from fusion.learning.decision.calibration import Calibration
+from fusion.learning.decision.late_fusion import LateFusion
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.novelty import Novelty
+from fusion.learning.recipe import entry_label
 from fusion.learning.study import Images, Study
 from fusion.learning.training_quantiles import Reference
 from fusion.plugins import Extractor, TakesImages
 
 if TYPE_CHECKING:
-    from fusion.feature_transforms.fusion_layer import FusionLayer
     from fusion.feature_transforms.harmonisation import Harmoniser
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 7
+FORMAT = 8
 
 #: A network by a folder, which a stored model has no more: its parameters are the folder's, and its weights a file.
 _LOCAL = "local-dir:"
 
 #: The arrays of a model beside those of its classifier.
-_ARRAYS = {f"{part}.safetensors" for part in ("layer", "harmoniser", "novelty", "reference")}
+_ARRAYS = {LAYER, *(f"{part}.safetensors" for part in ("harmoniser", "novelty", "reference"))}
 
 #: The largest file that a model has: a network of a billion parameters in 32 bits, or an SVM's vectors; and the largest
 #: of any other kind.
@@ -70,7 +82,7 @@ class ModelBundle:
     Attributes
     ----------
     model : fusion layer and classifier.
-    classifier : its registered name.
+    classifier : its registered name; of a late fusion that of its blocks' classifiers.
     blocks : by name, each with its extractor, in the order of the columns.
     columns : ``block.feature`` of every input column.
     positive : the class that sensitivity is about, None for more than two classes.
@@ -101,6 +113,11 @@ class ModelBundle:
     def classes(self) -> list[str]:
         """Class labels in the order of the probabilities' columns."""
         return self.model.classes
+
+    @property
+    def label(self) -> str:
+        """What results call the classifier: ``svm``, or ``svm-late`` where it is a late fusion."""
+        return entry_label(self.classifier, "late" if isinstance(self.model.classifier, LateFusion) else "weighted")
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -169,12 +186,13 @@ class ModelBundle:
         write_folder(folder, self._write)
 
     def _write(self, folder: Path) -> None:
-        (folder / "classifier").mkdir()
-        self.model.classifier.save(folder / "classifier")
-        layer = None
-        if self.model.layer is not None:
-            write_arrays(folder / "layer.safetensors", self.model.layer.state())
-            layer = _plain(self.model.layer.get_params())
+        late = None
+        if isinstance(self.model.classifier, LateFusion):
+            late = write_late_fusion(folder, self.model.classifier)
+        else:
+            (folder / CLASSIFIER).mkdir()
+            self.model.classifier.save(folder / CLASSIFIER)
+        layer = write_layer(folder, self.model.layer)
         harmonise = None
         if self.model.harmoniser is not None:
             harmonise, arrays = self.model.harmoniser.state()
@@ -192,12 +210,13 @@ class ModelBundle:
             "columns": list(self.columns),
             "classifier": self.classifier,
             "layer": layer,
+            "late": late,
             "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
             "threshold": self.model.threshold,
             "normalise": None if self.normaliser is None else self.normaliser.to_json(),
             "harmonise": harmonise,
             "selection": None if self.model.selection is None else self.model.selection.to_json(),
-            "novelty": None if novelty is None else _plain(novelty),
+            "novelty": None if novelty is None else plain(novelty),
             "reference": self.reference is not None,
             "extractors": [_describe(*instance, folder) for instance in instances(self.blocks).items()],
             "provenance": self.provenance.to_json(),
@@ -224,10 +243,15 @@ class ModelBundle:
         try:
             _check_names(manifest)
             blocks = _rebuild_blocks(manifest, folder)
-            classifier = plugins.classifier_class(manifest["classifier"]).load(folder / "classifier")
+            late = manifest["late"]
+            if late is None:
+                classifier: Any = plugins.classifier_class(manifest["classifier"]).load(folder / CLASSIFIER)
+            else:
+                columns = block_slices(manifest["columns"])
+                classifier = load_late_fusion(folder, late, manifest["classifier"], columns)
             calibration, selection = manifest["calibration"], manifest.get("selection")  # which is none of before
             model = FusedModel(
-                _load_layer(folder, manifest["layer"]),
+                load_layer(folder, manifest["layer"]),
                 classifier,
                 None if calibration is None else Calibration.from_json(calibration),
                 None if manifest["threshold"] is None else float(manifest["threshold"]),
@@ -320,7 +344,7 @@ def _describe(block: str, extractor: Extractor, folder: Path) -> dict[str, Any]:
         "block": block,
         "name": extractor.name,
         "version": extractor.version,
-        "params": _plain(params),
+        "params": plain(params),
         "fingerprint": plugins.fingerprint(extractor, PREPARATION),
     }
 
@@ -389,14 +413,6 @@ def _load_harmoniser(folder: Path, about: Mapping[str, Any] | None) -> Harmonise
     return Harmoniser.from_state(about, load_arrays(folder / "harmoniser.safetensors"))
 
 
-def _load_layer(folder: Path, params: Mapping[str, Any] | None) -> FusionLayer | None:
-    if params is None:
-        return None
-    from fusion.feature_transforms.fusion_layer import FusionLayer
-
-    return FusionLayer.from_state(params, load_arrays(folder / "layer.safetensors"))
-
-
 def _load_novelty(folder: Path, values: Mapping[str, Any] | None) -> Novelty | None:
     if values is None:
         return None
@@ -453,7 +469,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _is_expected(name: str, manifest: Mapping[str, Any]) -> bool:
     """Whether a model has such a file: its classifier's, which knows its own, arrays, and files of its extractors."""
-    if name.startswith("classifier/") or name in _ARRAYS:
+    if name.startswith(f"{CLASSIFIER}/") or name in _ARRAYS or is_file_of_late_fusion(name):
         return True
     entries = manifest["extractors"] if isinstance(manifest.get("extractors"), list) else []
     params = [entry["params"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("params"), dict)]
@@ -469,8 +485,3 @@ def _check_names(manifest: Mapping[str, Any]) -> None:
     for name in names:
         if not isinstance(name, str) or any(unicodedata.category(sign) == "Cc" for sign in name):
             raise BundleError("the model has a name that is no text", found=repr(name)[:60], do="Do not use it.")
-
-
-def _plain(value: Any) -> Any:
-    """``value`` as JSON has it, so that what is written equals what will be read."""
-    return json.loads(json.dumps(value, default=lambda odd: odd.tolist() if hasattr(odd, "tolist") else list(odd)))

@@ -26,6 +26,8 @@ from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.output_files import write_output
 from fusion.learning.decision.calibration import Calibration
+from fusion.learning.decision.late_fusion import LEAST, LateFusion
+from fusion.learning.fused_model import FusedModel
 from fusion.learning.study import Study
 from fusion.metrics.classification import predicted_classes
 from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
@@ -195,11 +197,11 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
         if trial.source is not None:
             transform: Any = classifier.input_transform()  # a dataclass by protocol
             about["images"] = json.dumps(dataclasses.asdict(transform))
-    elif not isinstance(classifier, TakesImages) and isinstance(classifier, ToOnnx):
+    elif not isinstance(classifier, TakesImages) and _has_onnx_form(fused):
         graph = Graph()
         rows = graph.input(FEATURES, np.float32, ("n", columns))
-        proba = classifier.to_onnx(graph, rows if fused.layer is None else _fuse(graph, rows, fused.layer))
-        trial = CellInputs(_made_up(bundle), {})
+        proba = _classify(graph, rows, fused)
+        trial = CellInputs(_made_up(fused, len(bundle.columns), np.random.default_rng(0)), {})
     else:
         raise ExportError(
             f"classifier '{bundle.classifier}' has no ONNX form",
@@ -207,6 +209,33 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
         )
     _calibrate_and_threshold(graph, proba, bundle)
     return graph.model(about), trial
+
+
+def _has_onnx_form(fused: FusedModel) -> bool:
+    classifier = fused.classifier
+    if isinstance(classifier, LateFusion):
+        return all(map(_has_onnx_form, classifier.members.values()))
+    return isinstance(classifier, ToOnnx)
+
+
+def _classify(graph: Graph, rows: str, fused: FusedModel) -> str:
+    """float64 (n, K): what layer and classifier give, or the pool of those of each block."""
+    classifier = fused.classifier
+    if isinstance(classifier, LateFusion):
+        return _pool(graph, rows, classifier)
+    assert isinstance(classifier, ToOnnx)  # as asked before
+    return classifier.to_onnx(graph, rows if fused.layer is None else _fuse(graph, rows, fused.layer))
+
+
+def _pool(graph: Graph, rows: str, late: LateFusion) -> str:
+    """float64 (n, K): what ``LateFusion.predict_proba`` gives, up to a constant that a softmax does not mind."""
+    margins = graph.constant(late.intercepts[None])
+    for (name, member), weight in zip(late.members.items(), late.weights, strict=True):
+        part = late.columns[name]
+        own = graph.add("Gather", rows, np.arange(part.start, part.stop), axis=1)
+        logs = graph.add("Log", graph.add("Max", _classify(graph, own, member), np.array(LEAST)))
+        margins = graph.add("Add", margins, graph.add("Mul", logs, np.array(weight)))
+    return graph.add("Softmax", margins, axis=1)
 
 
 def _fuse(graph: Graph, rows: str, layer: FusionLayer) -> str:
@@ -274,19 +303,24 @@ def _interpolate(graph: Graph, x: str, steps: NDArray[np.float64], heights: NDAr
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 
-def _made_up(bundle: ModelBundle) -> NDArray[np.float32]:
+def _made_up(fused: FusedModel, columns: int, draw: np.random.Generator) -> NDArray[np.float32]:
     """float32 (n, d): rows around those that the model was fitted on, one value in twenty missing."""
-    fused, draw = bundle.model, np.random.default_rng(0)
     classifier: object = fused.classifier
+    if isinstance(classifier, LateFusion):
+        X: NDArray[Any] = np.zeros((_TRIAL, columns), np.float32)
+        for name, member in classifier.members.items():
+            part = classifier.columns[name]
+            X[:, part] = _made_up(member, part.stop - part.start, draw)
+        return np.asarray(X, np.float32)
     if fused.layer is None and isinstance(classifier, HasTrialRows):
-        X: NDArray[Any] = classifier.trial_rows(_TRIAL, draw)
+        X = classifier.trial_rows(_TRIAL, draw)
     else:
-        X = draw.normal(size=(_TRIAL, len(bundle.columns)))
+        X = draw.normal(size=(_TRIAL, columns))
         if fused.layer is not None:
             state = fused.layer.state()
             for at in range(len(state["weights"])):
-                columns = state[f"{at}.columns"]
-                X[:, columns] = X[:, columns] * state[f"{at}.spread"] + state[f"{at}.centre"]
+                own = state[f"{at}.columns"]
+                X[:, own] = X[:, own] * state[f"{at}.spread"] + state[f"{at}.centre"]
     X = np.asarray(X, np.float32)
     X[draw.random(X.shape) < 0.05] = np.nan
     return X

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     option("compare", "--classifiers", metavar="A,B"),
     *FEATURES,
     option("subsets", metavar="RULE"),
+    option("fuse", metavar="A,B"),
     option("control", metavar="A,B"),
     OUTPUT,
     "force",

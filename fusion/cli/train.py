@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     *DATA,
     option("classifier", metavar="NAME"),
     *FEATURES,
+    "fuse",
     OUTPUT,
     SPLITS,
     option("scheduler", metavar="ADDR"),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.shapley import shapley_values
+from fusion.learning.decision.late_fusion import LateFusion, centred_logs
 from fusion.learning.fused_model import FusedModel
 from fusion.plugins import Contributes, ExplainsImages, Linear
 
@@ -98,6 +99,8 @@ def attribute(
     """
     at = model.classes.index(target)
     classifier = model.classifier
+    if isinstance(classifier, LateFusion):
+        return _of_late_fusion(classifier, features, typical, target)
     if isinstance(classifier, Contributes) and adds_trees(model):
         found = classifier.contributions(features[None])[0, at]
         return _additive(
@@ -142,6 +145,8 @@ def value_of_block(
     """
     at, part = model.classes.index(target), blocks[name]
     classifier = model.classifier
+    if isinstance(classifier, LateFusion):
+        return ValueOfRows(_share_of(classifier, name, typical[part], target), 1)
 
     def cell_with(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         whole = np.repeat(features[None], len(rows), axis=0)
@@ -173,6 +178,50 @@ def _additive(
 ) -> Attribution:
     parts = {name: float(columns[part].sum()) for name, part in blocks.items()}
     return Attribution(target, base + float(columns.sum()), base, columns, parts, True, method, limits)
+
+
+# ---- a late fusion ---------------------------------------------------------------------------------------------------
+
+
+def _of_late_fusion(
+    late: LateFusion, features: NDArray[np.float32], typical: NDArray[np.float32], target: str
+) -> Attribution:
+    """The pool's margin is a sum over blocks; within a block a feature's bar is what its model's share loses."""
+    columns, parts = np.zeros(len(features)), {}
+    for name, part in late.columns.items():
+        share = _share_of(late, name, typical[part], target)
+        own, width = features[part], part.stop - part.start
+        variants = np.repeat(own[None], width + 1, axis=0)
+        variants[np.arange(width), np.arange(width)] = typical[part]
+        shares = share(variants)
+        columns[part], parts[name] = shares[-1] - shares[:-1], float(shares[-1])
+    at = [str(label) for label in late.classes_].index(target)
+    base = float(_of_target(late.margins(late.block_scores(typical[None])), at)[0])
+    limits = (
+        "Blocks are exact: each one's model says so much more for the class, times its weight, than of a cell of "
+        "training medians, and they add up to the score. Features are approximate: a feature's bar is what its block's "
+        f"share loses when it alone is put to its training median, and the bars of a block do not add up. {_MEANING}"
+    )
+    method = "the pool's sum over blocks, and asking about one feature at a time within each"
+    return Attribution(target, base + sum(parts.values()), base, columns, parts, False, method, limits)
+
+
+def _share_of(late: LateFusion, name: str, typical: NDArray[np.float32], target: str) -> Score:
+    """What a block adds to the margin, from that of its training medians, for float32 (n, width) of its columns."""
+    at = [str(label) for label in late.classes_].index(target)
+    weight = float(late.weights[list(late.members).index(name)])
+    predict = late.members[name].predict_proba
+    usual = _of_target(centred_logs(predict(typical[None])), at)[0]
+
+    def share(rows: NDArray[np.float32]) -> _Floats:
+        return weight * (_of_target(centred_logs(predict(rows)), at) - usual)
+
+    return share
+
+
+def _of_target(scores: _Floats, at: int) -> _Floats:
+    """float64 (n,): the margin of a class; of two classes the log-odds."""
+    return scores[:, at] - scores[:, 1 - at] if scores.shape[1] == 2 else scores[:, at]
 
 
 # ---- any other model ------------------------------------------------------------------------------------------------

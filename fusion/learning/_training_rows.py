@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -82,6 +82,10 @@ class TrainingRows:
             tuple(self.sources[row] for row in shown),
             place[self.cells[shown]],
         )
+
+    def of_columns(self, part: slice) -> Self:
+        """The same rows with these columns alone: those of a block."""
+        return replace(self, X=self.X[:, part])
 
     def positions(self, units: NDArray[np.intp]) -> NDArray[np.intp]:
         """intp (k,): which rows these training cells and their augmented cells are."""

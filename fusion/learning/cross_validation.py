@@ -56,7 +56,7 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
     return tuple(
         Scores(
             recipe.features,
-            recipe.classifier,
+            recipe.label,
             proba[at],
             fold,
             thresholds[at] if recipe.threshold is not None else None,

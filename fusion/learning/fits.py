@@ -18,8 +18,17 @@ from numpy.typing import NDArray
 from fusion.features.blocks import is_control
 from fusion.leakage.grouped_splits import Split
 from fusion.learning import shared_distances
+from fusion.learning._inner_folds import InnerFolds
 from fusion.learning._training_rows import TrainingRows
-from fusion.learning.fused_model import FusedModel, Score, check_decision, decide, prepare_features, score_slice
+from fusion.learning.fused_model import (
+    BlockModels,
+    FusedModel,
+    Score,
+    check_decision,
+    decide,
+    prepare_features,
+    score_slice,
+)
 from fusion.learning.learn import chosen_by, fit_on, refused
 from fusion.learning.learnt_blocks import LearntBlock, inner_folds
 from fusion.learning.recipe import Recipe
@@ -164,12 +173,13 @@ class Fits:
 
     @cached_property
     def shared(self) -> Mapping[str, str]:
-        """What the fits of each classifier in one split share: "distances", "scaling" or "nothing"."""
-        return {name: self._shared(name) for name in dict.fromkeys(recipe.classifier for recipe in self.recipes)}
+        """What the fits of each label in one split share: "distances", "scaling", "members" (the models of blocks that
+        are fused late) or "nothing"."""
+        return {label: self._shared(label) for label in dict.fromkeys(recipe.label for recipe in self.recipes)}
 
-    def lacks_room(self, classifier: str) -> bool:
+    def lacks_room(self, label: str) -> bool:
         """Whether distances would be shared if there were more memory."""
-        return self._pays(classifier) and self.bytes_a_worker > self.run.memory
+        return self._pays(label) and self.bytes_a_worker > self.run.memory
 
     @cached_property
     def bytes_a_worker(self) -> int:
@@ -181,8 +191,8 @@ class Fits:
         )
         return max(1, max(needed, default=1))
 
-    def _shared(self, name: str) -> str:
-        recipes = [recipe for recipe in self.recipes if recipe.classifier == name]
+    def _shared(self, label: str) -> str:
+        recipes = [recipe for recipe in self.recipes if recipe.label == label]
         # Of a single recipe nothing is shared, in whichever order fits are finished by runs that were stopped.
         if (
             self._fits_a_split(recipes) < 2
@@ -191,8 +201,10 @@ class Fits:
             or (self.permuted and recipes[0].stability is not None)  # which looks at the labels
         ):
             return "nothing"
-        if self._pays(name):
-            return "nothing" if self.lacks_room(name) else "distances"
+        if recipes[0].fuse == "late":
+            return "members"
+        if self._pays(label):
+            return "nothing" if self.lacks_room(label) else "distances"
         is_large = can_share_distances(recipes[0].build()) and len(self.study) >= _WORTH_SHARING
         # An SVM of so many cells takes longer than scaling, and is better fitted beside others.
         return "scaling" if recipes[0].build().prepares == "standard" and not is_large else "nothing"
@@ -200,8 +212,10 @@ class Fits:
     def _fits_a_split(self, recipes: Sequence[Recipe]) -> int:
         return len(recipes) * max(1, len(self.permuted))
 
-    def _pays(self, name: str) -> bool:
-        recipes = [recipe for recipe in self.recipes if recipe.classifier == name]
+    def _pays(self, label: str) -> bool:
+        recipes = [recipe for recipe in self.recipes if recipe.label == label]
+        if recipes[0].fuse == "late":
+            return False
         is_large = len(self.study) >= _WORTH_SHARING and (len(self.blocks) > 1 or bool(self.permuted))
         is_large &= self._fits_a_split(recipes) > 1
         return is_large and all(recipe.is_shareable for recipe in recipes) and can_share_distances(recipes[0].build())
@@ -226,19 +240,20 @@ def run_fits(fits: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
     for shared, run, at_once in (
         ("distances", _on_shared_distances, max(1, int(load.run.memory // load.bytes_a_worker))),
         ("scaling", _on_scaled_blocks, len(waiting)),
+        ("members", _on_shared_members, len(waiting)),
         ("nothing", _alone, len(waiting)),
     ):
-        own = [fit for fit in waiting if load.shared[load.recipes[fit.recipe].classifier] == shared]
+        own = [fit for fit in waiting if load.shared[load.recipes[fit.recipe].label] == shared]
         yield from _parallel(run, _batches(own, load, alone=shared == "nothing"), load, at_once)
 
 
 def _batches(fits: Sequence[Fit], load: Fits, *, alone: bool) -> list[list[Fit]]:
-    """Fits that share something, together: those of one classifier in one split."""
+    """Fits that share something, together: those of one label in one split."""
     if alone:
         return [[fit] for fit in fits]
     together: dict[tuple[str, int], list[Fit]] = {}
     for fit in fits:
-        together.setdefault((load.recipes[fit.recipe].classifier, fit.split), []).append(fit)
+        together.setdefault((load.recipes[fit.recipe].label, fit.split), []).append(fit)
     return list(together.values())
 
 
@@ -315,6 +330,33 @@ def _on_shared_distances(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
         return classifier, classifier.predict_proba_distances(shared.test_rows), score
 
     yield from _shared_batch(batch, load, shared_distances.SharedDistances, scored)
+
+
+def _on_shared_members(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
+    """Fit late fusions of one classifier in one split: each block's model and held-out scores are made once."""
+    from threadpoolctl import threadpool_limits
+
+    first, split = load.recipes[batch[0].recipe], load.splits[batch[0].split]
+    needed = {name for fit in batch for name in load.recipes[fit.recipe].blocks}
+    names = [name for name in load.blocks if name in needed]
+    study = load.study_of(batch[0].split)
+    X, sources = study.rows(names, split.test), study.sources(split.test)
+    known: dict[int, BlockModels] = {}
+    with threadpool_limits(1):  # as alone: the same sums on any machine
+        for fit in batch:
+            recipe = load.recipes[fit.recipe]
+            check_decision(recipe, len(load.study.classes))
+            try:
+                if fit.labels not in known:
+                    rows = load.study_for(fit).training_rows(names, split.train)
+                    blocks = study.select(names).blocks
+                    known[fit.labels] = BlockModels.of(rows, blocks, first, InnerFolds(rows))
+                model = known[fit.labels].fused(recipe.blocks)
+            except (ValueError, TypeError) as error:
+                raise refused(recipe, error, load.labels_of(fit)[split.train]) from error
+            fixed = recipe.decision.choose_threshold(np.empty(0), np.empty(0, bool))  # one that learns is not shared
+            proba = model.predict_proba(X, sources)
+            yield load.keep(Fitted(fit, proba, math.nan if fixed is None else fixed, chosen_by(model)))
 
 
 _Scored = tuple[Classifier, NDArray[np.float64], Score]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from fusion.features.stored_matrix import BATCH, StoredRows
 from fusion.learning._inner_folds import InnerFolds, InnerPart
 from fusion.learning._training_rows import TrainingRows
 from fusion.learning.decision.calibration import Calibration, fit_calibration
+from fusion.learning.decision.late_fusion import LateFusion, centred_logs, stack_scores
 from fusion.learning.decision.thresholds import held_out
 from fusion.learning.recipe import Recipe
 from fusion.learning.shared_distances import Distances
 from fusion.plugins import Classifier, FitsDistances, HoldsOut, TakesImages
+from fusion.settings.learning import HarmoniseSettings
 
 if TYPE_CHECKING:
     from fusion.feature_transforms.fusion_layer import FusionLayer
@@ -31,14 +33,14 @@ Score = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class FusedModel:
-    """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier.
+    """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier, or a late fusion.
 
     ``harmoniser`` changes features by their source first; ``selection`` then leaves some out; ``calibration`` maps
     probabilities; from ``threshold`` on, the positive class's probability calls a cell positive.
     """
 
     layer: FusionLayer | None
-    classifier: Classifier
+    classifier: Classifier | LateFusion
     calibration: Calibration | None = None
     threshold: float | None = None
     harmoniser: Harmoniser | None = None
@@ -107,8 +109,8 @@ def fuse(
     sources : n names, None where unknown; () is n times None.
     cells : intp (n,), for every row the row of the cell that it shows: its own, unless it is an augmented cell, which
         come last. None for no augmented cells.
-    **steps : fields of ``Recipe``: ``params``, ``layer``, ``harmonise``, ``stability``, ``calibrate``, ``threshold``,
-        ``positive``, ``seed``.
+    **steps : fields of ``Recipe``: ``params``, ``layer``, ``fuse``, ``harmonise``, ``stability``, ``calibrate``,
+        ``threshold``, ``positive``, ``seed``.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def fit_rows(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, fo
     make; where a step sees labels, or a block is learnt, every fold inside learns it anew.
     """
     check_decision(recipe, len(np.unique(np.asarray(rows.y, object).astype(str))))
-    if recipe.decision.learns and folds.are_slices and recipe.stability is None:
+    if recipe.decision.learns and folds.are_slices and recipe.stability is None and recipe.fuse != "late":
         return _fit_on_slices(rows, blocks, recipe)
     model = _fit_steps(rows, blocks, recipe, folds)
 
@@ -213,6 +215,8 @@ def score_slice(
 
 def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> FusedModel:
     """Harmonise, select, fuse, classify: in this order, each learnt from what the one before leaves."""
+    if recipe.fuse == "late":
+        return BlockModels.of(rows, blocks, recipe, folds).fused(list(blocks))
     classifier = recipe.build()
     prepared, X = _prepare(rows, blocks, recipe, classifier)
     if folds.are_slices or not isinstance(classifier, HoldsOut):
@@ -239,6 +243,89 @@ def prepare_features(rows: TrainingRows, recipe: Recipe) -> tuple[NDArray[Any], 
         selection = Selection.fit(X, rows.y, rows.sources, recipe.stability, rows.cells)
         X = selection.transform(X)
     return X, harmoniser, selection
+
+
+@dataclass(frozen=True, eq=False)
+class BlockModels:
+    """What late fusions of one training part share: the model of each block, and its scores of cells held out.
+
+    Attributes
+    ----------
+    rows : the training part, harmonised and selected.
+    blocks : block name -> its columns.
+    recipe : of the late fusions.
+    folds : the way into the training part as it was before that.
+    """
+
+    rows: TrainingRows
+    blocks: Mapping[str, slice]
+    recipe: Recipe
+    folds: InnerFolds
+    harmoniser: Harmoniser | None
+    selection: Selection | None
+    _known: dict[str, tuple[FusedModel, NDArray[np.float64]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> Self:
+        """Of these rows; models are fitted when they are asked for."""
+        X, harmoniser, selection = prepare_features(rows, recipe)
+        return cls(replace(rows, X=X), blocks, recipe, folds, harmoniser, selection)
+
+    def fused(self, names: Sequence[str]) -> FusedModel:
+        """The late fusion of these blocks, which takes the columns of all: weights by scores of cells held out."""
+        known = [self._model_of(name) for name in names]
+        members = {name: member for name, (member, _) in zip(names, known, strict=True)}
+        classes = next(iter(members.values())).classes
+        labels = np.asarray(self.rows.y[: self.rows.count], object).astype(str)
+        scores = centred_logs(np.stack([held for _, held in known], axis=1))
+        weights, intercepts = stack_scores(scores, np.searchsorted(classes, labels))
+        late = LateFusion(members, {name: self.blocks[name] for name in names}, weights, intercepts)
+        return FusedModel(None, late, harmoniser=self.harmoniser, selection=self.selection)
+
+    def _model_of(self, name: str) -> tuple[FusedModel, NDArray[np.float64]]:
+        """A block's model, and float64 (n, classes): its kind's scores of training cells of other groups."""
+        if name in self._known:
+            return self._known[name]
+        part, count = self.blocks[name], self.rows.count
+        own, alone = {name: slice(0, part.stop - part.start)}, _of_one_block(self.recipe, name)
+        folds = _folds_of_block(self.rows, self.folds, self.recipe, part)
+
+        def score(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
+            inner = folds.part(train, test)
+            return _fit_steps(inner.rows, own, alone, inner.folds).predict_proba(inner.X)
+
+        held = held_out(score, self.rows.y[:count], self.rows.groups[:count], self.recipe.seed, "--fuse late")
+        self._known[name] = _fit_steps(self.rows.of_columns(part), own, alone, folds), held
+        return self._known[name]
+
+
+def _of_one_block(recipe: Recipe, name: str) -> Recipe:
+    """How one block's model is made: what comes before and after the blocks' models is not its affair."""
+    plain: dict[str, Any] = {
+        "harmonise": HarmoniseSettings(),
+        "stability": None,
+        "calibrate": "none",
+        "threshold": None,
+    }
+    return replace(recipe, blocks=(name,), fuse="weighted", **plain)
+
+
+def _folds_of_block(rows: TrainingRows, folds: InnerFolds, recipe: Recipe, part: slice) -> InnerFolds:
+    """The way into a training part by the columns of one block, ``rows`` being prepared; steps that see labels are
+    learnt anew in every fold."""
+    if folds.are_slices and recipe.stability is None:
+        return InnerFolds(rows.of_columns(part))
+
+    def anew(train: NDArray[np.intp], test: NDArray[np.intp]) -> InnerPart:
+        inner = folds.part(train, test)
+        X, harmoniser, selection = prepare_features(inner.rows, recipe)
+        scored = inner.X if harmoniser is None else harmoniser.transform(inner.X, inner.sources)
+        scored = scored if selection is None else selection.transform(scored)
+        learnt = replace(inner.rows, X=X)
+        deeper = _folds_of_block(learnt, inner.folds, recipe, part)
+        return InnerPart(learnt.of_columns(part), scored[:, part], inner.sources, deeper)
+
+    return InnerFolds(None, anew)
 
 
 def _prepare(

@@ -14,7 +14,7 @@ from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
 from fusion.settings.features import with_parameter
-from fusion.settings.learning import AugmentSettings, HarmoniseSettings
+from fusion.settings.learning import AugmentSettings, Fuse, HarmoniseSettings
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Recipe:
     augment : augmented cells to learn from beside the training cells.
     harmonise, stability : how features are changed, and which are then left out, before they are fused.
     layer : parameters of the fusion layer.
+    fuse : how blocks come together: "weighted" or "concatenate", into one row that a classifier is given; or "late", by
+        the scores of a classifier of each.
     calibrate, threshold, positive : what is put on top of the fitted model, and the class that the threshold is of.
     searches : whether the classifier is to choose parameters by folds inside the training part.
     seed : of every random choice.
@@ -46,6 +48,7 @@ class Recipe:
     harmonise: HarmoniseSettings = field(default_factory=HarmoniseSettings)
     stability: float | None = None
     layer: Mapping[str, Any] = field(default_factory=dict)
+    fuse: Fuse = "weighted"
     calibrate: Method = "none"
     threshold: str | None = None
     positive: str | None = None
@@ -58,9 +61,14 @@ class Recipe:
         return (*((IMAGE,) if self.takes_images else ()), *self.blocks)
 
     @property
+    def label(self) -> str:
+        """What results call the classifier: ``svm``, or ``svm-late`` where blocks are fused in another way."""
+        return entry_label(self.classifier, self.fuse)
+
+    @property
     def name(self) -> str:
         """What its scores are kept under: ``svm/morphology+texture``."""
-        return f"{self.classifier}/{'+'.join(self.features)}"
+        return f"{self.label}/{'+'.join(self.features)}"
 
     @property
     def decision(self) -> DecisionSettings:
@@ -77,8 +85,10 @@ class Recipe:
         """Whether fits of a split may share scaled blocks and distances with other recipes.
 
         A step that sees labels is learnt anew for every fold that calibration and threshold hold out: there is then
-        nothing to share between them.
+        nothing to share between them. The weights of late fusion are such a step, and so is stability for these.
         """
+        if self.fuse == "late":
+            return self.stability is None and not self.decision.learns
         return self.stability is None or not self.decision.learns
 
     def build(self) -> Classifier:
@@ -89,18 +99,22 @@ class Recipe:
         """The steps that need held-out scores inside a training part, in words."""
         steps = {
             f"classifier {self.classifier}": isinstance(self.build(), HoldsOut),
+            "late fusion": self.fuse == "late",
             "calibrate": self.calibrate != "none",
             "threshold": self.threshold is not None and self.decision.learns,
         }
         return [name for name, needs in steps.items() if needs]
 
 
-def recipe_of(config: LearnConfig, classifier: str, blocks: Sequence[str], learnt: Sequence[str] = ()) -> Recipe:
+def recipe_of(
+    config: LearnConfig, classifier: str, blocks: Sequence[str], learnt: Sequence[str] = (), fuse: Fuse = "weighted"
+) -> Recipe:
     """The recipe that a command's settings ask for, with this classifier on these blocks.
 
     Parameters
     ----------
     learnt : blocks that are learnt anew in every training part, of which those among ``blocks`` count.
+    fuse : how the blocks are fused.
     """
     check_layer(config.layer)
     params = classifier_params(config, classifier)
@@ -114,13 +128,25 @@ def recipe_of(config: LearnConfig, classifier: str, blocks: Sequence[str], learn
         augment=config.augment,
         harmonise=config.harmonise,
         stability=config.stability,
-        layer=config.layer,
+        layer={**config.layer, "weights": "none"} if fuse == "concatenate" else config.layer,
+        fuse=fuse,
         calibrate=config.calibrate,
         threshold=config.threshold,
         positive=config.positive,
         searches=bool(config.search or config.trials or params.get("search")),
         seed=config.seed,
     )
+
+
+def entry_label(classifier: str, fuse: Fuse) -> str:
+    """What results call a classifier whose blocks are fused in this way.
+
+    Examples
+    --------
+    >>> entry_label("svm", "late")
+    'svm-late'
+    """
+    return classifier if fuse == "weighted" else f"{classifier}-{fuse}"
 
 
 def classifier_params(config: LearnConfig, classifier: str) -> dict[str, Any]:

@@ -103,6 +103,13 @@ REFUSALS: tuple[Refusal, ...] = (
         "Leave --cnn-crossfit out, and its block too.",
     ),
     Refusal(
+        "classifier of images",
+        "late fusion",
+        lambda recipe: recipe.takes_images and recipe.fuse != "weighted",
+        "classifier '{}' fuses images and blocks inside its network",
+        "Leave --fuse out, or set classifiers.{}.network.fusion.",
+    ),
+    Refusal(
         "learnt embedding",
         "augment",
         lambda recipe: bool(recipe.learnt) and recipe.augment.per_cell > 0,
@@ -118,7 +125,7 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal(
         "learnt embedding",
-        "calibrate, threshold, an SVM's own sigmoid",
+        "calibrate, threshold, late fusion, an SVM's own sigmoid",
         lambda recipe: bool(recipe.learnt) and not recipe.nested and bool(recipe.held_out_steps()),
         "{steps} needs held-out scores inside the training part, whose cells the block's network has met",
         "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or leave "
@@ -130,6 +137,7 @@ REFUSALS: tuple[Refusal, ...] = (
     _batches("stability", lambda recipe: recipe.stability is not None),
     _batches("augment", lambda recipe: recipe.augment.per_cell > 0),
     _batches("learnt embedding", lambda recipe: bool(recipe.learnt)),
+    _batches("late fusion", lambda recipe: recipe.fuse == "late"),
 )
 
 
@@ -173,6 +181,12 @@ def check_recipes(recipes: Sequence[Recipe]) -> None:
     for recipe in recipes:
         if not recipe.features:
             raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
+        if recipe.fuse == "late" and len(recipe.blocks) < 2 and not recipe.takes_images:
+            raise UsageError(
+                "late fusion is of two blocks or more",
+                found=", ".join(recipe.blocks),
+                do="Add a block to --features, or leave --fuse out.",
+            )
         if (refusal := refusal_of(recipe)) is not None:
             raise UsageError(
                 _sentence(refusal, recipe),

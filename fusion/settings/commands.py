@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -14,6 +14,7 @@ from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import (
     ComparisonSettings,
     FitSettings,
+    Fuse,
     JudgementSettings,
     SubgroupSettings,
     TrackedSettings,
@@ -122,6 +123,11 @@ class TrainConfig(LearnConfig):
     output_folders: ClassVar[Outputs] = {"output": (), "tensorboard": ()}
 
     classifier: str = Field("svm", description="name of a classifier: svm, xgb, logreg, neural, or a plug-in")
+    fuse: Fuse = Field(
+        "weighted",
+        description="how blocks are fused: weighted (equal weights, then one row) or concatenate (one row as it is), "
+        "both before the classifier; or late, by scores of a classifier of each block",
+    )
     exact_up_to: int = EXACT_UP_TO
     # Not written back: where trees were grown is not part of what they are.
     scheduler: str | None = Field(
@@ -280,6 +286,10 @@ class AblateConfig(LearnConfig, ComparisonSettings):
         description="sets of blocks: all, sampled, alone, leave-one-out, or named ones, a+b,c; default all of up to 6 "
         "blocks, else sampled",
     )
+    fuse: Names = Field(
+        ["weighted"],
+        description="ways of fusing blocks to compare: weighted, concatenate, late; see fusion settings train",
+    )
     repeats: int | None = Field(
         None, ge=1, le=1000, description="how often folds are dealt; default 5, for monte-carlo 20"
     )
@@ -302,6 +312,13 @@ class AblateConfig(LearnConfig, ComparisonSettings):
     exact_up_to: int = EXACT_UP_TO
     memory_gb: float | None = Field(None, gt=0, description="for shared distances; default half the machine's memory")
     # Above, distances of one block are 3 GB, and an exact SVM of a thousand columns takes a quarter of an hour.
+
+    @model_validator(mode="after")
+    def _with_known_fusions(self) -> Self:
+        if not self.fuse or (unknown := [name for name in self.fuse if name not in get_args(Fuse)]):
+            known = ", ".join(get_args(Fuse))
+            raise ValueError(f"fuse: one or more of {known}, not {unknown[0] if self.fuse else 'nothing'}")
+        return self
 
     @model_validator(mode="after")
     def _with_controls(self) -> Self:

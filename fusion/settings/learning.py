@@ -10,6 +10,9 @@ from pydantic import Field, PositiveFloat, model_validator
 from fusion.settings._base import MAX_SEED, Names, Settings
 from fusion.settings.features import InputSettings
 
+#: How blocks are fused: before a classifier, or after one of each.
+Fuse = Literal["weighted", "concatenate", "late"]
+
 
 class TrackedSettings(Settings):
     """Where a result is logged, beside its files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from fusion import plugins
 from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
@@ -25,6 +26,7 @@ from fusion.learning.run import Run, half_the_memory
 from fusion.learning.study import Study
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
+from fusion.settings.learning import Fuse
 from fusion.versions import versions
 from fusion.workflows.loading import Inputs
 from fusion.workflows.run_facts import choose_positive, landmark_params
@@ -45,7 +47,7 @@ def plan_inputs(config: AblateConfig) -> Inputs:
     if not recipes:
         raise UsageError("these classifiers learn from features, and there are none", do="Choose some: --features.")
     possible = possible_recipes(recipes)[0]
-    names = [("+".join(recipe.features), recipe.classifier) for recipe in possible]
+    names = [("+".join(recipe.features), recipe.label) for recipe in possible]
     Questions(primary=config.primary, margin=config.margin).pair(names)
     check_null(possible, config.null)
     check_learning_curve(possible, config.learning_curve)
@@ -69,12 +71,22 @@ def recipes_of(
     blocks = [name for name in blocks if not is_control(name)]
     sets = [*alone, *(feature_sets(blocks, config.subsets, config.seed) if blocks else [()])]
     made = [
-        recipe_of(config, name, chosen, names)
+        recipe_of(config, name, chosen, names, fuse)
         for chosen in dict.fromkeys([*sets, *controls])
         for name in config.compare
         if (chosen or takers[name]) and not (takers[name] and chosen in controls)
+        for fuse in _ways(config, name, chosen)
     ]
     return [replace(recipe, positive=positive) for recipe in made]
+
+
+def _ways(config: AblateConfig, classifier: str, chosen: FeatureSet) -> list[Fuse]:
+    """The ways in which a set of blocks is fused, each once: a lone block in one, and trees mind no weights."""
+    if len(chosen) < 2:
+        return ["weighted"]
+    asked = cast(list[Fuse], config.fuse)  # as checked
+    is_raw = plugins.build_classifier(classifier, classifier_params(config, classifier)).prepares == "raw"
+    return list(dict.fromkeys("weighted" if is_raw and way == "concatenate" else way for way in asked))
 
 
 def by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[str]]:
@@ -115,6 +127,7 @@ def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence
         "classifiers": config.classifiers,
         "input": config.input,
         "layer": config.layer,
+        "fuse": config.fuse,
         "search": [config.search, config.trials],
         "decision": [config.calibrate, config.threshold, config.positive],
         "harmonise": config.harmonise.model_dump(),

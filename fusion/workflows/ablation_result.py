@@ -73,7 +73,7 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
         findings["redundancy"] = redundancy(fits.study.select(measured))
     if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
         findings["importance"] = importance(fits)
-    if config.search or config.trials:
+    if any(scored.chosen for scored in scores):
         findings["chosen"] = chosen_rows(scores)
     distance = None
     if plan.kind == "leave-one-source-out" and not fits.trains_networks:  # which every fold inside would train anew

@@ -68,7 +68,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         )
     limit = bundle.model.threshold if config.threshold is None else config.threshold
     threshold = None if limit is None else np.full(len(table), limit)
-    scores = Scores(bundle.features, bundle.classifier, proba, np.zeros(len(table), np.intp), threshold)
+    scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp), threshold)
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     stamps = [*known, *adapted, *subject_stamps(table)]
     if overlap.rows:

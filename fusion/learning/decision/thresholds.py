@@ -111,13 +111,18 @@ def _between(score: _Floats) -> _Floats:
 
 
 def held_out(
-    score: Callable[[NDArray[np.intp], NDArray[np.intp]], _Floats], y: NDArray[Any], groups: NDArray[np.intp], seed: int
+    score: Callable[[NDArray[np.intp], NDArray[np.intp]], _Floats],
+    y: NDArray[Any],
+    groups: NDArray[np.intp],
+    seed: int,
+    asked: str = "--calibrate and --threshold",
 ) -> _Floats:
     """float64 (n, K): every row of a training part scored by a model of other groups.
 
     Parameters
     ----------
     score : (rows to learn from, rows to score) -> float64 (rows, K).
+    asked : the options that need it, for a refusal.
 
     Raises
     ------
@@ -129,9 +134,9 @@ def held_out(
         folds = grouped_splits.grouped_folds(labels, groups, count, seed)
     except grouped_splits.SplitError as error:
         raise UsageError(
-            "the training part cannot be held out from itself, to calibrate or to choose a threshold by",
+            f"the training part cannot be held out from itself, which {asked} need",
             found=" ".join(str(error).split()),
-            do="Leave --calibrate and --threshold out, or give more subjects.",
+            do=f"Leave {asked} out, or give more subjects.",
         ) from error
     proba: _Floats | None = None
     for fold in folds:

@@ -37,7 +37,8 @@ def plan_recipe(config: TrainConfig) -> tuple[Recipe, Inputs]:
             expected="one with the parameter 'scheduler'",
         )
     inputs = Inputs.of(config)
-    recipe = recipe_of(config, config.classifier, inputs.names, [block.name for block in inputs.learnt])
+    learnt = [block.name for block in inputs.learnt]
+    recipe = recipe_of(config, config.classifier, inputs.names, learnt, config.fuse)
     check_processes(recipe, torch_processes.count())
     check_recipes([recipe])
     check_null([recipe], config.null)

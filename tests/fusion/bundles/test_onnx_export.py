@@ -66,6 +66,21 @@ def test_the_graph_gives_the_models_probabilities(name, params, classes, calibra
         assert list(label) == [model.classes[at] for at in expected.argmax(axis=1)]
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", ["svm", "xgb", "logreg"])
+def test_a_late_fusion_is_a_graph_of_each_blocks_model(name, classes):
+    X, y, groups = cells(classes)
+    params = {"n_estimators": 10} if name == "xgb" else {}
+    calibrate = "logistic" if name == "logreg" else "none"
+    model = fuse(X, y, groups, BLOCKS, name, params=params, fuse="late", calibrate=calibrate)
+    built, trial = onnx_export.build(bundle_of(model, name))
+    for rows in (X, cells(classes, seed=1)[0], trial.X):
+        proba, label = run(built, {"features": rows})
+        expected = model.predict_proba(rows)
+        np.testing.assert_allclose(proba, expected, rtol=0, atol=2e-6)
+        assert list(label) == [model.classes[at] for at in expected.argmax(axis=1)]
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from fusion.explanation._attribution import attribute
+from fusion.explanation._attribution import attribute, value_of_block
 from fusion.learning.fused_model import fuse
 from fusion.learning.training_quantiles import LEVELS, learn_reference
 
@@ -78,6 +78,29 @@ def test_blocks_of_any_model_sum_to_its_log_odds():
     assert found.base == pytest.approx(np.log(usual / (1 - usual)))
     assert found.base + sum(found.blocks.values()) == pytest.approx(found.score)
     assert "Approximate" in found.limits
+
+
+@pytest.mark.parametrize("name", ["svm", "xgb", "logreg"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_blocks_of_a_late_fusion_sum_to_its_margin(name, classes):
+    X, y, groups = cells(120, classes=classes)
+    params = {"n_estimators": 10} if name == "xgb" else {}
+    calibrate = "temperature" if name == "logreg" else "none"  # before which margins are
+    model = fuse(X, y, groups, BLOCKS, name, fuse="late", params=params, calibrate=calibrate)
+    typical = learn_reference(X, y, model.classes).typical
+    late = model.classifier
+    for target, row in zip(model.classes, X, strict=False):
+        found, at = attribute(model, BLOCKS, row, typical, target), model.classes.index(target)
+        proba = late.predict_proba(row[None])[0]
+        logs = np.log(proba) - np.log(proba).mean()
+        expected = logs[at] - logs[1 - at] if classes == 2 else logs[at]
+        assert found.score == pytest.approx(expected, abs=1e-6)
+        assert found.base + sum(found.blocks.values()) == pytest.approx(expected, abs=1e-6)
+        assert "Blocks are exact" in found.limits
+        # At the cell's own values a block has its contribution, and none at the training medians.
+        for block, part in BLOCKS.items():
+            ask = value_of_block(model, BLOCKS, block, row, typical, target).ask
+            assert_allclose(ask(np.stack([row[part], typical[part]])), [found.blocks[block], 0], atol=1e-9)
 
 
 def test_sampled_orders_of_many_blocks_sum_too_and_find_the_one_that_matters():

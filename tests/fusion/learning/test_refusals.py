@@ -40,6 +40,7 @@ OPTIONS = {
     "harmonise": {"harmonise": {"method": "standard"}},
     "stability": {"stability": 0.5},
     "search": {"search": True},
+    "late fusion": {"features": ["morphology", "colour"], "fuse": "late"},
     "calibrate": {"calibrate": "temperature"},
     "threshold": {"threshold": "balanced-accuracy"},
     "external memory": {"classifier": "xgb", "classifiers": {"xgb": {"external_memory": True}}},
@@ -62,7 +63,9 @@ def merged(*names: str) -> dict:
     settings: dict = {"classifiers": {}, "features": ["morphology"]}
     for name in names:
         own = OPTIONS[name]
+        features = dict.fromkeys([*settings["features"], *own.get("features", [])])
         settings |= {key: value for key, value in own.items() if key != "classifiers"}
+        settings["features"] = list(features)
         settings["classifiers"] |= own.get("classifiers", {})
     classifiers = settings["classifiers"]
     classifiers["neural"] = NETWORK
@@ -104,6 +107,8 @@ def run(command: str, settings: dict, data, store, folder):
 def test_a_pair_of_options_works_or_is_refused(first, second, command, few, common, tmp_path, monkeypatch):
     monkeypatch.setattr(html_report, "write_report", lambda *given: None)  # drawn elsewhere, and slow
     settings = merged(first, second)
+    if command == "ablate" and "fuse" in settings:
+        settings |= {"fuse": ["late"], "subsets": ["+".join(settings["features"])]}
     if is_refused(first, second):
         if command == "ablate":  # the one set that asks for both; on others a classifier is compared
             settings["subsets"] = ["+".join(settings["features"])]
