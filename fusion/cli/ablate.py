@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     option("null", metavar="N"),
     "learning_curve",
     "show_leak",
+    "audit",
     option("test", metavar="DATA"),
     "test_part",
     "other_cohort",

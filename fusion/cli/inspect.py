@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Fault
 
 
-@command(InspectConfig, *DATA, "overlays", "shift", OUTPUT, "jobs", "store", "seed")
+@command(InspectConfig, *DATA, "overlays", "audit", "shift", OUTPUT, "jobs", "store", "seed")
 def inspect(screen: Screen, config: InspectConfig) -> tuple[Fault, ...]:
     """Count classes and subjects, find bad files and leaks.
 
     Prints counts by class, subject and fold, unreadable files, identical images (also across subjects, folds and
-    labels), and what a random split would leak.
+    labels), and what a random split would leak. --audit tells whether the class can be told from what is no part of
+    the cell.
     """
     from fusion.workflows.inspect import inspect
 

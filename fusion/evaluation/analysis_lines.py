@@ -35,6 +35,9 @@ def analysis_lines(result: Result) -> list[str]:
             f"({row['cells']} cells of {row['subjects']} {result.unit}s); the worst of {len(one['rows'])} is a "
             "pessimistic pick."
         )
+    if audit := result.findings.get("shortcuts"):
+        told = [f"{row['name']} ({row['auroc']:.2f})" for row in audit["probes"] if row["is_shortcut"]]
+        lines.append(f"Shortcuts, AUROC of what is no part of the cells: {', '.join(told) or 'none tells the class'}.")
     return lines
 
 

@@ -229,7 +229,7 @@ def extract(
         give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
         needs = _needs(versions, lacks)
         samples = ((dataset.samples[int(cells.positions[at])], needs[lacks[at].tobytes()]) for at in needed)
-        count = _workers(jobs, len(needed))
+        count = worker_count(jobs, len(needed))
         with Stop() as stop:
             measuring = _run(samples, extractors, count, stop, scheduler)
             passing = _keep(measuring, len(needed), dataset, _Flush(store, versions, tell), stop, tell, progress)
@@ -370,7 +370,8 @@ class _Flush:
                 self._tell("written", extractor=name, cells=len(rows), faults=len(faults))
 
 
-def _workers(jobs: int, cells: int) -> int:
+def worker_count(jobs: int, cells: int) -> int:
+    """Processes for so many cells where ``jobs`` are asked for, 0 being one a core: fewer cells are not worth one."""
     if not jobs:
         from joblib import cpu_count  # a tenth of a second
 

@@ -49,10 +49,14 @@ class InspectConfig(DataSettings):
     overlay_cells: int = Field(
         96, ge=0, le=1_000_000, description="cells on the contact sheets, spread evenly; 0 draws all"
     )
+    audit: bool = Field(
+        False,
+        description="look for shortcuts: whether background, border, size, format, camera or order tell the class",
+    )
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
     output: Path | None = Field(None, description="with shift: folder for a drawing of the sources side by side")
-    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes of overlays and shift; 0 is one a core")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the choice of cells on the contact sheets")
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes of audit and shift; 0 is one a core")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the choice of cells, and of the audit's folds")
 
 
 class ExtractConfig(DataSettings, FeatureSettings):
@@ -302,6 +306,9 @@ class AblateConfig(LearnConfig, ComparisonSettings):
         "colour), size (area), or none; default random where a pretrained cnn is compared",
     )
     show_leak: bool = Field(False, description="also report by how much a random split would flatter")
+    audit: bool = Field(
+        False, description="also look for shortcuts: whether what is no part of the cells tells their class"
+    )
     test: LocalOrRemotePath | None = Field(
         None, description="an external test set: learn from all of data, judge on this"
     )

@@ -23,7 +23,7 @@ from fusion.settings.outputs import one_run_of
 from fusion.workflows.ablation_cells import JudgedCells, judged_cells
 from fusion.workflows.ablation_plan import by_landmarks, plan_fits, plan_inputs
 from fusion.workflows.ablation_result import judged_result
-from fusion.workflows.asked_analyses import with_refits, with_subgroups
+from fusion.workflows.asked_analyses import with_refits, with_shortcuts, with_subgroups
 from fusion.workflows.loading import load_training_cells
 
 
@@ -61,6 +61,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
         faults=judged.study.faults,
     )
     result = with_subgroups(result, config.by, config.test or config.data, config.columns, judged.tested or dataset)
+    result = with_shortcuts(result, judged.tested or dataset, config, progress)
     if config.show_leak:
         result = _with_leak(result, judged, dataset, config, progress, inputs.learnt)
     result.save(config.output, dataset.root)

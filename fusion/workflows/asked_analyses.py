@@ -1,4 +1,4 @@
-"""What a run was asked for beside its figures: chance by permuted labels, a learning curve, subgroups."""
+"""What a run was asked for beside its figures: chance by permuted labels, a learning curve, subgroups, shortcuts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from fusion.analysis.learning_curve import learning_curve
 from fusion.analysis.null import null_distribution
+from fusion.analysis.shortcuts.audit import audit_shortcuts
 from fusion.analysis.subgroups import subgroups
 from fusion.data.cell_columns import cell_column
 from fusion.data.dataset import Dataset
@@ -16,6 +17,8 @@ from fusion.evaluation.class_figures import class_figures
 from fusion.evaluation.results import Result
 from fusion.leakage.protocols import Plan
 from fusion.learning.fits import Fits
+from fusion.progress import Progress
+from fusion.settings.commands import AblateConfig
 from fusion.settings.learning import FitSettings
 
 
@@ -44,3 +47,21 @@ def with_subgroups(result: Result, by: list[str], file: Path, called: Mapping[st
         return result
     columns = {name: cell_column(file, called, dataset, result.cells, name) for name in by}
     return replace(result, findings={**result.findings, "subgroups": subgroups(result, columns)})
+
+
+def with_shortcuts(result: Result, dataset: Dataset, config: AblateConfig, progress: Progress | None) -> Result:
+    """The result with whether what is no part of the cells tells their class.
+
+    Parameters
+    ----------
+    dataset : the cells that are judged.
+    """
+    if not config.audit:
+        return result
+
+    def tell(done: int, total: int, faults: int) -> None:
+        if progress is not None:
+            progress("auditing", done, total, faults)
+
+    found = audit_shortcuts(dataset, config.seed, config.jobs, tell)
+    return replace(result, findings={**result.findings, "shortcuts": found.to_json()})

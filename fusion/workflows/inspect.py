@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion.analysis.shortcuts.audit import ShortcutAudit, audit_shortcuts
 from fusion.analysis.source_shift import Shift, shifts
 from fusion.analysis.source_shift import lines as shift_lines
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable, fault_row
@@ -59,6 +60,7 @@ class Inspection:
     overlays : the contact sheets that were drawn, None where none were asked for.
     sources_drawn : the image of the sources side by side, likewise.
     public : the public data sets that it is, or has images of.
+    shortcuts : whether what is no part of the cells tells their class, None where that was not asked for.
     """
 
     dataset: Dataset
@@ -76,6 +78,7 @@ class Inspection:
     shifts: tuple[Shift, ...] = ()
     sources_drawn: Path | None = None
     public: tuple[Recognition, ...] = ()
+    shortcuts: ShortcutAudit | None = None
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -124,6 +127,7 @@ class Inspection:
             lines.append(f"and {len(self.merged_subjects) - _SHOWN} more groups of such subjects; all with --json")
         lines.append(self._groups_line())
         lines += self._leak_lines()
+        lines += self.shortcuts.lines() if self.shortcuts else []
         lines += shift_lines(self.shifts)
         lines += [f"sources side by side in {self.sources_drawn}"] if self.sources_drawn is not None else []
         if self.overlays is not None:
@@ -186,6 +190,7 @@ class Inspection:
             "public_datasets": [
                 {**each.card.to_json(), "recognised_by": each.by, "images": each.images} for each in self.public
             ],
+            **({"shortcuts": without_nan(self.shortcuts.to_json())} if self.shortcuts else {}),
             **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
             **({"sources_drawn": str(self.sources_drawn)} if self.sources_drawn is not None else {}),
         }
@@ -234,6 +239,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         files=survey(dataset, _told(progress, "looking at files")),
         groups=len(set(dataset.groups().tolist())),
         overlays=_draw(config, dataset, progress),
+        shortcuts=_shortcuts(config, dataset, progress),
         shifts=_shifts(config, dataset, progress),
         sources_drawn=_sources_drawn(config, dataset, progress),
         public=tuple(recognise(dataset)),
@@ -257,6 +263,12 @@ def _across(samples: Sequence[Sample], same: Sequence[Sequence[int]]) -> dict[st
     return {
         word: sum(len({asked(samples[at]) for at in members}) > 1 for members in same) for word, asked in of.items()
     }
+
+
+def _shortcuts(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> ShortcutAudit | None:
+    if not config.audit:
+        return None
+    return audit_shortcuts(dataset, config.seed, config.jobs, _told(progress, "auditing"))
 
 
 def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> tuple[Shift, ...]:

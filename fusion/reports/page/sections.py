@@ -157,6 +157,12 @@ def subgroups(page: PageSource) -> Values:
     return {"subgroups": found} if found else None
 
 
+def shortcuts(page: PageSource) -> Values:
+    """Whether what is no part of the cells tells their class."""
+    found = page.result.findings.get("shortcuts")
+    return {"shortcuts": found} if found else None
+
+
 def contributions(page: PageSource) -> Values:
     """What each block adds."""
     found = page.found("shapley")
@@ -237,6 +243,7 @@ SECTIONS: tuple[Callable[[PageSource], Values], ...] = (
     null,
     learning_curve,
     subgroups,
+    shortcuts,
     contributions,
     importance,
     probabilities,
