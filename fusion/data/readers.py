@@ -6,6 +6,7 @@ masks. What cannot be listed is a ``DatasetError``, and a listed file that is no
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -27,7 +28,7 @@ from fusion.data.subjects import check_spelling
 from fusion.io.files import printable
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import RemotePathError, as_path, join, walk
-from fusion.settings.data import ReadingSettings
+from fusion.settings.data import PIXEL_UM, ReadingSettings
 
 #: Suffixes taken for images, compared in lower case.
 SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dib", ".jpe", ".jfif", ".jif", ".jfi")
@@ -644,10 +645,15 @@ def _table_row(file: Path, number: int, values: dict[str, str | None]) -> Listed
         raise DatasetError(f"line {number} of {file} has no path")
     try:
         um_per_px = float(scale) if scale else None
-    except ValueError:
-        um_per_px = -1.0
-    if um_per_px is not None and (not 0 < um_per_px < float("inf") or "_" in str(scale)):
-        raise DatasetError(f"line {number} of {file}", found=f"um_per_px {scale}", expected="above zero")
+    except ValueError:  # a word is no length either
+        um_per_px = math.nan
+    if um_per_px is not None and (not PIXEL_UM[0] <= um_per_px <= PIXEL_UM[1] or "_" in str(scale)):
+        raise DatasetError(
+            f"line {number} of {file} gives a pixel no length that a microscope has",
+            found=f"um_per_px {scale}",
+            expected=f"micrometres, {PIXEL_UM[0]:g} to {PIXEL_UM[1]:g}",
+            do="Convert nanometres; leave it empty where it is not known.",
+        )
     return Listed(
         path=join(file.parent, path),
         label=values.get("label"),

@@ -9,6 +9,9 @@ from pydantic import Field
 from fusion.settings._base import LocalOrRemotePath, Names, Pairs, Settings
 from fusion.settings.mask_levels import MaskLevelsText
 
+#: Micrometres that a pixel may be long: other numbers are of another unit.
+PIXEL_UM = (0.01, 10.0)
+
 #: Of every command that reads masks.
 MASK_LEVELS = Field(
     None,

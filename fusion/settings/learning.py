@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from fusion.settings._base import MAX_SEED, Names, Settings
+from fusion.settings.data import PIXEL_UM
 from fusion.settings.features import InputSettings
 
 #: How blocks are fused: before a classifier, or after one of each.
@@ -44,7 +45,10 @@ class NormaliseSettings(Settings):
     )
     # A blast of 13 micrometres is 64 pixels across: coarse enough that most sites' images are made smaller.
     um_per_px: float = Field(
-        0.2, ge=0.01, le=10, description="um_per_px, red-cells: micrometres on the side of every pixel afterwards"
+        0.2,
+        ge=PIXEL_UM[0],
+        le=PIXEL_UM[1],
+        description="um_per_px, red-cells: micrometres on the side of every pixel afterwards",
     )
     diameter: float | None = Field(
         None, ge=8, le=512, description="median-size: diameter in pixels that the median cell of a source is brought to"
