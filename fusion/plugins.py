@@ -441,6 +441,14 @@ class TakesImages(Protocol):
 
 
 @runtime_checkable
+class HasHistory(Protocol):
+    """A fitted network that says how its training went."""
+
+    #: Of every epoch "loss", the mean over its batches, and "score", macro F1 on cells kept back, None without any.
+    history_: list[dict[str, float | None]]
+
+
+@runtime_checkable
 class LearnsBlock(TakesImages, Protocol):
     """A classifier of images whose network can serve as a block of features: see ``Extractor.learnt_by``."""
 

@@ -134,6 +134,7 @@ class Dataset:
     notes : remarks for the user, one line each.
     indexes : files in which the contents of the images are remembered.
     declared : name of the public data set that it is, see ``fusion.data.public_datasets``; None where nobody says so.
+    left_out : why readable images are not among the samples, and how many for each reason.
 
     Examples
     --------
@@ -148,6 +149,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     indexes: tuple[Path, ...] = field(default=(), compare=False)
     declared: str | None = None
+    left_out: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, Columns):
@@ -246,7 +248,7 @@ class Dataset:
                 )
             if wanted:
                 kept &= np.fromiter((value in wanted for value in self.each(attribute)), bool, len(self))
-        return self._only(kept)
+        return self._only(kept, "of other classes, folds or sources than those asked for")
 
     def labelled(self) -> Dataset:
         """The labelled samples.
@@ -255,7 +257,9 @@ class Dataset:
         ------
         DatasetError : there are none, or they are all of one class.
         """
-        found = self._only(np.fromiter((label is not None for label in self.each("label")), bool, len(self)))
+        found = self._only(
+            np.fromiter((label is not None for label in self.each("label")), bool, len(self)), "without a label"
+        )
         if len(found.classes) < 2:
             raise DatasetError(
                 f"nothing to compare in {printable(self.root)}",
@@ -267,11 +271,13 @@ class Dataset:
         notes = (*self.notes, f"{unlabelled} images without a label are left out.") if unlabelled else self.notes
         return replace(found, notes=notes)
 
-    def _only(self, kept: NDArray[np.bool_]) -> Dataset:
+    def _only(self, kept: NDArray[np.bool_], reason: str) -> Dataset:
         if kept.all():
             return self
         return replace(
-            self, samples=as_columns(sample for sample, is_kept in zip(self.samples, kept, strict=True) if is_kept)
+            self,
+            samples=as_columns(sample for sample, is_kept in zip(self.samples, kept, strict=True) if is_kept),
+            left_out=(*self.left_out, (reason, int((~kept).sum()))),
         )
 
 

@@ -20,7 +20,8 @@ class Scores:
     numbers the test part a cell was scored in, -1 for none. What is given without rounds, (n, classes) and (n,), is
     one round. ``threshold`` is float64 of ``fold``'s shape, from which probability of the positive class a cell is
     predicted positive, as the cell's training part chose it; None predicts the most probable class. ``chosen`` are the
-    classifier's parameters that training parts chose, with the fold that each was for.
+    classifier's parameters that training parts chose, with the fold that each was for; ``trained`` the epochs of its
+    networks: "split", "epoch", "loss" and "score".
     """
 
     features: tuple[str, ...]
@@ -29,6 +30,7 @@ class Scores:
     fold: NDArray[np.intp]
     threshold: NDArray[np.float64] | None = None
     chosen: tuple[Mapping[str, float], ...] = ()
+    trained: tuple[Mapping[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.proba.ndim == 2:

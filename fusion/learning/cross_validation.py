@@ -14,7 +14,7 @@ from fusion.learning.fits import Fit, Fits, Fitted, run_fits, score
 from fusion.learning.learn import learn
 from fusion.learning.learnt_blocks import LearntBlock, embed_splits
 from fusion.learning.recipe import Recipe
-from fusion.learning.run import Run
+from fusion.learning.run import Run, epochs_of, history_of
 from fusion.learning.study import Study
 
 
@@ -46,11 +46,14 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
     proba = [np.full((*shape, len(classes)), np.nan) for _ in fits.recipes]
     thresholds = [np.full(shape, np.nan) for _ in fits.recipes]
     chosen: list[list[dict[str, float]]] = [[] for _ in fits.recipes]
+    trained: list[list[dict[str, float]]] = [[] for _ in fits.recipes]
     every = [Fit(number, at) for number in range(len(fits.recipes)) for at in range(len(fits.splits))]
     for done, found in enumerate(_fitted(every, fits), start=1):
         number, tested = found.fit.recipe, (rounds[found.fit.split], fits.splits[found.fit.split].test)
         proba[number][tested], thresholds[number][tested] = found.proba, found.threshold
         chosen[number] += [{"split": found.fit.split, **found.chosen}] if found.chosen else []
+        if found.history is not None:
+            trained[number] += [{"split": found.fit.split, **epoch} for epoch in epochs_of(found.history)]
         run.tell(stage, done, len(every))
     fold = _fold_numbers(plan, len(table))
     return tuple(
@@ -61,6 +64,7 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
             fold,
             thresholds[at] if recipe.threshold is not None else None,
             tuple(sorted(chosen[at], key=lambda values: values["split"])),
+            tuple(sorted(trained[at], key=lambda epoch: (epoch["split"], epoch["epoch"]))),
         )
         for at, recipe in enumerate(fits.recipes)
     )
@@ -84,7 +88,8 @@ def _with_networks(fit: Fit, fits: Fits) -> Fitted:
         return score(fit, fits)
     part = f"fold {fit.split + 1}" if len(fits.recipes) == 1 else f"{'+'.join(recipe.features)} {fit.split + 1}"
     model = learn(fits.study, split.train, recipe, fits.run, part=part)
-    return Fitted(fit, model.predict_proba(split.test), math.nan, model.chosen)
+    history = history_of(model.features.classifier)
+    return Fitted(fit, model.predict_proba(split.test), math.nan, model.chosen, history)
 
 
 def _fold_numbers(plan: Plan, n: int) -> NDArray[np.intp]:

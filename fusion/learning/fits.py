@@ -56,13 +56,14 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fit with float64 (test cells, classes) probabilities, the threshold that it chose, NaN for none, and the
-    parameters."""
+    """A fit with float64 (test cells, classes) probabilities, the threshold that it chose, NaN for none, the
+    parameters, and of a network its history, see ``run.history_of``."""
 
     fit: Fit
     proba: NDArray[np.floating[Any]]
     threshold: float
     chosen: Mapping[str, float]
+    history: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +153,8 @@ class Fits:
         checkpoint, name = self.run.checkpoint, self.name(fit)
         if checkpoint is None or (kept := checkpoint.read(name)) is None:
             return None
-        return Fitted(fit, kept[:, :-1], float(kept[0, -1]), checkpoint.read_values(name))
+        history = checkpoint.read(f"{name}-history")
+        return Fitted(fit, kept[:, :-1], float(kept[0, -1]), checkpoint.read_values(name), history)
 
     def keep(self, found: Fitted) -> Fitted:
         """The fit, kept for a run that goes on from here."""
@@ -161,6 +163,8 @@ class Fits:
         # The threshold stands beside the probabilities of every cell: one array is kept whole or not at all, and last.
         if found.chosen:
             checkpoint.keep_values(self.name(found.fit), found.chosen)
+        if found.history is not None:
+            checkpoint.keep(f"{self.name(found.fit)}-history", found.history)
         checkpoint.keep(
             self.name(found.fit), np.column_stack([found.proba, np.full(len(found.proba), found.threshold)])
         )

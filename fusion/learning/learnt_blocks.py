@@ -29,7 +29,7 @@ from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.grouped_splits import Split
 from fusion.learning._inner_folds import InnerFolds, InnerPart
 from fusion.learning.recipe import Recipe, build_seeded, check_image_settings, network_params
-from fusion.learning.run import Run
+from fusion.learning.run import Run, epochs_of, history_of
 from fusion.learning.study import Study
 from fusion.plugins import LearnsBlock
 from fusion.settings.commands import LearnConfig
@@ -134,9 +134,20 @@ def embedded(block: LearntBlock, study: Study, units: _Rows, run: Run, part: str
     known = kept.read("embedded")
     if known is not None:
         return known.astype(np.float32)
-    rows = block.embed(block.fit(study, units, run, part, kept.folder / "network"), study)
+    network = block.fit(study, units, run, part, kept.folder / "network")
+    rows = block.embed(network, study)
+    kept.keep("history", history_of(network))
     kept.keep("embedded", rows)
     return rows
+
+
+def trained_epochs(block: LearntBlock, study: Study, splits: Sequence[Split], run: Run) -> list[dict[str, float]]:
+    """The epochs of the networks of ``embed_splits``: "split", "epoch", "loss" and "score"."""
+    found = []
+    for at, split in enumerate(splits):
+        history = _checkpoint(block, study, split.train, run).read("history")
+        found += [{"split": at, **epoch} for epoch in epochs_of(history)] if history is not None else []
+    return found
 
 
 def embed_splits(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fusion.compute.platform_calls import total_memory
 from fusion.errors import UsageError
 from fusion.io.run_checkpoint import Checkpoint, forget_unfinished
+from fusion.plugins import HasHistory
 from fusion.progress import Progress
 
 
@@ -88,3 +94,24 @@ def _curves(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
                 writer.add_scalar(name, value, epoch)
 
     return log
+
+
+#: What is known of an epoch, in the order of the array's columns.
+_KNOWN = ("loss", "score")
+
+
+def history_of(network: object) -> NDArray[np.float64]:
+    """float64 (epochs, 2): loss and score of a trained network, NaN where there is none; (0, 2) for one that says
+    nothing."""
+    epochs = network.history_ if isinstance(network, HasHistory) else []
+    rows = [[math.nan if (value := epoch.get(name)) is None else value for name in _KNOWN] for epoch in epochs]
+    return np.array(rows, np.float64).reshape(len(rows), len(_KNOWN))
+
+
+def epochs_of(history: NDArray[np.floating[Any]]) -> list[dict[str, float]]:
+    """Plain values of every epoch: "epoch" from 1, "loss", "score".
+
+    >>> epochs_of(np.array([[0.7, 0.5]]))
+    [{'epoch': 1, 'loss': 0.7, 'score': 0.5}]
+    """
+    return [{"epoch": at, **dict(zip(_KNOWN, map(float, row), strict=True))} for at, row in enumerate(history, start=1)]

@@ -11,7 +11,7 @@ from fusion.evaluation.result_differences import signed
 from fusion.evaluation.results import LABELS, Result, describe_split, interval, p_text
 from fusion.io.csv_text import csv_bytes
 from fusion.io.output_files import write_output
-from fusion.reports import _analysis_figures, _cross_site_figures, result_figures
+from fusion.reports import _analysis_figures, _cell_figures, _cross_site_figures, result_figures
 from fusion.reports._figure_style import Drawing
 from fusion.reports._methods_page import methods_markdown
 from fusion.reports.page.frame import with_contents, with_page_colours
@@ -29,6 +29,9 @@ DRAWN = {
     "reliability": "Reliability of the probabilities on held-out cells",
     "selective_prediction": "Selective prediction: balanced accuracy over coverage",
     "learning_curve": "Balanced accuracy over the subjects that are learnt from",
+    "confusion": "What is predicted of every class, with shares of the class",
+    "cell_map": "The cells by their first two principal components, coloured by what is known of them",
+    "training": "Loss and score of every epoch of the networks, a line for each fold",
 }
 
 #: Columns of the table for a paper.
@@ -73,6 +76,9 @@ def draw(result: Result) -> dict[str, Drawn]:
         "reliability": result_figures.reliability_plot(result),
         "selective_prediction": _cross_site_figures.risk_coverage_plot(result),
         "learning_curve": _analysis_figures.learning_curve_plot(result),
+        "confusion": _cell_figures.confusion_plot(result),
+        "cell_map": _cell_figures.cell_map_plot(result),
+        "training": _cell_figures.training_plot(result),
     }
     return {
         name: Drawn(

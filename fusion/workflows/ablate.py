@@ -23,7 +23,7 @@ from fusion.settings.outputs import one_run_of
 from fusion.workflows.ablation_cells import JudgedCells, judged_cells
 from fusion.workflows.ablation_plan import by_landmarks, plan_fits, plan_inputs
 from fusion.workflows.ablation_result import judged_result
-from fusion.workflows.asked_analyses import with_refits, with_shortcuts, with_subgroups
+from fusion.workflows.asked_analyses import with_page_findings, with_refits, with_shortcuts, with_subgroups
 from fusion.workflows.loading import load_training_cells
 
 
@@ -94,6 +94,7 @@ def compare(
     fits, left_out = plan_fits(study, plan, config, progress, learnt)
     scores = cross_validate(fits, plan)
     result = with_refits(judged_result(fits, plan, scores, dataset, config), fits, plan, config)
+    result = with_page_findings(result, study.table, fits)
     return replace(result, stamps=(*result.stamps, *approximate), notes=(*result.notes, *left_out))
 
 

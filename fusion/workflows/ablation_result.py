@@ -26,7 +26,14 @@ from fusion.learning.fits import Fits
 from fusion.learning.selections import selections
 from fusion.settings.commands import AblateConfig
 from fusion.settings.loading import write_config
-from fusion.workflows.run_facts import adapted_stamps, choose_positive, chosen_rows, facts, judged_together_stamps
+from fusion.workflows.run_facts import (
+    adapted_stamps,
+    choose_positive,
+    chosen_rows,
+    facts,
+    image_flow,
+    judged_together_stamps,
+)
 
 #: Groups up to which blocks are aligned, by a cell of each: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
@@ -146,5 +153,6 @@ def _facts(dataset: Dataset, table: FeatureTable, plan: Plan, config: AblateConf
             "images": len(tested),
             "groups": len(np.unique(tested.groups)),
             "classes": {label: tested.y.count(label) for label in dataset.classes},
+            "flow": image_flow(dataset, table.take(split.train)),
         }
     return found

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fusion.analysis.cell_map import cell_map
 from fusion.analysis.learning_curve import learning_curve
 from fusion.analysis.null import null_distribution
 from fusion.analysis.shortcuts.audit import audit_shortcuts
 from fusion.analysis.subgroups import subgroups
 from fusion.data.cell_columns import cell_column
 from fusion.data.dataset import Dataset
+from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.class_figures import class_figures
 from fusion.evaluation.results import Result
+from fusion.evaluation.scores import Scores, entry_name
 from fusion.leakage.protocols import Plan
 from fusion.learning.fits import Fits
+from fusion.learning.learnt_blocks import trained_epochs
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
 from fusion.settings.learning import FitSettings
@@ -65,3 +71,32 @@ def with_shortcuts(result: Result, dataset: Dataset, config: AblateConfig, progr
 
     found = audit_shortcuts(dataset, config.seed, config.jobs, tell)
     return replace(result, findings={**result.findings, "shortcuts": found.to_json()})
+
+
+def with_page_findings(result: Result, table: FeatureTable, fits: Fits | None = None) -> Result:
+    """The result with "cell_map" and, where networks were trained, "training".
+
+    Parameters
+    ----------
+    table : the cells of the result, with the blocks that were measured.
+    fits : of the comparison, None where nothing was fitted.
+    """
+    best = result.scores[result.ranked()[0]]
+    findings: dict[str, Any] = {}
+    # What a learnt block holds is another thing in every split, and an image is no row of features.
+    blocks = [name for name in table.blocks if name in {part for each in best.features for part in each.split("+")}]
+    judged = np.flatnonzero((best.fold >= 0).any(axis=0))
+    if blocks and (found := cell_map(table.select(blocks), judged, int(result.facts.get("seed", 0)))):
+        findings["cell_map"] = found
+    if fits is not None and (rows := _trainings(result.scores, fits)):
+        findings["training"] = rows
+    return replace(result, findings={**result.findings, **findings})
+
+
+def _trainings(entries: Sequence[Scores], fits: Fits) -> list[dict[str, Any]]:
+    """A row for each network that every split trained anew: its "name" and "epochs"."""
+    rows = [{"name": entry_name(scores), "epochs": list(scores.trained)} for scores in entries if scores.trained]
+    for block in fits.learnt:
+        if epochs := trained_epochs(block, fits.study, fits.splits, fits.run):
+            rows.append({"name": f"block {block.name}", "epochs": epochs})
+    return rows

@@ -24,7 +24,7 @@ from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
 from fusion.settings.loading import write_config
 from fusion.settings.outputs import one_run_of
-from fusion.workflows.asked_analyses import with_subgroups
+from fusion.workflows.asked_analyses import with_page_findings, with_subgroups
 from fusion.workflows.loading import group_numbers, load_labelled
 from fusion.workflows.run_facts import facts
 
@@ -88,6 +88,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
 
     result = replace(result, findings={"selective_prediction": selective_prediction(result)})
     result = with_subgroups(result, config.by, config.data, config.columns, dataset)
+    result = with_page_findings(result, table)
     result.save(config.output, dataset.root)
 
     places = {dataset.name_of(sample): sample for sample in dataset.samples}

@@ -93,6 +93,30 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
         "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
         "columns": {name: part.stop - part.start for name, part in table.blocks.items()},
         **({"sources": counts_of(table.sources)} if any(table.sources) else {}),
+        "flow": image_flow(dataset, table),
+    }
+
+
+def image_flow(dataset: Dataset, measured: FeatureTable) -> dict[str, Any]:
+    """What became of the images of a data set, from those found to those that take part, and which cells are one.
+
+    Returns
+    -------
+    Plain values: "found", how many images there were; "steps", rows of "reason" and "images" that were left out or
+    skipped, in their order; "used"; "identical", cells whose content another has; "subjects" and "groups", where
+    subjects that share an image are merged.
+    """
+    unreadable, unmeasured = len(dataset.faults), len(dataset) - len(measured)
+    steps = [("could not be read", unreadable), *dataset.left_out, ("could not be measured", unmeasured)]
+    known = {who for who in measured.identities if who is not None}
+    return {
+        "found": len(dataset) + sum(count for _, count in dataset.left_out) + unreadable,
+        "steps": [{"reason": reason, "images": count} for reason, count in steps if count],
+        "used": len(measured),
+        "identical": len(measured) - len(set(measured.cell_ids)),
+        "subjects": len(known),
+        "nameless": measured.nameless,
+        "groups": len(np.unique(measured.groups)),
     }
 
 

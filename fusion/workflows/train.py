@@ -20,7 +20,7 @@ from fusion.progress import Progress
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
 from fusion.settings.outputs import one_run_of
-from fusion.workflows.asked_analyses import with_refits, with_subgroups
+from fusion.workflows.asked_analyses import with_page_findings, with_refits, with_subgroups
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive, landmark_params
 from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
@@ -85,6 +85,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     reference = reference_cells(model, config.seed)
     result = judged_result(config, dataset, measured, plan, scores, model, stamps, reference.notes)
     result = with_subgroups(with_refits(result, fits, plan, config), config.by, config.data, config.columns, dataset)
+    result = with_page_findings(result, measured.study.table, fits)
     bundle = build_bundle(result, inputs, measured, model, reference, provenance, run)
     if torch_processes.is_first():  # the others have what the first one writes
         bundle = save_bundle(bundle, model, config, run)

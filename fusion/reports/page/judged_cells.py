@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.data.dataset import Sample
 from fusion.data.subjects import format_subject
 from fusion.data.units import Units
 from fusion.evaluation.results import Result
-from fusion.images.cell import Cell, CellError
 from fusion.metrics import classification
-from fusion.reports.png import png_data_uri
 
-#: Subjects and cells that a page shows, the worst ones.
-SUBJECTS, CELLS = 20, 24
+#: Subjects that a page shows, the worst ones.
+SUBJECTS = 20
 
 #: Where each cell is to be read again, by its name.
 Places = Mapping[str, Sample]
-
-#: Side of a thumbnail in pixels.
-_SIDE = 112
 
 
 @dataclass(frozen=True)
@@ -107,33 +101,20 @@ def by_subject(cells: Sequence[JudgedCell]) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: (-row["wrong"] / row["cells"], row["probability"], row["subject"]))
 
 
-def hardest(cells: Sequence[JudgedCell]) -> list[JudgedCell]:
-    """The cells misclassified, those first whose true class was thought least likely."""
-    wrong = [cell for cell in cells if cell.predicted != cell.label]
-    return sorted(wrong, key=lambda cell: (cell.probability, cell.name))[:CELLS]
+def confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str, list[list[int]]]]:
+    """Title and counts, a row for each true and a column for each predicted class, of cells and of whole subjects."""
+    names = list(result.classes)
 
+    def counts(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        found = Counter(pairs)
+        return [[found[label, predicted] for predicted in names] for label in names]
 
-def thumbnail(cell: Cell) -> str:
-    """A ``data:`` address of a small PNG: the crop, its longer side filling the square."""
-    height, width = cell.mask.shape
-    scale = _SIDE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(cell.rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    square: NDArray[np.uint8] = np.zeros((_SIDE, _SIDE, 3), np.uint8)
-    top, left = (_SIDE - size[1]) // 2, (_SIDE - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = small
-    return png_data_uri(square)
-
-
-def with_images(cells: Sequence[JudgedCell], image_paths: Places) -> list[dict[str, Any]]:
-    """Rows for the page: what is known of each cell, with a thumbnail, "" where its image is no longer at hand."""
-    rows = []
-    for cell in cells:
-        image = ""
-        if cell.name in image_paths:
-            try:
-                image = thumbnail(image_paths[cell.name].read_cell())
-            except CellError:  # moved or changed since it was measured: the page says so
-                image = ""
-        rows.append({"cell": cell, "image": image})
-    return rows
+    tables = [("cells", counts([(cell.label, cell.predicted) for cell in judged]))]
+    if (unit := result.facts["unit"]) != "image" and not result.without_subjects:
+        # The class predicted for most of a subject's cells; of equals the first.
+        majorities = []
+        for row in by_subject(judged):
+            found = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
+            majorities.append((row["label"], max(names, key=lambda label: found.get(label, 0))))
+        tables.append((f"{unit}s, by the majority of their cells", counts(majorities)))
+    return tables

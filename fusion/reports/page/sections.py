@@ -32,15 +32,8 @@ from fusion.evaluation.results import LABELS, Result, describe_split
 from fusion.evaluation.scores import entry_name
 from fusion.reports._methods_page import methods_paragraphs
 from fusion.reports._reporting_sheet import reporting_sheet
-from fusion.reports.page.judged_cells import (
-    SUBJECTS,
-    JudgedCell,
-    Places,
-    by_subject,
-    hardest,
-    judged_cells,
-    with_images,
-)
+from fusion.reports.page.galleries import galleries
+from fusion.reports.page.judged_cells import SUBJECTS, JudgedCell, Places, by_subject, judged_cells
 from fusion.versions import versions
 
 #: Metrics of the main table, and of the one on probabilities.
@@ -183,12 +176,33 @@ def probabilities(page: PageSource) -> Values:
 def errors(page: PageSource) -> Values:
     """What the best entry misclassifies, by class, subject and cell."""
     return {
-        "confusions": confusions(page.result, page.judged),
         "subjects": [row for row in by_subject(page.judged) if row["wrong"]],
         "subjects_shown": SUBJECTS,
         "wrong": sum(cell.predicted != cell.label for cell in page.judged),
-        "hardest": with_images(hardest(page.judged), page.image_paths),
+        "galleries": galleries(page.judged, page.image_paths) if page.image_paths else [],
     }
+
+
+def cell_map(page: PageSource) -> Values:
+    """Where the cells lie by their first two principal components."""
+    found = page.found("cell_map")
+    return {"cell_map": found} if found else None
+
+
+def training(page: PageSource) -> Values:
+    """How networks were trained."""
+    found = page.found("training")
+    return {"training": found} if found else None
+
+
+def flow(page: PageSource) -> Values:
+    """What became of every image: found, left out, skipped and why, merged."""
+    found = page.result.facts.get("flow")
+    root = Path(page.result.facts["data"])
+    faults = [fault_row(fault, root) for fault in page.result.faults]
+    if not found and not faults:
+        return None
+    return {"flow": found, "faults": faults, "reasons": Counter(fault["reason"] for fault in faults).most_common(8)}
 
 
 def figures(page: PageSource) -> Values:
@@ -214,12 +228,6 @@ def figures(page: PageSource) -> Values:
 def notes(page: PageSource) -> Values:
     """What the user should know."""
     return {} if page.result.notes else None
-
-
-def faults(page: PageSource) -> Values:
-    """The images that were skipped."""
-    root = Path(page.result.facts["data"])
-    return {"faults": [fault_row(fault, root) for fault in page.result.faults]} if page.result.faults else None
 
 
 def making(page: PageSource) -> Values:
@@ -248,27 +256,10 @@ SECTIONS: tuple[Callable[[PageSource], Values], ...] = (
     importance,
     probabilities,
     errors,
+    cell_map,
     figures,
+    training,
+    flow,
     notes,
-    faults,
     making,
 )
-
-
-def confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str, list[list[int]]]]:
-    """Title and counts, a row for each true and a column for each predicted class, of cells and of whole subjects."""
-    names = list(result.classes)
-
-    def counts(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-        found = Counter(pairs)
-        return [[found[label, predicted] for predicted in names] for label in names]
-
-    tables = [("cells", counts([(cell.label, cell.predicted) for cell in judged]))]
-    if (unit := result.facts["unit"]) != "image" and not result.without_subjects:
-        # The class predicted for most of a subject's cells; of equals the first.
-        majorities = []
-        for row in by_subject(judged):
-            found = {**row["as"], row["label"]: row["cells"] - row["wrong"]}
-            majorities.append((row["label"], max(names, key=lambda label: found.get(label, 0))))
-        tables.append((f"{unit}s, by the majority of their cells", counts(majorities)))
-    return tables

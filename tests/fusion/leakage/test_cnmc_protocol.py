@@ -70,4 +70,4 @@ def test_the_preliminary_test_is_an_external_one(release, tmp_path):
     assert (found["facts"]["images"], found["facts"]["groups"]) == (24, 8)
     assert found["facts"]["learnt_from"] == {"images": 49, "groups": 11}
     assert {row["classifier"] for row in found["results"]} == {"svm", "xgb", "logreg"}
-    assert "data:image/png" in (tmp_path / "r" / "report.html").read_text()  # the hardest of the test's own images
+    assert "data:image/jpeg" in (tmp_path / "r" / "report.html").read_text()  # the hardest of the test's own images

@@ -25,7 +25,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:image/)""", text)
     assert not re.search(r"@import|url\((?!#)", text)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    drawn = ("comparison", "differences", "matrix", "shapley", "roc", "precision", "reliability")
+    drawn = ("comparison", "differences", "matrix", "shapley", "roc", "precision", "reliability", "confusion")
     assert written == {
         "report.html",
         "methods.md",

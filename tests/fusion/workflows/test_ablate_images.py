@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
+from fusion.evaluation.scores import entry_name
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import make_plan
 from fusion.learning import cross_validation
@@ -98,6 +99,16 @@ def test_a_classifier_of_images_sees_images_alone_and_beside_every_set_of_blocks
     for scores in found.values():
         assert np.isfinite(scores.proba).all()
         assert_array_equal(scores.fold, folds)
+
+
+def test_every_epoch_of_every_fold_is_kept(both):
+    result, written = both
+    trainings = {row["name"]: row["epochs"] for row in written["findings"]["training"]}
+    assert set(trainings) == {entry_name(scores) for scores in result.scores if scores.classifier == "neural"}
+    for epochs in trainings.values():
+        assert {epoch["split"] for epoch in epochs} == {0, 1}
+        assert all(np.isfinite(epoch["loss"]) for epoch in epochs)
+        assert next(epoch["epoch"] for epoch in epochs if epoch["split"] == 0) == 1
 
 
 def test_the_others_are_judged_as_without_it_to_the_last_bit(both, asked):

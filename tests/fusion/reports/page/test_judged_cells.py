@@ -1,19 +1,12 @@
 """Where the best entry goes wrong, for the page."""
 
-import base64
-
-import cv2
 import numpy as np
 
-from fusion.data.dataset import Sample
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.curves import precision_curve
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores
-from fusion.images.cell import Cell
-from fusion.reports.page.judged_cells import by_subject, hardest, judged_cells, thumbnail, with_images
-from tests.builders.cells import irregular_cell
-from tests.builders.images import paint, write_image
+from fusion.reports.page.judged_cells import by_subject, judged_cells
 
 
 def result(proba, y=("p", "p", "n", "n"), subjects=("a", "a", "b", "c"), threshold=None, fold=None):
@@ -53,34 +46,6 @@ def test_subjects_are_counted_and_the_worst_comes_first():
     rows = by_subject(cells)
     assert [(row["subject"], row["cells"], row["wrong"]) for row in rows] == [("b", 1, 1), ("a", 2, 1), ("c", 1, 0)]
     assert rows[0]["as"] == {"p": 1}
-
-
-def test_the_cells_it_is_most_surely_wrong_about_come_first():
-    cells = judged_cells(result([0.45, 0.05, 0.8, 0.1]))
-    assert [cell.name for cell in hardest(cells)] == ["1.png", "2.png", "0.png"]
-
-
-def test_a_thumbnail_is_an_image_of_the_crop():
-    for cell in (
-        irregular_cell(),
-        Cell(*(part[:9, :60] for part in (irregular_cell().rgb, np.ones((96, 96), bool), np.zeros((96, 96), bool)))),
-    ):
-        head, _, content = thumbnail(cell).partition(",")
-        assert head == "data:image/png;base64"
-        image = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
-        assert image.shape == (112, 112, 3)
-        assert image.any()
-
-
-def test_an_image_that_has_gone_leaves_its_row(tmp_path):
-    cells = hardest(judged_cells(result([0.45, 0.05, 0.8, 0.1])))
-    image_paths = {
-        "1.png": Sample(write_image(tmp_path / "1.png", paint()), "1", "1"),
-        "2.png": Sample(tmp_path / "gone.png", "2", "2"),
-    }
-    rows = with_images(cells, image_paths)
-    assert [bool(row["image"]) for row in rows] == [True, False, False]
-    assert [row["cell"] for row in rows] == cells
 
 
 def test_precision_and_recall_are_scikit_learns():
