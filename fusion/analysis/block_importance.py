@@ -12,8 +12,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.leakage.grouped_splits import Split
 from fusion.learning import shared_distances
 from fusion.learning.fits import Fit, Fits, prepare_split
-from fusion.learning.fused_model import decide, score_slice
-from fusion.metrics import classification
+from fusion.learning.fused_model import Decision, decide, score_slice
 from fusion.metrics.jackknife import Strata, influences, intervals, spread_of_procedure
 from fusion.metrics.judgement import PROCEDURE
 from fusion.metrics.scored_rows import ratio
@@ -78,8 +77,8 @@ def _of_recipe(fits: Fits, number: int, splits: Sequence[int], progress: tuple[i
     shap = np.zeros(len(table.columns))
     for done, at in enumerate(splits, start=1):
         own, split = fits.study_of(at).select(fits.compared), fits.splits[at]
-        ask, threshold, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
-        lost.append(_permutation_importance(ask, threshold, own, split, classes, column, rng))
+        ask, rule, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
+        lost.append(_permutation_importance(ask, rule, own, split, classes, column, rng))
         shap += found
         fits.run.tell("asking", progress[0] + done, progress[1])
     cells = np.concatenate([fits.splits[at].test for at in splits])
@@ -88,8 +87,9 @@ def _of_recipe(fits: Fits, number: int, splits: Sequence[int], progress: tuple[i
     return {**row, "features": _top(shap, table)} if shap.any() else row
 
 
-def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
-    """How a model is asked, its threshold, and float64 (d,) the mean absolute SHAP value of each column, or zeros."""
+def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, Decision, _Floats]:
+    """How a model is asked, by what it predicts, and float64 (d,) the mean absolute SHAP value of each column, or
+    zeros."""
     split, model = fits.splits[fit.split], fits.fuse(fit)
     sources = [table.sources[row] for row in split.test]
     parts = list(table.blocks.values())
@@ -104,10 +104,10 @@ def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float 
     if isinstance(model.classifier, Contributes):
         rows: Any = model.harmonised(table.X[split.test], sources)
         shap = np.abs(model.classifier.contributions(rows)[:, :, :-1]).mean(axis=1).sum(axis=0)
-    return ask, model.threshold, shap
+    return ask, model.decision, shap
 
 
-def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, float | None, _Floats]:
+def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, Decision, _Floats]:
     """The same, where distances within blocks are at hand: those of other cells' values are in them already."""
     recipe, classes = fits.recipes[fit.recipe], fits.study.classes
     prepared = prepare_split(fits, fit.split, list(table.blocks), recipe)
@@ -115,7 +115,7 @@ def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, floa
     distances, rows, classifier = shared.of(list(table.blocks)), prepared.rows, recipe.build()
     assert isinstance(classifier, FitsDistances)
     classifier.fit_distances(distances, rows.y, rows.groups)
-    calibration, threshold = decide(
+    decision = decide(
         recipe,
         classes,
         lambda learnt, held: score_slice(recipe.build(), distances, rows.positions(learnt), held, rows),
@@ -126,15 +126,14 @@ def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, floa
         mixed = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
         if which is not None:
             mixed[:, which] = permuted
-        proba = classifier.predict_proba_distances(mixed)
-        return proba if calibration is None else calibration.apply(proba)
+        return decision.calibrate(classifier.predict_proba_distances(mixed))
 
-    return ask, threshold, np.zeros(len(table.columns))
+    return ask, decision, np.zeros(len(table.columns))
 
 
 def _permutation_importance(
     ask: _Ask,
-    threshold: float | None,
+    rule: Decision,
     table: FeatureTable,
     split: Split,
     classes: Sequence[str],
@@ -143,12 +142,9 @@ def _permutation_importance(
 ) -> _Floats:
     """float64 (test cells, blocks): 1 where a cell is right and would not be without the block, -1 the other way."""
     codes = np.searchsorted(list(classes), np.array(table.y, object)[split.test].astype(str))
-    thresholds = None if threshold is None else np.full(len(codes), threshold)
 
     def right(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
-        return (classification.predicted_classes(ask(which, permuted), thresholds, positive) == codes).astype(
-            np.float64
-        )
+        return (rule.predicted(ask(which, permuted), positive) == codes).astype(np.float64)
 
     whole = right(None, np.empty(0, np.intp))
     lost = np.zeros((len(split.test), len(table.blocks)))

@@ -182,12 +182,8 @@ def _right(result: Result, scores: Scores) -> _Floats:
     did."""
     codes = np.searchsorted(result.classes, np.array(result.cells.y, object).astype(str))
     positive = None if result.positive is None else result.classes.index(result.positive)
-    right = np.full(scores.fold.shape, np.nan)
-    for at, proba in enumerate(scores.proba):
-        rows = np.flatnonzero(~np.isnan(proba).any(axis=1))
-        threshold = None if scores.threshold is None else scores.threshold[at, rows]
-        right[at, rows] = classification.predicted_classes(proba[rows], threshold, positive) == codes[rows]
-    tested = ~np.isnan(right)
+    tested = ~np.isnan(scores.proba).any(axis=2)
+    right = np.where(tested, scores.predicted(positive) == codes, np.nan)
     count = tested.sum(axis=0)
     return np.where(count > 0, np.where(tested, right, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
 

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from fusion.errors import UsageError
 from fusion.evaluation.results import Result
+from fusion.evaluation.scores import Scores
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import Plan
 from fusion.learning.fits import Fit, Fits, run_fits
 from fusion.learning.recipe import Recipe
-from fusion.metrics.classification import pooled, predicted_classes
+from fusion.metrics.classification import pooled
 from fusion.metrics.scored_rows import METRICS, prepare
 
 _Floats = NDArray[np.float64]
@@ -155,6 +156,7 @@ def _values(result: Result, fits: Fits, plan: Plan, numbers: range) -> _Floats:
     rounds = np.array([number for number, _ in plan.splits])
     shape = (len(numbers), len(fits.recipes), len(plan.rounds), len(result.cells))
     proba, thresholds = np.full((*shape, len(result.classes)), np.nan), np.full(shape, np.nan)
+    costs = np.full_like(proba, np.nan)
     fold = np.full(shape[2:], -1, np.intp)
     for at, (number, split) in enumerate(plan.splits):
         fold[number, split.test] = at
@@ -168,33 +170,28 @@ def _values(result: Result, fits: Fits, plan: Plan, numbers: range) -> _Floats:
         where = (found.fit.labels - 1 - numbers.start, found.fit.recipe, rounds[found.fit.split])
         tested = fits.splits[found.fit.split].test
         proba[where][tested], thresholds[where][tested] = found.proba, found.threshold
+        costs[where][tested] = found.expected_costs
         fits.run.tell("permuting labels", done, len(every))
+    has_rule = [recipe.decision.has_rule for recipe in fits.recipes]
+    is_binary = len(result.classes) == 2
+
+    def figures(at: int, number: int, entry: int) -> list[float]:
+        limit = thresholds[at, entry] if has_rule[entry] and is_binary else None
+        cost = costs[at, entry] if has_rule[entry] and not is_binary else None
+        own = replace(result.scores[entry], proba=proba[at, entry], fold=fold, threshold=limit, costs=cost)
+        return _figures(result, fits.permuted[number], own)
+
     return np.array(
-        [
-            [
-                _figures(result, fits, fits.permuted[number], proba[at, entry], thresholds[at, entry], fold, entry)
-                for entry in range(len(fits.recipes))
-            ]
-            for at, number in enumerate(numbers)
-        ]
+        [[figures(at, number, entry) for entry in range(len(fits.recipes))] for at, number in enumerate(numbers)]
     )
 
 
-def _figures(
-    result: Result,
-    fits: Fits,
-    labels: NDArray[Any],
-    proba: _Floats,
-    threshold: _Floats,
-    fold: NDArray[np.intp],
-    entry: int,
-) -> list[float]:
+def _figures(result: Result, labels: NDArray[Any], own: Scores) -> list[float]:
     """Balanced accuracy and AUROC, cell by cell, as ``judge_scores`` has them."""
-    y, scores, ids, repeat, cell = pooled(labels, proba, result.cells.groups)
+    y, scores, ids, repeat, cell = pooled(labels, own.proba, result.cells.groups)
     column = None if result.positive is None else result.classes.index(result.positive)
-    own = threshold[repeat, cell] if fits.recipes[entry].threshold is not None else None
-    predicted = predicted_classes(scores, own, column)
-    rows = prepare(y, scores, result.classes, ids, result.positive, predicted=predicted, parts=fold[repeat, cell])
+    predicted = own.predicted(column)[repeat, cell]
+    rows = prepare(y, scores, result.classes, ids, result.positive, predicted=predicted, parts=own.fold[repeat, cell])
     figures = rows.figures(np.ones((rows.n_groups, 1)))[0]
     return [float(figures[METRICS.index(metric)]) for metric in JUDGED]
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.results import Result, judge_paired
-from fusion.evaluation.scores import Scores
 
 #: The figures that are told of each subgroup.
 TOLD = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
@@ -83,13 +82,7 @@ def subgroups(result: Result, columns: Mapping[str, Sequence[str | None]]) -> li
 
 def _row(result: Result, at: int, name: str, rows: NDArray[np.intp]) -> dict[str, Any]:
     scores, cells = result.scores[at], replace(result.cells, augmented=None).take(rows)
-    own = Scores(
-        scores.features,
-        scores.classifier,
-        scores.proba[:, rows],
-        scores.fold[:, rows],
-        None if scores.threshold is None else scores.threshold[:, rows],
-    )
+    own = scores.take(rows)
     said: dict[str, Any] = {
         "subgroup": name,
         "cells": len(rows),

@@ -67,6 +67,7 @@ def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence
         root=root,
         positive=bundle.positive,
         threshold=bundle.model.threshold,
+        costs=bundle.model.costs,
         calibrated=bundle.model.calibration is not None,
         trained_on=np.array([bundle.provenance.has_image(key) for key in found.table.image_keys], bool),
         distance=None if bundle.novelty is None else bundle.novelty.distance(features),

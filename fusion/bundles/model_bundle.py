@@ -213,6 +213,7 @@ class ModelBundle:
             "late": late,
             "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
             "threshold": self.model.threshold,
+            "costs": None if self.model.costs is None else self.model.costs.tolist(),
             "normalise": None if self.normaliser is None else self.normaliser.to_json(),
             "harmonise": harmonise,
             "selection": None if self.model.selection is None else self.model.selection.to_json(),
@@ -257,6 +258,7 @@ class ModelBundle:
                 None if manifest["threshold"] is None else float(manifest["threshold"]),
                 _load_harmoniser(folder, manifest["harmonise"]),
                 None if selection is None else Selection.from_json(selection),
+                None if manifest["costs"] is None else np.array(manifest["costs"], np.float64),
             )
             normalise = manifest["normalise"]
             bundle = cls(
@@ -292,6 +294,14 @@ class ModelBundle:
             )
         if threshold is not None and not 0 <= threshold <= 1:
             raise BundleError("the model's threshold is no probability", found=f"{threshold:.6g}")
+        if (costs := self.model.costs) is not None:
+            is_square = not two and costs.shape == (len(self.classes),) * 2
+            if not is_square or not (np.isfinite(costs) & (costs >= 0)).all() or np.diag(costs).any():
+                raise BundleError(
+                    "the model's costs are none of its classes",
+                    found=str(costs.tolist())[:60],
+                    expected=f"{len(self.classes)} by {len(self.classes)} numbers, 0 where the class is the true one",
+                )
         given = [column for block in self.blocks for column in block.columns]
         if given != list(self.columns):
             missing = [column for column in self.columns if column not in set(given)]

@@ -29,7 +29,6 @@ from fusion.learning.decision.calibration import Calibration
 from fusion.learning.decision.late_fusion import LEAST, LateFusion
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.study import Study
-from fusion.metrics.classification import predicted_classes
 from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
 from fusion.progress import Progress
 from fusion.settings.commands import ExportConfig
@@ -262,7 +261,17 @@ def _calibrate_and_threshold(graph: Graph, proba: str, bundle: ModelBundle) -> N
     fused, classes = bundle.model, bundle.classes
     if fused.calibration is not None:
         proba = _calibrate(graph, proba, fused.calibration)
-    if fused.threshold is None or bundle.positive is None:
+    if fused.costs is not None:
+        # Summed as numpy does: a product of matrices may differ in the last bit, and so where two classes tie.
+        parts = [
+            graph.add("Mul", graph.add("Gather", proba, np.array([at]), axis=1), np.ascontiguousarray(row[None]))
+            for at, row in enumerate(fused.costs)
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = graph.add("Add", total, part)
+        column = graph.add("ArgMin", total, axis=1, keepdims=0)
+    elif fused.threshold is None or bundle.positive is None:
         column = graph.add("ArgMax", proba, axis=1, keepdims=0)
     else:
         positive = classes.index(bundle.positive)
@@ -358,9 +367,8 @@ def _compare(
                 moved = plain.copy()
                 moved[:, column] = np.clip(moved[:, column] + side, 0, 1)
                 allowed = np.maximum(allowed, np.abs(calibration.apply(moved) - expected))
-    threshold = None if bundle.model.threshold is None else np.full(len(expected), bundle.model.threshold)
     positive = None if bundle.positive is None else bundle.classes.index(bundle.positive)
-    predicted_labels = [bundle.classes[at] for at in predicted_classes(expected, threshold, positive)]
+    predicted_labels = [bundle.classes[at] for at in bundle.model.decision.predicted(expected, positive)]
     others = sum(a != b for a, b in zip(labels, predicted_labels, strict=True))
     return Difference(on, len(inputs), float(difference.max()), others, bool((difference <= allowed).all()))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     OUTPUT,
     "force",
     OWN,
-    option("threshold", metavar="X"),
+    option("threshold", metavar="RULE"),
     option("by", metavar="COLUMN"),
     "allow_leakage",
     "other_cohort",

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     PRIMARY,
     MARGIN,
     option("prevalence", metavar="X"),
-    option("threshold", metavar="X"),
+    option("threshold", metavar="RULE"),
+    option("by", metavar="COLUMN"),
     "seed",
 )
 def judge(screen: Screen, config: JudgeConfig) -> None:
     """Judge held-out SCORES of any framework, and compare them.
 
     SCORES is a CSV or Parquet table, a row for each scored cell: subject, label, score (the probability of the positive
-    class) or p_CLASS for every class, and any of entry, fold, repeat, source, group, threshold, cell.
+    class) or p_CLASS for every class, and any of entry, fold, repeat, source, group, threshold, cost_CLASS, cell.
     """
     from fusion.evaluation.result_differences import finding_lines
     from fusion.workflows.judge import judge_table

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,8 +68,8 @@ class ScoreColumns:
         first, count = int(np.argmax(wrong)), int(wrong.sum())
         return self.row(first) + (f", and {count - 1} more" if count > 1 else "")
 
-    def check_columns(self) -> None:
-        """Refuse what lacks a column or has one twice."""
+    def check_columns(self, by: Sequence[str] = ()) -> None:
+        """Refuse what lacks a column or has one twice; ``by`` are columns that tell subgroups."""
         if not len(self.frame):
             raise UsageError(f"{self.where} holds no scores", found="no row", expected="a row for each scored cell")
         if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
@@ -87,7 +88,17 @@ class ScoreColumns:
             raise UsageError(
                 f"{self.where} names entries in two ways", found="entry, features", do="Leave one of them out."
             )
-        known = {*_KNOWN, *_OWN.values(), *_OWN, *_SILENT, *shares}
+        for name in by:
+            if name not in self.columns:
+                shown = [column for column in self.columns if column != LINE]
+                raise UsageError(
+                    f"--by names no column of {self.where}",
+                    found=name,
+                    expected=", ".join(shown),
+                    do=did_you_mean(name, shown),
+                )
+        costs = {name for name in self.columns if name.startswith("cost_") and name.removeprefix("cost_")}
+        known = {*by, *costs, *_KNOWN, *_OWN.values(), *_OWN, *_SILENT, *shares}
         if unused := [name for name in self.columns if name not in known]:
             self.notes.append(f"Columns of {self.where} that are not used: {', '.join(unused)}.")
 
@@ -245,28 +256,64 @@ class ScoreColumns:
         check_spelling("source", source, [None] * len(source), self.where)
         return {"subject": subject, "source": source, "group": group}
 
+    def costs(self, classes: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """By column, the expected cost of predicting each class; NaN for entries that have none.
+
+        Raises
+        ------
+        UsageError : two classes, which have a threshold; a class without a column; or a gap in an entry.
+        """
+        given = [name for name in self.columns if name.startswith("cost_")]
+        if not given:
+            return {}
+        wanted = [f"cost_{name}" for name in classes]
+        if len(classes) == 2 or sorted(given) != sorted(wanted):
+            raise UsageError(
+                f"{self.where} has expected costs of other classes",
+                found=", ".join(given),
+                expected="a column 'threshold', of two classes" if len(classes) == 2 else ", ".join(wanted),
+                do="Leave them out, or give one for each class.",
+            )
+        found = {name: self._of_whole_entries(name, partial(ScoreColumns.costs_of, column=name)) for name in wanted}
+        if len({tuple(np.isnan(column)) for column in found.values()}) > 1:
+            raise UsageError(f"{self.where} has expected costs of some classes only", expected="of each, or of none")
+        return found
+
+    def costs_of(self, column: str) -> NDArray[np.float64]:
+        """A column of numbers from 0 on."""
+        found = self.numbers(column)
+        if (wrong := found < 0).any():
+            raise UsageError(
+                f"{self.rows(wrong)}: '{column}' is no cost", found=f"{found[wrong][0]:g}", expected="0 or more"
+            )
+        return found
+
     def thresholds(self, classes: Sequence[str]) -> NDArray[np.float64]:
         """The threshold of each row; NaN for entries that have none."""
         if len(classes) != 2:
             raise UsageError(
-                f"{self.where} has thresholds for {len(classes)} classes", expected="two classes", do="Leave them out."
+                f"{self.where} has thresholds for {len(classes)} classes",
+                expected="two classes",
+                do="Leave them out; of more classes the columns cost_<class> say which is predicted.",
             )
         if "features" in self.columns or "entry" in self.columns:
-            return self._thresholds_of_entries()
+            return self._of_whole_entries("threshold", lambda part: part.between("threshold", "threshold"))
         return self.between("threshold", "threshold")
 
-    def _thresholds_of_entries(self) -> NDArray[np.float64]:
-        given = np.array([value is not None for value in self.known_texts("threshold")])
+    def _of_whole_entries(
+        self, column: str, read: Callable[[ScoreColumns], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """A column that entries have in every row or in none, NaN for these."""
+        given = np.array([value is not None for value in self.known_texts(column)])
         names = np.array([" ".join(pair) for pair in zip(*self.entries().values(), strict=True)], object)
         for name in dict.fromkeys(names.tolist()):
             own = names == name
             if given[own].any() and not given[own].all():
                 raise UsageError(
-                    f"no threshold in {self.rows(own & ~given)}", expected="one in every row of an entry, or in none"
+                    f"no {column} in {self.rows(own & ~given)}", expected="one in every row of an entry, or in none"
                 )
         found = np.full(len(given), np.nan)
-        part = ScoreColumns(self.frame[given], self.where)
-        found[given] = part.between("threshold", "threshold")
+        found[given] = read(ScoreColumns(self.frame[given], self.where))
         return found
 
     def frame_of(self, columns: dict[str, Any]) -> pd.DataFrame:

@@ -25,6 +25,13 @@ def analysis_lines(result: Result) -> list[str]:
             f"{point['balanced_accuracy']['value']:.3f} ({point['subjects']:.0f})" for point in curve["points"]
         )
         lines.append(f"Balanced accuracy of the best by {result.unit}s to learn from: {points}.")
+    if costs := result.findings.get("costs"):
+        row = costs["rows"][0]
+        which = f"cheapest: {' + '.join(row['features'])}, {row['classifier']}" if len(costs["rows"]) > 1 else "by cell"
+        lines.append(
+            f"Mean cost ({which.removesuffix(', ')}): {_interval(row)}; by most probable classes "
+            f"{row['most_probable']:.3f}."
+        )
     for one in result.findings.get("subgroups", ()):
         if one["worst"] is None:
             lines.append(f"By {one['by']}: no two subgroups hold every class.")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.results import Result
-from fusion.metrics.classification import pooled, predicted_classes
+from fusion.metrics.classification import pooled
 from fusion.metrics.jackknife import Strata, influences, intervals, spread_of, spread_of_procedure
 from fusion.metrics.scored_rows import ScoredRows, prepare
 
@@ -71,7 +71,6 @@ def _rows(result: Result, at: int, repeats: NDArray[np.intp]) -> ScoredRows:
     scores, cells = result.scores[at], result.cells
     y, proba, ids, repeat, cell = pooled(np.array(cells.y, object), scores.proba[repeats], cells.groups)
     column = None if result.positive is None else result.classes.index(result.positive)
-    threshold = None if scores.threshold is None else scores.threshold[repeats][repeat, cell]
     fold = scores.fold[repeats][repeat, cell]
     known = np.unique(cells.groups[(scores.fold >= 0).any(axis=0)])
     return prepare(
@@ -81,7 +80,7 @@ def _rows(result: Result, at: int, repeats: NDArray[np.intp]) -> ScoredRows:
         ids,
         result.positive,
         numbers=known,
-        predicted=predicted_classes(proba, threshold, column),
+        predicted=scores.predicted(column)[repeats][repeat, cell],
         parts=repeat * (int(scores.fold.max()) + 1) + fold,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.results import Result
-from fusion.metrics.classification import pooled, predicted_classes
+from fusion.metrics.classification import pooled
 from fusion.metrics.jackknife import Strata, influences, intervals, spread_of
 from fusion.metrics.judgement import comparable_parts
 from fusion.metrics.scored_rows import reliability_of, reliability_rows
@@ -145,12 +145,13 @@ def risk_coverage_curve(result: Result, at: int, sureness: _Floats | None = None
     labels, proba, ids, repeat, cell = pooled(
         np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
     )
-    threshold = result.scores[at].threshold
-    thresholds = None if threshold is None else threshold[repeat, cell]
+    own = result.scores[at]
     positive = None if result.positive is None else result.classes.index(result.positive)
     codes = np.array([result.classes.index(label) for label in labels.tolist()], np.intp)
-    right = predicted_classes(proba, thresholds, positive) == codes
-    sure = _confidence(proba, thresholds, positive) if sureness is None else np.nan_to_num(sureness[cell], nan=-np.inf)
+    right = own.predicted(positive)[repeat, cell] == codes
+    thresholds, costs = (None if part is None else part[repeat, cell] for part in (own.threshold, own.costs))
+    sure = np.nan_to_num(sureness[cell], nan=-np.inf) if sureness is not None else None
+    sure = _confidence(proba, thresholds, positive, costs) if sure is None else sure
     rank = np.unique(ids, return_inverse=True)[1]
     order = np.argsort(-sure, kind="stable")
     ends = np.flatnonzero(np.append(sure[order][1:] != sure[order][:-1], True))
@@ -173,8 +174,13 @@ def risk_coverage_curve(result: Result, at: int, sureness: _Floats | None = None
     return Curve(grid, curve.y, low, high)
 
 
-def _confidence(proba: _Floats, thresholds: _Floats | None, positive: int | None) -> _Floats:
-    """float64 (n,): the highest probability; with a threshold, the share of the way from there to certainty."""
+def _confidence(
+    proba: _Floats, thresholds: _Floats | None, positive: int | None, costs: _Floats | None = None
+) -> _Floats:
+    """float64 (n,): the highest probability; with a threshold, the share of the way from there to certainty; with
+    costs, the least one below the mean of all, as a share of it."""
+    if costs is not None:
+        return 1 - costs.min(axis=1) / np.maximum(costs.mean(axis=1), 1e-300)
     if thresholds is None or positive is None:
         return proba.max(axis=1)
     p = proba[:, positive]

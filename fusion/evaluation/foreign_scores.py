@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.data.units import Units
 from fusion.errors import UsageError
 from fusion.evaluation._score_columns import ScoreColumns, choose_positive
 from fusion.evaluation.score_frames import cells_of
@@ -22,6 +24,7 @@ class CheckedScores:
     Attributes
     ----------
     frame : one row a scored cell.
+    subgroups : by column, the value of each row, None where nothing stands.
     classes : sorted.
     positive : the class that sensitivity is about, None for more than two.
     notes, stamps : what should be known of the table, and what must be read with every figure.
@@ -32,9 +35,21 @@ class CheckedScores:
     positive: str | None
     notes: tuple[str, ...]
     stamps: tuple[str, ...]
+    subgroups: Mapping[str, Sequence[str | None]]
+
+    def values_of(self, names: Sequence[str], cells: Units) -> dict[str, list[str | None]]:
+        """The value of each cell in these columns, in the order of ``cells``."""
+        rows = list(zip(self.frame["key"], self.frame["name"], strict=True))
+        found = {}
+        for name in names:
+            held = dict(zip(rows, self.subgroups[name], strict=True))
+            found[name] = [held[cell] for cell in zip(cells.keys, cells.names, strict=True)]
+        return found
 
 
-def check_scores(frame: pd.DataFrame, positive: str | None = None, where: str = "the table") -> CheckedScores:
+def check_scores(
+    frame: pd.DataFrame, positive: str | None = None, where: str = "the table", by: Sequence[str] = ()
+) -> CheckedScores:
     """Check a table of scores, one row a scored cell.
 
     Parameters
@@ -43,18 +58,22 @@ def check_scores(frame: pd.DataFrame, positive: str | None = None, where: str = 
         every class; and any of ``entry`` (what was compared; one entry without it), ``fold`` (which model of a
         cross-validation scored the cell; one model without it), ``repeat``, ``source`` and ``group`` (see
         ``fusion.data.subjects``), ``threshold`` (from which probability a cell was predicted positive), ``cell`` (its
-        name; without it, rows of each entry and repeat are the same cells in the same order), ``subject_label``.
+        name; without it, rows of each entry and repeat are the same cells in the same order), ``subject_label``, and of
+        more than two classes ``cost_<class>`` (what predicting it is expected to cost; the least is predicted).
     positive : the class that ``score`` and sensitivity are about; None where it goes without saying: two classes 0 and
         1, or all and hem; or, with ``p_<class>``, the second.
     where : how the table is called in messages.
+    by : columns of the table that tell subgroups of cells apart.
 
     Raises
     ------
     UsageError : it is told what is wrong, in which row.
     """
+    import pandas as pd
+
     positive = None if positive is None else str(positive)
     table = ScoreColumns(frame, where)
-    table.check_columns()
+    table.check_columns(by)
     label = table.texts("label")
     classes, proba = table.probabilities(label, positive)
     chosen = choose_positive(classes, positive, "score" in table.columns, where)
@@ -65,12 +84,16 @@ def check_scores(frame: pd.DataFrame, positive: str | None = None, where: str = 
     columns |= {"label": label, **{f"p_{name}": proba[:, at] for at, name in enumerate(classes)}}
     if "threshold" in table.columns:
         columns["threshold"] = table.thresholds(classes)
+    columns |= table.costs(classes)
     if "subject_label" in table.columns:
         columns["subject_label"] = table.subject_labels(classes)
     checked = table.frame_of(columns)
     _check_cells(table, checked)
     stamps = [*table.own_stamps(), *_leaks(checked)]
-    return CheckedScores(checked, classes, chosen, tuple(table.notes), tuple(dict.fromkeys(stamps)))
+    groups = {name: table.known_texts(name) for name in by}
+    for name, values in groups.items():
+        _check_constant(table, checked, f"value of '{name}'", pd.Series(values, dtype=object))
+    return CheckedScores(checked, classes, chosen, tuple(table.notes), tuple(dict.fromkeys(stamps)), groups)
 
 
 def _check_cells(table: ScoreColumns, checked: pd.DataFrame) -> None:
@@ -84,19 +107,24 @@ def _check_cells(table: ScoreColumns, checked: pd.DataFrame) -> None:
             do="Number further scores of a cell in a column 'repeat'.",
         )
     for column in ("label", "subject", "source", "group", *(["subject_label"] if "subject_label" in checked else [])):
-        texts = checked[column].astype(object).where(checked[column].notna(), "")
-        first = texts.groupby([checked[name] for name in identity], sort=False).transform("first")
-        if (wrong := (texts != first).to_numpy()).any():
-            at = int(np.argmax(wrong))
-            raise UsageError(
-                f"{table.rows(wrong)}: cell {checked['name'].iloc[at]} has another {column} than before",
-                found=f"{first.iloc[at] or 'none'} and {texts.iloc[at] or 'none'}",
-                expected="the same cells in the same order for every entry and repeat"
-                if "cell" not in table.columns
-                else f"one {column} for a cell",
-                do="Add a column 'cell' that names them." if "cell" not in table.columns else "",
-            )
+        _check_constant(table, checked, column, checked[column])
     _check_entries(table, checked)
+
+
+def _check_constant(table: ScoreColumns, checked: pd.DataFrame, what: str, values: pd.Series[Any]) -> None:
+    """Refuse a cell that has two values of what it has one of."""
+    texts = values.astype(object).where(values.notna(), "")
+    first = texts.groupby([checked[name] for name in ("key", "name")], sort=False).transform("first")
+    if (wrong := (texts != first).to_numpy()).any():
+        at = int(np.argmax(wrong))
+        raise UsageError(
+            f"{table.rows(wrong)}: cell {checked['name'].iloc[at]} has another {what} than before",
+            found=f"{first.iloc[at] or 'none'} and {texts.iloc[at] or 'none'}",
+            expected="the same cells in the same order for every entry and repeat"
+            if "cell" not in table.columns
+            else f"one {what} for a cell",
+            do="Add a column 'cell' that names them." if "cell" not in table.columns else "",
+        )
 
 
 def _check_entries(table: ScoreColumns, checked: pd.DataFrame) -> None:

@@ -81,11 +81,7 @@ def _of_fixed_models(
         labels, groups = rows[0][0], rows[0][2]
         codes = np.array([index[label] for label in labels.tolist()], np.intp)
         right = [
-            classification.predicted_classes(
-                row[1], None if scores.threshold is None else scores.threshold[row[3], row[4]], column
-            )
-            == codes
-            for row, scores in zip(rows, (first, second), strict=True)
+            scores.predicted(column)[row[3], row[4]] == codes for row, scores in zip(rows, (first, second), strict=True)
         ]
         found["permutation_p"] = _paired_tests.permutation_p(right[0], right[1], codes, groups)
         if positive is not None:
@@ -343,7 +339,5 @@ def correct_predictions(
     codes = np.array([index[str(label)] for label in y], np.intp)
     tested = ~np.isnan(scores.proba).any(axis=2)
     first, cells = tested.argmax(axis=0), np.arange(len(codes))
-    proba = scores.proba[first, cells]
-    threshold = None if scores.threshold is None else scores.threshold[first, cells]
-    right = classification.predicted_classes(np.where(np.isnan(proba), 0, proba), threshold, positive) == codes
+    right = scores.predicted(positive)[first, cells] == codes
     return np.where(tested.any(axis=0), right, np.nan)

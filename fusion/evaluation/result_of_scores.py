@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fusion.data.feature_table import FeatureTable
+from fusion.evaluation.mean_cost import mean_costs
 from fusion.evaluation.primary_comparison import check_margin, find_pair, primary_row
 from fusion.evaluation.result_differences import against_best, best_row
 from fusion.evaluation.results import Result, judge_paired
 from fusion.evaluation.scores import Scores
 from fusion.evaluation.split_spread import split_spread
+from fusion.metrics.decision_costs import Costs
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Questions:
     margin : of equivalence and non-inferiority, for the primary comparison.
     seed : of draws.
     samples : of subjects behind the corrected figure of the best.
+    costs : what mistakes cost, true class -> predicted class -> cost; {} for none stated.
     """
 
     prevalence: float = 0.5
@@ -32,6 +35,7 @@ class Questions:
     margin: float | None = None
     seed: int = 0
     samples: int = 2000
+    costs: Costs = field(default_factory=dict)
 
     def pair(self, names: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
         """Positions of the two entries of the primary comparison; None where there is none.
@@ -69,8 +73,8 @@ def result_of_scores(
 
     Returns
     -------
-    A result whose findings are "primary" where it was asked for, "best" and "paired" for more than one entry, and
-    "splits" for more than one model.
+    A result whose findings are "primary" where it was asked for, "best" and "paired" for more than one entry, "costs"
+    where mistakes have them, and "splits" for more than one model.
     """
     asked = questions or Questions()
     pair = asked.pair(names_of(entries))
@@ -95,6 +99,8 @@ def result_of_scores(
         findings["primary"] = primary_row(result, pair, asked.margin)
     if len(entries) > 1:
         findings |= {"best": best_row(result), "paired": against_best(result)}
+    if asked.costs:
+        findings["costs"] = mean_costs(result, asked.costs)
     if splits := split_spread(result):
         findings["splits"] = splits
     return replace(result, findings=findings)

@@ -288,6 +288,7 @@ def judge_paired(
         positive=positive,
         prevalence=prevalence,
         threshold=None if scores.threshold is None else scores.threshold[:, order],
+        costs=None if scores.costs is None else scores.costs[:, order],
         folds=scores.fold[:, order],
         subjects=cells.subject_numbers[order],
         subject_labels=labels,

@@ -13,7 +13,6 @@ from fusion.data.groups import merge_groups
 from fusion.data.subjects import identities
 from fusion.data.units import Units
 from fusion.evaluation.scores import Scores
-from fusion.metrics.classification import predicted_classes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,18 +24,18 @@ def score_frame(
     """A row for each entry, repeat and cell that was scored in it, by name; stamps travel in a column of their own.
 
     Columns: features, classifier, repeat, fold, name, key, subject, group, label, predicted, ``p_<class>``, and
-    source, subject_label, threshold and stamp where there are any.
+    source, subject_label, threshold, ``cost_<class>`` (what predicting it is expected to cost) and stamp where there
+    are any.
     """
     import pandas as pd
 
     column_of_positive = None if positive is None else list(classes).index(positive)
     order, frames = cells.in_order[0], []
     for scores in entries:
-        thresholds = [None] * len(scores.fold) if scores.threshold is None else list(scores.threshold)
-        for at, (proba, fold, threshold) in enumerate(zip(scores.proba, scores.fold, thresholds, strict=True)):
+        codes = scores.predicted(column_of_positive)
+        for at, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
             tested = order[fold[order] >= 0]
-            limit = None if threshold is None else threshold[tested]
-            predicted = np.array(classes, object)[predicted_classes(proba[tested], limit, column_of_positive)]
+            predicted = np.array(classes, object)[codes[at, tested]]
             columns: dict[str, Any] = {
                 "features": "+".join(scores.features),
                 "classifier": scores.classifier,
@@ -46,8 +45,10 @@ def score_frame(
                 "predicted": predicted,
             }
             columns |= {f"p_{label}": proba[tested, column] for column, label in enumerate(classes)}
-            if limit is not None:
-                columns["threshold"] = limit
+            if scores.threshold is not None:
+                columns["threshold"] = scores.threshold[at, tested]
+            if scores.costs is not None:
+                columns |= {f"cost_{label}": scores.costs[at, tested, column] for column, label in enumerate(classes)}
             frames.append(pd.DataFrame(columns))
     every = pd.concat(frames, ignore_index=True)
     return every.assign(stamp="; ".join(stamps)) if stamps else every
@@ -111,6 +112,8 @@ def entries_of(frame: pd.DataFrame, cells: Units, classes: Sequence[str]) -> lis
     at = np.array([row[identity] for identity in zip(frame["key"], frame["name"], strict=True)], np.intp)
     proba = frame[[f"p_{label}" for label in classes]].to_numpy(np.float64)
     threshold = frame["threshold"].to_numpy(np.float64) if "threshold" in frame else np.full(len(frame), np.nan)
+    costed = [f"cost_{label}" for label in classes]
+    cost = frame[costed].to_numpy(np.float64) if costed[0] in frame else np.full_like(proba, np.nan)
     repeat, fold = (frame[name].to_numpy(np.intp) for name in ("repeat", "fold"))
     found = []
     names = zip(frame["features"].astype(str), frame["classifier"].astype(str), strict=True)
@@ -127,9 +130,13 @@ def entries_of(frame: pd.DataFrame, cells: Units, classes: Sequence[str]) -> lis
         folds[repeat[rows], at[rows]] = fold[rows]
         limits[repeat[rows], at[rows]] = threshold[rows]
         given = None if np.isnan(threshold[rows]).any() else limits
+        costs = None
+        if not np.isnan(cost[rows]).any():
+            costs = np.full_like(held, np.nan)
+            costs[repeat[rows], at[rows]] = cost[rows]
         # Only names of blocks hold a + between them; what another table calls its entries stays as it is.
         blocks = tuple(features.split("+")) if classifier else (features,)
-        found.append(Scores(blocks, classifier, held, folds, given))
+        found.append(Scores(blocks, classifier, held, folds, given, costs=costs))
     return found
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores
-from fusion.metrics.classification import predicted_classes, tested
+from fusion.metrics.classification import tested
 
 _Floats = NDArray[np.float64]
 
@@ -46,12 +46,11 @@ def _by_split(result: Result, scores: Scores) -> tuple[_Floats, _Floats]:
     classes = list(result.classes)
     positive = None if result.positive is None else classes.index(result.positive)
     true = np.array([classes.index(str(label)) for label in result.cells.y], np.intp)
-    is_tested = tested(scores.proba)
+    is_tested, predicted = tested(scores.proba), scores.predicted(positive)
     by_fold, by_repeat = [], []
     for repeat in np.flatnonzero(is_tested.any(axis=1)):
         cells = np.flatnonzero(is_tested[repeat])
-        limits = None if scores.threshold is None else scores.threshold[repeat, cells]
-        right = predicted_classes(scores.proba[repeat, cells], limits, positive) == true[cells]
+        right = predicted[repeat, cells] == true[cells]
         fold = np.unique(scores.fold[repeat, cells], return_inverse=True)[1]
         by_fold.append(_balanced(true[cells], right, fold, len(classes)))
         by_repeat.append(_balanced(true[cells], right, np.zeros_like(fold), len(classes)))

@@ -24,7 +24,6 @@ from fusion.learning.learn import learn
 from fusion.learning.predictions import PredictionError
 from fusion.learning.refusals import batches_setting
 from fusion.learning.study import Study
-from fusion.metrics.classification import predicted_classes
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import build_config
 from fusion.workflows.loading import load_training_cells
@@ -163,7 +162,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):
         return found
 
     def predict(self, paths: Sequence[Path | str] | ArrayLike) -> NDArray[Any]:
-        """The most probable class of each image, or the one by the threshold that ``settings`` asked for.
+        """The most probable class of each image, or the one by the threshold or costs that ``settings`` asked for.
 
         Parameters
         ----------
@@ -188,10 +187,9 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):
                 found=f"{first} cannot be used, for one",
                 do="predict_proba has NaN for them.",
             )
-        positive, threshold = self.bundle_.positive, self.bundle_.model.threshold
+        positive = self.bundle_.positive
         column = None if positive is None else self.bundle_.classes.index(positive)
-        thresholds = None if threshold is None else np.full(len(proba), threshold)
-        found: NDArray[Any] = self.classes_[predicted_classes(proba, thresholds, column)]
+        found: NDArray[Any] = self.classes_[self.bundle_.model.decision.predicted(proba, column)]
         return found
 
 

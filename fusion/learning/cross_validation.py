@@ -45,12 +45,14 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
     shape = (len(plan.rounds), len(table))
     proba = [np.full((*shape, len(classes)), np.nan) for _ in fits.recipes]
     thresholds = [np.full(shape, np.nan) for _ in fits.recipes]
+    costs = [np.full((*shape, len(classes)), np.nan) for _ in fits.recipes]
     chosen: list[list[dict[str, float]]] = [[] for _ in fits.recipes]
     trained: list[list[dict[str, float]]] = [[] for _ in fits.recipes]
     every = [Fit(number, at) for number in range(len(fits.recipes)) for at in range(len(fits.splits))]
     for done, found in enumerate(_fitted(every, fits), start=1):
         number, tested = found.fit.recipe, (rounds[found.fit.split], fits.splits[found.fit.split].test)
         proba[number][tested], thresholds[number][tested] = found.proba, found.threshold
+        costs[number][tested] = found.expected_costs
         chosen[number] += [{"split": found.fit.split, **found.chosen}] if found.chosen else []
         if found.history is not None:
             trained[number] += [{"split": found.fit.split, **epoch} for epoch in epochs_of(found.history)]
@@ -62,9 +64,10 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
             recipe.label,
             proba[at],
             fold,
-            thresholds[at] if recipe.threshold is not None else None,
+            thresholds[at] if recipe.decision.has_rule and len(classes) == 2 else None,
             tuple(sorted(chosen[at], key=lambda values: values["split"])),
             tuple(sorted(trained[at], key=lambda epoch: (epoch["split"], epoch["epoch"]))),
+            costs[at] if recipe.decision.has_rule and len(classes) > 2 else None,
         )
         for at, recipe in enumerate(fits.recipes)
     )

@@ -24,7 +24,6 @@ from fusion.learning.fused_model import (
     BlockModels,
     FusedModel,
     Score,
-    check_decision,
     decide,
     prepare_features,
     score_slice,
@@ -35,6 +34,7 @@ from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.scaled_blocks import ScaledBlocks
 from fusion.learning.study import Study
+from fusion.metrics.decision_costs import expected_costs
 from fusion.plugins import Classifier, FitsDistances, Searches
 
 #: Fits below which another worker process costs more to start than it saves, and values of all their tables likewise.
@@ -57,13 +57,22 @@ class Fit:
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """A fit with float64 (test cells, classes) probabilities, the threshold that it chose, NaN for none, the
-    parameters, and of a network its history, see ``run.history_of``."""
+    parameters, of a network its history, see ``run.history_of``, and float64 (classes, classes) costs by which it
+    predicts, None for none."""
 
     fit: Fit
     proba: NDArray[np.floating[Any]]
     threshold: float
     chosen: Mapping[str, float]
     history: NDArray[np.floating[Any]] | None = None
+    costs: NDArray[np.float64] | None = None
+
+    @property
+    def expected_costs(self) -> NDArray[np.float64]:
+        """float64 (test cells, classes), of predicting each class; NaN without costs."""
+        if self.costs is None:
+            return np.full(self.proba.shape, np.nan)
+        return expected_costs(np.asarray(self.proba, np.float64), self.costs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,20 +163,22 @@ class Fits:
         if checkpoint is None or (kept := checkpoint.read(name)) is None:
             return None
         history = checkpoint.read(f"{name}-history")
-        return Fitted(fit, kept[:, :-1], float(kept[0, -1]), checkpoint.read_values(name), history)
+        k = len(self.study.classes)
+        costs = np.array(kept[0, k + 1 :], np.float64).reshape(k, k) if kept.shape[1] > k + 1 else None
+        return Fitted(fit, kept[:, :k], float(kept[0, k]), checkpoint.read_values(name), history, costs)
 
     def keep(self, found: Fitted) -> Fitted:
         """The fit, kept for a run that goes on from here."""
         if (checkpoint := self.run.checkpoint) is None:
             return found
-        # The threshold stands beside the probabilities of every cell: one array is kept whole or not at all, and last.
+        # Threshold and costs stand beside the probabilities of every cell: one array is kept whole or not at all, and
+        # last.
         if found.chosen:
             checkpoint.keep_values(self.name(found.fit), found.chosen)
         if found.history is not None:
             checkpoint.keep(f"{self.name(found.fit)}-history", found.history)
-        checkpoint.keep(
-            self.name(found.fit), np.column_stack([found.proba, np.full(len(found.proba), found.threshold)])
-        )
+        rule = np.append(found.threshold, () if found.costs is None else found.costs)
+        checkpoint.keep(self.name(found.fit), np.hstack([found.proba, np.tile(rule, (len(found.proba), 1))]))
         return found
 
     @cached_property
@@ -301,7 +312,8 @@ def score(fit: Fit, load: Fits) -> Fitted:
     recipe, test, study = load.recipes[fit.recipe], load.splits[fit.split].test, load.study_of(fit.split)
     model = load.fuse(fit)
     proba = model.predict_proba(study.rows(recipe.blocks, test), study.sources(test))
-    return Fitted(fit, proba, math.nan if model.threshold is None else model.threshold, chosen_by(model))
+    threshold = math.nan if model.threshold is None else model.threshold
+    return Fitted(fit, proba, threshold, chosen_by(model), costs=model.costs)
 
 
 def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
@@ -349,7 +361,7 @@ def _on_shared_members(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
     with threadpool_limits(1):  # as alone: the same sums on any machine
         for fit in batch:
             recipe = load.recipes[fit.recipe]
-            check_decision(recipe, len(load.study.classes))
+            recipe.decision.check_classes(load.study.classes, recipe.positive)
             try:
                 if fit.labels not in known:
                     rows = load.study_for(fit).training_rows(names, split.train)
@@ -358,9 +370,10 @@ def _on_shared_members(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
                 model = known[fit.labels].fused(recipe.blocks)
             except (ValueError, TypeError) as error:
                 raise refused(recipe, error, load.labels_of(fit)[split.train]) from error
-            fixed = recipe.decision.choose_threshold(np.empty(0), np.empty(0, bool))  # one that learns is not shared
+            none = np.empty((0, len(model.classes)))  # a rule that learns is not shared
+            fixed, costs = recipe.decision.choose(none, np.empty(0, np.intp), model.classes, recipe.positive)
             proba = model.predict_proba(X, sources)
-            yield load.keep(Fitted(fit, proba, math.nan if fixed is None else fixed, chosen_by(model)))
+            yield load.keep(Fitted(fit, proba, math.nan if fixed is None else fixed, chosen_by(model), costs=costs))
 
 
 _Scored = tuple[Classifier, NDArray[np.float64], Score]
@@ -382,14 +395,15 @@ def _shared_batch(
             shared = prepared.shared_by(share)
             for fit in batch:
                 recipe = load.recipes[fit.recipe]
-                check_decision(recipe, len(load.study.classes))
+                recipe.decision.check_classes(load.study.classes, recipe.positive)
                 own = replace(rows, y=load.labels_of(fit)[load.splits[fit.split].train][rows.cells])
                 classifier, proba, score = scored(shared, recipe, own)
                 classes = [str(label) for label in classifier.classes_]
-                calibration, threshold = decide(recipe, classes, score, own)
-                proba = proba if calibration is None else calibration.apply(proba)
+                decision = decide(recipe, classes, score, own)
+                proba, threshold = decision.calibrate(proba), decision.threshold
                 chosen = dict(classifier.chosen_) if isinstance(classifier, Searches) else {}
-                yield load.keep(Fitted(fit, proba, math.nan if threshold is None else threshold, chosen))
+                threshold = math.nan if threshold is None else threshold
+                yield load.keep(Fitted(fit, proba, threshold, chosen, costs=decision.costs))
         except (ValueError, TypeError) as error:
             raise refused(first, error, rows.y) from error
 

@@ -20,6 +20,8 @@ from fusion.learning.decision.late_fusion import LateFusion, centred_logs, stack
 from fusion.learning.decision.thresholds import held_out
 from fusion.learning.recipe import Recipe
 from fusion.learning.shared_distances import Distances
+from fusion.metrics.classification import predicted_classes
+from fusion.metrics.decision_costs import expected_costs
 from fusion.plugins import Classifier, FitsDistances, HoldsOut, TakesImages
 from fusion.settings.learning import HarmoniseSettings
 
@@ -36,7 +38,9 @@ class FusedModel:
     """A fitted fusion layer (None where the classifier takes raw columns) and a fitted classifier, or a late fusion.
 
     ``harmoniser`` changes features by their source first; ``selection`` then leaves some out; ``calibration`` maps
-    probabilities; from ``threshold`` on, the positive class's probability calls a cell positive.
+    probabilities; from ``threshold`` on, the positive class's probability calls a cell positive; of more than two
+    classes float64 (K, K) ``costs`` are what predicting each (columns) costs where each (rows) is true, and the least
+    cost is predicted.
     """
 
     layer: FusionLayer | None
@@ -45,6 +49,12 @@ class FusedModel:
     threshold: float | None = None
     harmoniser: Harmoniser | None = None
     selection: Selection | None = None
+    costs: NDArray[np.float64] | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """Calibration, and the rule by which classes are predicted."""
+        return Decision(self.calibration, self.threshold, self.costs)
 
     @property
     def classes(self) -> list[str]:
@@ -110,11 +120,11 @@ def fuse(
     cells : intp (n,), for every row the row of the cell that it shows: its own, unless it is an augmented cell, which
         come last. None for no augmented cells.
     **steps : fields of ``Recipe``: ``params``, ``layer``, ``fuse``, ``harmonise``, ``stability``, ``calibrate``,
-        ``threshold``, ``positive``, ``seed``.
+        ``threshold``, ``costs``, ``positive``, ``seed``.
 
     Raises
     ------
-    UsageError : a threshold for more than two classes, or too few groups to learn calibration or threshold from.
+    UsageError : a rule that these classes cannot have, or too few groups to learn calibration or rule from.
     ValueError, TypeError : the classifier refuses its parameters or the data.
 
     Examples
@@ -137,7 +147,7 @@ def fit_rows(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, fo
     Steps that see no labels are learnt from the whole training part once, and folds inside are slices of what they
     make; where a step sees labels, or a block is learnt, every fold inside learns it anew.
     """
-    check_decision(recipe, len(np.unique(np.asarray(rows.y, object).astype(str))))
+    recipe.decision.check_classes(np.unique(np.asarray(rows.y, object).astype(str)).tolist(), recipe.positive)
     if recipe.decision.learns and folds.are_slices and recipe.stability is None and recipe.fuse != "late":
         return _fit_on_slices(rows, blocks, recipe)
     model = _fit_steps(rows, blocks, recipe, folds)
@@ -146,20 +156,35 @@ def fit_rows(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, fo
         part = folds.part(train, test)
         return _fit_steps(part.rows, blocks, recipe, part.folds).predict_proba(part.X, part.sources)
 
-    calibration, threshold = decide(recipe, model.classes, score, rows)
-    return replace(model, calibration=calibration, threshold=threshold)
+    return decide(recipe, model.classes, score, rows).put_on(model)
 
 
-def check_decision(recipe: Recipe, classes: int) -> None:
-    """UsageError for a threshold where there are more than two classes."""
-    if recipe.decision.threshold is not None and (recipe.positive is None or classes != 2):
-        raise UsageError("--threshold is for two classes", found=f"{classes} classes")
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What held-out scores have put on top of a model; see ``FusedModel``. None for what is not asked for."""
+
+    calibration: Calibration | None = None
+    threshold: float | None = None
+    costs: NDArray[np.float64] | None = None
+
+    def put_on(self, model: FusedModel) -> FusedModel:
+        """The model with it."""
+        return replace(model, calibration=self.calibration, threshold=self.threshold, costs=self.costs)
+
+    def predicted(self, proba: NDArray[np.float64], positive: int | None) -> NDArray[np.intp]:
+        """intp (n,), the column of each row's predicted class, by (calibrated) probabilities; ``positive`` is the
+        column of the class that the threshold is of."""
+        threshold = None if self.threshold is None else np.full(len(proba), self.threshold)
+        costs = None if self.costs is None else expected_costs(proba, self.costs)
+        return predicted_classes(proba, threshold, positive, costs)
+
+    def calibrate(self, proba: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64 (n, K), calibrated where that was asked for."""
+        return proba if self.calibration is None else self.calibration.apply(proba)
 
 
-def decide(
-    recipe: Recipe, classes: Sequence[str], score: Score, rows: TrainingRows
-) -> tuple[Calibration | None, float | None]:
-    """Calibration and threshold by held-out scores of the training cells; None for what is not asked for.
+def decide(recipe: Recipe, classes: Sequence[str], score: Score, rows: TrainingRows) -> Decision:
+    """Calibration and the rule of prediction, by held-out scores of the training cells.
 
     Parameters
     ----------
@@ -169,17 +194,16 @@ def decide(
     """
     decision = recipe.decision
     if not decision.learns:
-        return None, decision.choose_threshold(np.empty(0), np.empty(0, bool))
+        none = np.empty((0, len(classes)))
+        return Decision(None, *decision.choose(none, np.empty(0, np.intp), classes, recipe.positive))
     count = rows.count
     y = rows.y[:count]
     proba = held_out(score, y, rows.groups[:count], recipe.seed)
     labels = np.asarray(y, object).astype(str)
-    calibration = fit_calibration(decision.calibrate, proba, np.searchsorted(list(classes), labels))
-    proba = proba if calibration is None else calibration.apply(proba)
-    threshold = None
-    if recipe.positive is not None and decision.threshold is not None:
-        threshold = decision.choose_threshold(proba[:, list(classes).index(recipe.positive)], labels == recipe.positive)
-    return calibration, threshold
+    codes = np.searchsorted(list(classes), labels)
+    found = Decision(fit_calibration(decision.calibrate, proba, codes))
+    threshold, costs = decision.choose(found.calibrate(proba), codes, classes, recipe.positive)
+    return replace(found, threshold=threshold, costs=costs)
 
 
 def _fit_on_slices(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe) -> FusedModel:
@@ -200,8 +224,7 @@ def _fit_on_slices(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Reci
             return score_slice(fold, distances, at, test, rows)
         return fold.fit(X[at], rows.y[at], rows.groups[at]).predict_proba(X[test])
 
-    calibration, threshold = decide(recipe, model.classes, score, rows)
-    return replace(model, calibration=calibration, threshold=threshold)
+    return decide(recipe, model.classes, score, rows).put_on(model)
 
 
 def score_slice(
@@ -306,6 +329,7 @@ def _of_one_block(recipe: Recipe, name: str) -> Recipe:
         "stability": None,
         "calibrate": "none",
         "threshold": None,
+        "costs": {},
     }
     return replace(recipe, blocks=(name,), fuse="weighted", **plain)
 

@@ -19,8 +19,8 @@ from fusion.errors import FusionError
 from fusion.io.csv_text import csv_bytes
 from fusion.io.notebook_table import notebook_table
 from fusion.io.output_files import unwritable, write_output
+from fusion.learning.fused_model import Decision
 from fusion.learning.novelty import RATE
-from fusion.metrics.classification import predicted_classes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +66,7 @@ class Predictions:
     faults : the images that were skipped.
     root : what the names are relative to.
     positive, threshold : from a probability ``threshold`` on of the class ``positive``, a cell is predicted positive.
+    costs : of more than two classes float64 (classes, classes), see ``FusedModel``; None takes the most probable one.
     calibrated : whether the model's probabilities were calibrated when it was trained.
     trained_on : bool (n,), the images that the model has learnt from: it knows their class.
     distance : float64 (n,), from the training cells in units of what is usual, see ``fusion.learning.novelty``: above
@@ -85,6 +86,7 @@ class Predictions:
     trained_on: NDArray[np.bool_]
     distance: NDArray[np.float64] | None = None
     remarks: tuple[str, ...] = ()
+    costs: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.proba)
@@ -99,13 +101,13 @@ class Predictions:
 
     @property
     def predicted(self) -> list[str]:
-        """The predicted class of each cell: the most probable one, or by the model's threshold."""
+        """The predicted class of each cell: the most probable one, or by the model's threshold or costs."""
         return self._predicted(self.proba)
 
     def _predicted(self, proba: NDArray[np.float64]) -> list[str]:
-        thresholds = None if self.threshold is None else np.full(len(proba), self.threshold)
         column = None if self.positive is None else self.classes.index(self.positive)
-        return [self.classes[at] for at in predicted_classes(proba, thresholds, column)]
+        rule = Decision(threshold=self.threshold, costs=self.costs)
+        return [self.classes[at] for at in rule.predicted(proba, column)]
 
     @property
     def out_of_distribution(self) -> list[bool | None]:
@@ -143,6 +145,8 @@ class Predictions:
         lines = [*self.remarks, f"{len(self)} cell{'' if len(self) == 1 else 's'}: {counts}."]
         if self.threshold is not None:
             lines[-1] += f" A cell is predicted '{self.positive}' from a probability of {self.threshold:.3f}."
+        if self.costs is not None:
+            lines[-1] += " A cell is predicted as the class of the least expected cost."
         if not self.calibrated:
             lines.append("Probabilities are as the classifier gives them; fusion train --calibrate calibrates them.")
         outside = sum(map(bool, self.out_of_distribution))
@@ -201,6 +205,7 @@ class Predictions:
             "classes": list(self.classes),
             "calibrated": self.calibrated,
             "threshold": None if self.threshold is None else {"class": self.positive, "probability": self.threshold},
+            "costs": None if self.costs is None else self.costs.tolist(),
             "predictions": [
                 {
                     "name": name,

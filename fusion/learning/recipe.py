@@ -11,6 +11,7 @@ from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.scores import IMAGE
 from fusion.learning.decision.calibration import Method
 from fusion.learning.decision.thresholds import DecisionSettings
+from fusion.metrics.decision_costs import Costs
 from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
 from fusion.settings.features import with_parameter
@@ -33,7 +34,8 @@ class Recipe:
     layer : parameters of the fusion layer.
     fuse : how blocks come together: "weighted" or "concatenate", into one row that a classifier is given; or "late", by
         the scores of a classifier of each.
-    calibrate, threshold, positive : what is put on top of the fitted model, and the class that the threshold is of.
+    calibrate, threshold, costs, positive : what is put on top of the fitted model, and the class that the threshold is
+        of.
     searches : whether the classifier is to choose parameters by folds inside the training part.
     seed : of every random choice.
     """
@@ -51,6 +53,7 @@ class Recipe:
     fuse: Fuse = "weighted"
     calibrate: Method = "none"
     threshold: str | None = None
+    costs: Costs = field(default_factory=dict)
     positive: str | None = None
     searches: bool = False
     seed: int = 0
@@ -72,8 +75,8 @@ class Recipe:
 
     @property
     def decision(self) -> DecisionSettings:
-        """Calibration and threshold."""
-        return DecisionSettings(self.calibrate, self.threshold)
+        """Calibration, and the rule by which classes are predicted."""
+        return DecisionSettings(self.calibrate, self.threshold, self.costs)
 
     @property
     def minds_sources(self) -> bool:
@@ -102,6 +105,7 @@ class Recipe:
             "late fusion": self.fuse == "late",
             "calibrate": self.calibrate != "none",
             "threshold": self.threshold is not None and self.decision.learns,
+            "costs": bool(self.costs),
         }
         return [name for name, needs in steps.items() if needs]
 
@@ -132,6 +136,7 @@ def recipe_of(
         fuse=fuse,
         calibrate=config.calibrate,
         threshold=config.threshold,
+        costs=config.costs,
         positive=config.positive,
         searches=bool(config.search or config.trials or params.get("search")),
         seed=config.seed,

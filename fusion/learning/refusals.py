@@ -61,6 +61,13 @@ def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:
 #: In the order in which they are asked about.
 REFUSALS: tuple[Refusal, ...] = (
     Refusal(
+        "threshold",
+        "costs",
+        lambda recipe: recipe.threshold is not None and bool(recipe.costs),
+        "--threshold and costs are two rules by which a class is predicted",
+        "Leave one of them out: with costs, the rule that costs least is learnt.",
+    ),
+    Refusal(
         "classifier of images",
         "harmonise",
         lambda recipe: recipe.takes_images and recipe.harmonise.method != "none",
@@ -83,9 +90,9 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal(
         "classifier of images",
-        "calibrate, threshold",
+        "calibrate, threshold, costs",
         lambda recipe: recipe.takes_images and not recipe.decision.is_nothing,
-        "--calibrate and --threshold would train classifier '{}' six times over",
+        "--calibrate, --threshold and costs would train classifier '{}' six times over",
         "Leave them out, or train a network by --cnn-crossfit and --set nested=true under another classifier.",
     ),
     Refusal(
@@ -125,14 +132,14 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal(
         "learnt embedding",
-        "calibrate, threshold, late fusion, an SVM's own sigmoid",
+        "calibrate, threshold, costs, late fusion, an SVM's own sigmoid",
         lambda recipe: bool(recipe.learnt) and not recipe.nested and bool(recipe.held_out_steps()),
         "{steps} needs held-out scores inside the training part, whose cells the block's network has met",
         "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or leave "
         "it out: logreg and xgb have none of their own.",
     ),
     _batches("search", lambda recipe: recipe.searches),
-    _batches("calibrate, threshold", lambda recipe: not recipe.decision.is_nothing),
+    _batches("calibrate, threshold, costs", lambda recipe: not recipe.decision.is_nothing),
     _batches("harmonise", lambda recipe: recipe.harmonise.method != "none"),
     _batches("stability", lambda recipe: recipe.stability is not None),
     _batches("augment", lambda recipe: recipe.augment.per_cell > 0),

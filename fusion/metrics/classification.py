@@ -4,6 +4,7 @@ Conventions, the same everywhere:
 
 - the predicted class of a row is the one with the highest score, of equals the first in ``classes``; where there is a
   threshold, the positive class from there on (a subject's mean score is held against its cells' mean threshold);
+  where mistakes have costs, the class of the least expected cost (of a subject, by its cells' mean);
 - a mean over classes goes over the classes that occur among the true labels (for ``f1_macro``: among true or predicted
   labels), as in scikit-learn;
 - what is undefined (AUROC without a negative, say) is NaN.
@@ -89,7 +90,9 @@ def image_metrics(
     return {metric: float(as_told(metric, value)) for metric, value in zip(METRICS, values, strict=True)}
 
 
-def predicted_classes(scores: _Floats, threshold: _Floats | None, positive: int | None) -> NDArray[np.intp]:
+def predicted_classes(
+    scores: _Floats, threshold: _Floats | None, positive: int | None, costs: _Floats | None = None
+) -> NDArray[np.intp]:
     """intp (n,), the column of each row's predicted class.
 
     Parameters
@@ -97,7 +100,10 @@ def predicted_classes(scores: _Floats, threshold: _Floats | None, positive: int 
     scores : float64 (n, K).
     threshold : float64 (n,), from which score of column ``positive`` on a row of two classes is predicted positive;
         None takes the highest score.
+    costs : float64 (n, K), what predicting each class is expected to cost: the least is taken, of equals the first.
     """
+    if costs is not None:
+        return costs.argmin(axis=1)
     if threshold is None or positive is None:
         return scores.argmax(axis=1)
     return np.where(scores[:, positive] >= threshold, positive, 1 - positive)

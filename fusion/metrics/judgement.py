@@ -77,6 +77,7 @@ def judge_scores(
     positive: str | None = None,
     prevalence: float = 0.5,
     threshold: _Floats | None = None,
+    costs: _Floats | None = None,
     folds: ArrayLike | None = None,
     subjects: ArrayLike | None = None,
     subject_labels: Sequence[str | None] | None = None,
@@ -96,7 +97,8 @@ def judge_scores(
     proba : float (n, K), or (repeats, n, K) with NaN for cells that a repeat did not test. Repeats are pooled: a cell
         scored in five repeats is five rows of one group.
     groups : n group numbers, the unit that is left out.
-    threshold : float64 (n,) or (repeats, n), the threshold of each cell in each repeat; see ``predicted_classes``.
+    threshold, costs : float64 (n,) or (repeats, n), the threshold of each cell in each repeat, and (n, K) or (repeats,
+        n, K), what predicting each class is expected to cost; see ``predicted_classes``.
     folds : whole numbers (n,) or (repeats, n), which model of the repeat scored the cell; None for a single model.
     subjects : n numbers of the cells' subjects, who are pooled one by one; a group may hold several, who share an
         image, say. None takes the groups.
@@ -110,7 +112,7 @@ def judge_scores(
     names = [str(label) for label in classes]
     scores = np.asarray(proba, np.float64)
     scores = scores[None] if scores.ndim == 2 else scores
-    held = _Given(y, names, groups, positive, prevalence, threshold, folds, subjects, subject_labels)
+    held = _Given(y, names, groups, positive, prevalence, threshold, costs, folds, subjects, subject_labels)
     levels, left_out, pairs_note = _levels(held, scores)
     images = levels["image"]
     repeats = _repeats(held, scores)
@@ -250,6 +252,7 @@ class _Given:
     positive: str | None
     prevalence: float
     threshold: _Floats | None
+    costs: _Floats | None
     folds: ArrayLike | None
     subjects: ArrayLike | None
     subject_labels: Sequence[str | None] | None
@@ -258,7 +261,8 @@ class _Given:
         """Of one repeat, with pairs over all its folds: which rows share a fold is another thing in each repeat, and no
         part of what its models differ by."""
         threshold = None if self.threshold is None else np.atleast_2d(self.threshold)[at : at + 1]
-        return replace(self, threshold=threshold, folds=None)
+        costs = None if self.costs is None else _of_rounds(self.costs)[at : at + 1]
+        return replace(self, threshold=threshold, costs=costs, folds=None)
 
 
 def _repeats(held: _Given, scores: _Floats) -> list[dict[str, ScoredRows]]:
@@ -290,7 +294,8 @@ def _levels(held: _Given, scores: _Floats) -> tuple[dict[str, ScoredRows], str, 
     labels, scores, ids, repeat, cell = pooled(held.y, scores, held.groups)
     column = names.index(str(positive)) if positive in names else None
     thresholds = None if threshold is None else np.atleast_2d(threshold)[repeat, cell]
-    predicted = predicted_classes(scores, thresholds, column)
+    costs = None if held.costs is None else _of_rounds(held.costs)[repeat, cell]
+    predicted = predicted_classes(scores, thresholds, column, costs)
     fold = np.zeros(len(cell), np.intp) if folds is None else np.atleast_2d(np.asarray(folds))[repeat, cell]
     parts, note = comparable_parts(labels, repeat, fold)
     images = prepare(labels, scores, names, ids, positive, prevalence, predicted=predicted, parts=parts)
@@ -302,11 +307,12 @@ def _levels(held: _Given, scores: _Floats) -> tuple[dict[str, ScoredRows], str, 
         return levels, reason, note
     # A subject is scored anew in each repeat: its row is that of one repeat, not the mean over all.
     apart = repeat * (int(who.max(initial=0)) + 1) + who
-    pool = pool_subjects(own, scores, apart, predicted, thresholds)
+    pool = pool_subjects(own, scores, apart, predicted, thresholds, costs)
     row_of = np.unique(apart, return_inverse=True)[1]
     # Subjects with cells in several folds are of no one model.
     is_whole = bool((parts == parts[pool.first][row_of]).all())
-    for level, means, limit in (("subject", pool.means, pool.threshold), ("vote", pool.votes, None)):
+    pooled_levels = (("subject", pool.means, pool.threshold, pool.costs), ("vote", pool.votes, None, None))
+    for level, means, limit, cost in pooled_levels:
         levels[level] = prepare(
             pool.labels,
             means,
@@ -315,10 +321,15 @@ def _levels(held: _Given, scores: _Floats) -> tuple[dict[str, ScoredRows], str, 
             positive,
             prevalence,
             np.arange(images.n_groups),
-            predicted=predicted_classes(means, limit, column),
+            predicted=predicted_classes(means, limit, column, cost),
             parts=(parts if is_whole else repeat)[pool.first],
         )
     return levels, "", note
+
+
+def _of_rounds(costs: _Floats) -> _Floats:
+    """float64 (repeats, n, K)."""
+    return costs[None] if costs.ndim == 2 else costs
 
 
 def comparable_parts(

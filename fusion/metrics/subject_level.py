@@ -30,6 +30,8 @@ class SubjectRows:
     votes : float64 (m, K), share of its cells predicted as each class; equal shares are distinguished by the mean
         score: a billionth of it is added, less than any difference of shares.
     threshold : float64 (m,), mean threshold of its cells, None where there is none.
+    costs : float64 (m, K), mean expected cost over its cells of predicting each class, None where there is none. Of two
+        classes that is the rule of the mean threshold.
     """
 
     labels: NDArray[Any]
@@ -37,6 +39,7 @@ class SubjectRows:
     means: _Floats
     votes: _Floats
     threshold: _Floats | None
+    costs: _Floats | None
 
 
 def pool_subjects(
@@ -45,6 +48,7 @@ def pool_subjects(
     subjects: ArrayLike,
     predicted: NDArray[np.intp],
     threshold: _Floats | None = None,
+    costs: _Floats | None = None,
 ) -> SubjectRows:
     """Pool the cells of each subject, ordered by subject.
 
@@ -55,6 +59,7 @@ def pool_subjects(
     subjects : n numbers of what is pooled.
     predicted : intp (n,), the column of each cell's predicted class.
     threshold : float64 (n,).
+    costs : float64 (n, K).
 
     >>> pool_subjects(["a", "a", "b"], np.array([[1.0, 0], [0.5, 0.5], [0, 1]]), [7, 7, 3], np.array([0, 0, 1])).means
     array([[0.  , 1.  ],
@@ -69,7 +74,8 @@ def pool_subjects(
     means, shares = mean(scores), mean(np.eye(scores.shape[1])[predicted])
     votes = (shares + 1e-9 * means) / (1 + 1e-9 * means.sum(axis=1, keepdims=True))
     limit = None if threshold is None else mean(threshold[:, None])[:, 0]
-    return SubjectRows(np.asarray(labels, object).astype(str)[first], first, means, votes, limit)
+    names = np.asarray(labels, object).astype(str)[first]
+    return SubjectRows(names, first, means, votes, limit, None if costs is None else mean(costs))
 
 
 def label_of_subjects(

@@ -158,13 +158,25 @@ def _decision(result: Result, asked: Mapping[str, Any]) -> str:
         if scores.threshold is not None
         for limit in scores.threshold[scores.fold >= 0]
     }
-    if not limits:
+    if any(scores.costs is not None for scores in result.scores):
+        by = ", by a rule learnt in each training part" if "calibrate" in asked else ""
+        lines.append(f"A cell was predicted to be of the class with the least expected cost (Elkan 2001){by}.")
+    elif not limits:
         lines.append("A cell was predicted to be of its most probable class.")
     else:
         between = f"{min(limits):.3f}" if len(limits) == 1 else f"{min(limits):.3f} to {max(limits):.3f}"
-        rule = asked.get("threshold")
+        rule = "least cost" if asked.get("costs") and "calibrate" in asked else asked.get("threshold")
         by = f" (rule: {rule}, learnt in each training part)" if isinstance(rule, str) else ""
         lines.append(f"A cell was predicted '{result.positive}' from a probability of {between}{by}.")
+    if costs := result.findings.get("costs"):
+        names, rows = costs["classes"], costs["matrix"]
+        stated = ", ".join(
+            f"{true} predicted as {predicted} {cost:g}"
+            for true, row in zip(names, rows, strict=True)
+            for predicted, cost in zip(names, row, strict=True)
+            if predicted != true
+        )
+        lines.append(f"Costs of mistakes: {stated}.")
     return _text(lines)
 
 

@@ -13,6 +13,7 @@ from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
 from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import (
     ComparisonSettings,
+    CostSettings,
     FitSettings,
     Fuse,
     JudgementSettings,
@@ -20,6 +21,7 @@ from fusion.settings.learning import (
     TrackedSettings,
 )
 from fusion.settings.mask_levels import MaskLevelsText
+from fusion.settings.threshold_text import given_thresholds
 
 #: Files of a result's folder under names that a user may have given, too.
 RESULT_FILES = ("result.json", "config.yaml", "table.csv", "table.tex", "scores.parquet", "report.html", "methods.md")
@@ -31,11 +33,13 @@ def _of_no_rule(value: Any) -> Any:
             "a number; a rule is followed inside training parts, by fusion train and ablate: on the cells that are "
             "judged it would flatter"
         )
-    return value
+    if value is not None and given_thresholds(str(value)) is None:
+        raise ValueError("a number between 0 and 1 for two classes, or CLASS:SHARE,.. for each")
+    return None if value is None else str(value)
 
 
 #: A threshold for cells that are judged, not learnt from.
-Threshold = Annotated[float, BeforeValidator(_of_no_rule), Field(gt=0, lt=1)]
+Threshold = Annotated[str | None, BeforeValidator(_of_no_rule)]
 
 
 class InspectConfig(DataSettings):
@@ -153,7 +157,7 @@ class TrainConfig(LearnConfig):
         return {**super().params(classifier), **({"scheduler": self.scheduler} if self.scheduler else {})}
 
 
-class EvaluateConfig(DataSettings, SubgroupSettings):
+class EvaluateConfig(DataSettings, SubgroupSettings, CostSettings):
     """What ``fusion evaluate`` takes; ``fusion settings evaluate`` says what each key means.
 
     Examples
@@ -180,8 +184,10 @@ class EvaluateConfig(DataSettings, SubgroupSettings):
         False, description="these are other people than those of training, whatever names they share"
     )
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are reported")
-    threshold: Threshold | None = Field(
-        None, description="from which probability a cell is predicted positive; default the model's own"
+    threshold: Threshold = Field(
+        None,
+        description="from which probability a cell is predicted positive, or CLASS:SHARE,.. for each of more than two "
+        "classes; default the model's own rule",
     )
     force: bool = Field(False, exclude=True, description="replace a result that is in output")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of draws")
@@ -370,15 +376,17 @@ class AblateConfig(LearnConfig, ComparisonSettings):
         return self.repeats or (20 if self.split == "monte-carlo" else REPEATS)
 
 
-class JudgeConfig(JudgementSettings, ComparisonSettings):
+class JudgeConfig(JudgementSettings, ComparisonSettings, SubgroupSettings, CostSettings):
     """fusion judge"""
 
     output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}
 
     scores: Path = Field(description="a CSV or Parquet table, one row a scored cell")
     output: Path = Field(description="folder of the result")
-    threshold: Threshold | None = Field(
-        None, description="from which probability a cell is predicted positive, for all rows; default the most probable"
+    threshold: Threshold = Field(
+        None,
+        description="from which probability a cell is predicted positive, or CLASS:SHARE,.. for each of more than two "
+        "classes, for all rows; default the most probable",
     )
     force: bool = Field(False, exclude=True, description="replace a result that is in output")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of every random choice")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
-from fusion.settings._base import MAX_SEED, Names, Settings
+from fusion.settings._base import MAX_SEED, Names, Settings, as_text
 from fusion.settings.data import PIXEL_UM
 from fusion.settings.features import InputSettings
 
@@ -114,6 +114,26 @@ class AugmentSettings(Settings):
         return self
 
 
+def _of_two_classes(value: Any) -> Any:
+    """Costs by true and predicted class; YAML reads names such as 1 as numbers."""
+    if not isinstance(value, dict):
+        return value
+    named = {str(as_text(true)): row for true, row in value.items()}
+    found = {
+        true: {str(as_text(predicted)): cost for predicted, cost in row.items()} if isinstance(row, dict) else row
+        for true, row in named.items()
+    }
+    if right := [true for true, row in found.items() if isinstance(row, dict) and true in row]:
+        raise ValueError(f"costs of mistakes; '{right[0]}' predicted as '{right[0]}' is none")
+    return found
+
+
+#: What mistakes cost: true class -> predicted class -> cost.
+CostsByClass = Annotated[
+    dict[str, dict[str, Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]]], BeforeValidator(_of_two_classes)
+]
+
+
 class JudgementSettings(Settings):
     """How scores are judged."""
 
@@ -142,7 +162,17 @@ class SubgroupSettings(Settings):
     )
 
 
-class FitSettings(InputSettings, JudgementSettings, SubgroupSettings):
+class CostSettings(Settings):
+    """What mistakes cost."""
+
+    costs: CostsByClass = Field(
+        {},
+        description="what mistakes cost, by true class, then predicted one (costs.all.hem=5); others 1. The class of "
+        "the least expected cost is predicted, and the mean cost told",
+    )
+
+
+class FitSettings(InputSettings, JudgementSettings, SubgroupSettings, CostSettings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
@@ -165,8 +195,9 @@ class FitSettings(InputSettings, JudgementSettings, SubgroupSettings):
     )
     threshold: str | None = Field(
         None,
-        description="from which probability a cell is positive, chosen inside the training part: balanced-accuracy, "
-        "sensitivity:SHARE, or a number; default the most probable class",
+        description="by which probability a cell is predicted, chosen inside the training part: balanced-accuracy, "
+        "or of two classes sensitivity:SHARE; or given: a number for two classes, CLASS:SHARE,.. for each of more; "
+        "default the most probable class",
     )
     bootstrap: int = Field(
         2000,

@@ -13,6 +13,7 @@ from fusion.image_transforms.dataset_transforms import stated
 from fusion.io.run_checkpoint import forget_unfinished
 from fusion.leakage.protocols import Plan, make_plan
 from fusion.learning.cross_validation import cross_validate
+from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.learning.learnt_blocks import LearntBlock
 from fusion.learning.study import Study
 from fusion.progress import Progress
@@ -25,6 +26,7 @@ from fusion.workflows.ablation_plan import by_landmarks, plan_fits, plan_inputs
 from fusion.workflows.ablation_result import judged_result
 from fusion.workflows.asked_analyses import with_page_findings, with_refits, with_shortcuts, with_subgroups
 from fusion.workflows.loading import load_training_cells
+from fusion.workflows.run_facts import choose_positive
 
 
 @one_run_of
@@ -52,6 +54,8 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     check_columns(config.test or config.data, config.columns, config.by)
     dataset = load_training_cells(config, progress)
+    positive = choose_positive(dataset.classes, config.positive)
+    DecisionSettings(config.calibrate, config.threshold, config.costs).check_classes(dataset.classes, positive)
     judged = judged_cells(config, dataset, inputs, progress)
     result = compare(judged.study, judged.plan, dataset, config, progress, inputs.learnt)
     result = replace(

@@ -39,7 +39,7 @@ def plan_inputs(config: AblateConfig) -> Inputs:
     if config.show_leak and (config.test or config.split != "grouped"):
         found = "--test" if config.test else f"--split {config.split}"
         raise UsageError("--show-leak compares with folds by subject", found=found, do="Leave one of them out.")
-    DecisionSettings(config.calibrate, config.threshold)
+    DecisionSettings(config.calibrate, config.threshold, config.costs)
     if config.trials:
         check_optuna()
     inputs = Inputs.of(config)
@@ -129,7 +129,7 @@ def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence
         "layer": config.layer,
         "fuse": config.fuse,
         "search": [config.search, config.trials],
-        "decision": [config.calibrate, config.threshold, config.positive],
+        "decision": [config.calibrate, config.threshold, config.costs, config.positive],
         "harmonise": config.harmonise.model_dump(),
         "stability": config.stability,
         "augment": config.augment.model_dump(),

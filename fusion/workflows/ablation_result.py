@@ -38,7 +38,7 @@ from fusion.workflows.run_facts import (
 #: Groups up to which blocks are aligned, by a cell of each: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
 
-_CHOSEN = "Each training part chose its own threshold (--threshold): they are in scores.parquet."
+_CHOSEN = "Each training part chose its own rule of prediction (--threshold, costs): they are in scores.parquet."
 
 
 def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dataset, config: AblateConfig) -> Result:
@@ -66,7 +66,7 @@ def _judge(fits: Fits, scores: Sequence[Scores], config: AblateConfig) -> Result
 
 def questions(config: AblateConfig) -> Questions:
     """What is asked of the scores of an ablation."""
-    return Questions(config.prevalence, config.primary, config.margin, config.seed, config.bootstrap)
+    return Questions(config.prevalence, config.primary, config.margin, config.seed, config.bootstrap, config.costs)
 
 
 def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _notes(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
     return [
         *plan.notes,
         *(block.describe() for block in fits.learnt),
-        *([_CHOSEN] if config.threshold is not None else []),
+        *([_CHOSEN] if config.threshold is not None or config.costs else []),
         *_without_room(fits),
         *_omissions(fits, plan, config),
         *selection_notes(selections(fits), fits.study_of(0).table.columns),

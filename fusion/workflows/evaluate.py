@@ -19,6 +19,7 @@ from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.near_duplicates import hash_images, near_known
 from fusion.leakage.provenance import Cohort, check_unseen, cohort_notes, find_overlap, refusal
+from fusion.learning.decision.stated_rule import by_rule, stated_rule
 from fusion.learning.study import Study
 from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
@@ -42,6 +43,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     check_result_folder(config.output, force=config.force)
     check_columns(config.data, config.columns, config.by)
     bundle = load_model(config.model).with_own(config.own)
+    rule = stated_rule(config.threshold, config.costs, bundle.classes, bundle.positive)
     dataset = _only_known_classes(load_labelled(config, progress), bundle)
     cohort = Cohort(config.other_cohort, config.source)
     overlap = find_overlap(bundle.provenance, dataset, cohort)
@@ -62,18 +64,13 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     table = found.table
     proba = bundle.predict_proba(found)
     adapted += harmonisation_notes(bundle, table)
-    if config.threshold is not None and bundle.positive is None:
-        raise UsageError(
-            "a threshold is for two classes", found=f"a model of {', '.join(bundle.classes)}", do="Leave it out."
-        )
-    limit = bundle.model.threshold if config.threshold is None else config.threshold
-    threshold = None if limit is None else np.full(len(table), limit)
-    scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp), threshold)
+    scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp))
+    scores = by_rule(scores, *(rule or (bundle.model.threshold, bundle.model.costs)))
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     stamps = [*known, *adapted, *subject_stamps(table)]
     if overlap.rows:
         stamps.append(overlap.stamp("the model"))
-    asked = Questions(prevalence=config.prevalence, seed=config.seed)
+    asked = Questions(prevalence=config.prevalence, seed=config.seed, costs=config.costs)
     result = result_of_scores("evaluate", table, bundle.classes, bundle.positive, [scores], asked)
     result = replace(
         result,
@@ -86,7 +83,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
     from fusion.reports import html_report  # draws; predicting does not
 
-    result = replace(result, findings={"selective_prediction": selective_prediction(result)})
+    result = replace(result, findings={**result.findings, "selective_prediction": selective_prediction(result)})
     result = with_subgroups(result, config.by, config.data, config.columns, dataset)
     result = with_page_findings(result, table)
     result.save(config.output, dataset.root)

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from fusion.analysis.cross_site import selective_prediction
+from fusion.analysis.subgroups import subgroups
 from fusion.data.feature_table import FeatureTable
 from fusion.data.score_table import read_score_table
 from fusion.errors import UsageError
@@ -21,6 +22,8 @@ from fusion.evaluation.result_of_scores import Questions, result_of_scores
 from fusion.evaluation.results import Result, check_result_folder, subject_stamps
 from fusion.evaluation.score_frames import cells_of, entries_of
 from fusion.evaluation.scores import Scores
+from fusion.learning.decision.stated_rule import Rule, by_rule, stated_rule
+from fusion.metrics.decision_costs import Costs
 from fusion.progress import Progress
 from fusion.reports import html_report
 from fusion.settings.commands import JudgeConfig
@@ -38,7 +41,9 @@ def judge(
     seed: int = 0,
     *,
     prevalence: float = 0.5,
-    threshold: float | None = None,
+    threshold: float | str | None = None,
+    costs: Costs | None = None,
+    by: Sequence[str] = (),
     primary: Sequence[str] = (),
     margin: float | None = None,
     progress: Progress | None = None,
@@ -51,7 +56,11 @@ def judge(
     positive : class that ``score`` and sensitivity are about.
     seed : of draws.
     prevalence : share of positives for which PPV and NPV are reported.
-    threshold : from which probability of the positive class a cell is predicted positive, for all rows.
+    threshold : from which probability of the positive class a cell is predicted positive, for all rows; of more than
+        two classes "a:0.2,b:0.5,c:0.3", and the one with the highest probability over its threshold is predicted.
+    costs : what mistakes cost, true class -> predicted class -> cost, others 1: the class of the least expected cost is
+        predicted, and the mean cost told.
+    by : columns of the table, whose subgroups are told apart.
     primary : two entries, whose comparison is named beforehand.
     margin : of equivalence and non-inferiority of these two.
     progress : informed of every entry.
@@ -70,13 +79,14 @@ def judge(
     if isinstance(scores, str | Path):
         where = str(scores)
         scores, notes = read_score_table(Path(scores))
-    checked = check_scores(scores, positive, where)
+    checked = check_scores(scores, positive, where, by)
     cells = cells_of(checked.frame)
     entries = entries_of(checked.frame, cells, checked.classes)
-    if threshold is not None:
-        entries = _with_threshold(entries, threshold, checked.classes)
+    rule = stated_rule(None if threshold is None else str(threshold), costs or {}, checked.classes, checked.positive)
+    if rule is not None:
+        entries = _with_rule(entries, rule)
     tell = None if progress is None else lambda done, total: progress("judging", done, total, 0)
-    asked = Questions(prevalence, primary, margin, seed)
+    asked = Questions(prevalence, primary, margin, seed, costs=costs or {})
     result = result_of_scores("judge", cells, checked.classes, checked.positive, entries, asked, tell)
     result = replace(
         result,
@@ -87,7 +97,9 @@ def judge(
             {"positive": checked.positive, "prevalence": prevalence, "seed": seed}
             | ({"primary": list(primary)} if primary else {})
             | ({"margin": margin} if margin is not None else {})
-            | ({"threshold": threshold} if threshold is not None else {}),
+            | ({"threshold": threshold} if threshold is not None else {})
+            | ({"costs": {true: dict(row) for true, row in costs.items()}} if costs else {})
+            | ({"by": list(by)} if by else {}),
             sort_keys=False,
         ),
     )
@@ -97,6 +109,8 @@ def judge(
     }
     if len(result.classes) > 2:
         found["classes"] = class_figures(result, result.ranked()[0])
+    if by:
+        found["subgroups"] = subgroups(result, checked.values_of(by, cells))
     return replace(result, findings={**result.findings, **found})
 
 
@@ -115,6 +129,8 @@ def judge_table(config: JudgeConfig, progress: Progress | None = None) -> Result
         config.seed,
         prevalence=config.prevalence,
         threshold=config.threshold,
+        costs=config.costs,
+        by=config.by,
         primary=config.primary,
         margin=config.margin,
         progress=progress,
@@ -125,17 +141,15 @@ def judge_table(config: JudgeConfig, progress: Progress | None = None) -> Result
     return result
 
 
-def _with_threshold(entries: Sequence[Scores], threshold: float, classes: Sequence[str]) -> list[Scores]:
-    """The entries under one threshold for all rows."""
-    if len(classes) != 2:
+def _with_rule(entries: Sequence[Scores], rule: Rule) -> list[Scores]:
+    """The entries under one rule for all rows."""
+    if any(scores.threshold is not None or scores.costs is not None for scores in entries):
         raise UsageError(
-            "a threshold is for two classes", found=f"{len(classes)}: {', '.join(classes)}", do="Leave it out."
+            "a rule of prediction in two ways",
+            found="--threshold or costs, and a column 'threshold' or 'cost_<class>'",
+            do="Leave one of them out.",
         )
-    if any(scores.threshold is not None for scores in entries):
-        raise UsageError(
-            "thresholds in two ways", found="--threshold and a column 'threshold'", do="Leave one of them out."
-        )
-    return [replace(scores, threshold=np.full(scores.fold.shape, threshold)) for scores in entries]
+    return [by_rule(scores, *rule) for scores in entries]
 
 
 def _facts(cells: FeatureTable, entries: Sequence[Scores], classes: Sequence[str], where: str) -> dict[str, Any]:

@@ -58,7 +58,9 @@ def chosen_rows(entries: Sequence[Scores]) -> list[dict[str, Any]]:
 
 
 def describe_thresholds(scores: Scores, positive: str | None) -> str:
-    """Which thresholds the training parts chose, in words; "" where none were asked for."""
+    """By which rule the training parts predict, in words; "" where none was asked for."""
+    if scores.costs is not None:
+        return "A cell is predicted as the class of the least expected cost, by a rule of each training part."
     if scores.threshold is None or positive is None:
         return ""
     chosen = np.unique(scores.threshold[scores.fold >= 0])

@@ -62,6 +62,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     progress = progress if torch_processes.is_first() else None
     check_columns(config.data, config.columns, config.by)
     dataset = load_training_cells(config, progress)
+    positive = choose_positive(dataset.classes, config.positive)
+    recipe.decision.check_classes(dataset.classes, positive)  # before anything is measured
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     make_plan(units_of(dataset), "grouped", config.splits, 1, config.seed)  # what cannot be split is refused at once
     with torch_processes.first_alone(inputs.device):

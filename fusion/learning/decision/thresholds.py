@@ -8,8 +8,8 @@ of a model of the whole training part. No test cell is ever asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from fusion.errors import UsageError
 from fusion.leakage import grouped_splits
 from fusion.learning.decision.calibration import Method
+from fusion.learning.decision.least_cost import least_cost_weights
+from fusion.metrics.decision_costs import Costs, cost_matrix, fixed_rule
+from fusion.settings.threshold_text import given_thresholds, is_share
 
 _Floats = NDArray[np.float64]
 
@@ -32,67 +35,113 @@ class DecisionSettings:
     Parameters
     ----------
     calibrate : see ``calibration.fit_calibration``; "none" leaves probabilities as the classifier gives them.
-    threshold : from which probability a cell is predicted positive. None predicts the most probable class;
-        "balanced-accuracy" takes the one that is best on the training part's held-out scores; "sensitivity:0.95" the
-        highest one that still finds so many of the positives; a number is taken as it is. For two classes only.
+    threshold : by which class a cell is predicted. None predicts the most probable class. "balanced-accuracy" takes the
+        threshold, of more than two classes the thresholds, that are best on the training part's held-out scores. Of two
+        classes "sensitivity:0.95" takes the highest one that still finds so many of the positives, and a number is
+        taken as it is. "a:0.2,b:0.5,c:0.3", one for each class, predicts the class with the highest probability over
+        its threshold.
+    costs : true class -> predicted class -> what that mistake costs, see ``metrics.decision_costs.cost_matrix``: the
+        rule is learnt that costs least on the training part's held-out scores.
 
     Raises
     ------
-    UsageError : a threshold that is none of these.
+    UsageError : a threshold that is none of these, or costs beside it.
     """
 
     calibrate: Method = "none"
     threshold: str | None = None
+    costs: Costs = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.threshold not in (None, "balanced-accuracy"):
-            kind, _, number = str(self.threshold).rpartition(":")
-            try:
-                is_known = kind in ("", "sensitivity") and 0 < float(number) < 1
-            except ValueError:
-                is_known = False
-            if not is_known:
-                raise UsageError(
-                    "--threshold is not understood",
-                    found=str(self.threshold),
-                    expected="balanced-accuracy, sensitivity:SHARE, or a probability between 0 and 1",
-                )
+        kind, _, number = str(self.threshold).rpartition(":")
+        is_rule = self.threshold in (None, "balanced-accuracy") or (kind == "sensitivity" and is_share(number))
+        if not is_rule and given_thresholds(str(self.threshold)) is None:
+            raise UsageError(
+                "--threshold is not understood",
+                found=str(self.threshold),
+                expected="balanced-accuracy, sensitivity:SHARE, a probability between 0 and 1, or CLASS:SHARE,.. for "
+                "each class",
+            )
 
     @property
     def learns(self) -> bool:
         """Whether held-out scores of the training part are needed."""
-        return self.calibrate != "none" or (self.threshold is not None and self._fixed is None)
+        return self.calibrate != "none" or bool(self.costs) or (self.threshold is not None and self._given is None)
 
     @property
     def is_nothing(self) -> bool:
         """Whether models are left as they are."""
-        return self.calibrate == "none" and self.threshold is None
+        return self.calibrate == "none" and self.threshold is None and not self.costs
 
     @property
-    def _fixed(self) -> float | None:
-        try:
-            return float(str(self.threshold))
-        except ValueError:
-            return None
+    def has_rule(self) -> bool:
+        """Whether a cell may be predicted as another class than its most probable one."""
+        return self.threshold is not None or bool(self.costs)
 
-    def choose_threshold(self, score: _Floats, is_positive: NDArray[np.bool_]) -> float | None:
-        """The threshold, by the (calibrated) probabilities of the positive class; None where none is asked for."""
-        if self.threshold is None:
-            return None
-        if self._fixed is not None:
-            return self._fixed
+    @property
+    def _given(self) -> float | dict[str, float] | None:
+        return None if self.threshold is None else given_thresholds(self.threshold)
+
+    def check_classes(self, classes: Sequence[str], positive: str | None) -> None:
+        """UsageError for what these classes cannot have: a rule for two classes, or thresholds and costs of others."""
+        if self.has_rule and len(classes) == 2 and positive is None:
+            raise UsageError("a threshold of two classes needs to know which one is positive", found="none named")
+        if len(classes) != 2 and (self.threshold or "").startswith("sensitivity:"):
+            raise UsageError(
+                f"--threshold {self.threshold} is for two classes",
+                found=f"{len(classes)}: {', '.join(classes)}",
+                expected="balanced-accuracy, CLASS:SHARE,.. for each class, or costs",
+            )
+        fixed_rule(classes, positive, self._given, self.costs)
+
+    def choose(
+        self, proba: _Floats, codes: NDArray[np.intp], classes: Sequence[str], positive: str | None
+    ) -> tuple[float | None, _Floats | None]:
+        """The threshold of two classes, or the costs of more, by which cells are predicted; None where that is not
+        asked for.
+
+        Parameters
+        ----------
+        proba, codes : held-out (calibrated) probabilities and numbers of the true classes; empty where nothing is
+            learnt.
+        positive : the class that a threshold is of; None for more than two classes.
+        """
+        if self._given is not None:
+            return fixed_rule(classes, positive, self._given, {})
+        if not self.has_rule:
+            return None, None
+        costs = cost_matrix(classes, self.costs)
+        counts = np.bincount(codes, minlength=len(classes))
+        each = None if self.costs else counts.sum() / np.maximum(counts, 1)
+        if positive is None:
+            weights = least_cost_weights(proba, codes, costs, each)
+            return None, weights[:, None] * costs
+        at = list(classes).index(positive)
+        score, is_positive = proba[:, at], codes == at
+        if self.costs:
+            return least_cost_threshold(score, is_positive, costs[at, 1 - at], costs[1 - at, at]), None
         if self.threshold == "balanced-accuracy":
-            return best_threshold(score, is_positive)
-        return threshold_of_sensitivity(score, is_positive, float(self.threshold.rpartition(":")[2]))
+            return best_threshold(score, is_positive), None
+        return threshold_of_sensitivity(score, is_positive, float(str(self.threshold).rpartition(":")[2])), None
 
 
 def best_threshold(score: _Floats, is_positive: NDArray[np.bool_]) -> float:
     """The threshold with the best balanced accuracy; of equal ones the middle, half-way between two scores."""
-    thresholds = _between(score)
+    return _least(score, is_positive, _between(score), 1 / is_positive.sum(), 1 / (~is_positive).sum())
+
+
+def least_cost_threshold(score: _Floats, is_positive: NDArray[np.bool_], missed: float, false: float) -> float:
+    """The threshold whose mistakes cost least, of a missed positive and a false one each so much; of equal ones the
+    middle, half-way between two scores. It may lie above every score, where it costs less to predict no positive."""
+    thresholds = np.append(_between(score), (1 + score.max()) / 2)
+    return _least(score, is_positive, thresholds, missed, false)
+
+
+def _least(score: _Floats, is_positive: NDArray[np.bool_], thresholds: _Floats, missed: float, false: float) -> float:
     positives, negatives = np.sort(score[is_positive]), np.sort(score[~is_positive])
-    found = 1 - np.searchsorted(positives, thresholds) / len(positives)
-    spared = np.searchsorted(negatives, thresholds) / len(negatives)
-    best = np.flatnonzero(np.isclose(found + spared, (found + spared).max(), rtol=0, atol=1e-12))
+    lost = missed * np.searchsorted(positives, thresholds)
+    taken = false * (len(negatives) - np.searchsorted(negatives, thresholds))
+    best = np.flatnonzero(np.isclose(lost + taken, (lost + taken).min(), rtol=0, atol=1e-12 * max(missed, false, 1)))
     return float(thresholds[best[len(best) // 2]])
 
 
@@ -115,7 +164,7 @@ def held_out(
     y: NDArray[Any],
     groups: NDArray[np.intp],
     seed: int,
-    asked: str = "--calibrate and --threshold",
+    asked: str = "--calibrate, --threshold and costs",
 ) -> _Floats:
     """float64 (n, K): every row of a training part scored by a model of other groups.
 

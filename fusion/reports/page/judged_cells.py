@@ -13,7 +13,6 @@ from fusion.data.dataset import Sample
 from fusion.data.subjects import format_subject
 from fusion.data.units import Units
 from fusion.evaluation.results import Result
-from fusion.metrics import classification
 
 #: Subjects that a page shows, the worst ones.
 SUBJECTS = 20
@@ -45,12 +44,11 @@ def judged_cells(result: Result) -> list[JudgedCell]:
     scores = result.scores[result.ranked()[0]]
     classes = list(result.classes)
     column = None if result.positive is None else classes.index(result.positive)
-    votes = np.zeros((len(result.cells), len(classes)))
+    votes, codes = np.zeros((len(result.cells), len(classes))), scores.predicted(column)
     total, times = np.zeros((len(result.cells), len(classes))), np.zeros(len(result.cells))
     for number, (proba, fold) in enumerate(zip(scores.proba, scores.fold, strict=True)):
         rows = np.flatnonzero(fold >= 0)
-        threshold = None if scores.threshold is None else scores.threshold[number, rows]
-        votes[rows, classification.predicted_classes(proba[rows], threshold, column)] += 1
+        votes[rows, codes[number, rows]] += 1
         total[rows] += proba[rows]
         times[rows] += 1
     called = _group_names(result.cells)

@@ -132,6 +132,12 @@ def classes(page: PageSource) -> Values:
     return {"classes": found} if found else None
 
 
+def costs(page: PageSource) -> Values:
+    """What mistakes cost, and what the entries' mistakes cost on average."""
+    found = page.found("costs")
+    return {"costs": found} if found else None
+
+
 def null(page: PageSource) -> Values:
     """What permuted labels score."""
     found = page.found("null")
@@ -248,6 +254,7 @@ SECTIONS: tuple[Callable[[PageSource], Values], ...] = (
     differences,
     splits,
     classes,
+    costs,
     null,
     learning_curve,
     subgroups,

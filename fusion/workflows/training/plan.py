@@ -25,7 +25,7 @@ UNFINISHED = ".unfinished"
 
 def plan_recipe(config: TrainConfig) -> tuple[Recipe, Inputs]:
     """The recipe and its inputs; what cannot be asked is refused."""
-    DecisionSettings(config.calibrate, config.threshold)
+    DecisionSettings(config.calibrate, config.threshold, config.costs)
     if config.trials:
         check_optuna()
     if config.scheduler is not None and not isinstance(

@@ -36,12 +36,12 @@ def judged_result(
     table = replace(model.study.table, augmented=None)
     splits = [split for _, split in plan.splits]
     everything = Split(measured.study.everyone, np.empty(0, np.intp), table.groups)
-    asked = Questions(prevalence=config.prevalence, seed=config.seed)
+    asked = Questions(prevalence=config.prevalence, seed=config.seed, costs=config.costs)
     result = result_of_scores("train", table, model.classes, model.recipe.positive, [scores], asked)
     return replace(
         result,
         config=write_config(config),
-        findings={"chosen": chosen_rows([scores])} if scores.chosen else {},
+        findings={**result.findings, **({"chosen": chosen_rows([scores])} if scores.chosen else {})},
         stamps=(
             *stamps,
             *measured.stamps(splits),

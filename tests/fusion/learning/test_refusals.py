@@ -43,6 +43,7 @@ OPTIONS = {
     "late fusion": {"features": ["morphology", "colour"], "fuse": "late"},
     "calibrate": {"calibrate": "temperature"},
     "threshold": {"threshold": "balanced-accuracy"},
+    "costs": {"costs": {"all": {"hem": 3}}},
     "external memory": {"classifier": "xgb", "classifiers": {"xgb": {"external_memory": True}}},
     "cluster": {"classifier": "xgb", "classifiers": {"xgb": {"scheduler": "tcp://127.0.0.1:1"}}},
     "classifier of images": {"classifier": "neural"},

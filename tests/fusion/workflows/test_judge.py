@@ -249,3 +249,76 @@ def test_cells_in_another_order_have_the_same_figures(own):
     for scores, figures in zip(found.scores, found.figures, strict=True):
         moved = replace(scores, proba=scores.proba[:, order], fold=scores.fold[:, order])
         assert without_nan(judge_paired(cells, moved, found.classes, found.positive)[0]) == without_nan(figures)
+
+
+def three_classes(n=60, seed=0):
+    draw = np.random.default_rng(seed)
+    proba = draw.dirichlet(np.ones(3), n)
+    codes = (draw.random(n)[:, None] > proba.cumsum(axis=1)).sum(axis=1)
+    frame = pd.DataFrame(proba, columns=["p_a", "p_b", "p_c"])
+    return frame.assign(subject=[f"P{at // 2}" for at in range(n)], label=[*np.array(["a", "b", "c"])[codes]])
+
+
+def test_costs_of_mistakes_choose_the_class_and_are_told():
+    frame = three_classes()
+    result = package.judge(frame, costs={"a": {"b": 5, "c": 5}})
+    costs = np.array([[0, 5, 5], [1, 0, 1], [1, 1, 0]])
+    predicted = (frame[["p_a", "p_b", "p_c"]].to_numpy() @ costs).argmin(axis=1)
+    codes = np.searchsorted(["a", "b", "c"], frame["label"])
+    (row,) = result.findings["costs"]["rows"]
+    assert row["value"] == pytest.approx(costs[codes, predicted].mean())
+    assert row["most_probable"] == pytest.approx(
+        costs[codes, frame[["p_a", "p_b", "p_c"]].to_numpy().argmax(axis=1)].mean()
+    )
+    assert result.figures[0]["image"]["accuracy"]["value"] == pytest.approx((predicted == codes).mean())
+
+
+def test_two_classes_have_the_threshold_of_their_costs(own):
+    frame = plain(pd.read_parquet(own[0] / "ablated" / "scores.parquet"))
+    by_costs = package.judge(frame, positive="all", costs={"all": {"hem": 4}})
+    by_number = package.judge(frame, positive="all", threshold=0.2)
+    assert_frame_equal(by_costs.to_frame(), by_number.to_frame(), check_exact=True)
+
+
+def test_a_threshold_for_each_class_is_a_setting():
+    frame = three_classes()
+    result = package.judge(frame, threshold="a:0.6,b:0.2,c:0.3")
+    expected = (frame[["p_a", "p_b", "p_c"]].to_numpy() / [0.6, 0.2, 0.3]).argmax(axis=1)
+    assert (result.scores[0].predicted(None)[0] == expected).all()
+
+
+def test_subgroups_by_a_column_are_told_and_the_worst_is_named(tmp_path):
+    rows = [
+        {"subject": f"{label}{at}", "label": label, "score": score, "scanner": scanner, "note": "x"}
+        for scanner, right in (("good", 0.9), ("bad", 0.55))
+        for label in "01"
+        for at in range(6)
+        for score in [right if label == "1" else 1 - right if at else 0.9]
+    ]
+    frame = pd.DataFrame(rows).assign(subject=lambda t: t["scanner"] + t["subject"])
+    frame.loc[(frame["scanner"] == "bad") & (frame.index % 3 == 0), "score"] = 0.5
+    frame.to_csv(tmp_path / "scores.csv", index=False)
+    done = fusion("judge", tmp_path / "scores.csv", "--by", "scanner", "--json", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    (told,) = found["findings"]["subgroups"]
+    assert told["by"] == "scanner"
+    assert told["worst"] == "bad"
+    assert {row["subgroup"]: row["cells"] for row in told["rows"]} == {"good": 12, "bad": 12}
+    (note,) = [note for note in found["notes"] if "not used" in note]
+    assert note.endswith("not used: note.")
+    assert "Subgroups by scanner" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_column_of_subgroups_that_is_not_there_or_changes_is_refused(own):
+    frame = plain(pd.read_parquet(own[0] / "ablated" / "scores.parquet"))
+    with pytest.raises(package.FusionError, match="--by names no column"):
+        package.judge(frame, positive="all", by=["scanner"])
+    with pytest.raises(package.FusionError, match="another value of 'scanner'"):
+        package.judge(frame.assign(scanner=range(len(frame))), positive="all", by=["scanner"])
+
+
+def test_expected_costs_of_some_classes_are_refused():
+    frame = three_classes().assign(cost_a=1.0)
+    with pytest.raises(package.FusionError, match="expected costs of other classes"):
+        package.judge(frame)
