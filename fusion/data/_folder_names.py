@@ -56,7 +56,7 @@ _COPY = re.compile(
 )
 ASIDE = _words(
     "unlabeled unlabelled unsorted excluded discarded rejected trash todo tmp temp backup old figures plots docs",
-    "screenshots logs notebooks scripts venv",
+    "screenshots logs notebooks scripts venv thumbnails thumbs previews heatmaps overlays predictions annotations",
 )
 
 

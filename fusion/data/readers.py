@@ -266,6 +266,7 @@ class _Files:
     dotted : images whose own names begin with a dot.
     others : ending -> files that are neither images nor tables.
     again : links to folders that are read by another name, as texts below the folder.
+    empty : folders in which there is nothing, likewise.
     """
 
     images: _Images
@@ -274,6 +275,7 @@ class _Files:
     dotted: int
     others: Counter[str]
     again: list[str]
+    empty: list[str]
 
     def notes(self) -> list[str]:
         """What is passed over, a line each."""
@@ -285,6 +287,9 @@ class _Files:
         if self.again:
             shown = ", ".join(map(printable, self.again[:3])) + (", ..." if len(self.again) > 3 else "")
             notes.append(f"passed over, as links to folders that are read by another name: {shown}.")
+        if self.empty:
+            shown = ", ".join(map(printable, self.empty[:3])) + (", ..." if len(self.empty) > 3 else "")
+            notes.append(f"nothing lies in {len(self.empty)} folder{'s' * (len(self.empty) > 1)}: {shown}.")
         return [*notes, f"not read: {self.others_in_words()}."] if self.others else notes
 
     def others_in_words(self) -> str:
@@ -313,12 +318,17 @@ def _find_files(root: Path) -> _Files:
     dotted = 0
     start = len(os.fspath(root))
     again: list[str] = []
+    bare: list[str] = []
+    parents: set[str] = set()
     for folder, files in walk(root, unlisted, again=again):
+        parents.add(os.path.dirname(folder))  # noqa: PTH120
         images = [name for name in files if name.lower().endswith(_LISTED)]
         if _is_hidden(folder[start:]):
             system = next(part for part in Path(folder[start:].lstrip(os.sep)).parts if _is_hidden(part))
             hidden[system] += len(images)
             continue
+        if not files:
+            bare.append(folder)
         # A leading dot marks what an operating system left behind (._UID_1.bmp), never an image.
         plain = [name for name in images if not name.startswith(".")]
         dotted += len(images) - len(plain)
@@ -328,7 +338,8 @@ def _find_files(root: Path) -> _Files:
             others.update(ending for ending in endings if ending not in TABLES)
     kept = Counter({name: count for name, count in hidden.items() if count})
     links = sorted(name[start:].lstrip(os.sep) for name in again)
-    return _Files(_Images(found), [Path(name) for name in sorted(set(unlisted))], kept, dotted, others, links)
+    empty = sorted(name[start:].lstrip(os.sep) for name in {*bare}.difference(parents, unlisted))
+    return _Files(_Images(found), [Path(name) for name in sorted(set(unlisted))], kept, dotted, others, links, empty)
 
 
 def _without_masks(root: Path, images: _Images, reading: ReadingSettings) -> tuple[_Images, dict[str, str], list[str]]:

@@ -139,6 +139,23 @@ def test_hidden_and_system_folders_are_passed_over_with_a_word(folder, tree):
     assert "(1 image)" in listing.notes[0]
 
 
+def test_an_empty_folder_is_told(tmp_path):
+    root = tmp_path / "cells"
+    for at in range(2):
+        write_image(root / "ab"[at] / f"{at}.png", paint(at))
+    (root / "other" / "deeper").mkdir(parents=True)
+    (root / ".git").mkdir()
+    listing = read_listing(root)
+    assert labels(listing) == ["a", "b"]
+    assert [note for note in listing.notes if "nothing lies" in note] == ["nothing lies in 1 folder: other/deeper."]
+
+
+@pytest.mark.parametrize("folder", ["thumbnails", "previews", "heatmaps"])
+def test_a_folder_of_pictures_of_the_same_cells_is_no_class_in_silence(folder, tree):
+    with pytest.raises(DatasetError, match=folder):
+        tree(*TWO, f"{folder}/x.png")
+
+
 def test_the_folder_that_is_given_may_be_hidden_itself(tmp_path):
     write_image(tmp_path / ".cache" / "cells" / "a" / "1.png", paint())
     assert len(read_listing(tmp_path / ".cache" / "cells").entries) == 1
