@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Compiled at once: else every command that cannot write beside the packages would compile them anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help demo test docs docs-test lint hooks soak constraints clean
+.PHONY: help demo test docs docs-test newcomer lint hooks soak constraints clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -20,6 +20,9 @@ test: $(VENV)/installed-dev lint ## lint, and every test that takes no longer th
 
 docs-test: $(VENV)/installed-dev ## every command in README and docs, as a reader would type it, on synthetic cells
 	$(BIN)/python -m pytest tests/documentation/test_documentation.py -n auto
+
+newcomer: $(VENV)/installed-dev ## the wheel on Python 3.11 to 3.13: README and both tutorials, no line changed
+	$(BIN)/python tests/distribution/newcomer.py
 
 docs: $(VENV)/installed-docs ## the documentation as a site: build/site/index.html, without a network
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site docs build/site

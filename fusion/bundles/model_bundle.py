@@ -67,6 +67,9 @@ _LOCAL = "local-dir:"
 #: The arrays of a model beside those of its classifier.
 _ARRAYS = {LAYER, *(f"{part}.safetensors" for part in ("harmoniser", "novelty", "reference"))}
 
+#: The settings of the training, to be read by a person or by ``--config``.
+CONFIG = "config.yaml"
+
 #: The largest file that a model has: a network of a billion parameters in 32 bits, or an SVM's vectors; and the largest
 #: of any other kind.
 _MAX_FILE, _MAX_TEXT = 4 << 30, 1 << 28
@@ -91,6 +94,8 @@ class ModelBundle:
     novelty : tells cells that are out of distribution; None for a model without features.
     reference : how the features are spread over the training cells, to explain a value by; None where not learnt.
     normaliser : what pixels are changed by before they are measured, None for nothing.
+    config : the settings that it was trained with, as YAML for ``fusion train --config``; "" where not kept. Never read
+        by the model itself.
 
     Examples
     --------
@@ -108,6 +113,7 @@ class ModelBundle:
     novelty: Novelty | None = None
     reference: Reference | None = None
     normaliser: Normaliser | None = None
+    config: str = ""
 
     @property
     def classes(self) -> list[str]:
@@ -203,6 +209,8 @@ class ModelBundle:
             write_arrays(folder / "novelty.safetensors", arrays)
         if self.reference is not None:
             write_arrays(folder / "reference.safetensors", self.reference.state())
+        if self.config:
+            write_atomically(folder / CONFIG, self.config.encode())
         manifest = {
             "format": FORMAT,
             "classes": self.classes,
@@ -272,6 +280,7 @@ class ModelBundle:
                 novelty=_load_novelty(folder, manifest["novelty"]),
                 reference=_load_reference(folder) if manifest["reference"] else None,
                 normaliser=None if normalise is None else Normaliser.from_json(normalise),
+                config=(folder / CONFIG).read_text(encoding="utf-8") if CONFIG in manifest["files"] else "",
             )
             bundle._check(manifest)
         except FusionError:
@@ -479,7 +488,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _is_expected(name: str, manifest: Mapping[str, Any]) -> bool:
     """Whether a model has such a file: its classifier's, which knows its own, arrays, and files of its extractors."""
-    if name.startswith(f"{CLASSIFIER}/") or name in _ARRAYS or is_file_of_late_fusion(name):
+    if name.startswith(f"{CLASSIFIER}/") or name in _ARRAYS or name == CONFIG or is_file_of_late_fusion(name):
         return True
     entries = manifest["extractors"] if isinstance(manifest.get("extractors"), list) else []
     params = [entry["params"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("params"), dict)]

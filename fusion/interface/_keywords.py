@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import tempfile
 import textwrap
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,27 @@ from fusion.settings.key import settings_of
 from fusion.settings.loading import build_config
 
 Found = TypeVar("Found")
+
+#: What is given by position, and beside the settings: name -> type and meaning.
+_PARAMETERS = {
+    "data": (
+        "path or DataFrame",
+        "A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.",
+    ),
+    "model": ("path", "Folder of a model."),
+    "images": ("path, list of paths, or DataFrame", "Images, folders or tables."),
+    "results": ("list of paths", "Folders of results."),
+    "config": ("str or path, optional", "A recipe by its name, or a YAML file."),
+    "progress": (
+        "callable or bool, optional",
+        "Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.",
+    ),
+}
+
+_RAISES = "FusionError\n    What the command line would say, in the same words."
+
+#: The heading of a section of a docstring.
+_SECTION = re.compile(r"\n(Returns|Raises|Examples)\n-+\n")
 
 #: Width of the help of a function, as pydoc shows it.
 _WIDTH = 100
@@ -140,7 +162,7 @@ def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., Found]], Ca
         ]
         ordered = sorted([*fixed, *keywords], key=lambda each: each.kind)
         function.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
-        function.__doc__ = _documentation(function.__doc__ or "", model, taken)
+        function.__doc__ = _documentation(function.__doc__ or "", model, [each.name for each in fixed])
         return function
 
     return document
@@ -152,15 +174,30 @@ def _default(field: Any) -> Any:
     return default if isinstance(default, str | int | float | list) else None
 
 
-def _documentation(text: str, model: type[BaseModel], taken: set[str]) -> str:
-    """A docstring with the settings among its parameters, before what follows them."""
+def _documentation(text: str, model: type[BaseModel], own: Sequence[str]) -> str:
+    """A docstring with its parameters, the settings among them, before what it returns, and what all raise after it."""
     lines = []
+    for at, name in enumerate(own):
+        kind, meaning = _PARAMETERS[name]
+        lines += [f"{name} : {kind}" + ("" if at else f", or a whole {model.__name__}"), *_indented(meaning)]
+    others = []
     for setting in settings_of(model):
-        if setting.key in taken:
-            continue
-        default = f", default={setting.default_in_words}" if setting.default_in_words else ""
-        lines.append(f"{setting.key} : {setting.type}{default}")
-        lines += textwrap.wrap(f"{setting.meaning}.", _WIDTH - 8, initial_indent="    ", subsequent_indent="    ")
-    body = inspect.cleandoc(text)
-    head, marker, tail = body.partition("\nReturns\n-------\n")
-    return f"{head}\nOther Parameters\n----------------\n" + "\n".join(lines) + "\n" + marker + tail
+        if setting.key not in own:
+            default = f", default={setting.default_in_words}" if setting.default_in_words else ""
+            others += [f"{setting.key} : {setting.type}{default}", *_indented(f"{setting.meaning}.")]
+    summary, *parts = _SECTION.split(inspect.cleandoc(text))
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    sections = {
+        "Parameters": "\n".join(lines),
+        "Other Parameters": "\n".join(others),
+        "Returns": sections["Returns"],
+        "Raises": "\n".join(filter(None, [sections.get("Raises", "").rstrip(), _RAISES])),
+        "Examples": sections["Examples"],
+    }
+    return "\n\n".join(
+        [summary.rstrip(), *(f"{name}\n{'-' * len(name)}\n{body.rstrip()}" for name, body in sections.items())]
+    )
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH - 8, initial_indent="    ", subsequent_indent="    ")

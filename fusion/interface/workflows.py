@@ -1,4 +1,8 @@
-"""Every workflow as a function: data first, settings as keywords, a result to look at."""
+"""Every workflow as a function: data first, settings as keywords, a result to look at.
+
+What stands in each docstring is the function's own; its parameters, the settings among them, and the errors that
+all raise are added by ``with_settings``.
+"""
 
 from __future__ import annotations
 
@@ -34,24 +38,10 @@ def inspect(
 ) -> Inspection:
     """Count classes and subjects of a data set, find unreadable files, identical images and leaks to come.
 
-    Parameters
-    ----------
-    data : path, DataFrame or InspectConfig
-        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
-    config : str or path, optional
-        A recipe by its name, or a YAML file.
-    progress : callable or bool, optional
-        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
-
     Returns
     -------
     Inspection
         Counts and findings; ``lines()`` are those of the command line.
-
-    Raises
-    ------
-    FusionError
-        What the command line would say, in the same words.
 
     Examples
     --------
@@ -68,24 +58,10 @@ def extract(
 ) -> Extraction:
     """Measure every cell of a data set once; what the store already has is not measured again.
 
-    Parameters
-    ----------
-    data : path, DataFrame or ExtractConfig
-        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
-    config : str or path, optional
-        A recipe by its name, or a YAML file.
-    progress : callable or bool, optional
-        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
-
     Returns
     -------
     Extraction
         ``to_frame()`` has a row a cell, a column a feature; ``faults`` are the images that were skipped.
-
-    Raises
-    ------
-    FusionError
-        What the command line would say, in the same words.
 
     Examples
     --------
@@ -105,25 +81,11 @@ def train(
 ) -> Trained:
     """Judge a classifier on held-out subjects, then fit it on all cells.
 
-    Parameters
-    ----------
-    data : path, DataFrame or TrainConfig
-        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
-    config : str or path, optional
-        A recipe by its name, or a YAML file.
-    progress : callable or bool, optional
-        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
-
     Returns
     -------
     Trained
         ``result``, the figures of held-out subjects; ``bundle``, the model. Without ``output`` both lie in a folder
         that goes when they do; ``bundle.save(folder)`` keeps the model.
-
-    Raises
-    ------
-    FusionError
-        What the command line would say, in the same words.
 
     Examples
     --------
@@ -141,24 +103,10 @@ def ablate(
 ) -> Result:
     """Compare sets of feature blocks under all classifiers, on the same held-out subjects.
 
-    Parameters
-    ----------
-    data : path, DataFrame or AblateConfig
-        A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.
-    config : str or path, optional
-        A recipe by its name, or a YAML file.
-    progress : callable or bool, optional
-        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
-
     Returns
     -------
     Result
         Figures, differences and findings; ``output=FOLDER`` keeps page, tables and scores.
-
-    Raises
-    ------
-    FusionError
-        What the command line would say, in the same words.
 
     Examples
     --------
@@ -181,17 +129,6 @@ def evaluate(
 ) -> Result:
     """Score labelled cells of new subjects with a saved model.
 
-    Parameters
-    ----------
-    model : path or EvaluateConfig
-        Folder of a model.
-    data : path or DataFrame
-        Labelled cells that it has not learnt from.
-    config : str or path, optional
-        A YAML file.
-    progress : callable or bool, optional
-        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
-
     Returns
     -------
     Result
@@ -201,8 +138,6 @@ def evaluate(
     ------
     LeakageError
         The model has learnt from some of these images or subjects.
-    FusionError
-        What the command line would say, in the same words.
 
     Examples
     --------
@@ -224,26 +159,10 @@ def predict(
 ) -> Predictions:
     """Class probabilities of images by a saved model.
 
-    Parameters
-    ----------
-    model : path or PredictConfig
-        Folder of a model.
-    images : path, list of paths, or DataFrame
-        Images, folders or tables.
-    config : str or path, optional
-        A YAML file.
-    progress : callable or bool, optional
-        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
-
     Returns
     -------
     Predictions
         ``to_frame()`` has a row a cell.
-
-    Raises
-    ------
-    FusionError
-        What the command line would say, in the same words.
 
     Examples
     --------
@@ -267,26 +186,10 @@ def explain(
 ) -> Explained:
     """Explain what a saved model predicts, a figure a cell and one page.
 
-    Parameters
-    ----------
-    model : path or ExplainConfig
-        Folder of a model.
-    images : path, list of paths, or DataFrame
-        Images, folders or tables.
-    config : str or path, optional
-        A YAML file.
-    progress : callable or bool, optional
-        Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.
-
     Returns
     -------
     Explained
         The page, the figures and the predictions; give ``output=FOLDER`` to keep them.
-
-    Raises
-    ------
-    FusionError
-        What the command line would say, in the same words.
 
     Examples
     --------
@@ -304,15 +207,6 @@ def compare(
     results: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
 ) -> Comparison:
     """Compare two or more results on the same cells, entry against entry.
-
-    Parameters
-    ----------
-    results : list of paths, or CompareConfig
-        Folders of results.
-    config : str or path, optional
-        A YAML file.
-    progress : callable or bool, optional
-        Nothing is told of it: it takes seconds.
 
     Returns
     -------

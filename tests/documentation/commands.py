@@ -125,18 +125,20 @@ def _is_whole(command: str) -> bool:
     return subprocess.run(["bash", "-n", "-c", command], stderr=subprocess.DEVNULL).returncode == 0
 
 
-def run(todo: list[Step], folder: Path) -> list[str]:
-    """Do it all in ``folder``; one message for each step that failed."""
+def run(todo: list[Step], folder: Path, installed: Path | None = None) -> list[str]:
+    """Do it all in ``folder``; one message for each step that failed.
+
+    Parameters
+    ----------
+    installed : folder of the programs of an installation; without one the checkout is what runs.
+    """
     binaries, packages, store = folder.parent / "bin", folder.parent / "site-packages", folder.parent / "store"
-    binaries.mkdir(exist_ok=True)
-    for name, module in (("fusion", "fusion"), ("pip", "pip"), ("python", "")):
-        program = f"{sys.executable} -m {module}" if module else sys.executable
-        (binaries / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
-        (binaries / name).chmod(0o755)
+    if installed is None:
+        _programs_of_checkout(binaries)
     environment = {
         **os.environ,
-        "PATH": os.pathsep.join([str(binaries), os.environ["PATH"]]),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(packages)]),
+        "PATH": os.pathsep.join([str(installed or binaries), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(packages)] if installed else [str(ROOT), str(packages)]),
         "FUSION_CACHE": str(store),
         # Pages run side by side: threads of one would wait for those of the other.
         "OMP_NUM_THREADS": "1",
@@ -181,3 +183,11 @@ def run(todo: list[Step], folder: Path) -> list[str]:
             said = done.stdout.partition(f"@begin {at}\n")[2].partition(f"@end {at} ")[0].strip()
             failed.append(f"line {step.line}: {step.text.strip()}\n  exit code {ended.get(at)}\n  {said[-1500:]}")
     return failed
+
+
+def _programs_of_checkout(binaries: Path) -> None:
+    binaries.mkdir(exist_ok=True)
+    for name, module in (("fusion", "fusion"), ("pip", "pip"), ("python", "")):
+        program = f"{sys.executable} -m {module}" if module else sys.executable
+        (binaries / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+        (binaries / name).chmod(0o755)

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -11,9 +10,10 @@ import numpy as np
 import pytest
 
 import cli
-from tests.builders.images import ROOT, paint, write_image
+from tests.builders.images import ROOT
 from tests.documentation import commands
 from tests.documentation.commands import Step, steps
+from tests.documentation.stand_ins import shorten_recipes, stand_in
 
 PAGES = [path for path in commands.pages() if steps(path.read_text())]
 
@@ -133,6 +133,7 @@ def test_every_command_on_a_page_runs(page, tmp_path):
     folder = tmp_path / "page"
     folder.mkdir()
     stand_in(folder, page.read_text())
+    shorten_recipes(folder)
     for step in todo:
         if step.not_run:
             print(f"not run, {step.not_run}: {step.text.splitlines()[0]}")
@@ -140,45 +141,6 @@ def test_every_command_on_a_page_runs(page, tmp_path):
         pytest.skip("; ".join(sorted({step.not_run for step in todo})))
     failed = commands.run(todo, folder)
     assert not failed, "\n\n".join(failed)
-
-
-def stand_in(folder, page):
-    """What a page takes as given, in the folder: small synthetic cells and random weights under the names it uses."""
-    from fusion.synthetic.cells import SyntheticDesign, synthesize
-
-    for config in (ROOT / "configs").glob("*.yaml"):
-        # Whether a recipe trains is asked elsewhere; that a command takes it is seen after two epochs.
-        (folder / "configs").mkdir(exist_ok=True)
-        short = re.sub(r"^( +epochs:) \d+", r"\1 2", config.read_text(), flags=re.MULTILINE)
-        (folder / "configs" / config.name).write_text(short)
-        (folder / config.stem).write_text(short)  # a file of its name comes before the recipe
-    shutil.copytree(ROOT / "examples", folder / "examples")
-    if re.search(r"C-NMC_training_data|\bcells\.csv", page):
-        synthesize(folder / "C-NMC_training_data", SyntheticDesign(subjects=8, cells_per_subject=4), jobs=1)
-        rows = [
-            f"{path.relative_to(folder)},{path.stem.split('_')[4]},{path.stem.split('_')[1]}"
-            for path in sorted(folder.rglob("*.bmp"))
-        ]
-        (folder / "cells.csv").write_text("path,label,subject\n" + "\n".join(rows) + "\n")
-    if "seg-wbc-1" in page:
-        names = ["neutrophil", "lymphocyte", "monocyte", "eosinophil"]
-        rows = ["images/000.bmp,basophil"]
-        write_image(folder / "seg-wbc-1" / "images" / "000.bmp", paint(0))
-        for at in range(1, 41):
-            image = paint(at, radius=14 + 3 * (at % 4))
-            write_image(folder / "seg-wbc-1" / "images" / f"{at:03d}.bmp", image)
-            rows.append(f"images/{at:03d}.bmp,{names[at % 4]}")
-        (folder / "seg-wbc-1" / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
-    if "mobilenetv2_100.safetensors" in page:
-        import safetensors.torch
-        import timm
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = timm.create_model("mobilenetv2_100")
-        metadata = {"architecture": "mobilenetv2_100"}
-        safetensors.torch.save_file(network.state_dict(), folder / "mobilenetv2_100.safetensors", metadata)
 
 
 def test_the_stand_ins_are_cells_of_the_named_classes(tmp_path):

@@ -68,6 +68,7 @@ def build_bundle(
         novelty=learn_novelty(shown, np.array(reference.table.y), reference.table.groups, fixed, seed=seed),
         reference=learn_reference(shown, reference.table.y, model.classes) if table.columns else None,
         normaliser=measured.view.normaliser,
+        config=result.config,
     )
 
 
