@@ -30,6 +30,10 @@ _NAME = 120
 #: Bytes of a multipart body beside its images: boundaries and part headers.
 _FRAME = 1 << 16
 
+#: Bytes a second that an upload must have come by on average, after its first seconds: those who send a byte now and
+#: then would else hold every place for a minute, and a telephone with a weak signal sends more.
+SLOWEST, PATIENCE = 16 << 10, 10.0
+
 
 class RequestError(FusionError):
     """The request as a whole is refused; ``status`` is its HTTP status."""
@@ -105,14 +109,21 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         found = printable(request.headers.get("content-type", "no content type"))[:_NAME]
         raise RequestError(415, "images come as multipart/form-data", found=found)
-    body = _limited(request, limits.request_bytes + _FRAME)
+    started = asyncio.get_running_loop().time()
+    deadline = asyncio.timeout_at(started + min(limits.seconds, PATIENCE))
+
+    def extend(seen: int) -> None:
+        deadline.reschedule(started + min(limits.seconds, PATIENCE + seen / SLOWEST))
+
+    body = _limited(request, limits.request_bytes + _FRAME, extend)
     # One more than is taken, so that the refusal is ours and says what is allowed.
     parser = InMemory(request.headers, body, max_files=limits.files + 1, max_fields=0, max_part_size=1 << 10)
     try:
-        async with asyncio.timeout(limits.seconds):
+        async with deadline:
             form = await parser.parse()
     except TimeoutError as error:
-        raise RequestError(408, "the images came too slowly", expected=f"within {limits.seconds:g} s") from error
+        expected = f"within {limits.seconds:g} s, and {SLOWEST >> 10} kB of them a second"
+        raise RequestError(408, "the images came too slowly", expected=expected) from error
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise _too_many(limits) from error
@@ -136,8 +147,8 @@ def _too_many(limits: Limits) -> RequestError:
     return RequestError(413, "too many images in one request", expected=f"at most {limits.files}")
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body, whose length is counted and not believed."""
+async def _limited(request: Request, limit: int, came: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
+    """The body, whose length is counted and not believed; ``came`` is told how much of it has come."""
     refusal = RequestError(413, "the upload is too large", expected=f"at most {megabytes(limit)} in all")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
@@ -147,6 +158,7 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         seen += len(piece)
         if seen > limit:
             raise refusal
+        came(seen)
         yield piece
 
 

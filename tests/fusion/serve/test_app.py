@@ -22,7 +22,7 @@ from numpy.testing import assert_allclose
 
 import cli
 from fusion.bundles.model_bundle import load_model
-from fusion.serve import app
+from fusion.serve import _uploads, app
 from fusion.serve._uploads import Limits, shown_name
 from fusion.serve.app import create_app, example_cell
 from fusion.settings.commands import PredictConfig, TrainConfig
@@ -500,7 +500,9 @@ def test_a_bug_is_called_a_bug_and_leaves_the_server_answering(bundle, monkeypat
         assert 'path="/api/predict",status="500"} 1' in client.get("/metrics").text
 
 
-def test_images_that_trickle_in_are_given_up(bundle):
+def trickled(bundle, limits, pieces):
+    """The status of a request whose body comes in pieces, one every 20 ms; the last one again and again."""
+
     async def trickle():
         scope = {
             "type": "http",
@@ -510,19 +512,38 @@ def test_images_that_trickle_in_are_given_up(bundle):
             "http_version": "1.1",
             "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")],
         }
-        answered = []
+        answered, left = [], list(pieces)
 
         async def receive():
             await asyncio.sleep(0.02)
-            return {"type": "http.request", "body": b"-", "more_body": True}
+            body, is_last = (left.pop(0), not left) if left else (b"", True)
+            return {"type": "http.request", "body": body, "more_body": not is_last or pieces[-1] == b"a"}
 
         async def send(message):
             answered.append(message)
 
-        await create_app(bundle, limits=Limits(seconds=0.2))(scope, receive, send)
-        return answered
+        await create_app(bundle, limits=limits)(scope, receive, send)
+        return answered[0]["status"]
 
-    assert asyncio.run(trickle())[0]["status"] in (408, 422)
+    return asyncio.run(trickle())
+
+
+HEAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+
+
+def test_images_that_trickle_in_are_given_up(bundle, monkeypatch):
+    assert trickled(bundle, Limits(seconds=0.2), [HEAD, b"a"]) == 408
+    monkeypatch.setattr(_uploads, "PATIENCE", 0.1)
+    assert trickled(bundle, Limits(), [HEAD, *[b"a"] * 5000]) == 408
+
+
+def test_images_that_come_slowly_but_steadily_are_taken(bundle, monkeypatch):
+    monkeypatch.setattr(_uploads, "PATIENCE", 0.5)
+    monkeypatch.setattr(_uploads, "SLOWEST", 100)
+    content = cell()
+    pieces = [content[at : at + 60] for at in range(0, len(content), 60)]
+    assert len(pieces) > 50
+    assert trickled(bundle, Limits(), [HEAD, *pieces, b"\r\n--x--\r\n"]) == 200
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
