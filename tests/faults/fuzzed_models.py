@@ -68,29 +68,33 @@ def change_files(work, rng):
 def models_of_features(folder, rng):
     """Saved models by folder, each with what asks it."""
     for classes in (2, 3):
-        blocks = (Block("colour", build_extractor("colour")),)
-        columns = tuple(blocks[0].columns)
+        blocks = (Block("colour", build_extractor("colour")), Block("morphology", build_extractor("morphology")))
+        columns = tuple(column for block in blocks for column in block.columns)
         X = rng.normal(size=(60, len(columns))).astype(np.float32)
         y = np.array(["all", "hem", "mix"][:classes] * (60 // classes))
         X[y == "all"] += 0.3
-        parts, groups = {"colour": slice(0, len(columns))}, np.arange(60) // 6
-        for name, steps in (
+        end = len(blocks[0].columns)
+        parts, groups = {"colour": slice(0, end), "morphology": slice(end, len(columns))}, np.arange(60) // 6
+        kinds = (
             ("svm", {}),
             ("svm", {"params": {"landmarks": 20}, "calibrate": "isotonic"}),
             ("xgb", {"params": {"n_estimators": 4}, "stability": 0.1}),
             ("logreg", {"harmonise": {"method": "standard"}, "layer": {"pca": 3}, "calibrate": "temperature"}),
-        ):
+            ("logreg", {"fuse": "late", "calibrate": "logistic"}),
+            ("svm", {"costs": {"all": {"hem": 5.0}}}),
+        )
+        for number, (name, steps) in enumerate(kinds):
             if "harmonise" in steps:
                 steps = {**steps, "harmonise": HarmoniseSettings(**steps["harmonise"])}
             if classes == 2:
-                steps = {**steps, "threshold": "0.4", "positive": "all"}
+                steps = {"threshold": None if "costs" in steps else "0.4", "positive": "all", **steps}
             sources = [f"site{row % 2}" for row in range(60)]
             model = fuse(X, y, groups, parts, name, sources=sources, **steps)
             novelty = learn_novelty(X, y, groups, parts)
             known = Provenance(images=frozenset("ab"), subjects=frozenset("cd"))
             positive, reference = "all" if classes == 2 else None, learn_reference(X, y, model.classes)
             bundle = ModelBundle(model, name, blocks, columns, positive, known, {"note": "a"}, novelty, reference)
-            work = folder / f"{name}-{classes}-{len(steps)}"
+            work = folder / f"{name}-{classes}-{number}"
             bundle.save(work)
             yield work, partial(ask_about_rows, X)
 
