@@ -20,6 +20,7 @@ from rich.text import Text
 from fusion.errors import FusionError
 from fusion.interface.progress_display import ProgressBars, ProgressLines
 from fusion.io.files import shown
+from fusion.progress import detail_of
 
 if TYPE_CHECKING:
     from fusion.data.dataset import Fault
@@ -111,7 +112,8 @@ class Screen:
         if self._event_log is None or (done < total and now - self._logged.get(stage, -_LOGGED_EVERY) < _LOGGED_EVERY):
             return
         self._logged[stage] = now
-        self._event_log("progress", stage=stage, done=done, total=total, skipped=faults)
+        said = {"detail": detail} if (detail := detail_of(stage)) else {}
+        self._event_log("progress", stage=str(stage), done=done, total=total, skipped=faults, **said)
 
     def _log_text(self, event: str, text: str) -> None:
         if self._event_log is not None:

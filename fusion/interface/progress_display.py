@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fusion.progress import Progress
+from fusion.progress import Progress, detail_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,6 +84,7 @@ class ProgressLines:
         pace = self._paces.get((stage, total))
         if pace is None:
             pace = self._paces[stage, total] = Pace(now, done, now)
+        detail = f"; {said}" if (said := detail_of(stage)) else ""
         is_last = done >= total
         if not is_last and now - pace.shown < _EVERY:
             return
@@ -91,11 +92,11 @@ class ProgressLines:
         name, skipped = STAGES.get(stage, stage), f", {faults:,} skipped" if faults else ""
         if is_last:
             del self._paces[stage, total]
-            self._write(f"{name}: {total:,} in {duration_in_words(now - pace.begun)}{skipped}")
+            self._write(f"{name}: {total:,} in {duration_in_words(now - pace.begun)}{skipped}{detail}")
             return
         left = pace.seconds_left(done, total, now)
         ahead = "" if left is None else f", {pace.rate(done, now):.3g}/s, {duration_in_words(left)} left"
-        self._write(f"{name}: {done:,} of {total:,}{skipped}{ahead}")
+        self._write(f"{name}: {done:,} of {total:,}{skipped}{ahead}{detail}")
 
 
 class ProgressBars:
@@ -117,6 +118,7 @@ class ProgressBars:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[faults]}"),
+            TextColumn("{task.fields[detail]}"),
             console=console,
         )
         self._tasks: dict[tuple[str, int], Any] = {}
@@ -129,7 +131,7 @@ class ProgressBars:
             self._is_shown = True
         known = self._tasks.get((stage, total))
         if known is None:
-            known = self._bars.add_task(STAGES.get(stage, stage), total=total, faults="", rate="")
+            known = self._bars.add_task(STAGES.get(stage, stage), total=total, faults="", rate="", detail="")
             self._tasks[stage, total] = known
         task = self._bars.tasks[known]
         speed = task.finished_speed or task.speed
@@ -138,6 +140,7 @@ class ProgressBars:
             completed=done,
             faults=f"[yellow]{faults} skipped" if faults else "",
             rate="" if speed is None else f"{speed:.1f}/s",
+            detail=detail_of(stage),
         )
 
     def end(self) -> None:
@@ -173,6 +176,7 @@ class NotebookProgress:
         words = [f"{escape(STAGES.get(stage, stage))} {done:,} of {total:,}"]
         words += [f"{faults:,} skipped"] if faults else []
         words += [f"{duration_in_words(left)} left"] if left is not None and done < total else []
+        words += [escape(said)] if (said := detail_of(stage)) else []
         return f'<progress max="{total}" value="{done}"></progress> {", ".join(words)}'
 
 

@@ -89,7 +89,8 @@ def _with_networks(fit: Fit, fits: Fits) -> Fitted:
     recipe, split = fits.recipes[fit.recipe], fits.splits[fit.split]
     if not recipe.takes_images:
         return score(fit, fits)
-    part = f"fold {fit.split + 1}" if len(fits.recipes) == 1 else f"{'+'.join(recipe.features)} {fit.split + 1}"
+    fold = f"{fit.split + 1} of {len(fits.splits)}"
+    part = f"fold {fold}" if len(fits.recipes) == 1 else f"{'+'.join(recipe.features)} {fold}"
     model = learn(fits.study, split.train, recipe, fits.run, part=part)
     history = history_of(model.features.classifier)
     return Fitted(fit, model.predict_proba(split.test), math.nan, model.chosen, history)

@@ -149,13 +149,14 @@ def _learn_images(study: Study, units: _Rows, recipe: Recipe, run: Run, part: st
     classifier = recipe.build()
     inputs = images_of(classifier, study, recipe, units)
     assert isinstance(classifier, TakesImages)
+    training = run.training(part)
     classifier.fit(
         inputs,
         np.array(study.table.y)[units],
         study.table.groups[units],
-        watch=run.watch(part),
+        watch=training.watch,
         checkpoint=run.folder / part,
         resume=run.resume,
-        log=run.curves(part),
+        log=training.log,
     )
     return FusedModel(None, classifier)

@@ -74,8 +74,11 @@ class LearntBlock:
         assert isinstance(network, LearnsBlock)
         images = study.inputs(network.input_transform(), (), units)
         labels, groups = np.array(study.table.y)[units], study.table.groups[units]
+        training = run.training(part)
         try:
-            return network.fit(images, labels, groups, watch=run.watch(part), checkpoint=folder, resume=True)
+            return network.fit(
+                images, labels, groups, watch=training.watch, checkpoint=folder, resume=True, log=training.log
+            )
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"the network of block '{self.name}' cannot be trained as asked", found=reason) from error
@@ -156,7 +159,7 @@ def embed_splits(
     """For every split all cells as the split's own network sees them; see ``embedded``."""
     found = []
     for at, split in enumerate(splits, start=1):
-        found.append(embedded(block, study, split.train, run, f"network {at}"))
+        found.append(embedded(block, study, split.train, run, f"network {at} of {len(splits)}"))
         run.tell("training networks", at, len(splits))
     return tuple(found)
 

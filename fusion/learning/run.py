@@ -15,7 +15,7 @@ from fusion.compute.platform_calls import total_memory
 from fusion.errors import UsageError
 from fusion.io.run_checkpoint import Checkpoint, forget_unfinished
 from fusion.plugins import HasHistory
-from fusion.progress import Progress
+from fusion.progress import Progress, Stage
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,9 @@ class Run:
         if self.progress is not None:
             self.progress(stage, done, total, 0)
 
-    def watch(self, part: str) -> Callable[[int, int, int, int], None]:
-        """What a network tells of every step of the training called ``part``."""
-        return lambda epoch, epochs, step, steps: self.tell(part, step, steps)
-
-    def curves(self, part: str) -> Callable[[int, Mapping[str, float]], None] | None:
-        """What a network tells of every epoch; None where nobody asked for curves."""
-        return None if self.board is None else _curves(self.board / part)
+    def training(self, part: str) -> TrainingProgress:
+        """What the network of the training called ``part`` is to tell of its steps and epochs."""
+        return TrainingProgress(self, part)
 
     def begin(self) -> None:
         """Forget the trainings that an earlier run has left, unless they are to be gone on with."""
@@ -68,6 +64,30 @@ class Run:
                 part.parent.rmdir()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+class TrainingProgress:
+    """Hears of the steps and epochs of one training: a stage of the progress, and curves where they are asked for.
+
+    Parameters
+    ----------
+    part : what the training is called, "fold 2 of 5".
+    """
+
+    def __init__(self, run: Run, part: str) -> None:
+        self._run, self._part = run, part
+        self._curves = None if run.board is None else _curves(run.board / part)
+        self._found = ""
+
+    def watch(self, epoch: int, epochs: int, step: int, steps: int) -> None:
+        """Hear of a step, after so many finished epochs; it has the shape of ``fusion.plugins.Watch``."""
+        self._run.tell(Stage(self._part, f"epoch {epoch + 1} of {epochs}{self._found}"), step, steps)
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Hear of a finished epoch; it has the shape of ``fusion.plugins.TrainingLog``."""
+        self._found = "".join(f", {name} {values[name]:.3f}" for name in _KNOWN if name in values)
+        if self._curves is not None:
+            self._curves(epoch, values)
 
 
 def check_tensorboard() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.provenance import check_unseen, trained_on, training_overlap
 from fusion.learning.study import Study
+from fusion.progress import detail_of
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import build_config
 from fusion.workflows.train import train
@@ -140,7 +142,7 @@ class Killed(BaseException):
     """As a kill would: nothing may catch it."""
 
 
-@pytest.mark.parametrize("when", ["fold 2", "all cells"])
+@pytest.mark.parametrize("when", ["fold 2 of 2", "all cells"])
 def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic, store, tmp_path, when):
     def progress(stage, done, total, faults):
         if stage == when and done == total - 1:
@@ -153,7 +155,7 @@ def test_a_command_that_was_killed_goes_on_to_the_same_model(trained, synthetic,
     assert not (tmp_path / "m").exists()
     stages = []
     resumed = train(again.model_copy(update={"resume": True}), lambda stage, *_: stages.append(stage))
-    assert "fold 1" not in stages
+    assert "fold 1 of 2" not in stages
     assert_array_equal(resumed.result.scores[0].proba, trained["alone"][0].result.scores[0].proba)
     for name in ("backbone.safetensors", "layers.safetensors"):
         whole, mended = (folder / "classifier" / name for folder in (trained["alone"][1], tmp_path / "m"))
@@ -183,11 +185,20 @@ def test_a_command_that_is_killed_outright_goes_on_to_the_same_bits(trained, syn
         assert whole.read_bytes() == mended.read_bytes()
 
 
+def test_a_network_tells_its_fold_its_epoch_its_loss_and_its_score(synthetic, store, tmp_path):
+    found = []
+    train(config(synthetic, tmp_path / "m", store), lambda stage, *_: found.append((str(stage), detail_of(stage))))
+    for name in ("fold 1 of 2", "fold 2 of 2", "all cells"):
+        details = [detail for stage, detail in found if stage == name]
+        assert details[0] == "epoch 1 of 2"
+        assert re.fullmatch(r"epoch 2 of 2, loss \d+\.\d{3}, score [01]\.\d{3}", details[-1])
+
+
 def test_curves_of_every_training_are_there_for_tensorboard(synthetic, store, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     train(config(synthetic, tmp_path / "m", store, holdout=True, tensorboard=tmp_path / "curves"))
-    assert {path.name for path in (tmp_path / "curves").iterdir()} == {"fold 1", "all cells"}
+    assert {path.name for path in (tmp_path / "curves").iterdir()} == {"fold 1 of 1", "all cells"}
     curves = EventAccumulator(str(tmp_path / "curves" / "all cells"))
     curves.Reload()
     losses = curves.Scalars("loss")

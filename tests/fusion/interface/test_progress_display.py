@@ -1,6 +1,7 @@
 """How far a command is, in words: what is done, of how many, at which pace, and how long it will take."""
 
 from fusion.interface.progress_display import NotebookProgress, Pace, ProgressLines, duration_in_words
+from fusion.progress import Stage
 
 
 class Clock:
@@ -38,6 +39,21 @@ def test_a_stage_that_comes_again_is_told_again():
         shows("fitting", 0, 4, 0)
         shows("fitting", 4, 4, 0)
     assert lines == ["fitting models: 4 in 0 s"] * 2
+
+
+def test_what_a_network_says_of_its_training_stands_behind_its_steps():
+    lines, clock = [], Clock()
+    shows = ProgressLines(lines.append, clock)
+    shows(Stage("fold 1 of 5", "epoch 1 of 2"), 1, 20, 0)
+    clock.now += 31
+    shows(Stage("fold 1 of 5", "epoch 2 of 2, loss 0.412, score 0.800"), 11, 20, 0)
+    clock.now += 29
+    shows(Stage("fold 1 of 5", "epoch 2 of 2, loss 0.412, score 0.800"), 20, 20, 0)
+    assert lines == [
+        "fold 1 of 5: 11 of 20, 0.323/s, 28 s left; epoch 2 of 2, loss 0.412, score 0.800",
+        "fold 1 of 5: 20 in 1 min 0 s; epoch 2 of 2, loss 0.412, score 0.800",
+    ]
+    assert "loss 0.412" in NotebookProgress.markup(Stage("all cells", "loss 0.412"), 1, 2, 0, Pace(0.0, 0), 1.0)
 
 
 def test_durations_read_as_one_says_them():

@@ -117,15 +117,15 @@ def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_sto
 
     def stop(stage, done, total, faults):
         message.append(stage)
-        if stage == "network 2" and done == total:
+        if stage == "network 2 of 2" and done == total:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         ablate(AblateConfig(**given), stop)
-    assert "network 1" in message
+    assert "network 1 of 2" in message
     message.clear()
     result = ablate(AblateConfig(**given), lambda stage, *_: message.append(stage))
-    assert "network 1" not in message
+    assert "network 1 of 2" not in message
     assert [entry.features for entry in result.scores] == [("colour",), ("cnn",), ("colour", "cnn")]
     assert all(np.isfinite(entry.proba).all() for entry in result.scores)
     assert any(note.startswith(CROSSFITTED) for note in result.notes)
