@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Compiled at once: else every command that cannot write beside the packages would compile them anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help demo test docs docs-test newcomer lint hooks soak constraints clean
+.PHONY: help demo test docs docs-test newcomer figures notebooks lint hooks soak constraints clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -23,6 +23,12 @@ docs-test: $(VENV)/installed-dev ## every command in README and docs, as a reade
 
 newcomer: $(VENV)/installed-dev ## the wheel on Python 3.11 to 3.13: README and both tutorials, no line changed
 	$(BIN)/python tests/distribution/newcomer.py
+
+figures: $(VENV)/installed-dev ## the figures of README and tour anew: make figures WBC=segmentation_WBC WEIGHTS=FILE.safetensors
+	$(BIN)/python -m benchmarks.readme_figures --wbc "$(WBC)" --weights "$(WEIGHTS)"
+
+notebooks: $(VENV)/installed-dev ## run the notebooks of examples/ and store what they show
+	$(BIN)/python -m tests.documentation.notebooks
 
 docs: $(VENV)/installed-docs ## the documentation as a site: build/site/index.html, without a network
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site docs build/site

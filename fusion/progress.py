@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Self
 
-#: Called with (stage, done, to do, faults so far); stages are "reading", "measuring", "fitting", "judging", and names of
-#: trainings, which come as a ``Stage`` with its detail.
+#: Called with (stage, done, to do, faults so far). Stages are "reading", "measuring", "fitting", "judging", and the
+#: names of trainings, which come as a ``Stage`` with its detail.
 Progress = Callable[[str, int, int, int], None]
 
 
