@@ -4,9 +4,9 @@
 
 ``segmentation_WBC`` is a clone of github.com/zxaoyou/segmentation_WBC (Dataset 1, its masks and class labels; GPL-3.0).
 The weights are MobileNetV2's of ImageNet in timm's names. Runs the commands that stand in docs/tour.md, as they stand,
-and ``fusion demo``; writes the rows of the table, docs/comparison.svg, what the demo ends with, and docs/report.png where
-there is a Chromium. ``git diff`` then tells what has changed. Rows with a star are of networks, hours on a CPU: they
-stay.
+and ``fusion demo``; writes the rows of the table, docs/comparison.svg, what the demo ends with, and, where there is a
+Chromium, docs/report.png. ``git diff`` then tells what has changed. Rows with a star are of networks, hours on a CPU:
+they stay.
 """
 
 from __future__ import annotations
