@@ -36,6 +36,7 @@ from fusion.bundles._model_folder import check_writable as check_writable
 from fusion.bundles.bundle_files import BundleError, confined, load_arrays, write_arrays
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
+from fusion.evaluation.promises.held_out import Asked, Promises
 from fusion.evaluation.scores import IMAGE
 from fusion.feature_transforms.block_columns import block_slices
 from fusion.feature_transforms.stable_features import Selection
@@ -96,6 +97,7 @@ class ModelBundle:
     normaliser : what pixels are changed by before they are measured, None for nothing.
     config : the settings that it was trained with, as YAML for ``fusion train --config``; "" where not kept. Never read
         by the model itself.
+    promises : what it promises of new cells and subjects, and the held-out scores that rests on; None where unknown.
 
     Examples
     --------
@@ -114,6 +116,7 @@ class ModelBundle:
     reference: Reference | None = None
     normaliser: Normaliser | None = None
     config: str = ""
+    promises: Promises | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -130,6 +133,21 @@ class ModelBundle:
         """What it has learnt from, as results name it."""
         images = (IMAGE,) if isinstance(self.model.classifier, TakesImages) else ()
         return (*images, *(block.name for block in self.blocks))
+
+    def promising(self, asked: Asked) -> Promises | None:
+        """What it promises: what is asked for, or what was when it was trained; None for nothing.
+
+        Raises
+        ------
+        UsageError : more than its training subjects allow, or of a model that keeps no held-out scores.
+        """
+        if asked.is_nothing:
+            return None if self.promises is None or self.promises.asked.is_nothing else self.promises
+        if self.promises is None:
+            raise UsageError(
+                "this model has no held-out scores to promise by", do="Train it again with this version of Fusion."
+            )
+        return self.promises.with_asked(asked)
 
     @property
     def transforms(self) -> list[InputTransform]:
@@ -227,6 +245,7 @@ class ModelBundle:
             "selection": None if self.model.selection is None else self.model.selection.to_json(),
             "novelty": None if novelty is None else plain(novelty),
             "reference": self.reference is not None,
+            "promises": None if self.promises is None else self.promises.to_json(),
             "extractors": [_describe(*instance, folder) for instance in instances(self.blocks).items()],
             "provenance": self.provenance.to_json(),
             "facts": self.facts,
@@ -258,7 +277,9 @@ class ModelBundle:
             else:
                 columns = block_slices(manifest["columns"])
                 classifier = load_late_fusion(folder, late, manifest["classifier"], columns)
-            calibration, selection = manifest["calibration"], manifest.get("selection")  # which is none of before
+            # Which models of before have not.
+            selection, promised = manifest.get("selection"), manifest.get("promises")
+            calibration = manifest["calibration"]
             model = FusedModel(
                 load_layer(folder, manifest["layer"]),
                 classifier,
@@ -281,6 +302,9 @@ class ModelBundle:
                 reference=_load_reference(folder) if manifest["reference"] else None,
                 normaliser=None if normalise is None else Normaliser.from_json(normalise),
                 config=(folder / CONFIG).read_text(encoding="utf-8") if CONFIG in manifest["files"] else "",
+                promises=None
+                if promised is None
+                else Promises.from_json(promised, manifest["classes"], manifest["positive"]),
             )
             bundle._check(manifest)
         except FusionError:

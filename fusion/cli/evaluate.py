@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, OUTPUT, OWN, argument, command, option
+from fusion.cli.options import DATA, OUTPUT, OWN, RISK, SETS, argument, command, option
 from fusion.io.remote_path import as_path
 from fusion.settings.commands import EvaluateConfig
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     "force",
     OWN,
     option("threshold", metavar="RULE"),
+    SETS,
+    RISK,
     option("by", metavar="COLUMN"),
     "allow_leakage",
     "other_cohort",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OWN, READING, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OWN, READING, RISK, SETS, command, option
 from fusion.settings.commands import PredictConfig
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     IMAGES,
     "csv",
     "parquet",
+    SETS,
+    RISK,
     option("explain", metavar="DIR"),
     *READING,
     MASK_LEVELS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, SPLITS, THRESHOLD, command, option
+from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, RISK, SETS, SPLITS, THRESHOLD, command, option
 from fusion.settings.commands import TrainConfig
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     "search",
     "calibrate",
     THRESHOLD,
+    SETS,
+    RISK,
     option("by", metavar="COLUMN"),
     option("null", metavar="N"),
     "learning_curve",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fusion.evaluation.promises.coverage import promise_lines
 from fusion.evaluation.results import Result, p_text
 
 
@@ -32,6 +33,8 @@ def analysis_lines(result: Result) -> list[str]:
             f"Mean cost ({which.removesuffix(', ')}): {_interval(row)}; by most probable classes "
             f"{row['most_probable']:.3f}."
         )
+    if promises := result.findings.get("promises"):
+        lines += promise_lines(promises)
     for one in result.findings.get("subgroups", ()):
         if one["worst"] is None:
             lines.append(f"By {one['by']}: no two subgroups hold every class.")

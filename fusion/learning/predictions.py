@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from fusion.data.dataset import Fault, commonest_reason, fault_row
 from fusion.data.feature_table import FeatureTable
 from fusion.data.subjects import format_subject
 from fusion.errors import FusionError
+from fusion.evaluation.promises.held_out import MOST_OUTSIDE, Promises
 from fusion.io.csv_text import csv_bytes
 from fusion.io.notebook_table import notebook_table
 from fusion.io.output_files import unwritable, write_output
@@ -43,6 +44,10 @@ class SubjectPrediction:
     votes : how many cells are predicted as each class.
     majority : the class predicted for most cells; of equals the one with the higher mean probability.
     out_of_distribution : how many cells are out of distribution; they are among the judged ones.
+    set : the classes that it may be of, by what the model promises; None where it promises no sets of subjects.
+    ruled_out : whether it is not of the positive class, by the risk that the model holds; None without one.
+    referred : whether somebody has to look: it is out of distribution, is not ruled out, or, where no risk is held, its
+        set is not one class. None where nothing is promised.
     """
 
     subject: str
@@ -52,6 +57,9 @@ class SubjectPrediction:
     votes: tuple[int, ...]
     majority: str
     out_of_distribution: int
+    set: tuple[str, ...] | None = None
+    ruled_out: bool | None = None
+    referred: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +81,7 @@ class Predictions:
     1 a cell
         is out of distribution. None for a model that cannot tell.
     remarks : of whoever read the data, one line each.
+    promises : what the model promises of new cells and subjects; None for nothing.
     """
 
     table: FeatureTable
@@ -87,6 +96,7 @@ class Predictions:
     distance: NDArray[np.float64] | None = None
     remarks: tuple[str, ...] = ()
     costs: NDArray[np.float64] | None = None
+    promises: Promises | None = None
 
     def __len__(self) -> int:
         return len(self.proba)
@@ -115,6 +125,19 @@ class Predictions:
         return [None] * len(self) if self.distance is None else (self.distance > 1).tolist()
 
     @property
+    def sets(self) -> list[tuple[str, ...]] | None:
+        """The classes that each cell may be of, by what the model promises; None where it promises no sets."""
+        return None if self.promises is None else self.promises.sets("cells", self.proba)
+
+    @property
+    def referred(self) -> list[bool] | None:
+        """Whether somebody has to look at each cell: it is out of distribution, or its set is not one class. None where
+        no sets are promised."""
+        if (sets := self.sets) is None:
+            return None
+        return [bool(outside) or len(own) != 1 for outside, own in zip(self.out_of_distribution, sets, strict=True)]
+
+    @property
     def by_subject(self) -> tuple[SubjectPrediction, ...]:
         """The subjects in the order of their first cells; cells without a subject are left out."""
         rows: dict[str, list[int]] = {}
@@ -135,7 +158,7 @@ class Predictions:
                     subject, len(own), tuple(mean.tolist()), label, tuple(votes.tolist()), majority, outside
                 )
             )
-        return tuple(found)
+        return tuple(found) if self.promises is None else tuple(_promised(self.promises, found))
 
     @property
     def notes(self) -> list[str]:
@@ -157,6 +180,8 @@ class Predictions:
                 f"{1 - RATE:.0%} of such cells of other subjects: another stain, another scale, or no cell. "
                 "Their class means little."
             )
+        if self.promises is not None:
+            lines += self.promises.notes(self.referred, self.by_subject)
         if self.distance is None:
             lines.append("This model has no features to tell cells by that are out of distribution.")
         if self.trained_on.any():
@@ -167,8 +192,8 @@ class Predictions:
         return lines
 
     def to_frame(self) -> pd.DataFrame:
-        """DataFrame: name, key, label, subject, source, class, p_<class>s, out_of_distribution, distance,
-        in_training."""
+        """DataFrame: name, key, label, subject, source, class, p_<class>s, set and referred where sets are promised
+        (classes with a bar between them), out_of_distribution, distance, in_training."""
         import pandas as pd
 
         table = self.table
@@ -185,10 +210,17 @@ class Predictions:
             "out_of_distribution": pd.Series(self.out_of_distribution, dtype="boolean"),
             "distance": np.full(len(self), np.nan) if self.distance is None else self.distance,
         }
-        return pd.DataFrame(head | proba | outside | {"in_training": self.trained_on})
+        sets, promised = self.sets, {}
+        if sets is not None:
+            promised = {"set": ["|".join(own) for own in sets], "referred": self.referred}
+        return pd.DataFrame(head | proba | promised | outside | {"in_training": self.trained_on})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: everything that the tables show, and the faults."""
+        sets, referred = self.sets, self.referred
+        promised: list[dict[str, Any]] = [{}] * len(self)
+        if sets is not None and referred is not None:
+            promised = [{"set": list(own), "referred": at} for own, at in zip(sets, referred, strict=True)]
         rows = zip(
             self.table.names,
             self.table.y,
@@ -199,6 +231,7 @@ class Predictions:
             self.trained_on.tolist(),
             self.out_of_distribution,
             self._distances,
+            promised,
             strict=True,
         )
         return {
@@ -217,8 +250,9 @@ class Predictions:
                     "out_of_distribution": out_of_distribution,
                     "distance": distance,
                     "in_training": known,
+                    **own,
                 }
-                for name, label, subject, origin, predicted, proba, known, out_of_distribution, distance in rows
+                for name, label, subject, origin, predicted, proba, known, out_of_distribution, distance, own in rows
             ],
             "subjects": [
                 {
@@ -229,9 +263,11 @@ class Predictions:
                     "majority": each.majority,
                     "votes": dict(zip(self.classes, each.votes, strict=True)),
                     "out_of_distribution": each.out_of_distribution,
+                    **_told_of(each),
                 }
                 for each in self.by_subject
             ],
+            **({"promises": self.promises.asked.to_json()} if self.promises is not None else {}),
             "faults": [fault_row(fault, self.root) for fault in self.faults],
         }
 
@@ -271,9 +307,41 @@ class Predictions:
         )
 
 
+def _promised(promises: Promises, subjects: Sequence[SubjectPrediction]) -> Iterator[SubjectPrediction]:
+    """The subjects with what is promised of them; out of distribution comes first, where nothing is promised."""
+    proba = np.array([each.probability for each in subjects]).reshape(len(subjects), len(promises.own.classes))
+    sets, ruled_out = promises.sets("subjects", proba), promises.ruled_out(proba)
+    for at, each in enumerate(subjects):
+        is_outside = each.out_of_distribution > MOST_OUTSIDE * each.cells
+        own = None if sets is None else sets[at]
+        is_out = None if ruled_out is None else ruled_out[at] and not is_outside
+        open_question = None if own is None else len(own) != 1
+        is_referred = open_question if is_out is None else not is_out
+        yield replace(
+            each, set=own, ruled_out=is_out, referred=None if is_referred is None else is_referred or is_outside
+        )
+
+
+def _told_of(each: SubjectPrediction) -> dict[str, Any]:
+    """What is promised of a subject; nothing where nothing is."""
+    told = {"set": None if each.set is None else list(each.set), "ruled_out": each.ruled_out, "referred": each.referred}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _set_text(own: tuple[str, ...] | None) -> str:
+    return "" if own is None else " or ".join(own) or "none of them"
+
+
+def _promise_text(each: SubjectPrediction) -> str:
+    if each.referred:
+        return "referred"
+    return "ruled out" if each.ruled_out else ""
+
+
 def cell_rows(found: Predictions) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of text, one a cell, for a terminal."""
     rows = []
+    sets = found.sets
     for at, (name, label) in enumerate(zip(found.table.names, found.predicted, strict=True)):
         outside = f"yes, {found.distance[at]:.1f} times the usual" if found.distance is not None else "unknown"
         rows.append(
@@ -281,10 +349,11 @@ def cell_rows(found: Predictions) -> tuple[list[str], list[list[str]]]:
                 name,
                 label,
                 *(f"{p:.3f}" for p in found.proba[at]),
+                *([] if sets is None else [_set_text(sets[at])]),
                 "" if found.out_of_distribution[at] is False else outside,
             ]
         )
-    return ["image", "class", *found.classes, "out of distribution"], rows
+    return ["image", "class", *found.classes, *([] if sets is None else ["set"]), "out of distribution"], rows
 
 
 def subject_rows(found: Predictions, subjects: Sequence[SubjectPrediction]) -> tuple[list[str], list[list[str]]]:
@@ -295,8 +364,17 @@ def subject_rows(found: Predictions, subjects: Sequence[SubjectPrediction]) -> t
             each.predicted,
             *(f"{p:.3f}" for p in each.probability),
             f"{each.majority} {max(each.votes)}/{each.cells}",
+            *([] if each.set is None else [_set_text(each.set)]),
+            *(
+                []
+                if each.referred is None
+                else ["referred" if each.referred else (each.ruled_out and "ruled out") or ""]
+            ),
             f"{each.out_of_distribution}/{each.cells}" if found.distance is not None else "unknown",
         ]
         for each in subjects
     ]
-    return ["subject", "by mean probability", *found.classes, "by majority", "out of distribution"], rows
+    first = next(iter(subjects), None)
+    promised = ["set"] if first is not None and first.set is not None else []
+    promised += ["promise"] if first is not None and first.referred is not None else []
+    return ["subject", "by mean probability", *found.classes, "by majority", *promised, "out of distribution"], rows

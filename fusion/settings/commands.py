@@ -17,6 +17,7 @@ from fusion.settings.learning import (
     FitSettings,
     Fuse,
     JudgementSettings,
+    PromiseSettings,
     SubgroupSettings,
     TrackedSettings,
 )
@@ -157,7 +158,7 @@ class TrainConfig(LearnConfig):
         return {**super().params(classifier), **({"scheduler": self.scheduler} if self.scheduler else {})}
 
 
-class EvaluateConfig(DataSettings, SubgroupSettings, CostSettings):
+class EvaluateConfig(DataSettings, PromiseSettings, SubgroupSettings, CostSettings):
     """What ``fusion evaluate`` takes; ``fusion settings evaluate`` says what each key means.
 
     Examples
@@ -193,7 +194,7 @@ class EvaluateConfig(DataSettings, SubgroupSettings, CostSettings):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of draws")
 
 
-class PredictConfig(ReadingSettings):
+class PredictConfig(ReadingSettings, PromiseSettings):
     """What ``fusion predict`` takes; ``fusion settings predict`` says what each key means.
 
     Examples
@@ -376,7 +377,7 @@ class AblateConfig(LearnConfig, ComparisonSettings):
         return self.repeats or (20 if self.split == "monte-carlo" else REPEATS)
 
 
-class JudgeConfig(JudgementSettings, ComparisonSettings, SubgroupSettings, CostSettings):
+class JudgeConfig(JudgementSettings, PromiseSettings, ComparisonSettings, SubgroupSettings, CostSettings):
     """fusion judge"""
 
     output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}

@@ -141,6 +141,26 @@ class JudgementSettings(Settings):
     prevalence: float = Field(0.5, gt=0, lt=1, description="share of positives for which PPV and NPV are reported")
 
 
+class PromiseSettings(Settings):
+    """What is promised of new cells and subjects, at which level; see ``fusion.evaluation.promises``."""
+
+    sets: float | None = Field(
+        None,
+        ge=0.5,
+        lt=1,
+        description="sets of classes that hold the true one of so many new cells, and new subjects, of every class",
+    )
+    risk: str | None = Field(
+        None,
+        pattern=r"^sensitivity:0?\.\d+$",
+        description="sensitivity:SHARE: rule out subjects so that at least this share of the positive ones is found; "
+        "all others are referred",
+    )
+    risk_confidence: float = Field(
+        0.95, ge=0, lt=1, description="in which share of trainings the risk is held; 0 on average over them"
+    )
+
+
 class ComparisonSettings(Settings):
     """What is asked of a comparison before anybody sees it."""
 
@@ -172,7 +192,7 @@ class CostSettings(Settings):
     )
 
 
-class FitSettings(InputSettings, JudgementSettings, SubgroupSettings, CostSettings):
+class FitSettings(InputSettings, JudgementSettings, PromiseSettings, SubgroupSettings, CostSettings):
     """How layer and classifiers are fitted and judged."""
 
     classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")

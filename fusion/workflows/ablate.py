@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
+from fusion.data.units import units_of
 from fusion.evaluation.result_differences import optimism
 from fusion.evaluation.results import Result, check_result_folder
 from fusion.image_transforms.dataset_transforms import stated
@@ -24,7 +25,14 @@ from fusion.settings.outputs import one_run_of
 from fusion.workflows.ablation_cells import JudgedCells, judged_cells
 from fusion.workflows.ablation_plan import by_landmarks, plan_fits, plan_inputs
 from fusion.workflows.ablation_result import judged_result
-from fusion.workflows.asked_analyses import with_page_findings, with_refits, with_shortcuts, with_subgroups
+from fusion.workflows.asked_analyses import (
+    asked_promises,
+    with_page_findings,
+    with_promises,
+    with_refits,
+    with_shortcuts,
+    with_subgroups,
+)
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive
 
@@ -56,6 +64,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     dataset = load_training_cells(config, progress)
     positive = choose_positive(dataset.classes, config.positive)
     DecisionSettings(config.calibrate, config.threshold, config.costs).check_classes(dataset.classes, positive)
+    asked = asked_promises(config, None if config.test else units_of(dataset), dataset.classes, positive)
     judged = judged_cells(config, dataset, inputs, progress)
     result = compare(judged.study, judged.plan, dataset, config, progress, inputs.learnt)
     result = replace(
@@ -64,6 +73,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
         notes=(*dataset.notes, *judged.notes, *result.notes),
         faults=judged.study.faults,
     )
+    result = with_promises(result, asked)
     result = with_subgroups(result, config.by, config.test or config.data, config.columns, judged.tested or dataset)
     result = with_shortcuts(result, judged.tested or dataset, config, progress)
     if config.show_leak:

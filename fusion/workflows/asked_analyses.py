@@ -17,7 +17,10 @@ from fusion.analysis.subgroups import subgroups
 from fusion.data.cell_columns import cell_column
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
+from fusion.data.units import Units
 from fusion.evaluation.class_figures import class_figures
+from fusion.evaluation.promises.coverage import promise_rows
+from fusion.evaluation.promises.held_out import Asked, HeldOut, OwnScores, check_subjects
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores, entry_name
 from fusion.leakage.protocols import Plan
@@ -25,7 +28,7 @@ from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import trained_epochs
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
-from fusion.settings.learning import FitSettings
+from fusion.settings.learning import FitSettings, PromiseSettings
 
 
 def with_refits(result: Result, fits: Fits, plan: Plan, config: FitSettings) -> Result:
@@ -36,6 +39,38 @@ def with_refits(result: Result, fits: Fits, plan: Plan, config: FitSettings) -> 
     if config.learning_curve:
         findings["learning_curve"] = learning_curve(result, fits, plan, config.seed)
     return replace(result, findings={**result.findings, **findings}) if findings else result
+
+
+def asked_promises(
+    config: PromiseSettings, cells: Units | None = None, classes: Sequence[str] = (), positive: str | None = None
+) -> Asked:
+    """What is to be promised; refused where these cells are too few to learn it from.
+
+    Parameters
+    ----------
+    cells, classes, positive : what is learnt from; None where a model has learnt already.
+    """
+    asked = Asked.of(config.sets, config.risk, config.risk_confidence)
+    if cells is not None:
+        check_subjects(cells, classes, asked, positive)
+    return asked
+
+
+def with_promises(result: Result, asked: Asked, given: OwnScores | None = None) -> Result:
+    """The result with how promises of its best entry hold.
+
+    Parameters
+    ----------
+    given : what they rest on, where that is no part of the result: the held-out scores that a model keeps.
+    """
+    if asked.is_nothing:
+        return result
+    best = result.scores[result.ranked()[0]]
+    held = HeldOut.of(result.cells, best, result.classes)
+    if given is None:
+        held.own_scores(0).check(asked, result.positive)
+    rows = promise_rows(held, asked, result.positive, int(result.facts["seed"]), given)
+    return replace(result, findings={**result.findings, "promises": {"entry": entry_name(best), **rows}})
 
 
 def with_subgroups(result: Result, by: list[str], file: Path, called: Mapping[str, str], dataset: Dataset) -> Result:

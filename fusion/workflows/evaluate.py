@@ -25,7 +25,12 @@ from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
 from fusion.settings.loading import write_config
 from fusion.settings.outputs import one_run_of
-from fusion.workflows.asked_analyses import with_page_findings, with_subgroups
+from fusion.workflows.asked_analyses import (
+    asked_promises,
+    with_page_findings,
+    with_promises,
+    with_subgroups,
+)
 from fusion.workflows.loading import group_numbers, load_labelled
 from fusion.workflows.run_facts import facts
 
@@ -44,6 +49,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     check_columns(config.data, config.columns, config.by)
     bundle = load_model(config.model).with_own(config.own)
     rule = stated_rule(config.threshold, config.costs, bundle.classes, bundle.positive)
+    promises = bundle.promising(asked_promises(config))
     dataset = _only_known_classes(load_labelled(config, progress), bundle)
     cohort = Cohort(config.other_cohort, config.source)
     overlap = find_overlap(bundle.provenance, dataset, cohort)
@@ -84,6 +90,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     from fusion.reports import html_report  # draws; predicting does not
 
     result = replace(result, findings={**result.findings, "selective_prediction": selective_prediction(result)})
+    if promises is not None:
+        result = with_promises(result, promises.asked, promises.own)
     result = with_subgroups(result, config.by, config.data, config.columns, dataset)
     result = with_page_findings(result, table)
     result.save(config.output, dataset.root)

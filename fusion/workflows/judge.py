@@ -17,6 +17,7 @@ from fusion.data.score_table import read_score_table
 from fusion.errors import UsageError
 from fusion.evaluation.class_figures import class_figures
 from fusion.evaluation.foreign_scores import check_scores
+from fusion.evaluation.promises.held_out import Asked
 from fusion.evaluation.result_differences import contributions_of_blocks
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
 from fusion.evaluation.results import Result, check_result_folder, subject_stamps
@@ -29,6 +30,7 @@ from fusion.reports import html_report
 from fusion.settings.commands import JudgeConfig
 from fusion.settings.loading import write_config
 from fusion.settings.outputs import one_run_of
+from fusion.workflows.asked_analyses import with_promises
 from fusion.workflows.run_facts import counts_of
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ def judge(
     by: Sequence[str] = (),
     primary: Sequence[str] = (),
     margin: float | None = None,
+    sets: float | None = None,
+    risk: str | None = None,
+    risk_confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> Result:
     """Judge held-out scores of any framework as ``fusion ablate`` judges its own.
@@ -63,6 +68,8 @@ def judge(
     by : columns of the table, whose subgroups are told apart.
     primary : two entries, whose comparison is named beforehand.
     margin : of equivalence and non-inferiority of these two.
+    sets, risk, risk_confidence : what is to be promised of new cells and subjects by the best entry's scores, as
+        ``fusion settings judge`` tells.
     progress : informed of every entry.
 
     Raises
@@ -99,7 +106,9 @@ def judge(
             | ({"margin": margin} if margin is not None else {})
             | ({"threshold": threshold} if threshold is not None else {})
             | ({"costs": {true: dict(row) for true, row in costs.items()}} if costs else {})
-            | ({"by": list(by)} if by else {}),
+            | ({"by": list(by)} if by else {})
+            | ({"sets": sets} if sets is not None else {})
+            | ({"risk": risk, "risk_confidence": risk_confidence} if risk is not None else {}),
             sort_keys=False,
         ),
     )
@@ -111,7 +120,8 @@ def judge(
         found["classes"] = class_figures(result, result.ranked()[0])
     if by:
         found["subgroups"] = subgroups(result, checked.values_of(by, cells))
-    return replace(result, findings={**result.findings, **found})
+    result = replace(result, findings={**result.findings, **found})
+    return with_promises(result, Asked.of(sets, risk, risk_confidence))
 
 
 @one_run_of
@@ -133,6 +143,9 @@ def judge_table(config: JudgeConfig, progress: Progress | None = None) -> Result
         by=config.by,
         primary=config.primary,
         margin=config.margin,
+        sets=config.sets,
+        risk=config.risk,
+        risk_confidence=config.risk_confidence,
         progress=progress,
     )
     result = replace(result, config=write_config(config))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fusion.bundles.inference import ask
 from fusion.bundles.model_bundle import load_model
+from fusion.evaluation.promises.held_out import Asked
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
 from fusion.settings.commands import PredictConfig
@@ -20,14 +21,16 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     ------
     BundleError : the model cannot be read.
     DatasetError : a path that is nothing Fusion can read.
-    UsageError : ``explain`` is a folder that cannot be written.
+    UsageError : ``explain`` is a folder that cannot be written, or more is to be promised than the model can.
     """
     bundle = load_model(config.model).with_own(config.own)
+    promises = bundle.promising(Asked.of(config.sets, config.risk, config.risk_confidence))
     if config.explain is not None:
         from fusion.workflows.explain import check_folder, write_explanations  # draws; predicting alone does not
 
         check_folder(config.explain)
     dataset, found = ask(bundle, config, progress)
+    found = replace(found, promises=promises)
     if config.explain is not None and len(found):
         explained = write_explanations(bundle, dataset, found, config.explain, progress=progress)
         return replace(found, faults=explained.faults)

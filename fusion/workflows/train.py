@@ -20,7 +20,13 @@ from fusion.progress import Progress
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
 from fusion.settings.outputs import one_run_of
-from fusion.workflows.asked_analyses import with_page_findings, with_refits, with_subgroups
+from fusion.workflows.asked_analyses import (
+    asked_promises,
+    with_page_findings,
+    with_promises,
+    with_refits,
+    with_subgroups,
+)
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive, landmark_params
 from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
@@ -66,6 +72,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     recipe.decision.check_classes(dataset.classes, positive)  # before anything is measured
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     make_plan(units_of(dataset), "grouped", config.splits, 1, config.seed)  # what cannot be split is refused at once
+    asked = asked_promises(config, units_of(dataset), dataset.classes, positive)
     with torch_processes.first_alone(inputs.device):
         measured = inputs.measure(dataset, config, progress, stored=bool(batches_setting(recipe)))
     recipe = replace(recipe, positive=choose_positive(measured.study.classes, config.positive))
@@ -86,9 +93,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     show_attention(config, model)
     reference = reference_cells(model, config.seed)
     result = judged_result(config, dataset, measured, plan, scores, model, stamps, reference.notes)
-    result = with_subgroups(with_refits(result, fits, plan, config), config.by, config.data, config.columns, dataset)
+    result = with_promises(with_refits(result, fits, plan, config), asked)
+    result = with_subgroups(result, config.by, config.data, config.columns, dataset)
     result = with_page_findings(result, measured.study.table, fits)
-    bundle = build_bundle(result, inputs, measured, model, reference, provenance, run)
+    bundle = build_bundle(result, inputs, measured, model, reference, provenance, run, asked)
     if torch_processes.is_first():  # the others have what the first one writes
         bundle = save_bundle(bundle, model, config, run)
         if tracker is not None:

@@ -1,0 +1,1 @@
+"""Promises about new cells and subjects, with a level; and how they hold on held-out ones."""
