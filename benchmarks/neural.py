@@ -2,7 +2,7 @@
 
     python benchmarks/neural.py                            a small network at 128 pixels, some minutes
     python benchmarks/neural.py --backbone tf_efficientnetv2_b3 --size 300 --batch 32
-    python benchmarks/neural.py --device cuda              and the ladder: fp32, TF32, AMP, channels_last, compile
+    python benchmarks/neural.py --device cuda              precisions and layouts of a GPU: benchmarks/gpu.py
     python benchmarks/neural.py --parts embedding
 
 The plain loop is what a script for one training would say: timm's model, images from a DataLoader that decodes and
@@ -41,7 +41,7 @@ from fusion.data.dataset import load_dataset  # noqa: E402
 from fusion.features.image_cache import read_images  # noqa: E402
 from fusion.synthetic.cells import SyntheticDesign, synthesize  # noqa: E402
 
-PARTS = ("training", "data", "embedding", "ladder")
+PARTS = ("training", "data", "embedding")
 
 
 def main() -> None:
@@ -69,10 +69,6 @@ def main() -> None:
             _data(options, files, images)
         if "embedding" in options.parts:
             _embedding(options, images)
-        if "ladder" in options.parts and device == "cuda":
-            _ladder(options, images)
-        elif "ladder" in options.parts:
-            print("The ladder of a GPU: none is at hand.\n")
 
 
 def _classifier(options: argparse.Namespace, epochs: int) -> NeuralClassifier:
@@ -210,58 +206,6 @@ def _embedding(options: argparse.Namespace, images: Any) -> None:
     if "onnx" in by:
         some = images[:32]
         print(f"Largest difference: {np.abs(by['onnx'].embed(some) - by['torch'].embed(some)).max():.1e}\n")
-
-
-def _ladder(options: argparse.Namespace, images: Any) -> None:
-    """Training steps on images that lie on the GPU already, each rung on top of those before."""
-    x = torch.from_numpy(images[: options.batch]).to(options.device).permute(0, 3, 1, 2).float() / 255
-    y = torch.arange(len(x), device=options.device) % 2
-    rungs = {
-        "fp32": {},
-        "TF32": {"tf32": True},
-        "+ AMP (bf16)": {"tf32": True, "amp": True},
-        "+ channels_last": {"tf32": True, "amp": True, "channels_last": True},
-        "+ compile": {"tf32": True, "amp": True, "channels_last": True, "compile": True},
-    }
-    entries = {name: _rung(options, x, y, **how) for name, how in rungs.items()}
-    _table("Training steps on the GPU", entries, "fp32", options.turns)
-
-
-def _rung(
-    options: argparse.Namespace,
-    x: Any,
-    y: Any,
-    *,
-    tf32: bool = False,
-    amp: bool = False,
-    channels_last: bool = False,
-    compile: bool = False,
-) -> Callable[[], float]:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    model: Any = timm.create_model(options.backbone, num_classes=2).to(options.device, memory_format=layout).train()
-    model = torch.compile(model) if compile else model
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=options.device == "cuda")
-    seen = x.to(memory_format=layout)
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=amp):
-            loss = torch.nn.functional.cross_entropy(model(seen), y)
-        loss.backward()
-        optimiser.step()
-
-    def run() -> float:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        for _ in range(3):
-            step()
-        _wait(options.device)
-        start = time.perf_counter()
-        for _ in range(20):
-            step()
-        _wait(options.device)
-        return 20 * len(seen) / (time.perf_counter() - start)
-
-    return run
 
 
 def _wait(device: str) -> None:

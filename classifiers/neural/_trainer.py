@@ -74,8 +74,8 @@ class Training:
         the outcome either way.
     min_delta : what a macro F1 has to be better by.
     ema : decay of the running mean of the weights that is judged and kept in their place; 0 keeps the weights.
-    precision : "float32", or "bfloat16" or "float16" for what a GPU may compute so (torch's autocast, with gradients
-        scaled for float16); weights stay float32.
+    precision : "float32", "bfloat16", or on a GPU "float16", for what may be computed so (torch's autocast, with
+        gradients scaled for float16); weights stay float32. A CPU is as a rule slower by "bfloat16".
     tf32 : whether a GPU may round the factors of products to 10 bits, several times as fast; never while it embeds.
     compile : train through torch.compile. It takes a minute to begin with, and pays on a GPU.
 
@@ -190,8 +190,8 @@ class Trainer:
         self.seed, self.auxiliary = seed, auxiliary
         self.state = State()
         self._device = next(network.parameters()).device
-        if how.precision != "float32" and self._device.type == "cpu":
-            raise ValueError(f"precision {how.precision} is for a GPU; a CPU trains in float32")
+        if how.precision == "float16" and self._device.type == "cpu":
+            raise ValueError("precision float16 is for a GPU; a CPU trains in float32 or bfloat16")
         self._processes = torch_processes.count()
         if how.batch_size < _LEAST * self._processes:
             raise ValueError(
@@ -379,9 +379,10 @@ class Trainer:
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        """The precision that was asked for; a CPU has but one."""
+        """The precision that was asked for."""
         if self._device.type != "cuda":
-            yield
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self.how.precision == "bfloat16"):
+                yield
             return
         low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.how.precision)
         before = torch.backends.cuda.matmul.allow_tf32

@@ -219,3 +219,34 @@ def test_real_laboratories_are_judged_by_all_others_by_each_and_by_their_own_fol
     shown = capsys.readouterr().out
     for asked in ("left out, all", "left out: lab_1", "lab_1 to lab_2", "lab_3 to lab_1", "own folds: lab_2"):
         assert asked in shown
+
+
+def run_module(*words):
+    return subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_ladder_of_a_gpu_says_that_there_is_none():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is at hand")
+    made = run_module("benchmarks.gpu")
+    assert made.returncode == 2
+    assert "no GPU is at hand; --dry checks the script on a CPU" in made.stderr
+
+
+@pytest.mark.slow
+def test_the_ladder_of_a_gpu_runs_dry():
+    made = run_module("benchmarks.gpu", "--dry")
+    assert made.returncode == 0, made.stderr
+    known = ("| fp32", "| bf16, channels_last, DDP on one")
+    assert len([line for line in made.stdout.splitlines() if line.startswith(known)]) == 6  # DDP in training alone
+
+
+@pytest.mark.slow
+def test_a_transformer_is_held_against_the_bound_of_its_products():
+    words = ["--backbone=test_vit", "--size=160", "--images=4", "--batch=2", "--batches=1,2", "--turns=1"]
+    made = run_module("benchmarks.encoders", *words)
+    assert made.returncode == 0, made.stderr
+    assert "| the products of matrices alone (the bound) |" in made.stdout
+    assert "| timm eager |" in made.stdout

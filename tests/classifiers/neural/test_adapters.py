@@ -104,10 +104,10 @@ def test_the_last_stage_of_a_convolutional_network_learns_alone(cells):
     assert not [name for name in moved if name.startswith(frozen)]  # batch norms of frozen stages do not drift either
 
 
-@pytest.mark.parametrize("tune", ["lora", "last"])
-def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(cells, tmp_path, tune):
+@pytest.mark.parametrize(("tune", "precision"), [("lora", "float32"), ("lora", "bfloat16"), ("last", "float32")])
+def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(cells, tmp_path, tune, precision):
     inputs, labels, groups = cells
-    whole = classifier(tune).fit(inputs, labels, groups)
+    whole = classifier(tune, precision=precision).fit(inputs, labels, groups)
 
     class Stopped(Exception):
         pass
@@ -117,11 +117,26 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(cells, tmp_pat
             raise Stopped
 
     with pytest.raises(Stopped):
-        classifier(tune).fit(inputs, labels, groups, checkpoint=tmp_path, watch=keep_going)
+        classifier(tune, precision=precision).fit(inputs, labels, groups, checkpoint=tmp_path, watch=keep_going)
     assert (tmp_path / CHECKPOINT).exists()
-    resumed = classifier(tune).fit(inputs, labels, groups, checkpoint=tmp_path, resume=True)
+    again = classifier(tune, precision=precision)
+    resumed = again.fit(inputs, labels, groups, checkpoint=tmp_path, resume=True)
     for name, tensor in whole.network_.state_dict().items():
         assert torch.equal(tensor, resumed.network_.state_dict()[name]), name
+
+
+def test_adapters_learn_in_bfloat16_nearly_what_they_learn_in_float32(cells):
+    inputs, labels, groups = cells
+    of = {name: classifier("lora", precision=name).fit(inputs, labels, groups) for name in ("float32", "bfloat16")}
+    changed = [
+        torch.cat([(after - before[name]).flatten() for name, after in model.network_.backbone.state_dict().items()])
+        for before in [start()]
+        for model in of.values()
+    ]
+    assert not torch.equal(*changed)
+    assert torch.nn.functional.cosine_similarity(*changed, dim=0) > 0.8
+    for tensor in of["bfloat16"].network_.state_dict().values():
+        assert tensor.dtype != torch.bfloat16
 
 
 def test_a_tuned_transformer_is_saved_loaded_and_serves_as_a_block(cells, tmp_path):

@@ -324,7 +324,7 @@ def test_a_compiled_training_is_the_same_training(cells, monkeypatch):
     assert_same_weights(compiled, classifier().fit(*cells))
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["float16"])
 def test_half_precision_is_for_a_gpu(cells, precision):
     with pytest.raises(ValueError, match="for a GPU"):
         classifier({"precision": precision}).fit(*cells)

@@ -111,6 +111,23 @@ def test_no_network_has_met_a_subject_that_it_is_judged_by(view, met, tmp_path):
         assert not set(subjects[fold.test]) & set(subjects[np.isin(images.rows, rows)])
 
 
+def test_a_transformer_learns_by_adapters_in_every_split(synthetic, store, tmp_path):
+    """LoRA behind ``--cnn-crossfit``, from every training part anew, and then as a block that the model keeps."""
+    network = {**NEURAL["network"], "backbone": "test_vit", "dropout": 0.0}
+    neural = {"network": network, "training": {**NEURAL["training"], "tune": "lora", "lora_rank": 2}}
+    given = settings(synthetic, tmp_path / "m", store, classifier="logreg", classifiers={"neural": neural})
+    trained = train(TrainConfig(**given))
+    assert any(note.startswith(CROSSFITTED) for note in trained.result.notes)
+    assert any("trained (tune: lora)" in note for note in trained.result.notes)
+    (block,) = [block for block in trained.bundle.blocks if block.name == "cnn"]
+    assert isinstance(block.extractor, Embedding)
+    assert block.extractor.backbone_config.backbone == "test_vit"
+    asked = {"repeats": 1, "compare": ["logreg"], "subsets": "colour+cnn", "classifiers": {"neural": neural}}
+    late = ablate(AblateConfig(**settings(synthetic, tmp_path / "r", store, fuse="late", nested=True, **asked)))
+    assert late.scores[0].classifier == "logreg-late"
+    assert np.isfinite(late.scores[0].proba).all()
+
+
 def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_stopped(synthetic, store, tmp_path):
     given = settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"])
     message = []
