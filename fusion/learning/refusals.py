@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fusion import plugins
 from fusion.errors import UsageError
 from fusion.learning.recipe import Recipe
-from fusion.plugins import ReadsBatches, TakesImages
+from fusion.plugins import Precomputed, ReadsBatches, TakesImages
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ def batches_setting(recipe: Recipe) -> str:
     """
     classifier = recipe.build()
     return classifier.batches_by() if isinstance(classifier, ReadsBatches) else ""
+
+
+def _has_precomputed(recipe: Recipe) -> bool:
+    """Whether a block's numbers were computed elsewhere."""
+    families = {name.partition(".")[0] for name in recipe.blocks} & set(plugins.names(plugins.EXTRACTORS))
+    return any(issubclass(plugins.plugin_class(plugins.EXTRACTORS, family), Precomputed) for family in families)
 
 
 def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:
@@ -122,6 +129,13 @@ REFUSALS: tuple[Refusal, ...] = (
         lambda recipe: bool(recipe.learnt) and recipe.augment.per_cell > 0,
         "--cnn-crossfit does not learn from augmented cells",
         "Leave one of them out, or set the network's own augmentation.",
+    ),
+    Refusal(
+        "features of one's own",
+        "augment",
+        lambda recipe: recipe.augment.per_cell > 0 and _has_precomputed(recipe),
+        "features that were computed elsewhere are not known of augmented cells",
+        "Leave --own or augment out.",
     ),
     Refusal(
         "learnt embedding",

@@ -231,3 +231,12 @@ def test_what_it_has_learnt_from_is_refused_on_the_same_images(synthetic, synthe
     assert clean.exit_code == 0, clean.output
     stored = json.loads((tmp_path / "m" / "model.json").read_text())
     assert not [stamp for stamp in stored["facts"]["stamps"] if "own.mine" in stamp]
+
+
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_augmented_cells_have_no_features_of_ones_own(synthetic, own_of, tmp_path, command):
+    file = own_of(synthetic, "own.csv")
+    words = [command, synthetic, "--features", "none", "--own", f"mine={file}", "-o", tmp_path / "out"]
+    refused = fusion(*words, "--set", "augment.per_cell=2")
+    assert_refused(refused, 2, "not known of augmented cells", "Leave --own or augment out.")
+    assert not (tmp_path / "out").exists()
