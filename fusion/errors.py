@@ -90,3 +90,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 class ConfigError(UsageError):
     """A configuration file or option holds something that the command does not take."""
+
+
+def reason_in_a_line(error: Exception) -> str:
+    """What a library or the system complains of, for ``found``: one line, of a missing file its name and no number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror.lower()}: {error.filename}"
+    return " ".join(str(error).split())[:200]

@@ -15,7 +15,7 @@ import numpy as np
 from fusion.data.dataset import Fault, fault_row
 from fusion.data.feature_table import FeatureTable
 from fusion.data.units import Units
-from fusion.errors import ConfigError, UsageError
+from fusion.errors import ConfigError, UsageError, reason_in_a_line
 from fusion.evaluation.result_differences import best_row, difference_frame
 from fusion.evaluation.result_tables import entry_frame, figure_frame
 from fusion.evaluation.score_frames import cells_of, entries_of, score_frame
@@ -242,9 +242,10 @@ class Result:
             cells = cells_of(frame)
             scores = tuple(entries_of(frame, cells, classes))
         except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise UsageError(
-                f"{folder} holds no result", found=reason, expected="result.json, scores.parquet and config.yaml"
+                f"{folder} holds no result",
+                found=reason_in_a_line(error),
+                expected="result.json, scores.parquet and config.yaml",
             ) from error
         return cls(
             command=content["command"],

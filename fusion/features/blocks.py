@@ -21,9 +21,14 @@ from numpy.typing import NDArray
 from fusion import plugins
 from fusion.data.dataset import Dataset, Fault
 from fusion.data.feature_table import FeatureTable
-from fusion.errors import UsageError
+from fusion.errors import UsageError, did_you_mean
 from fusion.features.extraction import Extraction, extract
-from fusion.features.extractor_parameters import check_options_of_networks, extractor_params
+from fusion.features.extractor_parameters import (
+    check_options_of_networks,
+    extractor_class,
+    extractor_params,
+    parts_of_handcrafted,
+)
 from fusion.features.store import FeatureStore
 from fusion.features.stored_matrix import is_stored
 from fusion.images.cell import PREPARATION
@@ -98,9 +103,8 @@ def build_blocks(config: FeatureSettings) -> list[Block]:
     UsageError : an unknown family or part, a name that an instance cannot have, two blocks that are the same or share
         features, or parameters for a block that is not chosen.
     """
-    known = plugins.names(plugins.EXTRACTORS)
-    if unknown := [family for family in dict.fromkeys(map(_family, config.blocks)) if family not in known]:
-        raise UsageError("unknown feature block", found=", ".join(unknown), expected=", ".join(known))
+    for name in config.blocks:
+        extractor_class(name)
     named = [name for name in config.extractors if "." in name]
     _check_names(named)
     wanted = dict.fromkeys(_instance_of(name, {*named, _family(name)}) or name for name in config.blocks)
@@ -299,10 +303,12 @@ def _check_parts(blocks: Sequence[Block]) -> None:
             continue
         features = [f"{block.instance}.{feature}" for feature in block.features]
         if not features:
+            parts = [part for part in parts_of_handcrafted() if part.startswith(f"{block.instance}.")]
             raise UsageError(
                 f"block '{block.name}' has no features",
                 found=f"no feature of {block.instance} whose name begins or goes on with '{'.'.join(block.part)}'",
-                do="See docs/features.md for the names; an instance of a family needs settings: extractors.",
+                do=did_you_mean(block.name, parts)
+                or "See docs/features.md for the names; an instance of a family needs settings: extractors.",
             )
         if shared := [feature for feature in features if feature in owner]:
             raise UsageError(

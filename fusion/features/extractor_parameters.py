@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fusion import plugins
-from fusion.errors import UsageError
+from fusion.errors import UsageError, did_you_mean
 from fusion.plugins import HasInput, HasWeights
 from fusion.settings.commands import LearnConfig
-from fusion.settings.features import FeatureSettings, with_parameter
+from fusion.settings.features import HANDCRAFTED, FeatureSettings, with_parameter
 
 
 def extractor_params(config: FeatureSettings, block: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def extractor_params(config: FeatureSettings, block: str) -> dict[str, Any]:
     UsageError : no extractor of the block's family.
     ConfigError : ``--weights``, ``--backbone`` or ``--input`` disagrees with the block's own.
     """
-    kind, place = _extractor_class(block), f"extractors.{block}"
+    kind, place = extractor_class(block), f"extractors.{block}"
     params = dict(config.extractors.get(block, {}))
     if isinstance(kind, HasWeights):
         params = with_parameter(params, "weights", config.weights, "--weights", place)
@@ -32,7 +32,7 @@ def extractor_params(config: FeatureSettings, block: str) -> dict[str, Any]:
 def check_options_of_networks(config: FeatureSettings) -> None:
     """UsageError for ``--weights``, ``--backbone`` or ``--input`` where nothing that is chosen takes it."""
     chosen = ", ".join(config.blocks) or "no features"
-    extractors = [_extractor_class(block) for block in config.blocks]
+    extractors = [extractor_class(block) for block in config.blocks]
     for option, value in (("--weights", config.weights), ("--backbone", config.backbone)):
         if value is not None and not any(isinstance(kind, HasWeights) for kind in extractors):
             raise UsageError(
@@ -51,5 +51,24 @@ def check_options_of_networks(config: FeatureSettings) -> None:
         )
 
 
-def _extractor_class(block: str) -> type:
-    return plugins.plugin_class(plugins.EXTRACTORS, block.partition(".")[0])
+def parts_of_handcrafted() -> list[str]:
+    """The parts that a handcrafted family can be divided into, as they are asked for: ``texture.glcm``."""
+    named: dict[str, None] = {}
+    for family in HANDCRAFTED:
+        for feature in plugins.build_extractor(family).feature_names():
+            named |= dict.fromkeys(f"{family}.{word}" for word in feature.split("_")[:2])
+    return list(named)
+
+
+def extractor_class(block: str) -> type:
+    """The class of the extractor behind a block.
+
+    Raises
+    ------
+    UsageError : no extractor of the block's family; what is a part of a known one is told as that.
+    """
+    family = block.partition(".")[0]
+    if family not in (known := plugins.names(plugins.EXTRACTORS)):
+        meant = did_you_mean(family, known) or did_you_mean(block, parts_of_handcrafted())
+        raise UsageError(f"unknown feature block '{block}'", expected=", ".join(known), do=meant)
+    return plugins.plugin_class(plugins.EXTRACTORS, family)

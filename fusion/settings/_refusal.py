@@ -11,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 from fusion.errors import ConfigError, did_you_mean
 from fusion.settings.key import settings_of
 
+#: How what a command cannot do without is given, where that is not by its place among the words.
+_OPTIONS = {"output": "as -o FOLDER (--output)"}
+
 
 def refusal(kind: type[BaseModel], error: ValidationError, file: str, given: Mapping[str, Any]) -> ConfigError:
     """What is wrong first, and where it was given.
@@ -25,9 +28,13 @@ def refusal(kind: type[BaseModel], error: ValidationError, file: str, given: Map
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
-        return ConfigError(f"no '{where}' given", do="Give it on the command line, or in a --config file.")
+        way = _OPTIONS.get(where, "on the command line")
+        return ConfigError(f"no '{where}' given", do=f"Give it {way}, or in a --config file.")
     source = f" in {file}" if file and where.partition(".")[0] in given else ""
-    found = str(first["input"])[:100] if isinstance(first["input"], Path) else repr(first["input"])[:100]
+    found = _format_value(first["input"])[:100]
+    if first["type"] == "too_short":
+        least = first["ctx"]["min_length"]
+        return ConfigError(f"too few values of '{where}'{source}", found=found or "none", expected=f"{least} or more")
     if first["type"] == "extra_forbidden":
         return ConfigError(
             f"unknown setting '{where}'{source}",
@@ -38,6 +45,15 @@ def refusal(kind: type[BaseModel], error: ValidationError, file: str, given: Map
     # Pydantic's own words before what is expected.
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=expected)
+
+
+def _format_value(value: Any) -> str:
+    """A value as the user would write it."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_format_value, value))
+    return repr(value)
 
 
 def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
-from fusion.errors import UsageError
+from fusion.errors import UsageError, reason_in_a_line
 from fusion.evaluation.result_differences import pairwise, signed, with_adjusted
 from fusion.evaluation.results import judge_paired, p_text
 from fusion.evaluation.score_frames import cells_of, entries_of
@@ -142,9 +142,8 @@ def _load(folder: Path, name: str) -> _Loaded:
         frame = pd.read_parquet(folder / "scores.parquet")
         classes, positive, stamps = tuple(lines["classes"]), lines["positive"], tuple(lines["stamps"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"{folder} holds no result", found=reason, expected="result.json and scores.parquet"
+            f"{folder} holds no result", found=reason_in_a_line(error), expected="result.json and scores.parquet"
         ) from error
     return _Loaded(name, frame, classes, positive, stamps)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.errors import UsageError
+from fusion.errors import UsageError, reason_in_a_line
 from fusion.evaluation.sample_size import (
     MOST_SUBJECTS,
     Spreads,
@@ -157,9 +157,8 @@ def _of_pilot(folder: Path, entries: list[str]) -> Spreads:
         frame = pd.read_parquet(folder / "scores.parquet")
         frame = frame[[name for name in columns if name in frame]]
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"{folder} holds no result", found=reason, expected="result.json and scores.parquet"
+            f"{folder} holds no result", found=reason_in_a_line(error), expected="result.json and scores.parquet"
         ) from error
     right = (frame["predicted"] == frame["label"]).astype(float)
     frame = frame.assign(entry=frame["classifier"] + "/" + frame["features"], right=right)

@@ -55,7 +55,9 @@ def build_wheel(folder: Path) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
     code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(folder)!r}))"
-    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
     return next(folder.glob("*.whl"))
 
 
@@ -100,6 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", type=Path, help="an interpreter; may be given several times")
     parser.add_argument("--light", action="store_true", help="without PyTorch, as docs/install.md has it")
+    parser.add_argument("--page", action="append", choices=PAGES, help="not all of them")
     asked = parser.parse_args()
     pythons = asked.python or find_interpreters()
     failed = not pythons
@@ -111,7 +114,7 @@ def main() -> int:
             started = time.monotonic()
             binaries = install(python, wheel, folder, light=asked.light)
             print(f"Python {_version(str(python))}: {wheel.name} installed in {time.monotonic() - started:.0f} s")
-            for page in PAGES:
+            for page in asked.page or PAGES:
                 started = time.monotonic()
                 wrong = follow(ROOT / page, binaries, folder / Path(page).stem / "page", light=asked.light)
                 print(f"  {page}: {'FAILED' if wrong else 'every command runs'}, {time.monotonic() - started:.0f} s")

@@ -349,3 +349,15 @@ def test_a_damaged_shard_is_set_aside_and_its_cells_are_measured_again(class_fol
     assert json.loads(again.stdout)["computed"] == {"colour": 6}
     assert fusion("cache", "verify").exit_code == 0
     assert "quarantined" in fusion("cache", "gc").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("train", "cells"), ("no 'output' given", "-o FOLDER")),
+        (("compare", "one"), ("too few values of 'results'", "found: one", "2 or more")),
+        (("compare", "one", "two"), ("one holds no result", "no such file or directory: one/result.json")),
+    ],
+)
+def test_a_refusal_is_in_the_words_of_whoever_typed_it(words, told):
+    assert_refused(fusion(*words), 2, *told)

@@ -424,3 +424,18 @@ def test_the_comparison_of_backbones_runs_as_it_is_shipped(synthetic, tmp_path):
     assert done.exit_code == 0, done.stderr
     found = json.loads((tmp_path / "r" / "result.json").read_text())
     assert {tuple(entry["features"]) for entry in found["results"]} == {(f"cnn.{name}",) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("glcm", "'texture.glcm'"),
+        ("zernikes", "'morphology.zernike'"),
+        ("texture.glmc", "'texture.glcm'"),
+        ("txture", "'texture'"),
+    ],
+)
+def test_a_part_without_its_family_or_a_misspelt_one_leads_to_the_block(asked, meant):
+    with pytest.raises(UsageError) as refused:
+        build_blocks(ExtractConfig(data="cells", features=[asked]))
+    assert refused.value.do.startswith(f"Did you mean {meant}")

@@ -61,7 +61,7 @@ def test_a_recipe_is_taken_by_its_name(synthetic, store):
     [
         ({"classifer": "xgb"}, "unknown setting 'classifer'"),
         ({"splits": 1}, "wrong setting 'splits'"),
-        ({"features": ["textur"]}, "unknown extractor 'textur'"),
+        ({"features": ["textur"]}, "unknown feature block 'textur'"),
         ({"config": "cnm"}, "no recipe 'cnm'"),
     ],
 )
