@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fusion.bundles.onnx_graph import Graph
     from fusion.data.classifier_inputs import CellInputs
     from fusion.data.dataset import Dataset
+    from fusion.data.patients.bags import Bags
     from fusion.features.image_cache import InputTransform
     from fusion.images.cell import Cell
     from fusion.learning.shared_distances import Distances, DistancesOfRows
@@ -292,6 +293,24 @@ class ReadsBatches(Protocol):
         ------
         UsageError : the parameter's value cannot be: an address that is none, for example.
         """
+        ...
+
+
+@runtime_checkable
+class TakesBags(Protocol):
+    """A classifier of patients: it is fitted on n ``Bags`` of cells and n labels, and asked of bags, where others are
+    given a row each."""
+
+    #: True; what tells such a class from one of rows.
+    takes_bags: ClassVar[bool]
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """A classifier of patients that says how much it looks at each cell."""
+
+    def attention(self, X: Bags) -> list[NDArray[np.float64]]:
+        """For each of n bags float64 (k,), a weight for each of its cells, 1 in sum."""
         ...
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
+from fusion.data.patients.bags import Bags
 from fusion.leakage.grouped_splits import Split
 from fusion.learning import shared_distances
 from fusion.learning.fits import Fit, Fits, prepare_split
@@ -96,7 +97,9 @@ def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, Decisi
 
     def ask(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
         X = table.X[split.test]  # a copy
-        if which is not None:
+        if which is not None and isinstance(X, Bags):
+            X = X.with_columns(parts[which], table.X[split.train[permuted]])
+        elif which is not None:
             X[:, parts[which]] = table.X[split.train[permuted], parts[which]]
         return model.predict_proba(X, sources)
 

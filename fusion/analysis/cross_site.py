@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
+from fusion.data.patients.bags import Bags
 from fusion.evaluation.curves import risk_coverage_curve
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores
@@ -119,19 +120,25 @@ def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
     for at, split in enumerate(fits.splits):
         study = fits.study_of(at)
         known, tested = study.sources(split.train), study.sources(split.test)
-        y = np.array(study.table.y)[split.train]
+        y, groups = np.array(study.table.y)[split.train], study.table.groups[split.train]
         X, seen = study.rows(blocks, split.train), study.rows(blocks, split.test)
+        bags = seen if isinstance(seen, Bags) else None
+        if bags is not None:  # of patients, by their cells
+            cells = study.training_rows(blocks, split.train).of_cells(recipe.seed)
+            X, y, groups, known = cells.X, cells.y, cells.groups, list(cells.sources)
+            seen, tested = bags.stacked, bags.spread(tested)
         if recipe.harmonise.method != "none":
-            shown = study.training_rows(blocks, split.train)
+            shown = study.training_rows(blocks, split.train).of_cells(recipe.seed)
             harmoniser = Harmoniser.fit(shown.X, shown.y, shown.sources, **recipe.harmonise.model_dump()).only(known)
             X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:
             table = study.select(blocks)
-            novelty = learn_novelty(X, y, table.groups[split.train], table.blocks, seed=recipe.seed)
+            novelty = learn_novelty(X, y, groups, table.blocks, seed=recipe.seed)
         except SplitError:  # a class of one group cannot be held out, and the page says that nothing is told
             continue
         if novelty is not None:
-            found[split.test] = novelty.distance(seen)
+            distance = novelty.distance(seen)
+            found[split.test] = distance if bags is None else bags.medians(distance)
     return found
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Dataset, load_dataset, load_images
 from fusion.data.feature_table import FeatureTable
+from fusion.data.patients.bags import Bags
 from fusion.data.readers import DEFAULT, is_image
 from fusion.data.subjects import Identity
+from fusion.errors import UsageError
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
 from fusion.images.cell import Cell
@@ -56,7 +58,14 @@ def predict_cells(
 
 
 def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str] = ()) -> Predictions:
-    """What the model says of measured cells."""
+    """What the model says of measured cells, or of their subjects, where it judges these.
+
+    Raises
+    ------
+    UsageError : the model judges subjects, and nobody says whose some of the cells are.
+    """
+    if bundle.unit == "subject":
+        return _judge_subjects(bundle, found, root, remarks)
     proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
     features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
     return Predictions(
@@ -72,6 +81,36 @@ def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence
         trained_on=np.array([bundle.provenance.has_image(key) for key in found.table.image_keys], bool),
         distance=None if bundle.novelty is None else bundle.novelty.distance(features),
         remarks=(*remarks, *harmonisation_notes(bundle, found.table)),
+    )
+
+
+def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str]) -> Predictions:
+    """What the model says of the subjects of measured cells; how far off one is, its median cell tells."""
+    if nameless := sum(who is None for who in found.table.identities):
+        raise UsageError(
+            "this model judges patients, and cells name none",
+            found=f"{nameless} of {len(found)} cells without a subject",
+            do="Give a table with a column 'subject', or name it with --columns subject=NAME.",
+        )
+    study = found.by_subject()
+    cells = found.table
+    features = bundle.model.harmonised(cells.X, cells.sources).astype(np.float32)
+    distance = None if bundle.novelty is None else bundle.novelty.distance(features)
+    known = np.array([bundle.provenance.has_image(key) for key in cells.image_keys], bool)
+    bags = study.table.cells
+    return Predictions(
+        table=replace(study.table, X=Bags(features, bags)),
+        classes=tuple(bundle.classes),
+        proba=bundle.predict_proba(study) if len(study) else np.empty((0, len(bundle.classes))),
+        faults=found.faults,
+        root=root,
+        positive=bundle.positive,
+        threshold=bundle.model.threshold,
+        calibrated=bundle.model.calibration is not None,
+        trained_on=np.array([known[rows].any() for rows in bags], bool),
+        distance=None if distance is None else Bags(features, bags).medians(distance),
+        remarks=(*remarks, *harmonisation_notes(bundle, cells)),
+        cells=cells,
     )
 
 

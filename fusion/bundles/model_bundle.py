@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ from fusion.images.cell import PREPARATION
 from fusion.io.files import file_sha256, write_atomically
 from fusion.io.strict_json import parse_json
 from fusion.leakage.provenance import Provenance
+from fusion.learning.bags.mean_of_cells import for_unit, takes_bags
 from fusion.learning.decision.calibration import Calibration
 from fusion.learning.decision.late_fusion import LateFusion
 from fusion.learning.fused_model import FusedModel
@@ -55,6 +56,7 @@ from fusion.learning.recipe import entry_label
 from fusion.learning.study import Images, Study
 from fusion.learning.training_quantiles import Reference
 from fusion.plugins import Extractor, TakesImages
+from fusion.settings.data import Unit
 
 if TYPE_CHECKING:
     from fusion.feature_transforms.harmonisation import Harmoniser
@@ -98,6 +100,7 @@ class ModelBundle:
     config : the settings that it was trained with, as YAML for ``fusion train --config``; "" where not kept. Never read
         by the model itself.
     promises : what it promises of new cells and subjects, and the held-out scores that rests on; None where unknown.
+    unit : what it judges: a cell, or a subject by the bag of its cells.
 
     Examples
     --------
@@ -117,6 +120,7 @@ class ModelBundle:
     normaliser: Normaliser | None = None
     config: str = ""
     promises: Promises | None = None
+    unit: Unit = "cell"
 
     @property
     def classes(self) -> list[str]:
@@ -235,6 +239,7 @@ class ModelBundle:
             "positive": self.positive,
             "columns": list(self.columns),
             "classifier": self.classifier,
+            "unit": self.unit,
             "layer": layer,
             "late": late,
             "calibration": None if self.model.calibration is None else self.model.calibration.to_json(),
@@ -271,9 +276,12 @@ class ModelBundle:
         try:
             _check_names(manifest)
             blocks = _rebuild_blocks(manifest, folder)
+            if (unit := manifest["unit"]) not in get_args(Unit):
+                raise BundleError("the model judges neither cells nor subjects", found=repr(unit)[:60])
             late = manifest["late"]
             if late is None:
-                classifier: Any = plugins.classifier_class(manifest["classifier"]).load(folder / CLASSIFIER)
+                kind = plugins.classifier_class(manifest["classifier"])
+                classifier: Any = for_unit(kind.load(folder / CLASSIFIER), unit)
             else:
                 columns = block_slices(manifest["columns"])
                 classifier = load_late_fusion(folder, late, manifest["classifier"], columns)
@@ -305,6 +313,7 @@ class ModelBundle:
                 promises=None
                 if promised is None
                 else Promises.from_json(promised, manifest["classes"], manifest["positive"]),
+                unit=unit,
             )
             bundle._check(manifest)
         except FusionError:
@@ -316,6 +325,8 @@ class ModelBundle:
 
     def _check(self, manifest: Mapping[str, Any]) -> None:
         """Whether the parts fit together: columns, classes, and a row that goes all the way through."""
+        if self.unit == "cell" and takes_bags(self.model.classifier):
+            raise BundleError("a classifier of patients in a model of cells", found=self.classifier[:60])
         if self.classes != manifest["classes"]:
             raise BundleError("manifest and classifier of the model disagree about the classes")
         threshold, two = self.model.threshold, len(self.classes) == 2
@@ -356,7 +367,8 @@ class ModelBundle:
             each: Images(np.zeros((1, each.size, each.size, 3), np.uint8), np.zeros(1, np.intp))
             for each in self.transforms
         }
-        return Study(FeatureTable.of_cells(row, self.columns, ["cell"]), black)
+        study = Study(FeatureTable.of_cells(row, self.columns, ["cell"]), black)
+        return study.by_subject() if self.unit == "subject" else study
 
 
 def load_model(folder: Path | str) -> ModelBundle:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @command(
     AblateConfig,
     *DATA,
+    "unit",
     option("compare", "--classifiers", metavar="A,B"),
     *FEATURES,
     option("subsets", metavar="RULE"),

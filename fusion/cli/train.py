@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @command(
     TrainConfig,
     *DATA,
+    "unit",
     option("classifier", metavar="NAME"),
     *FEATURES,
     "fuse",

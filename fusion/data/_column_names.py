@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 #: What a column can be, by the name that it has or that ``columns`` gives it.
-COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px", "source")
+COLUMNS = ("path", "label", "subject", "group", "fold", "mask", "um_per_px", "source", "subject_label")
 
 
 def _plain(name: str) -> str:
@@ -137,7 +137,7 @@ def role_unused(name: str, column: Sequence[str | None], used: Iterable[str]) ->
     if not _DRAWN.isdisjoint(_split(name)) and "mask" not in taken and _are_images(column):
         return "mask"
     if plain in _LOOSE_LABELS:
-        return None if "label" in taken else "label"
+        return None if not taken.isdisjoint({"label", "subject_label"}) else "label"
     if plain in _SPLITS:
         words = {value.lower() for value in column if value is not None}
         return "fold" if words and words <= _SPLIT_VALUES and "fold" not in taken else None

@@ -30,6 +30,8 @@ _DECIMAL = re.compile(r"\d+\.\d+", re.ASCII)
 _ROUNDED = re.compile(r"\d(\.\d+)?E\+\d+", re.ASCII | re.IGNORECASE)
 _IS_WORD = re.compile(r"[^\W\d_]+([ .'-]+[^\W\d_]+)*\.?")
 _SHOWN = 12
+#: Whose names mean the same wherever they stand, and lose nothing without the blanks around them.
+_SHARED_NAMES = ("label", "fold", "subject_label")
 
 
 def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: bool) -> tuple[Values, list[str]]:
@@ -54,7 +56,7 @@ def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient
         values[role], missing, remarks = _known_values(file, rows.columns[places[role]], role, column, reading)
         unknown += missing
         notes += remarks
-    for role in ("label", "subject", "group", "fold", "source"):
+    for role in ("label", "subject", "group", "fold", "source", "subject_label"):
         if role in values:
             _check_rounded(file, role, values[role])
             values[role], remarks = _whole_numbers(file, role, values[role])
@@ -200,15 +202,15 @@ def _units(values: Values) -> list[object]:
 def _check_spellings(file: Path, rows: Rows, places: dict[str, int], values: Values) -> None:
     """Refuse names of people, groups, sources, classes and folds that may be one name spelt twice."""
     sources = values.get("source", [None] * len(rows.fields))
-    for role in ("source", "subject", "group", "label", "fold"):
+    for role in ("source", "subject", "group", "label", "fold", "subject_label"):
         column = values.get(role)
         if column is None:
             continue
         # A blank behind a class is a slip of the pen, whoever made it; behind an id it may be part of it.
-        padded = rows.padded[places[role]] if rows.padded and role not in ("label", "fold") else ()
+        padded = rows.padded[places[role]] if rows.padded and role not in _SHARED_NAMES else ()
         first = [column.index(value) for value in padded if value in column]
         names = [*column, *(f" {column[at]}" for at in first)]
-        is_of_all = role in ("source", "label", "fold")
+        is_of_all = role in ("source", *_SHARED_NAMES)
         of = [None] * len(names) if is_of_all else [*sources, *(sources[at] for at in first)]
         check_spelling(role, names, of, file.name)
 
@@ -247,7 +249,7 @@ def _known_values(
 ) -> tuple[list[str | None], list[str], list[str]]:
     """The values of one column; its words for unknown, counted; and remarks."""
     counts = Counter(column)
-    if role == "label" and "+" in counts and "-" in counts:
+    if role in ("label", "subject_label") and "+" in counts and "-" in counts:
         raise DatasetError(
             f"column '{name}' of {file} has + and -",
             found=f"+ in {counts['+']} rows, - in {counts['-']}",
@@ -257,7 +259,7 @@ def _known_values(
     missing = _missing_words(role, counts, reading)
     words = [f"{repr(value) if value else 'empty'} ({counts[value]})" for value in sorted(missing)]
     remarks = []
-    if role in {"label", "subject", "group", "source"}:
+    if role in {"label", "subject", "group", "source", "subject_label"}:
         remarks = [
             f"{file.name}: '{value}' in column {name} ({counts[value]} rows) is taken as it stands; if it says that "
             f"nothing is known, say --set missing={value}."

@@ -31,7 +31,7 @@ from fusion.io.output_files import unwritable, write_output
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import as_path
 from fusion.io.run_inputs import protect, protect_later
-from fusion.settings.data import ReadingSettings
+from fusion.settings.data import ReadingSettings, Unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,8 @@ class Sample:
     it then covers too: it says which measurements can be reused. ``source`` is the site, scanner or batch of slides,
     as the data set names it; it is never guessed. ``mask_levels`` is what the mask's values mean, where a user has
     said so. ``shares_image`` says that the data set lists other cells of this image, each with a mask of its own.
-    ``adjustment`` is what the cell is changed by before it is measured.
+    ``adjustment`` is what the cell is changed by before it is measured. ``subject_label`` is the class of its subject,
+    where a table says so; in a data set of patients that is the ``label``, and ``cell_label`` the cell's own.
     """
 
     path: Path
@@ -66,6 +67,8 @@ class Sample:
     shares_image: bool = False
     adjustment: Change | None = None
     pixel_key: str | None = None
+    subject_label: str | None = None
+    cell_label: str | None = None
 
     @property
     def measured_key(self) -> str:
@@ -135,6 +138,7 @@ class Dataset:
     indexes : files in which the contents of the images are remembered.
     declared : name of the public data set that it is, see ``fusion.data.public_datasets``; None where nobody says so.
     left_out : why readable images are not among the samples, and how many for each reason.
+    unit : what is labelled, "cell" or "subject"; see ``fusion.data.patients.patient_labels``.
 
     Examples
     --------
@@ -150,6 +154,7 @@ class Dataset:
     indexes: tuple[Path, ...] = field(default=(), compare=False)
     declared: str | None = None
     left_out: tuple[tuple[str, int], ...] = ()
+    unit: Unit = "cell"
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, Columns):
@@ -548,6 +553,7 @@ def _sample(entry: Listed, image: Content, mask: Content | None, mask_levels: st
         um_per_px=entry.um_per_px,
         source=entry.source,
         pixel_key=image.pixels or None,
+        subject_label=entry.subject_label,
     )
 
 

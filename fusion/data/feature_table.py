@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.patients.bags import Bags
 from fusion.data.units import Units
 from fusion.errors import UsageError
 from fusion.feature_transforms.block_columns import block_slices
@@ -44,11 +45,11 @@ class AugmentedCells:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureTable(Units):
-    """The features of n cells, beside who they are.
+    """The features of n cells, or of the cells of n subjects, beside who they are.
 
     Attributes
     ----------
-    X : float32 (n, d); NaN where a feature is undefined for a cell.
+    X : float32 (n, d); NaN where a feature is undefined for a cell. Of subjects it is ``Bags`` of their cells.
     columns : d names ``block.feature``; the columns of a block lie side by side.
     augmented : of the same cells, to learn from; None for none. Nothing but a fit looks at them.
 
@@ -59,7 +60,7 @@ class FeatureTable(Units):
     FeatureTable(2 cells; morphology 1)
     """
 
-    X: NDArray[np.float32]
+    X: Any
     columns: tuple[str, ...]
     augmented: AugmentedCells | None = None
 
@@ -77,7 +78,8 @@ class FeatureTable(Units):
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{name} {part.stop - part.start}" for name, part in self.blocks.items())
-        return f"FeatureTable({len(self)} cells; {widths or 'no features'})"
+        what = f"{sum(map(len, self.cells))} cells of {len(self)} subjects" if self.cells else f"{len(self)} cells"
+        return f"FeatureTable({what}; {widths or 'no features'})"
 
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), self.to_frame)
@@ -140,13 +142,26 @@ class FeatureTable(Units):
             group_ids=pick(self.group_ids),
             share_images=pick(self.share_images),
             subject_labels=pick(self.subject_labels) if self.subject_labels else (),
+            cells=pick(self.cells) if self.cells else (),
             augmented=None
             if self.augmented is None
             else replace(self.augmented, X=self.augmented.X[:, rows], there=self.augmented.there[:, rows]),
         )
 
+    def by_subject(self, labels: Sequence[str | None] = ()) -> FeatureTable:
+        """The subjects of these cells, of each the bag of its cells; see ``Units.of_subjects``.
+
+        Parameters
+        ----------
+        labels : n classes of the cells themselves, None where unknown; () where nothing is known of any.
+        """
+        fields = self.of_subjects()
+        known = np.array(labels, object) if any(label is not None for label in labels) else None
+        return FeatureTable(X=Bags(self.X, fields["cells"], known), columns=self.columns, **fields)
+
     def to_frame(self) -> pd.DataFrame:
-        """A DataFrame: name, key, label, subject, source, group, fold, then the features."""
+        """A DataFrame: name, key, label, subject, source, group, fold, then the features; of subjects, the number of
+        their cells."""
         import pandas as pd
 
         head = pd.DataFrame(
@@ -160,6 +175,8 @@ class FeatureTable(Units):
                 "fold": self.folds,
             }
         )
+        if self.are_subjects:
+            return head.assign(cells=[len(own) for own in self.cells])
         return pd.concat([head, pd.DataFrame(self.X, columns=list(self.columns))], axis=1)
 
     def save(self, path: Path) -> None:

@@ -133,6 +133,7 @@ class Listed:
     um_per_px: float | None = None
     source: str | None = None
     part: str | None = None
+    subject_label: str | None = None
 
 
 class Listing(NamedTuple):
@@ -578,7 +579,7 @@ def read_table(
     file: Path, reading: ReadingSettings = DEFAULT, *, is_lenient: bool = False
 ) -> tuple[Columns[Listed], list[str]]:
     """Rows of a CSV or Parquet table with a ``path`` and, if known, label, subject, group, fold, mask, um_per_px,
-    source; and what should be known about it.
+    source, subject_label; and what should be known about it.
 
     Relative paths start at the table's folder. An empty field is an unknown one. ``is_lenient`` is for the second of
     two tables, which may lack columns that the user names.
@@ -674,6 +675,7 @@ def _table_row(file: Path, number: int, values: dict[str, str | None]) -> Listed
         mask_path=join(file.parent, mask) if mask else None,
         um_per_px=um_per_px,
         source=values.get("source"),
+        subject_label=values.get("subject_label"),
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.subjects import Identity, format_subject, identities
+from fusion.io.files import sha256
 
 if TYPE_CHECKING:
     from fusion.data.dataset import Dataset
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Units:
-    """n cells as splits and judgement see them: without features.
+    """n cells, or n subjects of some cells each, as splits and judgement see them: without features.
 
     Attributes
     ----------
@@ -30,6 +32,8 @@ class Units:
     group_ids : n ids of what else must stay together, as the data set names it; () stands for n times None.
     share_images : for each whether the data set lists other cells of its image file; () stands for n times False.
     subject_labels : n labels of the cells' subjects, where these have labels of their own; () where they have none.
+    cells : for each intp (k,), the rows of its cells in their own table, where units are subjects; () where each is a
+        cell, a bag of one.
 
     Raises
     ------
@@ -48,6 +52,7 @@ class Units:
     group_ids: tuple[str | None, ...] = ()
     share_images: tuple[bool, ...] = ()
     subject_labels: tuple[str | None, ...] = ()
+    cells: tuple[NDArray[np.intp], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("sources", "group_ids"):
@@ -66,6 +71,7 @@ class Units:
             self.group_ids,
             self.share_images,
             *([self.subject_labels] if self.subject_labels else []),
+            *([self.cells] if self.cells else []),
         )
         if len(rows := {len(part) for part in parts}) != 1:
             raise ValueError(f"parts of a table of cells disagree: rows {sorted(rows)}")
@@ -79,6 +85,42 @@ class Units:
         if self.subjects_known:
             return "subject"
         return "group" if any(name is not None for name in self.group_ids) else "image"
+
+    @property
+    def are_subjects(self) -> bool:
+        """Whether units are subjects, bags of cells, and not cells."""
+        return bool(self.cells)
+
+    def of_subjects(self) -> dict[str, Any]:
+        """The subjects of these cells as fields of ``Units``, in the order in which they first appear.
+
+        A subject has the label of its cells, which is one; the source that they name; the fold that most of them are
+        in, of several the first by name. Cells of an unknown subject are a subject to themselves.
+        """
+        numbers = self.subject_numbers
+        order = np.argsort(numbers, kind="stable")
+        cells = tuple(np.split(order, np.cumsum(np.bincount(numbers))[:-1])) if len(numbers) else ()
+        first = [int(own[0]) for own in cells]
+        names = self.subject_names
+
+        def one(values: tuple[str | None, ...], own: NDArray[np.intp]) -> str | None:
+            counts = Counter(value for at in own.tolist() if (value := values[at]) is not None)
+            return min(counts, key=lambda value: (-counts[value], value)) if counts else None
+
+        keys = tuple(sha256("\n".join(sorted(self.keys[at] for at in own.tolist())).encode()) for own in cells)
+        return {
+            "names": tuple(names[at] or self.names[at] for at in first),
+            "keys": keys,
+            "image_keys": keys,
+            "y": tuple(self.y[at] for at in first),
+            "subjects": tuple(self.subjects[at] for at in first),
+            "folds": tuple(one(self.folds, own) for own in cells),
+            "groups": self.groups[first],
+            "subjects_known": self.subjects_known,
+            "sources": tuple(one(self.sources, own) for own in cells),
+            "group_ids": tuple(self.group_ids[at] for at in first),
+            "cells": cells,
+        }
 
     @property
     def nameless(self) -> int:
@@ -122,7 +164,14 @@ class Units:
 
 
 def units_of(dataset: Dataset) -> Units:
-    """The cells of a data set: enough to plan splits before anything is measured."""
+    """The cells of a data set, or its subjects where these are its units: enough to plan splits before anything is
+    measured."""
+    cells = cells_of(dataset)
+    return Units(**cells.of_subjects()) if dataset.unit == "subject" else cells
+
+
+def cells_of(dataset: Dataset) -> Units:
+    """The cells of a data set, whatever its units."""
     samples = dataset.samples
     return Units(
         names=tuple(dataset.names),

@@ -118,6 +118,23 @@ def external_plan(
     return Plan("external", ((split,),)), groups
 
 
+def external_plan_of_subjects(
+    plan: Plan, groups: NDArray[np.intp], train: Units, test: Units
+) -> tuple[Plan, NDArray[np.intp]]:
+    """The external plan of cells, and their groups, as those of the subjects that the cells are of.
+
+    Parameters
+    ----------
+    plan, groups : of the cells of both tables; see ``external_plan``.
+    train, test : the subjects, whose ``cells`` are rows of the cells' tables.
+    """
+    moved = sum(map(len, train.cells))
+    first = [*(int(rows[0]) for rows in train.cells), *(int(rows[0]) + moved for rows in test.cells)]
+    own = groups[first]
+    split = Split(np.arange(len(train)), np.arange(len(train), len(train) + len(test)), own)
+    return Plan(plan.kind, ((split,),), plan.notes), own
+
+
 def _ids_of_both(train: Units, test: Units, *, other_cohort: bool) -> dict[str, list[Any]]:
     """Subjects and groups of both tables by what tells them apart; None where there is none."""
     sources = (*train.sources, *test.sources)

@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
+from fusion.data.patients.bags import Bags
 from fusion.features.stored_matrix import rows_of
 from fusion.learning.augmented_cells import source_of_augmented
+
+#: Cells of bags that scaling and harmonisation are fitted on: medians and spreads of 20,000 are within a hundredth of
+#: theirs, and 2,699 features of them take 430 MB.
+_CELLS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,19 @@ class TrainingRows:
         labels = np.asarray(y)
         own = np.arange(len(labels)) if cells is None else np.asarray(cells, np.intp)
         return cls(X, labels, np.asarray(groups), tuple(sources) or (None,) * len(labels), own)
+
+    def of_cells(self, seed: int) -> Self:
+        """The cells of bags as rows, each under the label and in the group of its bag, at most ``_CELLS`` of them, as
+        many of each bag as go; the rows themselves where they are cells."""
+        if not isinstance(self.X, Bags):
+            return self
+        drawn = self.X.drawn(_CELLS, seed)
+        owner = np.full(len(self.X.cells), -1, np.intp)
+        for at, own in enumerate(self.X.rows):
+            owner[own] = at
+        of = owner[drawn]
+        sources = tuple(self.sources[at] for at in of)
+        return type(self)(np.asarray(self.X.cells[drawn]), self.y[of], self.groups[of], sources, np.arange(len(of)))
 
     def __len__(self) -> int:
         return len(self.y)

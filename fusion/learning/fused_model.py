@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.classifier_inputs import CellInputs
+from fusion.data.patients.bags import Bags, split_rows
 from fusion.errors import UsageError
 from fusion.feature_transforms.stable_features import Selection
 from fusion.features.stored_matrix import BATCH, StoredRows
@@ -62,7 +63,7 @@ class FusedModel:
         return [str(label) for label in self.classifier.classes_]
 
     def predict_proba(
-        self, X: NDArray[Any] | StoredRows | CellInputs, sources: Sequence[str | None] = ()
+        self, X: NDArray[Any] | StoredRows | CellInputs | Bags, sources: Sequence[str | None] = ()
     ) -> NDArray[np.float64]:
         """float64 (n, classes) from raw features float32 (n, d), columns as fitted; with images where it takes them.
 
@@ -80,6 +81,9 @@ class FusedModel:
                 "this model judges images, and was given features alone",
                 do="Load it by fusion.load_model, and ask it through fusion evaluate or fusion predict.",
             )
+        if isinstance(X, Bags):
+            proba = self.classifier.predict_proba(self.fused_bags(X, sources))
+            return proba if self.calibration is None else self.calibration.apply(proba)
         if isinstance(X, StoredRows):
             starts = range(0, len(X), BATCH)
             parts = zip(starts, X.batches(), strict=True)
@@ -90,6 +94,15 @@ class FusedModel:
     def harmonised(self, X: NDArray[Any], sources: Sequence[str | None] = ()) -> NDArray[Any]:
         """(n, d) as the fusion layer gets it before ``selection``: float64 from a harmoniser, else ``X`` itself."""
         return X if self.harmoniser is None else self.harmoniser.transform(X, sources or [None] * len(X))
+
+    def fused_bags(self, X: Bags, sources: Sequence[str | None] = ()) -> Any:
+        """What the classifier gets of bags: ``Bags`` of the same cells, each gone through all steps by itself.
+
+        Cells of a source are harmonised together, since what is said of a new one depends on all that are judged.
+        """
+        if self.harmoniser is not None:
+            X = Bags(self.harmonised(X.stacked, X.spread(sources or [None] * len(X))), split_rows(X.sizes), X.labels)
+        return X.changed(lambda some: self.fused(some.stacked))
 
     def fused(self, harmonised: NDArray[Any]) -> NDArray[Any]:
         """What the classifier gets, of harmonised rows."""
@@ -355,8 +368,8 @@ def _folds_of_block(rows: TrainingRows, folds: InnerFolds, recipe: Recipe, part:
 def _prepare(
     rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, classifier: Classifier
 ) -> tuple[FusedModel, NDArray[Any]]:
-    """The steps before the classifier, fitted, and the rows as it gets them."""
-    X, harmoniser, selection = prepare_features(rows, recipe)
+    """The steps before the classifier, fitted, and the rows as it gets them; of bags, fitted on their cells."""
+    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), recipe)
     layer = None
     if classifier.prepares != "raw":
         from fusion.feature_transforms.fusion_layer import FusionLayer
@@ -364,4 +377,5 @@ def _prepare(
         columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
         layer = FusionLayer(blocks=columns, **{"random_state": recipe.seed, **recipe.layer})
         X = layer.fit_transform(X)
-    return FusedModel(layer, classifier, harmoniser=harmoniser, selection=selection), X
+    model = FusedModel(layer, classifier, harmoniser=harmoniser, selection=selection)
+    return model, model.fused_bags(rows.X, rows.sources) if isinstance(rows.X, Bags) else X

@@ -82,6 +82,7 @@ class Predictions:
         is out of distribution. None for a model that cannot tell.
     remarks : of whoever read the data, one line each.
     promises : what the model promises of new cells and subjects; None for nothing.
+    cells : where n subjects are judged, the table of their cells, to which ``table.cells`` are rows.
     """
 
     table: FeatureTable
@@ -97,6 +98,7 @@ class Predictions:
     remarks: tuple[str, ...] = ()
     costs: NDArray[np.float64] | None = None
     promises: Promises | None = None
+    cells: FeatureTable | None = None
 
     def __len__(self) -> int:
         return len(self.proba)

@@ -9,11 +9,13 @@ from typing import Any
 from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.scores import IMAGE
+from fusion.learning.bags.mean_of_cells import for_unit
 from fusion.learning.decision.calibration import Method
 from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.metrics.decision_costs import Costs
 from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages
 from fusion.settings.commands import LearnConfig
+from fusion.settings.data import Unit
 from fusion.settings.features import with_parameter
 from fusion.settings.learning import AugmentSettings, Fuse, HarmoniseSettings
 
@@ -38,6 +40,7 @@ class Recipe:
         of.
     searches : whether the classifier is to choose parameters by folds inside the training part.
     seed : of every random choice.
+    unit : what is labelled: a cell, or a subject, which is a bag of cells.
     """
 
     blocks: tuple[str, ...]
@@ -57,6 +60,7 @@ class Recipe:
     positive: str | None = None
     searches: bool = False
     seed: int = 0
+    unit: Unit = "cell"
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -88,15 +92,14 @@ class Recipe:
         """Whether fits of a split may share scaled blocks and distances with other recipes.
 
         A step that sees labels is learnt anew for every fold that calibration and threshold hold out: there is then
-        nothing to share between them. The weights of late fusion are such a step, and so is stability for these.
+        nothing to share between them. The weights of late fusion are such a step, and so is stability for these. Nor is
+        there between bags of cells.
         """
-        if self.fuse == "late":
-            return self.stability is None and not self.decision.learns
-        return self.stability is None or not self.decision.learns
+        return self.unit == "cell" and (self.stability is None or not self.decision.learns)
 
     def build(self) -> Classifier:
-        """The unfitted classifier; raises as ``plugins.build_classifier`` does."""
-        return build_seeded(self.classifier, self.params, self.seed)
+        """The unfitted classifier, as it is asked of these units; raises as ``plugins.build_classifier`` does."""
+        return for_unit(build_seeded(self.classifier, self.params, self.seed), self.unit)
 
     def held_out_steps(self) -> list[str]:
         """The steps that need held-out scores inside a training part, in words."""
@@ -140,6 +143,7 @@ def recipe_of(
         positive=config.positive,
         searches=bool(config.search or config.trials or params.get("search")),
         seed=config.seed,
+        unit=config.unit or "cell",
     )
 
 

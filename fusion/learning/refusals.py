@@ -7,10 +7,11 @@ docs/architecture.md shows the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusion import plugins
 from fusion.errors import UsageError
+from fusion.learning.bags.mean_of_cells import takes_bags
 from fusion.learning.recipe import Recipe
 from fusion.plugins import Precomputed, ReadsBatches, TakesImages
 
@@ -45,7 +46,7 @@ def batches_setting(recipe: Recipe) -> str:
     ------
     UsageError : it is set to what cannot be, an address that is none for example.
     """
-    classifier = recipe.build()
+    classifier = replace(recipe, unit="cell").build()
     return classifier.batches_by() if isinstance(classifier, ReadsBatches) else ""
 
 
@@ -63,6 +64,10 @@ def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:
         f"{{setting}} keeps the features out of memory, which does not go with: {step}",
         "Leave one of them out.",
     )
+
+
+def _patients(step: str, holds: Callable[[Recipe], bool], reason: str, remedy: str) -> Refusal:
+    return Refusal("patients", step, lambda recipe: recipe.unit == "subject" and holds(recipe), reason, remedy)
 
 
 #: In the order in which they are asked about.
@@ -159,6 +164,43 @@ REFUSALS: tuple[Refusal, ...] = (
     _batches("augment", lambda recipe: recipe.augment.per_cell > 0),
     _batches("learnt embedding", lambda recipe: bool(recipe.learnt)),
     _batches("late fusion", lambda recipe: recipe.fuse == "late"),
+    Refusal(
+        "classifier of patients",
+        "cells as units",
+        lambda recipe: recipe.unit == "cell" and takes_bags(recipe.build()),
+        "classifier '{}' learns from patients, bags of cells, and the units are cells",
+        "Say --unit subject, or take a classifier of cells.",
+    ),
+    _patients(
+        "classifier of images",
+        lambda recipe: recipe.takes_images,
+        "classifier '{}' learns from images of cells that have labels of their own",
+        "Take its embedding: --features cnn, with --classifier mil.",
+    ),
+    _patients(
+        "learnt embedding",
+        lambda recipe: bool(recipe.learnt),
+        "--cnn-crossfit learns from images of cells that have labels of their own",
+        "Leave it out: a pretrained embedding is measured as it is.",
+    ),
+    _patients(
+        "augment",
+        lambda recipe: recipe.augment.per_cell > 0,
+        "augment.per_cell makes cells, and no patients",
+        "Leave it out.",
+    ),
+    _patients(
+        "late fusion",
+        lambda recipe: recipe.fuse == "late",
+        "fuse: late weighs the scores of cells that have labels of their own",
+        "Take fuse: weighted or concatenate.",
+    ),
+    _patients(
+        "external memory, cluster",
+        _reads_batches,
+        "{setting} keeps features out of memory, and cells of a patient are held together",
+        "Leave it out.",
+    ),
 )
 
 

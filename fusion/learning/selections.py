@@ -17,7 +17,7 @@ def selections(fits: Fits) -> list[Selection]:
     """Of every split the features of all blocks that its fits learn from; none where no stability is asked for."""
     recipe, found = fits.recipes[0], []
     for at, split in enumerate(fits.splits if recipe.stability is not None else ()):
-        rows = fits.study_of(at).training_rows(fits.compared, split.train)
+        rows = fits.study_of(at).training_rows(fits.compared, split.train).of_cells(recipe.seed)
         X: NDArray[Any] = rows.X
         if recipe.harmonise.method != "none":
             X = Harmoniser.fit(X, rows.y, rows.sources, **recipe.harmonise.model_dump()).transform(X, rows.sources)

@@ -18,6 +18,7 @@ from fusion import plugins
 from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import Dataset, Fault, measured_key
 from fusion.data.feature_table import AugmentedCells, FeatureTable
+from fusion.data.patients.bags import Bags
 from fusion.features.blocks import Block, instances, measure, regrouped
 from fusion.features.cell_measurement import check_rows
 from fusion.features.image_cache import InputTransform, read_images
@@ -46,7 +47,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Labelled cells, their measured blocks side by side, and their images.
+    """Labelled cells, their measured blocks side by side, and their images; or subjects, of each the bag of its cells.
 
     Attributes
     ----------
@@ -54,12 +55,14 @@ class Study:
     images : by input transform.
     faults : images that were skipped.
     identity : plain values that the features depend on beside the cells' own keys: blocks by fingerprint.
+    cells : where units are subjects, the table of their cells, to which ``table.cells`` are rows.
     """
 
     table: FeatureTable
     images: Mapping[InputTransform, Images] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
+    cells: FeatureTable | None = None
 
     @classmethod
     def of(
@@ -147,7 +150,13 @@ class Study:
             images[each] = Images(both, np.arange(len(both)))
         table = _stacked(train.table, test.table, groups)
         identity = {"train": train.identity, "test": test.identity}
-        return cls(table, images, (*train.faults, *test.faults), identity)
+        cells = None
+        if train.cells is not None and test.cells is not None:
+            of_cells = np.zeros(len(train.cells) + len(test.cells), np.intp)
+            for group, rows in zip(groups, table.cells, strict=True):
+                of_cells[rows] = group
+            cells = _stacked(train.cells, test.cells, of_cells)
+        return cls(table, images, (*train.faults, *test.faults), identity, cells)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -157,10 +166,19 @@ class Study:
         """Labels of the cells, sorted."""
         return sorted({str(label) for label in self.table.y})
 
+    def count_cells(self, units: _Rows) -> int:
+        """How many cells these units are."""
+        X = self.table.X
+        return int(X.sizes[units].sum()) if isinstance(X, Bags) else len(units)
+
     @property
     def everyone(self) -> _Rows:
         """Numbers of all cells."""
         return np.arange(len(self.table))
+
+    def by_subject(self, labels: Sequence[str | None] = ()) -> Self:
+        """The subjects of these cells, of each the bag of its cells; ``labels`` are what the cells themselves are."""
+        return replace(self, table=self.table.by_subject(labels), images={}, cells=self.table)
 
     def with_augmented(self, augmented: AugmentedCells | None) -> Self:
         """The same cells with augmented cells to learn from."""
@@ -207,7 +225,9 @@ class Study:
         if self.identity:
             return []
         augmented = self.table.augmented
-        return [self.table.X, *([] if augmented is None else [augmented.X, augmented.there])]
+        if isinstance(X := self.table.X, Bags):
+            return [X.cells, *X.rows]
+        return [X, *([] if augmented is None else [augmented.X, augmented.there])]
 
     @property
     def is_stored(self) -> bool:
@@ -222,8 +242,9 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
         more = ((0, 0), (0, len(second)))
         X = np.pad(augmented.X, (*more, (0, 0)), constant_values=np.nan)
         augmented = replace(augmented, X=X, there=np.pad(augmented.there, more))
+    moved = 0 if not first.cells else len(first.X.cells)
     return FeatureTable(
-        X=np.vstack([first.X, second.X]),
+        X=first.X.followed_by(second.X) if isinstance(first.X, Bags) else np.vstack([first.X, second.X]),
         columns=first.columns,
         names=(*first.names, *second.names),
         keys=(*first.keys, *second.keys),
@@ -236,5 +257,6 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
         sources=(*first.sources, *second.sources),
         group_ids=(*first.group_ids, *second.group_ids),
         share_images=(*first.share_images, *second.share_images),
+        cells=(*first.cells, *(rows + moved for rows in second.cells)),
         augmented=augmented,
     )

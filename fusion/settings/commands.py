@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from fusion.settings._base import MAX_JOBS, MAX_SEED, LocalOrRemotePath, Names, Numbers, Outputs, Pairs, Settings
-from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings
+from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings, Unit
 from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import (
     ComparisonSettings,
@@ -81,6 +81,11 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
 
     output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}
 
+    unit: Unit | None = Field(
+        None,
+        description="what is learnt and judged: cell, or subject, a bag of cells with one label, which is the table's "
+        "subject_label, else that of its cells; default subject where a table has subject_label and no label",
+    )
     cnn_crossfit: bool = Field(
         False,
         description="train the network behind a block (cnn) anew in every training part, by settings of its classifier",

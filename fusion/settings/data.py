@@ -11,6 +11,8 @@ from fusion.settings.mask_levels import MaskLevelsText
 
 #: Micrometres that a pixel may be long: other numbers are of another unit.
 PIXEL_UM = (0.01, 10.0)
+#: What is labelled, split and judged.
+Unit = Literal["cell", "subject"]
 
 #: Of every command that reads masks.
 MASK_LEVELS = Field(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
+from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
 from fusion.evaluation.result_differences import optimism
 from fusion.evaluation.results import Result, check_result_folder
@@ -57,7 +58,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     >>> result = ablate(AblateConfig(data="cells", compare=["svm", "neural"], output="result"))  # doctest: +SKIP
     """
     check_result_folder(config.output, force=config.force)
-    config = config.model_copy(update={"normalise": stated(config.normalise)})
+    config = config.model_copy(update={"normalise": stated(config.normalise), "unit": unit_of(config)})
     inputs = plan_inputs(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     check_columns(config.test or config.data, config.columns, config.by)
@@ -104,7 +105,7 @@ def compare(
     dataset : where they are from, for the facts of the result.
     learnt : blocks that are learnt anew in every split.
     """
-    config, approximate = by_landmarks(config, plan)
+    config, approximate = by_landmarks(config, plan, study)
     fits, left_out = plan_fits(study, plan, config, progress, learnt)
     scores = cross_validate(fits, plan)
     result = with_refits(judged_result(fits, plan, scores, dataset, config), fits, plan, config)

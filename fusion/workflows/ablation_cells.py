@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from fusion.data.dataset import Dataset, load_dataset
-from fusion.data.units import Units, units_of
+from fusion.data.patients.patient_labels import label_by_subject
+from fusion.data.units import Units, cells_of, units_of
 from fusion.leakage.near_duplicates import hash_images
-from fusion.leakage.protocols import Plan, external_plan, make_plan
+from fusion.leakage.protocols import Plan, external_plan, external_plan_of_subjects, make_plan
 from fusion.leakage.provenance import Cohort
 from fusion.learning.study import Study
 from fusion.progress import Progress
@@ -45,10 +46,12 @@ def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: 
         mask_levels=config.mask_levels,
         store=config.store,
     )
+    if dataset.unit == "subject":
+        other = label_by_subject(other)
     other = other.select(config.classes).labelled()
     near, notes = _near(config, [dataset, other], progress)
     plan_both = partial(external_plan, other_cohort=config.other_cohort, near=near, allow_leakage=config.allow_leakage)
-    plan_both(units_of(dataset), units_of(other))
+    plan_both(cells_of(dataset), cells_of(other))
     stamps = inputs.check_unseen(dataset, allow=config.allow_leakage)
     cohort = Cohort(is_other=config.other_cohort)
     stamps += [
@@ -56,7 +59,10 @@ def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: 
     ]
     first = inputs.measure(dataset, config, progress)
     second, brought = inputs.measure_as(first, other, progress)
-    plan, groups = plan_both(first.study.table, second.table)
+    # By cells, whatever the units: the same image in both is found by no bag of images.
+    plan, groups = plan_both(first.study.cells or first.study.table, second.cells or second.table)
+    if first.study.cells is not None:
+        plan, groups = external_plan_of_subjects(plan, groups, first.study.table, second.table)
     study = Study.pair(first.study, second, groups)
     splits = [split for _, split in plan.splits]
     # Augmented cells are those of the first table, whose rows are the first of both.

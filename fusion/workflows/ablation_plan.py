@@ -89,10 +89,10 @@ def _ways(config: AblateConfig, classifier: str, chosen: FeatureSet) -> list[Fus
     return list(dict.fromkeys("weighted" if is_raw and way == "concatenate" else way for way in asked))
 
 
-def by_landmarks(config: AblateConfig, plan: Plan) -> tuple[AblateConfig, list[str]]:
+def by_landmarks(config: AblateConfig, plan: Plan, study: Study) -> tuple[AblateConfig, list[str]]:
     """The configuration with landmarks for classifiers that take them, where training parts are too large for exact
     SVMs, and a stamp for each of these; parameters that are given stay."""
-    largest = max(len(split.train) for _, split in plan.splits) * (1 + config.augment.per_cell)
+    largest = max(study.count_cells(split.train) for _, split in plan.splits) * (1 + config.augment.per_cell)
     found = {name: landmark_params(name, config.classifiers.get(name, {}), largest, config) for name in config.compare}
     changed = {name: params for name, (params, _) in found.items() if params}
     stamps = [stamp for _, stamp in found.values() if stamp]
@@ -122,6 +122,7 @@ def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence
     values = {
         "study": study.identity,
         "columns": table.columns,
+        "units": [config.unit, table.keys if table.are_subjects else []],
         "y": table.y,
         "sources": table.sources,
         "classifiers": config.classifiers,

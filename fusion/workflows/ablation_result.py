@@ -77,7 +77,7 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     # What a learnt block holds is another thing in every split.
     measured = [name for name in blocks if name in fits.study.table.blocks]
     if len(measured) > 1 and len(np.unique(table.groups)) <= _MOST_ALIGNED:
-        findings["redundancy"] = redundancy(fits.study.select(measured))
+        findings["redundancy"] = redundancy((fits.study.cells or fits.study.table).select(measured))
     if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
         findings["importance"] = importance(fits)
     if any(scored.chosen for scored in scores):

@@ -31,7 +31,7 @@ from fusion.workflows.asked_analyses import (
     with_promises,
     with_subgroups,
 )
-from fusion.workflows.loading import group_numbers, load_labelled
+from fusion.workflows.loading import group_numbers, load_labelled, subjects_of
 from fusion.workflows.run_facts import facts
 
 
@@ -50,7 +50,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     bundle = load_model(config.model).with_own(config.own)
     rule = stated_rule(config.threshold, config.costs, bundle.classes, bundle.positive)
     promises = bundle.promising(asked_promises(config))
-    dataset = _only_known_classes(load_labelled(config, progress), bundle)
+    dataset = _only_known_classes(load_labelled(config, progress, bundle.unit), bundle)
     cohort = Cohort(config.other_cohort, config.source)
     overlap = find_overlap(bundle.provenance, dataset, cohort)
     near, nearly = _near_training(config, dataset, bundle, progress)
@@ -67,6 +67,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     check_usable(len(found), found.faults)
     if nearly:
         found = found.with_groups(group_numbers(found.table, nearly))
+    if bundle.unit == "subject":
+        found = subjects_of(found, dataset)
     table = found.table
     proba = bundle.predict_proba(found)
     adapted += harmonisation_notes(bundle, table)

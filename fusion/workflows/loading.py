@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset, check_usable, load_dataset
 from fusion.data.feature_table import FeatureTable
+from fusion.data.patients.patient_labels import label_by_subject
 from fusion.data.public_datasets import card
 from fusion.features.blocks import Block, build_blocks
 from fusion.features.extractor_parameters import check_options_of_networks
@@ -26,13 +27,15 @@ from fusion.learning.study import Study
 from fusion.plugins import Classifier, TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import LearnConfig
-from fusion.settings.data import DataSettings
+from fusion.settings.data import DataSettings, Unit
 
 
-def load_labelled(config: DataSettings, progress: Progress | None = None) -> Dataset:
-    """The labelled images that a configuration names."""
+def load_labelled(config: DataSettings, progress: Progress | None = None, unit: Unit = "cell") -> Dataset:
+    """The labelled images that a configuration names; with the labels of their subjects where these are the units."""
     dataset = read_dataset(config, progress)
     check_usable(len(dataset), dataset.faults)
+    if unit == "subject":
+        dataset = label_by_subject(dataset)
     return dataset.select(config.classes, config.folds, config.sources).labelled()
 
 
@@ -43,7 +46,7 @@ def load_training_cells(config: LearnConfig, progress: Progress | None = None) -
     ------
     FusionError : no such data set, or a source named as augmented cells of another would be.
     """
-    dataset = load_labelled(config, progress)
+    dataset = load_labelled(config, progress, config.unit or "cell")
     check_sources(dataset.each("source"), config.augment)
     return dataset
 
@@ -169,6 +172,8 @@ class Inputs:
             hashed = hash_images([dataset], progress)
             joined, remarks = hashed.sets(config.near_duplicates)
             study = study.with_groups(group_numbers(study.table, joined))
+        if dataset.unit == "subject":
+            return Measured(subjects_of(study, dataset), view, config, hashed, tuple(remarks))
         augmented = augmented_cells(dataset, study.table, config.augment, config.seed, measure)
         return Measured(study.with_augmented(augmented), view, config, hashed, tuple(remarks))
 
@@ -179,7 +184,13 @@ class Inputs:
         shown, stamps = as_trained(like.view.normaliser, dataset, store, jobs=jobs, progress=progress)
         study = Study.of(shown, self.blocks, self.transforms, store, jobs=jobs, progress=progress)
         check_usable(len(study), study.faults)
-        return study, stamps
+        return subjects_of(study, dataset) if dataset.unit == "subject" else study, stamps
+
+
+def subjects_of(study: Study, dataset: Dataset) -> Study:
+    """The subjects of measured cells, which know what the data set says of the cells themselves."""
+    labels = dict(zip(dataset.names, dataset.each("cell_label"), strict=True))
+    return study.by_subject([labels[name] for name in study.table.names])
 
 
 def group_numbers(table: FeatureTable, joined: Mapping[str, int]) -> NDArray[np.intp]:

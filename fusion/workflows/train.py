@@ -8,6 +8,7 @@ from fusion.bundles.model_bundle import ModelBundle, check_writable
 from fusion.compute import torch_processes
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
+from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
 from fusion.evaluation.results import Result
 from fusion.image_transforms.dataset_transforms import stated
@@ -62,7 +63,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     >>> trained = train(TrainConfig(data="cells", classifier="xgb", output="model"))  # doctest: +SKIP
     """
     check_writable(config.output)
-    config = config.model_copy(update={"normalise": stated(config.normalise)})
+    config = config.model_copy(update={"normalise": stated(config.normalise), "unit": unit_of(config)})
     recipe, inputs = plan_recipe(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     progress = progress if torch_processes.is_first() else None
@@ -76,7 +77,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     with torch_processes.first_alone(inputs.device):
         measured = inputs.measure(dataset, config, progress, stored=bool(batches_setting(recipe)))
     recipe = replace(recipe, positive=choose_positive(measured.study.classes, config.positive))
-    learnt_from = len(measured.study) * (1 + config.augment.per_cell)
+    learnt_from = measured.study.count_cells(measured.study.everyone) * (1 + config.augment.per_cell)
     params, approximate = landmark_params(config.classifier, recipe.params, learnt_from, config)
     if params:
         recipe, stamps = replace(recipe, params=params), [*stamps, *([approximate] if approximate else [])]
@@ -86,7 +87,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     fits = prepare_fits(measured.study, plan, [recipe], run, inputs.learnt)
     (scores,) = cross_validate(fits, plan)
     model = learn(measured.study, measured.study.everyone, recipe, run, learnt=inputs.learnt)
-    known = set(measured.study.table.keys)
+    known = set((measured.study.cells or measured.study.table).keys)
     perceptual = () if measured.hashed is None else measured.hashed.digits
     provenance = Provenance.of((sample for sample in dataset.samples if sample.key in known), perceptual)
     model.remember(provenance.to_json())

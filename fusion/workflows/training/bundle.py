@@ -34,9 +34,9 @@ class ReferenceCells:
 
 
 def reference_cells(model: FittedModel, seed: int) -> ReferenceCells:
-    """All of the training cells, or some where they lie in the store."""
-    table = model.study.table
-    if not model.study.is_stored:
+    """All of the training cells, or some where they lie in the store, or are of patients and many."""
+    table = model.study.cells or model.study.table
+    if not model.study.is_stored and model.study.cells is None:
         return ReferenceCells(table, ())
     drawn = sample_rows(table.X, _REFERENCE_CELLS, seed)
     note = f"What is usual, for novelty and explanations, is learnt from {len(drawn)} cells drawn."
@@ -73,6 +73,7 @@ def build_bundle(
         normaliser=measured.view.normaliser,
         config=result.config,
         promises=Promises(asked, own, result.positive),
+        unit=model.recipe.unit,
     )
 
 

@@ -1,0 +1,1 @@
+"""Classifiers of patients, each of which is a bag of cells: statistics of the bag, and multiple-instance learning."""

@@ -1,0 +1,98 @@
+"""Patient labels: a data set whose units are subjects, each a bag of cells with one class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fusion.data._dataset_error import DatasetError
+from fusion.data._table_files import TABLES, read_header
+from fusion.data.dataset import Dataset, Sample, as_columns
+from fusion.data.subjects import Identity, format_subject, identities
+from fusion.errors import UsageError
+from fusion.io.remote_path import as_path
+from fusion.settings.commands import LearnConfig
+from fusion.settings.data import Unit
+
+#: Subjects that a message names.
+_SHOWN = 3
+
+
+def unit_of(config: LearnConfig) -> Unit:
+    """What a command learns and judges: as asked, else subjects where a table has their labels and none of cells."""
+    if config.unit is not None:
+        return config.unit
+    file = as_path(config.data)
+    if file.suffix.lower() not in TABLES or not file.is_file():
+        return "cell"
+    header = _header(file)
+    has = {role: config.columns.get(role, role) in header for role in ("label", "subject_label")}
+    return "subject" if has["subject_label"] and not has["label"] else "cell"
+
+
+def _header(file: Path) -> Sequence[str]:
+    if file.suffix.lower() != ".parquet":
+        return read_header(file)
+    import pyarrow.parquet as pq
+
+    with file.open("rb") as stream:
+        return list(pq.read_schema(stream).names)
+
+
+def label_by_subject(dataset: Dataset) -> Dataset:
+    """The same cells, each labelled by the class of its subject; what it is itself becomes its ``cell_label``.
+
+    The class is ``subject_label`` where the table has it, else that of the subject's cells. Cells without a subject and
+    subjects without a class are left out with a note.
+
+    Raises
+    ------
+    UsageError : no cell names a subject, or a subject of two classes.
+    """
+    if not dataset.subjects_known:
+        raise UsageError(
+            "--unit subject needs to know whose the cells are",
+            found=f"{len(dataset)} cells, and no subject of any",
+            do="Give a table with a column 'subject', or name it with --columns subject=NAME.",
+        )
+    has_own = any(label is not None for label in dataset.each("subject_label"))
+    who = identities(list(dataset.each("subject")), list(dataset.each("source")))
+    labels = list(dataset.each("subject_label" if has_own else "label"))
+    classes: dict[Identity, Counter[str]] = {}
+    for subject, label in zip(who, labels, strict=True):
+        if subject is not None:
+            classes.setdefault(subject, Counter()).update([label] if label is not None else [])
+    _check_one_class(classes, dataset, has_own=has_own)
+    known = {subject: next(iter(found)) for subject, found in classes.items() if found}
+
+    def labelled() -> Iterator[Sample]:
+        for sample, subject in zip(dataset.samples, who, strict=True):
+            if subject in known:
+                own = sample.label if has_own else None
+                yield replace(sample, label=known[subject], cell_label=own)
+
+    notes = list(dataset.notes)
+    if nameless := sum(subject is None for subject in who):
+        notes.append(f"{nameless} of {len(dataset)} cells name no subject, and are no patient's: they are left out.")
+    if unknown := [subject for subject, found in classes.items() if not found]:
+        notes.append(f"{len(unknown)} subjects without a label are left out, such as {format_subject(unknown[0])}.")
+    return replace(dataset, samples=as_columns(labelled()), notes=tuple(notes), unit="subject")
+
+
+def _check_one_class(classes: dict[Identity, Counter[str]], dataset: Dataset, *, has_own: bool) -> None:
+    if not (torn := [(subject, found) for subject, found in classes.items() if len(found) > 1]):
+        return
+    counts = [" and ".join(f"{count} of {label!r}" for label, count in sorted(found.items())) for _, found in torn]
+    named = [f"subject {format_subject(subject)} with {each}" for (subject, _), each in zip(torn, counts, strict=True)]
+    more = f"; and {len(torn) - _SHOWN} more" if len(torn) > _SHOWN else ""
+    column = "subject_label" if has_own else "label"
+    raise DatasetError(
+        f"{dataset.root} has subjects of several classes",
+        found=f"{'; '.join(named[:_SHOWN])} cells in column '{column}'{more}",
+        expected="one class a subject",
+        do="Mend the column."
+        if has_own
+        else "Give the table a column 'subject_label', or learn from cells: --unit cell.",
+    )

@@ -1,0 +1,74 @@
+"""A classifier of cells that judges patients: the mean over a patient's cells, each learnt under its patient's class.
+
+It is the baseline that everybody uses. Its cells inherit a label that is wrong for most of them where a few cells make
+the class; and a patient with many cells has many rows in the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.data.patients.bags import Bags
+from fusion.plugins import Classifier, Searches, TakesBags
+
+
+class MeanOfCells:
+    """A classifier of cells, asked of bags.
+
+    Parameters
+    ----------
+    classifier : of cells.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.prepares = classifier.prepares
+
+    def __repr__(self) -> str:
+        return f"MeanOfCells({self.classifier!r})"
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Class labels in the order of the probabilities' columns."""
+        return self.classifier.classes_
+
+    @property
+    def chosen_(self) -> Mapping[str, float]:
+        """What the classifier has chosen by folds of subjects."""
+        return self.classifier.chosen_ if isinstance(self.classifier, Searches) else {}
+
+    def fit(self, X: Bags, y: Any, groups: Any = None) -> Self:
+        """Fit the classifier on every cell of n bags, under the label and in the group of its bag."""
+        owners = X.owners
+        self.classifier.fit(X.stacked, np.asarray(y)[owners], None if groups is None else np.asarray(groups)[owners])
+        return self
+
+    def predict_proba(self, X: Bags) -> NDArray[np.float64]:
+        """float64 (n, classes): of each bag the mean over its cells."""
+        return np.concatenate([some.mean(self.classifier.predict_proba(some.stacked)) for some in X.batches()])
+
+    def save(self, folder: Path) -> None:
+        """Write the classifier of cells; see its own ``save``."""
+        self.classifier.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Not by itself: which classifier it is stands in the model's manifest."""
+        raise TypeError("the classifier of cells is loaded, and then asked of bags")
+
+
+def for_unit(classifier: Classifier, unit: str) -> Classifier:
+    """The classifier as it is asked of cells or of subjects: one of cells judges a subject by the mean of its cells."""
+    if unit == "cell" or takes_bags(classifier):
+        return classifier
+    return MeanOfCells(classifier)  # type: ignore[return-value]  # which takes bags where the protocol has matrices
+
+
+def takes_bags(classifier: object) -> bool:
+    """Whether a classifier learns from bags of cells itself."""
+    return isinstance(classifier, (TakesBags, MeanOfCells))

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fusion.data.patients.bags import BATCH_CELLS, Bags
+from tests.builders.patients import cells_of_patients
+
+
+@pytest.fixture
+def bags():
+    cells = np.arange(24, dtype=np.float32).reshape(8, 3)
+    return Bags(cells, (np.array([5, 0]), np.array([1]), np.array([2, 3, 7])), np.array(list("abcdefgh"), object))
+
+
+def test_what_a_matrix_does_by_rows_bags_do_by_bags(bags):
+    some = bags[np.array([2, 0])]
+    assert some.shape == (2, 3)
+    assert_array_equal(some.stacked, bags.cells[[2, 3, 7, 5, 0]])
+    assert some.stacked_labels.tolist() == ["c", "d", "h", "f", "a"]
+    assert_array_equal(some.owners, [0, 0, 0, 1, 1])
+    assert_array_equal(bags[:, [2, 0]].stacked, bags.stacked[:, [2, 0]])
+    assert_array_equal(bags[1:].sizes, [1, 3])
+    assert_array_equal(bags[np.array([True, False, True])].sizes, [2, 3])
+
+
+def test_means_and_medians_are_those_of_each_bag(bags):
+    values = bags.stacked
+    parts = [values[:2], values[2:3], values[3:]]
+    assert_array_equal(bags.mean(values), [part.mean(axis=0) for part in parts])
+    assert_array_equal(bags.medians(values[:, 0]), [np.median(part[:, 0]) for part in parts])
+
+
+def test_a_change_sees_every_cell_once_and_in_its_bag(bags):
+    calls = []
+
+    def double(some):
+        calls.append(len(some))
+        return 2 * some.stacked
+
+    assert_array_equal(bags.changed(double).stacked, 2 * bags.stacked)
+    assert calls == [3]
+    large = Bags(np.ones((3 * BATCH_CELLS, 1), np.float32), tuple(np.arange(3 * BATCH_CELLS).reshape(6, -1)))
+    assert [len(some) for some in large.batches()] == [2, 2, 2]
+
+
+def test_one_after_the_other_they_keep_their_cells(bags):
+    both = bags[np.array([1])].followed_by(bags[np.array([2])])
+    assert_array_equal(both.stacked, bags.cells[[1, 2, 3, 7]])
+    assert both.stacked_labels.tolist() == ["b", "c", "d", "h"]
+
+
+def test_columns_of_other_bags_are_taken_again_from_the_first_where_these_are_smaller(bags):
+    mixed = bags[np.array([2])].with_columns(slice(1, 2), bags[np.array([0])])
+    assert_array_equal(mixed.stacked[:, 1], bags.cells[[5, 0, 5], 1])
+    assert_array_equal(mixed.stacked[:, [0, 2]], bags.cells[[2, 3, 7]][:, [0, 2]])
+
+
+def test_of_many_cells_each_bag_gives_as_many():
+    table, _ = cells_of_patients(patients=4, sizes=[100, 3, 50, 80])
+    X = table.by_subject().X
+    owner = np.repeat(np.arange(4), [100, 3, 50, 80])
+    assert_array_equal(np.bincount(owner[X.drawn(40, 0)]), [10, 3, 10, 10])
+    assert len(np.unique(X.drawn(40, 0))) == 33
+    assert_array_equal(X.drawn(1000, 0), np.arange(233))
+
+
+def test_a_bag_without_cells_is_none():
+    with pytest.raises(ValueError, match="without cells"):
+        Bags(np.ones((2, 2)), (np.array([0]), np.array([], np.intp)))

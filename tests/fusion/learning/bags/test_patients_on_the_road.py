@@ -1,0 +1,107 @@
+"""Patients go the road that cells go: splits, inner folds, calibration, thresholds, judgement."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fusion.leakage.protocols import make_plan
+from fusion.learning._inner_folds import InnerFolds
+from fusion.learning.cross_validation import cross_validate
+from fusion.learning.fused_model import fit_rows
+from fusion.learning.learn import learn
+from fusion.learning.recipe import Recipe
+from fusion.learning.run import Run
+from fusion.learning.study import Study
+from tests.builders.comparisons import fits_of
+from tests.builders.patients import cells_of_patients, patients, relabelled
+
+
+def recipe(classifier="logreg", **given):
+    return Recipe(("a", "b"), classifier, unit="subject", positive="ill", **given)
+
+
+def scored(table, asked):
+    plan = make_plan(table, "grouped", 4, 1, 0)
+    fits = fits_of(table, [split for _, split in plan.splits], [asked])
+    return cross_validate(fits, plan)[0]
+
+
+def test_a_patient_of_one_cell_is_that_cell():
+    """A cell is a bag of one: what is learnt of both is the same."""
+    cells, _ = cells_of_patients(patients=30, each=1, effect=1.0)
+    bags = cells.by_subject()
+    both = [scored(bags, recipe()), scored(cells, replace(recipe(), unit="cell"))]
+    assert_array_equal(both[0].fold, both[1].fold)
+    assert_allclose(both[0].proba, both[1].proba, atol=1e-6)
+
+
+def test_a_classifier_of_cells_says_of_a_patient_the_mean_over_its_cells():
+    cells, _ = cells_of_patients(patients=12, sizes=[5, 9, 3, 7] * 3)
+    study = Study(cells).by_subject()
+    model = learn(study, study.everyone, recipe(), Run(None))
+    of_cells = model.features.classifier.classifier.predict_proba(model.features.fused(cells.X))
+    expected = [of_cells[rows].mean(axis=0) for rows in study.table.cells]
+    assert_allclose(model.predict_proba(study.everyone), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("classifier", ["logreg", "svm", "xgb"])
+def test_patients_whose_cells_differ_are_told_apart_and_by_permuted_labels_are_not(classifier):
+    table = patients(patients=32, each=8, share=1.0, effect=2.0)
+    held = scored(table, recipe(classifier)).proba[0, :, 0]
+    is_ill = np.array(table.y) == "ill"
+    assert held[is_ill].min() > held[~is_ill].max() - 0.1
+    wrong = [scored(one, recipe(classifier)).proba[0, :, 0] for one in (relabelled(table, seed) for seed in range(3))]
+    assert abs(np.mean([np.mean(p[is_ill]) - np.mean(p[~is_ill]) for p in wrong])) < 0.2
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        {"calibrate": "logistic"},
+        {"threshold": "balanced-accuracy"},
+        {"layer": {"pca": 2}},
+        {"classifier": "svm", "calibrate": "temperature", "threshold": "sensitivity:0.9"},
+        {"classifier": "xgb", "calibrate": "isotonic"},
+    ],
+)
+def test_steps_of_a_recipe_hold_patients_out_by_themselves(steps):
+    table = patients(patients=24, each=6)
+    found = scored(table, recipe(**{"classifier": "logreg", **steps}))
+    assert np.isfinite(found.proba).all()
+    assert_allclose(found.proba.sum(axis=2), 1, atol=1e-6)
+    if "threshold" in steps:
+        assert ((found.threshold > 0) & (found.threshold < 1)).all()
+
+
+def test_labels_of_the_test_part_have_no_say_in_its_scores():
+    table = patients(patients=24, each=6)
+    split = make_plan(table, "grouped", 4, 1, 0).rounds[0][0]
+    y = np.array(table.y, object)
+    y[split.test] = np.where(y[split.test] == "ill", "well", "ill")
+    both = []
+    for each in (table, replace(table, y=tuple(y.tolist()))):
+        rows = Study(each).training_rows(("a", "b"), split.train)
+        model = fit_rows(rows, each.blocks, recipe(calibrate="logistic"), InnerFolds(rows))
+        both.append(model.predict_proba(each.X[split.test]))
+    assert_array_equal(*both)
+
+
+def test_folds_inside_take_whole_patients():
+    rows = Study(patients(patients=8, sizes=[3, 5, 2, 4] * 2)).training_rows(("a", "b"), np.arange(8))
+    part = InnerFolds(rows).part(np.array([0, 2, 5]), np.array([1]))
+    assert_array_equal(part.rows.X.sizes, [3, 2, 5])
+    assert_array_equal(part.X.sizes, [5])
+    assert part.rows.y.tolist() == ["ill", "ill", "well"]
+
+
+def test_harmonised_and_selected_features_are_of_cells():
+    cells, _ = cells_of_patients(patients=24, each=8)
+    sites = tuple("east" if int(name[1:]) % 4 < 2 else "west" for name in cells.subjects)
+    X = cells.X + np.where(np.array(sites)[:, None] == "east", 5.0, 0.0).astype(np.float32)
+    table = replace(cells, X=X, sources=sites).by_subject()
+    from fusion.settings.learning import HarmoniseSettings
+
+    found = scored(table, recipe(harmonise=HarmoniseSettings(method="standard"), stability=0.1))
+    assert np.isfinite(found.proba).all()
