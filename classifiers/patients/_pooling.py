@@ -106,7 +106,7 @@ class SetTransformer(nn.Module):
         mixed = torch.zeros_like(query)
         for at in range(_SUMMARIES):
             mixed = mixed + share[at, :, :, None] * told[:, at][owner]
-        return self.pool(self.last(cells + mixed.reshape(k, hidden)), owner, bags)  # type: ignore[no-any-return]
+        return self.pool(self.last(cells + mixed.reshape(k, hidden)), owner, bags)
 
 
 class BagNetwork(nn.Module):

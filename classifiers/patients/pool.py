@@ -128,7 +128,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         return (np.where(np.isnan(pooled), self.centre_, pooled) - self.centre_) * self.scale_
 
     def _weights(self, width: int) -> _Floats:
-        """float64 (width,): 1 for statistics of columns, and shares of kinds weigh as much as one of the former in all."""
+        """float64 (width,): 1 for statistics of columns; shares of kinds weigh as much as one of these in all."""
         weights, plain = np.ones(width), _STATISTICS * self.n_features_in_
         weights[plain:] = np.sqrt(self.n_features_in_ / max(1, width - plain))
         return weights
@@ -141,7 +141,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
             self.cell_weights_, self.cell_intercepts_ = _cell_model(X)
 
     def _held_out_shares(self, X: Bags, codes: NDArray[np.intp], groups: ArrayLike | None) -> _Floats:
-        """float64 (n, kinds): shares of cells of each kind, by models that have not met the patient's group; where a fold
+        """float64 (n, kinds): shares of cells by kind, by models that have not met the patient's group; where a fold
         leaves kinds without cells, by the model of all."""
         found = _shares(X, self.cell_weights_, self.cell_intercepts_)
         kinds = _kinds(X)
@@ -215,7 +215,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _pooled(X: Bags) -> _Floats:
-    """float64 (n, 5 d): mean, standard deviation (NaN for one cell) and quantiles of every column, statistic by statistic.
+    """float64 (n, 5 d): mean, standard deviation (NaN of one cell), quantiles of every column, statistic by statistic.
 
     Of each the expectation is the same for any number of cells, but for a quantile that lies beyond the outermost one.
     """
@@ -255,7 +255,8 @@ def _cell_model(X: Bags) -> tuple[_Floats, _Floats]:
 
 def _shares(X: Bags, weights: _Floats | None, intercepts: _Floats | None) -> _Floats:
     """float64 (n, kinds): the mean probability of each kind over a bag's cells."""
-    assert weights is not None and intercepts is not None
+    assert weights is not None
+    assert intercepts is not None
     return np.concatenate([some.mean(_softmax(some.stacked @ weights.T + intercepts)) for some in X.batches()])
 
 
