@@ -159,6 +159,16 @@ class FeatureTable(Units):
         known = np.array(labels, object) if any(label is not None for label in labels) else None
         return FeatureTable(X=Bags(self.X, fields["cells"], known), columns=self.columns, **fields)
 
+    def averaged(self) -> FeatureTable:
+        """Each subject by the mean of its cells, where units are subjects; else the table itself."""
+        if not isinstance(self.X, Bags):
+            return self
+        cells = self.X.stacked
+        known = self.X.mean(~np.isnan(cells))
+        with np.errstate(invalid="ignore"):  # a feature that no cell has stays NaN
+            means = self.X.mean(np.nan_to_num(cells)) / known
+        return replace(self, X=means.astype(np.float32))
+
     def to_frame(self) -> pd.DataFrame:
         """A DataFrame: name, key, label, subject, source, group, fold, then the features; of subjects, the number of
         their cells."""

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion.data.patients.bags import BATCH_CELLS, Bags
 from tests.builders.patients import cells_of_patients
@@ -67,3 +69,13 @@ def test_of_many_cells_each_bag_gives_as_many():
 def test_a_bag_without_cells_is_none():
     with pytest.raises(ValueError, match="without cells"):
         Bags(np.ones((2, 2)), (np.array([0]), np.array([], np.intp)))
+
+
+def test_an_averaged_patient_is_the_mean_of_what_is_known_of_its_cells():
+    table, _ = cells_of_patients(patients=3, sizes=[2, 1, 3], columns=2)
+    X = table.X.copy()
+    X[0, 0] = np.nan
+    X[2, 1] = np.nan
+    found = replace(table, X=X).by_subject().averaged().X
+    assert_allclose(found[:, 0], [X[1, 0], X[2, 0], X[3:, 0].mean()], rtol=1e-6)
+    assert np.isnan(found[1, 1])
