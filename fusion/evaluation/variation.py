@@ -136,6 +136,6 @@ class Combined:
         found["detectable"] = float((t.ppf(0.975, degrees) + t.ppf(_POWER, degrees)) * error)
         if margin is not None:
             below = float(jackknife.one_sided_p([value], -margin, spread, subjects)[0])
-            above = float(jackknife.one_sided_p([-value], -margin, spread, subjects)[0])
+            above = float(jackknife.one_sided_p([-value], -margin, spread.mirrored, subjects)[0])
             found |= {"margin": margin, "equivalence_p": max(below, above), "non_inferiority_p": below}
         return found

@@ -50,7 +50,7 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     judged = {**shared, "features": list(HANDCRAFTED)}
     judged["classifiers"] = recipe["classifiers"]
     crossfit_settings = {"features": recipe["features"], "cnn_crossfit": True}
-    dealt = {**judged, **crossfit_settings, "repeats": recipe["repeats"]}
+    dealt = {**judged, **crossfit_settings}
     honest = ablate(AblateConfig(output=out / "comparison", force=True, **dealt), progress)
     # Dealt once: it shows what a leak does, and nobody goes by its figures.
     leaky = ablate(AblateConfig(output=out / "leaky", force=True, split="random", repeats=1, **judged), progress)

@@ -193,6 +193,13 @@ def test_the_best_of_many_equals_is_corrected_and_seldom_called_better():
 
 
 @pytest.mark.slow
+def test_a_difference_is_found_nearly_as_often_as_an_oracle_finds_it():
+    apart, together = coverage.power(40)
+    assert apart["found"] >= apart["oracle"] - 0.2  # of 40, twice the standard deviation
+    assert together["found"] >= 0.85
+
+
+@pytest.mark.slow
 def test_equivalence_holds_its_level_at_the_margin():
     rows = list(coverage.equivalence(60))
     at_margin = [row["called equivalent"] for row in rows if row["true difference"] > 0.04]

@@ -103,6 +103,19 @@ def test_a_figure_with_one_end_has_its_interval_on_the_logarithm():
     assert np.isnan(intervals([0.4], nothing, [5], 0.0, np.inf)[0])
 
 
+def test_two_that_differ_by_the_margin_in_a_few_subjects_are_called_equivalent_in_5_of_100():
+    """Nearly the same entries differ in a few subjects: Student's t calls them equivalent more often."""
+    draw, margin, runs, n = np.random.default_rng(3), 0.05, 1500, 30
+    values = np.where(draw.random((runs, n)) < 0.2, 0.25, 0.0) + draw.normal(0, 0.01, (runs, n))  # .05 on average
+    strata, influence = one_class(values[0])
+    influence = np.column_stack([one_class(row)[1][:, 0] for row in values])
+    spread, means = spread_of(influence, strata), values.mean(axis=1)
+    found = one_sided_p(-means, -margin, spread.mirrored, [n] * runs) < 0.05
+    plain = t.cdf((means - margin) / np.sqrt(spread.variance), n - 1) < 0.05
+    assert plain.mean() > 0.08
+    assert found.mean() < 0.07
+
+
 def test_a_class_with_one_subject_says_nothing():
     strata = Strata.from_counts(np.array([[3, 0], [3, 0], [0, 3]]), ["a", "b"])
     spread = spread_of(np.ones((3, 2)), strata)
