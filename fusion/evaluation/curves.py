@@ -36,6 +36,9 @@ class Curve:
 def roc_curve(result: Result, at: int, about: str | None = None) -> Curve:
     """Sensitivity over 1 - specificity of one entry, on a grid of 101; the band is pointwise.
 
+    A ROC curve never falls, so that a bound below it holds further right too, and one above it further left: the band
+    never falls either, and does not dip to 0 where a single subject tells how much the curve varies.
+
     The straight line between two neighbouring thresholds, averaged over the models of folds and repeats by their
     pairs (vertical averaging, Fawcett 2006, Pattern Recognit. Lett. 27:861-874), so that the area is the AUROC.
 
@@ -75,14 +78,18 @@ def roc_curve(result: Result, at: int, about: str | None = None) -> Curve:
             pairs += weight
         return total / pairs if pairs else np.full(len(grid), np.nan)
 
-    return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1])
+    curve = _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1])
+    low = np.fmax.accumulate(curve.low)
+    high = np.fmin.accumulate(curve.high[::-1])[::-1]
+    return Curve(grid, curve.y, low, high)
 
 
 def precision_curve(result: Result, at: int, about: str | None = None) -> Curve:
     """Precision over sensitivity of one entry, on a grid of 100 from 0.01; the band is pointwise.
 
     At each sensitivity the precision of the highest threshold that reaches it: a staircase, since precision between two
-    thresholds lies on no straight line (Davis and Goadrich 2006, ICML, 233-240).
+    thresholds lies on no straight line (Davis and Goadrich 2006, ICML, 233-240); averaged over the models of folds and
+    repeats by their positives, as the AUPRC is.
 
     Parameters
     ----------
@@ -95,19 +102,28 @@ def precision_curve(result: Result, at: int, about: str | None = None) -> Curve:
     about = result.positive if about is None else about
     if about is None:
         raise ValueError("a precision-recall curve of more than two classes is about one of them")
-    y, scores, ids, _, _ = pooled(np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups)
+    y, scores, ids, repeat, cell = pooled(
+        np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
+    )
     score, is_positive = scores[:, result.classes.index(about)], y == about
     rank = np.unique(ids, return_inverse=True)[1]
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    parts, _ = comparable_parts(is_positive, repeat, result.scores[at].fold[repeat, cell])
+    held = [np.flatnonzero(parts == part) for part in np.unique(parts)]
+    staircases = [rows[np.argsort(-score[rows], kind="stable")] for rows in held if 0 < is_positive[rows].mean() < 1]
     grid = np.linspace(0.01, 1, 100)
 
     def at_grid(weights: _Floats) -> _Floats:
-        drawn = weights[rank[order]]
-        found, predicted = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn)[ends]
-        recall = found / max(found[-1], 1)
-        first = np.minimum(np.searchsorted(recall, grid - 1e-12), len(recall) - 1)
-        return found[first] / np.maximum(predicted[first], 1)
+        gained, total = np.zeros(len(grid)), 0.0
+        for order in staircases:
+            drawn = weights[rank[order]]
+            ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+            found, predicted = np.cumsum(drawn * is_positive[order])[ends], np.cumsum(drawn)[ends]
+            if not found[-1]:
+                continue
+            first = np.minimum(np.searchsorted(found / found[-1], grid - 1e-12), len(found) - 1)
+            gained += found[-1] * found[first] / np.maximum(predicted[first], 1e-300)
+            total += float(found[-1])
+        return gained / total if total else np.full(len(grid), np.nan)
 
     return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1])
 

@@ -8,31 +8,12 @@ from typing import TYPE_CHECKING, Any
 from fusion.evaluation.scores import entry_name
 from fusion.metrics.classification import LEVELS
 from fusion.metrics.judgement import MODELS
+from fusion.metrics.scored_rows import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fusion.evaluation.results import Result
-
-#: The figures in the order in which tables show them.
-METRICS = (
-    "balanced_accuracy",
-    "auroc",
-    "sensitivity",
-    "specificity",
-    "f1_weighted",
-    "f1_macro",
-    "accuracy",
-    "mcc",
-    "auprc",
-    "ppv",
-    "npv",
-    "brier",
-    "log_loss",
-    "calibration_intercept",
-    "calibration_slope",
-    "ece",
-)
 
 #: Columns of ``figure_frame``.
 COLUMNS = ("entry", "level", "metric", "value", "low", "high", "kind", "subjects", "effective_subjects", "note")

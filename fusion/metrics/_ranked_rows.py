@@ -114,7 +114,63 @@ class RankedPairs:
 
 @dataclass(frozen=True, eq=False)
 class PrecisionSteps:
-    """Rows in descending order of one score, for the average precision under weights.
+    """Rows of one class and of the rest, for the average precision under weights: that within each part, averaged over
+    parts by their positives, since scores of the models of different folds are not on one scale.
+
+    Attributes
+    ----------
+    parts : the rows of each part that has both kinds, and intp, the groups that they are of.
+    n_groups : of all rows.
+    """
+
+    parts: tuple[tuple[_PartSteps, NDArray[np.intp]], ...]
+    n_groups: int
+
+    @classmethod
+    def from_scores(
+        cls,
+        score: _Floats,
+        is_positive: NDArray[np.bool_],
+        groups: NDArray[np.intp],
+        n_groups: int,
+        parts: NDArray[np.intp] | None = None,
+    ) -> PrecisionSteps:
+        part = np.zeros(len(score), np.intp) if parts is None else np.unique(parts, return_inverse=True)[1]
+        found = []
+        for rows in np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1]):
+            if is_positive[rows].all() or not is_positive[rows].any():
+                continue
+            members, own = np.unique(groups[rows], return_inverse=True)
+            found.append((_PartSteps.from_scores(score[rows], is_positive[rows], own, len(members)), members))
+        return cls(tuple(found), n_groups)
+
+    def precision(self, weights: _Floats) -> _Floats:
+        """float64 (B,) for weights (groups, B); NaN where no part has both kinds."""
+        gained, total = np.zeros((2, weights.shape[1]))
+        for steps, members in self.parts:
+            own = weights[members]
+            positives = steps.counts @ own
+            gained += np.nan_to_num(steps.precision(own)) * positives
+            total += positives
+        return ratio(gained, total)
+
+    def left_out(self) -> _Floats:
+        """float64 (groups,): the average precision without each group; see ``_PartSteps.left_out``."""
+        gained, total = np.zeros((2, self.n_groups))
+        for steps, members in self.parts:
+            positives = float(steps.counts.sum())
+            whole = float(steps.precision(np.ones((len(members), 1)))[0]) * positives
+            without = positives - steps.counts
+            gained += whole
+            total += positives
+            gained[members] += np.nan_to_num(steps.left_out()) * without - whole
+            total[members] -= steps.counts
+        return ratio(gained, total)
+
+
+@dataclass(frozen=True, eq=False)
+class _PartSteps:
+    """Rows of one part in descending order of one score.
 
     A step is a set of rows of equal score with a positive among them; only there does recall grow.
 
@@ -122,7 +178,7 @@ class PrecisionSteps:
     ----------
     positives, negatives : intp group of each row of either kind, by descending score.
     found, missed : intp (steps,), how many positives and negatives score at least as much as each step.
-    n_groups : of all rows.
+    n_groups : of the part.
     """
 
     positives: NDArray[np.intp]
@@ -134,7 +190,7 @@ class PrecisionSteps:
     @classmethod
     def from_scores(
         cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int
-    ) -> PrecisionSteps:
+    ) -> _PartSteps:
         order = np.argsort(-score, kind="stable")
         kinds, ids = is_positive[order], groups[order]
         ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
@@ -142,6 +198,11 @@ class PrecisionSteps:
         missed: NDArray[np.intp] = ends + 1 - found
         steps = np.diff(found, prepend=0) > 0
         return cls(ids[kinds], ids[~kinds], found[steps], missed[steps], n_groups)
+
+    @cached_property
+    def counts(self) -> _Floats:
+        """float64 (groups,): positives of each group."""
+        return np.bincount(self.positives, minlength=self.n_groups).astype(np.float64)
 
     @cached_property
     def _tables(self) -> tuple[_Floats, _Floats, _Floats] | None:
@@ -157,7 +218,7 @@ class PrecisionSteps:
 
     def precision(self, weights: _Floats) -> _Floats:
         """float64 (B,) for weights (groups, B); NaN without a positive."""
-        total = np.bincount(self.positives, minlength=len(weights)) @ weights
+        total = self.counts @ weights
         if weights.shape[1] >= self.n_groups and self._tables is not None:
             positive, rows, steps = self._tables
             # Where nothing is drawn so far, the step is 0 too.

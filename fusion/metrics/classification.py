@@ -59,8 +59,9 @@ def image_metrics(
         more than two classes, the mean over classes of each against the rest.
     mcc : correlation of true and predicted class, -1 to 1 (Matthews 1975, Biochim. Biophys. Acta 405:442-451; for more
         than two classes Gorodkin 2004, Comput. Biol. Chem. 28:367-374).
-    auprc : average precision, the area under the precision-recall curve as a staircase; for more than two classes the
-        mean over classes of each against the rest. Chance is the share of positives, not 0.5.
+    auprc : average precision, the area under the precision-recall curve as a staircase (within the cells that one model
+        has scored, averaged by their positives, where several have); for more than two classes the mean over classes of
+        each against the rest. Chance is the share of positives, not 0.5.
     ppv, npv : share of the rows called positive that are, and of those predicted otherwise, had ``prevalence`` of the
         rows been positive (Bayes' rule on sensitivity and specificity); for more than two classes, the mean over
         classes of each against the rest.

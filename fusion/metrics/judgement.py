@@ -87,9 +87,10 @@ def judge_scores(
     Cells of one subject are alike, so a subject is left out with all its cells or not at all. With a group for every
     cell, cells are taken as independent. Nothing is drawn at random.
 
-    AUROC counts pairs of cells that one model has scored, of the same fold and repeat, since scores of different models
-    are not on one scale (LeDell, Petersen and van der Laan 2015, Electron. J. Stat. 9:1583-1607). Where folds have
-    one class each, as where subjects are left out in turn, pairs are of one repeat, and the figure's note says so.
+    AUROC counts pairs of cells, and AUPRC ranks cells, that one model has scored, of the same fold and repeat, since
+    scores of different models are not on one scale (LeDell, Petersen and van der Laan 2015, Electron. J. Stat.
+    9:1583-1607). Where folds have one class each, as where subjects are left out in turn, they are of one repeat, and
+    the figure's note says so.
 
     Parameters
     ----------
@@ -112,11 +113,18 @@ def judge_scores(
     names = [str(label) for label in classes]
     scores = np.asarray(proba, np.float64)
     scores = scores[None] if scores.ndim == 2 else scores
-    held = _Given(y, names, groups, positive, prevalence, threshold, costs, folds, subjects, subject_labels)
+    return _judge(
+        _Given(y, names, groups, positive, prevalence, threshold, costs, folds, subjects, subject_labels), scores
+    )
+
+
+def _judge(held: _Given, scores: _Floats) -> Judgement:
+    """Every level of what was given, and how it varies."""
+    names, prevalence = held.names, held.prevalence
     levels, left_out, pairs_note = _levels(held, scores)
     images = levels["image"]
     repeats = _repeats(held, scores)
-    test_share = _test_share(scores, folds)
+    test_share = _test_share(scores, held.folds)
     found: dict[str, Any] = {}
     influence, strata, by_repeat = {}, {}, {}
     for level in LEVELS:
@@ -186,7 +194,7 @@ def _figures(
     note = few_subjects_note(strata)
     found = {}
     for at, metric in enumerate(METRICS):
-        notes = [note, pairs_note if metric == "auroc" else ""]
+        notes = [note, pairs_note if metric in ("auroc", "auprc") else ""]
         if np.isnan(low[at]) and not np.isnan(values[at]) and strata.smallest > 1:
             notes.append("no interval: it does not vary, or cannot be had without one of the subjects")
         found[metric] = {
@@ -343,4 +351,4 @@ def comparable_parts(
     several = held.sum(axis=1) > 1
     if not held.any(axis=0).sum() > 1 or several[models].mean() > 0.5:
         return models, ""
-    return repeat, "AUROC pairs scores of different models: most folds have one class"
+    return repeat, "AUROC and AUPRC rank scores of different models: most folds have one class"

@@ -15,15 +15,15 @@ from fusion.metrics._ranked_rows import PrecisionSteps, RankedPairs, ratio
 _Floats = NDArray[np.float64]
 _Labels = Sequence[str] | NDArray[Any]
 
-#: In the order of the columns that ``Rows.figures`` returns.
+#: In the order of the columns that ``ScoredRows.figures`` returns, and in which tables show them.
 METRICS = (
-    "accuracy",
     "balanced_accuracy",
-    "f1_weighted",
-    "f1_macro",
     "auroc",
     "sensitivity",
     "specificity",
+    "f1_weighted",
+    "f1_macro",
+    "accuracy",
     "mcc",
     "auprc",
     "ppv",
@@ -179,13 +179,13 @@ class ScoredRows:
             auroc, auprc = (column[:, 0] for column in ranks)
         return np.column_stack(
             [
-                ratio(hits.sum(axis=1), total[:, 0]),
                 _mean(recall, occurs),
-                ratio(np.nansum(f1 * true, axis=1), total[:, 0]),
-                _mean(f1, true + predicted > 0),
                 auroc,
                 sensitivity,
                 specificity,
+                ratio(np.nansum(f1 * true, axis=1), total[:, 0]),
+                _mean(f1, true + predicted > 0),
+                ratio(hits.sum(axis=1), total[:, 0]),
                 _matthews(hits, true, predicted, total[:, 0]),
                 auprc,
                 ppv,
@@ -213,7 +213,8 @@ def prepare(
     ----------
     numbers : the group numbers that weights will be given for, ascending; None takes those that occur.
     predicted : intp (n,), the column of each row's predicted class; None takes the highest score.
-    parts : n numbers; AUROC holds rows against rows of the same part alone. None holds each against all.
+    parts : n numbers; AUROC and average precision hold rows against rows of the same part alone. None holds each
+        against all.
     """
     names = [str(label) for label in classes]
     labels = np.asarray(y, object).astype(str)
@@ -278,7 +279,7 @@ def _of_checked(
         error=CalibrationError(gaps, rows_a_bin),
         recalibrations=tuple(Recalibration.from_scores(scores[:, c], codes == c, rank, n_groups) for c in ranked),
         pairs=tuple(RankedPairs.from_scores(scores[:, c], codes == c, rank, n_groups, parts) for c in ranked),
-        precisions=tuple(PrecisionSteps.from_scores(scores[:, c], codes == c, rank, n_groups) for c in ranked),
+        precisions=tuple(PrecisionSteps.from_scores(scores[:, c], codes == c, rank, n_groups, parts) for c in ranked),
     )
 
 

@@ -1,6 +1,7 @@
 """The sheet that journals ask for: items of TRIPOD+AI and CLAIM, filled as far as a result tells.
 
-TRIPOD+AI: Collins et al. 2024, BMJ 385:e078378.  CLAIM: Mongan, Moy and Kahn 2020, Radiology: AI 2(2):e200029.
+TRIPOD+AI: Collins et al. 2024, BMJ 385:e078378 (27 items).  CLAIM: Tejani et al. 2024, Radiology: AI 6(4):e240300 (the
+update of 2024, 44 items). Numbers were held against lists of both (2026-11-29).
 """
 
 from __future__ import annotations
@@ -25,35 +26,37 @@ _ITEMS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("5a", "7", "sources of data", ("data",)),
     ("5b", "5", "dates; prospective or retrospective", ()),
     ("6a-6c", "8", "setting, eligibility, treatments", ()),
+    ("-", "13", "how images were acquired", ()),
     ("7", "9", "preparation of the data", ("preparation",)),
     ("-", "10", "selection of data subsets", ("exclusions",)),
-    ("-", "12", "de-identification", ()),
+    ("-", "11", "de-identification", ()),
     ("8a-8c", "14-18", "what the labels mean, who gave them, how far they agree", ()),
-    ("9a, 9b", "11", "predictors", ("features",)),
-    ("10", "19", "how the sample size came about", ()),
-    ("11", "13", "missing and unreadable data", ("exclusions",)),
-    ("12a", "20, 21", "how data were divided, and at which level parts are disjoint", ("partition",)),
+    ("9a-9c", "-", "predictors", ("features",)),
+    ("10", "21", "how the sample size came about", ()),
+    ("11", "12", "missing and unreadable data", ("exclusions",)),
+    ("12a", "19, 20", "how data were divided, and at which level parts are disjoint", ("partition",)),
     ("12b", "9", "handling of predictors", ("preparation",)),
-    ("12c", "22, 25, 26", "models, training and how parameters were chosen", ("classifiers",)),
-    ("-", "23", "software", ("software",)),
+    ("12c", "22, 24-27", "models, training and how parameters were chosen", ("classifiers",)),
+    ("12g", "23", "software that predicts", ("software",)),
     ("12e", "28", "measures of performance", ("metrics",)),
     ("12e", "29", "uncertainty and significance", ("intervals", "comparisons")),
     ("12d, 14", "30", "sensitivity, heterogeneity and fairness", ("analyses",)),
+    ("-", "31", "how predictions are explained", ()),
     ("12f, 24", "-", "updating of the model", ()),
     ("13", "-", "class imbalance", ("imbalance",)),
     ("15", "-", "output of the model, calibration and thresholds", ("decision",)),
-    ("16", "32", "differences between training and evaluation; external data", ("external",)),
+    ("16", "33", "differences between training and evaluation; external data", ("external",)),
     ("17", "-", "ethical approval", ()),
-    ("18a-18f", "40-42", "funding, conflicts, protocol, registration, data and code", ()),
+    ("18a-18f", "34, 42-44", "funding, conflicts, protocol, registration, data and code", ()),
     ("19", "-", "involvement of patients and public", ()),
-    ("20a, 21", "33", "numbers of cells and subjects", ("data", "exclusions")),
-    ("20b, 20c", "34", "characteristics of the subjects", ()),
-    ("22", "-", "where the full model is to be had", ()),
-    ("23a", "35, 36", "performance with intervals", ("performance",)),
-    ("23b", "-", "performance by cluster", ("analyses",)),
-    ("-", "37", "failures", ("failures",)),
-    ("26", "38", "limitations that the result itself tells; others are for the authors", ("cautions",)),
-    ("25, 27a-27c", "39", "interpretation, use and next steps", ()),
+    ("20a, 21", "35", "numbers of cells and subjects", ("data", "exclusions")),
+    ("20b, 20c", "36", "characteristics of the subjects", ()),
+    ("22", "43", "where the full model is to be had", ()),
+    ("23a", "32, 37, 38", "performance with intervals", ("performance",)),
+    ("23b", "37", "performance by cluster", ("analyses",)),
+    ("-", "39", "failures", ("failures",)),
+    ("26", "40", "limitations that the result itself tells; others are for the authors", ("cautions",)),
+    ("25, 27a-27c", "41", "interpretation, use and next steps", ()),
 )
 
 

@@ -419,7 +419,7 @@ class PlanConfig(Settings):
     subjects: Numbers = Field(
         [], description="subjects of each class, which also tell the shares; default those of the result, or equal"
     )
-    # Without a result. Correlations as in the demo's comparison: .66 of two entries, .2 of two cells of a subject.
+    # Without a result. Where the correlations are from is said in docs/evaluation.md.
     accuracy: float = Field(0.85, gt=0, lt=1, description="assumed: share of a class's cells that is recognised")
     cells: float = Field(100, ge=1, description="assumed: cells of a subject")
     within_subject: float = Field(

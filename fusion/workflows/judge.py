@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,28 +100,45 @@ def judge(
         stamps=(*checked.stamps, *(stamp for stamp in subject_stamps(cells) if stamp not in checked.stamps)),
         notes=(*notes, *checked.notes),
         facts={**result.facts, **_facts(cells, entries, checked.classes, where)},
-        config=yaml.safe_dump(
-            {"positive": checked.positive, "prevalence": prevalence, "seed": seed}
-            | ({"primary": list(primary)} if primary else {})
-            | ({"margin": margin} if margin is not None else {})
-            | ({"threshold": threshold} if threshold is not None else {})
-            | ({"costs": {true: dict(row) for true, row in costs.items()}} if costs else {})
-            | ({"by": list(by)} if by else {})
-            | ({"sets": sets} if sets is not None else {})
-            | ({"risk": risk, "risk_confidence": risk_confidence} if risk is not None else {}),
-            sort_keys=False,
+        config=_config_text(
+            asked,
+            checked.positive,
+            threshold=threshold,
+            by=list(by),
+            sets=sets,
+            risk=risk,
+            risk_confidence=None if risk is None else risk_confidence,
         ),
     )
+    found = _findings(result, checked.values_of(by, cells))
+    result = replace(result, findings={**result.findings, **found})
+    return with_promises(result, Asked.of(sets, risk, risk_confidence))
+
+
+def _config_text(asked: Questions, positive: str | None, **further: Any) -> str:
+    """What was asked as YAML; what was not, is left out."""
+    optional = {
+        "primary": list(asked.primary),
+        "margin": asked.margin,
+        "costs": {true: dict(row) for true, row in asked.costs.items()},
+        **further,
+    }
+    given = {name: value for name, value in optional.items() if value not in (None, [], {})}
+    plain = {"positive": positive, "prevalence": asked.prevalence, "seed": asked.seed}
+    return yaml.safe_dump({**plain, **given}, sort_keys=False)
+
+
+def _findings(result: Result, columns: Mapping[str, Sequence[str | None]]) -> dict[str, Any]:
+    """What is told beside figures and differences; ``columns`` are those that tell subgroups."""
     found: dict[str, Any] = {
         "shapley": contributions_of_blocks(result),
         "selective_prediction": selective_prediction(result),
     }
     if len(result.classes) > 2:
         found["classes"] = class_figures(result, result.ranked()[0])
-    if by:
-        found["subgroups"] = subgroups(result, checked.values_of(by, cells))
-    result = replace(result, findings={**result.findings, **found})
-    return with_promises(result, Asked.of(sets, risk, risk_confidence))
+    if columns:
+        found["subgroups"] = subgroups(result, columns)
+    return found
 
 
 @one_run_of

@@ -48,6 +48,22 @@ def test_the_average_precision_of_many_rows_is_left_out_to_first_order(monkeypat
     assert np.corrcoef(found, exact)[0, 1] > 0.99
 
 
+def test_an_average_precision_ranks_cells_that_one_model_has_scored():
+    y, proba, classes, groups = sample(2, pure=False)
+    fold, positive, score = groups % 3, np.asarray(y) == "all", np.asarray(proba)[:, list(classes).index("all")]
+    rows, at = prepare(y, proba, classes, groups, "all", parts=fold), METRICS.index("auprc")
+
+    def by_fold(kept):
+        parts = [kept & (fold == one) for one in np.unique(fold)]
+        found = [oracle.average_precision_score(positive[part], score[part]) for part in parts]
+        return np.average(found, weights=[positive[part].sum() for part in parts])
+
+    assert_allclose(rows.figures(np.ones((rows.n_groups, 1)))[0, at], by_fold(np.ones(len(y), bool)), rtol=1e-12)
+    without = [by_fold(groups != one) for one in np.unique(groups)]
+    assert_allclose(rows.left_out()[:, at], without, rtol=1e-10)
+    assert_allclose(rows.figures(1 - np.eye(rows.n_groups))[:, at], without, rtol=1e-10)
+
+
 @pytest.mark.parametrize("few", [True, False])
 def test_an_auroc_counts_pairs_that_one_model_has_scored(few, monkeypatch):
     if not few:

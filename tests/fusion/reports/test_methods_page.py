@@ -102,6 +102,23 @@ def test_the_sheet_leaves_to_the_authors_what_only_they_know():
     assert "another data set" in row(replace(shown, facts=external), "differences between training").answer
 
 
+def test_every_item_of_both_lists_is_on_the_sheet():
+    def numbers(text):
+        for part in text.split(", "):
+            if "-" in part.strip("-"):
+                first, last = part.split("-")
+                if first[-1].isalpha():  # 3a-3c
+                    yield int(first[:-1])
+                else:
+                    yield from range(int(first), int(last) + 1)
+            elif part != "-":
+                yield int(part.rstrip("abcdefg"))
+
+    rows = reporting_sheet(asked())
+    assert {number for row in rows for number in numbers(row.tripod)} == set(range(1, 28))
+    assert {number for row in rows for number in numbers(row.claim)} == set(range(1, 45))
+
+
 def test_names_break_out_of_neither_text_nor_table(tmp_path):
     shown = asked(notes=("a | b <script>\nc",))
     text = methods_markdown(shown)
