@@ -94,6 +94,11 @@ class Description:
     name : without the block's name.
     definition : sentences.
     unit, range, source : "" where there is none; no unit means a pure number, no source our own definition.
+    group : what it is filed under where a cell is explained, such as "chromatin"; "" files it under its block.
+    words : its name as one says it at a microscope; "" stands for its name with blanks.
+    agreement : what people see that it agrees with, and how well; "" where that was not measured.
+    is_quoted : whether an explanation may name it alone; else it counts with the others of its group, as where its name
+        means nothing on the stain of the cells.
     """
 
     name: str
@@ -101,6 +106,10 @@ class Description:
     unit: str = ""
     range: str = ""
     source: str = ""
+    group: str = ""
+    words: str = ""
+    agreement: str = ""
+    is_quoted: bool = True
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from extractors.colour import _colour_kernels
 from extractors.colour._colour_spaces import CHANNELS, PLANES, WHOLE, Channel, convert
 from extractors.colour._vacuoles import find_vacuoles, palest_part
 from extractors.feature_descriptions import described
+from extractors.plain_words import in_plain_words
 from fusion.images.cell import Cell
 from fusion.plugins import Description
 
@@ -62,7 +63,7 @@ class Colour:
 
     def describe(self) -> list[Description]:
         """What each feature is, in the order of ``feature_names``."""
-        return list(_describe_all(self.percentiles))
+        return in_plain_words(self.name, _describe_all(self.percentiles))
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined."""

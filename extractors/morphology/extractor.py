@@ -21,6 +21,7 @@ from extractors.morphology._fractal_dimension import fractal_dimension
 from extractors.morphology._lobes import NARROW, Lobes
 from extractors.morphology._region import Region
 from extractors.morphology._zernike import ZERNIKE_ORDERS, zernike
+from extractors.plain_words import in_plain_words
 from fusion.images.cell import Cell
 from fusion.plugins import Description
 
@@ -46,7 +47,7 @@ class Morphology:
         """What each feature is, in the order of ``feature_names``."""
         from extractors.catalogue import by_docstrings  # imports what makes extractors, so it cannot be imported above
 
-        return by_docstrings(self)
+        return in_plain_words(self.name, by_docstrings(self))
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from extractors import numba_kernels
 from extractors.feature_descriptions import described
+from extractors.plain_words import in_plain_words
 from extractors.texture import _chromatin, _coarseness, _cooccurrence, _local_patterns, _runs_and_zones
 from fusion.images.cell import Cell
 from fusion.plugins import Description
@@ -95,7 +96,7 @@ class Texture:
             words = described(function, name)
             definition = f"{of} {words.definition}".strip()
             found.append(Description(name, definition, words.unit, words.range, words.source))
-        return found
+        return in_plain_words(self.name, found)
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell, NaN where a statistic is undefined, as all are for an empty nucleus."""

@@ -19,10 +19,11 @@ from fusion.errors import ConfigError, UsageError, reason_in_a_line
 from fusion.evaluation.result_differences import best_row, difference_frame
 from fusion.evaluation.result_tables import entry_frame, figure_frame
 from fusion.evaluation.score_frames import cells_of, entries_of, score_frame
-from fusion.evaluation.scores import Scores
+from fusion.evaluation.scores import Scores, entry_name
 from fusion.evaluation.variation import Variation
 from fusion.io.csv_text import csv_bytes
 from fusion.io.json_values import with_nan, without_nan
+from fusion.io.notebook_table import notebook_table
 from fusion.io.output_files import write_output
 from fusion.io.run_checkpoint import UNFINISHED
 from fusion.metrics.classification import LEVELS
@@ -112,6 +113,22 @@ class Result:
     facts: Mapping[str, Any] = field(default_factory=dict)
     findings: Mapping[str, Any] = field(default_factory=dict)
     variations: tuple[Variation, ...] = ()
+
+    def __repr__(self) -> str:
+        at = self.ranked()[0]
+        said = f"balanced accuracy {interval(self.figures[at]['image']['balanced_accuracy'])}"
+        # The best of several was picked by its figure, which flatters it.
+        if best := self.findings.get("best"):
+            said = (
+                f"balanced accuracy {interval({**best, 'value': best['corrected']})}, corrected for being the best of "
+                f"{len(self.scores)}"
+            )
+        stamps = f"; {'; '.join(self.stamps)}" if self.stamps else ""
+        cells = self.figures[at]["n_images"]
+        return f"Result({self.command}, {cells} cells; {entry_name(self.scores[at])}: {said}{stamps})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), lambda: entry_frame(self))
 
     @property
     def kind(self) -> str:

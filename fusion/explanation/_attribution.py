@@ -137,10 +137,11 @@ def value_of_block(
     features: NDArray[np.float32],
     typical: NDArray[np.float32],
     target: str,
+    image: NDArray[np.uint8] | None = None,
 ) -> ValueOfRows:
     """What ``attribute`` gives block ``name``, as a function of the block's own columns, all else as in this cell.
 
-    Parameters are those of ``attribute``, of a model that takes no images and does not add up trees. At the cell's
+    Parameters are those of ``attribute``, of a model that does not add up trees. At the cell's
     own values the answer is ``attribute(...).blocks[name]``, at the training medians it is 0.
     """
     at, part = model.classes.index(target), blocks[name]
@@ -157,7 +158,7 @@ def value_of_block(
         layer, weights = model.layer, classifier.linear_weights()[0][at]
         usual = layer.shares(typical[None], weights)[0, part].sum()
         return ValueOfRows(lambda rows: layer.shares(cell_with(rows), weights)[:, part].sum(axis=1) - usual, 1)
-    score, others = _score(model, blocks, at, None), _others(name, list(blocks))
+    score, others = _score(model, blocks, at, image), _others(name, list(blocks))
 
     def asked(rows: NDArray[np.float32]) -> _Floats:
         total = np.zeros(len(rows))
@@ -199,10 +200,10 @@ def _of_late_fusion(
     base = float(_of_target(late.margins(late.block_scores(typical[None])), at)[0])
     limits = (
         "Blocks are exact: each one's model says so much more for the class, times its weight, than of a cell of "
-        "training medians, and they add up to the score. Features are approximate: a feature's bar is what its block's "
-        f"share loses when it alone is put to its training median, and the bars of a block do not add up. {_MEANING}"
+        "training medians, and they add up to the score. Groups and features add up to their block. Approximate: they "
+        f"are taken in a few orders. {_MEANING}"
     )
-    method = "the pool's sum over blocks, and asking about one feature at a time within each"
+    method = "the pool's sum over blocks, and Shapley values by asking each block's model"
     return Attribution(target, base + sum(parts.values()), base, columns, parts, False, method, limits)
 
 
@@ -265,11 +266,11 @@ def _by_asking(
         scores[-1] - scores[:-1],
         parts,
         False,
-        "asking about one feature at a time",
-        "Approximate: a feature's bar is what the score loses when it alone is put to its training median. Features "
-        "that are redundant stand in for each other, so each seems to matter less than they do together, and the bars "
-        "do not add up. Blocks do (Shapley values, from a cell of training medians"
-        + (f" in the same image, which has no bar). {_MAP}" if takes_image else ")."),
+        "Shapley values, by asking the model",
+        "Features, groups and blocks add up to the score, from that of a cell of training medians"
+        + (" in the same image, which has no bar" if takes_image else "")
+        + ". Approximate: groups are taken in a few orders, and the features that are named are those without which, "
+        f"one at a time, the score loses most. {_MEANING}" + (f" {_MAP}" if takes_image else ""),
     )
 
 

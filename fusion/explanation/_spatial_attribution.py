@@ -105,15 +105,28 @@ def attribute_to_pixels(
     places = chosen.reshape(len(chosen), -1).T
     # Features are rounded, harmonised, or another engine's: the places move along with their mean.
     places += features[part] - places.mean(axis=0)
-    if adds_trees(model):
-        middle = known.quantiles[:, len(LEVELS) // 2, part].astype(np.float64).mean(axis=0)
-        values, how = _by_column(found.columns[part], places, middle), _TREES
-    else:
-        value_of = value_of_block(model, blocks, block, features, known.typical, found.target)
-        values, how = _walked(value_of, places, features[part], known.typical[part]), _ASKED
+    values, how = _by_places(model, blocks, block, places, features, known, found)
     values = values.reshape(feature_map.shape[1:])
     laid = extractor.resample_to_cell(values.astype(np.float32), cell)
     return SpatialAttribution(block, values, laid, _limits(block, values, how))
+
+
+def _by_places(
+    model: FusedModel,
+    blocks: Mapping[str, slice],
+    block: str,
+    places: _Floats,
+    features: NDArray[np.float32],
+    known: Reference,
+    found: Attribution,
+) -> tuple[_Floats, str]:
+    """float64 (P,): the block's contribution over the places of its feature map, float64 (P, width); and how."""
+    part = blocks[block]
+    if adds_trees(model):
+        middle = known.quantiles[:, len(LEVELS) // 2, part].astype(np.float64).mean(axis=0)
+        return _by_column(found.columns[part], places, middle), _TREES
+    value_of = value_of_block(model, blocks, block, features, known.typical, found.target)
+    return _walked(value_of, places, features[part], known.typical[part]), _ASKED
 
 
 def _by_column(contributions: _Floats, places: _Floats, middle: _Floats) -> _Floats:

@@ -18,6 +18,8 @@ from fusion.bundles.inference import judge_study
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.errors import UsageError
 from fusion.explanation._attribution import Attribution, attribute
+from fusion.explanation._feature_groups import GroupShare as GroupShare
+from fusion.explanation._feature_groups import choose_named, group_shares
 from fusion.explanation._spatial_attribution import SpatialAttribution, attribute_to_pixels
 from fusion.feature_transforms.block_columns import block_slices
 from fusion.image_transforms.dataset_transforms import cells_as_trained
@@ -60,6 +62,9 @@ class Reason:
     contribution : above 0 for the class, below 0 against it; in the unit of the model's score.
     medians, below : for each class, the median of its training cells, and the share of them whose value is below; NaN
         where there is none.
+    group : what it is filed under, see ``Description``.
+    agreement : what people see that it agrees with, "" where that was not measured.
+    spreads : for each class the values that 5, 25, 50, 75 and 95% of its training cells lie below.
     """
 
     column: str
@@ -70,6 +75,9 @@ class Reason:
     contribution: float
     medians: tuple[float, ...]
     below: tuple[float, ...]
+    group: str = ""
+    agreement: str = ""
+    spreads: tuple[tuple[float, ...], ...] = ()
 
     @property
     def block(self) -> str:
@@ -115,6 +123,8 @@ class Explanation:
         if not
     known.
     rolled_out : whether ``attention`` is a transformer's attention rollout, which is the same for every class.
+    groups : what each group of features adds, the strongest first; of each block they sum to what the block adds.
+    label : what the cell is labelled, None where nobody says so.
     """
 
     name: str
@@ -128,6 +138,13 @@ class Explanation:
     spatial: SpatialAttribution | None
     distance: float | None
     rolled_out: bool = False
+    groups: tuple[GroupShare, ...] = ()
+    label: str | None = None
+
+    def reasons_of(self, share: GroupShare) -> tuple[Reason, ...]:
+        """The features of a group that are named: those that agree with pathologists first, then the strongest."""
+        own = [reason for reason in self.reasons if (reason.block, reason.group) == (share.block, share.name)]
+        return tuple(sorted(own, key=lambda reason: (not reason.agreement, -abs(reason.contribution))))
 
     @property
     def speaks_for(self) -> tuple[Reason, ...]:
@@ -142,7 +159,8 @@ class Explanation:
     @property
     def verdict(self) -> str:
         """The class and how sure the model is, in one line."""
-        return f"predicted {self.predicted}, probability {self.proba[self.classes.index(self.predicted)]:.3f}"
+        said = f"{self.predicted}, probability {self.proba[self.classes.index(self.predicted)]:.3f}"
+        return f"not judged (nearest to {said})" if self.warning else f"predicted {said}"
 
     @property
     def map_caption(self) -> str:
@@ -157,11 +175,14 @@ class Explanation:
 
     @property
     def warning(self) -> str:
-        """What must be said before anything else, "" where nothing must."""
+        """Why the cell is not judged, which must be said before anything else; "" where it is."""
+        if self.label is not None and self.label not in self.classes:
+            known = ", ".join(self.classes)
+            return f"Not judged: labelled '{self.label}', a class that the model was never taught. It knows {known}."
         if self.distance is None or self.distance <= 1:
             return ""
-        far = f"{self.distance:.1f} times as far from them as is usual"
-        return f"Out of distribution: {far}. The class means little."
+        far = f"{self.distance:.1f} times as far from the training cells as is usual"
+        return f"Not judged: out of distribution, {far}. The class means little."
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: everything but images."""
@@ -176,9 +197,14 @@ class Explanation:
             "probability": dict(zip(self.classes, self.proba, strict=True)),
             "distance": self.distance,
             "out_of_distribution": None if self.distance is None else self.distance > 1,
+            "not_judged": self.warning,
             "score": found.score,
             "base": found.base,
             "blocks": dict(found.blocks),
+            "groups": [
+                {"block": share.block, "group": share.name, "value": share.value, "all_other_features": share.rest}
+                for share in self.groups
+            ],
             "method": found.method,
             "limits": found.limits,
             "map": None
@@ -187,6 +213,7 @@ class Explanation:
             "features": [
                 {
                     "feature": reason.column,
+                    "group": reason.group,
                     "words": reason.words,
                     "definition": reason.definition,
                     "unit": reason.unit,
@@ -239,6 +266,7 @@ def explain_measured(
     *,
     top: int = TOP,
     map_by: MapBy = "shapley",
+    label: str | None = None,
 ) -> Explanation:
     """Explain what a model has made of a cell.
 
@@ -250,6 +278,7 @@ def explain_measured(
     top : features shown for, and as many against.
     map_by : "shapley", where a deep block has what it adds; or "rollout", which patches a transformer's features come
         from, whatever the class.
+    label : what the cell is labelled; of a class that the model was not taught it is not judged.
 
     Raises
     ------
@@ -262,6 +291,9 @@ def explain_measured(
     typical = np.full(len(features), np.nan, np.float32) if known is None else known.typical
     image = classifier.input_transform()([cell])[0] if isinstance(classifier, TakesImages) else None
     found = attribute(bundle.model, blocks, features, typical, predicted, image)
+    about = descriptions(bundle)
+    named = choose_named(found.columns, about, top)
+    groups = group_shares(bundle.model, blocks, features, typical, found, [each.group for each in about], named, image)
     spatial = rolled = None
     if map_by == "rollout":
         rolled = _rollout(bundle, cell)
@@ -276,11 +308,13 @@ def explain_measured(
         proba=tuple(float(p) for p in proba),
         predicted=predicted,
         attribution=found,
-        reasons=_reasons(bundle, features, found.columns, top),
+        reasons=_reasons(bundle, features, about, groups),
         attention=_attention(classifier, cell, features, predicted) if rolled is None else rolled,
         spatial=spatial,
         rolled_out=rolled is not None,
         distance=distance,
+        groups=groups,
+        label=label,
     )
 
 
@@ -321,41 +355,53 @@ def _rollout(bundle: ModelBundle, cell: Cell) -> NDArray[np.float32]:
 
 
 def _reasons(
-    bundle: ModelBundle, features: NDArray[np.float32], contributions: NDArray[np.float64], top: int
+    bundle: ModelBundle,
+    features: NDArray[np.float32],
+    about: Sequence[Description],
+    groups: Sequence[GroupShare],
 ) -> tuple[Reason, ...]:
-    """The features that add most, then those that take most, as many of each as ``top``."""
-    order, known = np.argsort(contributions, kind="stable"), bundle.reference
-    chosen = [*(at for at in order[::-1][:top] if contributions[at] > 0)]
-    chosen += [at for at in order[:top] if contributions[at] < 0]
-    descriptions_by_column = descriptions(bundle)
+    """The features that are named: those that add most, then those that take most, the strongest first in each."""
+    known = bundle.reference
+    told = {at: (value, share.name) for share in groups for at, value in share.named.items()}
     nothing = (np.nan,) * len(bundle.classes)
     reasons = []
-    for at in map(int, chosen):
-        column, value = bundle.columns[at], float(features[at])
-        about = descriptions_by_column.get(column, Description(column.rpartition(".")[2], ""))
+    for at, (contribution, group) in sorted(told.items(), key=lambda each: (each[1][0] < 0, -abs(each[1][0]))):
+        value = float(features[at])
         reasons.append(
             Reason(
-                column,
-                format_subject(about.name),
-                about.definition,
-                about.unit,
+                bundle.columns[at],
+                about[at].words or format_subject(about[at].name),
+                about[at].definition,
+                about[at].unit,
                 value,
-                float(contributions[at]),
+                contribution,
                 nothing if known is None else tuple(known.medians(at).tolist()),
                 nothing if known is None else tuple(known.shares_below(at, value).tolist()),
+                group,
+                about[at].agreement,
+                () if known is None else tuple(map(tuple, known.spreads(at).tolist())),
             )
         )
     return tuple(reasons)
 
 
-def descriptions(bundle: ModelBundle) -> dict[str, Description]:
-    """Column -> what its block's extractor says of it, for those that say anything."""
-    return {
+def descriptions(bundle: ModelBundle) -> list[Description]:
+    """What the extractors say of every column; its bare name where one says nothing.
+
+    A channel of a network is never named alone: its number says nothing.
+    """
+    networks = {block.name for block in bundle.blocks if isinstance(block.extractor, SpatialExtractor)}
+    known = {
         f"{block.name}.{about.name}": about
         for block in bundle.blocks
         if isinstance(block.extractor, Describing)
         for about in block.extractor.describe()
     }
+    found = []
+    for column in bundle.columns:
+        block, _, name = column.rpartition(".")
+        found.append(known.get(column) or Description(name, "", is_quoted=block not in networks))
+    return found
 
 
 def number(value: float) -> str:

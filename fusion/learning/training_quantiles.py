@@ -33,6 +33,11 @@ class Reference:
         """float64 (classes,), the median of each class."""
         return self.quantiles[:, len(LEVELS) // 2, column].astype(np.float64)
 
+    def spreads(self, column: int) -> NDArray[np.float64]:
+        """float64 (classes, 5): the values that 5, 25, 50, 75 and 95% of each class lie below."""
+        at = [int(np.flatnonzero(np.isclose(LEVELS, level))[0]) for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
+        return self.quantiles[:, at, column].astype(np.float64)
+
     def shares_below(self, column: int, value: float) -> NDArray[np.float64]:
         """float64 (classes,), the share of each class's cells whose value is below; half of those that equal it count.
 

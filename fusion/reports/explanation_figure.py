@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fusion.explanation.explanation import Explanation, Reason
 from fusion.reports.contact_sheets import CELL_COLOUR, NUCLEUS_COLOUR, with_contours
+from fusion.reports.explanation_rows import grouped, shown_classes, strip_range
 from fusion.reports.result_figures import COLOURS
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ FOR, AGAINST = COLOURS[0], COLOURS[1]
 _SIDE = 360
 
 #: Letters on a line below the figure, and of a feature's name and value.
-_LINE, _NAME = 150, 62
+_LINE, _NAME = 150, 54
 
-#: Letters of the heading, of a cell's name in it at least, and of a line about a feature's value.
-_HEADING, _NAME_LEFT, _ABOUT = 62, 12, 84
+#: Letters of the heading, and of a cell's name in it at least.
+_HEADING, _NAME_LEFT = 62, 12
 
 #: Other classes whose probability is said.
 _OTHERS = 3
@@ -41,9 +42,10 @@ def explanation_figure(found: Explanation) -> Figure:
     """The explanation as a figure, as high as it has reasons."""
     from matplotlib.figure import Figure
 
-    rows = max(6, len(found.reasons))
-    limits = textwrap.wrap(f"By {found.attribution.method}. {found.attribution.limits}", _LINE)
-    high = 1.5 + 0.46 * rows + 0.16 * len(limits)
+    lines = _lines(found)
+    rows = max(9, len(lines))
+    limits = textwrap.wrap(f"By {found.attribution.method}. {found.attribution.limits} {_legend(found)}", _LINE)
+    high = 1.5 + 0.34 * rows + 0.16 * len(limits)
     figure = Figure(figsize=(10.5, high))
     top, foot = 1 - 0.62 / high, (0.65 + 0.16 * len(limits)) / high
     heading = _plain(f"{_ending(found.name, max(_NAME_LEFT, _HEADING - len(found.verdict)))}: {found.verdict}")
@@ -78,8 +80,17 @@ def explanation_figure(found: Explanation) -> Figure:
     if found.map_caption:
         _map(figure.add_subplot(spatial[1]), found)
     _blocks(figure.add_subplot(spatial[-1]), found)
-    _reasons(figure.add_axes((0.74, foot, 0.24, top - foot)), found, rows)
+    strips = figure.add_axes((0.57, foot, 0.17, top - foot))
+    _groups(figure.add_axes((0.76, foot, 0.22, top - foot)), strips, found, lines, rows)
     return figure
+
+
+def _legend(found: Explanation) -> str:
+    """What strips show, for figures that have any."""
+    if not found.reasons:
+        return ""
+    names = ", ".join(found.classes[at] for at in shown_classes(found))
+    return f"Strips, from above: 90% and the middle half of the training cells of {names}; upright: this cell."
 
 
 def image_with_contours(found: Explanation, side: int = _SIDE) -> NDArray[np.uint8]:
@@ -157,39 +168,80 @@ def _blocks(axes: Axes, found: Explanation) -> None:
     axes.tick_params(axis="x", labelsize=7)
 
 
-def _reasons(axes: Axes, found: Explanation, rows: int) -> None:
-    shown: Sequence[Reason] = [*found.speaks_for, *found.speaks_against]
-    _bars(axes, [reason.contribution for reason in shown])
+@dataclass(frozen=True)
+class _Line:
+    """A line of the figure: a group, one of its features with its strip, or what all its others add."""
+
+    text: str
+    value: float
+    is_group: bool
+    reason: Reason | None = None
+
+
+def _lines(found: Explanation) -> list[_Line]:
+    shown, rest = grouped(found)
+    lines = []
+    for group in shown:
+        lines.append(_Line(group.share.name, group.share.value, True))
+        lines += [_Line(reason.sentence, reason.contribution, False, reason) for reason in group.reasons]
+        if group.reasons and group.share.others:
+            lines.append(_Line("all other features", group.share.rest, False))
+    if rest:
+        lines.append(_Line("all other groups", sum(share.value for share in rest), True))
+    return lines
+
+
+def _groups(axes: Axes, strips: Axes, found: Explanation, lines: Sequence[_Line], rows: int) -> None:
+    """Bars of every line, its text to the left, and between them the strips of features."""
+    _bars(axes, [line.value for line in lines])
+    for patch, line in zip(axes.patches, lines, strict=True):
+        patch.set_alpha(1 if line.is_group else 0.6)
+    for at, line in enumerate(lines):
+        strips.text(
+            -0.03,
+            at,
+            _plain(_fitting(line.text, _NAME)),
+            transform=strips.get_yaxis_transform(),
+            fontsize=9 if line.is_group else 8,
+            weight="bold" if line.is_group else "normal",
+            color="0.4" if line.reason is None and not line.is_group else "black",
+            ha="right",
+            va="center",
+        )
+        if line.reason is not None:
+            _strip(strips, at, line.reason, found)
+    strips.set(xlim=(0, 1), ylim=(rows - 0.5, -0.5))
+    strips.axis("off")
     axes.set_ylim(rows - 0.5, -0.5)
     axes.set_yticks([])
-    kept = _compared(found)
-    classes = [found.classes[at] for at in kept]
-    for at, reason in enumerate(shown):
-        held = replace(
-            reason, medians=tuple(reason.medians[i] for i in kept), below=tuple(reason.below[i] for i in kept)
-        )
-        about = [held.held_to(classes), "; ".join(filter(None, [held.usual(classes), reason.block]))]
-        lines = "\n".join(_fitting(line, _ABOUT) for line in about if line)
-        for text, size, shift, side, ink in (
-            (_fitting(reason.sentence, _NAME), 9, -0.14, "bottom", "black"),
-            (lines, 7, -0.1, "top", "0.4"),
-        ):
-            axes.text(
-                -0.04,
-                at + shift,
-                _plain(text),
-                transform=axes.get_yaxis_transform(),
-                fontsize=size,
-                color=ink,
-                ha="right",
-                va=side,
-                linespacing=1.15,
-            )
     unit = "log-odds" if len(found.classes) == 2 else "score"
     axes.set_xlabel(_plain(f"{unit} for {found.predicted}"), fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.set_title(_plain(f"against {found.predicted}"), fontsize=9, loc="left", color=AGAINST, pad=3)
     axes.set_title(_plain(f"for {found.predicted}"), fontsize=9, loc="right", color=FOR, pad=3)
+
+
+def _strip(axes: Axes, at: int, reason: Reason, found: Explanation) -> None:
+    """Where training cells of each class lie, and this cell, over three quarters of a line."""
+    classes = shown_classes(found)
+    ends = strip_range(reason, classes)
+    if ends is None:
+        return
+    low, high = ends
+    step = 0.72 / len(classes)
+    for number, label in enumerate(classes):
+        spread = (np.array(reason.spreads[label]) - low) / (high - low)
+        if np.isnan(spread).any():
+            continue
+        p5, p25, p50, p75, p95 = spread
+        y = at - 0.36 + step * (number + 0.5)
+        colour = FOR if found.classes[label] == found.predicted else "0.5"
+        axes.plot([p5, p95], [y, y], color=colour, linewidth=0.8)
+        axes.plot([p25, p75], [y, y], color=colour, linewidth=2.4, alpha=0.6, solid_capstyle="butt")
+        axes.plot([p50, p50], [y - 0.07, y + 0.07], color=colour, linewidth=1.2)
+    if not np.isnan(reason.value):
+        own = min(max((reason.value - low) / (high - low), 0.0), 1.0)
+        axes.plot([own, own], [at - 0.42, at + 0.42], color="black", linewidth=1.4)
 
 
 def _bars(axes: Axes, values: Sequence[float]) -> None:
@@ -202,14 +254,6 @@ def _bars(axes: Axes, values: Sequence[float]) -> None:
     axes.grid(axis="x", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-
-
-def _compared(found: Explanation) -> list[int]:
-    """The predicted class and the next probable one, in the model's order."""
-    by_probability = sorted(
-        range(len(found.classes)), key=lambda at: (found.classes[at] != found.predicted, -found.proba[at])
-    )
-    return sorted(by_probability[:2])
 
 
 def _others(found: Explanation) -> str:

@@ -9,12 +9,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fusion.explanation.explanation import Explanation
 from fusion.explanation.nearest_training_cells import Neighbour
 from fusion.images.cell import Cell
+from fusion.reports.distribution_strip import distribution_strip
 from fusion.reports.explanation_figure import image_with_contours, map_overlay
+from fusion.reports.explanation_rows import GroupRows, grouped
 from fusion.reports.png import png_data_uri
 
 #: Side in pixels of a cell's image on the page, and of a neighbour's.
@@ -36,35 +39,49 @@ class Shown:
         return {**self.found.to_json(), "figures": [str(self.svg), str(self.png)], "nearest": like}
 
 
-# ---- the page -------------------------------------------------------------------------------------------------------
-
-
 def explanation_page(shown: Sequence[Shown]) -> str:
     """The page as HTML text, with everything it shows inside it; figures are linked beside it."""
     return page_text([(each.found, each.svg.name, each.neighbours) for each in shown])
 
 
 def page_text(explanations: Sequence[tuple[Explanation, str, Sequence[Neighbour]]]) -> str:
-    """The page for explanations, each with the address of its figure ("" for none) and the training cells like it."""
+    """The page for explanations, each with the address of its figure ("" for none) and the training cells like it.
+
+    Cells that are not judged come first.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("fusion.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    first = sorted(explanations, key=lambda each: not each[0].warning)
     return environment.get_template("explanations.html").render(
-        rows=[
-            {
-                "found": found,
-                "image": png_data_uri(image_with_contours(found, _SIDE)),
-                "map": png_data_uri(map_square(found)) if found.map_caption else None,
-                "svg": figure,
-                "reach": max((abs(reason.contribution) for reason in found.reasons), default=1.0),
-                "block_reach": max((abs(value) for value in found.attribution.blocks.values()), default=1.0) or 1,
-                "neighbours": [(one, thumbnail(one.cell)) for one in neighbours],
-            }
-            for found, figure, neighbours in explanations
-        ]
+        rows=[_row(*each) for each in first], not_judged=sum(bool(found.warning) for found, *_ in explanations)
     )
+
+
+def _row(found: Explanation, figure: str, neighbours: Sequence[Neighbour]) -> dict[str, Any]:
+    """What the page shows of one cell."""
+    groups, rest = grouped(found)
+    return {
+        "found": found,
+        "image": png_data_uri(image_with_contours(found, _SIDE)),
+        "map": png_data_uri(map_square(found)) if found.map_caption else None,
+        "svg": figure,
+        "groups": groups,
+        "rest": rest,
+        "strips": {reason.column: Markup(distribution_strip(reason, found)) for reason in found.reasons},
+        "reach": _reach(groups),
+        "block_reach": max((abs(value) for value in found.attribution.blocks.values()), default=1.0) or 1,
+        "neighbours": [(one, thumbnail(one.cell)) for one in neighbours],
+    }
+
+
+def _reach(groups: Sequence[GroupRows]) -> float:
+    """The longest bar of a cell: of a group, one of its features, or all its others."""
+    bars = [abs(value) for group in groups for value in (group.share.value, group.share.rest)]
+    bars += [abs(reason.contribution) for group in groups for reason in group.reasons]
+    return max(bars, default=1.0) or 1.0
 
 
 def map_square(found: Explanation) -> NDArray[np.uint8]:

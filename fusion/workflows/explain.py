@@ -104,7 +104,16 @@ def write_explanations(
             cell = sample.adjustment.apply(cell)
         distance = None if predictions.distance is None else float(predictions.distance[at])
         found = explain_measured(
-            bundle, cell, name, table.X[at], predictions.proba[at], predicted[at], distance, top=top, map_by=map_by
+            bundle,
+            cell,
+            name,
+            table.X[at],
+            predictions.proba[at],
+            predicted[at],
+            distance,
+            top=top,
+            map_by=map_by,
+            label=sample.label,
         )
         like = () if gallery is None else gallery.nearest(table.X[at], table.image_keys[at])
         shown.append(_written(found, folder, at + 1, like))

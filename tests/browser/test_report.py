@@ -3,6 +3,9 @@
 import pytest
 
 import fusion
+from fusion.settings.commands import ExplainConfig
+from fusion.workflows.explain import explain
+from tests.builders.images import paint, write_image
 
 playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: pip install playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for faults that hide a page from some")
@@ -26,10 +29,26 @@ def opened(browser, file, width, scheme="light"):
     return page
 
 
+@pytest.fixture(scope="module")
+def explanations(synthetic, trees, tmp_path_factory):
+    """Explanations of three cells, one of which is out of distribution."""
+    folder = tmp_path_factory.mktemp("why")
+    strange = write_image(folder / "disc.png", paint(1))
+    cells = sorted(synthetic.rglob("*.bmp"))[:2]
+    settings = {"model": trees, "images": [*cells, strange], "output": folder / "out", "jobs": 1}
+    explain(ExplainConfig(**settings))
+    return folder / "out" / "explanations.html"
+
+
+@pytest.fixture(params=["page_file", "explanations"])
+def any_page(request):
+    return request.getfixturevalue(request.param)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 992, 1280])
-def test_nothing_is_cut_and_nothing_is_hidden_from_anybody(browser, page_file, width, scheme):
-    page = opened(browser, page_file, width, scheme)
+def test_nothing_is_cut_and_nothing_is_hidden_from_anybody(browser, any_page, width, scheme):
+    page = opened(browser, any_page, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
@@ -70,3 +89,36 @@ def test_a_figure_is_saved_as_svg(browser, page_file):
     svg = download.value.path().read_text()
     assert svg.startswith("<svg")
     assert "var(--" not in svg
+
+
+def test_a_gallery_is_paged(browser, page_file):
+    page = opened(browser, page_file, 1280)
+    gallery = page.locator("details.gallery", has=page.locator(".pages")).first
+    gallery.evaluate("gallery => { gallery.open = true; }")
+    tiles = gallery.locator(".cells > figure")
+    names = tiles.locator("small").all_text_contents()
+    before = gallery.locator(".cells > figure:visible small").all_inner_texts()
+    assert before == names[:12]
+    assert gallery.get_by_role("button", name="earlier").is_disabled()
+    gallery.get_by_role("button", name="later").click()
+    assert gallery.locator(".cells > figure:visible small").all_inner_texts() == names[12:24]
+
+
+def test_a_figure_s_numbers_are_saved(browser, page_file):
+    page = opened(browser, page_file, 1280)
+    with page.expect_download() as download:
+        page.locator("figure.confusion").get_by_role("button", name="CSV").click()
+    assert download.value.path().read_text() == (page_file.parent / "figures" / "confusion.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["page_file", "explanations"])
+def test_on_paper_nothing_is_cut(browser, request, name):
+    """At the width of A4 without its margins, everything lies within the page."""
+    page = opened(browser, request.getfixturevalue(name), 718)
+    page.emulate_media(media="print")
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll("body *")]
+            .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
+            .map((each) => each.outerHTML.slice(0, 120))"""
+    )
+    assert wide == []
