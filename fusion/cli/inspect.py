@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, OUTPUT, command
+from fusion.cli.options import DATA, OUTPUT, command, option
 from fusion.settings.commands import InspectConfig
 
 if TYPE_CHECKING:
@@ -12,13 +12,24 @@ if TYPE_CHECKING:
     from fusion.data.dataset import Fault
 
 
-@command(InspectConfig, *DATA, "overlays", "audit", "shift", OUTPUT, "jobs", "store", "seed")
+@command(
+    InspectConfig,
+    *DATA,
+    "overlays",
+    "audit",
+    option("labels", metavar="RESULT"),
+    "shift",
+    OUTPUT,
+    "jobs",
+    "store",
+    "seed",
+)
 def inspect(screen: Screen, config: InspectConfig) -> tuple[Fault, ...]:
     """Count classes and subjects, find bad files and leaks.
 
     Prints counts by class, subject and fold, unreadable files, identical images (also across subjects, folds and
     labels), and what a random split would leak. --audit tells whether the class can be told from what is no part of
-    the cell.
+    the cell; --labels which labels may be wrong, and -o FOLDER is then a table to correct them by, with drawings.
     """
     from fusion.workflows.inspect import inspect
 

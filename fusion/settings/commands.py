@@ -59,7 +59,13 @@ class InspectConfig(DataSettings):
         description="look for shortcuts: whether background, border, size, format, camera or order tell the class",
     )
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
-    output: Path | None = Field(None, description="with shift: folder for a drawing of the sources side by side")
+    labels: Path | None = Field(
+        None,
+        description="folder of a result on these cells, by whose held-out scores labels that may be wrong are found",
+    )
+    output: Path | None = Field(
+        None, description="with shift: folder for a drawing of the sources side by side; with labels: for the table"
+    )
     jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes of audit and shift; 0 is one a core")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the choice of cells, and of the audit's folds")
 

@@ -26,6 +26,7 @@ from fusion.reports.sources_side_by_side import draw_sources
 from fusion.settings.commands import InspectConfig
 from fusion.settings.features import HANDCRAFTED
 from fusion.settings.outputs import one_run_of
+from fusion.workflows.audits.labels import AuditedLabels, audit_result
 from fusion.workflows.file_survey import FileSurvey, survey
 from fusion.workflows.loading import read_dataset
 
@@ -61,6 +62,7 @@ class Inspection:
     sources_drawn : the image of the sources side by side, likewise.
     public : the public data sets that it is, or has images of.
     shortcuts : whether what is no part of the cells tells their class, None where that was not asked for.
+    labels : which of them may be wrong, likewise.
     """
 
     dataset: Dataset
@@ -79,6 +81,7 @@ class Inspection:
     sources_drawn: Path | None = None
     public: tuple[Recognition, ...] = ()
     shortcuts: ShortcutAudit | None = None
+    labels: AuditedLabels | None = None
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -128,6 +131,7 @@ class Inspection:
         lines.append(self._groups_line())
         lines += self._leak_lines()
         lines += self.shortcuts.lines() if self.shortcuts else []
+        lines += self.labels.lines() if self.labels else []
         lines += shift_lines(self.shifts)
         lines += [f"sources side by side in {self.sources_drawn}"] if self.sources_drawn is not None else []
         if self.overlays is not None:
@@ -191,6 +195,7 @@ class Inspection:
                 {**each.card.to_json(), "recognised_by": each.by, "images": each.images} for each in self.public
             ],
             **({"shortcuts": without_nan(self.shortcuts.to_json())} if self.shortcuts else {}),
+            **({"labels": without_nan(self.labels.to_json())} if self.labels else {}),
             **({"shifts": without_nan([shift.to_json() for shift in self.shifts])} if self.shifts else {}),
             **({"sources_drawn": str(self.sources_drawn)} if self.sources_drawn is not None else {}),
         }
@@ -213,8 +218,7 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
     OverlayError : the sheets cannot be written.
     UsageError : a folder for an image of the sources, and no question about them.
     """
-    if config.output is not None and not config.shift:
-        raise UsageError("-o is for the image of the sources side by side", do="Add --shift, or take --overlays.")
+    _check_output(config)
     # All parts of a release, unless one was asked for: leaks between them are what one wants to know.
     part = config.part or ("all" if config.data.is_dir() else None)
     dataset = read_dataset(config.model_copy(update={"part": part}), progress)
@@ -240,10 +244,26 @@ def inspect(config: InspectConfig, progress: Progress | None = None) -> Inspecti
         groups=len(set(dataset.groups().tolist())),
         overlays=_draw(config, dataset, progress),
         shortcuts=_shortcuts(config, dataset, progress),
+        labels=_labels(config, dataset, progress),
         shifts=_shifts(config, dataset, progress),
         sources_drawn=_sources_drawn(config, dataset, progress),
         public=tuple(recognise(dataset)),
     )
+
+
+def _check_output(config: InspectConfig) -> None:
+    if config.output is not None and not (config.shift or config.labels):
+        raise UsageError(
+            "-o is for the sources side by side, or for labels", do="Add --shift or --labels, or take --overlays."
+        )
+    if config.labels is not None and config.output is None:
+        raise UsageError("--labels writes a table to correct by", do="Say where: -o FOLDER.")
+
+
+def _labels(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> AuditedLabels | None:
+    if config.labels is None or config.output is None:
+        return None
+    return audit_result(config.labels, dataset, config.output, _told(progress))
 
 
 def _identical(images: Sequence[str]) -> list[list[int]]:
@@ -280,7 +300,7 @@ def _shifts(config: InspectConfig, dataset: Dataset, progress: Progress | None) 
 
 
 def _sources_drawn(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> Path | None:
-    if config.output is None:
+    if config.output is None or not config.shift:
         return None
     return draw_sources(dataset, config.output, seed=config.seed, progress=_told(progress))
 

@@ -1,0 +1,1 @@
+"""What ``fusion inspect`` asks of a finished result: its labels."""

@@ -1,0 +1,143 @@
+"""Labels that may be wrong, drawn, and listed in a table to correct by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion.analysis.label_audit import NEAR_BITS, LabelAudit, Suspect, audit_labels
+from fusion.data.dataset import Dataset, Sample
+from fusion.errors import UsageError
+from fusion.evaluation.results import Result
+from fusion.images.cell import CellError, decode_image, make_cell, read_bytes
+from fusion.io.csv_text import csv_rows
+from fusion.io.output_files import write_output
+from fusion.leakage.near_duplicates import hash_images, near_pairs
+from fusion.reports.contact_sheets import Tile, with_contours, write_sheets
+
+#: The table to correct by.
+TABLE = "labels.csv"
+
+#: Suspects that are drawn: nobody looks at more in one go, and all of them are in the table.
+_DRAWN = 240
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedLabels:
+    """What was found, and where it was written."""
+
+    audit: LabelAudit
+    table: Path
+    sheets: tuple[Path, ...]
+
+    def lines(self) -> list[str]:
+        """What a person should know."""
+        drawn = f"; drawn in {self.sheets[0].parent}" if self.sheets else ""
+        return [*self.audit.lines(), f"  to correct by: the column label of {self.table}, which is read as DATA{drawn}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **self.audit.to_json(),
+            "table": str(self.table),
+            "sheets": [str(path) for path in self.sheets],
+        }
+
+
+def audit_result(
+    result_folder: Path, dataset: Dataset, folder: Path, progress: Callable[[int, int, int], None]
+) -> AuditedLabels:
+    """Look for wrong labels of a data set by a result on its cells; write ``labels.csv`` and contact sheets.
+
+    Raises
+    ------
+    UsageError : the result is of other cells.
+    """
+    result = Result.load(result_folder)
+    samples = {dataset.name_of(sample): sample for sample in dataset.samples}
+    if missing := [name for name in result.cells.names if name not in samples]:
+        raise UsageError(
+            f"{result_folder} is a result on other cells",
+            found=f"{len(missing)} of its {len(result.cells.names)} cells, such as {missing[0]}, are not in the data",
+            expected="the data that it was made from, by the same path",
+        )
+    audit = audit_labels(result, two_labels(dataset))
+    write_output(folder / TABLE, csv_rows(_rows(dataset, audit, folder)))
+    shown = audit.suspects[:_DRAWN]
+    sheets = write_sheets(folder, _tiles(shown, samples, progress), len(shown)) if shown else []
+    return AuditedLabels(audit, folder / TABLE, tuple(sheets))
+
+
+def two_labels(dataset: Dataset) -> list[tuple[str, str, int]]:
+    """Pairs of names with different labels on identical or nearly identical images, and the bits that differ.
+
+    Cells of one image that have a mask each are no pairs.
+    """
+    of_image: dict[str, list[Sample]] = {}
+    for sample in dataset.samples:
+        if sample.label is not None and not sample.shares_image:
+            of_image.setdefault(sample.image_id, []).append(sample)
+    hashed = hash_images([dataset])
+    alike = [(first, second, bits) for first, second, bits in near_pairs(hashed.hashes, NEAR_BITS)]
+    pairs = [(one, other, 0) for same in of_image.values() for at, one in enumerate(same) for other in same[at + 1 :]]
+    pairs += [
+        (one, other, bits)
+        for first, second, bits in alike
+        for one in of_image.get(hashed.keys[first], ())
+        for other in of_image.get(hashed.keys[second], ())
+    ]
+    return [
+        (dataset.name_of(one), dataset.name_of(other), bits) for one, other, bits in pairs if one.label != other.label
+    ]
+
+
+def _rows(dataset: Dataset, audit: LabelAudit, folder: Path) -> Iterator[list[object]]:
+    """The data set as a table that Fusion reads, suspects first."""
+    known = [
+        (column, field)
+        for column, field in (
+            ("subject", "subject"),
+            ("group", "group"),
+            ("source", "source"),
+            ("fold", "fold"),
+            ("mask", "mask_path"),
+            ("um_per_px", "um_per_px"),
+        )
+        if any(value is not None for value in dataset.each(field))
+    ]
+    yield ["path", "label", "suggestion", "doubt", "reason", *(column for column, _ in known)]
+    suspects = {one.name: (rank, one) for rank, one in enumerate(audit.suspects)}
+    unsuspected = (len(suspects), None)
+    named = [(suspects.get(dataset.name_of(sample), unsuspected), sample) for sample in dataset.samples]
+    for (_, suspect), sample in sorted(named, key=lambda pair: pair[0][0]):
+        told = ["", "", ""] if suspect is None else _told(suspect)
+        values = [getattr(sample, field) for _, field in known]
+        row = [_from(folder, value) if isinstance(value, Path) else value for value in (sample.path, *values)]
+        yield [row[0], sample.label or "", *told, *("" if value is None else value for value in row[1:])]
+
+
+def _told(suspect: Suspect) -> list[object]:
+    doubt = "" if suspect.doubt != suspect.doubt else f"{suspect.doubt:.3f}"
+    return [suspect.suggestion, doubt, "; ".join(suspect.reasons)]
+
+
+def _from(folder: Path, path: Path) -> str:
+    """A path as a table in the folder names it."""
+    return os.path.relpath(path.absolute(), folder.absolute())
+
+
+def _tiles(
+    suspects: tuple[Suspect, ...], samples: dict[str, Sample], progress: Callable[[int, int, int], None]
+) -> Iterator[Tile]:
+    for done, one in enumerate(suspects, 1):
+        title = f"{one.label}, or {one.suggestion}?" if one.suggestion else f"{one.label}: {one.reasons[0]}"
+        try:
+            rgb = decode_image(read_bytes(samples[one.name].path))
+            image = with_contours(rgb, make_cell(rgb, samples[one.name].read_mask()))
+        except CellError as error:
+            image, title = None, error.what
+        yield Tile(image, title, one.name)
+        progress(done, len(suspects), 0)
