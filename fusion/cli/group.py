@@ -24,6 +24,7 @@ COMMANDS = {
     "judge": "Judge held-out SCORES of any framework, and compare them.",
     "compare": "Compare two or more RESULTS on the same cells.",
     "plan": "How many subjects would a difference need.",
+    "adapt": "Bring a MODEL to a new site by a few labelled cells.",
     "export": "Write MODEL as one ONNX file.",
     "demo": "Run the whole way on synthetic cells, offline.",
     "settings": "List every key that a command takes, with its meaning.",
@@ -37,7 +38,7 @@ COMMANDS = {
 
 
 #: Those that only look something up; their files lie in a folder of their own.
-_INFORMATION = ("settings", "configs", "encoders", "datasets", "doctor", "plugins", "cache")
+_INFORMATION = ("plan", "settings", "configs", "encoders", "datasets", "doctor", "plugins", "cache")
 
 
 class Group(click.Group):

@@ -88,6 +88,15 @@ class Harmoniser:
         kept = {_named(source) for source in sources}
         return replace(self, maps={name: own for name, own in self.maps.items() if name in kept})
 
+    def with_site(self, name: str, X: NDArray[Any], y: NDArray[Any] | None = None) -> Self:
+        """The same maps and one of a further source: by these cells, each counting alike, or by labels each class."""
+        labels = np.zeros(len(X), np.intp)
+        if y is not None:
+            labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1]
+        rows, order = in_order(X, labels)
+        own = _described(self.method, rows, class_shares(labels[order]), self.whole)
+        return replace(self, maps={**self.maps, name: own})
+
     def unknown(self, sources: Sequence[str | None]) -> list[str]:
         """Sources among these that no training cell is of; "" for cells without a source."""
         return sorted({_named(source) for source in sources} - set(self.maps))

@@ -205,6 +205,33 @@ class EvaluateConfig(DataSettings, PromiseSettings, SubgroupSettings, CostSettin
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of draws")
 
 
+class AdaptConfig(DataSettings):
+    """fusion adapt"""
+
+    output_files: ClassVar[Outputs] = {"to_label": (".csv",)}
+    output_folders: ClassVar[Outputs] = {"output": ()}
+
+    model: Path = Field(description="folder of a model")
+    k: Numbers = Field([5, 20, 100], description="labelled cells of each class to show what they bring, ascending")
+    output: Path | None = Field(None, description="folder of the adapted model")
+    to_label: Path | None = Field(
+        None, description="write which cells to label next, as .csv that is DATA again: the largest k for each class"
+    )
+    own: Pairs = OWN
+    jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
+    allow_leakage: bool = Field(False, description="adapt to cells and subjects the model was trained on")
+    other_cohort: bool = Field(
+        False, description="these are other people than those of training, whatever names they share"
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the draws of labelled cells")
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        if not self.k or min(self.k) < 1:
+            raise ValueError("k: numbers of cells from 1 on, as 5,20,100")
+        return self
+
+
 class PredictConfig(ReadingSettings, PromiseSettings):
     """What ``fusion predict`` takes; ``fusion settings predict`` says what each key means.
 

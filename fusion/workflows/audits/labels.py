@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusion.analysis.label_audit import NEAR_BITS, LabelAudit, Suspect, audit_labels
+from fusion.data.cell_rows import table_rows
 from fusion.data.dataset import Dataset, Sample
 from fusion.errors import UsageError
 from fusion.evaluation.results import Result
@@ -94,39 +96,18 @@ def two_labels(dataset: Dataset) -> list[tuple[str, str, int]]:
     ]
 
 
-def _rows(dataset: Dataset, audit: LabelAudit, folder: Path) -> Iterator[list[object]]:
+def _rows(dataset: Dataset, audit: LabelAudit, folder: Path) -> list[list[object]]:
     """The data set as a table that Fusion reads, suspects first."""
-    known = [
-        (column, field)
-        for column, field in (
-            ("subject", "subject"),
-            ("group", "group"),
-            ("source", "source"),
-            ("fold", "fold"),
-            ("mask", "mask_path"),
-            ("um_per_px", "um_per_px"),
-        )
-        if any(value is not None for value in dataset.each(field))
-    ]
-    yield ["path", "label", "suggestion", "doubt", "reason", *(column for column, _ in known)]
     suspects = {one.name: (rank, one) for rank, one in enumerate(audit.suspects)}
-    unsuspected = (len(suspects), None)
-    named = [(suspects.get(dataset.name_of(sample), unsuspected), sample) for sample in dataset.samples]
-    for (_, suspect), sample in sorted(named, key=lambda pair: pair[0][0]):
-        told = ["", "", ""] if suspect is None else _told(suspect)
-        values = [getattr(sample, field) for _, field in known]
-        row = [_from(folder, value) if isinstance(value, Path) else value for value in (sample.path, *values)]
-        yield [row[0], sample.label or "", *told, *("" if value is None else value for value in row[1:])]
-
-
-def _told(suspect: Suspect) -> list[object]:
-    doubt = "" if suspect.doubt != suspect.doubt else f"{suspect.doubt:.3f}"
-    return [suspect.suggestion, doubt, "; ".join(suspect.reasons)]
-
-
-def _from(folder: Path, path: Path) -> str:
-    """A path as a table in the folder names it."""
-    return os.path.relpath(path.absolute(), folder.absolute())
+    last = (len(suspects), Suspect("", "", "", float("nan"), ()))
+    named = [(suspects.get(dataset.name_of(sample), last), sample) for sample in dataset.samples]
+    named.sort(key=lambda pair: pair[0][0])
+    told = {
+        "suggestion": [one.suggestion for (_, one), _ in named],
+        "doubt": ["" if np.isnan(one.doubt) else f"{one.doubt:.3f}" for (_, one), _ in named],
+        "reason": ["; ".join(one.reasons) for (_, one), _ in named],
+    }
+    return table_rows([sample for _, sample in named], folder, told)
 
 
 def _tiles(

@@ -1,0 +1,183 @@
+"""Steps that bring a fitted model to a new site by a few labelled cells of it, the cheapest first.
+
+Nothing of the cells that the model was trained on is needed. Which step is taken is asked of the labelled cells
+themselves, held out by group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.leakage.grouped_splits import SplitError, affordable_splits, grouped_folds
+from fusion.learning.decision.calibration import fit_calibration
+from fusion.learning.fused_model import FusedModel, fuse
+from fusion.plugins import TakesImages, build_classifier
+
+_Floats = NDArray[np.float64]
+_Rows = NDArray[np.intp]
+
+#: The cheapest first. "described": the site's map of features by labelled cells, whose classes weigh alike, where the
+#: model harmonises. "refitted": a new classifier on the model's own fused features.
+STEPS = ("as it is", "recalibrated", "described", "refitted")
+
+#: The classifier of a refitted head: a few dozen cells bear a line, and no finer boundary.
+HEAD = "logreg"
+
+_FOLDS = 5
+
+#: Probabilities are taken no closer to 0 before logarithms: one sure mistake must not decide between steps.
+_LEAST = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class SiteCells:
+    """Measured cells of the new site.
+
+    Attributes
+    ----------
+    X : float32 (n, d), raw features, columns as the model has them.
+    codes : intp (n,), the classes of labelled cells by their place in the model's, -1 for unlabelled ones.
+    groups : intp (n,).
+    sources : n names.
+    """
+
+    X: NDArray[np.float32]
+    codes: _Rows
+    groups: _Rows
+    sources: tuple[str | None, ...]
+
+
+def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labelled: _Rows, step: str) -> FusedModel:
+    """The model after one of ``STEPS``, by the labels of these cells and no others.
+
+    Every step but the first keeps the new site's map of features in the model: it no longer depends on the cells that
+    are judged together.
+
+    Raises
+    ------
+    ValueError : an unknown step, or one that the model has no place for (``steps_of``).
+    """
+    if step not in STEPS:
+        raise ValueError(f"step must be one of {', '.join(STEPS)}, not {step!r}")
+    if step == STEPS[0]:
+        return model
+    labels = np.array(model.classes, object)[cells.codes[labelled]]
+    is_described = step != "recalibrated"
+    at_home = _with_site(model, cells, labelled, labels if is_described else None)
+    X, sources = cells.X[labelled], [cells.sources[row] for row in labelled]
+    if step == "refitted":
+        return _refitted(at_home, blocks, at_home.harmonised(X, sources), labels, cells.groups[labelled])
+    if step == "described":
+        return at_home
+    plain = replace(at_home, calibration=None)
+    return replace(
+        at_home, calibration=fit_calibration("logistic", plain.predict_proba(X, sources), cells.codes[labelled])
+    )
+
+
+def steps_of(model: FusedModel) -> tuple[str, ...]:
+    """The steps that a model has a place for: one that judges images has no features to refit on."""
+    if isinstance(model.classifier, TakesImages):
+        return STEPS[:2]
+    return STEPS if model.harmoniser is not None else (*STEPS[:2], STEPS[3])
+
+
+def _with_site(model: FusedModel, cells: SiteCells, labelled: _Rows, labels: NDArray[Any] | None) -> FusedModel:
+    """The model with a map of each new site: by its labelled cells, or without ``labels`` by all of its cells."""
+    harmoniser = model.harmoniser
+    if harmoniser is None:
+        return model
+    for name in harmoniser.unknown(cells.sources):
+        of = np.array([(source or "") == name for source in cells.sources])
+        if labels is None:
+            harmoniser = harmoniser.with_site(name, cells.X[of])
+        elif (own := of[labelled]).any():
+            harmoniser = harmoniser.with_site(name, cells.X[labelled[own]], labels[own])
+    return replace(model, harmoniser=harmoniser)
+
+
+def _refitted(
+    model: FusedModel, blocks: Mapping[str, slice], harmonised: NDArray[Any], labels: NDArray[Any], groups: _Rows
+) -> FusedModel:
+    """The model with a classifier of its own for the new site, on the features as its fusion layer scales them; a model
+    whose classifier took raw columns gets a layer."""
+    # A threshold was the other classifier's, and so was the calibration.
+    bare = replace(model, calibration=None, threshold=None)
+    if model.layer is not None:
+        return replace(bare, classifier=build_classifier(HEAD).fit(bare.fused(harmonised), labels, groups))
+    rows = harmonised if model.selection is None else model.selection.transform(harmonised)
+    own = fuse(np.asarray(rows, np.float32), labels, groups, blocks, HEAD)
+    return replace(bare, layer=own.layer, classifier=own.classifier)
+
+
+def choose_step(
+    model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labelled: _Rows, seed: int = 0
+) -> tuple[str, dict[str, float]]:
+    """The cheapest step that helps, and for each step the mean surprise on labelled cells that it has not met.
+
+    Steps are compared by the log loss of held-out cells, classes weighing alike: of a few dozen cells it tells more
+    than which class was predicted. A dearer step is taken where it is ahead by more than a standard error of the paired
+    differences. Where a class has a single labelled group nothing can be held out, and the model stays as it is.
+    """
+    codes, groups = cells.codes[labelled], cells.groups[labelled]
+    if set(codes.tolist()) != set(range(len(model.classes))):
+        return STEPS[0], {}
+    try:
+        folds = grouped_folds(codes, groups, affordable_splits(codes, groups, _FOLDS), seed)
+    except SplitError:
+        return STEPS[0], {}
+    surprise: dict[str, _Floats] = {}
+    for step in steps_of(model):
+        found = np.empty(len(labelled))
+        for fold in folds:
+            own = adapt(model, blocks, cells, labelled[fold.train], step)
+            proba = predict(own, cells, labelled[fold.test] if step != STEPS[0] else None)
+            rows = proba if step != STEPS[0] else proba[labelled[fold.test]]
+            found[fold.test] = -np.log(np.clip(rows[np.arange(len(fold.test)), codes[fold.test]], _LEAST, None))
+        surprise[step] = found
+    shares = 1 / (np.bincount(codes)[codes] * len(model.classes))
+    chosen = STEPS[0]
+    for step, found in surprise.items():
+        gain = surprise[chosen] - found
+        mean = float(shares @ gain)
+        if mean > np.sqrt(shares**2 @ (gain - mean) ** 2):
+            chosen = step
+    return chosen, {step: float(shares @ found) for step, found in surprise.items()}
+
+
+def predict(model: FusedModel, cells: SiteCells, rows: _Rows | None = None) -> _Floats:
+    """float64 (m, classes) of these cells, of all without ``rows``: a model without a map of the site makes one of all
+    cells that it is shown."""
+    at = np.arange(len(cells.X)) if rows is None else rows
+    return model.predict_proba(cells.X[at], [cells.sources[row] for row in at])
+
+
+def choose_cells(proba: _Floats, fused: NDArray[Any], count: int, candidates: _Rows | None = None) -> _Rows:
+    """Cells to label: the model least sure of them, and none like another.
+
+    Of the least sure half (by the difference of the two highest probabilities; Scheffer, Decomain and Wrobel 2001, IDA,
+    309-318) one after the other the cell that is furthest from all that are chosen (Gonzalez 1985, Theor. Comput. Sci.
+    38:293-306; as core sets: Sener and Savarese 2018, ICLR), beginning with the least sure.
+
+    Parameters
+    ----------
+    proba, fused : float64 (n, classes) and float (n, d), what the model says and sees of the cells.
+    candidates : positions to choose from; all by default.
+    """
+    at = np.arange(len(proba)) if candidates is None else candidates
+    highest = np.sort(proba[at], axis=1)
+    margin = highest[:, -1] - highest[:, -2]
+    unsure = at[np.argsort(margin, kind="stable")][: max(count, len(at) // 2)]
+    rows = np.nan_to_num(np.asarray(fused, np.float64)[unsure])
+    chosen = [0]
+    nearest = np.linalg.norm(rows - rows[0], axis=1)
+    while len(chosen) < min(count, len(unsure)):
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, np.linalg.norm(rows - rows[chosen[-1]], axis=1))
+        nearest[chosen] = -1
+    return unsure[chosen]

@@ -1,0 +1,44 @@
+"""``fusion adapt``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusion.cli.options import DATA, OUTPUT, OWN, argument, command, option
+from fusion.settings.commands import AdaptConfig
+
+if TYPE_CHECKING:
+    from fusion.cli.console import Screen
+    from fusion.data.dataset import Fault
+
+
+@command(
+    AdaptConfig,
+    argument("model"),
+    *DATA,
+    option("k", "-k", metavar="N,N"),
+    OUTPUT,
+    option("to_label", metavar="CSV"),
+    OWN,
+    "other_cohort",
+    "allow_leakage",
+    "jobs",
+    "store",
+    "seed",
+)
+def adapt(screen: Screen, config: AdaptConfig) -> tuple[Fault, ...]:
+    """Bring a MODEL to a new site by a few labelled cells of it.
+
+    Tells what labels bring, by cells of each class, on cells that nobody labelled, and writes the model that the
+    labelled cells of DATA chose. --to-label writes which cells to label next: those it is least sure of, no two alike.
+    """
+    from fusion.workflows.new_site.adaptation import adapt_model
+
+    found = adapt_model(config, screen.progress)
+    screen.notes(found.notes)
+    for line in found.lines():
+        screen.line(line)
+    if found.curve:
+        screen.table(*found.table())
+    screen.json(found.to_json())
+    return found.faults

@@ -1,0 +1,1 @@
+"""What is done with a model at a site that it has not learnt from."""

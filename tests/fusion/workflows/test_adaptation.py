@@ -1,0 +1,117 @@
+"""A model at a site where cells are twice as large: what a few labelled cells bring, and which to label."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from fusion.analysis.adaptation.curve import draw_labelled
+from fusion.analysis.adaptation.steps import choose_cells
+from fusion.bundles.model_bundle import load_model
+from fusion.data.dataset import load_dataset
+from fusion.errors import UsageError
+from fusion.leakage.grouped_splits import LeakageError
+from fusion.settings.commands import AdaptConfig, EvaluateConfig, TrainConfig
+from fusion.workflows.evaluate import evaluate
+from fusion.workflows.new_site.adaptation import adapt_model
+from fusion.workflows.train import train
+from tests.builders.images import paint, write_image
+
+
+def site(folder, cells, seed, scale, labelled=None):
+    """Cells of two sizes; of those beyond ``labelled`` the label is not told."""
+    rows = []
+    for at in range(cells):
+        radius = scale * (12 + 6 * (at % 2) + np.random.default_rng([seed, at]).normal())
+        write_image(folder / f"{seed}-{at:03d}.png", paint(1000 * seed + at, side=110, radius=radius))
+        label = "ab"[at % 2] if labelled is None or at < labelled else ""
+        rows.append(f"{seed}-{at:03d}.png,{label},s{seed}-{at // 2},{'home' if scale == 1 else 'new'}")
+    table = folder / f"{seed}.csv"
+    table.write_text("path,label,subject,source\n" + "\n".join(rows) + "\n")
+    return table
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A model of one site, and the folder where all lies."""
+    folder = tmp_path_factory.mktemp("sites")
+    train(
+        TrainConfig(
+            data=site(folder, 40, 1, 1.0),
+            features=["morphology"],
+            classifier="logreg",
+            splits=3,
+            output=folder / "model",
+            store=folder / "store",
+            jobs=1,
+        )
+    )
+    return folder
+
+
+def common(home):
+    return {"model": home / "model", "store": home / "store", "jobs": 1}
+
+
+def test_a_few_labels_mend_a_model_and_labelled_cells_are_not_judged(home):
+    data = site(home, 60, 2, 1.8)
+    found = adapt_model(AdaptConfig(data=data, k=[5, 20, 100], output=home / "adapted", **common(home)))
+    five, twenty = found.curve
+    assert (five["k"], twenty["k"]) == (5, 20)
+    assert twenty["judged"] <= 60 - 40
+    assert twenty["balanced_accuracy"]["as it is"]["value"] < 0.7
+    assert twenty["balanced_accuracy"]["chosen"]["value"] > 0.9
+    assert "Too few labelled cells to show 100 of each class" in " ".join(found.notes)
+    assert found.step != "as it is"
+    judged = evaluate(
+        EvaluateConfig(
+            model=home / "adapted", data=site(home, 24, 3, 1.8), output=home / "result", store=home / "store", jobs=1
+        )
+    )
+    assert judged.figures[0]["image"]["balanced_accuracy"]["value"] > 0.9
+    adapted = load_model(home / "adapted")
+    assert adapted.facts["adapted"]["cells"] == 60
+    with pytest.raises(LeakageError):  # what it was adapted by is no test
+        evaluate(EvaluateConfig(model=home / "adapted", data=data, output=home / "no", store=home / "store", jobs=1))
+
+
+def test_without_labels_it_says_which_cells_to_label_and_takes_the_table_back(home):
+    data = site(home, 30, 4, 1.8, labelled=0)
+    with pytest.raises(UsageError, match=r"no cell of .* is labelled"):
+        adapt_model(AdaptConfig(data=data, k=[3], output=home / "none", **common(home)))
+    found = adapt_model(AdaptConfig(data=data, k=[3], to_label=home / "to-label.csv", **common(home)))
+    assert len(found.to_label) == 6
+    assert found.curve == []
+    with (home / "to-label.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["to_label"] for row in rows] == ["yes"] * 6 + [""] * 24
+    for row in rows[:6]:
+        row["label"] = "ab"[int(row["path"][-7:-4]) % 2]
+    with (home / "to-label.csv").open("w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    again = load_dataset(home / "to-label.csv", store=home / "store")
+    assert sum(label is not None for label in again.each("label")) == 6
+    assert set(again.each("source")) == {"new"}
+    found = adapt_model(AdaptConfig(data=home / "to-label.csv", k=[1], to_label=home / "next.csv", **common(home)))
+    assert sum(found.labelled.values()) == 6
+    with (home / "next.csv").open() as file:
+        assert all(not row["label"] for row in csv.DictReader(file) if row["to_label"])
+
+
+def test_cells_of_labelled_subjects_are_not_judged():
+    groups = np.repeat(np.arange(12), 10)
+    codes = (groups % 2).astype(np.intp)
+    labelled, judged = draw_labelled(codes, groups, 5, 0)
+    assert np.bincount(codes[labelled]).tolist() == [5, 5]
+    assert not set(groups[labelled]) & set(groups[judged])
+    assert draw_labelled(codes, groups, 55, 0) is None
+
+
+def test_cells_to_label_are_unsure_and_different():
+    rng = np.random.default_rng(0)
+    fused = np.vstack([rng.normal(0, 0.01, (30, 2)), rng.normal((5, 0), 0.01, (30, 2)), [[0, 9]]])
+    p = np.concatenate([np.full(30, 0.99), np.linspace(0.5, 0.6, 30), [0.55]])
+    chosen = choose_cells(np.column_stack([p, 1 - p]), fused, 2)
+    assert set(chosen.tolist()) == {30, 60}
