@@ -195,7 +195,9 @@ def _adapted_bundle(
     both = Provenance(*(getattr(old, name) | getattr(new, name) for name in Provenance.__dataclass_fields__))
     facts = {**bundle.facts, "adapted": {"step": step, "cells": len(labelled), "curve": list(curve)}}
     classifier = HEAD if step == STEPS[3] else bundle.classifier
-    return replace(bundle, model=model, classifier=classifier, provenance=both, facts=facts)
+    # What was promised rests on scores of the model as it was.
+    promises = bundle.promises if step == STEPS[0] else None
+    return replace(bundle, model=model, classifier=classifier, provenance=both, facts=facts, promises=promises)
 
 
 def _choose(bundle: ModelBundle, study: Study, cells: SiteCells, count: int) -> tuple[str, ...]:
