@@ -443,7 +443,9 @@ class CompareConfig(Settings):
 class PlanConfig(Settings):
     """fusion plan"""
 
-    result: Path | None = Field(None, description="folder of a result to plan by; default by what is assumed")
+    result: Path | None = Field(
+        None, description="a result to plan by, its folder or a table of scores; default by what is assumed"
+    )
     entries: Names = Field(
         [], description="two entries of the result, as svm/morphology+texture; default the best against all others"
     )

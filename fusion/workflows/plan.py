@@ -1,16 +1,20 @@
-"""``fusion plan``: how many subjects a difference would need, and which one so many subjects can find."""
+"""``fusion plan``: how many subjects a difference would need, which one so many can find, and how many cells of a
+subject are enough."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.analysis.cells_per_subject import CLOSE, MarginSpread, assumed_spread, cells_enough, margin_spreads
+from fusion.data.score_table import read_score_table
 from fusion.errors import UsageError, reason_in_a_line
+from fusion.evaluation.foreign_scores import check_scores
 from fusion.evaluation.sample_size import (
     MOST_SUBJECTS,
     Spreads,
@@ -19,8 +23,12 @@ from fusion.evaluation.sample_size import (
     smallest_difference,
     subjects_needed,
 )
+from fusion.evaluation.score_frames import cells_of
 from fusion.io.json_values import without_nan
 from fusion.settings.commands import PlanConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Subjects of all classes for which the smallest difference is told.
 _GRID = (16, 30, 50, 73, 100, 150, 200, 300, 500, 1000)
@@ -38,6 +46,8 @@ class StudyPlan:
     detectable : for numbers of subjects {class: number}, the smallest difference that they find.
     spreads : what it rests on.
     training : share that training anew adds to the variance.
+    cells : what more cells of a subject bring, and more subjects; see ``cells_per_subject.cells_enough``. Nothing of a
+        result in which subjects were scored as a whole.
     notes : what must be read with it.
     """
 
@@ -48,6 +58,7 @@ class StudyPlan:
     detectable: tuple[tuple[Mapping[str, int], float], ...]
     spreads: Spreads
     training: float
+    cells: Mapping[str, Any]
     notes: tuple[str, ...]
 
     @property
@@ -59,7 +70,24 @@ class StudyPlan:
         found = [f"{_listed(self.needed)} for {asked}."]
         if self.spreads.subjects:
             found.append(f"To be safe {_listed(self.cautious)}: a pilot's spread is too small in half of all pilots.")
+        if self.cells:
+            found.append(
+                f"{self.cells['enough']} cells of a subject call it as well as any number, within {CLOSE:g}: balanced "
+                f"accuracy of subjects {self.cells['ceiling']:.3f} at most."
+            )
         return found
+
+    @property
+    def cell_table(self) -> list[list[str]]:
+        """Cells of a subject, balanced accuracy of subjects, and half the width of its interval by subjects."""
+        return [
+            [
+                str(row["cells"]),
+                f"{row['balanced_accuracy']:.3f}",
+                *(f"± {width:.3f}" for width in row["half_width"].values()),
+            ]
+            for row in self.cells.get("rows", ())
+        ]
 
     @property
     def table(self) -> list[list[str]]:
@@ -80,6 +108,7 @@ class StudyPlan:
                 "deviations": dict(self.spreads.deviations),
                 "pilot_subjects": dict(self.spreads.subjects),
                 "training_variance": self.training,
+                "cells": dict(self.cells),
                 "notes": list(self.notes),
             }
         )
@@ -97,7 +126,12 @@ def plan_study(config: PlanConfig) -> StudyPlan:
     >>> plan_study(PlanConfig(difference=0.1)).needed
     {'positive': 13, 'negative': 13}
     """
-    spreads = _assumed(config) if config.result is None else _of_pilot(config.result, config.entries)
+    if config.result is None:
+        one = assumed_spread(config.accuracy, config.within_subject)
+        spreads, margins = _assumed(config), {"positive": one, "negative": one}
+    else:
+        frame = _read_pilot(config.result)
+        spreads, margins = _of_pilot(config.result, frame, config), _margins(config.result, frame, config.entries)
     names = list(spreads.deviations)
     given = _numbers(config, names)
     counts = given or dict(spreads.subjects) or dict.fromkeys(names, 1)
@@ -113,6 +147,7 @@ def plan_study(config: PlanConfig) -> StudyPlan:
         detectable=tuple((numbers, smallest_difference(numbers, spreads, **how)) for numbers in [*own, *grid]),
         spreads=spreads,
         training=config.training_variance,
+        cells=cells_enough(margins) if margins else {},
         notes=_notes(config, spreads),
     )
 
@@ -148,38 +183,92 @@ def _numbers(config: PlanConfig, names: list[str]) -> dict[str, int]:
     return dict(zip(names, config.subjects, strict=True))
 
 
-def _of_pilot(folder: Path, entries: list[str]) -> Spreads:
-    """Spreads of a result: of two entries, or the median over the best entry against each other one."""
+def _read_pilot(path: Path) -> pd.DataFrame:
+    """A row a scored cell and entry: of a result's folder, or of a table as ``fusion judge`` takes it."""
     import pandas as pd
 
+    if path.is_file():
+        checked = check_scores(read_score_table(path)[0], None, str(path))
+        proba = checked.frame[[f"p_{name}" for name in checked.classes]].to_numpy()
+        predicted = np.array(checked.classes, object)[proba.argmax(axis=1)]
+        cells = cells_of(checked.frame)
+        group = dict(zip(zip(cells.keys, cells.names, strict=True), cells.groups.tolist(), strict=True))
+        rows = zip(checked.frame["key"], checked.frame["name"], strict=True)
+        return checked.frame.assign(predicted=predicted, group=[group[row] for row in rows])
     try:
-        columns = ["features", "classifier", "key", "name", "subject", "group", "source", "label", "predicted"]
-        frame = pd.read_parquet(folder / "scores.parquet")
-        frame = frame[[name for name in columns if name in frame]]
+        return pd.read_parquet(path / "scores.parquet")
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(
-            f"{folder} holds no result", found=reason_in_a_line(error), expected="result.json and scores.parquet"
+            f"{path} holds no result",
+            found=reason_in_a_line(error),
+            expected="result.json and scores.parquet, or a table of scores",
         ) from error
+
+
+def _margins(path: Path, frame: pd.DataFrame, entries: Sequence[str]) -> dict[str, MarginSpread]:
+    """Margins of the best entry, or of the first that is named; none where subjects were scored as a whole."""
+    entry = frame["classifier"] + "/" + frame["features"]
+    own = "subject_label" if "subject_label" in frame else "label"
+    if not entries:
+        recalls = (frame["predicted"] == frame["label"]).groupby([entry, frame["label"]]).mean()
+        entries = [str(recalls.groupby(level=0).mean().idxmax())]
+    cells = frame[(entry == entries[0]).to_numpy() & (frame["repeat"] == frame["repeat"].min()).to_numpy()]
+    classes = [name.removeprefix("p_") for name in frame.columns if name.startswith("p_")]
+    proba = cells[[f"p_{name}" for name in classes]].to_numpy()
+    codes = np.array([classes.index(label) for label in cells[own].astype(str)])
+    true = np.eye(len(classes), dtype=bool)[codes]
+    margins = proba[true] - np.where(true, -np.inf, proba).max(axis=1)
+    found = margin_spreads(
+        margins, cells[own].astype(str).tolist(), np.unique(cells["group"].to_numpy(), return_inverse=True)[1]
+    )
+    if not cells["group"].duplicated().any():
+        return {}  # subjects were scored as a whole: nothing tells what their cells would bring
+    if len(found) < len(set(codes.tolist())):
+        raise UsageError(
+            f"{path} has too few subjects to plan by",
+            found=", ".join(f"{n} of {name}" for name, n in cells.groupby(own)["group"].nunique().items()),
+            expected="two subjects of every class, one of them with several cells",
+        )
+    return found
+
+
+def _of_pilot(folder: Path, frame: pd.DataFrame, config: PlanConfig) -> Spreads:
+    """Spreads of a result: of two entries, or the median over the best entry against each other one; of a single one
+    as much as two have that correlate as is assumed."""
     right = (frame["predicted"] == frame["label"]).astype(float)
     frame = frame.assign(entry=frame["classifier"] + "/" + frame["features"], right=right)
     cells = frame.groupby(["entry", "key", "name"], sort=True)["right"].mean().unstack("entry")
     about = frame.drop_duplicates(["key", "name"]).set_index(["key", "name"]).loc[cells.index]
-    pairs = _pairs(entries, cells, about["label"])
+    if cells.shape[1] == 1 and not config.entries:
+        of_one = pilot_spreads(cells.iloc[:, 0].to_numpy(float), about["label"].tolist(), about["group"].tolist(), "")
+        _check_pilot(folder, of_one, about)
+        wider = math.sqrt(2 * (1 - config.between_sets))
+        deviations = {name: wider * value for name, value in of_one.deviations.items()}
+        origin = (
+            f"from {folder.name}, of {cells.columns[0]} against one that correlates {config.between_sets:g} with it"
+        )
+        return Spreads(deviations, of_one.subjects, origin)
+    pairs = _pairs(config.entries, cells, about["label"])
     found = [
         pilot_spreads((cells[a] - cells[b]).to_numpy(), about["label"].tolist(), about["group"].tolist(), "")
         for a, b in pairs
     ]
+    _check_pilot(folder, found[0], about)
     names = list(found[0].deviations)
-    if len(names) < 2 or len(names) < about["label"].nunique():
+    deviations = {name: float(np.median([one.deviations[name] for one in found])) for name in names}
+    (best, other), *more = pairs
+    which = f"the best against {len(pairs)} others (median)" if more else f"{best} against {other}"
+    return Spreads(deviations, found[0].subjects, f"from {folder.name}, {which}")
+
+
+def _check_pilot(folder: Path, found: Spreads, about: pd.DataFrame) -> None:
+    """UsageError for a class of one subject."""
+    if len(found.deviations) < 2 or len(found.deviations) < about["label"].nunique():
         raise UsageError(
             f"{folder} has too few subjects to plan by",
             found=", ".join(f"{n} of {name}" for name, n in about.groupby("label")["group"].nunique().items()),
             expected="two subjects of every class",
         )
-    deviations = {name: float(np.median([one.deviations[name] for one in found])) for name in names}
-    (best, other), *more = pairs
-    which = f"the best against {len(pairs)} others (median)" if more else f"{best} against {other}"
-    return Spreads(deviations, found[0].subjects, f"from {folder.name}, {which}")
 
 
 def _pairs(entries: list[str], cells: Any, labels: Any) -> list[tuple[str, str]]:
@@ -189,8 +278,6 @@ def _pairs(entries: list[str], cells: Any, labels: Any) -> list[tuple[str, str]]
             found = ", ".join(entries if len(entries) != 2 else unknown)
             raise UsageError("--entries are two of the result", found=found, expected=", ".join(known[:10]))
         return [(entries[0], entries[1])]
-    if len(known) < 2:
-        raise UsageError("a plan needs two entries to compare", found=f"{len(known)} in the result")
     values = cells.groupby(labels.to_numpy()).mean().mean()
     best = str(values.idxmax())
     return [(best, name) for name in known if name != best]

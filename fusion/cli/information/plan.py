@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 def plan(screen: Screen, config: PlanConfig) -> None:
     """How many subjects would a difference need.
 
-    By the spread of a RESULT that is there, or by what is assumed of accuracy, cells and correlations; and which
-    difference so many subjects find.
+    By the spread of a RESULT that is there (its folder, or a table of scores as fusion judge takes it), or by what is
+    assumed of accuracy, cells and correlations; which difference so many subjects find; and how many cells of a subject
+    are enough to call it.
     """
+    from fusion.analysis.cells_per_subject import SUBJECTS
     from fusion.workflows.plan import plan_study
 
     found = plan_study(config)
     for line in found.lines:
         screen.line(line)
     screen.table(["subjects", "smallest difference found"], found.table)
+    if found.cells:
+        screen.table(["cells of a subject", "subjects right", *(f"{n} a class" for n in SUBJECTS)], found.cell_table)
     screen.notes(found.notes)
     screen.json(found.to_json())
