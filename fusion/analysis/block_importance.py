@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.feature_table import FeatureTable
-from fusion.data.patients.bags import Bags
-from fusion.leakage.grouped_splits import Split
-from fusion.learning import shared_distances
-from fusion.learning.fits import Fit, Fits, prepare_split
-from fusion.learning.fused_model import Decision, decide, score_slice
+from fusion.learning.fits import Fit, Fits
+from fusion.learning.fused_model import HeldOutModel
 from fusion.metrics.jackknife import Strata, influences, intervals, spread_of_procedure
 from fusion.metrics.judgement import PROCEDURE
 from fusion.metrics.scored_rows import ratio
-from fusion.plugins import Contributes, FitsDistances
 
 _Floats = NDArray[np.float64]
 
@@ -31,12 +28,41 @@ _EXCHANGES = 3
 _TOP = 5
 
 
-#: Asked for cells of a test part: float64 (n, classes) where a block (its number, None for no block) has the values
-#: of training rows, counted within the training part.
-_Ask = Callable[[int | None, NDArray[np.intp]], _Floats]
+@dataclass(frozen=True)
+class BlockImportance:
+    """Asks models of all blocks, as they are fitted, what they lose without each block and which columns they go by.
+
+    Nothing is fitted for it: it is an ``Examination`` of the fits of the comparison, on whichever worker these are
+    made.
+
+    Attributes
+    ----------
+    keys : of the answers: "lost", float64 (test cells, blocks), 1 where a cell is right and would not be without the
+        block, -1 the other way; "contributions", float64 (d,), the mean absolute SHAP value of each column, or zeros.
+    """
+
+    keys: tuple[str, ...] = ("lost", "contributions")
+
+    def asks(self, load: Fits, fit: Fit) -> bool:
+        """Whether a fit is of all blocks, and its split among those that are asked."""
+        return load.recipes[fit.recipe].features == tuple(load.compared) and fit.split in asked_splits(load)
+
+    def __call__(self, load: Fits, fit: Fit, model: HeldOutModel) -> dict[str, _Floats]:
+        """The answers of one model."""
+        columns = sum(part.stop - part.start for part in load.study_of(fit.split).select(load.compared).blocks.values())
+        shap = np.zeros(columns)
+        if model.contributions is not None:
+            shap = np.abs(model.contributions()[:, :, :-1]).mean(axis=1).sum(axis=0)
+        return {"lost": _lost(load, fit, model), "contributions": shap}
 
 
-def importance(fits: Fits) -> list[dict[str, Any]]:
+def asked_splits(load: Fits) -> list[int]:
+    """The splits whose models are asked: at most ten, spread over all."""
+    chosen: list[int] = np.unique(np.linspace(0, len(load.splits) - 1, _SPLITS).round().astype(int)).tolist()
+    return chosen
+
+
+def importance(load: Fits, answers: Mapping[Fit, Mapping[str, _Floats]]) -> list[dict[str, Any]]:
     """Permutation importance of blocks, and of trees' features by SHAP, from cells that models have not learnt from.
 
     A block's importance is what balanced accuracy loses where its columns, all together, are those of other cells:
@@ -48,8 +74,8 @@ def importance(fits: Fits) -> list[dict[str, Any]]:
 
     Parameters
     ----------
-    fits : of a comparison; those recipes are asked that learn from all of its blocks, and from features alone. At most
-        ten of the splits are used, spread over all.
+    load : of a comparison; those recipes were asked that learn from all of its blocks, and from features alone.
+    answers : of ``BlockImportance``, by fit.
 
     Returns
     -------
@@ -57,104 +83,38 @@ def importance(fits: Fits) -> list[dict[str, Any]]:
     "high"}] (the loss, the largest first), "features": {block: [{"feature", "share"}]}, the share of all absolute SHAP
     values, for trees only.
     """
-    from threadpoolctl import threadpool_limits
-
-    chosen = np.unique(np.linspace(0, len(fits.splits) - 1, _SPLITS).round().astype(int)).tolist()
-    asked = [at for at, recipe in enumerate(fits.recipes) if recipe.features == tuple(fits.compared)]
-    rows = []
-    with threadpool_limits(1):  # the same sums on any machine
-        for number, at in enumerate(asked):
-            rows.append(_of_recipe(fits, at, chosen, (number * len(chosen), len(asked) * len(chosen))))
+    splits, rows = asked_splits(load), []
+    table = load.study_of(0).select(load.compared)
+    tested = [load.splits[at].test for at in splits]
+    for number in sorted({fit.recipe for fit in answers}):
+        found = [answers[Fit(number, at)] for at in splits]
+        row: dict[str, Any] = {
+            "classifier": load.recipes[number].label,
+            "cells": len(np.unique(np.concatenate(tested))),
+            "blocks": _judged([each["lost"] for each in found], table, tested, load.study.classes),
+        }
+        shap = np.sum([each["contributions"] for each in found], axis=0)
+        rows.append({**row, "features": _top(shap, table)} if shap.any() else row)
     return rows
 
 
-def _of_recipe(fits: Fits, number: int, splits: Sequence[int], progress: tuple[int, int]) -> dict[str, Any]:
-    recipe, classes = fits.recipes[number], fits.study.classes
-    column = None if recipe.positive is None else classes.index(recipe.positive)
-    on_distances = fits.shared[recipe.label] == "distances"
-    rng = np.random.default_rng(recipe.seed)
-    lost: list[_Floats] = []
-    table = fits.study_of(0).select(fits.compared)
-    shap = np.zeros(len(table.columns))
-    for done, at in enumerate(splits, start=1):
-        own, split = fits.study_of(at).select(fits.compared), fits.splits[at]
-        ask, rule, found = (_on_distances if on_distances else _on_columns)(fits, Fit(number, at), own)
-        lost.append(_permutation_importance(ask, rule, own, split, classes, column, rng))
-        shap += found
-        fits.run.tell("asking", progress[0] + done, progress[1])
-    cells = np.concatenate([fits.splits[at].test for at in splits])
-    blocks = _judged(lost, table, [fits.splits[at].test for at in splits], classes)
-    row: dict[str, Any] = {"classifier": recipe.label, "cells": len(np.unique(cells)), "blocks": blocks}
-    return {**row, "features": _top(shap, table)} if shap.any() else row
-
-
-def _on_columns(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, Decision, _Floats]:
-    """How a model is asked, by what it predicts, and float64 (d,) the mean absolute SHAP value of each column, or
-    zeros."""
-    split, model = fits.splits[fit.split], fits.fuse(fit)
-    sources = [table.sources[row] for row in split.test]
-    parts = list(table.blocks.values())
-
-    def ask(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
-        X = table.X[split.test]  # a copy
-        if which is not None and isinstance(X, Bags):
-            X = X.with_columns(parts[which], table.X[split.train[permuted]])
-        elif which is not None:
-            X[:, parts[which]] = table.X[split.train[permuted], parts[which]]
-        return model.predict_proba(X, sources)
-
-    shap = np.zeros(len(table.columns))
-    if isinstance(model.classifier, Contributes):
-        rows: Any = model.harmonised(table.X[split.test], sources)
-        shap = np.abs(model.classifier.contributions(rows)[:, :, :-1]).mean(axis=1).sum(axis=0)
-    return ask, model.decision, shap
-
-
-def _on_distances(fits: Fits, fit: Fit, table: FeatureTable) -> tuple[_Ask, Decision, _Floats]:
-    """The same, where distances within blocks are at hand: those of other cells' values are in them already."""
-    recipe, classes = fits.recipes[fit.recipe], fits.study.classes
-    prepared = prepare_split(fits, fit.split, list(table.blocks), recipe)
-    shared = prepared.shared_by(shared_distances.SharedDistances)
-    distances, rows, classifier = shared.of(list(table.blocks)), prepared.rows, recipe.build()
-    assert isinstance(classifier, FitsDistances)
-    classifier.fit_distances(distances, rows.y, rows.groups)
-    decision = decide(
-        recipe,
-        classes,
-        lambda learnt, held: score_slice(recipe.build(), distances, rows.positions(learnt), held, rows),
-        rows,
-    )
-
-    def ask(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
-        mixed = np.repeat(shared.test_rows[:, None], len(table.blocks), axis=1)
-        if which is not None:
-            mixed[:, which] = permuted
-        return decision.calibrate(classifier.predict_proba_distances(mixed))
-
-    return ask, decision, np.zeros(len(table.columns))
-
-
-def _permutation_importance(
-    ask: _Ask,
-    rule: Decision,
-    table: FeatureTable,
-    split: Split,
-    classes: Sequence[str],
-    positive: int | None,
-    rng: np.random.Generator,
-) -> _Floats:
+def _lost(load: Fits, fit: Fit, model: HeldOutModel) -> _Floats:
     """float64 (test cells, blocks): 1 where a cell is right and would not be without the block, -1 the other way."""
-    codes = np.searchsorted(list(classes), np.array(table.y, object)[split.test].astype(str))
+    recipe, split, classes = load.recipes[fit.recipe], load.splits[fit.split], load.study.classes
+    column = None if recipe.positive is None else classes.index(recipe.positive)
+    codes = np.searchsorted(list(classes), np.array(load.study.table.y, object)[split.test].astype(str))
+    # Of each split its own: whichever worker is the first.
+    rng = np.random.default_rng([recipe.seed, fit.split])
 
-    def right(which: int | None, permuted: NDArray[np.intp]) -> _Floats:
-        return (rule.predicted(ask(which, permuted), positive) == codes).astype(np.float64)
+    def right(proba: _Floats) -> _Floats:
+        return (model.decision.predicted(proba, column) == codes).astype(np.float64)
 
-    whole = right(None, np.empty(0, np.intp))
-    lost = np.zeros((len(split.test), len(table.blocks)))
+    whole = right(model.predict_proba())
+    lost = np.zeros((len(split.test), len(load.compared)))
     for _ in range(_EXCHANGES):
-        permuted = rng.integers(len(split.train), size=len(split.test))
-        for which in range(len(table.blocks)):
-            lost[:, which] += (whole - right(which, permuted)) / _EXCHANGES
+        exchanged = rng.integers(len(split.train), size=len(split.test))
+        for which in range(len(load.compared)):
+            lost[:, which] += (whole - right(model.predict_proba(which, exchanged))) / _EXCHANGES
     return lost
 
 

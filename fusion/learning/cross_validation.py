@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,16 @@ def prepare_fits(
     return Fits(study, splits, tuple(recipes), run, embedded, tuple(wanted))
 
 
-def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scores, ...]:
+def cross_validate(
+    fits: Fits, plan: Plan, stage: str = "fitting", heard: Callable[[Fitted], None] | None = None
+) -> tuple[Scores, ...]:
     """Learn every recipe on each training part, and score the cells of its test part.
 
     Parameters
     ----------
     fits : of this plan's splits; see ``prepare_fits``.
     stage : what progress calls it.
+    heard : is given every fit, with what its model was asked beside its scores.
 
     Returns
     -------
@@ -56,6 +59,8 @@ def cross_validate(fits: Fits, plan: Plan, stage: str = "fitting") -> tuple[Scor
         chosen[number] += [{"split": found.fit.split, **found.chosen}] if found.chosen else []
         if found.history is not None:
             trained[number] += [{"split": found.fit.split, **epoch} for epoch in epochs_of(found.history)]
+        if heard is not None:
+            heard(found)
         run.tell(stage, done, len(every))
     fold = _fold_numbers(plan, len(table))
     return tuple(

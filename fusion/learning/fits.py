@@ -1,7 +1,8 @@
 """Every fit of a comparison: which recipe in which split, sharing what can be shared.
 
 Fits of one classifier in one split share their scaled blocks, and a kernel SVM its distances: memory, not another
-way of learning. What does not fit into memory is computed again.
+way of learning. What does not fit into memory is computed again. What is to be known of a model beside its scores is
+asked while it is at hand (``Examination``): no model is kept, and none is fitted twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ from fusion.learning._inner_folds import InnerFolds
 from fusion.learning._training_rows import TrainingRows
 from fusion.learning.fused_model import (
     BlockModels,
+    Exchange,
     FusedModel,
+    HeldOutModel,
     Score,
     decide,
     prepare_features,
@@ -57,8 +60,8 @@ class Fit:
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """A fit with float64 (test cells, classes) probabilities, the threshold that it chose, NaN for none, the
-    parameters, of a network its history, see ``run.history_of``, and float64 (classes, classes) costs by which it
-    predicts, None for none."""
+    parameters, of a network its history, see ``run.history_of``, float64 (classes, classes) costs by which it predicts,
+    None for none, and what its model was asked beside."""
 
     fit: Fit
     proba: NDArray[np.floating[Any]]
@@ -66,6 +69,7 @@ class Fitted:
     chosen: Mapping[str, float]
     history: NDArray[np.floating[Any]] | None = None
     costs: NDArray[np.float64] | None = None
+    answers: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
 
     @property
     def expected_costs(self) -> NDArray[np.float64]:
@@ -73,6 +77,23 @@ class Fitted:
         if self.costs is None:
             return np.full(self.proba.shape, np.nan)
         return expected_costs(np.asarray(self.proba, np.float64), self.costs)
+
+
+class Examination(Protocol):
+    """What the models of a comparison are asked beside their scores, while they are at hand; it travels to workers."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of its answers."""
+        ...
+
+    def asks(self, load: Fits, fit: Fit) -> bool:
+        """Whether the model of this fit is asked."""
+        ...
+
+    def __call__(self, load: Fits, fit: Fit, model: HeldOutModel) -> Mapping[str, NDArray[np.floating[Any]]]:
+        """The answers of one model."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +106,7 @@ class Fits:
     embedded : of each learnt block, for every split float32 (n, channels), the cells as the split's network sees them.
     learnt : how these blocks learn.
     permuted : sets of n labels that cells are also learnt by, to see what is scored where there is nothing to learn.
+    examination : what models are asked beside their scores; None for nothing.
     """
 
     study: Study
@@ -94,6 +116,17 @@ class Fits:
     embedded: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
     learnt: tuple[LearntBlock, ...] = ()
     permuted: tuple[NDArray[Any], ...] = ()
+    examination: Examination | None = None
+
+    def asks(self, fit: Fit) -> bool:
+        """Whether the model of a fit is asked anything beside its scores."""
+        return self.examination is not None and not fit.labels and self.examination.asks(self, fit)
+
+    def examined(self, found: Fitted, model: HeldOutModel) -> Fitted:
+        """The fit with the answers of its model, where this is asked."""
+        if self.examination is None or not self.asks(found.fit):
+            return found
+        return replace(found, answers=self.examination(self, found.fit, model))
 
     def labels_of(self, fit: Fit) -> NDArray[Any]:
         """n labels by which a fit learns."""
@@ -162,10 +195,14 @@ class Fits:
         checkpoint, name = self.run.checkpoint, self.name(fit)
         if checkpoint is None or (kept := checkpoint.read(name)) is None:
             return None
+        asked = self.examination.keys if self.examination is not None and self.asks(fit) else ()
+        answers = {key: answer for key in asked if (answer := checkpoint.read(f"{name}.{key}")) is not None}
+        if len(answers) < len(asked):
+            return None
         history = checkpoint.read(f"{name}-history")
         k = len(self.study.classes)
         costs = np.array(kept[0, k + 1 :], np.float64).reshape(k, k) if kept.shape[1] > k + 1 else None
-        return Fitted(fit, kept[:, :k], float(kept[0, k]), checkpoint.read_values(name), history, costs)
+        return Fitted(fit, kept[:, :k], float(kept[0, k]), checkpoint.read_values(name), history, costs, answers)
 
     def keep(self, found: Fitted) -> Fitted:
         """The fit, kept for a run that goes on from here."""
@@ -177,6 +214,8 @@ class Fits:
             checkpoint.keep_values(self.name(found.fit), found.chosen)
         if found.history is not None:
             checkpoint.keep(f"{self.name(found.fit)}-history", found.history)
+        for key, answer in found.answers.items():
+            checkpoint.keep(f"{self.name(found.fit)}.{key}", answer)
         rule = np.append(found.threshold, () if found.costs is None else found.costs)
         checkpoint.keep(self.name(found.fit), np.hstack([found.proba, np.tile(rule, (len(found.proba), 1))]))
         return found
@@ -309,11 +348,20 @@ def _alone(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
 
 def score(fit: Fit, load: Fits) -> Fitted:
     """Learn one model of features, and score the cells of its split's test part."""
-    recipe, test, study = load.recipes[fit.recipe], load.splits[fit.split].test, load.study_of(fit.split)
+    recipe, split, study = load.recipes[fit.recipe], load.splits[fit.split], load.study_of(fit.split)
     model = load.fuse(fit)
-    proba = model.predict_proba(study.rows(recipe.blocks, test), study.sources(test))
+    proba = model.predict_proba(study.rows(recipe.blocks, split.test), study.sources(split.test))
     threshold = math.nan if model.threshold is None else model.threshold
-    return Fitted(fit, proba, threshold, chosen_by(model), costs=model.costs)
+    found = Fitted(fit, proba, threshold, chosen_by(model), costs=model.costs)
+    return _examined(found, load, model, recipe.blocks)
+
+
+def _examined(found: Fitted, load: Fits, model: FusedModel, blocks: Sequence[str]) -> Fitted:
+    """The fit with the answers of its model, which learns from these blocks."""
+    if not load.asks(found.fit):
+        return found
+    split, table = load.splits[found.fit.split], load.study_of(found.fit.split).select(blocks)
+    return load.examined(found, HeldOutModel.of(model, table, split.train, split.test))
 
 
 def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
@@ -321,13 +369,20 @@ def _on_scaled_blocks(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
 
     def scored(shared: ScaledBlocks, recipe: Recipe, rows: TrainingRows) -> _Scored:
         train, test = shared.of(recipe.blocks)
-        classifier = recipe.build().fit(train, rows.y, rows.groups)
+        classifier, parts = recipe.build().fit(train, rows.y, rows.groups), shared.columns(recipe.blocks)
+
+        def ask(which: int | None, exchanged: NDArray[np.intp]) -> NDArray[np.float64]:
+            X = test
+            if which is not None:
+                X = test.copy()
+                X[:, parts[which]] = train[exchanged, parts[which]]
+            return classifier.predict_proba(X)
 
         def score(learnt: NDArray[np.intp], held: NDArray[np.intp]) -> NDArray[np.float64]:
             at = rows.positions(learnt)
             return recipe.build().fit(train[at], rows.y[at], rows.groups[at]).predict_proba(train[held])
 
-        return classifier, classifier.predict_proba(test), score
+        return classifier, ask, score
 
     yield from _shared_batch(batch, load, ScaledBlocks, scored)
 
@@ -340,10 +395,18 @@ def _on_shared_distances(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
         assert isinstance(classifier, FitsDistances)
         classifier.fit_distances(distances, rows.y, rows.groups)
 
+        def ask(which: int | None, exchanged: NDArray[np.intp]) -> NDArray[np.float64]:
+            if which is None:
+                return classifier.predict_proba_distances(shared.test_rows)
+            # Distances within blocks are at hand: those of other cells' values are in them already.
+            mixed = np.repeat(shared.test_rows[:, None], len(recipe.blocks), axis=1)
+            mixed[:, which] = exchanged
+            return classifier.predict_proba_distances(mixed)
+
         def score(learnt: NDArray[np.intp], held: NDArray[np.intp]) -> NDArray[np.float64]:
             return score_slice(recipe.build(), distances, rows.positions(learnt), held, rows)
 
-        return classifier, classifier.predict_proba_distances(shared.test_rows), score
+        return classifier, ask, score
 
     yield from _shared_batch(batch, load, shared_distances.SharedDistances, scored)
 
@@ -373,10 +436,12 @@ def _on_shared_members(batch: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
             none = np.empty((0, len(model.classes)))  # a rule that learns is not shared
             fixed, costs = recipe.decision.choose(none, np.empty(0, np.intp), model.classes, recipe.positive)
             proba = model.predict_proba(X, sources)
-            yield load.keep(Fitted(fit, proba, math.nan if fixed is None else fixed, chosen_by(model), costs=costs))
+            found = Fitted(fit, proba, math.nan if fixed is None else fixed, chosen_by(model), costs=costs)
+            model = replace(model, threshold=fixed, costs=costs)
+            yield load.keep(_examined(found, load, model, names))
 
 
-_Scored = tuple[Classifier, NDArray[np.float64], Score]
+_Scored = tuple[Classifier, Exchange, Score]
 
 
 def _shared_batch(
@@ -397,13 +462,14 @@ def _shared_batch(
                 recipe = load.recipes[fit.recipe]
                 recipe.decision.check_classes(load.study.classes, recipe.positive)
                 own = replace(rows, y=load.labels_of(fit)[load.splits[fit.split].train][rows.cells])
-                classifier, proba, score = scored(shared, recipe, own)
+                classifier, ask, score = scored(shared, recipe, own)
                 classes = [str(label) for label in classifier.classes_]
                 decision = decide(recipe, classes, score, own)
-                proba, threshold = decision.calibrate(proba), decision.threshold
+                model = HeldOutModel(ask, decision)
+                threshold = math.nan if decision.threshold is None else decision.threshold
                 chosen = dict(classifier.chosen_) if isinstance(classifier, Searches) else {}
-                threshold = math.nan if threshold is None else threshold
-                yield load.keep(Fitted(fit, proba, threshold, chosen, costs=decision.costs))
+                found = Fitted(fit, model.predict_proba(), threshold, chosen, costs=decision.costs)
+                yield load.keep(load.examined(found, model))
         except (ValueError, TypeError) as error:
             raise refused(first, error, rows.y) from error
 

@@ -23,10 +23,11 @@ from fusion.learning.recipe import Recipe
 from fusion.learning.shared_distances import Distances
 from fusion.metrics.classification import predicted_classes
 from fusion.metrics.decision_costs import expected_costs
-from fusion.plugins import Classifier, FitsDistances, HoldsOut, TakesImages
+from fusion.plugins import Classifier, Contributes, FitsDistances, HoldsOut, TakesImages
 from fusion.settings.learning import HarmoniseSettings
 
 if TYPE_CHECKING:
+    from fusion.data.feature_table import FeatureTable
     from fusion.feature_transforms.fusion_layer import FusionLayer
     from fusion.feature_transforms.harmonisation import Harmoniser
 
@@ -74,8 +75,8 @@ class FusedModel:
         UsageError : a model that takes images is asked without.
         """
         if isinstance(X, CellInputs):
-            proba = self.classifier.predict_proba(X)  # type: ignore[arg-type]  # matrices, by the protocol of all
-            return proba if self.calibration is None else self.calibration.apply(proba)
+            # Matrices, by the protocol of all.
+            return self.decision.calibrate(self.classifier.predict_proba(X))  # type: ignore[arg-type]
         if isinstance(self.classifier, TakesImages):
             raise UsageError(
                 "this model judges images, and was given features alone",
@@ -88,8 +89,7 @@ class FusedModel:
             starts = range(0, len(X), BATCH)
             parts = zip(starts, X.batches(), strict=True)
             return np.concatenate([self.predict_proba(rows, sources[at : at + BATCH]) for at, rows in parts])
-        proba = self.classifier.predict_proba(self.fused(self.harmonised(X, sources)))
-        return proba if self.calibration is None else self.calibration.apply(proba)
+        return self.decision.calibrate(self.classifier.predict_proba(self.fused(self.harmonised(X, sources))))
 
     def harmonised(self, X: NDArray[Any], sources: Sequence[str | None] = ()) -> NDArray[Any]:
         """(n, d) as the fusion layer gets it before ``selection``: float64 from a harmoniser, else ``X`` itself."""
@@ -194,6 +194,70 @@ class Decision:
     def calibrate(self, proba: NDArray[np.float64]) -> NDArray[np.float64]:
         """float64 (n, K), calibrated where that was asked for."""
         return proba if self.calibration is None else self.calibration.apply(proba)
+
+
+#: Asked for the cells of a test part: float64 (n, classes) where one block (its number, None for no block) has the
+#: values of training rows, counted within the training part.
+Exchange = Callable[[int | None, NDArray[np.intp]], NDArray[np.float64]]
+
+_NOBODY = np.empty(0, np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutModel:
+    """A model beside the test part of its split, while both are at hand.
+
+    Attributes
+    ----------
+    ask : what the classifier says of these cells.
+    decision : what is put on top.
+    contributions : float64 (n, classes, d + 1) of the columns, as ``plugins.Contributes`` has them; None where the
+        classifier cannot tell.
+    """
+
+    ask: Exchange
+    decision: Decision = field(default_factory=Decision)
+    contributions: Callable[[], NDArray[np.float64]] | None = None
+
+    @classmethod
+    def of(cls, model: FusedModel, table: FeatureTable, train: NDArray[np.intp], test: NDArray[np.intp]) -> Self:
+        """A model, and the rows that it has learnt from and those that it has not, of a table of its blocks.
+
+        Values are exchanged after they were harmonised, each by the site of the cell that it was measured in; those of
+        bags of cells before.
+        """
+        if isinstance(table.X, Bags):
+            return cls(_ask_bags(model, table, train, test), model.decision)
+        own, held = (model.harmonised(table.X[rows], [table.sources[row] for row in rows]) for rows in (train, test))
+        parts, classifier = list(table.blocks.values()), model.classifier
+
+        def ask(which: int | None, exchanged: NDArray[np.intp]) -> NDArray[np.float64]:
+            X = held
+            if which is not None:
+                X = held.copy()
+                X[:, parts[which]] = own[exchanged, parts[which]]
+            return classifier.predict_proba(model.fused(X))
+
+        tells = classifier if isinstance(classifier, Contributes) and model.layer is None else None
+        contributions = None if tells is None else lambda: tells.contributions(model.fused(held))
+        return cls(ask, model.decision, contributions)
+
+    def predict_proba(self, which: int | None = None, exchanged: NDArray[np.intp] = _NOBODY) -> NDArray[np.float64]:
+        """float64 (n, classes) of the test part; of a block that is exchanged, see ``Exchange``."""
+        return self.decision.calibrate(self.ask(which, exchanged))
+
+
+def _ask_bags(model: FusedModel, table: FeatureTable, train: NDArray[np.intp], test: NDArray[np.intp]) -> Exchange:
+    """The same of bags of cells, each of which takes another's values of a block."""
+    bags: Any = table.X
+    own, held, sources = bags[train], bags[test], [table.sources[row] for row in test]
+    parts = list(table.blocks.values())
+
+    def ask(which: int | None, exchanged: NDArray[np.intp]) -> NDArray[np.float64]:
+        X = held if which is None else held.with_columns(parts[which], own[exchanged])
+        return model.classifier.predict_proba(model.fused_bags(X, sources))
+
+    return ask
 
 
 def decide(recipe: Recipe, classes: Sequence[str], score: Score, rows: TrainingRows) -> Decision:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def scale_block(
 class ScaledBlocks:
     """Every block of one split scaled, from which the rows fused from any set of blocks are had at once.
 
-    Parameters are those of ``gram.SharedDistances``; the rows are those of a ``FusionLayer`` to the last bit but one.
+    Parameters are those of ``SharedDistances``; the rows are those of a ``FusionLayer`` to the last bit but one.
     """
 
     def __init__(
@@ -78,3 +79,8 @@ class ScaledBlocks:
             np.hstack([block.train * weight for block, weight in zip(blocks, weights, strict=True)]),
             np.hstack([block.test * weight for block, weight in zip(blocks, weights, strict=True)]),
         )
+
+    def columns(self, names: Sequence[str]) -> list[slice]:
+        """Where each of these blocks lies in rows that are fused from them."""
+        ends = np.cumsum([0, *(len(self._blocks[name].variances) for name in names)]).tolist()
+        return [slice(start, stop) for start, stop in pairwise(ends)]

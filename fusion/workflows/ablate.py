@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from numpy.typing import NDArray
+
+from fusion.analysis.block_importance import BlockImportance
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
@@ -16,6 +20,7 @@ from fusion.io.run_checkpoint import forget_unfinished
 from fusion.leakage.protocols import Plan, make_plan
 from fusion.learning.cross_validation import cross_validate
 from fusion.learning.decision.thresholds import DecisionSettings
+from fusion.learning.fits import Examination, Fit, Fitted
 from fusion.learning.learnt_blocks import LearntBlock
 from fusion.learning.study import Study
 from fusion.progress import Progress
@@ -36,6 +41,9 @@ from fusion.workflows.asked_analyses import (
 )
 from fusion.workflows.loading import load_training_cells
 from fusion.workflows.run_facts import choose_positive
+
+#: Asked of models when they are fitted, and of no other.
+_IMPORTANCE: Examination = BlockImportance()
 
 
 @one_run_of
@@ -96,6 +104,7 @@ def compare(
     config: AblateConfig,
     progress: Progress | None = None,
     learnt: Sequence[LearntBlock] = (),
+    examination: Examination | None = _IMPORTANCE,
 ) -> Result:
     """Fit and judge everything; writes nothing but what a run that is killed can go on from.
 
@@ -104,11 +113,20 @@ def compare(
     study, plan : the cells, and the splits they are judged by.
     dataset : where they are from, for the facts of the result.
     learnt : blocks that are learnt anew in every split.
+    examination : what the models are asked beside their scores, when they are fitted.
     """
     config, approximate = by_landmarks(config, plan, study)
     fits, left_out = plan_fits(study, plan, config, progress, learnt)
-    scores = cross_validate(fits, plan)
-    result = with_refits(judged_result(fits, plan, scores, dataset, config), fits, plan, config)
+    answers: dict[Fit, Mapping[str, NDArray[Any]]] = {}
+
+    def hear(found: Fitted) -> None:
+        if found.answers:
+            answers[found.fit] = found.answers
+
+    asked = replace(fits, examination=examination) if len(fits.compared) > 1 else fits
+    scores = cross_validate(asked, plan, heard=hear)
+    judged = judged_result(fits, plan, scores, answers, dataset, config)
+    result = with_refits(judged, fits, plan, config)
     result = with_page_findings(result, study.table, fits)
     return replace(result, stamps=(*result.stamps, *approximate), notes=(*result.notes, *left_out))
 
@@ -125,6 +143,6 @@ def _with_leak(
     plan = make_plan(judged.study.table, "random", config.splits, config.rounds, config.seed)
     tell = (lambda stage, *rest: progress(f"{stage} leaky", *rest)) if progress is not None else None
     plain = config.model_copy(update={"null": 0, "learning_curve": False})
-    leaky = compare(judged.study, plan, dataset, plain, tell, learnt)
+    leaky = compare(judged.study, plan, dataset, plain, tell, learnt, examination=None)
     leaky.save_scores(config.output / "scores-random.parquet")
     return replace(result, findings={**result.findings, "leak": optimism(result, leaky)})

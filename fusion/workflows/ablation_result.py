@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.analysis.block_importance import importance
 from fusion.analysis.block_similarity import redundancy
@@ -22,7 +23,7 @@ from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.features.blocks import is_control
 from fusion.leakage.protocols import Plan, leaking_subjects
-from fusion.learning.fits import Fits
+from fusion.learning.fits import Fit, Fits
 from fusion.learning.selections import selections
 from fusion.settings.commands import AblateConfig
 from fusion.settings.loading import write_config
@@ -41,8 +42,20 @@ _MOST_ALIGNED = 12_000
 _CHOSEN = "Each training part chose its own rule of prediction (--threshold, costs): they are in scores.parquet."
 
 
-def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dataset, config: AblateConfig) -> Result:
-    """The result of every entry, but for what the choice of cells has to say."""
+def judged_result(
+    fits: Fits,
+    plan: Plan,
+    scores: Sequence[Scores],
+    answers: Mapping[Fit, Mapping[str, NDArray[Any]]],
+    dataset: Dataset,
+    config: AblateConfig,
+) -> Result:
+    """The result of every entry, but for what the choice of cells has to say.
+
+    Parameters
+    ----------
+    answers : of ``BlockImportance``, by fit; none where it was not asked.
+    """
     result = _judge(fits, scores, config)
     table = fits.study_of(0).table
     result = replace(
@@ -52,7 +65,7 @@ def judged_result(fits: Fits, plan: Plan, scores: Sequence[Scores], dataset: Dat
         notes=tuple(_notes(fits, plan, config)),
         facts={**result.facts, **_facts(dataset, table, plan, config)},
     )
-    return replace(result, findings={**result.findings, **_findings(result, fits, plan, config)})
+    return replace(result, findings={**result.findings, **_findings(result, fits, plan, answers, config)})
 
 
 def _judge(fits: Fits, scores: Sequence[Scores], config: AblateConfig) -> Result:
@@ -69,7 +82,9 @@ def questions(config: AblateConfig) -> Questions:
     return Questions(config.prevalence, config.primary, config.margin, config.seed, config.bootstrap, config.costs)
 
 
-def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> dict[str, Any]:
+def _findings(
+    result: Result, fits: Fits, plan: Plan, answers: Mapping[Fit, Mapping[str, NDArray[Any]]], config: AblateConfig
+) -> dict[str, Any]:
     """What is told of differences and blocks."""
     table, scores = fits.study_of(0).table, result.scores
     blocks = [name for name in table.blocks if not is_control(name)]
@@ -78,8 +93,8 @@ def _findings(result: Result, fits: Fits, plan: Plan, config: AblateConfig) -> d
     measured = [name for name in blocks if name in fits.study.table.blocks]
     if len(measured) > 1 and len(np.unique(table.groups)) <= _MOST_ALIGNED:
         findings["redundancy"] = redundancy((fits.study.cells or fits.study.table).select(measured))
-    if len(blocks) > 1 and any(scored.features == tuple(blocks) for scored in scores):
-        findings["importance"] = importance(fits)
+    if answers:
+        findings["importance"] = importance(fits, answers)
     if any(scored.chosen for scored in scores):
         findings["chosen"] = chosen_rows(scores)
     distance = None

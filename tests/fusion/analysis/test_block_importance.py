@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion.analysis.block_importance import importance
+from fusion.analysis.block_importance import BlockImportance, importance
 from fusion.leakage.protocols import make_plan
 from fusion.learning import fits, shared_distances
-from tests.builders.comparisons import cells, fits_of, recipe
+from fusion.learning.fits import Fit, run_fits
+from tests.builders.comparisons import cells, config, fits_of, recipe, run
 
 
 def asked(table, classifiers, kind="grouped", memory=0.0, **settings):
@@ -17,7 +18,9 @@ def asked(table, classifiers, kind="grouped", memory=0.0, **settings):
     whole = [recipe(table, name, **given) for name in classifiers]
     # Of several sets of blocks fits share distances; those of all blocks are asked.
     every = [replace(each, blocks=blocks) for each in whole for blocks in (("a",), each.blocks)]
-    return importance(fits_of(table, splits, every, memory))
+    load = replace(fits_of(table, splits, every, memory), examination=BlockImportance())
+    fits_made = [Fit(number, at) for number in range(len(every)) for at in range(len(splits))]
+    return importance(load, {found.fit: found.answers for found in run_fits(fits_made, load) if found.answers})
 
 
 def one_that_tells(effect=1.5, subjects=24):
@@ -79,3 +82,43 @@ def test_shared_distances_tell_what_columns_tell(monkeypatch):
     monkeypatch.setattr(shared_distances.SharedDistances, "__init__", watched)
     assert asked(table, ["svm"], memory=1e9) == plain
     assert len(measured) == 4
+
+
+@pytest.mark.parametrize("classifier", ["logreg", "xgb", "svm"])
+def test_importance_fits_nothing(tmp_path, monkeypatch, classifier):
+    """As many fits as there are sets and splits, and one more for every fold of a calibration: importance has none."""
+    from fusion import plugins
+
+    made = type(plugins.build_classifier(classifier))
+    fitted = []
+
+    def counted(name):
+        fit = getattr(made, name)
+
+        def watched(self, X, y, *others):
+            fitted.append(len(y))
+            return fit(self, X, y, *others)
+
+        monkeypatch.setattr(made, name, watched)
+
+    counted("fit")
+    if hasattr(made, "fit_distances"):
+        counted("fit_distances")
+        monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
+    table = one_that_tells(subjects=12)
+    few = {"xgb": {"n_estimators": 10}} if classifier == "xgb" else {}
+    result = run(table, config(tmp_path, compare=[classifier], splits=3, classifiers=few))
+    assert result.findings["importance"][0]["classifier"] == classifier
+    assert len(fitted) == 3 * 3  # sets of two blocks, folds
+
+
+def test_an_ablation_that_goes_on_has_the_importance_of_one_that_was_not_stopped(tmp_path, monkeypatch):
+    """Answers are kept beside the scores; a fit whose answers are lost is made again."""
+    table, settings = one_that_tells(subjects=12), config(tmp_path, compare=["logreg"], splits=3)
+    whole = run(table, settings).findings["importance"]
+    kept = sorted((tmp_path / "out").rglob("*.lost.npy"))
+    assert len(kept) == 3  # of the set of both blocks
+    assert run(table, settings).findings["importance"] == whole
+    kept[1].unlink()
+    assert run(table, settings).findings["importance"] == whole
+    assert kept[1].exists()
