@@ -128,6 +128,11 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         """Whether it can be fitted on distances: one that goes by landmarks has no use for all of them."""
         return not self.landmarks
 
+    @property
+    def growth(self) -> float:
+        """Time grows with the square of the cells, all pairs of them; by landmarks with their number."""
+        return 1.0 if self.landmarks else 2.0
+
     def fit_held_out(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike, parts: Parts) -> Self:
         """Fit as ``fit`` does; the sigmoid, and a search, by cells that ``parts`` gives for every fold held out."""
         rows, labels = validate_data(self, X, y, dtype=np.float64)

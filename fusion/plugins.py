@@ -292,6 +292,16 @@ class FitsDistances(Protocol):
 
 
 @runtime_checkable
+class GrowsFaster(Protocol):
+    """A classifier whose fits take longer than in proportion to the cells: what is told beforehand goes by it."""
+
+    @property
+    def growth(self) -> float:
+        """The power of the number of cells in which the time of a fit grows."""
+        ...
+
+
+@runtime_checkable
 class ReadsBatches(Protocol):
     """A classifier that can be fitted on rows which are read batch by batch and never all in memory."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fusion.evaluation.results import Result
     from fusion.io.event_log import EventLog
     from fusion.learning.predictions import Predictions
+    from fusion.progress import Forecast
 
 #: Faults and comparisons shown one by one; the rest is counted. A screen holds about twice as many lines.
 _SHOWN = 20
@@ -75,6 +76,7 @@ class Screen:
     def __init__(self, *, as_json: bool = False, quiet: bool = False, log: EventLog | None = None) -> None:
         self.as_json, self.quiet, self._event_log = as_json, quiet, log
         self._logged: dict[str, float] = {}
+        self._forecasts: list[Forecast] = []
         # A file or a pipe has no width to fit into; 80 columns, which rich takes then, would tear figures apart.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
         self._out = _Console(highlight=False, soft_wrap=True, width=width)
@@ -83,6 +85,7 @@ class Screen:
         self._bars = ProgressBars(self._err) if self._err.is_terminal and not quiet else None
         self._lines = ProgressLines(self._say)
         self._log = _Messages(self)
+        self.progress = _Progress(self)
 
     def __enter__(self) -> Self:
         logging.getLogger("fusion").addHandler(self._log)
@@ -99,8 +102,8 @@ class Screen:
         if self._bars is not None:
             self._bars.end()
 
-    def progress(self, stage: str, done: int, total: int, faults: int) -> None:
-        """Show how far a stage has come; it has the shape of ``fusion.progress.Progress``."""
+    def show_progress(self, stage: str, done: int, total: int, faults: int) -> None:
+        """Show how far a stage has come."""
         self._log_progress(stage, done, total, faults)
         if self._bars is not None:
             self._bars(stage, done, total, faults)
@@ -118,6 +121,13 @@ class Screen:
     def _log_text(self, event: str, text: str) -> None:
         if self._event_log is not None:
             self._event_log(event, text=text)
+
+    def show_forecast(self, forecast: Forecast) -> None:
+        """Say what a stage is expected to take; the log and ``json`` have it too."""
+        self._forecasts.append(forecast)
+        if self._event_log is not None:
+            self._event_log("expected", **forecast.to_json())
+        self._say(str(forecast))
 
     def note(self, text: str) -> None:
         """A remark on standard error."""
@@ -257,8 +267,10 @@ class Screen:
         self.notes(found.notes)
 
     def json(self, value: Any) -> None:
-        """The result for a machine."""
+        """The result for a machine, with what its stages were expected to take."""
         if self.as_json:
+            if self._forecasts and isinstance(value, dict):
+                value = {**value, "expected": [forecast.to_json() for forecast in self._forecasts]}
             self.write(json.dumps(value, indent=1))
 
     def write(self, text: str) -> None:
@@ -294,6 +306,19 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Let whoever runs the command know; rich would end the process as one that failed."""
         raise  # called where the error was caught
+
+
+class _Progress:
+    """What a workflow tells of: it has the shape of ``fusion.progress.Progress``, and hears forecasts."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def __call__(self, stage: str, done: int, total: int, faults: int) -> None:
+        self._screen.show_progress(stage, done, total, faults)
+
+    def forecast(self, forecast: Forecast) -> None:
+        self._screen.show_forecast(forecast)
 
 
 class _Messages(logging.Handler):

@@ -5,6 +5,7 @@ What runs in worker processes is here, and nothing of it knows the store.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,6 +45,7 @@ class Measured:
         be kept under this and nothing else. "" where nothing was decoded.
     is_changed : whether the files hold something else than the data set was told.
     cell : the crop, for extractors that run in the main process; None once it has served.
+    seconds : that reading and measuring took, but for these.
     """
 
     sample: Sample
@@ -54,6 +56,7 @@ class Measured:
     key: str = ""
     is_changed: bool = False
     cell: Cell | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,12 @@ class Measure:
 
     def __call__(self, task: Sequence[Need]) -> list[Measured]:
         contents = _contents([sample for sample, _ in task])
-        return [self._measure(sample, need, content) for (sample, need), content in zip(task, contents, strict=True)]
+        found = []
+        for (sample, need), content in zip(task, contents, strict=True):
+            begun = time.perf_counter()
+            found.append(self._measure(sample, need, content))
+            found[-1].seconds = time.perf_counter() - begun
+        return found
 
     def _measure(self, sample: Sample, need: frozenset[str], content: Callable[[], Content]) -> Measured:
         measured = Measured(sample, need)

@@ -27,6 +27,7 @@ from fusion.data.dataset import Dataset, Fault, Sample, measured_key
 from fusion.data.feature_table import FeatureTable, export
 from fusion.features import store_maintenance
 from fusion.features.cell_measurement import Measure, Measured, Need, embed, lost
+from fusion.features.expected_measuring import MeasuringForecast
 from fusion.features.store import Block, FeatureStore
 from fusion.features.stored_matrix import StoredRows
 from fusion.images.cell import PREPARATION
@@ -36,7 +37,7 @@ from fusion.io.event_log import EventLog
 from fusion.io.files import printable
 from fusion.io.notebook_table import notebook_table
 from fusion.plugins import Extractor
-from fusion.progress import Progress
+from fusion.progress import Progress, tell_forecast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +233,10 @@ def extract(
         count = worker_count(jobs, len(needed))
         with Stop() as stop:
             measuring = _run(samples, extractors, count, stop, scheduler)
-            passing = _keep(measuring, len(needed), dataset, _Flush(store, versions, tell), stop, tell, progress)
+            lacking = list(zip(extractors, lacks.sum(axis=0).tolist(), strict=True))
+            expected = MeasuringForecast(len(needed), lacking, count, FLUSH)
+            flush = _Flush(store, versions, tell)
+            passing = _keep(measuring, len(needed), dataset, flush, stop, tell, progress, expected)
         for version in versions:
             store_maintenance.tidy(store, version.name, version.fingerprint)
     give_back()
@@ -270,6 +274,7 @@ def _keep(
     stop: Stop,
     tell: Callable[..., None],
     progress: Progress | None,
+    expected: MeasuringForecast,
 ) -> dict[str, Fault]:
     """Store what is measured; the faults met, by the cell's key. Files that have changed are read anew next time.
 
@@ -291,6 +296,9 @@ def _keep(
                     tell("fault", **_fault_event(passing[m.sample.measured_key]))
             if progress is not None:
                 progress("measuring", done, total, len(passing) + len(dataset.faults))
+            if (forecast := expected.hear(measured)) is not None:
+                tell("expected", **forecast.to_json())
+                tell_forecast(progress, forecast)
     finally:  # also on an interrupt: what has been measured is kept
         flush()
         dataset.forget(changed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fusion.progress import Progress, detail_of
+from fusion.progress import Forecast, Progress, detail_of, duration_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,22 +47,6 @@ class Pace:
         """Of this stage; None where nothing is known yet."""
         rate = self.rate(done, now)
         return (total - done) / rate if rate > 0 else None
-
-
-def duration_in_words(seconds: float) -> str:
-    """``9 s``, ``1 min 20 s``, ``2 h 5 min``.
-
-    Examples
-    --------
-    >>> duration_in_words(80)
-    '1 min 20 s'
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class ProgressLines:
@@ -111,6 +95,7 @@ class ProgressBars:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
+        self._console = console
         self._bars = Bars(
             TextColumn("{task.description:>17}"),
             BarColumn(bar_width=32),
@@ -143,6 +128,10 @@ class ProgressBars:
             detail=detail_of(stage),
         )
 
+    def forecast(self, forecast: Forecast) -> None:
+        """Say what a stage is expected to take, above its bar."""
+        self._console.print(str(forecast), markup=False)
+
     def end(self) -> None:
         """Leave the bars as they are; what is printed from now on stands below them."""
         if self._is_shown:
@@ -168,6 +157,10 @@ class NotebookProgress:
             return
         pace.shown = now
         self._handle.update(self._html(self.markup(stage, done, total, faults, pace, now)))
+
+    def forecast(self, forecast: Forecast) -> None:
+        """Say what a stage is expected to take, until its first step."""
+        self._handle.update(self._html(escape(str(forecast))))
 
     @staticmethod
     def markup(stage: str, done: int, total: int, faults: int, pace: Pace, now: float) -> str:

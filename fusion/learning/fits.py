@@ -107,6 +107,7 @@ class Fits:
     learnt : how these blocks learn.
     permuted : sets of n labels that cells are also learnt by, to see what is scored where there is nothing to learn.
     examination : what models are asked beside their scores; None for nothing.
+    sharing : what the fits of each classifier in one split share; None decides by how many they are, and how large.
     """
 
     study: Study
@@ -117,6 +118,7 @@ class Fits:
     learnt: tuple[LearntBlock, ...] = ()
     permuted: tuple[NDArray[Any], ...] = ()
     examination: Examination | None = None
+    sharing: Mapping[str, str] | None = None
 
     def asks(self, fit: Fit) -> bool:
         """Whether the model of a fit is asked anything beside its scores."""
@@ -229,6 +231,8 @@ class Fits:
     def shared(self) -> Mapping[str, str]:
         """What the fits of each label in one split share: "distances", "scaling", "members" (the models of blocks that
         are fused late) or "nothing"."""
+        if self.sharing is not None:
+            return self.sharing
         return {label: self._shared(label) for label in dict.fromkeys(recipe.label for recipe in self.recipes)}
 
     def lacks_room(self, label: str) -> bool:
@@ -291,14 +295,30 @@ def run_fits(fits: Sequence[Fit], load: Fits) -> Iterator[Fitted]:
             yield kept
         else:
             waiting.append(fit)
-    for shared, run, at_once in (
-        ("distances", _on_shared_distances, max(1, int(load.run.memory // load.bytes_a_worker))),
-        ("scaling", _on_scaled_blocks, len(waiting)),
-        ("members", _on_shared_members, len(waiting)),
-        ("nothing", _alone, len(waiting)),
+    for shared, run in (
+        ("distances", _on_shared_distances),
+        ("scaling", _on_scaled_blocks),
+        ("members", _on_shared_members),
+        ("nothing", _alone),
     ):
         own = [fit for fit in waiting if load.shared[load.recipes[fit.recipe].label] == shared]
-        yield from _parallel(run, _batches(own, load, alone=shared == "nothing"), load, at_once)
+        batches = _batches(own, load, alone=shared == "nothing")
+        yield from _parallel(run, batches, load, workers_of(own, load))
+
+
+def workers_of(fits: Sequence[Fit], load: Fits) -> int:
+    """Processes that fits of classifiers that share alike are dealt to: as many as pay, and as have room."""
+    from joblib import cpu_count
+
+    if not fits:
+        return 1
+    shared = load.shared[load.recipes[fits[0].recipe].label]
+    batches = len(_batches(fits, load, alone=shared == "nothing"))
+    columns = len(load.study.table.columns)
+    values = sum(len(load.splits[fit.split].train) * columns for fit in fits)
+    worth = max(1, len(fits) // _WORTH_A_WORKER, values // _VALUES_WORTH_A_WORKER)
+    room = max(1, int(load.run.memory // load.bytes_a_worker)) if shared == "distances" else batches
+    return min(load.run.jobs or cpu_count(), worth, room, batches)
 
 
 def _batches(fits: Sequence[Fit], load: Fits, *, alone: bool) -> list[list[Fit]]:
@@ -314,16 +334,9 @@ def _batches(fits: Sequence[Fit], load: Fits, *, alone: bool) -> list[list[Fit]]
 _Batch = Callable[[Sequence[Fit], Fits], Iterator[Fitted]]
 
 
-def _parallel(run: _Batch, batches: Sequence[list[Fit]], load: Fits, at_once: int) -> Iterator[Fitted]:
-    from joblib import Parallel, cpu_count, delayed
+def _parallel(run: _Batch, batches: Sequence[list[Fit]], load: Fits, workers: int) -> Iterator[Fitted]:
+    from joblib import Parallel, delayed
 
-    count = sum(len(batch) for batch in batches)
-    if not count:
-        return
-    columns = len(load.study.table.columns)
-    values = sum(len(load.splits[fit.split].train) * columns for batch in batches for fit in batch)
-    worth = max(1, count // _WORTH_A_WORKER, values // _VALUES_WORTH_A_WORKER)
-    workers = min(load.run.jobs or cpu_count(), worth, max(1, at_once), len(batches))
     if workers == 1:
         for batch in batches:
             yield from run(batch, load)

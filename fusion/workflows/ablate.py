@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusion.analysis.block_importance import BlockImportance
+from fusion.analysis.expected_time import forecast_fits
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
@@ -23,7 +24,7 @@ from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.learning.fits import Examination, Fit, Fitted
 from fusion.learning.learnt_blocks import LearntBlock
 from fusion.learning.study import Study
-from fusion.progress import Progress
+from fusion.progress import Progress, tell_forecast
 from fusion.reports import html_report
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import AblateConfig
@@ -124,6 +125,7 @@ def compare(
             answers[found.fit] = found.answers
 
     asked = replace(fits, examination=examination) if len(fits.compared) > 1 else fits
+    tell_forecast(progress, forecast_fits(fits, times=1 + config.null))
     scores = cross_validate(asked, plan, heard=hear)
     judged = judged_result(fits, plan, scores, answers, dataset, config)
     result = with_refits(judged, fits, plan, config)

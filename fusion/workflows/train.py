@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from fusion.analysis.expected_time import forecast_fits
 from fusion.bundles.model_bundle import ModelBundle, check_writable
 from fusion.compute import torch_processes
 from fusion.data.cell_columns import check_columns
@@ -17,7 +18,7 @@ from fusion.leakage.provenance import Provenance
 from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.learn import learn
 from fusion.learning.refusals import batches_setting
-from fusion.progress import Progress
+from fusion.progress import Progress, tell_forecast
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
 from fusion.settings.outputs import one_run_of
@@ -85,6 +86,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     show_batch(config, recipe, inputs, measured.study)
     plan = plan_folds(measured.study.table, config)
     fits = prepare_fits(measured.study, plan, [recipe], run, inputs.learnt)
+    # One more learns from all cells, and every permutation is learnt in every fold.
+    tell_forecast(progress, forecast_fits(fits, times=1 + 1 / len(fits.splits) + config.null))
     (scores,) = cross_validate(fits, plan)
     model = learn(measured.study, measured.study.everyone, recipe, run, learnt=inputs.learnt)
     known = set((measured.study.cells or measured.study.table).keys)

@@ -1,7 +1,7 @@
 """How far a command is, in words: what is done, of how many, at which pace, and how long it will take."""
 
-from fusion.interface.progress_display import NotebookProgress, Pace, ProgressLines, duration_in_words
-from fusion.progress import Stage
+from fusion.interface.progress_display import NotebookProgress, Pace, ProgressLines
+from fusion.progress import Stage, duration_in_words
 
 
 class Clock:
