@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers._tree_checks import checked_trees
 from classifiers.class_weights import balanced_weights, inner_folds
-from fusion.bundles.bundle_files import FACTS, BundleError, read_facts, refuse_others, write_facts
+from fusion.bundles.bundle_files import BundleError, read_described, write_facts
 from fusion.bundles.onnx_graph import Graph
 from fusion.io.files import write_atomically
 from fusion.io.strict_json import parse_json
@@ -284,13 +284,10 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         """
         import xgboost
 
-        refuse_others(folder, (_TREES, FACTS))
-        facts = read_facts(folder, cls)
-        fitted = cls(**facts.params)
-        fitted.classes_, fitted.n_features_in_, fitted.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
+        fitted = read_described(folder, cls, (_TREES,))
         try:
             model = parse_json((folder / _TREES).read_bytes())
-            checked = checked_trees(model, n_features=facts.columns, n_classes=len(facts.classes))
+            checked = checked_trees(model, n_features=fitted.n_features_in_, n_classes=len(fitted.classes_))
             fitted.booster_ = xgboost.Booster({"nthread": min(max(1, fitted.n_jobs), cpu_count() or 1)})
             # What was parsed and checked here, and not the file: XGBoost's parser reads some files in another way.
             fitted.booster_.load_model(bytearray(json.dumps(checked, separators=(",", ":")).encode()))

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.class_weights import balanced_weights, inner_folds
-from fusion.bundles.bundle_files import FACTS, Kept, read_arrays, read_facts, refuse_others, write_arrays, write_facts
+from fusion.bundles.bundle_files import Kept, read_arrays, read_described, write_arrays, write_facts
 from fusion.bundles.onnx_graph import Graph
 from fusion.learning.parameter_search import Span
 
@@ -137,12 +137,9 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
         ------
         BundleError : arrays or values that are not those of a logistic regression.
         """
-        refuse_others(folder, (_ARRAYS, FACTS))
-        facts = read_facts(folder, cls)
-        fitted = cls(**facts.params)
-        fitted.classes_, fitted.n_features_in_, fitted.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
-        scores = 1 if len(facts.classes) == 2 else len(facts.classes)
+        fitted = read_described(folder, cls, (_ARRAYS,))
+        scores = 1 if len(fitted.classes_) == 2 else len(fitted.classes_)
         expected = {"weights": Kept(np.float64, (scores, "columns")), "intercept": Kept(np.float64, (scores,))}
-        arrays = read_arrays(folder / _ARRAYS, expected, columns=facts.columns)
+        arrays = read_arrays(folder / _ARRAYS, expected, columns=fitted.n_features_in_)
         fitted.coef_, fitted.intercept_ = arrays["weights"], arrays["intercept"]
         return fitted

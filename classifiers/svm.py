@@ -26,12 +26,10 @@ from classifiers.rbf_svm import (
     kernel_width,
 )
 from fusion.bundles.bundle_files import (
-    FACTS,
     BundleError,
     Kept,
     read_arrays,
-    read_facts,
-    refuse_others,
+    read_described,
     write_arrays,
     write_facts,
 )
@@ -240,10 +238,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
         ------
         BundleError : arrays or values that are not those of such an SVM.
         """
-        refuse_others(folder, (_ARRAYS, FACTS))
-        facts = read_facts(folder, cls)
-        fitted = cls(**facts.params)
-        fitted.classes_, fitted.n_features_in_, fitted.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
+        fitted = read_described(folder, cls, (_ARRAYS,))
         k = len(fitted.classes_)
         votes = not fitted.landmarks
         pairs, scores = (k * (k - 1) // 2 if votes else 1 if k == 2 else k), 1 if k == 2 else k
@@ -256,7 +251,7 @@ class SupportVectorClassifier(ClassifierMixin, BaseEstimator):
             "offset": (scores,),
         }
         expected = {name: Kept(np.float64, shape) for name, shape in floats.items()}
-        arrays = read_arrays(folder / _ARRAYS, expected, columns=facts.columns)
+        arrays = read_arrays(folder / _ARRAYS, expected, columns=fitted.n_features_in_)
         gamma = float(arrays["gamma"][0])
         if not gamma > 0 or not len(arrays["vectors"]):
             raise BundleError(

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -585,12 +585,16 @@ def registered(group: str) -> list[tuple[str, str, str]]:
 
 def points(group: str) -> tuple[EntryPoint, ...]:
     """Everything registered under ``group``, the built-in first; looked for once, until ``sys.path`` changes."""
-    return _points(group, tuple(sys.path))
+    return _points(tuple(sys.path)).get(group, ())
 
 
 @functools.cache
-def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    return tuple(sorted(entry_points(group=group), key=_built_in_first))
+def _points(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """By group, from one look at every installed distribution."""
+    everything = entry_points()
+    return {
+        group: tuple(sorted(everything.select(group=group), key=_built_in_first)) for group in (EXTRACTORS, CLASSIFIERS)
+    }
 
 
 def build_extractor(name: str, params: Mapping[str, Any] | None = None) -> Extractor:
@@ -743,5 +747,11 @@ def _broken(point: EntryPoint, error: Exception) -> PluginError:
 
 
 def _built_in_first(point: EntryPoint) -> tuple[bool, str]:
-    own = point.dist is not None and point.dist.name == "fusion-cells"
+    own = point.dist is not None and _name_of(point.dist) == "fusion-cells"
     return (not own, "" if own else point.name)
+
+
+@functools.cache
+def _name_of(distribution: Distribution) -> str:
+    """Its name, for which its whole description is parsed: once for all that it registers."""
+    return str(distribution.name)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,9 @@ _KINDS = {
 
 class BundleError(FusionError):
     """The model folder is damaged, incomplete, from another version, or holds something that could run code."""
+
+
+_Described = TypeVar("_Described")
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,22 @@ def read_facts(folder: Path, kind: type) -> Facts:
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"{path} cannot be read", found=_reason(error)) from error
     return Facts(np.asarray(classes), columns, params, chosen)
+
+
+def read_described(folder: Path, kind: type[_Described], files: Sequence[str]) -> _Described:
+    """A classifier as its folder describes it, with parameters, classes, columns and what was chosen; what it has
+    learnt lies in ``files`` and is still to be read.
+
+    Raises
+    ------
+    BundleError : the folder holds other files, or the description is none.
+    """
+    refuse_others(folder, (*files, FACTS))
+    facts = read_facts(folder, kind)
+    described: Any = kind(**facts.params)
+    described.classes_, described.n_features_in_, described.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
+    fitted: _Described = described
+    return fitted
 
 
 def _check_classes(classes: Any) -> None:

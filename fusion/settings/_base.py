@@ -126,7 +126,8 @@ class _PlainErrors(ModelMetaclass):
 class Settings(BaseModel, metaclass=_PlainErrors):
     """Checked settings; ConfigError for what they do not take."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # A command builds the validator of its own settings, not those of all commands.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
     #: Settings that name a file to write -> endings that its name may have, none for any; and those that name a folder
     #: to write into -> files there that would replace others.

@@ -215,9 +215,11 @@ def test_a_run_that_broke_off_goes_on_with_the_same_numbers(tmp_path, monkeypatc
     monkeypatch.setattr(Checkpoint, "keep", lambda self, name, array: again.append(name))
     result = run(table, config(tmp_path / "broken"))
     # A fit is finished when its scores are kept: what was asked of its model is kept before.
-    finished = {name for name in kept if not name.endswith((".lost", ".contributions"))}
-    assert not set(again) & finished
-    assert len(kept) + len(again) == 3 * 2 * 5
+    finished, made = (
+        [name for name in names if not name.endswith((".lost", ".contributions"))] for names in (kept, again)
+    )
+    assert not set(finished) & set(made)
+    assert len(finished) + len(made) == 3 * 2 * 5
     for a, b in zip(whole.scores, result.scores, strict=True):
         assert_array_equal(a.proba, b.proba)
 
