@@ -91,7 +91,8 @@ class Embedding(Learnable):
     batch_size : images in one pass.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
     engine : what runs the network on a CPU: "onnx" (ONNX Runtime, within 1e-4 of torch or not at all), "torch", or
-        "auto", the former where the extra ``onnx`` is installed.
+        "auto", the faster by a trial of seconds that is made once for a network and machine, and remembered in the
+        store; torch where the extra ``onnx`` is not installed.
 
     Raises
     ------
@@ -317,7 +318,8 @@ class Embedding(Learnable):
             )
         by_onnx = None
         if self.engine != "torch" and on_cpu and onnx_backend.is_installed():
-            by_onnx = onnx_backend.embedder(network, local_store())
+            by = onnx_backend.faster if self.engine == "auto" else onnx_backend.embedder
+            by_onnx = by(network, local_store())
         return by_onnx or network.embed
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:

@@ -45,9 +45,59 @@ def test_it_gives_torchs_numbers(backbone, cells, caplog):
     assert found.dtype == np.float32
 
 
-def test_it_is_taken_by_itself_and_changes_no_fingerprint(cells):
+class Clock:
+    """Seconds that pass while an engine embeds, each its own."""
+
+    def __init__(self, monkeypatch, **seconds):
+        self.now, self.trials = 0.0, 0
+        embed = onnx_backend._embed
+
+        def by_onnx(network, session):
+            plain = embed(network, session)
+            return lambda images: self.passed(seconds["onnx"]) or plain(images)
+
+        plain = onnx_backend._seconds
+        monkeypatch.setattr(onnx_backend, "_embed", by_onnx)
+
+        def tried(engines, images, clock):
+            self.trials += 1
+            by_torch = engines["torch"]
+            return plain(
+                {**engines, "torch": lambda images: self.passed(seconds["torch"]) or by_torch(images)}, images, self
+            )
+
+        monkeypatch.setattr(onnx_backend, "_seconds", tried)
+
+    def passed(self, seconds):
+        self.now += seconds
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize(("torch", "is_onnx"), [(1.0, True), (0.97, True), (0.9, False)])
+def test_the_faster_engine_is_taken_and_remembered(network, tmp_path, monkeypatch, torch, is_onnx):
+    clock = Clock(monkeypatch, torch=torch, onnx=1.0)
+    for _ in range(2):
+        assert (onnx_backend.faster(network, tmp_path) is not None) == is_onnx
+    assert clock.trials == 1
+    (note,) = (tmp_path / onnx_backend.EXPORTED).glob("*.json")
+    assert list(json.loads(note.read_text())["trials"].values()) == [pytest.approx({"torch": torch, "onnx": 1.0})]
+    monkeypatch.setattr(onnx_backend, "processor_name", lambda: "another")
+    onnx_backend.faster(network, tmp_path)
+    assert clock.trials == 2
+
+
+def test_an_engine_that_is_named_is_not_tried(cells, monkeypatch):
+    monkeypatch.setattr(onnx_backend, "_seconds", lambda *_: pytest.fail("a trial"))
+    embedding("onnx").extract(cells[:2])
+    embedding("torch").extract(cells[:2])
+
+
+def test_it_is_taken_by_itself_and_changes_no_fingerprint(cells, monkeypatch):
     from fusion.plugins import fingerprint
 
+    monkeypatch.setattr(onnx_backend, "_seconds", lambda *_: {"torch": 1.0, "onnx": 0.9})
     auto = embedding("auto")
     assert auto.embed.__module__ == onnx_backend.__name__
     assert_array_equal(auto.extract(cells), embedding("onnx").extract(cells))
