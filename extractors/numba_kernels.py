@@ -6,49 +6,13 @@ are not checked inside compiled code, so each function says what its caller must
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import NamedTuple, Self, TypeVar, cast
+from typing import NamedTuple, Self
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-Loop = TypeVar("Loop", bound=Callable)
-
-
-def _spare_scipy() -> None:
-    """Let numba set its array functions up without SciPy's linear algebra: importing it takes a seventh of a start.
-
-    numba looks there only for whether ``np.cov`` and the like have a faster inner product. ``np.dot`` and all else of
-    linear algebra ask again when they are compiled, and find it.
-    """
-    from numba.np import linalg
-
-    look = getattr(linalg, "ensure_blas", None)
-    if look is None or "scipy.linalg" in sys.modules:  # another numba, or it is there anyway
-        return
-
-    def refuse() -> None:
-        raise ImportError("not now")
-
-    linalg.ensure_blas = refuse
-    try:
-        import numba.np.arraymath  # noqa: F401  # numba would import it before the first loop
-    finally:
-        linalg.ensure_blas = look
-
-
-_spare_scipy()
-
-
-def compiled(loop: Loop) -> Loop:
-    """Compile on the first call and keep the machine code on disk; in memory only where no folder can be written."""
-    try:
-        return cast(Loop, njit(cache=True, nogil=True)(loop))
-    except RuntimeError:  # numba refuses to cache in a read-only installation without a home
-        return cast(Loop, njit(nogil=True)(loop))
+from fusion.compute.compiled_loops import compiled
 
 
 def eroded(depth: NDArray[np.uint8], half: int) -> NDArray[np.uint8]:

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from fusion.images.segmentation._mask_geometry import Mask, centroid, polygon, radius_of
-from fusion.images.segmentation._otsu import Values
+from fusion.images.segmentation._otsu import Values, percentile
 
 # The curve has 64 corners (3 pixels apart on a cell 60 pixels wide) and 80 radii to choose from, out to 3.2 radii of
 # the nucleus: the nucleus of a neutrophil can be a quarter of its cell and lie at one side of it.
@@ -89,14 +88,12 @@ def grow_contour(field: Field, beliefs: Beliefs) -> NDArray[np.float64]:
     radius = radius_of(np.count_nonzero(nucleus))
     radii = (np.arange(RADII) + 0.5) / RADII * REACH * radius
     angles = np.arange(ANGLES)[:, None] * (2 * np.pi / ANGLES)
-    colours_and_stain = np.dstack([field.transmission, field.stain])
     centre, cell = centroid(nucleus), nucleus
     for turn in range(ROUNDS):
         x, y = centre[0] + np.cos(angles) * radii, centre[1] + np.sin(angles) * radii
         rays = _Rays(x.astype(np.float32), y.astype(np.float32))
         inside, in_nucleus = rays.inside(nucleus.shape), rays.sample_mask(nucleus)
-        samples = rays.sample(colours_and_stain)
-        colours, stain = samples[..., :3], samples[..., 3]
+        colours, stain = rays.sample(field.transmission), rays.sample(field.stain)
         stained = stain > field.faint
         is_cell = rays.sample_mask(cell) if turn else (radii < beliefs.near * radius) & stained
         is_other = ~is_cell if turn else (radii > FAR * radius) & stained & ~in_nucleus
@@ -179,7 +176,7 @@ def _edges(colours: Values, stain: Values, in_nucleus: Mask, stained: Mask) -> N
     # Every other ray is enough to know what is strong, unless all of them lie at the nucleus.
     elsewhere = ~at_nucleus[::2]
     seen = change[:, ::2][:, elsewhere] if elsewhere.any() else change[:, ~at_nucleus]
-    strong = np.percentile(np.abs(seen), 95, axis=1).astype(np.float32)[:, None, None]
+    strong = np.array([percentile(row, 0.95) for row in np.abs(seen)], np.float32)[:, None, None]
     any_change, fall = np.clip(change / np.maximum(strong, 1e-6), -1, 1)
     return np.float32(0.7) * any_change + np.float32(0.3) * fall
 
@@ -192,7 +189,7 @@ def _ring_cost(membership: NDArray[np.float64], edges: NDArray[np.float32], insi
 
 
 # Quadratic, so that a bend of 5 steps (0.2 nucleus radii) costs as much as 0.1 radii of area.
-_BEND = (0.004 * np.arange(-JUMP, JUMP + 1) ** 2.0)[:, None]
+_BEND = np.asarray(0.004 * np.arange(-JUMP, JUMP + 1) ** 2.0, np.float64)
 
 
 def _best_ring(cost: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -201,20 +198,8 @@ def _best_ring(cost: NDArray[np.float64]) -> NDArray[np.intp]:
     Closed is what the middle of a turn and a quarter is: its ends lie eight corners from where the path starts and
     stops, where only the image decides how it runs.
     """
+    from fusion.images.segmentation._contour_loops import cheapest_path
+
     lead = ANGLES // 8
-    turns = ANGLES + 2 * lead
-    # Row ``turn`` holds the cheapest way to each radius of that turn, between walls no way leads through.
-    totals = np.full((turns, RADII + 2 * JUMP), np.inf)
-    own = totals[:, JUMP:-JUMP]
-    before = sliding_window_view(totals, RADII, axis=1)  # [turn, k, i] is the total at radius i + k - JUMP
-    own[0] = cost[0]
-    ways = np.empty((2 * JUMP + 1, RADII))
-    for turn in range(1, turns):
-        np.add(before[turn - 1], _BEND, out=ways)
-        np.add(np.minimum.reduce(ways), cost[turn % ANGLES], out=own[turn])
-    path = np.empty(turns, np.intp)
-    path[-1] = own[-1].argmin()
-    for turn in range(turns - 1, 0, -1):
-        at = path[turn]
-        path[turn - 1] = at - JUMP + (totals[turn - 1, at : at + 2 * JUMP + 1] + _BEND[:, 0]).argmin()
+    path = cheapest_path(cost, _BEND, ANGLES + 2 * lead)
     return np.roll(path[lead : lead + ANGLES], lead)

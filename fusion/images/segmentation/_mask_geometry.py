@@ -22,8 +22,18 @@ def disc(radius: int) -> Image:
 
 def centroid(mask: Mask) -> tuple[float, float]:
     """(x, y) of a mask that is not empty."""
-    moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
-    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    moments = cv2.moments(mask[y : y + height, x : x + width].view(np.uint8), binaryImage=True)
+    area = moments["m00"]
+    # Sums of whole numbers, exact wherever they are counted from.
+    return (moments["m10"] + x * area) / area, (moments["m01"] + y * area) / area
+
+
+def around_box(mask: Mask, reach: float) -> tuple[slice, slice]:
+    """Rows and columns of all pixels that lie within ``reach`` of a mask, and more: of a mask that is not empty."""
+    margin = int(reach) + 2
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
 def polygon(points: NDArray[np.float64], shape: tuple[int, ...]) -> Mask:

@@ -25,6 +25,31 @@ def quantiles(image: Image, share: float, where: Image | None = None) -> NDArray
     return np.array([np.searchsorted(count, share * count[-1]) for count in np.cumsum(counts, axis=1)], float)
 
 
+def percentile(values: Values, share: float) -> float:
+    """The value that this share of float32 (n,) does not exceed, as ``np.percentile`` has it to the last bit.
+
+    Between two values it is on the line through them. NumPy's takes four times as long to find out what it was given.
+    """
+    at = (len(values) - 1) * share
+    below = int(at)
+    if below + 1 >= len(values):
+        return float(values.max())
+    parted = np.partition(values, (below, below + 1))
+    low, high, along = parted[below], parted[below + 1], at - below
+    # In float32, from the nearer end.
+    step = high - low
+    return float(high - step * np.float32(1 - along)) if along >= 0.5 else float(low + step * np.float32(along))
+
+
+def median(values: NDArray[np.float32] | Image) -> np.floating:
+    """The middle of (n,) values, as ``np.median`` has it to the last bit."""
+    half = len(values) // 2
+    low, high = np.partition(values, (max(0, half - 1), half))[[max(0, half - 1), half]]
+    if values.dtype == np.float32:  # of which the sum is one, too
+        return np.float32(high if len(values) % 2 else (low + high) / np.float32(2))
+    return np.float64(high if len(values) % 2 else (int(low) + int(high)) / 2)
+
+
 def two_classes(histogram: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Otsu's threshold (the last dark level) and his separability, the share of variance between classes, 0 to 1.
 

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
-from fusion.images.segmentation._otsu import counts, median_level, quantiles, three_classes, to_bytes, two_classes
+from fusion.images.segmentation._otsu import (
+    counts,
+    median,
+    median_level,
+    percentile,
+    quantiles,
+    three_classes,
+    to_bytes,
+    two_classes,
+)
 
 images = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=20))
 
@@ -69,3 +78,15 @@ def test_quantiles_of_a_part_of_a_colour_image():
 
 def test_bytes_span_the_given_range():
     np.testing.assert_array_equal(to_bytes(np.array([-1.0, 0.0, 0.5, 1.0, 2.0]), 0, 1), [0, 0, 127, 255, 255])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 333, 5000])
+def test_percentiles_and_medians_are_numpys(n):
+    rng = np.random.default_rng(n)
+    for _ in range(20):
+        values, tones = rng.random(n, np.float32), rng.integers(0, 256, n).astype(np.uint8)
+        assert median(values) == np.median(values)
+        assert median(tones) == np.median(tones)
+        for share in (0.75, 0.8, 0.95):
+            # NumPy before 2.4 interpolates in float64.
+            assert percentile(values, share) == pytest.approx(float(np.percentile(values, 100 * share)), rel=1e-6)
