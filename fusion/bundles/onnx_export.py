@@ -115,6 +115,7 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
     """
     check_packages()
     bundle = load_model(config.model)
+    bundle.check_judges_cells("fusion export", "Take the folder itself: it can be moved, and holds plain arrays.")
     model, trial = build(bundle)
     if model.ByteSize() > _MAX_BYTES:
         raise ExportError(f"{config.model} is too large for ONNX", found=f"{model.ByteSize() >> 20} MB")

@@ -29,7 +29,8 @@ def explain(screen: Screen, config: ExplainConfig) -> tuple[Fault, ...]:
     """Explain what a MODEL predicts for each cell in IMAGES.
 
     A figure a cell (SVG and PNG), and one page: contours, where a network looks, the features that speak for and
-    against, with the training cells' values, and what each block adds.
+    against, with the training cells' values, and what each block adds. Of a model of patients, one page: the cells
+    that each patient's class rests on, and those the model looked at most.
     """
     from fusion.workflows.explain import explain
 
@@ -37,6 +38,9 @@ def explain(screen: Screen, config: ExplainConfig) -> tuple[Fault, ...]:
     screen.notes(explained.predictions.notes)
     for each in explained.shown:
         screen.line(f"{each.found.name}: {each.found.verdict}")
-    screen.line(f"page {explained.page}, and a figure a cell beside it")
-    screen.json({"page": str(explained.page), "explanations": [each.to_json() for each in explained.shown]})
+    for patient in explained.patients:
+        screen.line(f"{patient.name}: {patient.verdict}")
+    screen.line(f"page {explained.page}" + ("" if explained.patients else ", and a figure a cell beside it"))
+    rows = [each.to_json() for each in explained.shown] + [each.to_json() for each in explained.patients]
+    screen.json({"page": str(explained.page), "explanations": rows})
     return explained.faults

@@ -86,15 +86,16 @@ def _reach(groups: Sequence[GroupRows]) -> float:
 
 def map_square(found: Explanation) -> NDArray[np.uint8]:
     """uint8 (H, W, 3), the longer side as on the page: where a network looks, or a deep block has what it adds."""
-    return _fitted(map_overlay(found), _SIDE)
+    return fitted(map_overlay(found), _SIDE)
 
 
 def thumbnail(cell: Cell) -> str:
     """A ``data:`` address of a small image of a cell."""
-    return png_data_uri(_fitted(cell.rgb, _SMALL))
+    return png_data_uri(fitted(cell.rgb))
 
 
-def _fitted(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def fitted(rgb: NDArray[np.uint8], side: int = _SMALL) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3), the longer side of ``side`` pixels; by default as small as a thumbnail."""
     scale = side / max(rgb.shape[:2])
     size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8)

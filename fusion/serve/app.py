@@ -332,6 +332,9 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     UsageError : the address cannot be listened on.
     """
     bundle = load_model(config.model)
+    bundle.check_judges_cells(
+        "fusion serve", "Ask it by fusion predict, with a table that names the subject of each cell."
+    )
     limits = Limits(
         files=config.files,
         file_bytes=config.file_mb << 20,

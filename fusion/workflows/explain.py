@@ -6,19 +6,24 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fusion.bundles.inference import ask
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import Dataset, Fault
 from fusion.errors import UsageError
 from fusion.explanation.explanation import TOP, Explanation, explain_measured
 from fusion.explanation.nearest_training_cells import Gallery, Neighbour, open_gallery
+from fusion.explanation.patient_explanation import PatientExplanation, explain_patients
 from fusion.images.cell import CellError
 from fusion.io.output_files import write_output
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
 from fusion.reports import result_figures
 from fusion.reports.explanation_figure import explanation_figure
-from fusion.reports.explanation_page import Shown, explanation_page
+from fusion.reports.explanation_page import Shown, explanation_page, fitted
+from fusion.reports.patient_page import cells_shown, patient_page
 from fusion.settings.commands import ExplainConfig, MapBy
 from fusion.settings.outputs import one_run_of
 
@@ -28,12 +33,13 @@ PAGE = "explanations.html"
 
 @dataclass(frozen=True)
 class Explained:
-    """What was written, and the images that were skipped."""
+    """What was written, and the images that were skipped; of a model of patients, ``patients`` and no cells."""
 
     shown: tuple[Shown, ...]
     page: Path
     faults: tuple[Fault, ...]
     predictions: Predictions
+    patients: tuple[PatientExplanation, ...] = ()
 
 
 @one_run_of
@@ -51,6 +57,14 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     bundle = load_model(config.model).with_own(config.own)
     dataset, predictions = ask(bundle, config, progress)
     predictions.check()
+    if bundle.unit == "subject":
+        if config.data is not None:
+            raise UsageError(
+                "this model judges patients, of whom none is shown beside training cells",
+                found=f"--data {config.data}",
+                do="Leave it out.",
+            )
+        return write_patients(bundle, dataset, predictions, config.output)
     gallery = None
     if config.data is not None:
         gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress, config.mask_levels, config)
@@ -87,8 +101,11 @@ def write_explanations(
 ) -> Explained:
     """Write a figure for every judged cell, and the page, into a folder.
 
-    ``dataset`` is what was judged. An image that is no longer as it was measured is a fault.
+    ``dataset`` is what was judged. An image that is no longer as it was measured is a fault. Of a model of patients the
+    page alone is written; see ``write_patients``.
     """
+    if bundle.unit == "subject":
+        return write_patients(bundle, dataset, predictions, folder)
     samples = dict(zip(dataset.names, dataset.samples, strict=True))
     table, predicted = predictions.table, predictions.predicted
     shown: list[Shown] = []
@@ -122,6 +139,28 @@ def write_explanations(
     page = folder / PAGE
     write_output(page, explanation_page(shown).encode())
     return Explained(tuple(shown), page, tuple(faults), predictions)
+
+
+def write_patients(bundle: ModelBundle, dataset: Dataset, predictions: Predictions, folder: Path) -> Explained:
+    """Write the page of patients: of each the cells that its class rests on."""
+    found = explain_patients(bundle, predictions)
+    samples = dict(zip(dataset.names, dataset.samples, strict=True))
+    faults = list(predictions.faults)
+    images: list[dict[int, NDArray[np.uint8]]] = []
+    for each in found:
+        own: dict[int, NDArray[np.uint8]] = {}
+        for at in sorted({place for places in cells_shown(each).values() for place in places}):
+            sample = samples[each.names[at]]
+            try:
+                cell = sample.read_cell()
+            except CellError as error:
+                faults.append(Fault(sample.path, "read", error.what))
+                continue
+            own[at] = fitted(cell.rgb if sample.adjustment is None else sample.adjustment.apply(cell).rgb)
+        images.append(own)
+    page = folder / PAGE
+    write_output(page, patient_page(found, images).encode())
+    return Explained((), page, tuple(faults), predictions, tuple(found))
 
 
 def _written(found: Explanation, folder: Path, number: int, like: tuple[Neighbour, ...]) -> Shown:

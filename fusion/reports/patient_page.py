@@ -1,0 +1,74 @@
+"""The page of patients: of each the cells that its class rests on, with everything it shows inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.explanation.patient_explanation import PatientExplanation, cells_of_half
+from fusion.reports.png import png_data_uri
+
+#: Cells that are shown of each order: what a reader compares at one look.
+SHOWN = 8
+
+
+def cells_shown(found: PatientExplanation) -> dict[str, list[int]]:
+    """Places of the cells that the page shows: those that speak for the class, against it, and those looked at most."""
+    order = np.argsort(-found.adds, kind="stable")
+    chosen = {
+        "for": [int(at) for at in order[:SHOWN] if found.adds[at] > 0],
+        "against": [int(at) for at in order[::-1][:SHOWN] if found.adds[at] < 0],
+    }
+    if found.attention is not None:
+        chosen["attention"] = [int(at) for at in np.argsort(-found.attention, kind="stable")[:SHOWN]]
+    return chosen
+
+
+def patient_page(explanations: Sequence[PatientExplanation], images: Sequence[Mapping[int, NDArray[np.uint8]]]) -> str:
+    """The page as HTML text.
+
+    Parameters
+    ----------
+    images : for each patient, place of a cell -> uint8 RGB of it; a cell without one is named only.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fusion.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    rows = [_row(found, own) for found, own in zip(explanations, images, strict=True)]
+    return environment.get_template("patients.html").render(rows=rows)
+
+
+def _row(found: PatientExplanation, images: Mapping[int, NDArray[np.uint8]]) -> dict[str, Any]:
+    uris = {at: png_data_uri(image) for at, image in images.items()}
+    reach = float(np.abs(found.adds).max(initial=0.0)) or 1.0
+    most = 1.0 if found.attention is None else float(found.attention.max())
+
+    def cells(places: Sequence[int]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": found.names[at],
+                "image": uris.get(at),
+                "adds": float(found.adds[at]),
+                "share": 100 * abs(float(found.adds[at])) / reach,
+                "without": float(found.without[at]),
+                "attention": None if found.attention is None else float(found.attention[at]),
+                "look": 0.0 if found.attention is None else 100 * float(found.attention[at]) / most,
+            }
+            for at in places
+        ]
+
+    chosen = cells_shown(found)
+    return {
+        "found": found,
+        "half": cells_of_half(found.adds),
+        "for": cells(chosen["for"]),
+        "against": cells(chosen["against"]),
+        "attention": cells(chosen.get("attention", [])),
+        "sum": float(found.adds.sum()),
+        "of_predicted": found.proba[found.classes.index(found.predicted)],
+    }

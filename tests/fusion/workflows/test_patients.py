@@ -1,0 +1,136 @@
+"""Every command with patients: it works, or it says in one line why not."""
+
+import json
+
+import pytest
+
+from tests.builders.command_line import assert_refused, fusion
+from tests.builders.images import paint, write_image
+
+#: Patients who are learnt from, and cells of each.
+PATIENTS, EACH = 12, 3
+
+
+def write_patients(folder, first, count, header="path,subject,subject_label"):
+    """A table of patients whose cells differ by their size."""
+    rows = []
+    for patient in range(first, first + count):
+        is_ill = patient % 2 == 0
+        for cell in range(EACH):
+            seed = 1000 * patient + cell
+            write_image(folder / f"{seed}.png", paint(seed, radius=24 if is_ill else 14))
+            rows.append(f"{seed}.png,P{patient},{'ill' if is_ill else 'well'}")
+    (folder / "patients.csv").write_text(header + "\n" + "\n".join(rows) + "\n")
+    return folder / "patients.csv"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("patients")
+    common = ["--store", folder / "store", "-q"]
+    data = write_patients(folder / "data", 0, PATIENTS)
+    quick = ["--set", "classifiers.mil.members=2", "--set", "classifiers.mil.steps=40", "--splits", 3]
+    done = fusion(
+        "train", data, "--features", "colour,morphology", "--classifier", "mil", *quick, "-o", folder / "model", *common
+    )
+    assert done.exit_code == 0, done.output
+    write_patients(folder / "new", 100, 4)
+    return folder, common
+
+
+def test_a_table_of_patients_makes_a_model_of_patients(place):
+    folder, _ = place
+    manifest = json.loads((folder / "model" / "model.json").read_text())
+    assert manifest["unit"] == "subject"
+    files = {path.name for path in (folder / "model" / "classifier").iterdir()}
+    assert files == {"mil.safetensors", "classifier.json"}
+
+
+def test_new_patients_are_judged_and_evaluated_one_by_one(place, tmp_path):
+    folder, common = place
+    told = fusion("predict", folder / "model", folder / "new" / "patients.csv", "--json", *common)
+    rows = json.loads(told.stdout)["predictions"]
+    assert [row["name"] for row in rows] == ["P100", "P101", "P102", "P103"]
+    assert not any(row["in_training"] for row in rows)
+    done = fusion("evaluate", folder / "model", folder / "new" / "patients.csv", "-o", tmp_path / "result", *common)
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "result" / "result.json").read_text())
+    assert result["facts"]["classes"] == {"ill": 2, "well": 2}
+
+
+def test_patients_that_the_model_has_learnt_from_are_refused(place, tmp_path):
+    folder, common = place
+    data = folder / "data" / "patients.csv"
+    assert_refused(fusion("evaluate", folder / "model", data, "-o", tmp_path / "r", *common), 1, "was trained on cells")
+
+
+def test_the_page_of_patients_holds_the_cells_that_their_class_rests_on(place, tmp_path):
+    folder, common = place
+    done = fusion(
+        "explain", folder / "model", folder / "new" / "patients.csv", "-o", tmp_path / "page", "--json", *common
+    )
+    found = json.loads(done.stdout)["explanations"]
+    assert [each["subject"] for each in found] == ["P100", "P101", "P102", "P103"]
+    for each in found:
+        assert len(each["cells"]) == EACH
+        added = sum(cell["adds"] for cell in each["cells"])
+        assert added == pytest.approx(each["probability"][each["class"]] - each["base"], abs=1e-6)
+        assert sum(cell["attention"] for cell in each["cells"]) == pytest.approx(1)
+    page = (tmp_path / "page" / "explanations.html").read_text()
+    assert page.count("<section>") == 4
+    assert page.count("data:image/png") >= 4 * EACH
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["export", "MODEL", "--onnx", "OUT/model.onnx"], ["fusion export is for models of cells"]),
+        (["serve", "MODEL", "--port", "0"], ["fusion serve is for models of cells"]),
+        (["explain", "MODEL", "NEW", "-o", "OUT/page", "--data", "DATA"], ["of whom none is shown"]),
+        (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
+    ],
+)
+def test_what_does_not_go_with_patients_is_said_in_one_line(place, tmp_path, command, words):
+    folder, _ = place
+    known = {
+        "MODEL": folder / "model",
+        "NEW": folder / "new" / "patients.csv",
+        "DATA": folder / "data" / "patients.csv",
+        "FOLDER": folder / "new",
+    }
+    typed = [known.get(word, word.replace("OUT", str(tmp_path))) for word in command]
+    assert_refused(fusion(*typed, "-q"), 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--unit", "cell", "--classifier", "mil"], ["classifier 'mil' learns from patients"]),
+        (["--classifier", "neural"], ["learns from images of cells"]),
+        (["--set", "augment.per_cell=1"], ["makes cells, and no patients"]),
+        (["--set", "classifiers.xgb.external_memory=true", "--classifier", "xgb"], ["keeps features out of memory"]),
+    ],
+)
+def test_recipes_that_do_not_go_with_patients_are_refused_before_anything_is_read(place, tmp_path, more, words):
+    folder, common = place
+    data = folder / "data" / "patients.csv"
+    typed = ["train", data, "--features", "colour", *more, "-o", tmp_path / "model", *common]
+    assert_refused(fusion(*typed), 2, *words)
+
+
+def test_blocks_are_ablated_by_patients_and_what_is_judged_are_patients(place, tmp_path):
+    folder, common = place
+    data = folder / "data" / "patients.csv"
+    done = fusion(
+        "ablate",
+        data,
+        *("--features", "colour,morphology", "--classifiers", "pool,logreg", "--splits", 3, "--repeats", 2),
+        *("-o", tmp_path / "result", *common),
+    )
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "result" / "result.json").read_text())
+    assert result["facts"]["classes"] == {"ill": PATIENTS // 2, "well": PATIENTS // 2}
+    assert len(result["results"]) == 6
+    assert {row["block"] for row in result["findings"]["importance"][0]["blocks"]} == {"colour", "morphology"}
+    best = max(row["image"]["balanced_accuracy"]["value"] for row in result["results"])
+    assert best > 0.9
