@@ -12,6 +12,7 @@ little. Random weights of the exact shape; peak memory is that of the process, a
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import resource
@@ -126,12 +127,13 @@ def _print_engines(options: argparse.Namespace) -> None:
         print(f"| {name} | {value:.2f} | {value / most:.0%} | {value / found['timm eager']:.2f} |")
     print("\n| fusion's engine, images a batch | images/s | peak memory, MB |\n| ---: | ---: | ---: |")
     own = Embedding(**asked)
-    for batch in options.batches:
-        rows = images[:batch]
-        (value,) = timed({"own": (lambda rows=rows: own.embed(rows), len(rows))}, options.turns).values()
-        print(
-            f"| {batch} | {value:.2f} | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} |", flush=True
-        )
+    entries = {str(batch): (functools.partial(own.embed, images[:batch]), batch) for batch in options.batches}
+    peaks = {}
+    for name, (run, _) in entries.items():
+        run()
+        peaks[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for name, value in timed(entries, options.turns).items():
+        print(f"| {name} | {value:.2f} | {peaks[name]:.0f} |", flush=True)
 
 
 def _options() -> argparse.Namespace:

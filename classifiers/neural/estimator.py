@@ -36,8 +36,15 @@ from classifiers.neural._trainer import (
 )
 from classifiers.neural.augmentation import Augmentation
 from classifiers.neural.network import Design, Network, describe
-from extractors.cnn.backbone import Backbone, gives_map, load_backbone, save_backbone, untrained_backbone
-from extractors.cnn.extractor import TRAINED_ON, Embedding
+from extractors.cnn.backbone import (
+    Backbone,
+    embed_in_batches,
+    gives_map,
+    load_backbone,
+    save_backbone,
+    untrained_backbone,
+)
+from extractors.cnn.extractor import TRAINED_ON
 from extractors.cnn.input_transform import InputTransform
 from extractors.cnn.network_config import RANDOM
 from fusion.bundles.bundle_files import BundleError, refuse_others
@@ -49,9 +56,6 @@ from fusion.io.strict_json import parse_json
 
 #: The one block of features that come as a plain matrix.
 _UNNAMED = "features"
-
-#: Images in one pass of ``embed``: the extractor's own number, so that both give the same bits.
-EMBEDDED = Embedding.batch_size
 
 #: Files of a stored network: the backbone, which is a weights file for the extractor ``cnn`` too; all other tensors;
 #: plain values.
@@ -325,9 +329,12 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         backbone = self.network_.backbone
         if backbone is None:
             raise ValueError("a network without images embeds none")
-        starts = range(0, len(inputs), EMBEDDED)
-        rows = [np.arange(start, min(start + EMBEDDED, len(inputs))) for start in starts]
-        return np.concatenate([backbone.embed(inputs.images(part)) for part in rows])
+
+        def images(some: slice) -> NDArray[np.uint8]:
+            return inputs.images(np.arange(some.start, some.stop))
+
+        # The extractor's own number at a time, so that both give the same bits.
+        return embed_in_batches(backbone.embed, images, len(inputs), backbone.images_a_pass)[0]
 
     # ---- what the spine asks -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,14 @@ class Backbone(nn.Module):
         return self._layout.is_map
 
     @property
+    def images_a_pass(self) -> int:
+        """How many images are embedded at a time where nobody says: past 16 a CPU gains nothing, and past 4 tokens of
+        a transformer leave its caches (docs/neural.md); a GPU wants what its memory holds."""
+        if next(self.parameters()).device.type != "cpu":
+            return 256
+        return 16 if self.has_map else 4
+
+    @property
     def prefix_tokens(self) -> int:
         """How many tokens come before those of the patches: class token and registers."""
         return self._layout.prefix
@@ -195,6 +203,34 @@ class Backbone(nn.Module):
             tokens = self.backbone.forward_features(x)[:, self._layout.prefix :]
             side = self.backbone_config.size // self._layout.patch
             return tokens.transpose(1, 2).reshape(len(x), -1, side, side).float().cpu().numpy()
+
+
+def embed_in_batches(
+    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    images: Callable[[slice], NDArray[np.uint8]],
+    count: int,
+    most: int,
+) -> tuple[NDArray[np.float32], int]:
+    """float32 (count, d), embedded ``most`` at a time; where a GPU's memory has no room for so many, by halves.
+
+    Returns
+    -------
+    the rows, and how many there was room for in the end.
+    """
+    found: list[NDArray[np.float32]] = []
+    at = 0
+    while at < count:
+        batch = images(slice(at, min(at + most, count)))
+        try:
+            found.append(embed(batch))
+        except torch.cuda.OutOfMemoryError:
+            if most == 1:
+                raise
+            most = most // 2
+            torch.cuda.empty_cache()
+            continue
+        at += len(batch)
+    return np.concatenate(found), most
 
 
 def _exact() -> Any:

@@ -88,7 +88,8 @@ class Embedding(Learnable):
     seed : of random weights, and of nothing else.
     half : features rounded to float16 and kept in two bytes each: within 0.05% of their value, or 3e-8 if that is more.
         Another feature than the same in float32. One above 65,504 is a fault.
-    batch_size : images in one pass.
+    batch_size : images in one pass, at most: where a GPU's memory has no room for so many they are halved, and stay so.
+        None begins with 16 on a CPU, 4 of a transformer, and 256 on a GPU.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
     engine : what runs the network on a CPU: "onnx" (ONNX Runtime, within 1e-4 of torch or not at all), "torch", or
         "auto", the faster by a trial of seconds that is made once for a network and machine, and remembered in the
@@ -121,8 +122,7 @@ class Embedding(Learnable):
     seed: int = 0
     half: bool = False
     pretrained: str | None = field(default=None, metadata={"cosmetic": True})
-    # 16: past it a CPU gains nothing, and a batch of 300-pixel images through B3 stays under 1 GB.
-    batch_size: int = field(default=16, metadata={"cosmetic": True})
+    batch_size: int | None = field(default=None, metadata={"cosmetic": True})
     device: str = field(default="auto", metadata={"cosmetic": True})
     engine: str = field(default="auto", metadata={"cosmetic": True})
 
@@ -148,7 +148,7 @@ class Embedding(Learnable):
             raise ValueError(f"pool must be {', '.join(POOLS)}, not {self.pool!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, not {self.seed}")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, not {self.batch_size}")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, not {self.device!r}")
@@ -324,11 +324,23 @@ class Embedding(Learnable):
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one embedding a cell. On a CPU the same cells give the same bytes by the same engine."""
-        batches = [self.images(cells[at : at + self.batch_size]) for at in range(0, len(cells), self.batch_size)]
-        if not batches:
-            return np.empty((0, len(self.feature_names())), np.float32)
-        rows = np.concatenate([self.embed(batch) for batch in batches])
+        rows = self._in_batches(len(cells), lambda some: self.images(cells[some]))
         return as_half(rows) if self.half else rows
+
+    def _in_batches(self, count: int, images: Callable[[slice], NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """float32 (count, d): the embeddings of ``images(slice)``, as many at a time as there is memory for."""
+        from extractors.cnn.backbone import embed_in_batches
+
+        if not count:
+            return np.empty((0, len(self.feature_names())), np.float32)
+        rows, most = embed_in_batches(self.embed, images, count, self._most)
+        object.__setattr__(self, "_most", most)  # for the batches to come
+        return rows
+
+    @functools.cached_property
+    def _most(self) -> int:
+        """Images in a pass, until there is no room for so many."""
+        return self.network.images_a_pass if self.batch_size is None else self.batch_size
 
     def feature_map(self, cell: Cell) -> NDArray[np.float32] | None:
         """float32 (d, h, w): what ``extract`` gives the means of, to 1e-4; None where it gives no means over places, as
@@ -342,8 +354,7 @@ class Embedding(Learnable):
 
         background = GREY if self.input_transform.background == "grey" else 0
         images = hide_regions(self.images([cell])[0], shown, background)
-        starts = range(0, len(images), self.batch_size)
-        return np.concatenate([self.embed(images[at : at + self.batch_size]) for at in starts])
+        return self._in_batches(len(images), lambda some: images[some])
 
     def empty_regions(self, cell: Cell, regions: int) -> NDArray[np.bool_]:
         """bool (k, k): the regions that hold nothing but background, so that hiding them changes nothing."""

@@ -143,6 +143,33 @@ def test_the_same_cells_give_the_same_bytes(weights_file, cells):
     assert rows[0] == rows[1]
 
 
+def test_where_memory_has_no_room_batches_are_halved_and_stay_so(weights_file, cells):
+    import torch
+
+    asked, sizes = Embedding(weights=str(weights_file), batch_size=16, engine="torch", device="cpu"), []
+    expected, embed = asked.extract(cells), asked.embed
+
+    def embed_some(images):
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return embed(images)
+
+    object.__setattr__(asked, "embed", embed_some)
+    np.testing.assert_allclose(asked.extract(cells), expected, rtol=1e-4, atol=1e-5)
+    assert max(sizes[-2:]) <= 2
+    sizes.clear()
+    asked.extract(cells)
+    assert max(sizes) <= 2
+
+    def never(images):
+        raise torch.cuda.OutOfMemoryError("no room for one")
+
+    object.__setattr__(asked, "embed", never)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        asked.extract(cells)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_a_cell_does_not_depend_on_its_batch(weights_file, cells, batch_size):
     whole = Embedding(weights=str(weights_file), batch_size=16).extract(cells)
