@@ -95,7 +95,8 @@ class Recipe:
         nothing to share between them. The weights of late fusion are such a step, and so is stability for these. Nor is
         there between bags of cells.
         """
-        return self.unit == "cell" and (self.stability is None or not self.decision.learns)
+        see_labels = [self.stability is not None, self.decision.learns, self.fuse == "late"]
+        return self.unit == "cell" and sum(see_labels) < 2
 
     def build(self) -> Classifier:
         """The unfitted classifier, as it is asked of these units; raises as ``plugins.build_classifier`` does."""

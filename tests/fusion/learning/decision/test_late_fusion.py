@@ -7,11 +7,18 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
 
+from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import grouped_folds
+from fusion.leakage.protocols import make_plan
 from fusion.learning import fused_model
+from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.decision.late_fusion import centred_logs, stack_scores
+from fusion.learning.fits import Fits
 from fusion.learning.fused_model import fuse
+from fusion.learning.recipe import Recipe
+from fusion.learning.run import Run
+from fusion.learning.study import Study
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import HarmoniseSettings
 
@@ -202,29 +209,43 @@ def test_an_ablation_holds_the_ways_of_fusing_against_each_other(synthetic, tmp_
     assert again.findings["chosen"] == result.findings["chosen"]
 
 
-def test_fits_that_share_the_models_of_blocks_are_those_made_alone(monkeypatch, tmp_path):
-    from fusion.data.feature_table import FeatureTable
-    from fusion.leakage.protocols import make_plan
-    from fusion.learning.cross_validation import cross_validate, prepare_fits
-    from fusion.learning.fits import Fits
-    from fusion.learning.recipe import Recipe
-    from fusion.learning.run import Run
-    from fusion.learning.study import Study
-
+def fits_of(tmp_path, **steps):
+    """What late fusions of three sets of blocks have in common, on three folds, and the plan of these."""
     X, y, groups = cells()
     columns = [f"{name}.{at}" for name, part in BLOCKS.items() for at in range(part.stop - part.start)]
     table = FeatureTable.of_cells(X, columns, [f"cell{at}" for at in range(len(X))])
     study = Study(replace(table, y=tuple(y.tolist()), groups=groups))
     sets = [("one", "two"), ("one", "idle"), ("one", "two", "idle")]
-    recipes = [Recipe(blocks, "logreg", fuse="late", threshold="0.4", positive="a") for blocks in sets]
+    recipes = [Recipe(blocks, "logreg", fuse="late", positive="a", **steps) for blocks in sets]
     plan = make_plan(study.table, "grouped", 3, 1, 0)
-    shared = prepare_fits(study, plan, recipes, Run(tmp_path))
+    return prepare_fits(study, plan, recipes, Run(tmp_path)), plan
+
+
+def test_fits_that_share_the_models_of_blocks_are_those_made_alone(monkeypatch, tmp_path):
+    shared, plan = fits_of(tmp_path, threshold="0.4")
     assert shared.shared == {"logreg-late": "members"}
     together = cross_validate(shared, plan)
     monkeypatch.setattr(Fits, "shared", {"logreg-late": "nothing"})
-    alone = cross_validate(prepare_fits(study, plan, recipes, Run(tmp_path)), plan)
+    alone = cross_validate(fits_of(tmp_path, threshold="0.4")[0], plan)
     for one, other in zip(together, alone, strict=True):
         assert_allclose(one.proba, other.proba, atol=1e-9)
         assert (one.threshold == 0.4).all()
         for weights, others in zip(one.chosen, other.chosen, strict=True):
             assert weights == pytest.approx(others, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "steps", [{"calibrate": "temperature"}, {"threshold": "balanced-accuracy"}, {"stability": 0.5}]
+)
+def test_steps_that_see_labels_share_nothing_with_late_fusion(tmp_path, steps):
+    assert fits_of(tmp_path, **steps)[0].shared == {"logreg-late": "nothing"}
+
+
+def test_a_calibrated_late_fusion_is_calibrated_in_a_comparison_too(tmp_path):
+    fits, plan = fits_of(tmp_path, calibrate="temperature")
+    found = cross_validate(fits, plan)
+    plain = cross_validate(*fits_of(tmp_path))
+    for one, other in zip(found, plain, strict=True):
+        assert not np.allclose(one.proba, other.proba)
+        order = np.argsort(other.proba[0, :, 0][one.fold[0] == 0])
+        assert (np.diff(one.proba[0, :, 0][one.fold[0] == 0][order]) >= 0).all()  # one slope a fold, above 0
