@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     SETS,
     RISK,
     option("by", metavar="COLUMN"),
+    "stress",
     "allow_leakage",
     "other_cohort",
     "jobs",

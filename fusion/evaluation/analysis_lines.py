@@ -45,6 +45,14 @@ def analysis_lines(result: Result) -> list[str]:
             f"({row['cells']} cells of {row['subjects']} {result.unit}s); the worst of {len(one['rows'])} is a "
             "pessimistic pick."
         )
+    if stress := result.findings.get("stress"):
+        plain, *rows = stress["rows"]
+        worst = min(rows, key=lambda row: float(row["balanced_accuracy"]["value"]))
+        lines.append(
+            f"Under {len(rows)} stresses of {stress['cells']} cells balanced accuracy falls from "
+            f"{_interval(plain['balanced_accuracy'])} to {_interval(worst['balanced_accuracy'])} at worst "
+            f"({worst['stress']})."
+        )
     if audit := result.findings.get("shortcuts"):
         told = [f"{row['name']} ({row['auroc']:.2f})" for row in audit["probes"] if row["is_shortcut"]]
         lines.append(f"Shortcuts, AUROC of what is no part of the cells: {', '.join(told) or 'none tells the class'}.")

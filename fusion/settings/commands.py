@@ -201,6 +201,13 @@ class EvaluateConfig(DataSettings, PromiseSettings, SubgroupSettings, CostSettin
         description="from which probability a cell is predicted positive, or CLASS:SHARE,.. for each of more than two "
         "classes; default the model's own rule",
     )
+    stress: bool = Field(
+        False,
+        description="also judge the cells as worse images would show them: blur, noise, light, stain, JPEG, scale",
+    )
+    stress_cells: int = Field(
+        200, ge=0, le=1_000_000, description="cells that are stressed, each measured a dozen times; 0 stresses all"
+    )
     force: bool = Field(False, exclude=True, description="replace a result that is in output")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of draws")
 

@@ -89,6 +89,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         facts={**result.facts, **facts(dataset, table, [everything], "external")},
     )
     from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
+    from fusion.analysis.stress import stress_report
     from fusion.reports import html_report  # draws; predicting does not
 
     result = replace(result, findings={**result.findings, "selective_prediction": selective_prediction(result)})
@@ -96,6 +97,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         result = with_promises(result, promises.asked, promises.own)
     result = with_subgroups(result, config.by, config.data, config.columns, dataset)
     result = with_page_findings(result, table)
+    if config.stress:
+        stressed = stress_report(bundle, dataset, config.stress_cells, config.seed, store, config.jobs, progress)
+        result = replace(result, findings={**result.findings, "stress": stressed})
     result.save(config.output, dataset.root)
 
     places = {dataset.name_of(sample): sample for sample in dataset.samples}

@@ -34,6 +34,7 @@ from fusion.reports._methods_page import methods_paragraphs
 from fusion.reports._reporting_sheet import reporting_sheet
 from fusion.reports.page.galleries import galleries
 from fusion.reports.page.judged_cells import SUBJECTS, JudgedCell, Places, by_subject, judged_cells
+from fusion.reports.page.stressed_cells import pictures
 from fusion.versions import versions
 
 #: Metrics of the main table, and of the one on probabilities.
@@ -156,6 +157,14 @@ def subgroups(page: PageSource) -> Values:
     return {"subgroups": found} if found else None
 
 
+def stress(page: PageSource) -> Values:
+    """The same cells as worse images would show them."""
+    found = page.result.findings.get("stress")
+    if not found:
+        return None
+    return {"stress": found, "blocks": list(found["rows"][0]["blocks"]), "pictures": pictures(found, page.image_paths)}
+
+
 def shortcuts(page: PageSource) -> Values:
     """Whether what is no part of the cells tells their class."""
     found = page.result.findings.get("shortcuts")
@@ -259,6 +268,7 @@ SECTIONS: tuple[Callable[[PageSource], Values], ...] = (
     learning_curve,
     subgroups,
     shortcuts,
+    stress,
     contributions,
     importance,
     probabilities,
