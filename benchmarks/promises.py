@@ -30,7 +30,6 @@ from fusion.analysis.cells_per_subject import margin_spreads
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.promises.held_out import Asked, HeldOut
 from fusion.evaluation.scores import Scores
-from fusion.metrics.conformal import subjects_for_risk
 from fusion.synthetic.cells import SyntheticDesign
 from fusion.synthetic.traits import DrawnTraits, draw_traits
 
@@ -105,25 +104,29 @@ def trainings(
         yield held, seed, model.predict_proba(new.X)
 
 
-def sets(runs: int, level: float = 0.9) -> None:
+def coverage(
+    design: SyntheticDesign, patients: int, folds: int, runs: int, new: Population, level: float = 0.9
+) -> _Floats:
+    """float64 (runs, 6): of cells, then of patients, the coverage of all and of hem, and the share of single sets."""
+    rows = []
+    for held, seed, proba in trainings(design, patients, runs, folds, new):
+        own, row = held.own_scores(seed), []
+        for kind, p, y in (("cells", proba, new.y), ("subjects", means_of(proba, new.who), new.patients)):
+            inside = p >= np.array(own.thresholds(kind, level))
+            row += [float(inside[y == label, at].mean()) for at, label in enumerate(CLASSES)]
+            row.append(float((inside.sum(axis=1) == 1).mean()))
+        rows.append(row)
+    return np.array(rows)
+
+
+def sets(runs: int) -> None:
     """Coverage of each class, of cells and of patients."""
-    print(
-        f"task, patients, folds: coverage of {level:g} sets; cells of all, of hem; patients all, hem; sets of one class"
-    )
+    print("task, patients, folds: coverage of 0.9 sets, cells of all, hem; patients of all, hem; one class")
     for name, design in TASKS.items():
         new = Population(design)
         for patients, folds in ((30, 0), (60, 0), (100, 0), (30, 5), (60, 5), (100, 5)):
-            rows = []
-            for held, seed, proba in trainings(design, patients, runs, folds, new):
-                own, means = held.own_scores(seed), means_of(proba, new.who)
-                row = []
-                for kind, p, y in (("cells", proba, new.y), ("subjects", means, new.patients)):
-                    inside = p >= np.array(own.thresholds(kind, level))
-                    row += [inside[y == label, at].mean() for at, label in enumerate(CLASSES)]
-                    row += [(inside.sum(axis=1) == 1).mean()]
-                rows.append(row)
-            c = np.mean(rows, axis=0)
-            error = np.std(rows, axis=0)[[0, 1, 3, 4]].max() / np.sqrt(runs)
+            rows = coverage(design, patients, folds, runs, new)
+            c, error = rows.mean(axis=0), rows.std(axis=0)[[0, 1, 3, 4]].max() / np.sqrt(runs)
             print(
                 f"{name}, {patients}, {folds}: {c[0]:.3f} {c[1]:.3f}; {c[3]:.3f} {c[4]:.3f}; {c[2]:.2f} {c[5]:.2f} "
                 f"(error {error:.3f})",
@@ -131,25 +134,29 @@ def sets(runs: int, level: float = 0.9) -> None:
             )
 
 
-def risk(runs: int, sensitivity: float = 0.95) -> None:
+def price(
+    design: SyntheticDesign, patients: int, confidence: float, runs: int, new: Population, sensitivity: float = 0.95
+) -> _Floats:
+    """float64 (runs, 3): the share of positive patients that is found, of all that is referred, and the oracle's."""
+    asked = Asked(sensitivity=sensitivity, confidence=confidence)
+    positives, rows = new.patients == "all", []
+    for held, seed, proba in trainings(design, patients, runs, 5, new):
+        score = means_of(proba, new.who)[:, 0]
+        limit = held.own_scores(seed).risk_threshold("all", asked)
+        oracle = np.quantile(score[positives], 1 - sensitivity)
+        rows.append([(score[positives] >= limit).mean(), (score >= limit).mean(), (score >= oracle).mean()])
+    return np.array(rows)
+
+
+def risk(runs: int) -> None:
     """How often a risk is held, and its price beside an oracle's."""
-    print(f"task, patients, confidence: trainings that find {sensitivity:g}; found; referred, oracle's; ratio")
+    print("task, patients, confidence: trainings that find 0.95; found; referred, oracle's; ratio")
     for name, design in TASKS.items():
         new = Population(design)
-        positives = new.patients == "all"
         for patients, confidence in ((60, 0.0), (100, 0.0), (200, 0.0), (120, 0.95), (200, 0.95), (400, 0.95)):
-            asked = Asked(sensitivity=sensitivity, confidence=confidence)
-            if patients // 2 < subjects_for_risk(asked.risk, confidence or None):
-                continue
-            rows = []
-            for held, seed, proba in trainings(design, patients, runs, 5, new):
-                score = means_of(proba, new.who)[:, 0]
-                limit = held.own_scores(seed).risk_threshold("all", asked)
-                oracle = np.quantile(score[positives], 1 - sensitivity)
-                rows.append([(score[positives] >= limit).mean(), (score >= limit).mean(), (score >= oracle).mean()])
-            found, referred, least = np.array(rows).T
+            found, referred, least = price(design, patients, confidence, runs, new).T
             print(
-                f"{name}, {patients}, {confidence:g}: {(found >= sensitivity).mean():.3f}; {found.mean():.3f}; "
+                f"{name}, {patients}, {confidence:g}: {(found >= 0.95).mean():.3f}; {found.mean():.3f}; "
                 f"{referred.mean():.3f} {least.mean():.3f}; {referred.mean() / least.mean():.2f}",
                 flush=True,
             )

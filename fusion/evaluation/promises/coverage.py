@@ -35,7 +35,11 @@ def promise_rows(
     own = {part: given or held.own_scores(seed, without=part) for part in parts}
     found: dict[str, Any] = dict(asked.to_json())
     if asked.level is not None:
-        found["sets"] = {kind: _set_rows(held, kind, asked.level, own, whole) for kind in KINDS if whole.of(kind)}
+        # Where subjects are scored as a whole, their one row is no cell.
+        is_whole = bool(len(held.means)) and len(np.unique(held.subjects)) == len(held.subjects)
+        found["sets"] = {
+            kind: _set_rows(held, kind, asked.level, own, whole) for kind in KINDS[is_whole:] if whole.of(kind)
+        }
     if asked.sensitivity is not None and positive is not None:
         found["risk"] = _risk_row(held, asked, positive, own, whole)
     return found
@@ -116,6 +120,11 @@ def _risk_row(
     }
 
 
+def asked_of(found: Mapping[str, Any]) -> Asked:
+    """What was asked for, of ``promise_rows``."""
+    return Asked(found.get("level"), found.get("sensitivity"), found["confidence"])
+
+
 def promise_lines(found: Mapping[str, Any]) -> list[str]:
     """What a terminal shows of ``promise_rows``."""
     lines = []
@@ -128,7 +137,7 @@ def promise_lines(found: Mapping[str, Any]) -> list[str]:
             f"{sets['one']:.0%} are one class, {sets['several']:.0%} several, {sets['none']:.0%} none."
         )
     if risk := found.get("risk"):
-        held = Asked(None, found["sensitivity"], found["confidence"]).held
+        held = asked_of(found).held
         lines.append(
             f"To find {found['sensitivity']:g} of '{risk['positive']}' {held}, {risk['referred']:.0%} of subjects are "
             f"referred, {risk['negatives_referred']:.0%} of the others; {risk['found']['coverage']:.3f} of "

@@ -27,6 +27,7 @@ from fusion.evaluation.headline import (
     subject_weighted_sentence,
     subjects_sentence,
 )
+from fusion.evaluation.promises.coverage import asked_of
 from fusion.evaluation.result_tables import METRICS
 from fusion.evaluation.results import LABELS, Result, describe_split
 from fusion.evaluation.scores import entry_name
@@ -137,6 +138,12 @@ def costs(page: PageSource) -> Values:
     """What mistakes cost, and what the entries' mistakes cost on average."""
     found = page.found("costs")
     return {"costs": found} if found else None
+
+
+def promises(page: PageSource) -> Values:
+    """What sets of classes cover, and what a risk that is held costs in referrals."""
+    found = page.found("promises")
+    return {"promises": found, "held": asked_of(found).held} if found else None
 
 
 def null(page: PageSource) -> Values:
@@ -264,6 +271,7 @@ SECTIONS: tuple[Callable[[PageSource], Values], ...] = (
     splits,
     classes,
     costs,
+    promises,
     null,
     learning_curve,
     subgroups,

@@ -99,7 +99,7 @@ def test_figures_of_held_out_subjects_come_from_thresholds_of_the_others():
 
 
 def test_of_one_model_each_subject_is_left_out_in_turn():
-    table, scores = drawn(40, 1, seed=3, folds=1)
+    table, scores = drawn(40, 2, seed=3, folds=1)
     found = promise_rows(HeldOut.of(table, scores, CLASSES), Asked(0.9), "all", seed=0)
     for kind in ("cells", "subjects"):
         assert_allclose([row["coverage"] for row in found["sets"][kind]["classes"]], 0.9, atol=0.051)

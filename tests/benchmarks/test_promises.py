@@ -1,0 +1,42 @@
+"""The simulation of promises in a quick form: levels, a risk that is held, and its price."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.promises import TASKS, Population, coverage, enough, price
+
+TASK = TASKS["patients alike"]
+
+
+@pytest.fixture(scope="module")
+def new():
+    return Population(TASK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [30, 60, 100])
+def test_sets_of_one_model_hold_the_class_in_90_of_100_of_every_class(new, patients):
+    found = coverage(TASK, patients, 0, 200, new).mean(axis=0)
+    assert np.abs(found[[0, 1, 3, 4]] - 0.9).max() < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [30, 60, 100])
+def test_sets_by_folds_hold_it_no_less_often(new, patients):
+    found = coverage(TASK, patients, 5, 100, new).mean(axis=0)
+    assert found[[0, 1, 3, 4]].min() > 0.88
+
+
+@pytest.mark.slow
+def test_a_risk_is_held_in_95_of_100_trainings_at_no_more_than_1_3_times_the_least_price(new):
+    found, referred, least = price(TASK, 200, 0.95, 100, new).T
+    assert (found >= 0.95).mean() >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / 100)
+    assert referred.mean() / least.mean() <= 1.3
+
+
+def test_a_pilot_says_about_what_more_cells_bring(capsys):
+    enough(3)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 4 * len(TASKS)
