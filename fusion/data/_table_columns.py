@@ -85,7 +85,10 @@ def _places(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient: boo
     _check_named(file, rows, reading, is_lenient=is_lenient)
     given = {role: name for role, name in reading.columns.items() if name in rows.columns}
     names = {role: role for role in COLUMNS} | given
-    places = {role: rows.columns.index(name) for role, name in names.items() if name in rows.columns}
+    ignored = set(reading.ignore_columns) - set(given.values())
+    places = {
+        role: rows.columns.index(name) for role, name in names.items() if name in rows.columns and name not in ignored
+    }
     if "path" not in places:
         raise _without_path(file, rows)
     return places

@@ -498,6 +498,17 @@ def test_paths_that_are_all_wrong_say_where_was_looked(path, hint, tmp_path):
     assert hint in str(refused.value)
 
 
+def test_a_column_that_is_ignored_is_not_read_under_its_own_name_either(table):
+    content = "path,label,mask,source\n" + "".join(f"{at}.png,{'ab'[at % 2]},{at}-m.png,x\n" for at in range(4))
+    assert all(entry.mask_path is not None for entry in table(content).entries)
+    bare = table(content, ignore_columns=["mask", "source"]).entries
+    assert [(entry.mask_path, entry.source) for entry in bare] == [(None, None)] * 4
+    assert [entry.label for entry in bare] == list("abab")
+    # Who names a column for a role wants it.
+    named = table(content, ignore_columns=["source"], columns={"source": "source"}).entries
+    assert {entry.source for entry in named} == {"x"}
+
+
 def test_paths_that_start_elsewhere(tmp_path, monkeypatch):
     write_image(tmp_path / "images" / "a.png", paint())
     (tmp_path / "tables").mkdir()
