@@ -206,6 +206,7 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     [
         ({"classifier": "svm"}, "classifier svm needs held-out scores"),
         ({"threshold": "balanced-accuracy"}, "threshold needs held-out scores"),
+        ({"costs": {"all": {"hem": 3}}}, "costs needs held-out scores"),
         ({"calibrate": "temperature"}, "calibrate needs held-out scores"),
         ({"calibrate": "logistic"}, "calibrate needs held-out scores"),
         ({"calibrate": "logistic", "threshold": "sensitivity:0.95"}, "calibrate and threshold needs"),
