@@ -45,7 +45,7 @@ class DecisionSettings:
 
     Raises
     ------
-    UsageError : a threshold that is none of these, or costs beside it.
+    UsageError : a threshold that is none of these. Costs beside one are refused by ``learning.refusals``.
     """
 
     calibrate: Method = "none"
