@@ -13,6 +13,7 @@ from fusion.evaluation.headline import (
     subjects_sentence,
 )
 from fusion.evaluation.primary_comparison import primary_row
+from fusion.evaluation.results import interval
 from tests.builders.results import result
 
 
@@ -59,3 +60,16 @@ def test_a_comparison_named_beforehand_is_told_and_no_other(shown):
 
 def test_subjects_of_one_size_are_not_weighed_again(shown):
     assert subject_weighted_sentence(shown, 0) == ""
+
+
+def test_a_result_says_in_a_line_what_it_found_and_shows_its_table():
+    shown = result(stamps=("leaky: images of 3 subjects on both sides",))
+    best = shown.best()
+    corrected = interval({"value": best["corrected"], "low": best["low"], "high": best["high"]})
+    assert repr(shown).startswith("Result(ablate, 48 cells; ")
+    assert corrected in repr(shown)
+    assert "corrected for being the best of 6" in repr(shown)
+    assert "leaky: images of 3 subjects" in repr(shown)  # a stamp goes wherever a figure goes
+    html = shown._repr_html_()
+    assert html.count("<tr") == 1 + 6
+    assert "a <b>" not in html
