@@ -175,6 +175,7 @@ def training_plot(result: Result) -> Drawing | None:
             lower.plot(x, [epoch["score"] for epoch in epochs], **style)
         upper.set_title(in_lines(row["name"]), fontsize=9, loc="left")
         lower.set(xlabel="epoch", ylim=(-0.02, 1.02))
+        lower.xaxis.get_major_locator().set_params(integer=True)
         for axes in (upper, lower):
             plain(axes, grid="both")
             axes.tick_params(labelsize=8)

@@ -11,6 +11,7 @@ import numpy as np
 from fusion import plugins
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
+from fusion.data.units import Units
 from fusion.errors import UsageError
 from fusion.evaluation.scores import Scores
 from fusion.leakage.grouped_splits import Split
@@ -99,7 +100,7 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
     }
 
 
-def image_flow(dataset: Dataset, measured: FeatureTable) -> dict[str, Any]:
+def image_flow(dataset: Dataset, measured: Units) -> dict[str, Any]:
     """What became of the images of a data set, from those found to those that take part, and which cells are one.
 
     Returns
