@@ -55,13 +55,22 @@ def units_of(drawn: DrawnTraits) -> tuple[FeatureTable, NDArray[np.intp]]:
     return replace(table, y=labels, subjects=names, subjects_known=True, groups=who), who
 
 
-def held_out(X: NDArray[Any], y: NDArray[Any], who: NDArray[np.intp], folds: int, seed: int) -> tuple[_Floats, Any]:
-    """Probabilities from folds of whole patients, and the fold of each cell."""
+def held_out(
+    X: NDArray[Any],
+    y: NDArray[Any],
+    who: NDArray[np.intp],
+    folds: int,
+    seed: int,
+    strata: NDArray[Any] | None = None,
+) -> tuple[_Floats, NDArray[np.intp]]:
+    """Probabilities from folds of whole patients, and the fold of each cell; ``strata`` are what patients are, where
+    their cells' labels do not say so."""
     first = np.unique(who, return_index=True)[1]
+    of = y if strata is None else strata
     proba, fold = np.empty((len(y), 2)), np.empty(len(y), np.intp)
-    for at, (train, test) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, y[first])):
+    for at, (train, test) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, of[first])):
         learnt, judged = np.isin(who, train), np.isin(who, test)
-        proba[judged] = LogisticRegression().fit(X[learnt], y[learnt]).predict_proba(X[judged])
+        proba[judged] = LogisticRegression(max_iter=1000).fit(X[learnt], y[learnt]).predict_proba(X[judged])
         fold[judged] = at
     return proba, fold
 
@@ -95,10 +104,10 @@ def trainings(
         y = np.array(table.y)
         if folds:
             proba, fold = held_out(drawn.X, y, who, folds, seed)
-            model = LogisticRegression().fit(drawn.X, y)
+            model = LogisticRegression(max_iter=1000).fit(drawn.X, y)
         else:
             others = draw_traits(replace(design, subjects=60, seed=10**5 + seed))
-            model = LogisticRegression().fit(others.X, others.subject_labels)
+            model = LogisticRegression(max_iter=1000).fit(others.X, others.subject_labels)
             proba, fold = model.predict_proba(drawn.X), np.zeros(len(y), np.intp)
         held = HeldOut.of(table, Scores(("traits",), "logreg", proba, fold), CLASSES)
         yield held, seed, model.predict_proba(new.X)
@@ -177,7 +186,7 @@ def enough(runs: int) -> None:
             proba, _ = held_out(drawn.X, y, who, 5, seed)
             of_all = proba[:, 0] - proba[:, 1]
             spreads = margin_spreads(np.where(y == "all", of_all, -of_all), y.tolist(), who)
-            model = LogisticRegression().fit(drawn.X, y)
+            model = LogisticRegression(max_iter=1000).fit(drawn.X, y)
             for cells in counts:
                 said[cells].append(float(np.mean([each.share_right(cells) for each in spreads.values()])))
                 means = means_of(model.predict_proba(new[cells].X), new[cells].who)

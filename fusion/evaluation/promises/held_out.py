@@ -5,9 +5,9 @@ which had not met the subject, and likewise of one of its cells. A model keeps t
 that any level can be asked of it later. Mathematics and sources are in ``fusion.metrics.conformal``.
 
 The level is exact where one model has scored subjects that are as exchangeable as the next one. Scores of a
-cross-validation come from models of four fifths of the subjects, and are a little lower than those of the model of all:
-sets then hold the true class a little more often than they promise, by 1 to 2.5 points at 30 subjects
-(``benchmarks/promises.py``). From another site nobody is exchangeable, and nothing is promised.
+cross-validation come from models that differ, of four fifths of the subjects each: sets then hold the true class more
+often than they promise, by 1 to 3 points at 15 subjects of a class and by 1 to 2 at 30 to 50 (measured in
+``benchmarks/promises.py``). From another site nobody is exchangeable, and nothing is promised.
 """
 
 from __future__ import annotations
