@@ -17,7 +17,7 @@ def demo(screen: Screen, config: DemoConfig) -> None:
 
     Synthesise, measure, compare, show a leak, train and predict in OUTPUT: two minutes on two cores.
     """
-    from fusion.workflows.demo import run_demo
+    from fusion.workflows.demo.story import run_demo
 
     story = run_demo(config, screen.progress)
     for line in story.lines:

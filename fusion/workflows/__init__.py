@@ -12,7 +12,7 @@ from fusion.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from fusion.workflows.compare import compare_results as compare_results
-    from fusion.workflows.demo import run_demo as run_demo
+    from fusion.workflows.demo.story import run_demo as run_demo
     from fusion.workflows.extract import run_extract as run_extract
     from fusion.workflows.settings_reference import reference as reference
 
@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "compare": ["compare_results"],
-        "demo": ["run_demo"],
+        "demo.story": ["run_demo"],
         "extract": ["run_extract"],
         "settings_reference": ["reference"],
     },

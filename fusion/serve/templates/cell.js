@@ -61,17 +61,30 @@ function images(found) {
   return shown;
 }
 
+function featureRow(feature, most) {
+  return make("tr", { class: "feature" }, make("th", { scope: "row" }, feature.sentence,
+    make("small", {}, [feature.held_to, feature.usual].filter(Boolean).join("; ")),
+    make("details", {}, make("summary", {}, make("small", { class: "hidden" }, `${feature.sentence}, `), `${feature.block}: definition`),
+      make("small", {}, `${feature.definition || "Not described by its extractor."}${feature.unit ? ` Unit: ${feature.unit}.` : ""}`))),
+  amount(feature.contribution, most));
+}
+
+/** Groups of features, the strongest first; below each the features that are named, and all others together. */
 function reasons(found) {
-  if (!found.features.length) return make("p", { class: "soft" }, "No features: this model sees the image alone.");
-  const most = reach(found.features.map((feature) => feature.contribution));
-  return tableOf(`What speaks for and against ${found.class}, the strongest first`,
-    ["feature, and how it compares with training cells", found.score_unit],
-    found.features.map((feature) => make("tr", {},
-      make("th", { scope: "row" }, feature.sentence,
-        make("small", {}, [feature.held_to, feature.usual].filter(Boolean).join("; ")),
-        make("details", {}, make("summary", {}, make("small", { class: "hidden" }, `${feature.sentence}, `), `${feature.block}: definition`),
-          make("small", {}, `${feature.definition || "Not described by its extractor."}${feature.unit ? ` Unit: ${feature.unit}.` : ""}`))),
-      amount(feature.contribution, most))));
+  if (!found.groups.length) return make("p", { class: "soft" }, "No features: this model sees the image alone.");
+  const most = reach([...found.groups.map((group) => group.value), ...found.features.map((feature) => feature.contribution)]);
+  const rows = found.groups.flatMap((group) => {
+    const own = found.features.filter((feature) => feature.block === group.block && feature.group === group.group);
+    return [
+      make("tr", { class: "group" }, make("th", { scope: "row" }, group.group || group.block,
+        group.group && group.group !== group.block ? make("small", {}, group.block) : null), amount(group.value, most)),
+      ...own.map((feature) => featureRow(feature, most)),
+      ...(own.length ? [make("tr", { class: "feature" }, make("th", { scope: "row" }, make("small", {}, "all other features of the group")),
+        amount(group.all_other_features, most))] : []),
+    ];
+  });
+  return tableOf(`What speaks for and against ${found.class}, group by group, the strongest first`,
+    ["group, its features, and how they compare with training cells", found.score_unit], rows);
 }
 
 /** Everything that is shown of an explanation; ``label`` is where a person says what it is, ``fetchForm`` asks for a file of it. */

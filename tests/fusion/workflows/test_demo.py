@@ -1,13 +1,16 @@
 """The demo: the whole way on synthetic cells, told in five lines."""
 
 import json
+import re
 from pathlib import Path
 
+import click
 import pytest
 
+import cli
 from fusion.errors import UsageError
 from fusion.settings.commands import DemoConfig
-from fusion.workflows.demo import run_demo
+from fusion.workflows.demo.story import run_demo
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,20 @@ def test_five_lines_say_what_was_found_and_where_to_look(demo):
     assert len(story.figures["predictions"]) == 3
 
 
+def test_the_gallery_shows_what_is_there(demo):
+    config, story = demo
+    page = (config.output / "gallery.html").read_text()
+    assert story.figures["gallery"] == str(config.output / "gallery.html")
+    assert str(config.output / "gallery.html") in story.lines[4]
+    shown = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len([each for each in shown if each.endswith(".png")]) >= 3
+    for address in shown:
+        assert (config.output / address).is_file(), address
+    for command in re.findall(r"\$ fusion (\w+)", page):
+        assert cli.fusion.get_command(click.Context(cli.fusion), command) is not None
+    assert {"inspect", "ablate", "train", "predict", "explain"} <= set(re.findall(r"\$ fusion (\w+)", page))
+
+
 def test_the_lines_agree_with_the_files(demo):
     config, story = demo
     rows = {
@@ -46,7 +63,7 @@ def test_the_lines_agree_with_the_files(demo):
 @pytest.mark.slow
 def test_run_again_it_tells_the_same_and_paints_nothing(demo, monkeypatch):
     config, story = demo
-    monkeypatch.setattr("fusion.workflows.demo.synthesize", lambda *_, **__: pytest.fail("painted again"))
+    monkeypatch.setattr("fusion.workflows.demo.story.synthesize", lambda *_, **__: pytest.fail("painted again"))
     assert run_demo(config) == story
 
 

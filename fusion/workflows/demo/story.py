@@ -21,6 +21,7 @@ from fusion.settings.features import HANDCRAFTED
 from fusion.settings.loading import read_yaml
 from fusion.synthetic.cells import TRUTH_FILE, SyntheticDesign, synthesize
 from fusion.workflows.ablate import ablate
+from fusion.workflows.demo.gallery import Shown, make_gallery
 from fusion.workflows.predict import predict
 from fusion.workflows.train import train
 
@@ -58,11 +59,12 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     chosen = {**judged, "features": list(best.features), "classifier": best.classifier}
     if set(best.features) - set(HANDCRAFTED):  # one fold is judged again, not all five: each costs a network
         chosen = {**chosen, **crossfit_settings, "features": list(best.features), "holdout": True}
-    train(TrainConfig(output=out / "model", **chosen), progress)
+    trained = train(TrainConfig(output=out / "model", **chosen), progress)
     images = sorted(cells.rglob("*.bmp"))
     few = images[:: max(1, len(images) // 3)][:3]
     found = predict(PredictConfig(model=out / "model", images=few, store=out / "store", jobs=config.jobs), progress)
-    return _tell(config, honest, leaky, found)
+    gallery = make_gallery(Shown(out, cells, honest, leaky, trained, few, found), progress)
+    return _tell(config, honest, leaky, found, gallery)
 
 
 def _cells(config: DemoConfig, progress: Progress | None) -> Path:
@@ -83,7 +85,7 @@ def _cells(config: DemoConfig, progress: Progress | None) -> Path:
     return cells
 
 
-def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions) -> Story:
+def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions, gallery: Path) -> Story:
     """What was compared, what is best once it was picked, each block alone, what a leak does, and where to look."""
     out = config.output
     best = honest.findings["best"]
@@ -111,7 +113,8 @@ def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions)
         f"A random split of the images has an optimistic bias of {optimism:+.3f} on average; it would have crowned "
         f"{entry_name(leaky.scores[crowned])} with {flattered[crowned]:.3f}, which on unseen subjects has "
         f"{fair[crowned]:.3f}.",
-        f"Look at {out / 'comparison' / 'report.html'}, and ask the model: fusion predict {out / 'model'} IMAGE",
+        f"Look at {out / 'comparison' / 'report.html'} and, for what each command shows, at {gallery}; ask the model: "
+        f"fusion predict {out / 'model'} IMAGE",
     ]
     figures = {
         "best": {"features": list(honest.scores[top].features), "classifier": honest.scores[top].classifier, **best},
@@ -119,6 +122,7 @@ def _tell(config: DemoConfig, honest: Result, leaky: Result, found: Predictions)
         "optimism": optimism,
         "predictions": dict(zip(found.table.names, found.predicted, strict=True)),
         "report": str(out / "comparison" / "report.html"),
+        "gallery": str(gallery),
         "model": str(out / "model"),
     }
     return Story(lines, figures)
