@@ -533,7 +533,8 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _is_expected(name: str, manifest: Mapping[str, Any]) -> bool:
     """Whether a model has such a file: its classifier's, which knows its own, arrays, and files of its extractors."""
-    if name.startswith(f"{CLASSIFIER}/") or name in _ARRAYS or name == CONFIG or is_file_of_late_fusion(name):
+    of_classifier = name.startswith(f"{CLASSIFIER}/") if manifest.get("late") is None else is_file_of_late_fusion(name)
+    if of_classifier or name in _ARRAYS or name == CONFIG:
         return True
     entries = manifest["extractors"] if isinstance(manifest.get("extractors"), list) else []
     params = [entry["params"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("params"), dict)]

@@ -143,6 +143,11 @@ def _classifiers(result: Result, asked: Mapping[str, Any]) -> str:
         lines.append("Parameters were chosen by folds of whole groups inside each training part.")
     if asked.get("trials"):
         lines.append(f"{asked['trials']} settings a training part were tried.")
+    if "late" in (asked.get("fuse") or ()):
+        lines.append(
+            "Late fusion: a classifier of each block, whose log-probabilities were pooled by weights of 0 or more, "
+            "learnt in each training part from scores of cells held out by group."
+        )
     return _text(lines)
 
 

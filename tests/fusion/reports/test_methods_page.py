@@ -68,6 +68,14 @@ def test_the_sentences_follow_the_result():
     assert changed["cautions"].startswith("Leaky: 3 images.")
 
 
+@pytest.mark.parametrize("fuse", ["late", "[weighted, late]"])
+def test_late_fusion_is_told(fuse):
+    assert "Late fusion: a classifier of each block" in methods_markdown(
+        replace(asked(), config=f"{ASKED}fuse: {fuse}\n")
+    )
+    assert "Late fusion" not in methods_markdown(replace(asked(), config=f"{ASKED}fuse: weighted\n"))
+
+
 def test_thresholds_are_told_with_their_rule():
     shown = asked()
     limits = tuple(replace(scores, threshold=np.full(scores.fold.shape, 0.25)) for scores in shown.scores)

@@ -70,6 +70,16 @@ def test_a_forged_pool_is_refused(trained, tmp_path, change, said):
         ModelBundle.load(moved)
 
 
+@pytest.mark.parametrize("name", ["classifier/classifier.json", "block-0/notes.txt", "block-x/layer.safetensors"])
+def test_a_file_that_no_late_fusion_has_is_refused(trained, tmp_path, name):
+    moved = shutil.copytree(trained[1] / "model", tmp_path / "moved")
+    (moved / name).parent.mkdir(exist_ok=True)
+    (moved / name).write_text("{}")
+    reseal(moved)
+    with pytest.raises(BundleError, match="holds what no model has"):
+        ModelBundle.load(moved)
+
+
 def test_it_predicts_explains_and_is_judged(trained, synthetic, tmp_path):
     trained, root = trained
     images = sorted(synthetic.rglob("*.bmp"))[:3]
