@@ -108,6 +108,8 @@ def write_explanations(
         return write_patients(bundle, dataset, predictions, folder)
     samples = dict(zip(dataset.names, dataset.samples, strict=True))
     table, predicted = predictions.table, predictions.predicted
+    # Folders may be called by slides: their names are classes where a table says so, or where the model knows one.
+    has_labels = dataset.layout == "table" or not set(bundle.classes).isdisjoint(dataset.classes)
     shown: list[Shown] = []
     faults = list(predictions.faults)
     for at, name in enumerate(table.names):
@@ -130,7 +132,7 @@ def write_explanations(
             distance,
             top=top,
             map_by=map_by,
-            label=sample.label,
+            label=sample.label if has_labels else None,
         )
         like = () if gallery is None else gallery.nearest(table.X[at], table.image_keys[at])
         shown.append(_written(found, folder, at + 1, like))

@@ -269,6 +269,17 @@ def test_cells_that_are_not_judged_come_first_and_a_class_never_taught_is_one_re
     assert page.count('class="doubtful"') == 1
 
 
+def test_a_folder_called_by_a_slide_is_no_class_and_a_table_s_label_is_one(models, image, tmp_path):
+    for folder in ("slide1", "slide2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}.bmp").write_bytes(image.read_bytes())
+    (tmp_path / "table.csv").write_text("path,label\nslide1/slide1.bmp,platelet\n")
+    for given, judged in ((tmp_path, True), (tmp_path / "table.csv", False)):
+        done = fusion("explain", models("xgb"), given, "-o", tmp_path / f"why{judged}", "--json")
+        assert done.exit_code == 0, done.stderr
+        assert all((one["not_judged"] == "") == judged for one in json.loads(done.stdout)["explanations"])
+
+
 @pytest.mark.parametrize("name", ["xgb", "svm", "logreg", "neural"])
 def test_features_groups_and_blocks_add_up_whatever_the_classifier(models, image, name):
     found = explain_cell(load_model(models(name)), read_cell(image), "cell")
