@@ -80,6 +80,23 @@ def test_evaluate_and_judge_tell_what_was_covered(trained, others):
     assert fusion.judge(scores, sets=0.5).findings["promises"]["level"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"sets": 0.5}, "A set of one class is an answer"),
+        ({"risk": "sensitivity:0.5", "risk_confidence": 0.0}, "are ruled out, all others referred"),
+    ],
+)
+def test_the_page_tells_what_was_asked_for_and_no_more(trained, others, tmp_path, asked, said):
+    fusion.evaluate(
+        trained / "model", others, output=tmp_path / "result", other_cohort=True, store=trained / "store", **asked
+    )
+    page = (tmp_path / "result" / "report.html").read_text()
+    assert "Promises" in page
+    for text in ("A set of one class is an answer", "are ruled out, all others referred"):
+        assert (text in page) == (text == said)
+
+
 def test_what_cannot_be_promised_is_refused_before_anything_is_learnt(trained):
     with pytest.raises(UsageError, match="59 at least"):
         fusion.train(
