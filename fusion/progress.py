@@ -90,9 +90,9 @@ class HearsForecasts(Protocol):
         ...
 
 
-def tell_forecast(progress: Progress | None, forecast: Forecast | None) -> None:
-    """Tell whoever listens for forecasts."""
-    if forecast is not None and isinstance(progress, HearsForecasts):
+def tell_forecast(progress: Progress | None, make: Callable[[], Forecast | None]) -> None:
+    """Tell whoever listens for forecasts; none is made where nobody does."""
+    if isinstance(progress, HearsForecasts) and (forecast := make()) is not None:
         progress.forecast(forecast)
 
 

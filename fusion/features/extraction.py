@@ -37,7 +37,7 @@ from fusion.io.event_log import EventLog
 from fusion.io.files import printable
 from fusion.io.notebook_table import notebook_table
 from fusion.plugins import Extractor
-from fusion.progress import Progress, tell_forecast
+from fusion.progress import HearsForecasts, Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -298,7 +298,8 @@ def _keep(
                 progress("measuring", done, total, len(passing) + len(dataset.faults))
             if (forecast := expected.hear(measured)) is not None:
                 tell("expected", **forecast.to_json())
-                tell_forecast(progress, forecast)
+                if isinstance(progress, HearsForecasts):
+                    progress.forecast(forecast)
     finally:  # also on an interrupt: what has been measured is kept
         flush()
         dataset.forget(changed)

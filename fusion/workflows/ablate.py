@@ -125,7 +125,7 @@ def compare(
             answers[found.fit] = found.answers
 
     asked = replace(fits, examination=examination) if len(fits.compared) > 1 else fits
-    tell_forecast(progress, forecast_fits(fits, times=1 + config.null))
+    tell_forecast(progress, lambda: forecast_fits(fits, times=1 + config.null))
     scores = cross_validate(asked, plan, heard=hear)
     judged = judged_result(fits, plan, scores, answers, dataset, config)
     result = with_refits(judged, fits, plan, config)

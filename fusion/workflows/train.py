@@ -87,7 +87,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     plan = plan_folds(measured.study.table, config)
     fits = prepare_fits(measured.study, plan, [recipe], run, inputs.learnt)
     # One more learns from all cells, and every permutation is learnt in every fold.
-    tell_forecast(progress, forecast_fits(fits, times=1 + 1 / len(fits.splits) + config.null))
+    tell_forecast(progress, lambda: forecast_fits(fits, times=1 + 1 / len(fits.splits) + config.null))
     (scores,) = cross_validate(fits, plan)
     model = learn(measured.study, measured.study.everyone, recipe, run, learnt=inputs.learnt)
     known = set((measured.study.cells or measured.study.table).keys)

@@ -84,7 +84,7 @@ def test_what_is_done_at_once_is_not_told():
     assert forecast_fits(comparison("logreg", subjects=12)) is None
 
 
-def test_a_forecast_says_what_it_is_made_of_and_who_does_not_listen_is_not_told():
+def test_a_forecast_says_what_it_is_made_of():
     forecast = Forecast(
         "fitting",
         "fitting 375 models",
@@ -97,4 +97,8 @@ def test_a_forecast_says_what_it_is_made_of_and_who_does_not_listen_is_not_told(
         "fitting 375 models: about 40 min 0 s on 2 processes: svm, 75 fits 25 min 0 s, xgb, 300 fits 15 min 0 s "
         "(from fits of 400 and 1,600 cells timed)"
     )
-    tell_forecast(lambda *step: pytest.fail("a forecast is no step"), forecast)
+
+
+def test_no_forecast_is_made_where_nobody_listens():
+    tell_forecast(lambda *step: pytest.fail("a forecast is no step"), lambda: pytest.fail("a trial for nobody"))
+    tell_forecast(None, lambda: pytest.fail("a trial for nobody"))
