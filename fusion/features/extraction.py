@@ -296,10 +296,8 @@ def _keep(
                     tell("fault", **_fault_event(passing[m.sample.measured_key]))
             if progress is not None:
                 progress("measuring", done, total, len(passing) + len(dataset.faults))
-            if (forecast := expected.hear(measured)) is not None:
-                tell("expected", **forecast.to_json())
-                if isinstance(progress, HearsForecasts):
-                    progress.forecast(forecast)
+            if (forecast := expected.hear(measured)) is not None and isinstance(progress, HearsForecasts):
+                progress.forecast(forecast)
     finally:  # also on an interrupt: what has been measured is kept
         flush()
         dataset.forget(changed)
