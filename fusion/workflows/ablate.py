@@ -76,6 +76,8 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     DecisionSettings(config.calibrate, config.threshold, config.costs).check_classes(dataset.classes, positive)
     asked = asked_promises(config, None if config.test else units_of(dataset), dataset.classes, positive)
     judged = judged_cells(config, dataset, inputs, progress)
+    if judged.tested is not None:
+        asked_promises(config, units_of(judged.tested), dataset.classes, positive)
     result = compare(judged.study, judged.plan, dataset, config, progress, inputs.learnt)
     result = replace(
         result,

@@ -11,6 +11,7 @@ from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
+from fusion.evaluation.promises.held_out import check_subjects
 from fusion.evaluation.results import Result
 from fusion.image_transforms.dataset_transforms import stated
 from fusion.leakage.protocols import make_plan
@@ -85,6 +86,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     run = begin_run(config, recipe, inputs, progress)
     show_batch(config, recipe, inputs, measured.study)
     plan = plan_folds(measured.study.table, config)
+    # Promises then rest on the part that is held out, and are refused before anything is learnt.
+    if config.holdout and not asked.is_nothing:
+        check_subjects(measured.study.table.take(plan.rounds[0][0].test), measured.study.classes, asked, positive)
     fits = prepare_fits(measured.study, plan, [recipe], run, inputs.learnt)
     # One more learns from all cells, and every permutation is learnt in every fold.
     tell_forecast(progress, lambda: forecast_fits(fits, times=1 + 1 / len(fits.splits) + config.null))

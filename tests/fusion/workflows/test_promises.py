@@ -102,6 +102,16 @@ def test_what_cannot_be_promised_is_refused_before_anything_is_learnt(trained):
         fusion.train(
             trained / "cells", features=["colour"], output=trained / "none", risk="sensitivity:0.95", store="/nowhere"
         )
+    with pytest.raises(UsageError, match="too few subjects"):
+        fusion.train(
+            trained / "cells",
+            features=["colour"],
+            classifier="logreg",
+            output=trained / "none",
+            sets=0.8,
+            holdout=True,
+            store=trained / "store",
+        )
     assert not (trained / "none").exists()
 
 
