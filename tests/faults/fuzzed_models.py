@@ -54,13 +54,14 @@ def change_files(work, rng):
     """A file too many; what takes it away again."""
     name = rng.choice(["extra.json", "classifier/extra.pkl", "classifier/deep/x.json", "layer.bak", ".hidden"])
     path = work / name
-    path.parent.mkdir(exist_ok=True)
+    made = [folder for folder in (path.parent, path.parent.parent) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"{}")
 
     def undo():
         path.unlink()
-        if path.parent.name == "deep":
-            path.parent.rmdir()
+        for folder in made:
+            folder.rmdir()
 
     return undo
 
