@@ -12,6 +12,7 @@ from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
 from fusion.settings.commands import (
     AblateConfig,
+    AdaptConfig,
     CompareConfig,
     DemoConfig,
     EvaluateConfig,
@@ -36,6 +37,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "extract": ExtractConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "adapt": AdaptConfig,
     "predict": PredictConfig,
     "explain": ExplainConfig,
     "serve": ServeConfig,
