@@ -197,9 +197,8 @@ class Screen:
             self.note(result.without_subjects)
         for caution in cautions(result):
             self.warn(caution)
-        title = (
-            f"Held-out cells, {describe_split(result.facts)}. 95% intervals by {result.unit}. {kind_sentence(result)}"
-        )
+        dealt = f"Held-out {result.judged}s, {describe_split(result.facts)}"
+        title = f"{dealt}. 95% intervals by {result.unit}. {kind_sentence(result)}"
         if len(result.scores) == 1:
             self._one_entry(result, title)
         else:
@@ -215,8 +214,8 @@ class Screen:
         from fusion.evaluation.results import LABELS, interval
         from fusion.evaluation.scores import entry_name
 
-        levels = {"image": "cell by cell", "subject": f"{result.unit} by {result.unit}"}
-        if result.unit == "image" or result.without_subjects:
+        levels = {"image": f"{result.judged} by {result.judged}", "subject": f"{result.unit} by {result.unit}"}
+        if result.unit == "image" or result.without_subjects or result.judged == "subject":
             del levels["subject"]  # the same figures again, or none
         (scores,), (figures,) = result.scores, result.figures
         rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]

@@ -124,8 +124,8 @@ class Result:
                 f"{len(self.scores)}"
             )
         stamps = f"; {'; '.join(self.stamps)}" if self.stamps else ""
-        cells = self.figures[at]["n_images"]
-        return f"Result({self.command}, {cells} cells; {entry_name(self.scores[at])}: {said}{stamps})"
+        judged = self.figures[at]["n_images"]
+        return f"Result({self.command}, {judged} {self.judged}s; {entry_name(self.scores[at])}: {said}{stamps})"
 
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), lambda: entry_frame(self))
@@ -140,6 +140,11 @@ class Result:
         """Why there are no figures subject by subject, as a sentence; "" where there are."""
         reason = self.figures[0]["left_out"] if self.figures else ""
         return f"No figures {self.unit} by {self.unit}: {reason}." if reason else ""
+
+    @property
+    def judged(self) -> str:
+        """What is predicted and judged: "cell", or "subject" where subjects are bags of cells."""
+        return str(self.facts.get("judged", "cell"))
 
     @property
     def unit(self) -> str:

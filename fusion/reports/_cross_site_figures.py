@@ -59,9 +59,8 @@ def cross_site_plot(result: Result) -> Drawing | None:
     columns[0].set_yticks(range(len(sets)), names)
     columns[0].set_ylim(len(sets) - 0.5, -0.5)
     some = f"; the best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
-    figure.supxlabel(
-        f"balanced accuracy, cell by cell, on the same cells; 95% interval by {result.unit}{some}", fontsize=10
-    )
+    judged = f"{result.judged} by {result.judged}, on the same {result.judged}s"
+    figure.supxlabel(f"balanced accuracy, {judged}; 95% interval by {result.unit}{some}", fontsize=10)
     legend(figure, columns[0], classifiers)
     numbers = [
         {
@@ -100,7 +99,7 @@ def risk_coverage_plot(result: Result) -> Drawing | None:
     axes.axhline(chance, color="0.5", linewidth=1, linestyle="--")
     axes.annotate("chance", (0.01, chance), ha="left", va="bottom", color="0.4", fontsize=8)
     axes.set(xlim=(0, 1.01), ylim=(min(chance, axes.get_ylim()[0]) - 0.02, 1.01))
-    axes.set(xlabel="share of cells answered (coverage)", ylabel="balanced accuracy of those answered")
+    axes.set(xlabel=f"share of {result.judged}s answered (coverage)", ylabel="balanced accuracy of those answered")
     plain(axes, grid="both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     numbers = [

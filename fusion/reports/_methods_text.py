@@ -254,7 +254,7 @@ def _performance(result: Result) -> str:
         return _text(lines)
     figures = result.figures[result.ranked()[0]]["image"]
     listed = (f"{name} {interval(figures[metric])}" for metric, name in _PERFORMANCE.items())
-    return f"Cell by cell: {', '.join(listed)}."
+    return f"{result.judged.title()} by {result.judged}: {', '.join(listed)}."
 
 
 _PERFORMANCE = {

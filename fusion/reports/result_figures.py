@@ -66,7 +66,7 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     axes.set_yticks(range(len(sets)), names)
     axes.set_ylim(len(sets) - 0.5, -0.5)
     some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
-    by = "cell" if level == "image" else level
+    by = result.judged if level == "image" else level
     axes.set_xlabel(f"{LABELS[metric]}, {by} by {by}, 95% interval by {result.unit}, of the {result.kind}{some}")
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)

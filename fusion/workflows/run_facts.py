@@ -92,6 +92,7 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
         "images": len(table),
         "groups": len(np.unique(table.groups)),
         "unit": table.unit,
+        "judged": "subject" if table.are_subjects else "cell",
         "classes": counts,
         "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
         "columns": {name: part.stop - part.start for name, part in table.blocks.items()},

@@ -107,8 +107,8 @@ def confusions(result: Result, judged: Sequence[JudgedCell]) -> list[tuple[str, 
         found = Counter(pairs)
         return [[found[label, predicted] for predicted in names] for label in names]
 
-    tables = [("cells", counts([(cell.label, cell.predicted) for cell in judged]))]
-    if (unit := result.facts["unit"]) != "image" and not result.without_subjects:
+    tables = [(f"{result.judged}s", counts([(cell.label, cell.predicted) for cell in judged]))]
+    if (unit := result.facts["unit"]) not in ("image", result.judged) and not result.without_subjects:
         # The class predicted for most of a subject's cells; of equals the first.
         majorities = []
         for row in by_subject(judged):

@@ -197,11 +197,12 @@ def probabilities(page: PageSource) -> Values:
 
 def errors(page: PageSource) -> Values:
     """What the best entry misclassifies, by class, subject and cell."""
+    has_images = bool(page.image_paths) and page.result.judged == "cell"
     return {
         "subjects": [row for row in by_subject(page.judged) if row["wrong"]],
         "subjects_shown": SUBJECTS,
         "wrong": sum(cell.predicted != cell.label for cell in page.judged),
-        "galleries": galleries(page.judged, page.image_paths) if page.image_paths else [],
+        "galleries": galleries(page.judged, page.image_paths) if has_images else [],
     }
 
 
@@ -230,8 +231,8 @@ def flow(page: PageSource) -> Values:
 def figures(page: PageSource) -> Values:
     """Every metric of every entry."""
     result = page.result
-    levels = {"image": "Cell by cell"}
-    if (unit := result.facts["unit"]) != "image" and not result.without_subjects:
+    levels = {"image": f"{result.judged.title()} by {result.judged}"}
+    if (unit := result.facts["unit"]) not in ("image", result.judged) and not result.without_subjects:
         levels |= {
             "subject": f"{unit.title()} by {unit} (mean probability of a {unit}'s cells)",
             "vote": f"{unit.title()} by {unit} (majority of a {unit}'s cells)",

@@ -134,3 +134,10 @@ def test_blocks_are_ablated_by_patients_and_what_is_judged_are_patients(place, t
     assert {row["block"] for row in result["findings"]["importance"][0]["blocks"]} == {"colour", "morphology"}
     best = max(row["image"]["balanced_accuracy"]["value"] for row in result["results"])
     assert best > 0.9
+    page = (tmp_path / "result" / "report.html").read_text()
+    for text in (done.output, page):
+        assert "eld-out subjects" in text
+        assert "cell by cell" not in text.lower()
+        assert "eld-out cells" not in text
+    assert f"{PATIENTS} subjects, each judged by all of its cells" in page
+    assert "majority of" not in page
