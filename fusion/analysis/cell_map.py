@@ -50,7 +50,7 @@ def cell_map(table: FeatureTable, judged: NDArray[np.intp], seed: int = 0) -> di
     drawn = np.random.default_rng(seed).permutation(judged)[:CELLS] if len(judged) > CELLS else judged
     drawn = np.sort(drawn)
     columns = {name: list(range(part.start, part.stop)) for name, part in table.blocks.items()}
-    fused = FusionLayer(blocks=columns, random_state=seed).fit_transform(np.asarray(rows_of(table.X, drawn)))
+    fused = FusionLayer(blocks=columns, random_state=seed).fit_transform(rows_of(table.X, drawn)[:])
     if not fused.any():
         return None
     pca = PCA(2, svd_solver="randomized", random_state=seed)

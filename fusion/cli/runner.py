@@ -106,6 +106,8 @@ _OF_THE_MACHINE = {
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENXIO,
+    errno.EINTR,
+    errno.ETIMEDOUT,
 }
 
 

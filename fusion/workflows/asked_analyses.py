@@ -121,8 +121,10 @@ def with_page_findings(result: Result, table: FeatureTable, fits: Fits | None = 
     # What a learnt block holds is another thing in every split, and an image is no row of features.
     blocks = [name for name in table.blocks if name in {part for each in best.features for part in each.split("+")}]
     judged = np.flatnonzero((best.fold >= 0).any(axis=0))
-    if blocks and (found := cell_map(table.select(blocks).averaged(), judged, int(result.facts.get("seed", 0)))):
-        findings["cell_map"] = found
+    if blocks:
+        fused = table if blocks == list(table.blocks) else table.select(blocks)  # rows in the store are taken whole
+        if found := cell_map(fused.averaged(), judged, int(result.facts.get("seed", 0))):
+            findings["cell_map"] = found
     if fits is not None and (rows := _trainings(result.scores, fits)):
         findings["training"] = rows
     return replace(result, findings={**result.findings, **findings})

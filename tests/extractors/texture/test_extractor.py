@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from extractors import numba_kernels
 from extractors.texture._cooccurrence import count_pairs, offsets_of
 from extractors.texture._local_patterns import local_binary_patterns, pattern_histogram
 from extractors.texture.extractor import METHODS, Texture, quantise, stretch
+from fusion.compute import compiled_loops
 from fusion.images.cell import Cell
 from fusion.plugins import Extractor, fingerprint
 from tests.builders.cells import TURNS, degenerate_cells, irregular_cell, measured, pad, random_cells, turned
@@ -299,9 +299,9 @@ def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return njit(**options)
 
-    njit = numba_kernels.njit
-    monkeypatch.setattr(numba_kernels, "njit", refusing)
-    assert numba_kernels.compiled(lambda x: x + 1)(1) == 2
+    njit = compiled_loops.njit
+    monkeypatch.setattr(compiled_loops, "njit", refusing)
+    assert compiled_loops.compiled(lambda x: x + 1)(1) == 2
 
 
 def test_compiled_code_finds_linear_algebra_all_the_same():

@@ -147,5 +147,7 @@ def test_processes_are_counted_before_anything_is_read(tmp_path, monkeypatch):
 
 def test_every_refusal_is_about_known_options():
     named = {name for row in REFUSALS for name in (*row.step.split(", "), *row.other.split(", "))}
-    # Features of one's own are asked for by a file: tests/fusion/features/test_own_features.py.
-    assert named - {"an SVM's own sigmoid", "features of one's own"} <= set(OPTIONS)
+    # Features of one's own are asked for by a file: tests/fusion/features/test_own_features.py; patients by a table of
+    # them: tests/fusion/workflows/test_patients.py.
+    of_tables = {"features of one's own", "patients", "classifier of patients", "cells as units"}
+    assert named - {"an SVM's own sigmoid"} - of_tables <= set(OPTIONS)

@@ -30,7 +30,19 @@ def test_every_output_is_a_setting_and_names_no_url():
             for outputs in (kind.output_files, kind.output_folders):
                 assert outputs.keys() <= kind.model_fields.keys(), kind
             paths = {key for key, field in kind.model_fields.items() if "Path" in str(field.annotation)}
-            read = {"data", "model", "images", "store", "test", "check", "results", "result", "scores", "real_cells"}
+            read = {
+                "data",
+                "model",
+                "images",
+                "store",
+                "test",
+                "check",
+                "results",
+                "result",
+                "scores",
+                "real_cells",
+                "labels",
+            }
             assert paths <= read | kind.output_files.keys() | kind.output_folders.keys(), kind
 
 
