@@ -246,7 +246,23 @@ def _analyses(result: Result) -> str:
         lines.append("The optimistic bias of a random split was estimated on the same cells.")
     if "cross_site" in found:
         lines.append("What is lost on a source that was not learnt from was estimated.")
-    return _text(lines)
+    return _text([*lines, *_promises(found.get("promises", {}))])
+
+
+def _promises(promised: Mapping[str, Any]) -> list[str]:
+    """What is promised of new cells and subjects, by which method."""
+    lines = []
+    if "sets" in promised:
+        lines.append(
+            f"Conformal sets, for each class by itself and with the subject as the unit, hold the true class of "
+            f"{promised['level']:.0%} of new {' and '.join(promised['sets'])}."
+        )
+    if "risk" in promised:
+        lines.append(
+            f"A threshold was chosen by risk control to refer at least {promised['sensitivity']:.0%} of new subjects "
+            f"of {promised['risk']['positive']}."
+        )
+    return lines
 
 
 def _performance(result: Result) -> str:

@@ -95,6 +95,9 @@ def test_the_page_tells_what_was_asked_for_and_no_more(trained, others, tmp_path
     assert "Promises" in page
     for text in ("A set of one class is an answer", "are ruled out, all others referred"):
         assert (text in page) == (text == said)
+    methods = (tmp_path / "result" / "methods.md").read_text()
+    assert ("Conformal sets" in methods) == ("sets" in asked)
+    assert ("risk control" in methods) == ("risk" in asked)
 
 
 def test_what_cannot_be_promised_is_refused_before_anything_is_learnt(trained):
