@@ -231,7 +231,10 @@ def test_an_unknown_feature(class_folders):
 def test_an_unknown_classifier_before_anything_is_measured(class_folders, own_store, tmp_path):
     for words in (("train", "--classifier", "oracle"), ("ablate", "--classifiers", "svm,oracle")):
         assert_refused(
-            fusion(words[0], class_folders, *words[1:], "-o", tmp_path / "o"), 2, "oracle", "logreg, neural, svm, xgb"
+            fusion(words[0], class_folders, *words[1:], "-o", tmp_path / "o"),
+            2,
+            "oracle",
+            "logreg, mil, neural, pool, svm, xgb",
         )
     assert not (own_store / "features").exists()
 
