@@ -61,7 +61,6 @@ def test_a_png_with_a_flipped_bit_is_never_decoded(name):
     [
         ("features", 200),
         pytest.param("features", 20_000, marks=pytest.mark.slow),
-        ("networks", 60),
         pytest.param("networks", 2_000, marks=pytest.mark.slow),
     ],
 )
@@ -83,7 +82,7 @@ def test_no_forged_model_ends_the_process_opens_other_files_or_says_more_than_a_
     # PyTorch and ONNX Runtime take a gigabyte by themselves.
     assert message["gigabytes"] - (message["gigabytes_as_saved"] if kind == "networks" else 0) < 1
     assert sum(outcomes.values()) == count
-    for part in ("json", "safetensors", "manifest", *(["files"] if count > 100 else [])):
+    for part in ("json", "safetensors", "manifest", "files"):
         assert outcomes[f"{part}: refused"] > 0
     assert "unchanged: another model" not in outcomes
     assert not {"files: the same", "files: another model"} & outcomes.keys()

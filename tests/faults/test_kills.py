@@ -45,8 +45,10 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, un
     assert verify(FeatureStore(store))[1] == []
 
 
-@pytest.mark.parametrize("times", [6, pytest.param(300, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("command", ["train", "ablate"])
+@pytest.mark.parametrize(
+    ("command", "times"),
+    [("train", 6), *(pytest.param(name, 300, marks=pytest.mark.slow) for name in ("train", "ablate"))],
+)
 def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times, cells, tmp_path, forked):
     store, output, calm = tmp_path / "store", tmp_path / "output", tmp_path / "calm"
     (tmp_path / "mine.txt").write_text("mine")
