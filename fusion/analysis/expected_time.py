@@ -85,7 +85,8 @@ def _seconds_of(
     recipes = sorted({fit.recipe for fit in fits})
     classifier = load.recipes[recipes[0]].build()
     power = classifier.growth if isinstance(classifier, GrowsFaster) else 1.0
-    widths = {at: len(load.study.select(load.recipes[at].blocks).columns) for at in recipes}
+    study = load.study_of(0)  # with the blocks that are learnt
+    widths = {at: len(study.select(load.recipes[at].blocks).columns) for at in recipes}
     widest, narrowest = max(recipes, key=widths.__getitem__), min(recipes, key=widths.__getitem__)
     # Fits of a split that share something are timed together, others by the widest and the narrowest set.
     together = load.shared[load.recipes[widest].label] != "nothing"

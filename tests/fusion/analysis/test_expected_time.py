@@ -102,3 +102,11 @@ def test_a_forecast_says_what_it_is_made_of():
 def test_no_forecast_is_made_where_nobody_listens():
     tell_forecast(lambda *step: pytest.fail("a forecast is no step"), lambda: pytest.fail("a trial for nobody"))
     tell_forecast(None, lambda: pytest.fail("a trial for nobody"))
+
+
+def test_blocks_that_are_learnt_are_counted_as_others(told):
+    load = comparison("logreg", subjects=40)
+    rows = tuple(load.study.table.X[:, :4].copy() for _ in load.splits)
+    recipes = tuple(replace(one, blocks=(*one.blocks, "cnn")) for one in load.recipes)
+    learnt = replace(load, recipes=(*load.recipes, *recipes), embedded={"cnn": rows})
+    assert "30 fits" in forecast_fits(learnt).parts[0][0]
