@@ -22,8 +22,7 @@ from fusion.bundles.bundle_files import (
     BundleError,
     Kept,
     read_arrays,
-    read_facts,
-    refuse_others,
+    read_described,
     write_arrays,
     write_facts,
 )
@@ -218,10 +217,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         ------
         BundleError : arrays or values that are not those of such networks.
         """
-        refuse_others(folder, (_ARRAYS, FACTS))
-        facts = read_facts(folder, cls)
-        fitted = cls(**facts.params)
-        fitted.classes_, fitted.n_features_in_, fitted.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
+        fitted = read_described(folder, cls, (_ARRAYS,))
         try:
             fitted._check_parameters()
         except (ValueError, TypeError) as error:

@@ -12,12 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from classifiers.class_weights import balanced_weights, inner_folds
 from fusion.bundles.bundle_files import (
-    FACTS,
     BundleError,
     Kept,
     read_arrays,
-    read_facts,
-    refuse_others,
+    read_described,
     write_arrays,
     write_facts,
 )
@@ -191,21 +189,18 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         ------
         BundleError : arrays or values that are not those of such a classifier.
         """
-        refuse_others(folder, (_ARRAYS, FACTS))
-        facts = read_facts(folder, cls)
-        fitted = cls(**facts.params)
-        fitted.classes_, fitted.n_features_in_, fitted.chosen_ = facts.classes, facts.columns, dict(facts.chosen)
+        fitted = read_described(folder, cls, (_ARRAYS,))
         expected = {
-            "weights": Kept(np.float64, (len(facts.classes), "statistics")),
-            "intercept": Kept(np.float64, (len(facts.classes),)),
+            "weights": Kept(np.float64, (len(fitted.classes_), "statistics")),
+            "intercept": Kept(np.float64, (len(fitted.classes_),)),
             "centre": Kept(np.float64, ("statistics",)),
             "scale": Kept(np.float64, ("statistics",)),
             "cell_weights": Kept(np.float64, ("kinds", "columns")),
             "cell_intercepts": Kept(np.float64, ("kinds",)),
         }
-        arrays = read_arrays(folder / _ARRAYS, expected, columns=facts.columns)
+        arrays = read_arrays(folder / _ARRAYS, expected, columns=fitted.n_features_in_)
         kinds = len(arrays["cell_weights"])
-        if len(arrays["centre"]) != _STATISTICS * facts.columns + kinds:
+        if len(arrays["centre"]) != _STATISTICS * fitted.n_features_in_ + kinds:
             raise BundleError(f"{folder / _ARRAYS} holds no such model", found=f"{len(arrays['centre'])} statistics")
         fitted.coef_, fitted.intercept_ = arrays["weights"], arrays["intercept"]
         fitted.centre_, fitted.scale_ = arrays["centre"], arrays["scale"]
