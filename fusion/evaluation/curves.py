@@ -33,6 +33,23 @@ class Curve:
     high: _Floats
 
 
+def _scored(
+    result: Result, at: int, about: str | None, what: str
+) -> tuple[NDArray[np.object_], _Floats, NDArray[np.bool_], NDArray[np.intp], list[NDArray[np.intp]]]:
+    """Labels of the scored rows of one entry, their scores for the class in question, whether they are of it, the
+    number of their group, and the rows of each model whose scores are of one scale."""
+    about = result.positive if about is None else about
+    if about is None:
+        raise ValueError(f"{what} of more than two classes is about one of them")
+    y, scores, ids, repeat, cell = pooled(
+        np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
+    )
+    is_positive = y == about
+    parts, _ = comparable_parts(is_positive, repeat, result.scores[at].fold[repeat, cell])
+    models = [np.flatnonzero(parts == part) for part in np.unique(parts)]
+    return y, scores[:, result.classes.index(about)], is_positive, np.unique(ids, return_inverse=True)[1], models
+
+
 def roc_curve(result: Result, at: int, about: str | None = None) -> Curve:
     """Sensitivity over 1 - specificity of one entry, on a grid of 101; the band is pointwise.
 
@@ -50,17 +67,8 @@ def roc_curve(result: Result, at: int, about: str | None = None) -> Curve:
     ------
     ValueError : a result of more than two classes, and none of them named.
     """
-    about = result.positive if about is None else about
-    if about is None:
-        raise ValueError("a ROC curve of more than two classes is about one of them")
-    y, scores, ids, repeat, cell = pooled(
-        np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
-    )
-    score, is_positive = scores[:, result.classes.index(about)], y == about
-    rank = np.unique(ids, return_inverse=True)[1]
-    parts, _ = comparable_parts(is_positive, repeat, result.scores[at].fold[repeat, cell])
-    staircases = [np.flatnonzero(parts == part) for part in np.unique(parts)]
-    staircases = [rows[np.argsort(-score[rows], kind="stable")] for rows in staircases]
+    y, score, is_positive, rank, models = _scored(result, at, about, "a ROC curve")
+    staircases = [rows[np.argsort(-score[rows], kind="stable")] for rows in models]
     grid = np.linspace(0, 1, 101)
 
     def at_grid(weights: _Floats) -> _Floats:
@@ -99,17 +107,8 @@ def precision_curve(result: Result, at: int, about: str | None = None) -> Curve:
     ------
     ValueError : a result of more than two classes, and none of them named.
     """
-    about = result.positive if about is None else about
-    if about is None:
-        raise ValueError("a precision-recall curve of more than two classes is about one of them")
-    y, scores, ids, repeat, cell = pooled(
-        np.array(result.cells.y, object), result.scores[at].proba, result.cells.groups
-    )
-    score, is_positive = scores[:, result.classes.index(about)], y == about
-    rank = np.unique(ids, return_inverse=True)[1]
-    parts, _ = comparable_parts(is_positive, repeat, result.scores[at].fold[repeat, cell])
-    held = [np.flatnonzero(parts == part) for part in np.unique(parts)]
-    staircases = [rows[np.argsort(-score[rows], kind="stable")] for rows in held if 0 < is_positive[rows].mean() < 1]
+    y, score, is_positive, rank, models = _scored(result, at, about, "a precision-recall curve")
+    staircases = [rows[np.argsort(-score[rows], kind="stable")] for rows in models if 0 < is_positive[rows].mean() < 1]
     grid = np.linspace(0.01, 1, 100)
 
     def at_grid(weights: _Floats) -> _Floats:
