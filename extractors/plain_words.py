@@ -22,6 +22,7 @@ _SEEN = {
         0.91,
     ),
     "nucleus_lobe_gaps": ("nuclear shape", "gaps between the lobes of the nucleus", "multilobed", 0.90),
+    "nucleus_lobe_clefts": ("nuclear shape", "clefts and gaps between the lobes of the nucleus", "multilobed", 0.99),
     "nucleus_lobes": ("nuclear shape", "number of lobes of the nucleus", "multilobed", 0.81),
     "nucleus_lobe_constriction": ("nuclear shape", "constriction between the lobes", "multilobed", 0.81),
     "nucleus_chromatin_density": ("chromatin", "density of the chromatin", "chromatin dense", 0.92),

@@ -256,6 +256,41 @@ def test_a_cytoplasm_of_eosin_is_granular_and_one_of_azure_is_not():
         assert measured(COLOUR, cell)["cytoplasm_granule_share"] == pytest.approx(half / 60)
 
 
+def painted_nucleus(lobes, granules, side=160):
+    """A cell whose nucleus is discs (y, x, radius) of chromatin on a bed of granules, which let red light pass.
+
+    The mask of the nucleus is what a person would draw who cannot tell the two: all that is dark.
+    """
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    mask, bed = np.hypot(y, x) < 0.46 * side, np.hypot(y, x) < 0.36 * side
+    chromatin = np.any([np.hypot(y - down, x - right) < radius for down, right, radius in lobes], axis=0)
+    rgb = np.full((side, side, 3), (215, 200, 225), float)
+    rgb[bed] = granules
+    rgb[chromatin] = (70, 40, 120)
+    rgb = cv2.GaussianBlur(rgb, (0, 0), 1) + np.random.default_rng(0).normal(0, 4, rgb.shape)
+    return Cell(np.where(mask[..., None], rgb.clip(1, 255), 0).astype(np.uint8), mask, bed)
+
+
+ONE = ((0, 0, 62),)
+THREE = ((-28, -20, 26), (-24, 28, 24), (30, 0, 26))
+
+
+def test_lobes_are_told_apart_under_granules_that_let_red_light_pass():
+    one, three = (painted_nucleus(lobes, granules=(160, 40, 120)) for lobes in (ONE, THREE))
+    assert measured(COLOUR, one)["nucleus_lobe_clefts"] == 0
+    drawn = np.hypot(*(np.mgrid[:160, :160] - 79.5)) < 0.85 * 0.36 * 160  # all but the rim
+    y, x = np.mgrid[:160, :160] - 79.5
+    gaps = drawn & ~np.any([np.hypot(y - down, x - right) < radius for down, right, radius in THREE], axis=0)
+    assert measured(COLOUR, three)["nucleus_lobe_clefts"] == pytest.approx(gaps.sum() / drawn.sum(), rel=0.2)
+
+
+def test_clefts_need_no_more_than_tones():
+    """A nucleus that takes red light evenly has none, however deep its stain; nor has one of three pixels."""
+    for tone in ((70, 40, 120), (30, 20, 90), (140, 90, 170)):
+        assert measured(COLOUR, painted_nucleus((), granules=tone))["nucleus_lobe_clefts"] == 0
+    assert measured(COLOUR, solid_cell(np.ones((3, 3)), np.eye(3)))["nucleus_lobe_clefts"] == 0
+
+
 def test_regions_are_measured_apart():
     cell = irregular_cell()
     of = measured(COLOUR, cell)
