@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from fusion.data.dataset import Dataset
 from fusion.features import own_features
 from fusion.features.own_features import OwnFeaturesError
 from fusion.images.cell import Cell
+
+_log = logging.getLogger("fusion")
 
 #: Words that stand where a file of hashes could.
 UNKNOWN, NOTHING = "unknown", "nothing"
@@ -97,7 +100,15 @@ class Own:
                 found=f"no {', '.join(missing[:3])}",
                 expected=f"{len(wanted)} columns, such as {', '.join(wanted[:3])}",
             )
-        return own_features.join(own, dataset)[:, [own.names.index(name) for name in wanted]]
+        rows = own_features.join(own, dataset)[:, [own.names.index(name) for name in wanted]]
+        if own.numbering:
+            _log.warning(
+                "%s: by their names no features, and left out: %s%s",
+                own.path.name,
+                ", ".join(own.numbering[:8]),
+                f" and {len(own.numbering) - 8} more" if len(own.numbering) > 8 else "",
+            )
+        return rows
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """Nothing can be measured: raises ``OwnFeaturesError``."""

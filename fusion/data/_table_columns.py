@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 
-from fusion.data._column_names import COLUMNS, looks_like, role_unused
 from fusion.data._dataset_error import DatasetError
-from fusion.data._table_files import Rows
+from fusion.data.column_names import COLUMNS, looks_like, role_unused
 from fusion.data.subjects import check_spelling
+from fusion.data.table_files import Rows
 from fusion.errors import did_you_mean
 from fusion.settings.data import ReadingSettings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fusion.data._table_files import read_rows
 from fusion.data.dataset import Dataset
+from fusion.data.table_files import read_rows
 from fusion.data.units import Units
 from fusion.errors import UsageError, did_you_mean
 from fusion.io.remote_path import join

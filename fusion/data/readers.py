@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusion.data._column_names import looks_like
 from fusion.data._dataset_error import DatasetError
 from fusion.data._folder_layouts import Layout, Place, Unclear, check_not_mirrored, find_layout
 from fusion.data._mask_files import find_masks, pair_masks, refuse_unsaid
 from fusion.data._table_columns import read_columns
-from fusion.data._table_files import TABLES, Rows, read_header, read_rows
+from fusion.data.column_names import looks_like
 from fusion.data.subjects import check_spelling
+from fusion.data.table_files import TABLES, Rows, read_header, read_rows
 from fusion.io.files import printable
 from fusion.io.record_columns import Columns
 from fusion.io.remote_path import RemotePathError, as_path, join, walk

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusion.data._table_files import read_rows
+from fusion.data.table_files import read_rows
 from fusion.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,18 +12,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset
 from fusion.errors import FusionError
+from fusion.features._own_feature_files import Columns, OwnFeaturesError, check_names, read_columns
 from fusion.images.decoding import read_bytes
 from fusion.io.files import file_sha256, printable, sha256
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Endings of files that are read.
 ENDINGS = (".parquet", ".csv", ".tsv", ".h5ad", ".npz")
@@ -31,20 +29,7 @@ ENDINGS = (".parquet", ".csv", ".tsv", ".h5ad", ".npz")
 #: What a cell may be known by, the surest first.
 KEYS = ("blake3", "key", "sha256", "path", "name")
 
-#: Columns that say what a cell is, or count: never features, whatever is in them. Labels among the features are the
-#: oldest leak of all, and CellProfiler numbers its images in the order of the folders, which are often the classes.
-_NO_FEATURES = re.compile(
-    r"(label|labels|class|classes|target|targets|y|diagnosis|subject|subjects|subject_id|patient|patient_id|group"
-    r"|groups|fold|folds|source|sources|site|split|set|part|index|id|level_0|unnamed:.*|imagenumber|objectnumber"
-    r"|number_object_number|parent_.*|metadata_.*|executiontime_.*|pathname_.*|filename_.*|url_.*|md5digest_.*)",
-    re.IGNORECASE,
-)
-
 _HASH = re.compile(r"[0-9a-f]{64}")
-
-
-class OwnFeaturesError(FusionError):
-    """A file of features of one's own cannot be read, or does not fit the cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +42,14 @@ class OwnFeatures:
     names : of the features, in the file's order.
     X : float32 (n, d), NaN where a feature is undefined.
     keys : columns of text by which rows may be joined, each with n values.
-    left_out : columns that are no features: text, labels and numbers that count.
+    numbering : columns of numbers that are no features by their names: labels, subjects, what counts or numbers.
     """
 
     path: Path
     names: tuple[str, ...]
     X: NDArray[np.float32]
     keys: Mapping[str, tuple[str, ...]]
-    left_out: tuple[str, ...] = ()
+    numbering: tuple[str, ...] = ()
 
 
 def read_own_features(path: Path) -> OwnFeatures:
@@ -82,9 +67,11 @@ def read_own_features(path: Path) -> OwnFeatures:
     if not path.is_file():
         raise OwnFeaturesError(f"{printable(path)} cannot be read", found="no such file")
     try:
-        frame = _READERS.get(ending, _table)(path)
+        columns = read_columns(path)
     except OwnFeaturesError:
         raise
+    except FusionError as error:  # a text that is no table, in the words that tables of cells are refused in
+        raise OwnFeaturesError(error.what, found=error.found, expected=error.expected, do=error.do) from error
     except ImportError as error:
         raise OwnFeaturesError(
             f"{printable(path)} cannot be read", found=str(error), do="pip install 'fusion-cells[anndata]'"
@@ -93,7 +80,7 @@ def read_own_features(path: Path) -> OwnFeatures:
         raise OwnFeaturesError(
             f"{printable(path)} cannot be read", found=" ".join(f"{type(error).__name__}: {error}".split())[:160]
         ) from error
-    return _checked(path, frame)
+    return _checked(path, columns)
 
 
 def join(own: OwnFeatures, dataset: Dataset) -> NDArray[np.float32]:
@@ -140,96 +127,19 @@ def provenance_of(path: Path) -> dict[str, list[str]]:
     return {"images": sorted({each[:32] for each in hashes})}
 
 
-# ---- reading --------------------------------------------------------------------------------------------------------
-
-
-def _table(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if path.suffix.lower() == ".parquet":
-        frame = pd.read_parquet(path)
-        return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
-    separator = "\t" if path.suffix.lower() == ".tsv" else None
-    # Read twice over by name, so that a column that stands there twice is not quietly given another name.
-    head = pd.read_csv(path, sep=separator, engine="python" if separator is None else "c", header=None, nrows=1)
-    names = [str(name) for name in head.iloc[0]]
-    _check_names(path, names)
-    return pd.read_csv(path, sep=separator, engine="python" if separator is None else "c", keep_default_na=True)
-
-
-def _anndata(path: Path) -> pd.DataFrame:
-    import anndata
-    import pandas as pd
-
-    cells = anndata.read_h5ad(path)
-    X = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
-    names = [str(name) for name in cells.var_names]
-    _check_names(path, names)
-    about = cells.obs.astype(str)
-    about.insert(0, "obs_names", [str(name) for name in cells.obs_names])
-    return pd.concat([about.reset_index(drop=True), pd.DataFrame(X, columns=names)], axis=1)
-
-
-def _arrays(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    matrices = [name for name, array in arrays.items() if array.ndim == 2]
-    texts = {name: array for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"}
-    if len(matrices) != 1:
-        raise OwnFeaturesError(
-            f"{printable(path)} cannot be understood",
-            found=f"{len(matrices)} two-dimensional arrays",
-            expected="one, a row a cell, beside an array of keys",
-        )
-    X = arrays[matrices[0]]
-    columns = texts.pop("columns", None)
-    names = [f"f{at:04d}" for at in range(X.shape[1])] if columns is None else [str(name) for name in columns]
-    if len(names) != X.shape[1] or any(len(text) != len(X) for text in texts.values()):
-        raise OwnFeaturesError(
-            f"{printable(path)} does not fit together",
-            found=f"a matrix of {X.shape[0]} x {X.shape[1]}, {len(names)} columns, "
-            + ", ".join(f"{len(text)} {name}" for name, text in texts.items()),
-        )
-    _check_names(path, names)
-    about = pd.DataFrame({name: text.astype(str) for name, text in texts.items()})
-    return pd.concat([about, pd.DataFrame(X, columns=names)], axis=1)
-
-
-_READERS = {".h5ad": _anndata, ".npz": _arrays}
-
-
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise OwnFeaturesError(
-                f"{printable(path)} names a column twice", found=name[:80], expected="each name once"
-            )
-        seen.add(name)
-
-
-def _checked(path: Path, frame: pd.DataFrame) -> OwnFeatures:
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    if frame.empty:
-        raise OwnFeaturesError(f"{printable(path)} has no rows", found=f"{len(frame.columns)} columns")
-    names = [str(name) for name in frame.columns]
-    _check_names(path, names)
-    numeric = [
-        is_numeric_dtype(frame[column]) and not is_bool_dtype(frame[column]) and not _NO_FEATURES.fullmatch(name)
-        for column, name in zip(frame.columns, names, strict=True)
-    ]
-    features = [name for name, is_one in zip(names, numeric, strict=True) if is_one]
-    others = [name for name, is_one in zip(names, numeric, strict=True) if not is_one]
+def _checked(path: Path, columns: Columns) -> OwnFeatures:
+    if not columns.rows:
+        count = len(columns.numbers) + len(columns.texts)
+        raise OwnFeaturesError(f"{printable(path)} has no rows", found=f"{count} columns" if count else "a header")
+    features = list(columns.numbers)
+    others = (*columns.texts, *columns.numbering)
     if not features:
         raise OwnFeaturesError(
-            f"{printable(path)} holds no features", found=f"no column of numbers among {', '.join(names[:5])}"
+            f"{printable(path)} holds no features", found=f"no column of numbers among {', '.join(others[:5])}"
         )
     named = tuple(_feature_name(name) for name in features)
-    _check_names(path, named)
-    X = frame[[column for column, is_one in zip(frame.columns, numeric, strict=True) if is_one]].to_numpy(np.float64)
+    check_names(path, named)
+    X = np.column_stack(list(columns.numbers.values()))
     bad = np.isinf(X) | (np.abs(X) > np.finfo(np.float32).max)
     if bad.any():
         row, column = (int(at) for at in np.argwhere(bad)[0])
@@ -243,12 +153,7 @@ def _checked(path: Path, frame: pd.DataFrame) -> OwnFeatures:
         raise OwnFeaturesError(
             f"{printable(path)} has a column without a value", found=f"'{features[int(empty.argmax())]}'"
         )
-    texts = {
-        name: tuple(str(value) for value in frame[column])
-        for column, name, is_one in zip(frame.columns, names, numeric, strict=True)
-        if not is_one and not is_numeric_dtype(frame[column])
-    }
-    return OwnFeatures(path, named, X.astype(np.float32), texts, tuple(others))
+    return OwnFeatures(path, named, X.astype(np.float32), columns.texts, columns.numbering)
 
 
 def _feature_name(name: str) -> str:
@@ -274,8 +179,8 @@ def _cell_keys(dataset: Dataset, kind: str) -> list[str]:
 
 def _chosen_key(own: OwnFeatures, dataset: Dataset) -> tuple[str, str]:
     """The kind of key and the column that fit the most cells; of equal ones the surest kind."""
-    best, chosen = 0, ("", "")
-    has_hashes = any(_HASH.fullmatch(values[0].strip().lower()) for values in own.keys.values())
+    best, chosen = 0, []
+    has_hashes = any(_HASH.fullmatch(_hash(values[0])) for values in own.keys.values())
     for kind in KEYS:
         if kind == "sha256" and (best or not has_hashes):
             continue  # every file would be read for nothing
@@ -283,19 +188,63 @@ def _chosen_key(own: OwnFeatures, dataset: Dataset) -> tuple[str, str]:
         for column, values in own.keys.items():
             count = len(wanted & {_normal(value, kind) for value in values}) if wanted else 0
             if count > best:
-                best, chosen = count, (kind, column)
+                best, chosen = count, [(kind, column)]
+            elif count and count == best and kind == chosen[0][0]:
+                chosen.append((kind, column))
     if not best:
         raise OwnFeaturesError(
             f"the rows of {printable(own.path)} are of none of these cells",
-            found=", ".join(f"column '{name}', such as {values[0][:60]!r}" for name, values in own.keys.items())
-            or "no column of text",
+            found=_shown(own) or "no column of text",
             expected=f"a column with paths or file names ({dataset.names[0]}), or with sha256 of the images' files",
+            do=_what_differs(own, dataset),
         )
-    return chosen
+    _check_agreed(own, chosen, set(_cell_keys(dataset, chosen[0][0])))
+    return chosen[0]
+
+
+def _shown(own: OwnFeatures) -> str:
+    """Columns of text with the first value of each, numbers behind."""
+    names = sorted(own.keys, key=lambda name: name in own.numbering)[:3]
+    return ", ".join(f"column '{name}', such as {own.keys[name][0][:60]!r}" for name in names)
+
+
+def _check_agreed(own: OwnFeatures, chosen: Sequence[tuple[str, str]], wanted: set[str]) -> None:
+    """Two columns may fit as well as each other: then they must say the same of every row."""
+    kind, first = chosen[0]
+    for _, other in chosen[1:]:
+        pairs = zip(own.keys[first], own.keys[other], strict=True)
+        for row, (one, two) in enumerate(((_normal(a, kind), _normal(b, kind)) for a, b in pairs), 1):
+            if one != two and not wanted.isdisjoint((one, two)):
+                raise OwnFeaturesError(
+                    f"two columns of {printable(own.path)} fit these cells, and say different things",
+                    found=f"row {row}: {one[:60]!r} in '{first}', {two[:60]!r} in '{other}'",
+                    do="Leave the one out that does not say which cell a row is of.",
+                )
+
+
+def _what_differs(own: OwnFeatures, dataset: Dataset) -> str:
+    """How names that fit no cell differ from names of cells; "" where nothing is known."""
+    names = {_base(str(path)) for path in dataset.each("path")}
+    stems = {PurePosixPath(name).stem for name in names}
+    for column, values in own.keys.items():
+        given = {_base(value) for value in values}
+        if not {name.casefold() for name in names}.isdisjoint(name.casefold() for name in given):
+            return f"Names in '{column}' differ from those of the files in upper and lower case: write them alike."
+        if not stems.isdisjoint(given):
+            return f"Names in '{column}' lack the ending of the files: write {min(names)}."
+        if not stems.isdisjoint(PurePosixPath(name).stem for name in given):
+            return f"Names in '{column}' have another ending than the files: write {min(names)}."
+        if all(re.fullmatch(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{40}", value.strip()) for value in values):
+            return f"'{column}' holds MD5 or SHA-1: sha256sum prints SHA-256."
+    return ""
 
 
 def _normal(value: str, kind: str) -> str:
-    return {"path": _plain, "name": _base}.get(kind, lambda text: text.strip().lower())(value)
+    return {"path": _plain, "name": _base}.get(kind, _hash)(value)
+
+
+def _hash(text: str) -> str:
+    return text.strip().lower().removeprefix("sha256:")
 
 
 def _plain(path: str) -> str:
@@ -318,6 +267,7 @@ def _rows_by(own: OwnFeatures, values: Iterable[str], kind: str) -> dict[str, in
                 f"{printable(own.path)} has two different rows for one cell",
                 found=f"rows {first + 1} and {at + 1}, both of {value[:80]!r}",
                 expected="each cell once",
+                do="Of several objects in an image, keep the one that is the cell.",
             )
     return rows
 

@@ -105,6 +105,8 @@ class FeatureSettings(InputSettings):
         named = [name for name in self.extractors if name.partition(".")[0] not in HANDCRAFTED]
         networks = [name for name in named if not name.startswith(_BESIDE)]
         owned = [name for name in named if name.startswith(_BESIDE)]
+        if self.features == ["none"] and owned:
+            return owned
         chosen = self.features or [*HANDCRAFTED, *(networks or self._of_weights())]
         return list(dict.fromkeys([*chosen, *owned]))
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from fusion.data._dataset_error import DatasetError
-from fusion.data._table_files import TABLES, read_header
 from fusion.data.dataset import Dataset, Sample, as_columns
 from fusion.data.subjects import Identity, format_subject, identities
+from fusion.data.table_files import TABLES, read_header
 from fusion.errors import UsageError
 from fusion.io.remote_path import as_path
 from fusion.settings.commands import LearnConfig

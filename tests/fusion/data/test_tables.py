@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.data._column_names import looks_like
+from fusion.data.column_names import looks_like
 from fusion.data.dataset import load_dataset
 from fusion.data.readers import DatasetError, read_listing
 from fusion.errors import UsageError

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fusion import plugins
 from fusion.data.dataset import load_dataset
+from fusion.features._own_feature_files import is_no_feature
 from fusion.features.own_features import OwnFeaturesError, join, read_own_features
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.images import paint, write_image
@@ -75,12 +78,50 @@ def test_rows_find_their_cells_by_every_key_in_every_format(dataset, tmp_path, e
 def test_labels_and_numbers_that_count_are_no_features(dataset, tmp_path):
     """CellProfiler's ImageNumber follows the folders, which are the classes."""
     frame = table(dataset)
-    for name in ("ImageNumber", "ObjectNumber", "Metadata_Plate", "label", "subject", "fold"):
+    counting = ["ImageNumber", "ObjectNumber", "Metadata_Plate", "Image_Metadata_Well", "Cells_Parent_Nuclei"]
+    counting += ["Nuclei_Number_Object_Number", "Image_Group_Index", "Group_Number", "label", "label_code", "Klasse"]
+    counting += ["cell_type", "dx", "y", "subject", "Patient ID", "slide_no", "fold", "site"]
+    for name in counting:
         frame[name] = np.arange(len(frame))
     frame["PathName_Blood"] = "/data"
-    own = read_own_features(written(frame, tmp_path / "own.csv"))
-    assert own.names == ("Intensity_Mean0", "Intensity_Mean1", "Intensity_Mean2")
-    assert {"ImageNumber", "label", "fold", "PathName_Blood"} <= set(own.left_out)
+    for ending in (".csv", ".parquet"):
+        own = read_own_features(written(frame, tmp_path / f"own{ending}"))
+        assert own.names == ("Intensity_Mean0", "Intensity_Mean1", "Intensity_Mean2")
+        assert own.numbering == tuple(counting)
+
+
+def test_what_measures_is_a_feature_whatever_its_name():
+    families = [plugins.build_extractor(name) for name in ("morphology", "texture", "colour")]
+    ours = [name for family in families for name in family.feature_names()]
+    cellprofiler = ["AreaShape_Area", "Texture_Contrast_Blood_3_00_256", "RadialDistribution_FracAtD_Blood_1of4"]
+    cellprofiler += ["Cells_AreaShape_Zernike_2_0", "Nuclei_Intensity_MADIntensity_H", "Granularity_1_Blood"]
+    assert not [name for name in [*ours, *cellprofiler, "f0001", "embedding_0767", "PC1"] if is_no_feature(name)]
+
+
+def test_a_column_of_lists_is_an_embedding(dataset, tmp_path):
+    frame = table(dataset).iloc[:, :1].assign(embedding=[np.array([at, 1.5], np.float32) for at in range(6)])
+    own = read_own_features(written(frame, tmp_path / "own.parquet"))
+    assert own.names == ("embedding_0000", "embedding_0001")
+    np.testing.assert_array_equal(own.X[:, 0], np.arange(6))
+    frame["embedding"] = [*frame["embedding"][:-1], np.ones(3, np.float32)]
+    with pytest.raises(OwnFeaturesError, match="lists of different lengths"):
+        read_own_features(written(frame, tmp_path / "own.parquet"))
+
+
+def test_names_that_are_the_index_of_a_frame_are_keys(dataset, tmp_path):
+    table(dataset).set_index("image").rename_axis(None).to_parquet(tmp_path / "own.parquet")
+    own = read_own_features(tmp_path / "own.parquet")
+    np.testing.assert_array_equal(join(own, dataset)[:, 0], np.arange(6) * 10)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_european_spreadsheet_is_read_as_it_is_meant(dataset, tmp_path, encoding):
+    frame = table(dataset).rename(columns={"Intensity_Mean0": "Fläche"})
+    frame["Intensity_Mean1"] += 0.25
+    frame.to_csv(tmp_path / "own.csv", index=False, sep=";", decimal=",", encoding=encoding)
+    own = read_own_features(tmp_path / "own.csv")
+    assert own.names[0] == "Fläche"
+    np.testing.assert_array_equal(join(own, dataset)[:, 1], np.arange(6) * 10 + 1.25)
 
 
 def _twice(frame):
@@ -102,8 +143,18 @@ def _with(frame, value):
         (_twice, "two different rows for one cell"),
         (lambda f: _with(f, np.inf), "no finite number"),
         (lambda f: _with(f, 1e300), "no finite number"),
-        (lambda f: f.rename(columns={"Intensity_Mean1": "Intensity_Mean0"}), "names a column twice"),
+        (lambda f: f.rename(columns={"Intensity_Mean1": "Intensity_Mean0"}), "are called 'Intensity_Mean0'"),
         (lambda f: f.assign(image="elsewhere.png"), "are of none of these cells"),
+        (lambda f: f.assign(image=f["image"].str.upper()), "in upper and lower case"),
+        (lambda f: f.assign(image=[Path(name).stem for name in f["image"]]), "lack the ending of the files"),
+        (lambda f: f.assign(image=[Path(name).stem + ".tif" for name in f["image"]]), "another ending"),
+        (lambda f: f.assign(image=["d41d8cd98f00b204e9800998ecf8427e"] * len(f)), "holds MD5"),
+        (lambda f: f.drop(columns="image").assign(ImageNumber=range(6)), "are of none of these cells"),
+        (lambda f: f.assign(mask=f["image"].to_numpy()[::-1]), "and say different things"),
+        (lambda f: _with(f.astype(object), "1.2.3"), "'1.2.3' in line 4"),
+        (lambda f: _with(f.astype(object), "1,5"), "'1,5' in line 4"),
+        (lambda f: _with(f.astype(object), "1_5"), "'1_5' in line 4"),
+        (lambda f: pd.concat([f, f.assign(ObjectNumber=2, Intensity_Mean0=-1.0)]), "Of several objects in an image"),
         (lambda f: f[["image"]], "holds no features"),
         (lambda f: f.assign(Intensity_Mean0=np.nan), "column without a value"),
         (lambda f: f.iloc[:0], "has no rows"),
@@ -125,6 +176,32 @@ def test_damaged_files_are_named(class_folders, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     result = fusion("extract", class_folders, "--features", "colour", "--own", f"mine={tmp_path / name}")
     assert_refused(result, 1, name)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"image,a\n", "has no rows"),
+        (b"image,a,b\n1.png,1,2\n2.png,3\n", "cut short"),
+        (b"image,a\n1.png,1,2\n", "more fields than the header"),
+        (b"\x1f\x8b\x08", "a gzip file"),
+        (b"PK\x03\x04", "an Excel or zip file"),
+        (b'image,a\n"1.png,1\n', "unexpected end"),
+    ],
+)
+def test_texts_that_are_no_table_are_told_as_tables_of_cells_are(tmp_path, content, said):
+    (tmp_path / "own.csv").write_bytes(content)
+    with pytest.raises(OwnFeaturesError, match=said):
+        read_own_features(tmp_path / "own.csv")
+
+
+@pytest.mark.parametrize("X", [np.ones((6, 2)) * 1j, np.ones((6, 2), bool), np.ones((6, 2, 2)), np.full((6, 2), "a")])
+def test_arrays_that_are_no_numbers_are_refused(tmp_path, X):
+    np.savez(tmp_path / "own.npz", X=X, keys=np.array([f"{at}.png" for at in range(6)]))
+    with pytest.raises(OwnFeaturesError, match=r"own\.npz (holds no numbers|cannot be understood)"):
+        read_own_features(tmp_path / "own.npz")
 
 
 def test_a_file_name_of_two_images_says_nothing(tmp_path):
@@ -156,6 +233,17 @@ def test_an_export_comes_back_as_a_block(class_folders, tmp_path):
     again = [name for name in both.columns if name.startswith("own.again.")]
     assert len(first) == len(again) > 100
     np.testing.assert_array_equal(both[first].to_numpy(), both[again].to_numpy())
+
+
+def test_it_is_extracted_alone(class_folders, dataset, tmp_path):
+    file = written(table(dataset).assign(ImageNumber=range(6)), tmp_path / "own.csv")
+    words = ("--own", f"mine={file}", "--store", tmp_path / "s", "--export", tmp_path / "t.csv")
+    result = fusion("extract", class_folders, "--features", "none", *words)
+    assert result.exit_code == 0, result.output
+    assert "own.csv: by their names no features, and left out: ImageNumber" in result.stderr
+    assert [name for name in pd.read_csv(tmp_path / "t.csv").columns if "." in name] == [
+        f"own.mine.Intensity_Mean{at}" for at in range(3)
+    ]
 
 
 def test_a_changed_file_is_another_block(class_folders, dataset, tmp_path):

@@ -126,6 +126,13 @@ def looks_like(name: str) -> str | None:
     return None
 
 
+def may_be_label(name: str) -> bool:
+    """Whether a column is called as labels are, be it loosely: ``CellType``, ``dx``, ``Klasse``."""
+    words = _split(name)
+    bare = [word for word in words if word not in _BESIDE]
+    return any("".join(part) in _LOOSE_LABELS for part in (words, bare))
+
+
 def role_unused(name: str, column: Sequence[str | None], used: Iterable[str]) -> str | None:
     """What a column that is not used looks like, by its name and by its values (None where nothing is known).
 
