@@ -1,7 +1,8 @@
-"""The two protocols and how their implementations are found.
+"""The three protocols and how their implementations are found.
 
-An extractor or a classifier is any class registered under the entry-point group ``fusion.extractors`` or
-``fusion.classifiers``. The built-in ones are registered in ``setup.cfg`` exactly as a stranger's would be.
+An extractor, a classifier or a segmenter is any class registered under the entry-point group ``fusion.extractors``,
+``fusion.classifiers`` or ``fusion.segmenters``. The built-in ones are registered in ``setup.cfg`` exactly as a
+stranger's would be.
 Extractors are frozen dataclasses, so that their fields are their parameters: checked, hashed and written down.
 """
 
@@ -58,6 +59,24 @@ class Extractor(Protocol):
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """float32 (n, d): one row a cell; NaN where a feature is undefined for that cell, never inf."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Finds the white cells of an image, by rules or by a network; ``fusion segment`` writes them down as masks.
+
+    A frozen dataclass whose fields are its parameters.
+    """
+
+    #: The name it is registered under.
+    name: ClassVar[str]
+    #: Raised whenever a mask could change for the same parameters.
+    version: ClassVar[str]
+
+    def segment(self, rgb: NDArray[np.uint8]) -> Sequence[NDArray[np.uint8]]:
+        """Of an image uint8 (H, W, 3) a mask uint8 (H, W) for each cell, the one to measure first: 0 background, 128
+        cytoplasm, 255 nucleus, or 0 and 255 where it finds whole cells only. None for an image without a cell."""
         ...
 
 
@@ -567,7 +586,7 @@ class HasParameterGroups(Protocol):
     parameter_groups: ClassVar[Mapping[str, type]]
 
 
-EXTRACTORS, CLASSIFIERS = "fusion.extractors", "fusion.classifiers"
+EXTRACTORS, CLASSIFIERS, SEGMENTERS = "fusion.extractors", "fusion.classifiers", "fusion.segmenters"
 
 
 def names(group: str) -> list[str]:
@@ -593,8 +612,14 @@ def _points(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
     """By group, from one look at every installed distribution."""
     everything = entry_points()
     return {
-        group: tuple(sorted(everything.select(group=group), key=_built_in_first)) for group in (EXTRACTORS, CLASSIFIERS)
+        group: tuple(sorted(everything.select(group=group), key=_built_in_first))
+        for group in (EXTRACTORS, CLASSIFIERS, SEGMENTERS)
     }
+
+
+def kind_of(group: str) -> str:
+    """What is registered under a group: "extractor"."""
+    return group.rpartition(".")[2].removesuffix("s")
 
 
 def build_extractor(name: str, params: Mapping[str, Any] | None = None) -> Extractor:
@@ -632,6 +657,21 @@ def build_classifier(name: str, params: Mapping[str, Any] | None = None) -> Clas
     if missing:
         raise PluginError(f"classifier '{name}' does not keep the protocol", found=f"no {', '.join(missing)}")
     return classifier
+
+
+def build_segmenter(name: str, params: Mapping[str, Any] | None = None) -> Segmenter:
+    """The segmenter registered as ``name`` with these parameters; raises as ``build_extractor`` does.
+
+    Examples
+    --------
+    >>> build_segmenter("rules").name
+    'rules'
+    """
+    segmenter = _build(SEGMENTERS, name, params or {})
+    if not isinstance(segmenter, Segmenter) or not dataclasses.is_dataclass(segmenter):
+        wanted = "a frozen dataclass with name, version, segment"
+        raise PluginError(f"segmenter '{name}' does not keep the protocol", expected=wanted)
+    return segmenter
 
 
 def learner_of(extractor: str) -> str | None:
@@ -677,7 +717,7 @@ def fingerprint(extractor: Extractor, preparation: str) -> str:
 
 def _build(group: str, name: str, params: Mapping[str, Any]) -> Any:
     kind = _load(group, name)
-    word = "extractor" if group == EXTRACTORS else "classifier"
+    word = kind_of(group)
     known = sorted(_parameters(kind))
     unknown = sorted(set(params) - set(known))
     if unknown:
@@ -719,13 +759,13 @@ def parameters(group: str, name: str) -> set[str]:
 def _parameters(kind: Any) -> set[str]:
     if dataclasses.is_dataclass(kind):
         return {f.name for f in dataclasses.fields(kind) if f.init}
-    return set(kind().get_params())
+    return set(kind().get_params()) if hasattr(kind, "get_params") else set()
 
 
 def _load(group: str, name: str) -> Any:
     found = [point for point in points(group) if point.name == name]
     if not found:
-        word = "extractor" if group == EXTRACTORS else "classifier"
+        word = kind_of(group)
         known = names(group)
         raise UsageError(f"unknown {word} '{name}'", expected=", ".join(known), do=did_you_mean(name, known))
     if len({point.value for point in found}) > 1:

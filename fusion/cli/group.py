@@ -14,6 +14,7 @@ from fusion.compute.memory import collect_rarely
 COMMANDS = {
     "synthesize": "Make a data set with known truth in OUTPUT.",
     "inspect": "Count classes and subjects, find bad files and leaks.",
+    "segment": "Find the cells of every image, and write them as masks.",
     "extract": "Measure every cell once and keep the features in the store.",
     "train": "Judge a classifier on held-out subjects, fit it, save it.",
     "evaluate": "Score labelled cells of new subjects with a MODEL.",
@@ -32,13 +33,18 @@ COMMANDS = {
     "doctor": "Tell what this installation has, and what it lacks.",
     "encoders": "List pretrained networks by name, and what they have met.",
     "datasets": "List public data sets, or show one's card and its traps.",
-    "plugins": "List installed extractors and classifiers.",
+    "plugins": "List installed extractors, classifiers and segmenters.",
     "cache": "List, check, merge or sweep out the feature store.",
 }
 
 
-#: Those that only look something up; their files lie in a folder of their own.
-_INFORMATION = ("plan", "settings", "configs", "encoders", "datasets", "doctor", "plugins", "cache")
+#: Commands whose files lie in folders of their own: those that only look something up, those that write cells.
+_FOLDERS = {
+    **dict.fromkeys(
+        ("plan", "settings", "configs", "encoders", "datasets", "doctor", "plugins", "cache"), "information"
+    ),
+    **dict.fromkeys(("synthesize", "segment"), "data_sets"),
+}
 
 
 class Group(click.Group):
@@ -52,8 +58,8 @@ class Group(click.Group):
         """The command of this name, out of the file of this name."""
         if name not in COMMANDS:
             return None
-        package = "fusion.cli.information" if name in _INFORMATION else "fusion.cli"
-        found: click.Command = getattr(import_module(f"{package}.{name}"), name)
+        folder = f"{_FOLDERS[name]}." if name in _FOLDERS else ""
+        found: click.Command = getattr(import_module(f"fusion.cli.{folder}{name}"), name)
         return found
 
     def resolve_command(

@@ -70,6 +70,22 @@ class InspectConfig(DataSettings):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the choice of cells, and of the audit's folds")
 
 
+class SegmentConfig(DataSettings):
+    """fusion segment"""
+
+    output_folders: ClassVar[Outputs] = {"output": ("cells.csv",)}
+
+    output: Path = Field(description="folder for masks and the table of cells")
+    segmenter: str = Field("rules", description="what finds the cells: rules, or a plug-in; fusion plugins lists all")
+    segmenters: dict[str, dict[str, Any]] = Field({}, description="parameters of segmenters by NAME")
+
+    @model_validator(mode="after")
+    def _are_of_the_segmenter(self) -> Self:
+        if others := sorted(set(self.segmenters) - {self.segmenter}):
+            raise ValueError(f"segmenters: parameters of {', '.join(others)}, which finds no cell here")
+        return self
+
+
 class ExtractConfig(DataSettings, FeatureSettings):
     """fusion extract"""
 

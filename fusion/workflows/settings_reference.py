@@ -23,6 +23,7 @@ from fusion.settings.commands import (
     JudgeConfig,
     PlanConfig,
     PredictConfig,
+    SegmentConfig,
     ServeConfig,
     SynthesizeConfig,
     TrainConfig,
@@ -34,6 +35,7 @@ from fusion.settings.plugin_parameters import parameters_of
 COMMANDS: dict[str, type[BaseModel]] = {
     "synthesize": SynthesizeConfig,
     "inspect": InspectConfig,
+    "segment": SegmentConfig,
     "extract": ExtractConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -50,7 +52,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
 }
 
 #: Key whose values are parameters by plug-in -> where such plug-ins are registered.
-_PLUGINS = {"extractors": plugins.EXTRACTORS, "classifiers": plugins.CLASSIFIERS}
+_PLUGINS = {"extractors": plugins.EXTRACTORS, "classifiers": plugins.CLASSIFIERS, "segmenters": plugins.SEGMENTERS}
 
 #: Parameters of the fusion layer that no one sets: which columns make a block follows from --features.
 _NOT_SET = ("layer.blocks",)

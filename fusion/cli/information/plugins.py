@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @plain_command()
 def plugins(screen: Screen) -> None:
-    """List installed extractors and classifiers."""
-    from fusion.plugins import CLASSIFIERS, EXTRACTORS, registered
+    """List installed extractors, classifiers and segmenters."""
+    from fusion.plugins import CLASSIFIERS, EXTRACTORS, SEGMENTERS, kind_of, registered
 
     rows = [
-        [name, group.rpartition(".")[2].rstrip("s"), target, origin]
-        for group in (EXTRACTORS, CLASSIFIERS)
+        [name, kind_of(group), target, origin]
+        for group in (EXTRACTORS, CLASSIFIERS, SEGMENTERS)
         for name, target, origin in registered(group)
     ]
     screen.table(["name", "kind", "class", "from"], rows)

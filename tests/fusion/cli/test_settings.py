@@ -131,7 +131,7 @@ def fields_of(model, within=""):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_key_of_a_command_is_listed_with_type_and_meaning(name):
     found = {row["key"]: row for row in json.loads(run("settings", name, "--json").stdout)}
-    assert set(fields_of(MODELS[name])) - {"extractors", "classifiers", "layer"} <= set(found)
+    assert set(fields_of(MODELS[name])) - {"extractors", "classifiers", "segmenters", "layer"} <= set(found)
     for row in found.values():
         assert row["command"] == name
         assert row["type"]
