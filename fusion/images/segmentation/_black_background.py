@@ -32,7 +32,7 @@ def without_bars(rgb: Image) -> tuple[slice, slice]:
     All of them where there are no such bars, or where what lies on black is no rectangle, but a cell.
     """
     whole = slice(0, rgb.shape[0]), slice(0, rgb.shape[1])
-    if rgb.size == 0 or not any(_is_black(side).all() for side in _sides(rgb)):
+    if rgb.size == 0 or not any(side.max() < BLACK and _is_black(side).all() for side in _sides(rgb)):
         return whole
     lit = ~_is_black(rgb)
     x, y, width, height = cv2.boundingRect(lit.view(np.uint8))
@@ -46,7 +46,8 @@ def _sides(rgb: Image) -> tuple[Image, Image, Image, Image]:
 
 def _black_share(rgb: Image) -> float:
     """Of the outermost pixels, corners twice."""
-    return float(_is_black(np.concatenate(_sides(rgb))).mean())
+    border = np.concatenate(_sides(rgb))
+    return 0.0 if border.min() >= BLACK else float(_is_black(border).mean())
 
 
 def _is_black(pixels: Image) -> Mask:

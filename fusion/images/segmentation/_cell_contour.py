@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.images.segmentation._mask_geometry import Mask, centroid, polygon, radius_of
+from fusion.images.segmentation._mask_geometry import Image, Mask, centroid, polygon, radius_of
 from fusion.images.segmentation._otsu import Values, percentile
 
 # The curve has 64 corners (3 pixels apart on a cell 60 pixels wide) and 80 radii to choose from, out to 3.2 radii of
@@ -34,12 +34,12 @@ JUMP = 8
 class Field(NamedTuple):
     """What is known before any curve is drawn.
 
-    ``transmission`` float32 (H, W, 3), ``stain`` float32 (H, W) its distance from that of the slide, ``nucleus`` bool
-    (H, W), ``faint`` the stain below which there is slide, ``darkest`` (3,) the least transmission of the image.
+    ``rgb`` float32 (H, W, 3), smoothed, ``white`` float32 (3,) the colour of the slide, ``nucleus`` bool (H, W),
+    ``faint`` the stain below which there is slide, ``darkest`` float32 (3,) the least transmission of the image.
     """
 
-    transmission: Values
-    stain: Values
+    rgb: Values
+    white: Values
     nucleus: Mask
     faint: float
     darkest: Values
@@ -60,6 +60,10 @@ class Beliefs(NamedTuple):
 TRUSTING = Beliefs(near=1.6, rarity=1.0, dilution=0.0, nearer=3.0)
 # ... or red cells touch it all around: no slide lies before them, and a colour found far out too is not the cell's.
 DOUBTING = Beliefs(near=1.4, rarity=0.3, dilution=1.0, nearer=1.0)
+
+
+_TURNS = np.arange(ANGLES)[:, None] * (2 * np.pi / ANGLES)
+_COSINES, _SINES = np.cos(_TURNS).astype(np.float32), np.sin(_TURNS).astype(np.float32)
 
 
 class _Rays(NamedTuple):
@@ -86,35 +90,37 @@ def grow_contour(field: Field, beliefs: Beliefs) -> NDArray[np.float64]:
     """
     nucleus = field.nucleus
     radius = radius_of(np.count_nonzero(nucleus))
-    radii = (np.arange(RADII) + 0.5) / RADII * REACH * radius
-    angles = np.arange(ANGLES)[:, None] * (2 * np.pi / ANGLES)
+    radii = ((np.arange(RADII) + 0.5) / RADII * REACH * radius).astype(np.float32)
     centre, cell = centroid(nucleus), nucleus
     for turn in range(ROUNDS):
-        x, y = centre[0] + np.cos(angles) * radii, centre[1] + np.sin(angles) * radii
-        rays = _Rays(x.astype(np.float32), y.astype(np.float32))
+        rays = _Rays(centre[0] + _COSINES * radii, centre[1] + _SINES * radii)
         inside, in_nucleus = rays.inside(nucleus.shape), rays.sample_mask(nucleus)
-        colours, stain = rays.sample(field.transmission), rays.sample(field.stain)
+        colours, stain = transmitted(rays.sample(field.rgb), field.white)
         stained = stain > field.faint
         is_cell = rays.sample_mask(cell) if turn else (radii < beliefs.near * radius) & stained
         is_other = ~is_cell if turn else (radii > FAR * radius) & stained & ~in_nucleus
-        area = inside * stained * radii  # a sample stands for more of the image the farther out it is
-        membership = _membership(
-            _colour_bins(colours, field.darkest),
-            area * (is_cell & ~in_nucleus),
-            area * is_other,
-            beliefs,
-            beliefs.dilution * float((area * in_nucleus).sum()),
-            _behind_slide(stained | in_nucleus),
-        )
+        counted = inside & stained
+        parts = np.stack([counted & is_cell & ~in_nucleus, counted & is_other, counted & in_nucleus])
+        likely, unlikely = _frequencies(colours, field.darkest, radii, parts, beliefs)
+        behind = _behind_slide(stained | in_nucleus)
+        membership = _membership(likely, unlikely, np.where(behind, 1 / beliefs.nearer, beliefs.nearer))
         # Slide costs less than a foreign colour: there are pale spots in a cytoplasm.
-        membership = np.where(stained, membership, np.minimum(membership, 0) - 0.25)
-        membership = np.where(in_nucleus, 1, membership) * inside
+        membership = np.where(stained, membership, np.minimum(membership, 0) - np.float32(0.25))
+        membership[in_nucleus] = 1
         edges = _edges(colours, stain, in_nucleus, stained)
-        curve = radii[_best_ring(_ring_cost(membership, edges, inside))]
-        points = np.stack([centre[0] + np.cos(angles[:, 0]) * curve, centre[1] + np.sin(angles[:, 0]) * curve], axis=1)
+        curve = radii[_best_ring(_ring_cost(membership * inside, edges, inside))]
+        points = np.stack([centre[0] + _COSINES[:, 0] * curve, centre[1] + _SINES[:, 0] * curve], axis=1)
         cell = polygon(points, nucleus.shape)
         centre = centroid(cell | nucleus)
-    return points
+    return np.asarray(points, np.float64)
+
+
+def transmitted(pixels: Image | Values, white: Values) -> tuple[Values, Values]:
+    """float32 (..., 3), the share of light let through, 1 on the empty slide, and (...), how much is held back: the
+    length of 1 - transmission."""
+    transmission = np.minimum(pixels / white, 1)
+    lacking = 1 - transmission
+    return transmission, np.sqrt(np.einsum("...c,...c", lacking, lacking))
 
 
 def _behind_slide(stained: Mask) -> Mask:
@@ -124,36 +130,41 @@ def _behind_slide(stained: Mask) -> Mask:
     return np.maximum.accumulate(ends, axis=1) > 0
 
 
-def _colour_bins(transmission: Values, darkest: Values) -> NDArray[np.intp]:
-    """The number of the colour bin of every sample; the bins span the colours of the image."""
-    share = np.clip((transmission - darkest) / (1 - darkest + np.float32(1e-3)), 0, 1)
-    levels = np.minimum(share * LEVELS, LEVELS - 1).astype(np.intp)
-    return (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
+def _frequencies(
+    colours: Values, darkest: Values, radii: Values, parts: Mask, beliefs: Beliefs
+) -> tuple[Values, Values]:
+    """float32 (ANGLES, RADII) each: how frequent the colour of every sample is inside the cell, and outside.
+
+    ``parts``: bool (3, ANGLES, RADII), the samples of the cell without its nucleus, of all else, and of the nucleus. A
+    sample stands for more of the image the farther out it is.
+    """
+    from fusion.images.segmentation._contour_loops import colour_histograms
+
+    bins, histograms, (of_cell, of_other, of_nucleus) = colour_histograms(colours, darkest, radii, parts, LEVELS)
+    cell, other = _smooth(histograms)
+    inside = cell / np.float32(max(of_cell + beliefs.dilution * of_nucleus, 1e-9))
+    outside = other / np.float32(max(of_other, beliefs.rarity * of_cell, 1e-9))
+    return inside[bins], outside[bins]
 
 
-def _membership(
-    bins: NDArray[np.intp], cell: NDArray, other: NDArray, beliefs: Beliefs, dilution: float, behind: Mask
-) -> NDArray[np.float64]:
+def _membership(likely: Values, unlikely: Values, nearer: Values) -> Values:
     """From -1 for colours seen outside the cell only to +1 for colours seen inside only."""
-    inside = _smooth_histogram(bins, cell) / max(float(cell.sum()) + dilution, 1e-9)
-    outside = _smooth_histogram(bins, other) / max(float(other.sum()), beliefs.rarity * float(cell.sum()), 1e-9)
-    likely = inside[bins] * np.where(behind, 1 / beliefs.nearer, beliefs.nearer)
-    unlikely = outside[bins]
+    likely = likely * nearer.astype(np.float32)
     # The small term leaves colours that are nearly absent undecided.
-    return (likely - unlikely) / (likely + unlikely + 1e-6)
+    return (likely - unlikely) / (likely + unlikely + np.float32(1e-6))
 
 
-def _smooth_histogram(bins: NDArray[np.intp], weights: NDArray) -> NDArray[np.float64]:
-    histogram: NDArray = np.bincount(bins.ravel(), weights.ravel(), minlength=LEVELS**3)
+def _smooth(histograms: Values) -> Values:
+    """float32 (2, LEVELS**3): each blurred by one level in every colour."""
     for _ in range(3):  # each turn blurs one axis by one level and brings the next to the front
-        histogram = histogram.reshape(LEVELS, LEVELS**2).T @ _LEVEL_BLUR
-    return histogram.ravel()
+        histograms = histograms.reshape(2, LEVELS, LEVELS**2).transpose(0, 2, 1) @ _LEVEL_BLUR
+    return histograms.reshape(2, -1)
 
 
-def _gaussian_matrix(size: int) -> NDArray[np.float64]:
+def _gaussian_matrix(size: int) -> Values:
     step = np.arange(size)
     matrix = np.exp(-0.5 * (step[:, None] - step) ** 2)
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    return np.asarray(matrix / matrix.sum(axis=1, keepdims=True), np.float32)
 
 
 _LEVEL_BLUR = _gaussian_matrix(LEVELS)
@@ -164,10 +175,9 @@ def _edges(colours: Values, stain: Values, in_nucleus: Mask, stained: Mask) -> N
 
     Where the slide begins right outside the nucleus, its edge is the cell's too and counts.
     """
-    change = np.zeros((2, *stain.shape), np.float32)
-    step = colours[:, 2:] - colours[:, :-2]
-    change[0, :, 1:-1] = np.sqrt(np.einsum("...c,...c", step, step))
-    change[1, :, 1:-1] = stain[:, :-2] - stain[:, 2:]
+    from fusion.images.segmentation._contour_loops import changes_along
+
+    change = changes_along(colours, stain)
     at_nucleus = cv2.dilate(in_nucleus.view(np.uint8), np.ones((3, 7), np.uint8)) > 0
     at_nucleus[:, :-6] &= stained[:, 6:]
     change[0][at_nucleus] = 0
@@ -181,9 +191,9 @@ def _edges(colours: Values, stain: Values, in_nucleus: Mask, stained: Mask) -> N
     return np.float32(0.7) * any_change + np.float32(0.3) * fall
 
 
-def _ring_cost(membership: NDArray[np.float64], edges: NDArray[np.float32], inside: Mask) -> NDArray[np.float64]:
+def _ring_cost(membership: Values, edges: Values, inside: Mask) -> NDArray[np.float64]:
     """What the curve pays to cross a ray at a radius: less with every cell pixel within, less on an edge."""
-    area = np.cumsum(membership, axis=1) * (REACH / RADII)
+    area = np.cumsum(membership, axis=1, dtype=np.float64) * (REACH / RADII)
     # A full edge is worth 0.15 nucleus radii of cell; a small toll keeps the curve in the image where it can.
     return 0.02 * ~inside - area - 0.15 * edges
 

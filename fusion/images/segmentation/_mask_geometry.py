@@ -78,6 +78,7 @@ def opened(mask: Mask, radius: float) -> Mask:
     By distances, whose cost does not grow with the disc. Outside the image there is no mask.
     """
     padded = np.pad(mask, 1).view(np.uint8)
-    middles = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > radius
-    reached = cv2.distanceTransform((~middles).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+    middles = cv2.distanceTransform(padded, cv2.DIST_L2, 5) > radius
+    # Distances are those of pixels' centres, and a disc reaches half a pixel beyond its last.
+    reached = cv2.distanceTransform((~middles).view(np.uint8), cv2.DIST_L2, 5) <= radius + 0.5
     return (reached & (padded > 0))[1:-1, 1:-1] if middles.any() else np.zeros_like(mask)
