@@ -4,9 +4,9 @@
 
 ``segmentation_WBC`` is a clone of github.com/zxaoyou/segmentation_WBC (Dataset 1, its masks and class labels; GPL-3.0).
 The weights are MobileNetV2's of ImageNet in timm's names. Runs the commands that stand in docs/tour.md, as they stand,
-and ``fusion demo``; writes the rows of the table, docs/comparison.svg, what the demo ends with, and, where there is a
-Chromium, docs/report.png. ``git diff`` then tells what has changed. Rows with a star are of networks, hours on a CPU:
-they stay.
+and ``fusion demo``; writes the rows of the table, docs/comparison.svg, the tour's terminal screens, what the demo ends
+with, and, where there is a Chromium, docs/report.png. ``git diff`` then tells what has changed. Rows with a star are of
+networks, hours on a CPU: they stay. What is stopped goes on where it was: the features are kept, and so are the fits.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ from fusion.evaluation.scores import entry_name
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.tour_screens import forget_finished, write_screens  # noqa: E402
 from tests.documentation import commands  # noqa: E402
 
 #: The numbers of the classes in the data set's own table.
 CLASSES = {"1": "neutrophil", "2": "lymphocyte", "3": "monocyte", "4": "eosinophil", "5": "basophil"}
+
+#: What can be made by itself.
+PARTS = ["table", "comparison", "screens", "demo"]
 
 HANDCRAFTED = "morphology + texture + colour"
 CLASSIFIERS = {"svm": "SVM", "logreg": "logistic regression"}
@@ -51,6 +55,8 @@ ROWS = {
 def lay_out(wbc: Path, weights: Path, folder: Path) -> None:
     """The data set under the name and in the table that the tour uses, and the weights."""
     images = wbc / "Dataset 1"
+    if not images.is_dir():
+        raise SystemExit(f"{wbc} is no clone of segmentation_WBC: it has no folder 'Dataset 1'")
     (folder / "seg-wbc-1").mkdir(parents=True, exist_ok=True)
     rows = ["path,label,mask"]
     with (wbc / "Class Labels of Dataset 1.csv").open(newline="") as file:
@@ -72,6 +78,8 @@ def run_commands(folder: Path, outputs: Sequence[str]) -> None:
         writes = re.search(r"-o (\S+)\s*$", step.text)
         if is_variable or (writes and writes[1] in outputs):
             todo.append(step)
+    for name in outputs:
+        forget_finished(folder / name)
     if failed := commands.run(todo, folder):
         raise SystemExit("\n\n".join(failed))
 
@@ -130,17 +138,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wbc", type=Path, help="a clone of github.com/zxaoyou/segmentation_WBC")
     parser.add_argument("--weights", type=Path, help="MobileNetV2's weights of ImageNet, .safetensors")
-    parser.add_argument("--only", choices=["table", "comparison", "demo"], action="append", help="not all three")
+    parser.add_argument("--only", choices=PARTS, action="append", help="not all of them")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "figures", help="where it is all run")
     asked = parser.parse_args()
-    wanted = asked.only or ["table", "comparison", "demo"]
+    wanted = asked.only or PARTS
     work = asked.folder / "page"
     work.mkdir(parents=True, exist_ok=True)
-    if outputs := [name for name in ("table", "comparison") if name in wanted]:
+    if wanted != ["demo"]:
         if asked.wbc is None or asked.weights is None:
-            parser.error("--wbc and --weights are needed for table and comparison")
+            parser.error("--wbc and --weights are needed for all but the demo")
         lay_out(asked.wbc, asked.weights, work)
-        run_commands(work, outputs)
+        made = ["comparison"] if "screens" in wanted else []
+        if "screens" in wanted:
+            print("\n".join(write_screens(ROOT / "docs" / "tour.md", work)) or "the screens are as they were")
+        # The screens are of the comparison, too.
+        run_commands(work, [name for name in ("table", "comparison") if name in wanted and name not in made])
     if "table" in wanted:
         print("\n".join(write_rows(table_rows(fusion.Result.load(work / "table")))) or "the table is as it was")
     if "comparison" in wanted:

@@ -762,12 +762,23 @@ def _parameters(kind: Any) -> set[str]:
     return set(kind().get_params()) if hasattr(kind, "get_params") else set()
 
 
+def _one_of_several(word: str, name: str) -> str:
+    """What to do where several were given in place of one."""
+    if word == "classifier" and "," in name:
+        return "One classifier is trained; fusion ablate --classifiers compares several."
+    return ""
+
+
 def _load(group: str, name: str) -> Any:
     found = [point for point in points(group) if point.name == name]
     if not found:
         word = kind_of(group)
         known = names(group)
-        raise UsageError(f"unknown {word} '{name}'", expected=", ".join(known), do=did_you_mean(name, known))
+        raise UsageError(
+            f"unknown {word} '{name}'",
+            expected=", ".join(known),
+            do=_one_of_several(word, name) or did_you_mean(name, known),
+        )
     if len({point.value for point in found}) > 1:
         raise PluginError(f"two plug-ins are registered as '{name}'", found=", ".join(p.value for p in found))
     try:

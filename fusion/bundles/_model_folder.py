@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fusion.bundles.bundle_files import BundleError, confined
 from fusion.compute.platform_calls import exchange_names
+from fusion.errors import ConfigError
 from fusion.io.files import PARTIAL
 from fusion.io.strict_json import parse_json
 
@@ -20,12 +21,17 @@ MANIFEST = "model.json"
 MAX_MANIFEST = 1 << 27
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, force: bool = True) -> None:
     """Refuse to write a model over anything that is not wholly a model; call it before the work is done.
+
+    Parameters
+    ----------
+    force : a model that is there may be replaced.
 
     Raises
     ------
     BundleError : ``folder`` is there, and holds a file that no manifest of ours lists, or is no folder.
+    ConfigError : it holds a model, and ``force`` is off.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -37,6 +43,10 @@ def check_writable(folder: Path) -> None:
             f"{folder} holds what is no part of the model in it",
             found=", ".join(map(repr, strange[:3])),
             do="Take these files out, or choose another folder with -o.",
+        )
+    if not force:
+        raise ConfigError(
+            f"{folder} holds a model already", do="Choose another folder with -o, or replace it with --force."
         )
 
 

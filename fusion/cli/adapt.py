@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     *DATA,
     option("k", "-k", metavar="N,N"),
     OUTPUT,
+    "force",
     option("to_label", metavar="CSV"),
     OWN,
     "other_cohort",

@@ -65,7 +65,12 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it; a name that is unknown is answered with the nearest ones."""
+        """As click does it; ``help NAME`` is ``NAME --help``, and an unknown name is answered with the nearest ones."""
+        if args and args[0] == "help":  # as git and docker have it
+            if not args[1:]:
+                click.echo(ctx.get_help())
+                ctx.exit()
+            args = [args[1], "--help"]
         if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from fusion.errors import did_you_mean
 

@@ -91,6 +91,13 @@ class Argument(click.Argument):
         self.meaning = meaning
 
 
+#: How words that no argument takes were likely meant.
+_FOR_WORDS_TOO_MANY = (
+    "A list is one word with commas (A,B), a setting one word (KEY=VALUE), "
+    "and what is written has an option (-o FOLDER)."
+)
+
+
 class Command(click.Command):
     """A command whose help tells its arguments, too.
 
@@ -102,6 +109,15 @@ class Command(click.Command):
 
     settings: type[BaseModel] | None = None
     shown: tuple[Shown, ...] = ()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it; a word too many is answered with what it was likely meant for."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" not in error.message:
+                raise
+            raise click.UsageError(f"{error.message}. {_FOR_WORDS_TOO_MANY}", ctx) from error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write arguments, then options."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     *FEATURES,
     "fuse",
     OUTPUT,
+    option("report", metavar="FOLDER"),
+    "force",
     SPLITS,
     option("scheduler", metavar="ADDR"),
     "holdout",
@@ -47,7 +49,8 @@ def train(screen: Screen, config: TrainConfig) -> tuple[Fault, ...]:
     """Judge a classifier on held-out subjects, fit it, save it.
 
     The figures come from folds by subject; the model saved in OUTPUT is then fitted on all cells. neural trains the
-    whole network on the images; --features none leaves the handcrafted blocks out.
+    whole network on the images; --features none leaves the handcrafted blocks out. --report FOLDER has the figures as a
+    page; compare, plan and judge read what lies there.
     """
     from fusion.compute.torch_processes import is_first
     from fusion.evaluation.analysis_lines import analysis_lines
@@ -59,5 +62,9 @@ def train(screen: Screen, config: TrainConfig) -> tuple[Fault, ...]:
         for line in analysis_lines(trained.result):
             screen.line(line)
         screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} cells")
+        if config.report is None:
+            screen.note("These figures as a page, with tables and scores: --report FOLDER.")
+        else:
+            screen.line(f"page {config.report / 'report.html'}, figures, scores.parquet, table.csv and result.json")
         screen.json({"model": str(config.output), **trained.result.to_json(trained.dataset.root)})
     return trained.result.faults

@@ -240,7 +240,7 @@ def _origin_of_cells(tops: Sequence[str]) -> str:
 
 def _hollow_folders(tops: Sequence[str], filled: set[str]) -> str:
     hollow = [top for top in tops if top not in filled]
-    return f"{_listed(hollow)} hold no image, but folders" if hollow else ""
+    return f"{_listed(hollow)} {'hold' if len(hollow) > 1 else 'holds'} no image, but folders" if hollow else ""
 
 
 # ---- messages -------------------------------------------------------------------------------------------------------

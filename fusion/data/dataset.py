@@ -266,9 +266,10 @@ class Dataset:
             np.fromiter((label is not None for label in self.each("label")), bool, len(self)), "without a label"
         )
         if len(found.classes) < 2:
+            told = f"all '{found.classes[0]}'" if found.classes else "of 0 classes"
             raise DatasetError(
                 f"nothing to compare in {printable(self.root)}",
-                found=f"{len(found)} labelled images, of {len(found.classes)} classes",
+                found=f"{len(found)} labelled images, {told}",
                 expected="at least two classes",
                 do="Give class folders, C-NMC file names, or a table with a column 'label'.",
             )

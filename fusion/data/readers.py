@@ -6,12 +6,14 @@ masks. What cannot be listed is a ``DatasetError``, and a listed file that is no
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ from fusion.data.subjects import check_spelling
 from fusion.data.table_files import TABLES, Rows, read_header, read_rows
 from fusion.io.files import printable
 from fusion.io.record_columns import Columns
-from fusion.io.remote_path import RemotePathError, as_path, join, walk
+from fusion.io.remote_path import Remote, RemotePathError, as_path, join, walk
 from fusion.settings.data import PIXEL_UM, ReadingSettings
 
 #: Suffixes taken for images, compared in lower case.
@@ -116,6 +118,23 @@ _OF_SUBJECTS = {"path", "label", "subject", "fold", "subject_label", "subject_wi
 #: Folder -> {file name: (subject, label)}, from the preliminary test's CSV.
 _Tables = dict[Path, dict[str, tuple[str, str]]]
 
+#: Files by which what ``fusion`` has written is known, what it is, and what to do.
+_WRITTEN = (
+    (
+        ("model.json", "config.yaml"),
+        "a model",
+        "Give cells to train on, or the model first: fusion predict MODEL IMAGES.",
+    ),
+    (
+        ("result.json", "scores.parquet"),
+        "a result",
+        "Give the cells that it was made from; fusion judge, compare and plan read what is in it.",
+    ),
+)
+
+#: Names in a folder among which one that was mistyped is looked for.
+_LOOKED_AT = 2000
+
 #: Read as it stands, without a word of the user's.
 DEFAULT = ReadingSettings()
 
@@ -151,6 +170,31 @@ class Listing(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def _nearest(path: Path) -> str:
+    """A question after files and folders of the same place whose names are like this one's."""
+    if isinstance(path, Remote) or not path.parent.is_dir():
+        return ""
+    beside = sorted(each.name for each in itertools.islice(path.parent.iterdir(), _LOOKED_AT))
+    wanted = path.name.lower()
+    near = [name for name in beside if wanted in (name.lower(), Path(name).stem.lower())]
+    near = near or get_close_matches(path.name, beside, n=3, cutoff=0.7)
+    return f"Did you mean {' or '.join(repr(printable(path.parent / name)) for name in near[:3])}?" if near else ""
+
+
+def _refuse_written(path: Path) -> None:
+    """DatasetError for what ``fusion`` itself has written: the pictures of a result are no cells."""
+    if isinstance(path, Remote):
+        return
+    for files, what, do in _WRITTEN:
+        if all((path / file).is_file() for file in files):
+            raise DatasetError(
+                f"{path} is {what}, not a data set",
+                found=" and ".join(files),
+                expected="a folder of images, or a .csv/.parquet table",
+                do=do,
+            )
+
+
 def read_listing(
     path: Path, reading: ReadingSettings = DEFAULT, *, is_lenient: bool = False, needs_labels: bool = True
 ) -> Listing:
@@ -168,7 +212,11 @@ def read_listing(
     DatasetError : nothing there, no image in it, a table without ``path``, names that contradict their folders.
     """
     if not path.exists():
-        raise DatasetError(f"no such file or folder: {path}", expected="a folder of images, or a .csv/.parquet table")
+        raise DatasetError(
+            f"no such file or folder: {path}",
+            expected="a folder of images, or a .csv/.parquet table",
+            do=_nearest(path),
+        )
     if path.is_file():
         if is_image(path):
             return Listing("folder", as_columns([read_name(path)]))
@@ -176,6 +224,7 @@ def read_listing(
         listed, notes = read_table(path, reading, is_lenient=is_lenient)
         return Listing("table", listed, tuple(notes))
     _refuse_unused(path, "a folder", reading, ("columns", "ignore_columns", "missing"), is_lenient=is_lenient)
+    _refuse_written(path)
     files = _find_files(path)
     if table := _own_truth(path, files.images, reading):
         listed, notes = read_table(table, reading, is_lenient=is_lenient)

@@ -82,7 +82,7 @@ def read_rows(file: Path) -> Rows:
         raise DatasetError(
             f"{file} is not a data set",
             found=f"a file ending in {ending}, which is packed" if ending in _OF_PACKED else "",
-            expected="a folder, or a .csv, .tsv or .parquet table",
+            expected="a folder, an image, or a .csv, .tsv or .parquet table",
             do="Unpack it, and give what was in it." if ending in _OF_PACKED else remedy,
         )
     return _parquet_rows(file) if ending == ".parquet" else _text_rows(file)

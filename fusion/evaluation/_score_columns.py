@@ -30,6 +30,9 @@ _KNOWN = ("subject", "label", "score", "entry", "fold", "repeat", "source", "gro
 _OWN = {"name": "cell", "key": "key", "features": "features", "classifier": "classifier", "stamp": "stamp"}
 _SILENT = {"predicted", LINE, "subject_label"}
 
+#: Columns of a table that a message lists.
+_SHOWN = 12
+
 #: How far probabilities of a row may add up to something else than 1: three decimals of ten classes.
 _ROUNDING = 0.01
 
@@ -106,7 +109,7 @@ class ScoreColumns:
         shown = [column for column in self.columns if column != LINE]
         raise UsageError(
             f"{self.where} has no column '{name}'",
-            found=", ".join(shown),
+            found=", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""),
             expected=expected or f"a column {name}",
             do=did_you_mean(name, shown) or "Rename the column that holds it.",
         )

@@ -22,6 +22,7 @@ from fusion.evaluation.score_frames import cells_of, entries_of, score_frame
 from fusion.evaluation.scores import Scores, entry_name
 from fusion.evaluation.variation import Variation
 from fusion.io.csv_text import csv_bytes
+from fusion.io.files import is_partial
 from fusion.io.json_values import with_nan, without_nan
 from fusion.io.notebook_table import notebook_table
 from fusion.io.output_files import write_output
@@ -57,6 +58,9 @@ LABELS = {
 KEPT = tuple((level, metric) for level in ("image", "subject") for metric in ("balanced_accuracy", "auroc"))
 
 UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
+
+#: Tables that were given as DataFrames, which a result holds for its configuration to name.
+GIVEN_TABLES = ("data.parquet", "test.parquet")
 
 #: Share of cells without a subject above which this is stamped: a fold in twenty of them would show in a figure.
 _NAMELESS = 0.05
@@ -364,26 +368,37 @@ def describe_split(facts: Mapping[str, Any]) -> str:
     return f"{some}{'' if is_named else ','} {who}{over}"
 
 
-def check_result_folder(folder: Path, *, force: bool = False) -> None:
+def check_result_folder(folder: Path, *, force: bool = False, option: str = "-o") -> None:
     """Refuse to write a result over another one, or among files that are something else; call it before the work is
     done.
 
     Parameters
     ----------
     force : replace a result that is there.
+    option : by which the folder was named, for the message.
 
     Raises
     ------
     ConfigError : ``folder`` is a file, holds a finished result, or is not empty and holds neither a result nor an
         unfinished run.
     """
-    taken = folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir()))
-    if taken and not (folder / "result.json").is_file():
-        raise ConfigError(f"{folder} exists and holds no result", do="Choose another folder with -o.")
-    if taken and not force:
-        raise ConfigError(
-            f"{folder} holds a result already", do="Choose another folder with -o, or replace it with --force."
-        )
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else None
+    if names is not None and "result.json" in names:
+        if not force:
+            raise ConfigError(
+                f"{folder} holds a result already",
+                do=f"Choose another folder with {option}, or replace it with --force.",
+            )
+    elif names is None or not _is_unfinished(names):
+        raise ConfigError(f"{folder} exists and holds no result", do=f"Choose another folder with {option}.")
+
+
+def _is_unfinished(names: set[str]) -> bool:
+    """Whether a folder is empty, or holds what ``Result.save`` had written when it was stopped: scores first."""
+    names = {name for name in names if name not in (UNFINISHED, *GIVEN_TABLES) and not is_partial(name)}
+    return not names or ("scores.parquet" in names and names <= {"scores.parquet", "table.csv", "config.yaml"})
 
 
 def _or_worst(value: float) -> float:

@@ -8,16 +8,21 @@ import tempfile
 import textwrap
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from fusion.errors import UsageError, did_you_mean
+from fusion.errors import ConfigError, UsageError, did_you_mean
+from fusion.evaluation.results import check_result_folder
 from fusion.interface.progress_display import default_progress
+from fusion.io.output_files import write_output
 from fusion.progress import Progress
 from fusion.settings.key import settings_of
 from fusion.settings.loading import build_config
+from fusion.settings.outputs import place_for_tables
 
 Found = TypeVar("Found")
 
@@ -81,12 +86,15 @@ def run_workflow(
     _check_names(model, given)
     folder = tempfile.TemporaryDirectory(prefix="fusion-")
     try:
-        given = {name: _plain(name, value, Path(folder.name)) for name, value in given.items()}
+        tables = _Tables(*place_for_tables(model, given.get("output"), Path(folder.name)))
+        given = {name: tables.plain(name, value) for name, value in given.items()}
         output = model.model_fields.get("output")
         if output is not None and output.is_required() and "output" not in given:
             given["output"] = Path(folder.name) / "output"
         file = None if config is None else Path(config)
-        found = _with_progress(workflow, build_config(model, file=file, options=given), progress)
+        settings_of_run = build_config(model, file=file, options=given)
+        tables.write(settings_of_run)
+        found = _with_progress(workflow, settings_of_run, progress)
     except BaseException:
         folder.cleanup()
         raise
@@ -120,24 +128,59 @@ def _check_names(model: type[BaseModel], given: Mapping[str, Any]) -> None:
             )
 
 
-def _plain(name: str, value: Any, folder: Path) -> Any:
-    """A value as a YAML file would have it; a table becomes a file of its own."""
-    if hasattr(value, "to_parquet") and hasattr(value, "columns"):
-        return _as_file(name, value, folder)
-    if isinstance(value, list | tuple | set):
-        return [_plain(f"{name}-{at}", each, folder) for at, each in enumerate(value)]
-    return value
+@dataclass(frozen=True)
+class _Tables:
+    """Where tables that are given as DataFrames are written to, for the workflow to read.
+
+    The configuration that a result or a model keeps names its data: what it names must still be there when it is run
+    again. A result holds the table itself; a model, which holds no other files than its own, has it beside it.
+    """
+
+    folder: Path
+    prefix: str
+    waiting: dict[Path, bytes] = field(default_factory=dict)
+
+    def plain(self, name: str, value: Any) -> Any:
+        """A value as a YAML file would have it; a table becomes a Parquet file, which waits to be written."""
+        if hasattr(value, "to_parquet") and hasattr(value, "columns"):
+            file = self.folder / f"{self.prefix}{name}.parquet"
+            self.waiting[file] = _parquet(value)
+            return file
+        if isinstance(value, list | tuple | set):
+            return [self.plain(f"{name}-{at}", each) for at, each in enumerate(value)]
+        return value
+
+    def write(self, config: Any) -> None:
+        """Write the tables, where the run itself may write.
+
+        Raises
+        ------
+        ConfigError : there is something else.
+        """
+        if not self.waiting:
+            return
+        output, force = getattr(config, "output", None), bool(getattr(config, "force", False))
+        if output is not None and self.folder == output:
+            check_result_folder(output, force=force)
+        for file, content in self.waiting.items():
+            if not force and file.exists() and file.read_bytes() != content:
+                raise ConfigError(
+                    f"{file} is there already, and holds something else",
+                    do="Choose another output, or replace what is there with force=True.",
+                )
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_output(file, content)
 
 
-def _as_file(name: str, frame: Any, folder: Path) -> Path:
-    """A DataFrame as a Parquet file; its paths are those of the working folder."""
+def _parquet(frame: Any) -> bytes:
+    """A DataFrame as the content of a Parquet file; its paths are those of the working folder."""
     absolute = frame.copy()
     for column in ("path", "mask"):
         if column in absolute:
             absolute[column] = [_absolute(each) for each in absolute[column]]
-    file = folder / f"{name}.parquet"
-    absolute.to_parquet(file, index=False)
-    return file
+    sink = BytesIO()
+    absolute.to_parquet(sink, index=False)
+    return sink.getvalue()
 
 
 def _absolute(path: Any) -> Any:

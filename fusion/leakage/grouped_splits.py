@@ -215,7 +215,12 @@ def official_folds(fold: Sequence[str | None], groups: ArrayLike) -> OfficialFol
     SplitError : no rows, a row without a fold, or fewer than two folds.
     """
     if (missing := sum(name is None for name in fold)) or not len(fold):
-        raise SplitError("cells without a fold", found=f"{missing} of {len(fold)}", expected="a fold for every cell")
+        raise SplitError(
+            "cells without a fold",
+            found=f"{missing} of {len(fold)}",
+            expected="a fold for every cell",
+            do="Give the table a column 'fold', or take another --split.",
+        )
     names, own = np.unique(np.array(fold, str), return_inverse=True)
     ids = np.asarray(groups, np.intp)
     where = np.unique(ids, return_inverse=True)[1]

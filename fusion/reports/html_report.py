@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.data.dataset import Dataset
 from fusion.evaluation.headline import best_sentences, kind_sentence
 from fusion.evaluation.result_differences import signed
 from fusion.evaluation.results import LABELS, Result, describe_split, interval, p_text
@@ -60,6 +61,18 @@ def write_report(result: Result, folder: Path, image_paths: Places | None = None
     write_output(folder / "table.tex", table_tex(result).encode())
     write_output(folder / "methods.md", methods_markdown(result).encode())
     write_output(folder / "report.html", page(result, drawn, image_paths).encode())
+
+
+def write_result(result: Result, folder: Path, root: Path, dataset: Dataset) -> None:
+    """Save a result, and write its page with the images of its cells.
+
+    Parameters
+    ----------
+    root : images in faults are named relative to it.
+    dataset : where the judged cells are from.
+    """
+    result.save(folder, root)
+    write_report(result, folder, {dataset.name_of(sample): sample for sample in dataset.samples})
 
 
 def draw(result: Result) -> dict[str, Drawn]:

@@ -133,6 +133,8 @@ class Settings(BaseModel, metaclass=_PlainErrors):
     #: to write into -> files there that would replace others.
     output_files: ClassVar[Outputs] = {}
     output_folders: ClassVar[Outputs] = {}
+    #: Whether ``output`` is the folder of a model, which holds no other files than its own.
+    writes_model: ClassVar[bool] = False
 
     @field_validator("*", mode="before")
     @classmethod

@@ -11,8 +11,17 @@ from pydantic import BaseModel, ValidationError
 from fusion.errors import ConfigError, did_you_mean
 from fusion.settings.key import settings_of
 
+#: Where all keys are told.
+_ALL = "fusion settings COMMAND lists all."
+
 #: How what a command cannot do without is given, where that is not by its place among the words.
-_OPTIONS = {"output": "as -o FOLDER (--output)"}
+_OPTIONS = {"output": "as -o FOLDER (--output)", "onnx": "as --onnx FILE"}
+
+#: Pydantic's kind of error -> what is expected, where its own words are about parsing.
+_EXPECTED = {"int_parsing": "a whole number", "float_parsing": "a number", "bool_parsing": "true or false"}
+
+#: Settings of one place that are listed where an unknown one is like none of them.
+_LISTED = 12
 
 
 def refusal(kind: type[BaseModel], error: ValidationError, file: str, given: Mapping[str, Any]) -> ConfigError:
@@ -36,14 +45,17 @@ def refusal(kind: type[BaseModel], error: ValidationError, file: str, given: Map
         least = first["ctx"]["min_length"]
         return ConfigError(f"too few values of '{where}'{source}", found=found or "none", expected=f"{least} or more")
     if first["type"] == "extra_forbidden":
+        known = _fields(kind, first["loc"][:-1])
+        near = did_you_mean(where, [setting.key for setting in settings_of(kind)])
         return ConfigError(
             f"unknown setting '{where}'{source}",
             found=found,
-            expected=", ".join(_fields(kind, first["loc"][:-1])),
-            do=did_you_mean(where, [setting.key for setting in settings_of(kind)]) or "fusion settings lists them all.",
+            expected=", ".join(known) if len(known) <= _LISTED else "",
+            do=f"{near} {_ALL}".strip() if len(known) > _LISTED else near or _ALL,
         )
     # Pydantic's own words before what is expected.
-    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    words = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = _EXPECTED.get(first["type"], words)
     return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=expected)
 
 

@@ -156,7 +156,8 @@ class TrainConfig(LearnConfig):
     """
 
     output_files: ClassVar[Outputs] = {"show_batch": (".png",), "show_attention": (".png",)}
-    output_folders: ClassVar[Outputs] = {"output": (), "tensorboard": ()}
+    output_folders: ClassVar[Outputs] = {"output": (), "tensorboard": (), "report": RESULT_FILES}
+    writes_model: ClassVar[bool] = True
 
     classifier: str = Field("svm", description="name of a classifier: svm, xgb, logreg, neural, or a plug-in")
     fuse: Fuse = Field(
@@ -174,6 +175,15 @@ class TrainConfig(LearnConfig):
     show_batch: Path | None = Field(None, description="draw what the network is shown, as .png, then train it")
     show_attention: Path | None = Field(None, description="draw where the trained network looks, as .png")
     tensorboard: Path | None = Field(None, description="of a network: folder for loss and score of every epoch")
+    # Not written back: who runs the configuration again would write over it.
+    report: Path | None = Field(
+        None,
+        exclude=True,
+        description="folder for the figures of the held-out cells: page, tables and scores; a model holds none of them",
+    )
+    force: bool = Field(
+        False, exclude=True, description="replace a model that is in output, a result that is in report"
+    )
 
     @property
     def judges(self) -> list[str]:
@@ -233,6 +243,7 @@ class AdaptConfig(DataSettings):
 
     output_files: ClassVar[Outputs] = {"to_label": (".csv",)}
     output_folders: ClassVar[Outputs] = {"output": ()}
+    writes_model: ClassVar[bool] = True
 
     model: Path = Field(description="folder of a model")
     k: Numbers = Field([5, 20, 100], description="labelled cells of each class to show what they bring, ascending")
@@ -242,6 +253,7 @@ class AdaptConfig(DataSettings):
     )
     own: Pairs = OWN
     jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
+    force: bool = Field(False, exclude=True, description="replace a model that is in output")
     allow_leakage: bool = Field(False, description="adapt to cells and subjects the model was trained on")
     other_cohort: bool = Field(
         False, description="these are other people than those of training, whatever names they share"

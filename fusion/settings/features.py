@@ -94,6 +94,13 @@ class FeatureSettings(InputSettings):
             object.__setattr__(self, "extractors", {**self.extractors, **known})
         return self
 
+    @field_validator("features", mode="before")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip(" ,"):
+            raise ValueError("blocks, as in morphology,texture; none leaves the handcrafted ones out")
+        return value
+
     @field_validator("weights")
     @classmethod
     def _file_at_home(cls, value: str | None) -> str | None:

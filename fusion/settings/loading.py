@@ -19,6 +19,9 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)\Z")
 # YAML 1.1 takes 1e-4 for text, since it has no point.
 _FLOAT = re.compile(r"([-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))|\.(nan|NaN|NAN))\Z")
 
+#: What a file of settings may hold in place of them, in words.
+_KINDS = {str: "text", list: "a list", type(None): "nothing", int: "a number", float: "a number"}
+
 #: Levels of settings within settings: those that there are need five.
 _DEEPEST = 32
 
@@ -73,7 +76,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}", found=str(error)) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{file} holds no settings", found=type(content).__name__, expected="key: value lines")
+        raise ConfigError(
+            f"{file} holds no settings", found=_KINDS.get(type(content), "other YAML"), expected="key: value lines"
+        )
     return content
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from pydantic import BaseModel
+
 from fusion.errors import UsageError
 from fusion.io.files import printable
 from fusion.io.output_files import check_output_file, check_output_folder
 from fusion.io.remote_path import Remote
-from fusion.io.run_inputs import file_identity, one_run, protect
-from fusion.settings._base import Settings
+from fusion.io.run_inputs import one_run, protect
+from fusion.settings._base import Settings, at_home
 
 _Answer = TypeVar("_Answer")
 _Config = TypeVar("_Config", bound=Settings)
@@ -32,6 +34,17 @@ def one_run_of(
             return workflow(config, *rest, **named)
 
     return run
+
+
+def place_for_tables(model: type[BaseModel], output: Path | str | None, temporary: Path) -> tuple[Path, str]:
+    """Folder, and begin of the name, of tables that a workflow is given in memory: in the result that it writes, beside
+    the model, else in a temporary folder."""
+    if output is None or not issubclass(model, Settings) or "output" not in model.output_folders:
+        return temporary, ""
+    folder = Path(at_home(output))
+    if model.writes_model:
+        return folder.parent, f"{folder.name}-"
+    return (folder if model.output_folders["output"] else temporary), ""
 
 
 def check_outputs(config: Settings) -> None:
@@ -53,7 +66,10 @@ def check_outputs(config: Settings) -> None:
     for (first, path), (second, other) in itertools.combinations([*files, *folders], 2):
         if path.resolve() == other.resolve() and (first in config.output_files or second in config.output_files):
             raise UsageError(f"{_option(first)} and {_option(second)} name the same file", found=printable(path))
-    _keep_model_whole([*files, *folders], _paths(config, "model"))
+    _keep_model_whole([*files, *folders], [*_paths(config, "model")])
+    if config.writes_model:
+        others = [(name, path) for name, path in [*files, *folders] if name != "output"]
+        _keep_model_whole(others, [*_paths(config, "output")], itself=True)
 
 
 def _paths(config: Settings, name: str) -> Iterator[Path]:
@@ -68,12 +84,18 @@ def _option(name: str) -> str:
     return "-o" if name == "output" else f"--{name.replace('_', '-')}"
 
 
-def _keep_model_whole(outputs: list[tuple[str, Path]], models: Iterator[Path]) -> None:
-    """Refuse outputs inside the folder of the model that is used: with a file more it would be no model any longer."""
+def _keep_model_whole(outputs: list[tuple[str, Path]], models: list[Path], *, itself: bool = False) -> None:
+    """Refuse outputs inside the folder of a model: with a file more it would be no model any longer.
+
+    Parameters
+    ----------
+    itself : refuse the folder, too.
+    """
     for model in models:
-        whole = file_identity(model)
+        whole = model.resolve()
         for name, path in outputs:
-            if whole is not None and any(file_identity(parent) == whole for parent in path.absolute().parents):
+            found = path.resolve()
+            if whole in found.parents or (itself and whole == found):
                 raise UsageError(
                     f"{_option(name)} {printable(path)} lies in the folder of the model {printable(model)}",
                     do="Choose another folder: a model holds no other files than its own.",

@@ -90,10 +90,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     result = with_shortcuts(result, judged.tested or dataset, config, progress)
     if config.show_leak:
         result = _with_leak(result, judged, dataset, config, progress, inputs.learnt)
-    result.save(config.output, dataset.root)
-    shown = judged.tested or dataset
-    places = {shown.name_of(sample): sample for sample in shown.samples}
-    html_report.write_report(result, config.output, places)
+    html_report.write_result(result, config.output, dataset.root, judged.tested or dataset)
     forget_unfinished(config.output)
     if tracker is not None:
         tracker.log(result, config, config.output)

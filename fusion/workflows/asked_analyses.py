@@ -74,16 +74,15 @@ def with_promises(result: Result, asked: Asked, given: OwnScores | None = None) 
 
 
 def with_subgroups(result: Result, by: list[str], file: Path, called: Mapping[str, str], dataset: Dataset) -> Result:
-    """The result with the figures of subgroups, and of classes where there are more than two.
+    """The result with the figures of each class, and of subgroups.
 
     Parameters
     ----------
     by : columns.
     file, called, dataset : the table that the judged cells are from, what its columns are called, and what was read.
     """
-    if len(result.classes) > 2:
-        figures = class_figures(result, result.ranked()[0])
-        result = replace(result, findings={**result.findings, "classes": figures})
+    figures = class_figures(result, result.ranked()[0])
+    result = replace(result, findings={**result.findings, "classes": figures})
     if not by:
         return result
     columns = {name: cell_column(file, called, dataset, result.cells, name) for name in by}

@@ -10,6 +10,7 @@ from fusion.bundles.inference import harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset, check_usable
+from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
 from fusion.evaluation.results import Result, check_result_folder, subject_stamps
@@ -88,23 +89,26 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         faults=found.faults,
         facts={**result.facts, **facts(dataset, table, [everything], "external")},
     )
-    from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
-    from fusion.analysis.stress import stress_report
-    from fusion.reports import html_report  # draws; predicting does not
+    from fusion.analysis.stress import stress_report  # draws; predicting does not
+    from fusion.reports import html_report
 
-    result = replace(result, findings={**result.findings, "selective_prediction": selective_prediction(result)})
     if promises is not None:
         result = with_promises(result, promises.asked, promises.own)
-    result = with_subgroups(result, config.by, config.data, config.columns, dataset)
-    result = with_page_findings(result, table)
+    result = _with_analyses(result, table, dataset, config)
     if config.stress:
         stressed = stress_report(bundle, dataset, config.stress_cells, config.seed, store, config.jobs, progress)
         result = replace(result, findings={**result.findings, "stress": stressed})
-    result.save(config.output, dataset.root)
-
-    places = {dataset.name_of(sample): sample for sample in dataset.samples}
-    html_report.write_report(result, config.output, places)
+    html_report.write_result(result, config.output, dataset.root, dataset)
     return result
+
+
+def _with_analyses(result: Result, table: FeatureTable, dataset: Dataset, config: EvaluateConfig) -> Result:
+    """The result with selective prediction, classes, subgroups, and what the page shows of the cells."""
+    from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
+
+    result = replace(result, findings={**result.findings, "selective_prediction": selective_prediction(result)})
+    result = with_subgroups(result, config.by, config.data, config.columns, dataset)
+    return with_page_findings(result, table)
 
 
 def _near_training(

@@ -263,7 +263,7 @@ def _check_output(config: InspectConfig) -> None:
 def _labels(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> AuditedLabels | None:
     if config.labels is None or config.output is None:
         return None
-    return audit_result(config.labels, dataset, config.output, _told(progress))
+    return audit_result(config.labels, dataset, config.output, progress)
 
 
 def _identical(images: Sequence[str]) -> list[list[int]]:

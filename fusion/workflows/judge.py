@@ -132,10 +132,9 @@ def _findings(result: Result, columns: Mapping[str, Sequence[str | None]]) -> di
     """What is told beside figures and differences; ``columns`` are those that tell subgroups."""
     found: dict[str, Any] = {
         "shapley": contributions_of_blocks(result),
+        "classes": class_figures(result, result.ranked()[0]),
         "selective_prediction": selective_prediction(result),
     }
-    if len(result.classes) > 2:
-        found["classes"] = class_figures(result, result.ranked()[0])
     if columns:
         found["subgroups"] = subgroups(result, columns)
     return found

@@ -24,6 +24,7 @@ from fusion.evaluation.sample_size import (
     subjects_needed,
 )
 from fusion.evaluation.score_frames import cells_of
+from fusion.io.files import printable
 from fusion.io.json_values import without_nan
 from fusion.settings.commands import PlanConfig
 
@@ -200,7 +201,9 @@ def _read_pilot(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(
             f"{path} holds no result",
-            found=reason_in_a_line(error),
+            found=f"no file {printable(path / 'scores.parquet')}"
+            if isinstance(error, FileNotFoundError)
+            else reason_in_a_line(error),
             expected="result.json and scores.parquet, or a table of scores",
         ) from error
 

@@ -12,7 +12,7 @@ from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
 from fusion.evaluation.promises.held_out import check_subjects
-from fusion.evaluation.results import Result
+from fusion.evaluation.results import Result, check_result_folder
 from fusion.image_transforms.dataset_transforms import stated
 from fusion.leakage.protocols import make_plan
 from fusion.leakage.provenance import Provenance
@@ -20,6 +20,7 @@ from fusion.learning.cross_validation import cross_validate, prepare_fits
 from fusion.learning.learn import learn
 from fusion.learning.refusals import batches_setting
 from fusion.progress import Progress, tell_forecast
+from fusion.reports import html_report
 from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import TrainConfig
 from fusion.settings.outputs import one_run_of
@@ -30,7 +31,7 @@ from fusion.workflows.asked_analyses import (
     with_refits,
     with_subgroups,
 )
-from fusion.workflows.loading import load_training_cells
+from fusion.workflows.loading import Measured, load_training_cells
 from fusion.workflows.run_facts import choose_positive, landmark_params
 from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
 from fusion.workflows.training.images import show_attention, show_batch
@@ -64,7 +65,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     --------
     >>> trained = train(TrainConfig(data="cells", classifier="xgb", output="model"))  # doctest: +SKIP
     """
-    check_writable(config.output)
+    _check_folders(config)
     config = config.model_copy(update={"normalise": stated(config.normalise), "unit": unit_of(config)})
     recipe, inputs = plan_recipe(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
@@ -94,9 +95,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     tell_forecast(progress, lambda: forecast_fits(fits, times=1 + 1 / len(fits.splits) + config.null))
     (scores,) = cross_validate(fits, plan)
     model = learn(measured.study, measured.study.everyone, recipe, run, learnt=inputs.learnt)
-    known = set((measured.study.cells or measured.study.table).keys)
-    perceptual = () if measured.hashed is None else measured.hashed.digits
-    provenance = Provenance.of((sample for sample in dataset.samples if sample.key in known), perceptual)
+    provenance = _provenance(dataset, measured)
     model.remember(provenance.to_json())
     show_attention(config, model)
     reference = reference_cells(model, config.seed)
@@ -106,7 +105,23 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     result = with_page_findings(result, measured.study.table, fits)
     bundle = build_bundle(result, inputs, measured, model, reference, provenance, run, asked)
     if torch_processes.is_first():  # the others have what the first one writes
+        if config.report is not None:
+            html_report.write_result(result, config.report, dataset.root, dataset)
         bundle = save_bundle(bundle, model, config, run)
         if tracker is not None:
             tracker.log(result, config, config.output)
     return Trained(bundle, result, dataset)
+
+
+def _check_folders(config: TrainConfig) -> None:
+    """Refuse to write over a model or a result that is there, unless that is asked for."""
+    check_writable(config.output, force=config.force)
+    if config.report is not None:
+        check_result_folder(config.report, force=config.force, option="--report")
+
+
+def _provenance(dataset: Dataset, measured: Measured) -> Provenance:
+    """What the model has learnt from, as hashes."""
+    known = set((measured.study.cells or measured.study.table).keys)
+    perceptual = () if measured.hashed is None else measured.hashed.digits
+    return Provenance.of((sample for sample in dataset.samples if sample.key in known), perceptual)

@@ -16,7 +16,7 @@ def words(data: Path, store: Path, *more: object) -> list[str]:
 def words_of_learning(command: str, data: Path, store: Path, output: Path, *more: object) -> list[str]:
     """The command line of a train or an ablate in this process, of what is fitted soonest."""
     of_command = {
-        "train": ("--classifier", "logreg"),
+        "train": ("--classifier", "logreg", "--force"),
         "ablate": ("--classifiers", "logreg,svm", "--repeats", 2, "--force"),
     }[command]
     given = (command, data, "--features", *FEATURES, "--splits", 2, "--jobs", 1, "--store", store, "-o", output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fusion.images.cell import CellError, decode_image, make_cell, read_bytes
 from fusion.io.csv_text import csv_rows
 from fusion.io.output_files import write_output
 from fusion.leakage.near_duplicates import hash_images, near_pairs
+from fusion.progress import Progress
 from fusion.reports.contact_sheets import Tile, with_contours, write_sheets
 
 #: The table to correct by.
@@ -50,9 +51,14 @@ class AuditedLabels:
 
 
 def audit_result(
-    result_folder: Path, dataset: Dataset, folder: Path, progress: Callable[[int, int, int], None]
+    result_folder: Path, dataset: Dataset, folder: Path, progress: Progress | None = None
 ) -> AuditedLabels:
     """Look for wrong labels of a data set by a result on its cells; write ``labels.csv`` and contact sheets.
+
+    Parameters
+    ----------
+    folder : where they are written.
+    progress : informed of every image that is hashed or drawn.
 
     Raises
     ------
@@ -66,14 +72,14 @@ def audit_result(
             found=f"{len(missing)} of its {len(result.cells.names)} cells, such as {missing[0]}, are not in the data",
             expected="the data that it was made from, by the same path",
         )
-    audit = audit_labels(result, two_labels(dataset))
+    audit = audit_labels(result, two_labels(dataset, progress))
     write_output(folder / TABLE, csv_rows(_rows(dataset, audit, folder)))
     shown = audit.suspects[:_DRAWN]
     sheets = write_sheets(folder, _tiles(shown, samples, progress), len(shown)) if shown else []
     return AuditedLabels(audit, folder / TABLE, tuple(sheets))
 
 
-def two_labels(dataset: Dataset) -> list[tuple[str, str, int]]:
+def two_labels(dataset: Dataset, progress: Progress | None = None) -> list[tuple[str, str, int]]:
     """Pairs of names with different labels on identical or nearly identical images, and the bits that differ.
 
     Cells of one image that have a mask each are no pairs.
@@ -82,7 +88,7 @@ def two_labels(dataset: Dataset) -> list[tuple[str, str, int]]:
     for sample in dataset.samples:
         if sample.label is not None and not sample.shares_image:
             of_image.setdefault(sample.image_id, []).append(sample)
-    hashed = hash_images([dataset])
+    hashed = hash_images([dataset], progress)
     alike = [(first, second, bits) for first, second, bits in near_pairs(hashed.hashes, NEAR_BITS)]
     pairs = [(one, other, 0) for same in of_image.values() for at, one in enumerate(same) for other in same[at + 1 :]]
     pairs += [
@@ -110,9 +116,7 @@ def _rows(dataset: Dataset, audit: LabelAudit, folder: Path) -> list[list[object
     return table_rows([sample for _, sample in named], folder, told)
 
 
-def _tiles(
-    suspects: tuple[Suspect, ...], samples: dict[str, Sample], progress: Callable[[int, int, int], None]
-) -> Iterator[Tile]:
+def _tiles(suspects: tuple[Suspect, ...], samples: dict[str, Sample], progress: Progress | None) -> Iterator[Tile]:
     for done, one in enumerate(suspects, 1):
         title = f"{one.label}, or {one.suggestion}?" if one.suggestion else f"{one.label}: {one.reasons[0]}"
         try:
@@ -121,4 +125,5 @@ def _tiles(
         except CellError as error:
             image, title = None, error.what
         yield Tile(image, title, one.name)
-        progress(done, len(suspects), 0)
+        if progress is not None:
+            progress("drawing", done, len(suspects), 0)

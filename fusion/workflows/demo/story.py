@@ -19,6 +19,7 @@ from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig, DemoConfig, PredictConfig, TrainConfig
 from fusion.settings.features import HANDCRAFTED
 from fusion.settings.loading import read_yaml
+from fusion.settings.outputs import one_run_of
 from fusion.synthetic.cells import TRUTH_FILE, SyntheticDesign, synthesize
 from fusion.workflows.ablate import ablate
 from fusion.workflows.demo.gallery import Shown, make_gallery
@@ -37,6 +38,7 @@ class Story:
     figures: Mapping[str, Any]
 
 
+@one_run_of
 def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     """Run the whole way in ``config.output``; run again, it reuses the cells and the features it finds there.
 
@@ -59,7 +61,7 @@ def run_demo(config: DemoConfig, progress: Progress | None = None) -> Story:
     chosen = {**judged, "features": list(best.features), "classifier": best.classifier}
     if set(best.features) - set(HANDCRAFTED):  # one fold is judged again, not all five: each costs a network
         chosen = {**chosen, **crossfit_settings, "features": list(best.features), "holdout": True}
-    trained = train(TrainConfig(output=out / "model", **chosen), progress)
+    trained = train(TrainConfig(output=out / "model", report=out / "model-report", force=True, **chosen), progress)
     images = sorted(cells.rglob("*.bmp"))
     few = images[:: max(1, len(images) // 3)][:3]
     found = predict(PredictConfig(model=out / "model", images=few, store=out / "store", jobs=config.jobs), progress)

@@ -96,7 +96,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     UsageError : labels that the model does not know, or nothing to learn from.
     """
     if config.output is not None:
-        check_writable(config.output)
+        check_writable(config.output, force=config.force)
     bundle = load_model(config.model).with_own(config.own)
     dataset = _load(config, bundle, progress)
     study, notes = _measure(config, bundle, dataset, progress)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fusion as package
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.images import ROOT, paint, write_image
 
@@ -70,6 +71,23 @@ def test_train_then_predict_then_refuse_to_judge_on_the_same_cells(synthetic, tm
     stamped = fusion("evaluate", tmp_path / "m", synthetic, "-o", tmp_path / "r", "--allow-leakage")
     assert "leaky" in stamped.stderr
     assert "leaky" in json.loads((tmp_path / "r" / "result.json").read_text())["stamps"][0]
+
+
+def test_a_training_has_a_page_that_other_commands_read_and_nothing_is_lost_without_force(synthetic, tmp_path):
+    given = ("train", synthetic, "--classifier", "logreg", "--features", "colour", "--splits", 2)
+    out = ("-o", tmp_path / "m", "--report", tmp_path / "page")
+    trained = fusion(*given, *out, "--json")
+    assert trained.exit_code == 0, trained.stderr
+    result, said = package.Result.load(tmp_path / "page"), json.loads(trained.stdout)
+    assert (result.command, result.positive) == ("train", "all")
+    assert result.figures[0]["image"]["auroc"] == said["results"][0]["image"]["auroc"]
+    page = (tmp_path / "page" / "report.html").read_text()
+    for heading in ("Class by class", "Cells right and wrong", "Where the cells lie", "What became of every image"):
+        assert f">{heading}</h2>" in page
+    assert "One way of building a model (colour, logreg)" in (tmp_path / "page" / "methods.md").read_text()
+    assert fusion("plan", tmp_path / "page").exit_code == 0
+    assert_refused(fusion(*given, *out), 2, "holds a model already", "--force")
+    assert_refused(fusion(*given, "-o", tmp_path / "n", *out[2:]), 2, "holds a result already", "--report", "--force")
 
 
 def test_folds_that_were_held_back_can_be_judged(synthetic, tmp_path):

@@ -79,3 +79,25 @@ def test_scores_of_three_classes_are_judged_class_by_class():
     page = html_report.page(judged, html_report.draw(judged))
     assert "Class by class" in page
     assert all(f"{name} against the rest" in page for name in shown.classes)
+
+
+def test_of_two_classes_there_is_the_same_table():
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(20), 5)
+    y = np.array(["all", "hem"])[subjects % 2]
+    score = np.clip(rng.normal(0.5, 0.2, len(y)) + 0.2 * (y == "all"), 0, 1)
+    judged = fusion.judge(pd.DataFrame({"subject": subjects, "label": y, "score": score}), positive="all")
+    rows = {row["class"]: row for row in judged.findings["classes"]}
+    predicted = np.where(score >= 0.5, "all", "hem")
+    found = precision_recall_fscore_support(y, predicted, labels=["all", "hem"])[:3]
+    for at, name in enumerate(("all", "hem")):
+        measured = [rows[name][metric]["value"] for metric in ("precision", "sensitivity", "f1")]
+        assert measured == pytest.approx([part[at] for part in found])
+    assert rows["all"]["auroc"] == rows["hem"]["auroc"]
+    figures = judged.figures[0]["image"]
+    for metric in ("sensitivity", "specificity", "auroc", "calibration_slope"):
+        assert rows["all"][metric]["value"] == pytest.approx(figures[metric]["value"])
+        assert rows["all"][metric]["low"] == pytest.approx(figures[metric]["low"])
+    page = html_report.page(judged, html_report.draw(judged))
+    assert "Class by class" in page
+    assert "<td>hem</td>" in page

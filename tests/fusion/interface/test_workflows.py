@@ -51,6 +51,33 @@ def test_a_table_in_memory_is_data(synthetic, store):
     assert len(fusion.extract(frame, **QUICK, **store)) == len(frame)
 
 
+def test_a_table_in_memory_is_kept_where_the_configuration_names_it(synthetic, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = {"compare": ["logreg"], "splits": 2, "repeats": 1, **QUICK, **store}
+    fusion.ablate(listed(synthetic), output="result", **asked)
+    assert f"data: {Path('result', 'data.parquet')}\n" in (tmp_path / "result" / "config.yaml").read_text()
+    fusion.ablate(config="result/config.yaml", output="again")
+    scores = [(tmp_path / name / "scores.parquet").read_bytes() for name in ("result", "again")]
+    assert scores[0] == scores[1]
+    with pytest.raises(ConfigError, match="holds a result already"):
+        fusion.ablate(listed(synthetic).iloc[:40], output="result", **asked)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("mine")
+    with pytest.raises(ConfigError, match="holds no result"):
+        fusion.ablate(listed(synthetic), output="thesis", **asked)
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
+
+
+def test_a_model_has_the_table_in_memory_beside_it(synthetic, store, tmp_path):
+    asked = {"classifier": "logreg", "splits": 2, **QUICK, **store}
+    one = fusion.train(listed(synthetic), output=tmp_path / "m", **asked)
+    other = fusion.train(config=tmp_path / "m" / "config.yaml", output=tmp_path / "n")
+    assert (one.result.scores[0].proba == other.result.scores[0].proba).all()
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "n", "m-data.parquet"}
+    with pytest.raises(ConfigError, match=r"m-data\.parquet is there already"):
+        fusion.train(listed(synthetic).iloc[:40], output=tmp_path / "m", **asked)
+
+
 def test_a_recipe_is_taken_by_its_name(synthetic, store):
     result = fusion.ablate(synthetic, config="quickstart", repeats=1, compare=["logreg"], **QUICK, **store)
     assert {scores.classifier for scores in result.scores} == {"logreg"}

@@ -151,6 +151,23 @@ def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_sto
     straight = ablate(AblateConfig(**{**given, "output": tmp_path / "s"}))
     for one, other in zip(result.scores, straight.scores, strict=True):
         assert_array_equal(one.proba, other.proba)
+    assert str(result.findings["training"]) == str(straight.findings["training"])  # NaN is not itself
+
+
+def test_the_page_has_the_training_curves_of_every_split(synthetic, store, tmp_path):
+    """Of the block's networks, which no entry of the comparison has; the numbers are the networks' own."""
+    given = settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], subsets="cnn")
+    result = ablate(AblateConfig(**given))
+    (row,) = result.findings["training"]
+    assert row["name"] == "block cnn"
+    epochs = NEURAL["training"]["epochs"]
+    assert [(each["split"], each["epoch"]) for each in row["epochs"]] == [(s, e) for s in (0, 1) for e in range(epochs)]
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "How the networks were trained" in page
+    drawn = pd.read_csv(tmp_path / "r" / "figures" / "training.csv")
+    assert set(drawn[drawn.columns[0]]) == {"block cnn"}
+    losses = [each["loss"] for each in row["epochs"]]
+    assert_array_equal(np.sort(drawn.loss.to_numpy()), np.sort(losses))
 
 
 def test_the_other_blocks_are_judged_as_without_it(synthetic, store, tmp_path):

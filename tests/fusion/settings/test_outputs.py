@@ -88,6 +88,13 @@ def test_a_model_stays_one(table, trees, tmp_path):
     assert fusion("predict", model, table).exit_code == 0
 
 
+def test_nothing_but_a_model_is_written_where_a_model_will_lie(table, tmp_path):
+    model = tmp_path / "new"
+    for option, path in (("--report", model), ("--report", model / "page"), ("--show-batch", model / "b.png")):
+        assert_refused(fusion("train", table, "-o", model, option, path), 2, option, "lies in the folder of the model")
+    assert not model.exists()
+
+
 def test_one_file_is_named_once(table, trees, tmp_path):
     refused = fusion("extract", table, "--export", tmp_path / "o.csv", "--faults", tmp_path / "." / "o.csv")
     assert_refused(refused, 2, "--export and --faults name the same file")
