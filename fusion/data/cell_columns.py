@@ -1,18 +1,22 @@
-"""Values of a column of the table that a data set is, for each of its cells: what subgroups are made of."""
+"""Values of columns of the table that a data set is, for each of its cells: what subgroups are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fusion.data.dataset import Dataset
-from fusion.data.table_files import read_rows
+from fusion.data.column_names import COLUMNS
+from fusion.data.dataset import Dataset, Sample
+from fusion.data.table_files import TABLES, Rows, read_rows
 from fusion.data.units import Units
 from fusion.errors import UsageError, did_you_mean
 from fusion.io.remote_path import join
 
 #: Columns that cells have whatever their data set is.
 OWN = ("source", "fold")
+
+#: Image and mask, or image alone -> the values of the rows that name them.
+_Values = dict[tuple[Path, Path | None], set[str | None]]
 
 
 def check_columns(file: Path, called: Mapping[str, str], wanted: Sequence[str]) -> None:
@@ -44,13 +48,10 @@ def cell_column(file: Path, called: Mapping[str, str], dataset: Dataset, cells: 
     """
     if name in OWN:
         return list(cells.sources if name == "source" else cells.folds)
-    values: dict[tuple[Path, Path | None], set[str | None]] = {}
-    for path, mask, value in _column(file, called, name):
-        for key in {(path, mask), (path, None)}:
-            values.setdefault(key, set()).add(value)
+    values = _values_by_cell(_column(file, called, name))
     by_name = {}
     for sample in dataset.samples:
-        found = values.get((sample.path, sample.mask_path), values.get((sample.path, None), {None}))
+        found = _values_of(sample, values)
         if len(found) > 1:
             both = " and ".join(sorted(map(str, found))[:2])
             raise UsageError(f"--by {name} has two values for {sample.path.name}", found=both)
@@ -58,9 +59,40 @@ def cell_column(file: Path, called: Mapping[str, str], dataset: Dataset, cells: 
     return [by_name.get(cell) for cell in cells.names]
 
 
+def unused_columns(file: Path, called: Mapping[str, str], dataset: Dataset) -> dict[str, list[str | None]]:
+    """Columns of the table that Fusion makes nothing of, by name: n values, one a cell, None where it has none, or two.
+
+    Empty for a data set that is no table. Parameters are those of ``cell_column``.
+    """
+    if file.suffix.lower() not in TABLES:
+        return {}
+    rows = read_rows(file)
+    used = {*COLUMNS, *(called.get(role, role) for role in COLUMNS)}
+    found = {}
+    for name in rows.columns:
+        if name in used:
+            continue
+        values = _values_by_cell(_values_of_rows(file, rows, called, name))
+        each = (_values_of(sample, values) for sample in dataset.samples)
+        found[name] = [next(iter(own)) if len(own) == 1 else None for own in each]
+    return found
+
+
+def _values_by_cell(rows: Iterable[tuple[Path, Path | None, str | None]]) -> _Values:
+    values: _Values = {}
+    for path, mask, value in rows:
+        for key in {(path, mask), (path, None)}:
+            values.setdefault(key, set()).add(value)
+    return values
+
+
+def _values_of(sample: Sample, values: _Values) -> set[str | None]:
+    return values.get((sample.path, sample.mask_path), values.get((sample.path, None), {None}))
+
+
 def _column(file: Path, called: Mapping[str, str], name: str) -> list[tuple[Path, Path | None, str | None]]:
     """Path, mask and value of every row."""
-    if file.suffix.lower() not in {".csv", ".tsv", ".parquet"}:
+    if file.suffix.lower() not in TABLES:
         raise UsageError(
             f"--by {name} is a column of a table, and {file} is none",
             expected=f"{' or '.join(OWN)}, or a CSV or Parquet table as DATA",
@@ -73,6 +105,12 @@ def _column(file: Path, called: Mapping[str, str], name: str) -> list[tuple[Path
             expected=", ".join(rows.columns),
             do=did_you_mean(name, rows.columns),
         )
+    return _values_of_rows(file, rows, called, name)
+
+
+def _values_of_rows(
+    file: Path, rows: Rows, called: Mapping[str, str], name: str
+) -> list[tuple[Path, Path | None, str | None]]:
     place = rows.columns.index(name)
     path = rows.columns.index(called.get("path", "path"))
     mask = called.get("mask", "mask")

@@ -11,6 +11,7 @@ from fusion.data.dataset import Sample
 #: Columns of a table, and what they are of a sample, beside path and label.
 _FIELDS = {
     "subject": "subject",
+    "subject_label": "subject_label",
     "group": "group",
     "source": "source",
     "fold": "fold",

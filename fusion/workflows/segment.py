@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.cell_columns import unused_columns
 from fusion.data.cell_rows import table_rows
 from fusion.data.dataset import Fault, Sample, check_usable
 from fusion.errors import UsageError
@@ -16,7 +17,7 @@ from fusion.images.cell import CellError, decode_image, read_bytes
 from fusion.images.masks import CYTOPLASM_VALUE, NUCLEUS_VALUE, given_mask
 from fusion.io.csv_text import csv_rows
 from fusion.io.output_files import write_output
-from fusion.io.remote_path import Remote
+from fusion.io.remote_path import Remote, as_path
 from fusion.plugins import PluginError, Segmenter, build_segmenter
 from fusion.progress import Progress
 from fusion.settings.commands import SegmentConfig
@@ -70,19 +71,26 @@ class Segmented:
 def segment_data(config: SegmentConfig, progress: Progress | None = None) -> Segmented:
     """Find the cells of every image and write masks and a table that every command reads.
 
-    A mask that the data set has already stays as it is.
+    A mask that the data set has already stays as it is, and so do columns of its table that Fusion makes nothing of.
 
     Raises
     ------
-    UsageError : an unknown segmenter or parameter, images that lie in an object store, or no cell at all.
+    UsageError : an unknown segmenter or parameter, images that lie in an object store, masks in the folder that may
+        have been corrected since, or no cell at all.
     PluginError : the segmenter fails, or gives something that is no mask of the image.
     """
+    table = config.output / TABLE
+    if table.exists():
+        raise UsageError(
+            f"{config.output} holds masks already, which may have been corrected by hand", do="Choose another folder."
+        )
     segmenter = build_segmenter(config.segmenter, config.segmenters.get(config.segmenter))
     dataset = read_dataset(config, progress).select(config.classes, config.folds, config.sources)
     check_usable(len(dataset), dataset.faults)
     if isinstance(dataset.root, Remote):
         raise UsageError("segment reads images of this machine", found=str(dataset.root), do="Copy them here first.")
-    rows: list[Sample] = []
+    further = unused_columns(as_path(config.data), config.columns, dataset)
+    rows: list[tuple[int, Sample]] = []
     faults = list(dataset.faults)
     kept = unclear = 0
     samples = dataset.samples
@@ -90,7 +98,7 @@ def segment_data(config: SegmentConfig, progress: Progress | None = None) -> Seg
         if progress is not None:
             progress("segmenting", done, len(samples), len(faults))
         if sample.mask_path is not None:
-            rows.append(sample)
+            rows.append((done, sample))
             kept += 1
             continue
         try:
@@ -103,12 +111,12 @@ def segment_data(config: SegmentConfig, progress: Progress | None = None) -> Seg
             path.parent.mkdir(parents=True, exist_ok=True)
             write_output(path, cv2.imencode(".png", mask)[1].tobytes())
             unclear += not _is_clear(mask)
-            rows.append(replace(sample, mask_path=path))
+            rows.append((done, replace(sample, mask_path=path)))
     if progress is not None:
         progress("segmenting", len(samples), len(samples), len(faults))
     check_usable(len(rows), tuple(faults))
-    table = config.output / TABLE
-    write_output(table, csv_rows(table_rows(rows, table.parent, {})))
+    told = {name: [values[at] for at, _ in rows] for name, values in further.items()}
+    write_output(table, csv_rows(table_rows([sample for _, sample in rows], table.parent, told)))
     about = f"{segmenter.name} {segmenter.version}"
     return Segmented(table, about, len(samples), len(rows), kept, unclear, tuple(faults), dataset.notes)
 

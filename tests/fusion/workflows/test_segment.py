@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 
 from fusion import cli
 from fusion.data.dataset import load_dataset
+from fusion.errors import UsageError
 from fusion.features.blocks import build_blocks, extract_blocks
 from fusion.features.store import FeatureStore
 from fusion.settings.commands import ExtractConfig, SegmentConfig
@@ -95,6 +96,26 @@ def test_masks_written_by_the_rules_are_what_is_measured_without(cells, tmp_path
     with found.table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["label"], row["subject"]) for row in rows] == [("a", "s0"), ("b", "s1"), ("a", "s2")]
+
+
+def test_labels_of_subjects_and_columns_of_ones_own_go_on(cells, tmp_path):
+    header, *lines = cells.read_text().splitlines()
+    longer = [f"{line},{'xy'[at % 2]},{40 + at}" for at, line in enumerate(lines)]
+    cells.write_text("\n".join([f"{header},subject_label,age", *longer]) + "\n")
+    found = segment_data(SegmentConfig(data=cells, output=tmp_path / "out"))
+    with found.table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["subject_label"], row["age"]) for row in rows] == [("x", "40"), ("y", "41"), ("x", "42")]
+
+
+def test_masks_that_may_have_been_corrected_are_not_written_over(cells, tmp_path):
+    found = segment_data(SegmentConfig(data=cells, output=tmp_path / "out"))
+    mask = next((tmp_path / "out" / "masks").rglob("*.png"))
+    mask.write_bytes(b"corrected")
+    with pytest.raises(UsageError, match="corrected by hand"):
+        segment_data(SegmentConfig(data=cells, output=tmp_path / "out"))
+    assert mask.read_bytes() == b"corrected"
+    assert found.table.is_file()
 
 
 def test_a_plug_in_finds_several_cells_of_an_image_and_a_given_mask_stays(plugin, cells, tmp_path):
