@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -85,7 +86,8 @@ def _made(backbone: str, options: Mapping[str, Any], every: dict[str, Any]) -> A
             raise _TakesNoSize from error
         if not every:
             raise
-        named = options or every
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        named = {unknown[1]: every[unknown[1]]} if unknown and unknown[1] in every else options or every
         raise UsageError(
             f"backbone '{backbone}' takes no {' or no '.join(named)}",
             found=", ".join(repr(value) for value in named.values()),
@@ -110,10 +112,14 @@ def layout(backbone: str, size: int, pad_type: str | None, model_args: str = "")
             return _layout_of(network, features, patch)
         except (RuntimeError, AssertionError, ValueError) as error:
             usual = published_config(backbone)["size"]
+            if size != usual:
+                layout(backbone, usual, pad_type, model_args)  # raises where it is not the size that does not fit
             raise UsageError(
-                f"backbone '{backbone}' cannot take images of {size} pixels",
-                found=reason_of(error),
-                expected=f"{usual}",
+                f"backbone '{backbone}' cannot take images of {size} pixels"
+                if size != usual
+                else f"backbone '{backbone}' cannot be made",
+                found=reason_of(error) + (f", with {model_args}" if model_args and size == usual else ""),
+                expected=f"{usual}" if size != usual else "",
             ) from error
 
 

@@ -18,7 +18,14 @@ from typing import Any
 import timm
 
 from extractors.cnn import _hub
-from extractors.cnn._weights_file import FOLDER, HUB, WeightsError
+from extractors.cnn._weights_file import (
+    FOLDER,
+    HUB,
+    LARGEST_SIDE,
+    SMALLEST_SIDE,
+    WeightsError,
+    is_per_channel,
+)
 from fusion.errors import UsageError
 from fusion.io.files import printable
 
@@ -49,22 +56,26 @@ class Published:
     folder: Path | None = None
 
 
-@functools.lru_cache(maxsize=32)
 def published(backbone: str) -> Published:
-    """What is published under a name.
+    """What is published under a name. A folder is read each time: what lies in it may have changed.
 
     Raises
     ------
     UsageError : an unknown backbone, or a config.json that is not of a timm model.
     WeightsError : a repository or folder that cannot be had.
     """
+    if backbone.startswith(FOLDER):
+        folder = Path(backbone.removeprefix(FOLDER)).expanduser()
+        return _from_config(backbone, folder / CONFIG, folder=folder)
+    return _published(backbone)
+
+
+@functools.lru_cache(maxsize=32)
+def _published(backbone: str) -> Published:
     if backbone.startswith(HUB):
         repository = backbone.removeprefix(HUB)
         path = _hub.fetch(repository, CONFIG, f"the configuration of {repository}")
         return _from_config(backbone, path, repository=repository, file=WEIGHTS)
-    if backbone.startswith(FOLDER):
-        folder = Path(backbone.removeprefix(FOLDER)).expanduser()
-        return _from_config(backbone, folder / CONFIG, folder=folder)
     entry = published_entry(backbone)
     file = entry.hf_hub_filename or WEIGHTS
     is_held = bool(entry.hf_hub_id) and file.endswith(".safetensors")
@@ -181,7 +192,7 @@ def _from_config(name: str, path: Path, **where: Any) -> Published:
             found=f"{printable(path)}: {(error.strerror or str(error)).lower()}",
             expected=f"a folder with {CONFIG} and {WEIGHTS}",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{printable(path)} is no JSON", found=str(error)[:160]) from error
     architecture = stated.get("architecture") if isinstance(stated, dict) else None
     if not isinstance(architecture, str) or not timm.is_model(architecture):
@@ -193,6 +204,7 @@ def _from_config(name: str, path: Path, **where: Any) -> Published:
             do="Take the same network as timm publishes it: most are at hf-hub:timm/NAME.",
         )
     own = stated.get("pretrained_cfg", stated)
+    _check_config(path, own, stated.get("model_args"))
     usual: Any = timm.get_pretrained_cfg(architecture.split(".")[0])
     config = {**usual.to_dict(), **own}
     # The sizes are those of this training, and not of what timm publishes by the architecture's name.
@@ -202,3 +214,36 @@ def _from_config(name: str, path: Path, **where: Any) -> Published:
     if pool and "global_pool" not in args:
         args["global_pool"] = pool
     return Published(name, architecture, config, args, **where)
+
+
+def _check_config(path: Path, own: Any, model_args: Any) -> None:
+    """WeightsError where a config.json states what would prepare images silently otherwise, or not at all."""
+    is_whole = isinstance(own, dict)
+    size, mean, std = (own.get(key) if is_whole else None for key in ("input_size", "mean", "std"))
+    checks = {
+        "pretrained_cfg": (is_whole, own, "a mapping"),
+        "model_args": (model_args is None or isinstance(model_args, dict), model_args, "a mapping"),
+        "input_size": (size is None or _is_square(size), size, "[3, SIDE, SIDE]"),
+        "mean": (mean is None or _are_three(mean, positive=False), mean, "three numbers"),
+        "std": (std is None or _are_three(std, positive=True), std, "three numbers above 0"),
+    }
+    for key, (is_right, value, expected) in checks.items():
+        if not is_right:
+            raise WeightsError(
+                f"{printable(path)} cannot be understood", found=f"{key} {value!r}"[:160], expected=expected
+            )
+
+
+def _is_square(size: Any) -> bool:
+    return (
+        isinstance(size, list)
+        and len(size) == 3
+        and all(isinstance(side, int) for side in size)
+        and size[0] == 3
+        and SMALLEST_SIDE <= size[1] == size[2] <= LARGEST_SIDE
+    )
+
+
+def _are_three(values: Any, *, positive: bool) -> bool:
+    is_list = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+    return is_list and len(values) == 3 and is_per_channel(values, positive=positive)

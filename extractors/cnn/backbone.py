@@ -405,7 +405,9 @@ def _named_as_ours(given: Mapping[str, Tensor], own: Mapping[str, Tensor], confi
         given = {f"backbone.{name}": tensor for name, tensor in given.items()}
     names = published_entry(config.backbone).classifier or ()
     classifiers = tuple(f"backbone.{name}." for name in ([names] if isinstance(names, str) else names))
-    given = {name: tensor for name, tensor in given.items() if name in own or not name.startswith(classifiers)}
+    # DINO's own files hold the token that stood for hidden patches in pretraining, and that nothing is embedded with.
+    unused = (*classifiers, "backbone.mask_token")
+    given = {name: tensor for name, tensor in given.items() if name in own or not name.startswith(unused)}
     if not config.attention:
         return {name: tensor for name, tensor in given.items() if not name.startswith("attention.")}
     if not any(name.startswith("attention.") for name in given):

@@ -268,7 +268,7 @@ def hub_of_dinobloom(tmp_path, monkeypatch):
     from extractors.cnn import _published_models
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    _published_models.published.cache_clear()
+    _published_models._published.cache_clear()
     repository = tmp_path / "hub" / "models--1aurent--vit_small_patch14_224.dinobloom"
     snapshot = repository / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
@@ -278,7 +278,7 @@ def hub_of_dinobloom(tmp_path, monkeypatch):
     (snapshot / "config.json").write_text(json.dumps({**config, "pretrained_cfg": {"input_size": [3, 224, 224]}}))
     safetensors.torch.save_file({"pos_embed": torch.zeros(1, 257, 384)}, snapshot / "model.safetensors")
     yield
-    _published_models.published.cache_clear()
+    _published_models._published.cache_clear()
 
 
 @pytest.mark.usefixtures("hub_of_dinobloom")

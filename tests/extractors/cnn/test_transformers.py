@@ -16,7 +16,7 @@ from extractors.cnn._weights_file import WeightsError
 from extractors.cnn.backbone import embedding_width, load_backbone, save_backbone
 from extractors.cnn.extractor import Embedding
 from fusion import plugins
-from fusion.errors import UsageError
+from fusion.errors import FusionError, UsageError
 from fusion.images.cell import PREPARATION
 
 #: Transformers of a few thousand parameters that timm keeps for tests: class token, and one register beside it.
@@ -38,7 +38,7 @@ def no_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("get_hf_file_metadata", "hf_hub_download"):
         monkeypatch.setattr(huggingface_hub, name, unreachable)
-    _published_models.published.cache_clear()
+    _published_models._published.cache_clear()
 
 
 def timm_model(name=SMALL, **options):
@@ -179,7 +179,7 @@ def test_folders_that_hold_no_timm_model_are_named(tmp_path):
     def refused(match, kind=UsageError):
         with pytest.raises(kind, match=match):
             Embedding(backbone=f"local-dir:{tmp_path}")
-        _published_models.published.cache_clear()
+        _published_models._published.cache_clear()
 
     refused("cannot be read", WeightsError)
     (tmp_path / "config.json").write_text("{")
@@ -190,6 +190,54 @@ def test_folders_that_hold_no_timm_model_are_named(tmp_path):
     refused("holds no model of timm")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": SMALL}))
     refused("cannot be told", WeightsError)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"pretrained_cfg": {"mean": [0.5, 0.5]}}, r"mean \[0\.5, 0\.5\](.|\n)*three numbers"),
+        ({"pretrained_cfg": {"std": [0, 0, 0]}}, r"std \[0, 0, 0\](.|\n)*above 0"),
+        ({"pretrained_cfg": {"input_size": [1, 96, 96]}}, r"input_size \[1, 96, 96\]"),
+        ({"pretrained_cfg": {"input_size": [3, 96, 48]}}, r"input_size \[3, 96, 48\]"),
+        ({"pretrained_cfg": "timm"}, "pretrained_cfg 'timm'"),
+        ({"model_args": [96]}, r"model_args \[96\]"),
+        ({"model_args": {"depth_of_field": 3}}, "takes no depth_of_field"),
+        ({"model_args": {"img_size": 100}}, r"cannot take images of 100 pixels(.|\n)*leave out the last 4"),
+        ({"architecture": "test_efficientnet"}, r"'test_efficientnet' cannot be made(.|\n)*Invalid pool type: token"),
+        ({"architecture": "vit_colossal"}, "architecture 'vit_colossal'"),
+    ],
+)
+def test_a_config_that_says_what_cannot_be_is_one_line(tmp_path, config, said):
+    folder = hub_folder(tmp_path / "encoder", timm_model(img_size=96), **config)
+    with pytest.raises(FusionError, match=said) as caught:
+        Embedding(backbone=f"local-dir:{folder}").network  # noqa: B018
+    assert len(str(caught.value).splitlines()) <= 4
+
+
+def test_a_folder_that_has_changed_is_read_anew(tmp_path):
+    folder = hub_folder(tmp_path / "encoder", timm_model(img_size=96))
+    first = Embedding(backbone=f"local-dir:{folder}")
+    hub_folder(folder, timm_model(img_size=96), pretrained_cfg={"input_size": [3, 96, 96], "mean": [0.1, 0.1, 0.1]})
+    assert first.backbone_config.mean == (0.5, 0.4, 0.3)
+    assert Embedding(backbone=f"local-dir:{folder}").backbone_config.mean == (0.1, 0.1, 0.1)
+
+
+def test_what_makers_leave_in_their_files_is_no_hindrance(tmp_path, images):
+    """A published classifier, DINO's mask token, half precision, a wrapper's prefix: the embedding is the same."""
+    model = timm_model(img_size=96)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    width = tensors["cls_token"].shape[2]
+    forms = {
+        "head": {**tensors, "head.weight": torch.ones(10, width), "head.bias": torch.ones(10)},
+        "mask token": {**tensors, "mask_token": torch.ones(1, width)},
+        "half": {name: tensor.half() for name, tensor in tensors.items()},
+        "prefix": {f"backbone.{name}": tensor for name, tensor in tensors.items()},
+    }
+    for name, form in forms.items():
+        safetensors.torch.save_file(form, tmp_path / f"{name}.safetensors")
+        network = load_backbone(SMALL, str(tmp_path / f"{name}.safetensors"), mean=[0.5], std=[0.5])
+        atol = 0.02 if name == "half" else 1e-6
+        np.testing.assert_allclose(network.embed(images), oracle(model, images), rtol=1e-5, atol=atol)
 
 
 def test_a_saved_transformer_sees_as_before(tmp_path, images):
