@@ -219,7 +219,7 @@ def _drop(result: Result, at: int, own: Scores, wanted: NDArray[np.bool_] | None
     strata = Strata.from_counts(counts.T, [str(label) for label in np.unique(labels)])
     without = values(hits.sum(axis=2, keepdims=True) - hits, counts.sum(axis=1, keepdims=True) - counts)
     spread = spread_of_procedure(influences(without, strata), None, strata, 1 / len(np.unique(result.scores[at].fold)))
-    low, high, _ = intervals(found, spread, [strata.smallest], [0, 0, -1], 1.0)
+    low, high, _ = intervals(found, spread, [strata.smallest], [0, 0, -1], 1.0, [True, True, False])
     parts = zip(("internal", "external", "drop"), found.tolist(), low.tolist(), high.tolist(), strict=True)
     return {"cells": len(rows)} | {
         name: {"value": value, "low": lower, "high": upper} for name, value, lower, upper in parts

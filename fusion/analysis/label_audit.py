@@ -78,7 +78,7 @@ def confident_counts(
     # Models were trained anew for every fold: the share of a fold is about a fifth.
     spread = spread_of_procedure(influences(without, strata), None, strata, 0.2)
     rate = float(_rates(counts, total))
-    low, high, _ = intervals([rate], spread, [strata.smallest])
+    low, high, _ = intervals([rate], spread, [strata.smallest], is_share=True)
     return ConfidentCounts(counts.astype(np.intp), other, rate, float(low[0]), float(high[0]))
 
 

@@ -51,7 +51,8 @@ def class_figures(result: Result, at: int) -> list[dict[str, Any]]:
         spread = spread_of(influence, strata)
     ends = [(-np.inf, np.inf) if metric in _FREE else (0.0, 1.0) for _ in names for metric in CLASS_METRICS]
     behind = [strata.numbers.get(name, 0) for name in names for _ in CLASS_METRICS]
-    low, high, _ = intervals(values, spread, behind, *np.array(ends).T)
+    bottom, top = np.array(ends).T
+    low, high, _ = intervals(values, spread, behind, bottom, top, is_share=True)
     found = []
     for which, name in enumerate(names):
         row: dict[str, Any] = {

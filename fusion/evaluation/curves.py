@@ -1,4 +1,10 @@
-"""ROC, precision, reliability and risk-coverage curves with bands over subjects."""
+"""ROC, precision, reliability and risk-coverage curves with bands over subjects.
+
+A band is pointwise: at each place the interval that any figure has (``fusion.metrics.jackknife``), exact where nothing
+varies, of the subjects that have a cell there. Where few subjects vary, such intervals jump from place to place; what
+cannot fall as a curve goes on (the false positives of a ROC or precision-recall curve, the mistakes of a risk-coverage
+curve) bounds its neighbours too, so that bands neither dip nor spike.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +101,12 @@ def roc_curve(result: Result, at: int, about: str | None = None) -> Curve:
 def precision_curve(result: Result, at: int, about: str | None = None) -> Curve:
     """Precision over sensitivity of one entry, on a grid of 100 from 0.01; the band is pointwise.
 
+    Precision p at a sensitivity s says how many of the N negatives are called positive beside s of the P positives:
+    s (1 - p) / p times P / N of them (over several models too, as harmonic means). The band is of that share, which
+    never falls as sensitivity grows, so that a bound above it holds further left too, and one below it further right.
+    At a small sensitivity it is wide however good the precision is: few subjects cannot rule out one whose cells all
+    score high.
+
     At each sensitivity the precision of the highest threshold that reaches it: a staircase, since precision between two
     thresholds lies on no straight line (Davis and Goadrich 2006, ICML, 233-240); averaged over the models of folds and
     repeats by their positives, as the AUPRC is.
@@ -124,7 +136,17 @@ def precision_curve(result: Result, at: int, about: str | None = None) -> Curve:
             total += float(found[-1])
         return gained / total if total else np.full(len(grid), np.nan)
 
-    return _with_band(grid, at_grid, rank, np.unique(y, return_inverse=True)[1])
+    positives = np.bincount(rank, is_positive)
+    negatives = np.bincount(rank) - positives
+
+    def called_positive(weights: _Floats) -> _Floats:
+        return grid * (1 / at_grid(weights) - 1) * (weights @ positives) / np.maximum(weights @ negatives, 1e-300)
+
+    band = _with_band(grid, called_positive, rank, np.unique(y, return_inverse=True)[1])
+    precision, reached = at_grid(np.ones(len(positives))), grid * positives.sum() / max(1, negatives.sum())
+    least, most = np.fmax.accumulate(band.low), np.fmin.accumulate(band.high[::-1])[::-1]
+    low, high = reached / (reached + most), reached / (reached + least)
+    return Curve(grid, precision, np.minimum(low, precision), np.maximum(high, precision))
 
 
 def reliability_curve(result: Result, at: int) -> Curve:
@@ -143,7 +165,7 @@ def reliability_curve(result: Result, at: int) -> Curve:
         rows = np.bincount(which, drawn, size)
         return np.divide(np.bincount(which, drawn * hit, size), rows, out=np.full(size, np.nan), where=rows > 0)
 
-    curve = _with_band(mean, share, rank, codes)
+    curve = _with_band(mean, share, rank, codes, _groups_of(which, rank, size))
     held = np.bincount(which, minlength=size) > 0
     return Curve(*(part[held] for part in (curve.x, curve.y, curve.low, curve.high)))
 
@@ -155,6 +177,8 @@ def risk_coverage_curve(result: Result, at: int, sureness: _Floats | None = None
     Cells are answered in the order of ``sureness``, float64 (n,), NaN last; by default that is how far above its
     threshold (or above nothing) a cell's class is. Cells that are equally sure are answered together, so that at least
     the share is. NaN where no cell of a class is answered: what is right about the others is no balanced accuracy.
+    Mistakes are never fewer where more is answered, so that the bounds at one place, in mistakes of a class, hold at
+    its neighbours too; how many cells of each class are answered is taken as it was measured.
     Source: El-Yaniv and Wiener (2010), JMLR 11:1605-1641 (the risk-coverage curve).
     """
     labels, proba, ids, repeat, cell = pooled(
@@ -184,9 +208,32 @@ def risk_coverage_curve(result: Result, at: int, sureness: _Floats | None = None
             recalls.append(np.divide(hits, cells, out=np.full(len(grid), np.nan), where=cells > 0))
         return np.mean(recalls, axis=0)
 
-    curve = _with_band(grid, at_grid, rank, codes)
-    low, high = (np.where(np.isnan(curve.y), np.nan, end) for end in (curve.low, curve.high))
-    return Curve(grid, curve.y, low, high)
+    answered = ends[np.minimum(np.searchsorted(ends + 1, (grid - 1e-9) * len(order)), len(ends) - 1)]
+    met = [_met(np.flatnonzero(codes[order] == code), rank[order], answered) for code in occurs]
+    cells, groups = np.array(met).swapaxes(0, 1)
+    curve = _with_band(grid, at_grid, rank, codes, groups.min(axis=0))
+    low, high = _bounded_by_neighbours(1 - curve.high, 1 - curve.low, cells)
+    known = ~np.isnan(curve.y)
+    return Curve(grid, curve.y, np.where(known, 1 - high, np.nan), np.where(known, 1 - low, np.nan))
+
+
+def _met(rows: NDArray[np.intp], rank: NDArray[np.intp], upto: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
+    """How many of the ascending ``rows``, and of the groups that they are of, there are up to each place."""
+    first = np.sort(rows[np.unique(rank[rows], return_index=True)[1]])
+    return np.searchsorted(rows, upto, "right"), np.searchsorted(first, upto, "right")
+
+
+def _bounded_by_neighbours(low: _Floats, high: _Floats, cells: NDArray[np.intp]) -> tuple[_Floats, _Floats]:
+    """Bounds of a mean share of mistakes over classes, intp (classes, m) ``cells`` of which are answered at each place:
+    mistakes of a class are no more than those among more of its cells, and no fewer than those among less."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        growth = cells[:, None, :] / cells[:, :, None]  # of each place's cells, at each other place
+    later = np.triu(np.ones(growth.shape[1:], bool))
+    most = np.where(later, high * growth.max(axis=0), np.nan)
+    least = np.where(later.T, low * growth.min(axis=0), np.nan)
+    low, high = np.fmax.reduce(least, axis=1), np.fmin.reduce(most, axis=1)
+    # What is bounded from one side alone may lie anywhere on the other.
+    return np.where(np.isnan(low) & ~np.isnan(high), 0, low), np.where(np.isnan(high) & ~np.isnan(low), 1, high)
 
 
 def _confidence(
@@ -206,10 +253,21 @@ def _confidence(
     )
 
 
+def _groups_of(places: NDArray[np.intp], rank: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """intp (size,): how many groups have a row in each place."""
+    pairs = np.unique(places * (int(rank.max()) + 1) + rank)
+    return np.bincount(pairs // (int(rank.max()) + 1), minlength=size)
+
+
 def _with_band(
-    x: _Floats, value: Callable[[_Floats], _Floats], rank: NDArray[np.intp], codes: NDArray[np.intp]
+    x: _Floats,
+    value: Callable[[_Floats], _Floats],
+    rank: NDArray[np.intp],
+    codes: NDArray[np.intp],
+    groups: NDArray[np.intp] | None = None,
 ) -> Curve:
-    """The curve ``value`` of weights of groups with its pointwise band, by leaving groups out within class."""
+    """The curve ``value`` of weights of groups with its pointwise band, by leaving groups out within class; ``groups``
+    are how many there are at each place where not all of them are, of the class that has the fewest."""
     counts = np.zeros((int(rank.max()) + 1, int(codes.max()) + 1))
     np.add.at(counts, (rank, codes), 1)
     classes = [str(code) for code in range(counts.shape[1])]
@@ -226,5 +284,6 @@ def _with_band(
     else:
         sets = np.arange(len(counts))
     without = np.stack([value((sets != left).astype(np.float64)) for left in range(int(sets.max()) + 1)])
-    low, high, _ = intervals(y, spread_of(influences(without, strata), strata), [strata.smallest])
+    behind = strata.smallest if groups is None else np.minimum(groups, strata.smallest)
+    low, high, _ = intervals(y, spread_of(influences(without, strata), strata), behind, is_share=True)
     return Curve(x, y, low, high)

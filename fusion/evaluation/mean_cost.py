@@ -55,7 +55,7 @@ def _row(result: Result, at: int, scores: Scores, matrix: _Floats) -> dict[str, 
         by_repeat = np.array(repeats) if tests_everyone else None
         spread = spread_of_procedure(whole, by_repeat, strata, variation.test_share)
     value = float(paid.mean())
-    low, high, _ = intervals([value], spread, [strata.smallest], 0.0, float(matrix.max()))
+    low, high, _ = intervals([value], spread, [strata.smallest], 0.0, float(matrix.max()), is_share=True)
     return {
         "features": list(scores.features),
         "classifier": scores.classifier,

@@ -10,7 +10,8 @@ them. What stands here keeps 95% from four subjects a class on (``benchmarks/cov
   subjects (Kish 1965, Survey Sampling, section 8.2), since subjects of a thousand cells and of nine do not count alike;
 - near the end of a range, where few subjects show no failure by luck, a quarter of a subject is believed to be
   all or nothing: ``_ALL_OR_NOTHING``;
-- where nothing varies at all, Clopper and Pearson's exact bound (1934, Biometrika 26:404-413) on subjects.
+- where nothing varies at all, Clopper and Pearson's exact bound (1934, Biometrika 26:404-413) on subjects, which no
+  interval of a share is wider than: nothing varies more than subjects who are each all right or all wrong.
 """
 
 from __future__ import annotations
@@ -215,6 +216,7 @@ def intervals(
     subjects: ArrayLike,
     low_end: ArrayLike = 0.0,
     high_end: ArrayLike = 1.0,
+    is_share: ArrayLike = False,
 ) -> tuple[_Floats, _Floats, NDArray[np.bool_]]:
     """95% intervals of m figures.
 
@@ -224,6 +226,10 @@ def intervals(
     subjects : (m,), groups of the smallest class that each figure is about, for the exact bound.
     low_end, high_end : (m,), the range of each figure; ``high_end`` may be infinite, and the scale is then the
         logarithm; where ``low_end`` is too, the scale is that of the figure itself.
+    is_share : (m,), whether a figure varies no more than the share of as many subjects, each of them all right or all
+        wrong: the interval is no wider than Clopper and Pearson's of that share, then. So it is of means over subjects
+        of what lies between the ends, and of the AUROC (van Dantzig 1951, Indag. Math. 13:1-8: the variance of a share
+        v of pairs is v (1 - v) over the smaller class at most).
 
     Returns
     -------
@@ -259,8 +265,25 @@ def intervals(
     low = np.where(exact, share - unseen * share, low)
     high = np.where(exact, share + unseen * (1 - share), high)
     unknown = np.isnan(variance) | np.isnan(value) | (exact & ~ends)
+    least, most = _all_or_nothing(np.clip(share, 0, 1), spread, number)
+    capped = np.asarray(is_share, bool) & ends & ~is_free & ~exact
+    low, high = np.where(capped, np.maximum(low, least), low), np.where(capped, np.minimum(high, most), high)
     low, high = (np.where(unknown, np.nan, bottom + width * part) for part in (low, high))
     return low, high, exact & ~unknown
+
+
+def _all_or_nothing(share: _Floats, spread: Spread, number: _Floats) -> tuple[_Floats, _Floats]:
+    """Clopper and Pearson's 95% bounds of shares of subjects who are each all right or all wrong; of as many as would
+    vary as little, where models that are trained anew vary too."""
+    from scipy.special import betaincinv
+
+    varies = spread.variance > _NOTHING
+    known = np.divide(spread.own, spread.variance, out=np.ones_like(spread.variance), where=varies)
+    subjects = np.minimum(number, 1 / spread.most) * known
+    right, wrong = share * subjects, (1 - share) * subjects
+    low = np.where(right > 0, betaincinv(np.maximum(right, 1e-12), wrong + 1, _TAIL), 0)
+    high = np.where(wrong > 0, betaincinv(right + 1, np.maximum(wrong, 1e-12), 1 - _TAIL), 1)
+    return low, high
 
 
 def p_values(differences: ArrayLike, spread: Spread, subjects: ArrayLike) -> _Floats:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.metrics._ranked_rows import ratio
 from fusion.metrics.classification import (
     LEVELS,
     pooled,
@@ -17,7 +18,7 @@ from fusion.metrics.classification import (
     tested,
 )
 from fusion.metrics.jackknife import Spread, Strata, influences, intervals, spread_of, spread_of_procedure
-from fusion.metrics.scored_rows import METRICS, RECALLS_AND_AREAS, ScoredRows, as_told, prepare
+from fusion.metrics.scored_rows import AT_PREVALENCE, METRICS, RECALLS_AND_AREAS, ScoredRows, as_told, prepare
 from fusion.metrics.subject_level import label_of_subjects, pool_subjects
 
 _Floats = NDArray[np.float64]
@@ -189,8 +190,16 @@ def _figures(
     values = rows.figures(np.ones((rows.n_groups, 1)))[0]
     behind, ends = subjects_behind(strata, names, rows.positive), ranges_of(len(names))
     models, procedure = spreads
-    low, high, exact = intervals(values, models if procedure is None else procedure, behind, *ends)
-    inner = None if procedure is None else intervals(values, models, behind, *ends)
+    is_share = [metric not in AT_PREVALENCE for metric in METRICS]
+
+    def within(spread: Spread) -> tuple[_Floats, _Floats, NDArray[np.bool_]]:
+        low, high, exact = intervals(values, spread, behind, *ends, is_share)
+        if rows.positive is not None:
+            low, high = _at_prevalence(low, high, exact, rows.prevalence)
+        return low, high, exact
+
+    low, high, exact = within(models if procedure is None else procedure)
+    inner = None if procedure is None else within(models)
     note = few_subjects_note(strata)
     found = {}
     for at, metric in enumerate(METRICS):
@@ -211,6 +220,24 @@ def _figures(
             low_of_models, high_of_models = (float(as_told(metric, part[at])) for part in inner[:2])
             found[metric]["models"] = {"low": low_of_models, "high": high_of_models}
     return found
+
+
+def _at_prevalence(low: _Floats, high: _Floats, exact: NDArray[np.bool_], prevalence: float) -> tuple[_Floats, _Floats]:
+    """Bounds of every metric, those of PPV and NPV of two classes no further than from both ends of sensitivity and
+    specificity: these are all that they depend on. Where neither varies that is what is known of them."""
+    sensitivity, specificity = (
+        np.array([end[METRICS.index(name)] for end in (low, high)]) for name in ("sensitivity", "specificity")
+    )
+    low, high = low.copy(), high.copy()
+    for metric, own, other, share in (
+        ("ppv", sensitivity, specificity, prevalence),
+        ("npv", specificity, sensitivity, 1 - prevalence),
+    ):
+        at = METRICS.index(metric)
+        right = own * share
+        least, most = ratio(right, right + (1 - other) * (1 - share))
+        low[at], high[at] = (least, most) if exact[at] else (np.maximum(low[at], least), np.minimum(high[at], most))
+    return low, high
 
 
 def _unknown(reason: str, test_share: float | None) -> dict[str, Any]:
@@ -241,7 +268,8 @@ def _weigh_subjects(figures: dict[str, dict[str, Any]], rows: ScoredRows, strata
     np.fill_diagonal(without, 0)
     alike = Strata(strata.of, strata.numbers, {name: float(n) for name, n in strata.numbers.items()}, True)
     influence = influences(rows.recalls_and_areas(without), alike)
-    low, high, _ = intervals(values, spread_of(influence, alike), subjects_behind(alike, names, rows.positive)[columns])
+    behind = subjects_behind(alike, names, rows.positive)[columns]
+    low, high, _ = intervals(values, spread_of(influence, alike), behind, is_share=True)
     for at, metric in enumerate(RECALLS_AND_AREAS):
         figures[metric]["subject_weighted"] = {
             "value": float(values[at]),

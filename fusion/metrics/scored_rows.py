@@ -35,6 +35,9 @@ METRICS = (
     "ece",
 )
 
+#: Those at a stated prevalence: where few are ill, a subject moves them further than any share of subjects.
+AT_PREVALENCE = ("ppv", "npv")
+
 #: Those that are quickest to have under many weights.
 RECALLS_AND_AREAS = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
 

@@ -58,6 +58,14 @@ def test_one_that_is_truly_better_stands_alone():
     assert all(0 in best.not_distinguished for best, _ in found)
 
 
+def test_the_interval_of_one_that_is_truly_ahead_holds_its_figure_although_the_correction_takes_it_for_luck():
+    found = simulated(40, (47, 26), 20, ahead=0.53, correlation=0.3)
+    assert np.mean([best.corrected - truth[best.at] for best, truth in found]) < -0.005
+    covered = [best.low <= truth[best.at] <= best.high for best, truth in found]
+    around = [best.high - (best.value - best.corrected) >= truth[best.at] >= best.low for best, truth in found]
+    assert np.mean(covered) >= 0.9 > np.mean(around)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("subjects", "count"), [((47, 26), 45), ((15, 15), 10)])
 def test_five_in_a_hundred_times_one_of_many_equals_is_called_worse(subjects, count):
