@@ -7,15 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit
 
-from benchmarks import coverage
+from benchmarks import coverage, simulated_subjects
 from benchmarks.laboratories import recipes
 from benchmarks.laboratory_networks import networks
 from benchmarks.shards import Plan, simulate
+from fusion.evaluation.variation import Variation
 from fusion.features.store import FeatureStore
 from fusion.features.store_maintenance import tidy
 from fusion.io.files import sha256
 from fusion.learning.learnt_blocks import learnt_blocks
+from fusion.metrics.jackknife import spread_of
+from fusion.metrics.judgement import judge_scores
 from fusion.settings.commands import TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -171,6 +176,53 @@ def test_every_recipe_of_the_sites_is_one_that_train_takes():
 def test_the_simulations_are_not_taken_for_the_package_coverage_where_a_benchmark_is_run_by_its_path():
     with pytest.raises(ImportError, match="not the package"):
         runpy.run_path(str(ROOT / "benchmarks" / "coverage.py"), run_name="coverage")
+
+
+def test_the_simulations_judge_as_judge_scores_does_to_the_last_bit():
+    sizes = coverage.designs()["preliminary"]
+    is_positive, score, groups = coverage.fixed_scores(np.random.default_rng(0), sizes, 1.2)
+
+    def figures(score, is_positive, groups, folds=None):
+        proba = np.stack([1 - score, score], axis=-1)
+        return judge_scores(
+            np.where(is_positive, "b", "a"), proba, ["a", "b"], groups, positive="b", folds=folds
+        ).figures
+
+    expected = figures(score, is_positive, groups)
+    even = tuple([1] * len(of) for of in sizes)
+    for level, seen, strata in (
+        ("image", coverage.Seen.of(score, is_positive, groups), coverage.strata_of(sizes)),
+        ("subject", coverage.by_subject(score, sizes), coverage.strata_of(even)),
+    ):
+        seen = coverage.Seen.all_of([seen])
+        ends = coverage.bounds(seen, spread_of(seen.influences(strata), strata), strata)
+        told = [[expected[level][name][part] for name in coverage.FIGURES] for part in ("value", "low", "high")]
+        assert_array_equal([seen.values[0], *(end[0] for end in ends)], told)
+
+
+def test_the_simulations_judge_trained_models_as_judge_scores_does(monkeypatch):
+    scored, subjects, make = [], (9, 8), simulated_subjects.held_out
+
+    def recorded(*given):
+        scored.append(make(*given))
+        return scored[-1]
+
+    monkeypatch.setattr(simulated_subjects, "held_out", recorded)
+    compared = coverage.Compared.of(
+        [coverage.train_anew(np.random.default_rng(3), subjects, coverage.Features())], subjects
+    )
+    groups = np.repeat(np.arange(17), coverage.CELLS)
+    y, judged = np.where(groups < 9, "b", "a"), []
+    for score, fold, _ in scored:
+        p = expit(score)
+        judged.append(judge_scores(y, np.stack([1 - p, p], axis=2), ["a", "b"], groups, positive="b", folds=fold))
+    ends = coverage.bounds(compared.first, compared.spread, compared.strata)
+    for at, name in enumerate(coverage.FIGURES):
+        figure = judged[0].figures["image"][name]
+        assert_allclose([end[0, at] for end in ends], [figure["low"], figure["high"]], rtol=1e-12)
+    first, second = (Variation.of(one, [coverage.KEY], np.arange(17), np.arange(17)) for one in judged)
+    told = first.combined([second], (1.0, -1.0), coverage.KEY).difference(float(compared.apart[0]))
+    assert compared.p()[0] == pytest.approx(told["p"], rel=1e-9)
 
 
 @pytest.mark.slow
