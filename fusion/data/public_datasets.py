@@ -38,7 +38,9 @@ class Card:
     layout : how it lies there, and how Fusion reads it.
     classes, cells, subjects, masks : what is in it, in words.
     traps : what is known to mislead, one sentence each.
-    names : pattern of its files' names; "" where they tell nothing.
+    names : pattern of its files' names; "" where they tell nothing. Where it has a group ``code``, of the class, names
+        of several classes must be there: one laboratory's LY_0001.jpg is not another's.
+    labels : what labels must be among, where they are known, for names that others' files have too.
     layouts : layouts of ``Dataset`` that are this data set's alone.
     unverified : facts above that were not read at their source.
     """
@@ -55,12 +57,13 @@ class Card:
     masks: str
     traps: tuple[str, ...]
     names: str = ""
+    labels: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        shown = {key: value for key, value in vars(self).items() if key not in ("names", "layouts")}
+        shown = {key: value for key, value in vars(self).items() if key not in ("names", "labels", "layouts")}
         return {**shown, "traps": list(self.traps), "unverified": list(self.unverified)}
 
 
@@ -144,12 +147,15 @@ def _by_names(dataset: Dataset) -> dict[str, int]:
         return {}
     names = [path.name for path in dataset.each("path")]
     found = {}
+    labels = {label.lower() for label in dataset.each("label") if label is not None}
     for name, each in cards().items():
         if len(names) < _FEW or not (each.names and (not each.layouts or dataset.layout in each.layouts)):
             continue
         pattern = re.compile(each.names)
-        count = sum(pattern.fullmatch(text) is not None for text in names)
-        if count >= _NAMED * len(names):
-            found[name] = count
+        fits = [fit for fit in map(pattern.fullmatch, names) if fit]
+        is_of_one_class = "code" in pattern.groupindex and len({fit["code"] for fit in fits}) < 2
+        is_labelled_so = not each.labels or labels <= set(each.labels)
+        if len(fits) >= _NAMED * len(names) and not is_of_one_class and is_labelled_so:
+            found[name] = len(fits)
     # Of two patterns that both fit, the narrower says more.
     return dict(list(found.items())[-1:]) if len(found) > 1 else found

@@ -21,10 +21,11 @@ ROOT = Path(__file__).parents[3]
 REAL = Path(os.environ.get("FUSION_REAL_DATA", ROOT / "../shared/data"))
 
 
-def images(names, keys=None, **how):
+def images(names, keys=None, labels=None, **how):
+    keys, labels = keys or [f"{at:064x}" for at in range(len(names))], labels or [None] * len(names)
     samples = [
-        Sample(Path("/data") / name, key, key)
-        for name, key in zip(names, keys or [f"{at:064x}" for at in range(len(names))], strict=True)
+        Sample(Path("/data") / name, key, key, label=label)
+        for name, key, label in zip(names, keys, labels, strict=True)
     ]
     return Dataset(Path("/data"), "class folders", samples, **how)
 
@@ -130,10 +131,47 @@ def test_a_data_set_is_known_by_what_is_said_by_content_and_by_names():
     assert found(images(plain)) == []
     assert found(images(plain, declared="lisc")) == [("lisc", "declared")]
     assert found(images(plain, [*known("pbc", 5), *(f"{at:064x}" for at in range(15))])) == [("pbc", "content")]
-    assert found(images([f"BA_{at}.jpg" for at in range(20)])) == [("pbc", "names")]
-    assert found(images([*(f"BA_{at}.jpg" for at in range(10)), *plain[:10]])) == []
+    named = [f"{code}_{at}.jpg" for code in ("BA", "LY") for at in range(100100, 100110)]
+    assert found(images(named)) == [("pbc", "names")]
+    assert found(images([*named[:10], *plain[:10]])) == []
     mixed = [*known("pbc", 4), *known("seg-wbc", 4), *(f"{at:064x}" for at in range(12))]
     assert found(images(plain, mixed)) == [("pbc", "content"), ("seg-wbc", "content")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{at}.jpg",
+        "{at:03d}.bmp",
+        "{at}.bmp",
+        "IMG_{at:04d}.jpg",
+        "IMG_20260101_{at:06d}.jpg",
+        "20260101_{at:06d}.jpg",
+        "20260101_{at:06d}_{at}.jpg",
+        "2026-01-01 12.00.{at}.jpg",
+        "DSC{at:04d}.JPG",
+        "Im{at:03d}.jpg",
+        "image_{at}.png",
+        "cell_{at:05d}.png",
+        "P3_cell{at}.png",
+        "UID_{at}.bmp",
+        "UID_{at}_all.bmp",
+        "LY_{at}.jpg",
+        "LY_{at:05d}.jpg",
+        "MON_{at:04d}.png",
+        "blast_{at:04d}.tiff",
+        "WBC-{at:03d}.jpg",
+        "WBC-Benign-{at}.jpg",
+        "BloodImage{at}.jpg",
+        "train_{at}.png",
+        "slide1_x{at}_y{at}.tif",
+        "{at:032x}.png",
+        "TCGA-AB-{at:04d}.png",
+        "细胞{at}.png",
+    ],
+)
+def test_names_that_anybody_gives_are_of_no_public_data_set(name):
+    assert recognise(images([name.format(at=at) for at in range(10, 40)], labels=["blast"] * 30)) == []
 
 
 def test_synthetic_cells_are_no_c_nmc(synthetic):
@@ -197,3 +235,18 @@ def test_an_encoder_is_known_by_its_name_its_repository_and_what_its_file_is_cal
 def test_real_cells_of_two_laboratories_are_known_by_content():
     found = recognise(load_dataset(REAL / "four-types.csv"))
     assert {each.card.name for each in found if each.by == "content"} == {"pbc", "seg-wbc"}
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real cells: $FUSION_REAL_DATA or ../shared/data")
+@pytest.mark.parametrize(
+    ("folder", "name", "by"),
+    [
+        ("seg-wbc-1", "seg-wbc", "content"),
+        ("pbc-barcelona", "pbc", "content"),
+        ("munich", "munich", "names"),
+        ("bccd", "bccd", "names"),
+        ("all-aria", "aria", "content"),
+    ],
+)
+def test_real_collections_are_known(folder, name, by):
+    assert [(each.card.name, each.by) for each in recognise(load_dataset(REAL / folder / "labels.csv"))] == [(name, by)]
