@@ -77,7 +77,6 @@ class Training:
     precision : "float32", "bfloat16", or on a GPU "float16", for what may be computed so (torch's autocast, with
         gradients scaled for float16); weights stay float32. A CPU is as a rule slower by "bfloat16".
     tf32 : whether a GPU may round the factors of products to 10 bits, several times as fast; never while it embeds.
-    compile : train through torch.compile. It takes a minute to begin with, and pays on a GPU.
 
     Raises
     ------
@@ -109,7 +108,6 @@ class Training:
     ema: float = 0.0
     precision: str = "float32"
     tf32: bool = False
-    compile: bool = False
 
     def __post_init__(self) -> None:
         choices = {"schedule": SCHEDULES, "loss": losses.LOSSES, "sampling": SAMPLINGS, "precision": PRECISIONS}
@@ -200,7 +198,7 @@ class Trainer:
             )
         self._bound: nn.parallel.DistributedDataParallel | None = None
         self._bound_for: list[bool] = []
-        self._forward: Callable[..., Output] = torch.compile(network) if how.compile else network
+        self._forward: Callable[..., Output] = network
         #: Without float16 it changes nothing.
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=how.precision == "float16")
         depths = depth_of_parameters(network)
@@ -273,7 +271,7 @@ class Trainer:
         # The head of a block that no cell of a batch has gets no gradient; all else always does.
         together.ddp_handler.find_unused_parameters = bool(self.auxiliary)
         self._bound, self._bound_for = together.prepare_model(self.network), trained
-        self._forward = torch.compile(self._bound) if self.how.compile else self._bound
+        self._forward = self._bound
 
     def _share(self, batch: NDArray[np.intp]) -> NDArray[np.intp]:
         """This process's part of the batch."""

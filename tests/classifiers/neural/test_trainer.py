@@ -315,15 +315,6 @@ def test_every_epoch_is_told_with_its_loss_score_and_rate(cells):
         assert values == {**kept, "learning_rate": 3e-3}
 
 
-def test_a_compiled_training_is_the_same_training(cells, monkeypatch):
-    """torch.compile is asked for the network, and what it gives is what is trained; here it gives the network back."""
-    asked = []
-    monkeypatch.setattr(torch, "compile", lambda network: asked.append(network) or network)
-    compiled = classifier({"compile": True}).fit(*cells)
-    assert asked == [compiled.network_]
-    assert_same_weights(compiled, classifier().fit(*cells))
-
-
 @pytest.mark.parametrize("precision", ["float16"])
 def test_half_precision_is_for_a_gpu(cells, precision):
     with pytest.raises(ValueError, match="for a GPU"):
