@@ -87,7 +87,7 @@ def run_commands(folder: Path, outputs: Sequence[str]) -> None:
 def table_rows(result: fusion.Result) -> dict[str, str]:
     """The rows of the table as Markdown, by what stands in their first column."""
     frame = result.to_frame()
-    cells = frame[frame.level == "cell"].set_index(["entry", "metric"])
+    cells = frame[(frame.level == "cell") & (frame.kind == result.kind)].set_index(["entry", "metric"])
     known = {entry_name(scores): scores for scores in result.scores}
     found = {}
     for row, entry in ROWS.items():

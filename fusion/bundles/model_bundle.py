@@ -45,6 +45,7 @@ from fusion.features.image_cache import InputTransform
 from fusion.image_transforms.normaliser import Normaliser
 from fusion.images.cell import PREPARATION
 from fusion.io.files import file_sha256, write_atomically
+from fusion.io.notebook_table import notebook_table
 from fusion.io.strict_json import parse_json
 from fusion.leakage.provenance import Provenance
 from fusion.learning.bags.mean_of_cells import for_unit, takes_bags
@@ -59,6 +60,8 @@ from fusion.plugins import Extractor, TakesImages
 from fusion.settings.data import Unit
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fusion.feature_transforms.harmonisation import Harmoniser
 
 #: Raised whenever an older Fusion could not read the folder.
@@ -121,6 +124,19 @@ class ModelBundle:
     config: str = ""
     promises: Promises | None = None
     unit: Unit = "cell"
+
+    def __repr__(self) -> str:
+        return f"ModelBundle({' + '.join(self.features)}, {self.label}: {', '.join(self.classes)})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self._described_blocks)
+
+    def _described_blocks(self) -> pd.DataFrame:
+        """A row for each block: its name, and how many features it has."""
+        import pandas as pd
+
+        rows = [(name, part.stop - part.start) for name, part in block_slices(self.columns).items()]
+        return pd.DataFrame(rows, columns=["block", "features"])
 
     @property
     def classes(self) -> list[str]:
@@ -213,14 +229,14 @@ class ModelBundle:
             return self.model.predict_proba(study.inputs(transform, list(table.blocks), study.everyone))
         return self.model.predict_proba(table.X, table.sources)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write the folder whole or not at all; an older model of the same name is replaced.
 
         Raises
         ------
         BundleError : ``folder`` exists and is something else than a model.
         """
-        write_folder(folder, self._write)
+        write_folder(Path(folder), self._write)
 
     def _write(self, folder: Path) -> None:
         late = None

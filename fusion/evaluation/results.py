@@ -59,8 +59,8 @@ KEPT = tuple((level, metric) for level in ("image", "subject") for metric in ("b
 
 UNKNOWN_SUBJECTS = "subjects unknown: cells are taken as independent"
 
-#: Tables that were given as DataFrames, which a result holds for its configuration to name.
-GIVEN_TABLES = ("data.parquet", "test.parquet")
+#: What was given in memory, tables and a model, which a result holds for its configuration to name.
+GIVEN = ("data.parquet", "test.parquet", "model")
 
 #: Share of cells without a subject above which this is stamped: a fold in twenty of them would show in a figure.
 _NAMELESS = 0.05
@@ -397,7 +397,7 @@ def check_result_folder(folder: Path, *, force: bool = False, option: str = "-o"
 
 def _is_unfinished(names: set[str]) -> bool:
     """Whether a folder is empty, or holds what ``Result.save`` had written when it was stopped: scores first."""
-    names = {name for name in names if name not in (UNFINISHED, *GIVEN_TABLES) and not is_partial(name)}
+    names = {name for name in names if name not in (UNFINISHED, *GIVEN) and not is_partial(name)}
     return not names or ("scores.parquet" in names and names <= {"scores.parquet", "table.csv", "config.yaml"})
 
 

@@ -9,6 +9,7 @@ import textwrap
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from fusion.errors import ConfigError, UsageError, did_you_mean
-from fusion.evaluation.results import check_result_folder
+from fusion.evaluation.results import Result, check_result_folder
 from fusion.interface.progress_display import default_progress
 from fusion.io.output_files import write_output
 from fusion.progress import Progress
@@ -32,10 +33,10 @@ _PARAMETERS = {
         "path or DataFrame",
         "A C-NMC tree, a folder of class folders, a table, or its DataFrame with a column ``path``.",
     ),
-    "model": ("path", "Folder of a model."),
+    "model": ("path, ModelBundle or Trained", "A model, or its folder."),
     "images": ("path, list of paths, or DataFrame", "Images, folders or tables."),
-    "results": ("list of paths", "Folders of results."),
-    "config": ("str or path, optional", "A recipe by its name, or a YAML file."),
+    "results": ("list of paths or Results", "Results, or their folders."),
+    "config": ("str, path or mapping, optional", "A recipe by its name, a YAML file, or what stands in one."),
     "progress": (
         "callable or bool, optional",
         "Called with (stage, done, total, faults); by default shown in notebooks and terminals, False for never.",
@@ -56,7 +57,7 @@ def run_workflow(
     workflow: Callable[[Any, Progress | None], Found],
     places: Mapping[str, Any],
     settings: Mapping[str, Any],
-    config: Path | str | None,
+    config: Path | str | Mapping[str, Any] | None,
     progress: Progress | bool | None,
 ) -> Found:
     """Call a workflow with settings that are given as keywords, or as a whole.
@@ -66,7 +67,7 @@ def run_workflow(
     model : the workflow's settings.
     places : what is given by position, by the settings' names: one of them may be a ``model``, or a table.
     settings : the keywords.
-    config : a recipe by its name, or a YAML file.
+    config : a recipe by its name, a YAML file, or what stands in one.
     progress : a function to tell, True or None for what suits the place, False for nothing.
 
     Raises
@@ -82,18 +83,21 @@ def run_workflow(
                 do=f"Give either a {model.__name__}, or keywords.",
             )
         return _with_progress(workflow, first, progress)
+    if isinstance(config, Mapping):
+        settings, config = {**config, **settings}, None
     given = {name: value for name, value in {**places, **settings}.items() if value is not None}
     _check_names(model, given)
     folder = tempfile.TemporaryDirectory(prefix="fusion-")
     try:
-        tables = _Tables(*place_for_tables(model, given.get("output"), Path(folder.name)))
-        given = {name: tables.plain(name, value) for name, value in given.items()}
+        place, prefix = place_for_tables(model, given.get("output"), Path(folder.name))
+        kept = _Kept(place, prefix, Path(folder.name), force=bool(given.get("force")))
+        given = {name: kept.plain(name, value) for name, value in given.items()}
         output = model.model_fields.get("output")
         if output is not None and output.is_required() and "output" not in given:
             given["output"] = Path(folder.name) / "output"
         file = None if config is None else Path(config)
         settings_of_run = build_config(model, file=file, options=given)
-        tables.write(settings_of_run)
+        kept.write()
         found = _with_progress(workflow, settings_of_run, progress)
     except BaseException:
         folder.cleanup()
@@ -123,35 +127,69 @@ def _check_names(model: type[BaseModel], given: Mapping[str, Any]) -> None:
         if name not in known:
             raise UsageError(
                 f"unknown setting '{name}'",
-                expected=", ".join(known),
+                expected="" if did_you_mean(name, known) else ", ".join(known),
                 do=did_you_mean(name, known) or f"help(fusion.{model.__name__}) tells what each is.",
             )
 
 
 @dataclass(frozen=True)
-class _Tables:
-    """Where tables that are given as DataFrames are written to, for the workflow to read.
+class _Kept:
+    """Where what is given in memory (tables, models, results) is written to, for the workflow to read.
 
     The configuration that a result or a model keeps names its data: what it names must still be there when it is run
-    again. A result holds the table itself; a model, which holds no other files than its own, has it beside it.
+    again. A result holds the table, or the model that was judged; a model, which holds no other files than its own, has
+    the table beside it.
     """
 
     folder: Path
     prefix: str
-    waiting: dict[Path, bytes] = field(default_factory=dict)
+    temporary: Path
+    force: bool
+    waiting: dict[Path, Callable[[Path], None]] = field(default_factory=dict)
 
     def plain(self, name: str, value: Any) -> Any:
-        """A value as a YAML file would have it; a table becomes a Parquet file, which waits to be written."""
+        """A value as a YAML file would have it; a table becomes a Parquet file, which waits to be written.
+
+        Raises
+        ------
+        UsageError : pixels, where paths are meant.
+        """
         if hasattr(value, "to_parquet") and hasattr(value, "columns"):
             file = self.folder / f"{self.prefix}{name}.parquet"
-            self.waiting[file] = _parquet(value)
+            self.waiting[file] = partial(_write_table, _parquet(value), force=self.force)
             return file
+        if hasattr(value, "tolist") and hasattr(value, "ndim"):  # of NumPy, or a column of a table
+            if value.ndim > 1:
+                raise UsageError(
+                    f"{name}: an array of {' x '.join(map(str, value.shape))}",
+                    expected="paths",
+                    do="fusion.predict_cells judges cells in memory.",
+                )
+            value = value.tolist()
         if isinstance(value, list | tuple | set):
             return [self.plain(f"{name}-{at}", each) for at, each in enumerate(value)]
+        return self._saved(name, value)
+
+    def _saved(self, name: str, value: Any) -> Any:
+        """The folder of a model or result that is given itself; all else as it is."""
+        if isinstance(value, str | Path | int | float | Mapping):
+            return value
+        from fusion.bundles.model_bundle import ModelBundle
+        from fusion.workflows.train import Trained
+
+        if isinstance(value, Trained):
+            value = value.bundle
+        if isinstance(value, ModelBundle):
+            folder = self.folder / name
+            self.waiting[folder] = value.save
+            return folder
+        if isinstance(value, Result):
+            self.waiting[self.temporary / name] = partial(value.save, root=Path())
+            return self.temporary / name
         return value
 
-    def write(self, config: Any) -> None:
-        """Write the tables, where the run itself may write.
+    def write(self) -> None:
+        """Write it all, where the run itself may write.
 
         Raises
         ------
@@ -159,17 +197,26 @@ class _Tables:
         """
         if not self.waiting:
             return
-        output, force = getattr(config, "output", None), bool(getattr(config, "force", False))
-        if output is not None and self.folder == output:
-            check_result_folder(output, force=force)
-        for file, content in self.waiting.items():
-            if not force and file.exists() and file.read_bytes() != content:
-                raise ConfigError(
-                    f"{file} is there already, and holds something else",
-                    do="Choose another output, or replace what is there with force=True.",
-                )
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_output(file, content)
+        if self.folder != self.temporary and not self.prefix:
+            check_result_folder(self.folder, force=self.force)
+        for path, write in self.waiting.items():
+            write(path)
+
+
+def _write_table(content: bytes, file: Path, *, force: bool) -> None:
+    """Write a table, but not over another one.
+
+    Raises
+    ------
+    ConfigError : there is another one, and ``force`` is off.
+    """
+    if not force and file.exists() and file.read_bytes() != content:
+        raise ConfigError(
+            f"{file} is there already, and holds something else",
+            do="Choose another output, or replace what is there with force=True.",
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_output(file, content)
 
 
 def _parquet(frame: Any) -> bytes:

@@ -6,6 +6,7 @@ all raise are added by ``with_settings``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 
 @with_settings(InspectConfig)
 def inspect(
-    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+    data: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
 ) -> Inspection:
     """Count classes and subjects of a data set, find unreadable files, identical images and leaks to come.
 
@@ -54,7 +59,11 @@ def inspect(
 
 @with_settings(ExtractConfig)
 def extract(
-    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+    data: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
 ) -> Extraction:
     """Measure every cell of a data set once; what the store already has is not measured again.
 
@@ -77,7 +86,11 @@ def extract(
 
 @with_settings(TrainConfig)
 def train(
-    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+    data: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
 ) -> Trained:
     """Judge a classifier on held-out subjects, then fit it on all cells.
 
@@ -99,7 +112,11 @@ def train(
 
 @with_settings(AblateConfig)
 def ablate(
-    data: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+    data: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
 ) -> Result:
     """Compare sets of feature blocks under all classifiers, on the same held-out subjects.
 
@@ -123,7 +140,7 @@ def evaluate(
     model: Any = None,
     data: Any = None,
     *,
-    config: Path | str | None = None,
+    config: Path | str | Mapping[str, Any] | None = None,
     progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Result:
@@ -153,7 +170,7 @@ def predict(
     model: Any = None,
     images: Any = None,
     *,
-    config: Path | str | None = None,
+    config: Path | str | Mapping[str, Any] | None = None,
     progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Predictions:
@@ -167,6 +184,7 @@ def predict(
     Examples
     --------
     >>> fusion.predict("model", "new cells").to_frame()  # doctest: +SKIP
+    >>> fusion.predict(fusion.train("cells.csv"), ["a.png", "b.png"])  # doctest: +SKIP
     """
     from fusion.workflows.predict import predict as workflow
 
@@ -180,7 +198,7 @@ def explain(
     model: Any = None,
     images: Any = None,
     *,
-    config: Path | str | None = None,
+    config: Path | str | Mapping[str, Any] | None = None,
     progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Explained:
@@ -204,7 +222,11 @@ def explain(
 
 @with_settings(CompareConfig)
 def compare(
-    results: Any = None, *, config: Path | str | None = None, progress: Progress | bool | None = None, **settings: Any
+    results: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
 ) -> Comparison:
     """Compare two or more results on the same cells, entry against entry.
 
@@ -227,9 +249,9 @@ def compare(
     def workflow(settings: CompareConfig, _: Progress | None) -> Comparison:
         return compare_results(settings)
 
-    return run_workflow(CompareConfig, workflow, {"results": results}, settings, config, progress)
+    return run_workflow(CompareConfig, workflow, {"results": _listed(results)}, settings, config, progress)
 
 
-def _listed(images: Any) -> Any:
-    """One path as a list of one."""
-    return [images] if isinstance(images, str | Path) or hasattr(images, "to_parquet") else images
+def _listed(given: Any) -> Any:
+    """One path, or one table, as a list of one."""
+    return [given] if isinstance(given, str | Path) or hasattr(given, "to_parquet") else given

@@ -57,6 +57,12 @@ def is_url(where: Path | str) -> bool:
 
 def as_path(where: Path | str) -> Path:
     """A ``Remote`` for a URL, and a plain path for all else, ``file:///folder`` among it."""
+    if not isinstance(where, str | os.PathLike):
+        raise UsageError(
+            "a path is a text or a Path",
+            found=f"a {type(where).__name__}",
+            do="Of a DataFrame: fusion.inspect, extract, train, ablate and predict take it as data.",
+        )
     text = os.fspath(where)
     if "://" not in text or _URL.match(text) is None:
         return where if isinstance(where, Path) else Path(text)

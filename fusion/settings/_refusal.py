@@ -18,7 +18,19 @@ _ALL = "fusion settings COMMAND lists all."
 _OPTIONS = {"output": "as -o FOLDER (--output)", "onnx": "as --onnx FILE"}
 
 #: Pydantic's kind of error -> what is expected, where its own words are about parsing.
-_EXPECTED = {"int_parsing": "a whole number", "float_parsing": "a number", "bool_parsing": "true or false"}
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "path_type": "a path",
+    "list_type": "a list",
+    "dict_type": "a mapping of names",
+    "string_type": "text",
+}
 
 #: Settings of one place that are listed where an unknown one is like none of them.
 _LISTED = 12

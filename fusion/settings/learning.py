@@ -11,6 +11,19 @@ from fusion.settings._base import MAX_SEED, Names, Settings, as_text
 from fusion.settings.data import PIXEL_UM
 from fusion.settings.features import InputSettings
 
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, str | list | tuple):
+        raise ValueError(
+            "parameters by classifier, as {'svm': {'C': 1}}; which classifiers there are to be is said by 'classifier' "
+            "of train and 'compare' of ablate"
+        )
+    return value
+
+
+#: Parameters of plug-ins by their names.
+Parameters = Annotated[dict[str, dict[str, Any]], BeforeValidator(_by_name)]
+
 #: How blocks are fused: before a classifier, or after one of each.
 Fuse = Literal["weighted", "concatenate", "late"]
 
@@ -195,7 +208,7 @@ class CostSettings(Settings):
 class FitSettings(InputSettings, JudgementSettings, PromiseSettings, SubgroupSettings, CostSettings):
     """How layer and classifiers are fitted and judged."""
 
-    classifiers: dict[str, dict[str, Any]] = Field({}, description="parameters of classifiers by name")
+    classifiers: Parameters = Field({}, description="parameters of classifiers by name")
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")
     normalise: NormaliseSettings = Field(NormaliseSettings(), description="how pixels are changed before measuring")
     harmonise: HarmoniseSettings = Field(HarmoniseSettings(), description="how features are changed before fusing")

@@ -18,6 +18,7 @@ from fusion.evaluation.results import judge_paired, p_text
 from fusion.evaluation.score_frames import cells_of, entries_of
 from fusion.evaluation.scores import Scores
 from fusion.io.json_values import without_nan
+from fusion.io.notebook_table import notebook_table
 from fusion.settings.commands import CompareConfig
 from fusion.settings.outputs import one_run_of
 
@@ -36,6 +37,12 @@ class Comparison:
     cells: int
     groups: int
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Comparison({len(self.rows)} differences on {self.cells} cells of {self.groups} subjects)"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(self.title, self.to_frame)
 
     columns = ("first", "second", "balanced accuracy", "p", "p (Holm)", "AUROC", "p (AUROC)", "p by cell")
 

@@ -41,6 +41,10 @@ class Explained:
     predictions: Predictions
     patients: tuple[PatientExplanation, ...] = ()
 
+    def __repr__(self) -> str:
+        what = f"{len(self.patients)} patients" if self.patients else f"{len(self.shown)} cells"
+        return f"Explained({what}, page {self.page}; {len(self.faults)} skipped)"
+
 
 @one_run_of
 def explain(config: ExplainConfig, progress: Progress | None = None) -> Explained:

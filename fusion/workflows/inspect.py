@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ class Inspection:
     public: tuple[Recognition, ...] = ()
     shortcuts: ShortcutAudit | None = None
     labels: AuditedLabels | None = None
+
+    def __repr__(self) -> str:
+        return f"Inspection({self.dataset!r}; lines() tells what was found)"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(chr(10).join(self.lines()))}</pre>"
 
     @property
     def faults(self) -> tuple[Fault, ...]:

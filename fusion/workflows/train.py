@@ -12,8 +12,10 @@ from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
 from fusion.evaluation.promises.held_out import check_subjects
+from fusion.evaluation.result_tables import entry_frame
 from fusion.evaluation.results import Result, check_result_folder
 from fusion.image_transforms.dataset_transforms import stated
+from fusion.io.notebook_table import notebook_table
 from fusion.leakage.protocols import make_plan
 from fusion.leakage.provenance import Provenance
 from fusion.learning.cross_validation import cross_validate, prepare_fits
@@ -46,6 +48,12 @@ class Trained:
     bundle: ModelBundle
     result: Result
     dataset: Dataset
+
+    def __repr__(self) -> str:
+        return f"Trained({self.bundle!r}; {self.result!r})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), lambda: entry_frame(self.result))
 
 
 @one_run_of

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import fusion
 from fusion.errors import UsageError
@@ -60,3 +62,12 @@ def test_lengths_that_differ_are_refused(model, cells):
     paths, y, _ = cells
     with pytest.raises(UsageError, match="not of one length"):
         model.fit(paths, y[:-1])
+
+
+def test_it_goes_into_a_search_and_into_a_pipeline(model, cells):
+    paths, labels, subjects = cells
+    grid = {"classifier": ["logreg", "svm"]}
+    search = GridSearchCV(model, grid, cv=GroupKFold(2), error_score="raise").fit(paths, labels, groups=subjects)
+    assert search.best_params_["classifier"] in grid["classifier"]
+    line = make_pipeline(FunctionTransformer(), model).fit(paths, labels, fusionclassifier__groups=subjects)
+    assert (line.predict(paths[:4]) == model.fit(paths, labels, subjects).predict(paths[:4])).all()

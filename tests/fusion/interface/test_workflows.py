@@ -3,6 +3,7 @@
 import pydoc
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -33,8 +34,12 @@ def test_keywords_are_the_settings_and_nothing_is_left_behind(synthetic, store, 
     trained = fusion.train(synthetic, classifier="logreg", splits=3, output=None, **QUICK, **store)
     assert list(tmp_path.iterdir()) == []
     assert trained.bundle.classes == ["all", "hem"]
+    assert repr(trained.bundle) == "ModelBundle(morphology, logreg: all, hem)"
+    assert repr(trained) == f"Trained({trained.bundle!r}; {trained.result!r})"
+    assert len(repr(trained)) < 200
+    assert all("<table" in each._repr_html_() for each in (trained, trained.bundle, trained.result, trained.dataset))
     assert len(trained.result.cells) == 60
-    trained.bundle.save(tmp_path / "kept")
+    trained.bundle.save(str(tmp_path / "kept"))
     assert len(fusion.predict(tmp_path / "kept", synthetic / "fold_0", **store).to_frame()) > 0
 
 
@@ -78,6 +83,31 @@ def test_a_model_has_the_table_in_memory_beside_it(synthetic, store, tmp_path):
         fusion.train(listed(synthetic).iloc[:40], output=tmp_path / "m", **asked)
 
 
+def test_what_is_at_hand_is_given_as_it_is(synthetic, store, tmp_path):
+    """Models, results, columns of a table and settings, where the command line has their paths."""
+    asked = {"classifier": "logreg", "splits": 2, **QUICK}
+    trained = fusion.train(synthetic, config=asked, **store)
+    paths = listed(synthetic).path.head(3)
+    trained.bundle.save(tmp_path / "m")
+    by_path = fusion.predict(tmp_path / "m", list(paths), **store).proba
+    for model in (trained, trained.bundle):
+        assert (fusion.predict(model, paths, **store).proba == by_path).all()
+    judged = fusion.evaluate(trained, synthetic, allow_leakage=True, output=tmp_path / "r", **store)
+    again = fusion.evaluate(config=tmp_path / "r" / "config.yaml", output=tmp_path / "s")
+    assert (judged.scores[0].proba == again.scores[0].proba).all()
+    compared = fusion.compare([judged, again])
+    assert (compared.to_frame().balanced_accuracy_value == 0).all()
+    assert len(repr(compared)) < 200
+    with pytest.raises(UsageError, match="an array of 2 x 8 x 8 x 3"):
+        fusion.predict(trained, np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(UsageError, match="a path is a text or a Path"):
+        fusion.load(listed(synthetic))
+    with pytest.raises(ConfigError, match="expected: a path"):
+        fusion.train(12)
+    with pytest.raises(ConfigError, match="too few values of 'results'"):
+        fusion.compare(str(tmp_path / "r"))
+
+
 def test_a_recipe_is_taken_by_its_name(synthetic, store):
     result = fusion.ablate(synthetic, config="quickstart", repeats=1, compare=["logreg"], **QUICK, **store)
     assert {scores.classifier for scores in result.scores} == {"logreg"}
@@ -90,6 +120,7 @@ def test_a_recipe_is_taken_by_its_name(synthetic, store):
         ({"splits": 1}, "wrong setting 'splits'"),
         ({"features": ["textur"]}, "unknown feature block 'textur'"),
         ({"config": "cnm"}, "no recipe 'cnm'"),
+        ({"classifiers": ["svm", "xgb"]}, "'compare' of ablate"),
     ],
 )
 def test_errors_are_those_of_the_command_line(synthetic, settings, words):

@@ -160,8 +160,7 @@ def test_the_page_has_the_training_curves_of_every_split(synthetic, store, tmp_p
     result = ablate(AblateConfig(**given))
     (row,) = result.findings["training"]
     assert row["name"] == "block cnn"
-    epochs = NEURAL["training"]["epochs"]
-    assert [(each["split"], each["epoch"]) for each in row["epochs"]] == [(s, e) for s in (0, 1) for e in range(epochs)]
+    assert [(each["split"], each["epoch"]) for each in row["epochs"]] == [(0, 1), (1, 1)]
     page = (tmp_path / "r" / "report.html").read_text()
     assert "How the networks were trained" in page
     drawn = pd.read_csv(tmp_path / "r" / "figures" / "training.csv")
