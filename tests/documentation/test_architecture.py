@@ -42,6 +42,6 @@ def test_every_optional_protocol_is_told_to_those_who_extend():
     own = [each for each in vars(plugins).values() if isinstance(each, type) and each.__module__ == plugins.__name__]
     protocols = {each.__name__ for each in own if getattr(each, "_is_protocol", False) or each is plugins.Learnable}
     # Of these an author writes a whole one, or is given one.
-    asked = protocols - {"Extractor", "Classifier", "Parts", "TrainingLog", "Watch"}
+    asked = protocols - {"Extractor", "Classifier", "Segmenter", "Parts", "TrainingLog", "Watch"}
     page = (ROOT / "docs" / "extending.md").read_text().partition("## What a plug-in may do beyond that")[2]
     assert set(re.findall(r"`([A-Z]\w+)`", page)) == asked
