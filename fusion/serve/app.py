@@ -38,6 +38,9 @@ from fusion.synthetic.rendering import paint_cell
 #: Synthetic cells to try: as many as ``fusion synthesize`` could make of twelve subjects, three each.
 _EXAMPLES = SyntheticDesign(subjects=12, cells_per_subject=3, seed=2019)
 
+#: What an answer says of how classes are predicted, as `fusion predict --json` does.
+_RULES = ("classes", "calibrated", "threshold", "costs", "promises")
+
 #: Files of the page: address, name among the templates, media type.
 _STATIC = (
     ("/static/serve.css", "serve.css", "text/css"),
@@ -136,8 +139,8 @@ class Served:
         for fault in predicted.faults:
             at = int(fault.path.name)
             faults.append(format_fault(at, found[at].name, fault.stage, fault.reason))
-        rows = []
-        for row in predicted.to_json()["predictions"]:
+        told, rows = predicted.to_json(), []
+        for row in told["predictions"]:
             at = int(row["name"])
             one = found[at]
             rows.append(
@@ -148,6 +151,7 @@ class Served:
                     "probability": row["probability"],
                     "out_of_distribution": row["out_of_distribution"],
                     "distance": row["distance"],
+                    **{promise: row[promise] for promise in ("set", "referred") if promise in row},
                     "in_training": self.bundle.provenance.has_image(*one.keys),
                     "key": one.keys[0],
                     **({"image": thumbnail(one.cell)} if images and one.cell is not None else {}),
@@ -156,11 +160,9 @@ class Served:
         self.metrics.cells.labels("judged").inc(len(rows))
         self.metrics.cells.labels("fault").inc(len(faults))
         return {
-            "classes": self.bundle.classes,
-            "calibrated": predicted.calibrated,
-            "threshold": None
-            if predicted.threshold is None
-            else {"class": predicted.positive, "probability": predicted.threshold},
+            **{
+                part: told[part] for part in ("classes", "calibrated", "threshold", "costs", "promises") if part in told
+            },
             "predictions": rows,
             "faults": sorted(faults, key=lambda fault: fault["index"]),
             "notes": predicted.notes if rows else [],

@@ -115,6 +115,7 @@ function note(answer) {
   const list = find("#notes");
   const lines = [
     ...answer.notes.filter((line) => !/^\d+ (cells?: |of these |is out of distribution|are out of distribution)/.test(line)),
+    ...(answer.costs ? ["A cell is predicted as the class of the least expected cost."] : []),
     ...(answer.threshold ? [`A cell is predicted ${answer.threshold.class} from a probability of ${answer.threshold.probability.toFixed(3)} on.`] : []),
   ];
   const held = new Set([...list.children].map((item) => item.textContent));

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def claiming(width, height):
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------
+
+
+def test_the_api_tells_by_which_rule_a_class_is_predicted(bundle):
+    costs = np.array([[0.0, 1.0], [50.0, 0.0]])
+    plain, ruled = (
+        create_app(replace(bundle, model=replace(bundle.model, costs=rule, threshold=None))) for rule in (None, costs)
+    )
+    answers = [
+        TestClient(app, base_url=HOME).post("/api/predict", files=sent(*map(cell, range(4)))).json()
+        for app in (plain, ruled)
+    ]
+    assert answers[0]["costs"] is None
+    assert answers[1]["costs"] == costs.tolist()
+    for row in answers[1]["predictions"]:
+        expected = np.array(list(row["probability"].values())) @ costs
+        assert row["class"] == bundle.classes[int(expected.argmin())]
 
 
 def test_the_api_answers_as_fusion_predict_does(client, trees, fresh):
