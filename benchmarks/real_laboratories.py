@@ -46,11 +46,13 @@ _Rows = NDArray[np.intp]
 def steps() -> dict[str, dict[str, Any]]:
     """The plain pipeline, ``configs/robust.yaml`` step by step, and what was tried beside it."""
     robust = read_yaml(CONFIGS / "robust.yaml")
-    harmonise, layer = {"harmonise": robust["harmonise"]}, {"layer": robust["layer"]}
+    harmonise, weights = {"harmonise": robust["harmonise"]}, {"layer": {"weights": robust["layer"]["weights"]}}
     return {
         "plain": {},
-        "less texture": layer,
+        "less texture": weights,
         "harmonised": harmonise,
+        "harmonised, less texture": harmonise | weights,
+        "harmonised, less texture, emphasis": harmonise | {"layer": robust["layer"]},
         "robust": robust,
         "robust, inductive": robust | {"harmonise": {**robust["harmonise"], "transductive": False}},
         "robust, by quantiles": robust | {"harmonise": {**robust["harmonise"], "method": "quantile"}},
@@ -99,6 +101,10 @@ class Laboratories:
 
     def natural(self, rows: _Rows) -> list[_Rows]:
         """Draws of these cells at the mix of healthy blood; none where a class is missing or has too few."""
+        return [rows[at] for at in self.drawn(rows)]
+
+    def drawn(self, rows: _Rows) -> list[_Rows]:
+        """The same as positions among ``rows``."""
         labels = self.labels[rows]
         if set(labels) != set(NATURAL):
             return []
@@ -108,7 +114,8 @@ class Laboratories:
             return []
         rng = np.random.default_rng(0)
         draws = [
-            [rng.choice(rows[labels == label], n, replace=False) for label, n in counts.items()] for _ in range(DRAWS)
+            [rng.choice(np.flatnonzero(labels == label), n, replace=False) for label, n in counts.items()]
+            for _ in range(DRAWS)
         ]
         return [np.sort(np.concatenate(draw)) for draw in draws]
 
@@ -140,12 +147,21 @@ def report(cells: Laboratories, home: Sequence[str]) -> list[tuple[str, Mapping[
         for other in others:
             values = [cells.judged(rows, next(answers))["value"] for rows in draws[other]]
             if values:
-                spread = {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
-                found.append((f"{source} to {other}, healthy mix", spread))
+                found.append((f"{source} to {other}, healthy mix", _spread(values)))
     pairs = [figure["value"] for name, figure in found if " to " in name and "mix" not in name]
-    found.append(("one to another, spread", {"value": float(np.mean(pairs)), "low": min(pairs), "high": max(pairs)}))
-    found += [(f"own folds: {source}", cells.judged(rows, cells.held_out(rows))) for source, rows in every.items()]
+    found.append(("one to another, spread", _spread(pairs)))
+    for source, rows in every.items():
+        proba = cells.held_out(rows)
+        found.append((f"own folds: {source}", cells.judged(rows, proba)))
+        values = [cells.judged(rows[at], proba[at])["value"] for at in cells.drawn(rows)]
+        if values:
+            found.append((f"own folds: {source}, healthy mix", _spread(values)))
     return found
+
+
+def _spread(values: Sequence[float]) -> Mapping[str, float]:
+    """Mean, least and most."""
+    return {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
 
 
 def _inputs(options: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:

@@ -33,6 +33,7 @@ _SEEN = {
         0.98,
     ),
     "cytoplasm_granule_share": ("granules", "share of the cytoplasm with granules", "granules", 0.98),
+    "cytoplasm_dab_percentile_95": ("granules", "depth of red granules", "red granules", 0.99),
     "cell_eosin_y_percentile_95": ("granules", "deepest red or purple of the cell", "purple granules", 0.94),
     "cytoplasm_vacuole_paleness": ("vacuoles", "paleness of the palest spots of the cytoplasm", "vacuoles", 0.86),
 }

@@ -238,18 +238,24 @@ def _pool(graph: Graph, rows: str, late: LateFusion) -> str:
     return graph.add("Softmax", margins, axis=1)
 
 
+#: What a layer's state holds of a block, see ``FusionLayer.state``.
+_BLOCK_ARRAYS = ("columns", "informative", "fill", "centre", "spread", "mean", "factor")
+
+
 def _fuse(graph: Graph, rows: str, layer: FusionLayer) -> str:
     """float64 (n, d_out): what ``FusionLayer.transform`` gives, in the same steps."""
     state = layer.state()
     blocks = []
     for at, weight in enumerate(state["weights"]):
-        part = {name: state[f"{at}.{name}"] for name in ("columns", "informative", "fill", "centre", "spread", "mean")}
+        part = {name: state[f"{at}.{name}"] for name in _BLOCK_ARRAYS}
         x = graph.cast(graph.add("Gather", rows, part["columns"].astype(np.int64), axis=1), np.float64)
         x = graph.add("Where", graph.add("IsNaN", x), part["fill"], x)
         x = graph.add("Div", graph.add("Sub", x, part["centre"]), part["spread"])
         if layer.clip is not None and layer.scale != "none":
             x = graph.add("Clip", x, np.array(-layer.clip, np.float64), np.array(layer.clip, np.float64))
         x = graph.add("Where", part["informative"], x, np.array(0.0))
+        if (part["factor"] != 1).any():
+            x = graph.add("Mul", x, part["factor"])
         components = state.get(f"{at}.components")
         if components is not None:
             x = graph.add("MatMul", graph.add("Sub", x, part["mean"]), np.ascontiguousarray(components.T))

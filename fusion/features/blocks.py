@@ -121,6 +121,20 @@ def build_blocks(config: FeatureSettings) -> list[Block]:
     return blocks
 
 
+def agreed_columns(blocks: Iterable[Block], names: Collection[str]) -> dict[str, list[int]]:
+    """Of each of the named blocks, which of its columns agree with what people see, as its descriptions say.
+
+    Blocks that have none are left out.
+    """
+    found: dict[str, list[int]] = {}
+    for block in blocks:
+        if block.name in names and isinstance(block.extractor, plugins.Describing):
+            agreed = {each.name for each in block.extractor.describe() if each.agreement}
+            if columns := [at for at, name in enumerate(block.features) if name in agreed]:
+                found[block.name] = columns
+    return found
+
+
 def blocks_of(names: Iterable[str], built: Mapping[str, Extractor]) -> list[Block]:
     """The blocks of these names, of instances by name.
 

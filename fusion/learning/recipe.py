@@ -9,6 +9,7 @@ from typing import Any
 from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.scores import IMAGE
+from fusion.features.blocks import agreed_columns, build_blocks
 from fusion.learning.bags.mean_of_cells import for_unit
 from fusion.learning.decision.calibration import Method
 from fusion.learning.decision.thresholds import DecisionSettings
@@ -126,6 +127,9 @@ def recipe_of(
     """
     check_layer(config.layer)
     params = classifier_params(config, classifier)
+    layer = dict(config.layer)
+    if layer.get("emphasis") is not None and blocks:
+        layer["emphasised"] = agreed_columns(build_blocks(config), blocks)
     return Recipe(
         blocks=tuple(blocks),
         classifier=classifier,
@@ -136,7 +140,7 @@ def recipe_of(
         augment=config.augment,
         harmonise=config.harmonise,
         stability=config.stability,
-        layer={**config.layer, "weights": "none"} if fuse == "concatenate" else config.layer,
+        layer={**layer, "weights": "none"} if fuse == "concatenate" else layer,
         fuse=fuse,
         calibrate=config.calibrate,
         threshold=config.threshold,
@@ -205,7 +209,7 @@ def check_layer(layer: Mapping[str, Any]) -> None:
         return
     from fusion.feature_transforms.fusion_layer import FusionLayer  # which brings scikit-learn with it
 
-    known = sorted(set(FusionLayer().get_params()) - {"blocks"})
+    known = sorted(set(FusionLayer().get_params()) - {"blocks", "emphasised"})
     if unknown := [name for name in layer if name not in known]:
         raise UsageError(
             f"unknown setting 'layer.{unknown[0]}'",

@@ -54,8 +54,9 @@ COMMANDS: dict[str, type[BaseModel]] = {
 #: Key whose values are parameters by plug-in -> where such plug-ins are registered.
 _PLUGINS = {"extractors": plugins.EXTRACTORS, "classifiers": plugins.CLASSIFIERS, "segmenters": plugins.SEGMENTERS}
 
-#: Parameters of the fusion layer that no one sets: which columns make a block follows from --features.
-_NOT_SET = ("layer.blocks",)
+#: Parameters of the fusion layer that no one sets: which columns make a block follows from --features, and which are
+#: emphasised from their descriptions.
+_NOT_SET = ("layer.blocks", "layer.emphasised")
 
 
 @dataclass(frozen=True)

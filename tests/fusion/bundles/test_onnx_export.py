@@ -89,6 +89,7 @@ def test_a_late_fusion_is_a_graph_of_each_blocks_model(name, classes):
         {"clip": 1.5, "weights": {"grey": 3.0}},
         {"pca": 0.9},
         {"pca": {"shape": 2}},
+        {"emphasis": 0.3, "emphasised": {"shape": [0, 2]}},
     ],
 )
 def test_every_setting_of_the_fusion_layer_is_in_the_graph(layer):

@@ -37,6 +37,7 @@ def frame(X):
         FusionLayer(),
         FusionLayer(scale="robust", pca=0.9, clip=None),
         FusionLayer(scale="none", pca=2, weights="none"),
+        FusionLayer(emphasis=0.3, emphasised={"features": [0]}),
     ]
 )
 def test_scikit_learn_accepts_it(estimator, check):
@@ -104,6 +105,24 @@ def test_a_factor_multiplies_a_block_on_top_of_equal_weights():
     equal, twice = (FusionLayer(BLOCKS, weights=weights).fit_transform(X) for weights in ("equal", {"shape": 2}))
     assert_allclose(twice[:, :6], 2 * equal[:, :6], rtol=1e-15)
     assert_array_equal(twice[:, 6:], equal[:, 6:])
+
+
+@pytest.mark.parametrize("pca", [None, 4])
+def test_emphasised_columns_have_their_share_of_a_block_which_weighs_as_before(pca):
+    """And a block without such columns, or of nothing else, is as it was."""
+    X, chosen = table(), {"shape": [2, 5], "colour": [0], "elsewhere": [9]}
+    plain, own = (
+        FusionLayer(BLOCKS, pca=pca, **more).fit_transform(X) for more in ({}, {"emphasis": 0.4, "emphasised": chosen})
+    )
+    if pca is None:
+        varies = own[:, :6].var(axis=0)
+        assert varies[[2, 5]].sum() == pytest.approx(0.4 * varies.sum())
+        assert_allclose(own[:, [0, 1, 3, 4]] / plain[:, [0, 1, 3, 4]], (0.6 / (4 / 6)) ** 0.5)
+        assert varies.sum() == pytest.approx(plain[:, :6].var(axis=0).sum())
+    else:
+        # Components of the emphasised columns, not components emphasised: without them what is left is less.
+        assert not np.allclose(own[:, :4], plain[:, :4])
+    assert_allclose(own[:, -25 if pca is None else -5 :], plain[:, -25 if pca is None else -5 :])
 
 
 def test_blocks_come_out_in_the_order_given_and_others_are_left_out():
@@ -181,6 +200,8 @@ def test_an_absurd_value_is_clipped():
         ({"pca": True}, "pca"),
         ({"pca": {"a": "all"}}, "pca"),
         ({"clip": 0}, "clip"),
+        ({"emphasis": 0}, "emphasis"),
+        ({"emphasis": 1.0}, "emphasis"),
         ({"blocks": {"a": [0, 1], "b": [1]}}, "blocks"),
         ({"blocks": {"a": [31]}}, "blocks"),
         ({"blocks": {"a": [-1]}}, "blocks"),
@@ -238,7 +259,12 @@ def test_it_gives_a_data_frame_on_request():
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize(
     "params",
-    [{}, {"pca": 5, "scale": "robust"}, {"pca": {"texture": 0.9}, "weights": {"shape": 0.5}, "clip": None}],
+    [
+        {},
+        {"emphasis": 0.2, "emphasised": {"texture": [1, 3]}},
+        {"pca": 5, "scale": "robust"},
+        {"pca": {"texture": 0.9}, "weights": {"shape": 0.5}, "clip": None},
+    ],
 )
 @pytest.mark.parametrize("n", [120, 20])
 def test_a_stored_layer_transforms_to_the_same_bits(params, named, n):

@@ -15,7 +15,7 @@ from fusion.bundles.bundle_files import BundleError
 from fusion.bundles.model_bundle import MANIFEST, load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import ConfigError, UsageError
-from fusion.features.blocks import Block, blocks_of, build_blocks, extract_blocks, instances, measure
+from fusion.features.blocks import Block, agreed_columns, blocks_of, build_blocks, extract_blocks, instances, measure
 from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.provenance import trained_on
@@ -31,6 +31,20 @@ TEXTURE = Texture().feature_names()
 
 #: Two textures by other parameters, and their features when they stand alone.
 COARSE, FINE = {"methods": ["lbp"]}, {"methods": ["lbp", "glcm"]}
+
+
+def test_what_agrees_with_people_is_known_of_a_family_of_its_parts_and_of_no_network():
+    """docs/agreement.md names them; a part counts its own columns."""
+    built = {"texture": Texture(), "morphology": Morphology(), "cnn": Embedding(weights="random")}
+    blocks = blocks_of(["texture", "texture.chromatin", "morphology", "morphology.zernike", "cnn"], built)
+    found = agreed_columns(blocks, [block.name for block in blocks])
+    named = {block.name: [block.features[at] for at in found.get(block.name, ())] for block in blocks}
+    assert named["texture"] == named["texture.chromatin"] == ["nucleus_chromatin_density"]
+    assert "nucleus_lobe_gaps" in named["morphology"]
+    assert "nucleus_cell_area_ratio" in named["morphology"]
+    assert not named["morphology.zernike"]
+    assert not named["cnn"]
+    assert agreed_columns(blocks, ["texture"]) == {"texture": found["texture"]}
 
 
 def parts(name):
