@@ -5,8 +5,8 @@
 ``segmentation_WBC`` is a clone of github.com/zxaoyou/segmentation_WBC (Dataset 1, its masks and class labels; GPL-3.0).
 The weights are MobileNetV2's of ImageNet in timm's names. Runs the commands that stand in docs/tour.md, as they stand,
 and ``fusion demo``; writes the rows of the table, docs/comparison.svg, the tour's terminal screens, what the demo ends
-with, and, where there is a Chromium, docs/report.png. ``git diff`` then tells what has changed. Rows with a star are of
-networks, hours on a CPU: they stay. What is stopped goes on where it was: the features are kept, and so are the fits.
+with, and, where there is a Chromium, docs/report.png. ``git diff`` then tells what has changed. Networks take a
+quarter of an hour on a core. What is stopped goes on where it was: the features are kept, and so are the fits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fusion
@@ -33,7 +33,7 @@ from tests.documentation import commands  # noqa: E402
 CLASSES = {"1": "neutrophil", "2": "lymphocyte", "3": "monocyte", "4": "eosinophil", "5": "basophil"}
 
 #: What can be made by itself.
-PARTS = ["table", "comparison", "screens", "demo"]
+PARTS = ["table", "networks", "comparison", "screens", "demo"]
 
 HANDCRAFTED = "morphology + texture + colour"
 CLASSIFIERS = {"svm": "SVM", "logreg": "logistic regression"}
@@ -49,6 +49,12 @@ ROWS = {
     "control: the same network untrained, logistic regression": "control.random, logreg",
     "control: mean colour, SVM": "control.colour, svm",
     "control: area of the cell, SVM": "control.size, svm",
+}
+
+#: Row -> the entry that it tells, of networks by the folder of their result.
+NETWORKS = {
+    "tuned": {"fine-tuned network": "image, neural"},
+    "gated": {"fine-tuned network, gated with handcrafted features": f"image + {HANDCRAFTED}, neural"},
 }
 
 
@@ -74,7 +80,7 @@ def run_commands(folder: Path, outputs: Sequence[str]) -> None:
     """The commands of the tour that write these folders, with the variables that they use."""
     todo = []
     for step in commands.steps((ROOT / "docs" / "tour.md").read_text()):
-        is_variable = step.kind == "command" and re.match(r"^(ON|AS|CNN)=|^for s in \$AS", step.text)
+        is_variable = step.kind == "command" and re.match(r"^(ON|AS|CNN|NET)=|^for s in ", step.text)
         writes = re.search(r"-o (\S+)\s*$", step.text)
         if is_variable or (writes and writes[1] in outputs):
             todo.append(step)
@@ -84,13 +90,13 @@ def run_commands(folder: Path, outputs: Sequence[str]) -> None:
         raise SystemExit("\n\n".join(failed))
 
 
-def table_rows(result: fusion.Result) -> dict[str, str]:
-    """The rows of the table as Markdown, by what stands in their first column."""
+def table_rows(result: fusion.Result, rows: Mapping[str, str]) -> dict[str, str]:
+    """Rows of the table as Markdown, by what stands in their first column; ``rows`` says which entry each one tells."""
     frame = result.to_frame()
     cells = frame[(frame.level == "cell") & (frame.kind == result.kind)].set_index(["entry", "metric"])
     known = {entry_name(scores): scores for scores in result.scores}
     found = {}
-    for row, entry in ROWS.items():
+    for row, entry in rows.items():
         if entry not in known:
             raise SystemExit(f"no entry '{entry}' in the result, which has {', '.join(known)}")
         figures = [cells.loc[(entry, metric)] for metric in ("balanced_accuracy", "auroc")]
@@ -153,8 +159,11 @@ def main() -> None:
             print("\n".join(write_screens(ROOT / "docs" / "tour.md", work)) or "the screens are as they were")
         # The screens are of the comparison, too.
         run_commands(work, [name for name in ("table", "comparison") if name in wanted and name not in made])
-    if "table" in wanted:
-        print("\n".join(write_rows(table_rows(fusion.Result.load(work / "table")))) or "the table is as it was")
+        run_commands(work, list(NETWORKS) if "networks" in wanted else [])
+    known = {"table": ROWS} if "table" in wanted else {}
+    for folder, rows in (known | (NETWORKS if "networks" in wanted else {})).items():
+        changed = write_rows(table_rows(fusion.Result.load(work / folder), rows))
+        print("\n".join(changed) or f"rows of {folder} are as they were")
     if "comparison" in wanted:
         shutil.copy(work / "comparison" / "figures" / "comparison.svg", ROOT / "docs" / "comparison.svg")
     if "demo" in wanted:

@@ -99,6 +99,10 @@ _NO_ORIGIN = frozenset(
         "visit day week replicate repeat grade stage score level count version room ward",
     )
 )
+#: What numbers are given to, in a table of cells.
+_NUMBERED = frozenset(
+    _words("cell nucleus object image img picture file row crop patch tile frame roi region instance")
+)
 _IMAGE_NAMES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".gif", ".webp")
 #: Words beside others that make an id of them, and those that are ids of people by themselves.
 _OF_IDS = frozenset(
@@ -124,6 +128,14 @@ def looks_like(name: str) -> str | None:
     if words in (["id"], ["ids"], ["uid"]):
         return "subject"
     return None
+
+
+def is_numbering(name: str) -> bool:
+    """Whether a column is called as what numbers cells or images, in the order of folders as a rule: ``cell_id``."""
+    words = _split(name)
+    return words[-1:] in [[end] for end in ("id", "ids", "idx", "uid", "uuid")] or (
+        words[:1] != words[-1:] and {*words[:-1]} <= _NUMBERED and words[-1] in {"no", "nr", "num", "number", "index"}
+    )
 
 
 def may_be_label(name: str) -> bool:

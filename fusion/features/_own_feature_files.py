@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.column_names import looks_like, may_be_label
+from fusion.data.column_names import is_numbering, looks_like, may_be_label
 from fusion.data.table_files import read_rows
 from fusion.errors import FusionError
 from fusion.io.files import printable
@@ -61,7 +61,8 @@ def read_columns(path: Path) -> Columns:
 def is_no_feature(name: str) -> bool:
     """Whether a column says what a cell is, whose it is, or counts: never a feature, whatever is in it. Labels among
     the features are the oldest leak of all."""
-    return _NUMBERING.fullmatch(name) is not None or may_be_label(name) or looks_like(name) is not None
+    is_numbered = _NUMBERING.fullmatch(name) is not None or is_numbering(name)
+    return is_numbered or may_be_label(name) or looks_like(name) is not None
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ def test_labels_and_numbers_that_count_are_no_features(dataset, tmp_path):
     counting = ["ImageNumber", "ObjectNumber", "Metadata_Plate", "Image_Metadata_Well", "Cells_Parent_Nuclei"]
     counting += ["Nuclei_Number_Object_Number", "Image_Group_Index", "Group_Number", "label", "label_code", "Klasse"]
     counting += ["cell_type", "dx", "y", "subject", "Patient ID", "slide_no", "fold", "site"]
+    counting += ["cell_id", "CellNumber", "image index", "nucleusID", "row_idx"]
     for name in counting:
         frame[name] = np.arange(len(frame))
     frame["PathName_Blood"] = "/data"
@@ -95,6 +96,7 @@ def test_what_measures_is_a_feature_whatever_its_name():
     ours = [name for family in families for name in family.feature_names()]
     cellprofiler = ["AreaShape_Area", "Texture_Contrast_Blood_3_00_256", "RadialDistribution_FracAtD_Blood_1of4"]
     cellprofiler += ["Cells_AreaShape_Zernike_2_0", "Nuclei_Intensity_MADIntensity_H", "Granularity_1_Blood"]
+    cellprofiler += ["Neighbors_NumberOfNeighbors_Adjacent", "Children_Granules_Count", "shape_index", "lobe_number"]
     assert not [name for name in [*ours, *cellprofiler, "f0001", "embedding_0767", "PC1"] if is_no_feature(name)]
 
 

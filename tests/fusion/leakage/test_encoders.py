@@ -174,6 +174,15 @@ def test_names_that_anybody_gives_are_of_no_public_data_set(name):
     assert recognise(images([name.format(at=at) for at in range(10, 40)], labels=["blast"] * 30)) == []
 
 
+def test_c_nmc_is_known_by_its_tree_and_its_names_together():
+    names = [f"UID_H{at}_{at}_1_hem.bmp" for at in range(1, 9)] + [f"UID_{at}_{at}_1_all.bmp" for at in range(1, 9)]
+    samples = [Sample(Path("/data") / name, f"{at:064x}", f"{at:064x}") for at, name in enumerate(names)]
+    (found,) = recognise(Dataset(Path("/data"), "cnmc", samples))
+    assert (found.card.name, found.by) == ("c-nmc", "names")
+    assert "99 images lie there twice" in found.card.traps[0]
+    assert recognise(Dataset(Path("/data"), "class folders", samples)) == []
+
+
 def test_synthetic_cells_are_no_c_nmc(synthetic):
     assert recognise(load_dataset(synthetic)) == []
 
