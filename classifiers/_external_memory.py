@@ -43,13 +43,20 @@ class _Batches(xgboost.DataIter):
 
 
 def binned(
-    X: Batched, codes: NDArray[np.intp], weights: NDArray[np.float64], folder: Path, *, max_bin: int, threads: int
+    X: Batched,
+    codes: NDArray[np.intp],
+    weights: NDArray[np.float64],
+    folder: Path,
+    *,
+    max_bin: int,
+    threads: int,
+    like: xgboost.QuantileDMatrix | None = None,
 ) -> xgboost.ExtMemQuantileDMatrix:
-    """The matrix in bins, which lie in ``folder`` as long as it is used.
+    """The matrix in bins, those of ``like`` where there is one; they lie in ``folder`` as long as it is used.
 
     Raises
     ------
     ValueError : inf.
     """
     batches = _Batches(X, codes, weights, folder)
-    return xgboost.ExtMemQuantileDMatrix(batches, max_bin=max_bin, nthread=threads)
+    return xgboost.ExtMemQuantileDMatrix(batches, max_bin=max_bin, nthread=threads, ref=like)

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from os import cpu_count
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,6 +21,7 @@ from classifiers._tree_checks import checked_trees
 from classifiers.class_weights import balanced_weights, inner_folds
 from fusion.bundles.bundle_files import BundleError, read_described, write_facts
 from fusion.bundles.onnx_graph import Graph
+from fusion.compute.lazy_libraries import import_xgboost
 from fusion.io.files import write_atomically
 from fusion.io.strict_json import parse_json
 from fusion.learning.parameter_search import Span, tune
@@ -52,7 +54,9 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     max_depth : decisions on the way to a leaf, at most.
     subsample : share of the rows seen by a tree.
     colsample_bytree : share of the columns seen by a tree; with columns as alike as GLCM statistics are, a third of
-        them is enough and keeps one block from drowning the others.
+        them is enough and keeps one block from drowning the others. From 4,096 cells on they are drawn once for every
+        seventh of the trees, which is grown on these columns alone: XGBoost counts what is not drawn for a tree all
+        the same, and a fit takes half the time.
     min_child_weight : smallest sum of weights in a leaf.
     reg_lambda : L2 penalty on leaf values.
     max_bin : histogram bins a column; 32 lose nothing on measurements this noisy, in two thirds of the time of 64.
@@ -111,7 +115,6 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError : a single class, or inf.
         """
-        import xgboost
 
         if self.external_memory or self.scheduler is not None:
             return self._fit_batches(X, y)
@@ -120,14 +123,35 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("a classifier needs at least two classes; the data hold one class only")
-        data = xgboost.QuantileDMatrix(
-            X, label=codes, weight=balanced_weights(codes), max_bin=self.max_bin, nthread=self.n_jobs
-        )
         self.chosen_ = self._searched(X, codes, groups) if self.search else {}
         settings = {**self._settings(), **self.chosen_}
         trees = int(settings.pop("n_estimators", self.n_estimators))
-        self.booster_ = xgboost.train(settings, data, num_boost_round=trees)
+        self.booster_ = self._grown(X, codes, balanced_weights(codes), settings, trees)
         return self
+
+    def _grown(
+        self, X: Any, codes: NDArray[np.intp], weights: NDArray[np.float64], settings: dict[str, Any], trees: int
+    ) -> Any:
+        import xgboost
+
+        def binned(X: NDArray[np.float32], like: Any = None) -> Any:
+            return xgboost.QuantileDMatrix(
+                X, label=codes, weight=weights, max_bin=self.max_bin, nthread=self.n_jobs, ref=like
+            )
+
+        if not self._is_staged(len(X), settings):
+            return xgboost.train(settings, binned(X), num_boost_round=trees)
+        from classifiers._staged_trees import grow
+
+        return grow(
+            _InMemory(X), weights, lambda drawn, like: binned(np.ascontiguousarray(X[:, drawn]), like), settings, trees
+        )
+
+    def _is_staged(self, cells: int, settings: Mapping[str, Any]) -> bool:
+        """Whether trees of so many cells are grown in stages, each on columns of its own."""
+        from classifiers._staged_trees import MANY
+
+        return cells >= MANY and settings["colsample_bytree"] < 1
 
     def batches_by(self) -> str:
         """The parameter by which features are read batch by batch and never all in memory, "" where they are not.
@@ -172,10 +196,26 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         import xgboost
 
         from classifiers._external_memory import binned
+        from classifiers._staged_trees import Drawn, grow
 
-        with tempfile.TemporaryDirectory(prefix="fusion-xgboost-") as folder:
-            data = binned(X, codes, weights, Path(folder), max_bin=self.max_bin, threads=self.n_jobs)
-            booster = xgboost.train(self._settings(), data, num_boost_round=self.n_estimators)
+        settings = self._settings()
+        with tempfile.TemporaryDirectory(prefix="fusion-xgboost-") as name:
+
+            def binned_in(folder: Path, X: Any, like: Any = None) -> Any:
+                folder.mkdir()
+                return binned(X, codes, weights, folder, max_bin=self.max_bin, threads=self.n_jobs, like=like)
+
+            folders = (Path(name) / str(number) for number in count())
+            if self._is_staged(X.shape[0], settings):
+                return grow(
+                    X,
+                    weights,
+                    lambda drawn, like: binned_in(next(folders), Drawn(X, drawn), like),
+                    settings,
+                    self.n_estimators,
+                )
+            data = binned_in(next(folders), X)
+            booster = xgboost.train(settings, data, num_boost_round=self.n_estimators)
             del data  # its files are let go of before the folder goes
         return booster
 
@@ -282,8 +322,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         ------
         BundleError : a file is missing or no JSON, or the trees are not trees: XGBoost itself would crash on them.
         """
-        import xgboost
-
+        xgboost = import_xgboost()
         fitted = read_described(folder, cls, (_TREES,))
         try:
             model = parse_json((folder / _TREES).read_bytes())

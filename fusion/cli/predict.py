@@ -33,6 +33,9 @@ def predict(screen: Screen, config: PredictConfig) -> tuple[Fault, ...]:
     IMAGES are images, folders of images, C-NMC trees or tables, in any number. Where subjects are known, each is
     also predicted as a whole: by the mean probability of its cells, and by their majority.
     """
+    from fusion.compute.lazy_libraries import load_libraries_when_asked
+
+    load_libraries_when_asked()
     from fusion.workflows.predict import predict
 
     found = predict(config, screen.progress)
