@@ -29,6 +29,7 @@ html_title = "Fusion"
 html_show_sourcelink = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,16 @@ def history_of(network: object) -> NDArray[np.float64]:
     epochs = network.history_ if isinstance(network, HasHistory) else []
     rows = [[math.nan if (value := epoch.get(name)) is None else value for name in _KNOWN] for epoch in epochs]
     return np.array(rows, np.float64).reshape(len(rows), len(_KNOWN))
+
+
+def has_scores(trainings: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any network was scored on cells that were kept back from its training.
+
+    Parameters
+    ----------
+    trainings : rows with "epochs", as ``epochs_of`` gives them.
+    """
+    return any(math.isfinite(epoch["score"]) for row in trainings for epoch in row["epochs"])
 
 
 def epochs_of(history: NDArray[np.floating[Any]]) -> list[dict[str, float]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.evaluation.results import Result
+from fusion.learning.run import has_scores
 from fusion.reports._figure_style import Drawing, in_lines, plain
 from fusion.reports.page.judged_cells import confusions, judged_cells
 from fusion.reports.result_figures import COLOURS, MARKERS
@@ -162,25 +163,28 @@ def training_plot(result: Result) -> Drawing | None:
     rows = every[:_TRAININGS]
     if not rows:
         return None
-    figure = Figure(figsize=(max(4.6, 3.4 * len(rows)), 4.6), layout="constrained")
-    columns = figure.subplots(2, len(rows), squeeze=False, sharex="col")
-    for (upper, lower), row in zip(columns.T, rows, strict=True):
+    drawn = ["loss", "score"] if has_scores(every) else ["loss"]
+    figure = Figure(figsize=(max(4.6, 3.4 * len(rows)), 0.6 + 2 * len(drawn)), layout="constrained")
+    columns = figure.subplots(len(drawn), len(rows), squeeze=False, sharex="col")
+    for column, row in zip(columns.T, rows, strict=True):
         splits = sorted({epoch["split"] for epoch in row["epochs"]})
         for at, split in enumerate(splits):
             epochs = [epoch for epoch in row["epochs"] if epoch["split"] == split]
             style: dict[str, Any] = {"color": COLOURS[at % len(COLOURS)], "linewidth": 1.3, "marker": "."}
             style["linestyle"] = ("-", "--", "-.", ":")[at // len(COLOURS) % 4]
             x = [epoch["epoch"] for epoch in epochs]
-            upper.plot(x, [epoch["loss"] for epoch in epochs], label=f"fold {int(split) + 1}", **style)
-            lower.plot(x, [epoch["score"] for epoch in epochs], **style)
-        upper.set_title(in_lines(row["name"]), fontsize=9, loc="left")
-        lower.set(xlabel="epoch", ylim=(-0.02, 1.02))
-        lower.xaxis.get_major_locator().set_params(integer=True)
-        for axes in (upper, lower):
+            for axes, name in zip(column, drawn, strict=True):
+                axes.plot(x, [epoch[name] for epoch in epochs], label=f"fold {int(split) + 1}", **style)
+        column[0].set_title(in_lines(row["name"]), fontsize=9, loc="left")
+        column[-1].set_xlabel("epoch")
+        column[-1].xaxis.get_major_locator().set_params(integer=True)
+        for axes, name in zip(column, drawn, strict=True):
             plain(axes, grid="both")
             axes.tick_params(labelsize=8)
-    columns[0, 0].set_ylabel("training loss")
-    columns[1, 0].set_ylabel("macro F1, cells kept back")
+            if name == "score":
+                axes.set_ylim(-0.02, 1.02)
+    for axes, word in zip(columns[:, 0], ("training loss", "macro F1, cells kept back"), strict=False):
+        axes.set_ylabel(word)
     handles, labels = columns[0, 0].get_legend_handles_labels()
     figure.legend(handles[:_NAMED], labels[:_NAMED], loc="outside upper left", ncols=6, frameon=False, fontsize=8)
     numbers = [

@@ -1,5 +1,6 @@
 """Every command in README and docs runs, and every option in them exists."""
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -174,3 +175,12 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     done = subprocess.run([sys.executable, "-m", "sphinx", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "generated" / "api" / "fusion.train.html").is_file()
+
+
+@pytest.mark.parametrize("page", commands.pages(), ids=lambda page: page.stem)
+def test_every_column_of_a_table_has_a_head(page):
+    """An empty one tells nothing to those who hear a table."""
+    lines = page.read_text().splitlines()
+    for head, rule in itertools.pairwise(lines):
+        if head.startswith("|") and re.fullmatch(r"\|[\s:|-]+\|", rule):
+            assert all(cell.strip() for cell in head.strip()[1:-1].split("|")), head

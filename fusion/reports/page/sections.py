@@ -31,6 +31,7 @@ from fusion.evaluation.promises.coverage import asked_of
 from fusion.evaluation.result_tables import METRICS
 from fusion.evaluation.results import LABELS, Result, describe_split
 from fusion.evaluation.scores import entry_name
+from fusion.learning.run import has_scores
 from fusion.reports._methods_page import methods_paragraphs
 from fusion.reports._reporting_sheet import reporting_sheet
 from fusion.reports.page.galleries import galleries
@@ -215,7 +216,7 @@ def cell_map(page: PageSource) -> Values:
 def training(page: PageSource) -> Values:
     """How networks were trained."""
     found = page.found("training")
-    return {"training": found} if found else None
+    return {"training": found, "has_scores": has_scores(found)} if found else None
 
 
 def flow(page: PageSource) -> Values:
