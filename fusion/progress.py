@@ -51,6 +51,7 @@ class Forecast:
     timed : what the seconds are extrapolated from, in words.
     parts : what they are made of, with the seconds of each.
     grows_by : bytes that the store will hold more.
+    left_out : what is not counted, in words: "25 networks, whose epochs tell"; "" for nothing.
     """
 
     stage: str
@@ -60,13 +61,15 @@ class Forecast:
     timed: str
     parts: tuple[tuple[str, float], ...] = ()
     grows_by: int = 0
+    left_out: str = ""
 
     def __str__(self) -> str:
         where = f"on {self.processes} processes" if self.processes > 1 else "on one process"
         parts = ", ".join(f"{name} {duration_in_words(seconds)}" for name, seconds in self.parts)
         of = f": {parts}" if len(self.parts) > 1 else ""
         growth = f"; the store grows by about {self.grows_by / 1e6:,.1f} MB" if self.grows_by else ""
-        return f"{self.work}: about {duration_in_words(self.seconds)} {where}{of} (from {self.timed}){growth}"
+        left_out = f"; not counted: {self.left_out}" if self.left_out else ""
+        return f"{self.work}: about {duration_in_words(self.seconds)} {where}{of} (from {self.timed}){growth}{left_out}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -78,6 +81,7 @@ class Forecast:
             "timed": self.timed,
             "parts": {name: round(seconds, 1) for name, seconds in self.parts},
             "grows_by": self.grows_by,
+            "left_out": self.left_out,
         }
 
 

@@ -44,12 +44,15 @@ def forecast_fits(load: Fits, *, times: float = 1.0, clock: Callable[[], float] 
 
     Parameters
     ----------
-    load : the fits of every recipe in every split. Those that train networks are left aside: their epochs tell.
+    load : the fits of every recipe in every split. Those that train networks are not counted, which the forecast says.
     times : how often each is made: more than once where labels are permuted, or a last model learns from all cells.
     clock : seconds.
     """
     fits = [Fit(recipe, split) for recipe in range(len(load.recipes)) for split in range(len(load.splits))]
-    fits = [fit for fit in fits if load.is_for_workers(fit) and load.read(fit) is None]
+    fits = [fit for fit in fits if load.read(fit) is None]
+    networks = len(fits)
+    fits = [fit for fit in fits if load.is_for_workers(fit)]
+    networks -= len(fits)
     cells = float(np.mean([len(split.train) for split in load.splits]))
     if times * len(fits) * cells * len(load.study.table.columns) < _WORTH_TELLING:
         return None
@@ -69,7 +72,8 @@ def forecast_fits(load: Fits, *, times: float = 1.0, clock: Callable[[], float] 
         return None
     timed = f"fits of {sizes[0]:,} and {sizes[1]:,} cells timed"
     work = f"fitting {round(times * len(fits)):,} models"
-    return Forecast("fitting", work, total, processes, timed, tuple(parts))
+    left_out = f"{round(times * networks):,} networks, whose epochs tell" if networks else ""
+    return Forecast("fitting", work, total, processes, timed, tuple(parts), left_out=left_out)
 
 
 def _sizes(cells: int) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 Every mutant is re-signed: hashes are in order, as someone makes them who can change a file. Values of JSON, arrays of
 safetensors and plain bytes are changed by what they are: numbers, sizes, names, keys twice, kinds, shapes.
 
-Arguments: a folder to work in, how many, a seed, and whether the models are of "features" or have "networks" in them.
+Arguments: a folder to work in, how many, a seed, and whether the models are of "features", have "networks" in them or
+are of "patients".
 The last line of the output tells the outcomes.
 """
 
@@ -106,8 +107,11 @@ def ask_about_rows(X, bundle):
     return bundle.model.predict_proba(X)
 
 
-def models_with_networks(folder, rng):
-    """Saved models by folder, each with what asks it: a network, one beside features, and one as a block."""
+def trained(folder, name, given):
+    """The folder of a model of 24 cells of eight subjects.
+
+    In a process of its own: what training takes is not what a model's reader takes.
+    """
     from fusion.settings.commands import TrainConfig
     from fusion.workflows.train import train
     from tests.builders.images import paint, write_image
@@ -116,6 +120,43 @@ def models_with_networks(folder, rng):
         write_image(
             folder / "cells" / f"UID_{at // 3}_{at}_1_{('all', 'hem')[at // 3 % 2]}.png", paint(at, 32, radius=9)
         )
+    work, store = folder / name, folder / "store"
+    child = os.fork()
+    if not child:
+        train(TrainConfig(data=folder / "cells", output=work, store=store, splits=2, jobs=1, **given))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    return work
+
+
+def models_of_patients(folder, rng):
+    """Saved models by folder, each with what asks it: statistics of bags, networks of each pooling, a mean of cells."""
+    from fusion.data.patients.bags import Bags, split_rows
+
+    quick = {"members": 2, "steps": 10, "hidden": 8}
+    for name, given in (
+        ("pool", {"classifier": "pool"}),
+        ("mean", {"classifier": "logreg"}),
+        *(
+            (pooling, {"classifier": "mil", "classifiers": {"mil": {**quick, "pooling": pooling}}})
+            for pooling in ("attention", "top-k", "transformer")
+        ),
+    ):
+        work = trained(folder, name, {"features": ["colour"], "unit": "subject", **given})
+        columns = len(ModelBundle.load(work).columns)
+        bags = Bags(rng.normal(size=(12, columns)).astype(np.float32), split_rows([3, 1, 5, 3]))
+        yield work, partial(ask_about_patients, bags)
+
+
+def ask_about_patients(bags, bundle):
+    """Probabilities of patients, each of whom has some rows of features."""
+    return bundle.model.predict_proba(bags)
+
+
+def models_with_networks(folder, rng):
+    """Saved models by folder, each with what asks it: a network, one beside features, and one as a block."""
+    from tests.builders.images import paint
+
     cells = [make_cell(paint(100 + at, 32, radius=9)) for at in range(3)]
     tiny = {"backbone": "test_efficientnet", "weights": "random", "size": 32}
     network = {**tiny, "head": [8], "head_dropout": [0.0, 0.0]}
@@ -126,13 +167,7 @@ def models_with_networks(folder, rng):
         ("beside", {"classifier": "neural", "features": ["colour"], "classifiers": {"neural": neural}}),
         ("block", {"classifier": "logreg", "features": ["colour", "cnn"], "extractors": {"cnn": cnn}}),
     ):
-        work, store = folder / name, folder / "store"
-        # In a process of its own: what training takes is not what a model's reader takes.
-        child = os.fork()
-        if not child:
-            train(TrainConfig(data=folder / "cells", output=work, store=store, splits=2, jobs=1, **given))
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        work = trained(folder, name, given)
         yield work, partial(ask_about_cells, cells)
 
 
@@ -146,7 +181,7 @@ def ask_about_cells(cells, bundle):
 
 folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(seed)
-make = {"features": models_of_features, "networks": models_with_networks}[sys.argv[4]]
+make = {"features": models_of_features, "networks": models_with_networks, "patients": models_of_patients}[sys.argv[4]]
 asks = dict(make(folder, np.random.default_rng(seed)))
 expected = {work: ask(ModelBundle.load(work)) for work, ask in asks.items()}
 manifests = {work: json.loads((work / "model.json").read_bytes()) for work in asks}

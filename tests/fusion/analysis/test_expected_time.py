@@ -110,3 +110,12 @@ def test_blocks_that_are_learnt_are_counted_as_others(told):
     recipes = tuple(replace(one, blocks=(*one.blocks, "cnn")) for one in load.recipes)
     learnt = replace(load, recipes=(*load.recipes, *recipes), embedded={"cnn": rows})
     assert "30 fits" in forecast_fits(learnt).parts[0][0]
+
+
+def test_networks_that_no_trial_stands_for_are_said_to_be_left_out(monkeypatch, told):
+    load = comparison("logreg", subjects=40)
+    assert "not counted" not in str(forecast_fits(load))
+    monkeypatch.setattr(fits.Fits, "is_for_workers", lambda own, fit: fit.recipe > 0)
+    forecast = forecast_fits(load)
+    assert "10 fits" in forecast.parts[0][0]
+    assert str(forecast).endswith("; not counted: 5 networks, whose epochs tell")
