@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.io.files import sha256
 from fusion.leakage.grouped_splits import affordable_splits, grouped_folds
 from fusion.learning.learn import learn
 from fusion.learning.recipe import Recipe, recipe_of
@@ -86,7 +87,8 @@ class Laboratories:
 
     def scores(self, train: _Rows, *tests: _Rows) -> list[NDArray[np.float64]]:
         """What a model of the cells ``train`` says of each other set of cells, which it is shown all together."""
-        model = learn(self.study, train, self.recipe, self.run)
+        part = sha256(train.tobytes())[:12]  # trainings of networks are kept by it
+        model = learn(self.study, train, self.recipe, self.run, part=part)
         order = [model.classes.index(label) for label in self.study.classes]
         return [model.predict_proba(test)[:, order] for test in tests]
 
@@ -169,10 +171,11 @@ def _inputs(options: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     measured = ["morphology", "texture", "colour"]
     chosen: list[tuple[str, dict[str, Any]]] = [("handcrafted", {"features": measured})]
     if options.embedding is not None:
-        network = {"weights": options.embedding}
+        network = {"weights": str(options.embedding)}
         chosen.append(("embedding", {"features": ["cnn"], **network}))
         chosen.append(("fused", {"features": [*measured, "cnn"], **network}))
-    return chosen
+    asked = options.inputs.split(",") if options.inputs else [name for name, _ in chosen]
+    return [(name, settings) for name, settings in chosen if name in asked]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -183,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--classifiers", default="logreg,svm")
     parser.add_argument("--home", default="", help="laboratories that are learnt from alone; default each")
     parser.add_argument("--embedding", type=Path, default=None, help="weights of a backbone, for a frozen embedding")
+    parser.add_argument("--inputs", default="", help="of: handcrafted, embedding, fused; default all that there are")
     parser.add_argument("--network", action="store_true", help="also configs/robust-network.yaml, end to end")
     parser.add_argument("--store", type=Path, default=None)
     options = parser.parse_args(arguments)

@@ -46,7 +46,7 @@ def draw_traces(
 WORDS, NUMBERS = (0.6, 0.7, 0.8, 0.9, 1.0), (0.5, 1.0, 1.5, 2.0)
 
 #: Probes that tell by words, and by numbers.
-OF_WORDS, OF_NUMBERS = ("source", "compression"), ("background", "border", "image size")
+OF_WORDS, OF_NUMBERS = ("source", "compression"), ("background", "border")
 
 
 def plant(
@@ -65,7 +65,7 @@ def plant(
         keeps = (rng.random(groups.max() + 1) < strength)[groups]
         X = np.stack([is_first == keeps, is_first != keeps], axis=1).astype(float)
     else:
-        X[:, 0] = X[:, 0] * (1 if X[:, 0].std() == 0 else 1 / X[:, 0].std()) + strength * is_first
+        X[:, 0] += strength * is_first
     return {**traces, probe: X}
 
 
