@@ -166,5 +166,8 @@ def test_real_shortcuts_are_found(tmp_path):
     where = real_data("bccd")
     found = inspect(InspectConfig(data=where / "labels.csv", audit=True, store=tmp_path / "store"))
     names = {probe.name for probe in found.shortcuts.shortcuts}
-    # Crops are as large as the cell, and those of fields' corners have black bars.
-    assert {"image size", "border"} <= names
+    # Crops are as large as the cell, and lymphocytes are small; cells were listed and numbered by kind. The black bars
+    # of fields' corners are beside all types alike, but for basophils, which are two.
+    assert {"image size", "number in the file name"} <= names
+    assert "border" not in names
+    assert found.shortcuts.left_out == ("basophil",)
