@@ -212,6 +212,34 @@ def test_a_perfect_score_of_24_subjects_is_no_certainty():
             assert figure["low"] == pytest.approx(0.025 ** (1 / 12))  # Clopper and Pearson, 12 of 12
 
 
+@pytest.mark.parametrize("prevalence", [0.02, 0.5, 0.9])
+def test_where_nothing_varies_ppv_and_npv_are_what_the_bounds_of_sensitivity_and_specificity_leave(prevalence):
+    """Of 12 healthy subjects without a false alarm up to a quarter of others may have one: where few are ill most of
+    those called ill are well, then."""
+    groups = np.repeat(np.arange(24), 5)
+    y = np.where(groups % 2, "b", "a")
+    proba = np.column_stack([y == "a", y == "b"]).astype(float)
+    found = evaluate(y, proba, ["a", "b"], groups, positive="b", prevalence=prevalence)["image"]
+    least = 0.025 ** (1 / 12)
+    for metric, share in (("ppv", prevalence), ("npv", 1 - prevalence)):
+        expected = least * share / (least * share + (1 - least) * (1 - share))
+        assert found[metric]["low"] == pytest.approx(expected), metric
+        assert (found[metric]["value"], found[metric]["high"], found[metric]["method"]) == (1, 1, "exact")
+
+
+def test_a_figure_that_hardly_varies_is_known_no_less_than_one_that_does_not():
+    """One cell of 24 subjects is wrong by a hair: on the logit scale alone AUPRC read 0 to 1."""
+    groups = np.repeat(np.arange(24), 40)
+    y = np.where(groups % 2, "b", "a")
+    rng = np.random.default_rng(0)
+    p = np.where(y == "b", 0.9, 0.1) + rng.uniform(-0.05, 0.05, len(y))
+    p[np.flatnonzero(y == "a")[0]] = np.sort(p[y == "b"])[1]
+    found = evaluate(y, np.column_stack([1 - p, p]), ["a", "b"], groups, positive="b")["image"]
+    for metric in ("auroc", "auprc", "f1_macro", "accuracy", "balanced_accuracy"):
+        assert 0.99 < found[metric]["value"] < 1, metric
+        assert found[metric]["low"] > 0.025 ** (1 / 12) - 0.03, metric
+
+
 @given(
     subjects=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     cells=st.integers(1, 5),
