@@ -182,13 +182,8 @@ def test_the_simulations_judge_as_judge_scores_does_to_the_last_bit():
     sizes = coverage.designs()["preliminary"]
     is_positive, score, groups = coverage.fixed_scores(np.random.default_rng(0), sizes, 1.2)
 
-    def figures(score, is_positive, groups, folds=None):
-        proba = np.stack([1 - score, score], axis=-1)
-        return judge_scores(
-            np.where(is_positive, "b", "a"), proba, ["a", "b"], groups, positive="b", folds=folds
-        ).figures
-
-    expected = figures(score, is_positive, groups)
+    labels, proba = np.where(is_positive, "b", "a"), np.stack([1 - score, score], axis=1)
+    expected = judge_scores(labels, proba, ["a", "b"], groups, positive="b").figures
     even = tuple([1] * len(of) for of in sizes)
     for level, seen, strata in (
         ("image", coverage.Seen.of(score, is_positive, groups), coverage.strata_of(sizes)),
