@@ -225,7 +225,7 @@ def sample_of(name: str, found: dict[str, float]) -> str:
     if name == "measuring":
         return f"{1e3 * found['measure']:.1f} and {1e3 * found['embed']:.0f} ms an image, handcrafted and network"
     if name == "figures":
-        return "45 entries, five repeats, whole"
+        return f"45 entries, five repeats, whole: {found['all']:.0f} s"
     if name == "xgb":
         fits = ", ".join(f"{width}: {found[width]:.1f}" for width in sorted(found, key=len) if width.isdigit())
         accuracy = f"balanced accuracy of the last {found['accuracy']:.3f}"

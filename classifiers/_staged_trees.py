@@ -59,12 +59,8 @@ def grow(X: Batched, weights: NDArray[np.float64], bins: Bins, settings: dict[st
     columns, stages = X.shape[1], min(STAGES, trees)
     width = max(1, round(settings["colsample_bytree"] * columns))
     draw = np.random.default_rng(settings["seed"])
-    rows, step = [], X.shape[0] // _SKETCHED
-    begin = 0
-    for batch in X.batches():
-        rows.append(batch[-begin % step :: step])
-        begin += len(batch)
-    sample, weights = np.concatenate(rows), weights[::step]
+    rows = np.sort(draw.choice(X.shape[0], _SKETCHED, replace=False))
+    sample, weights = _rows(X, rows), weights[rows]
     grown: list[tuple[NDArray[np.intp], xgboost.Booster]] = []
     margins: NDArray[np.float32] | None = None
     for stage in range(stages):
@@ -84,6 +80,15 @@ def grow(X: Batched, weights: NDArray[np.float64], bins: Bins, settings: dict[st
         margins = booster.predict(data, output_margin=True)
         grown.append((drawn, booster))
     return _joined(grown, columns, settings["nthread"])
+
+
+def _rows(X: Batched, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """float32 (n, d): rows in ascending order."""
+    found, begin = [], 0
+    for batch in X.batches():
+        found.append(batch[rows[(rows >= begin) & (rows < begin + len(batch))] - begin])
+        begin += len(batch)
+    return np.concatenate(found)
 
 
 def _joined(grown: Sequence[tuple[NDArray[np.intp], xgboost.Booster]], columns: int, threads: int) -> xgboost.Booster:

@@ -35,8 +35,8 @@ def test_stages_on_all_columns_are_the_trees_that_xgboost_grows_in_one_go(proble
     model = BoostedTreesClassifier(n_estimators=13, subsample=1.0, colsample_bytree=0.9999).fit(X, y)
     weights = 1 / np.bincount(y)[y]
     weights /= weights.mean()
-    step = len(X) // 1024
-    sketch = xgboost.QuantileDMatrix(X[::step], weight=weights[::step], max_bin=32)
+    rows = np.sort(np.random.default_rng(0).choice(len(X), _staged_trees._SKETCHED, replace=False))
+    sketch = xgboost.QuantileDMatrix(X[rows], weight=weights[rows], max_bin=32)
     data = xgboost.QuantileDMatrix(X, label=y, weight=weights, max_bin=32, ref=sketch)
     whole = xgboost.train({**model._settings(), "colsample_bytree": 1.0}, data, num_boost_round=13)
     expected = whole.inplace_predict(X)
