@@ -3,6 +3,7 @@
 import doctest
 import inspect
 
+import cv2
 import pytest
 
 import fusion
@@ -30,8 +31,10 @@ def place(tmp_path_factory):
         fusion.evaluate(
             folder / "model", folder / "new cells", other_cohort=True, output=folder / name, store=folder / "store"
         )
-    some = sorted((folder / "new cells").rglob("*.bmp"))[0]
+    some, other, *_ = sorted((folder / "new cells").rglob("*.bmp"))
     (folder / "cell.bmp").write_bytes(some.read_bytes())
+    for name, image in (("a.png", some), ("b.png", other)):
+        assert cv2.imwrite(str(folder / name), cv2.imread(str(image)))
     rows = [f"{at // 3},{'all' if at < 12 else 'hem'},{(25 - at + 7 * (at % 3)) / 40}" for at in range(24)]
     (folder / "scores.csv").write_text("subject,label,score\n" + "\n".join(rows) + "\n")
     return folder
