@@ -51,7 +51,7 @@ def write_screens(page: Path, folder: Path) -> list[str]:
     at = 0
     while at < len(lines):
         command, after = _command_at(lines, at)
-        shown = list(_shown(lines, after)) if command else []
+        shown = list(_shown(lines, after)) if command.startswith("fusion ") else []
         if not shown:
             made.append(lines[at])
             at += 1

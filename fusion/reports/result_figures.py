@@ -67,7 +67,7 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
     axes.set_ylim(len(sets) - 0.5, -0.5)
     some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
     by = result.judged if level == "image" else level
-    axes.set_xlabel(f"{LABELS[metric]}, {by} by {by}, 95% interval by {result.unit}, of the {result.kind}{some}")
+    axes.set_xlabel(f"{LABELS[metric]}, {by} by {by},\n95% interval by {result.unit}, of the {result.kind}{some}")
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
