@@ -135,7 +135,7 @@ def abridge(lines: Sequence[str], shown: Sequence[str]) -> list[str]:
                 found = [each for each in whole if each[0].split()[: len(words)] == words]
             if not found:
                 raise SystemExit(f"no line begins as '{sentence[0]}' any more")
-            kept.append(found[-1])
+            kept.append(found[0])
     return [line for sentence in kept for line in sentence]
 
 
