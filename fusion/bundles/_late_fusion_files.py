@@ -12,8 +12,10 @@ import numpy as np
 
 from fusion import plugins
 from fusion.bundles.bundle_files import BundleError, load_arrays, write_arrays
+from fusion.learning.bags.mean_of_cells import for_unit, takes_bags
 from fusion.learning.decision.late_fusion import LateFusion
 from fusion.learning.fused_model import FusedModel
+from fusion.settings.data import Unit
 
 if TYPE_CHECKING:
     from fusion.feature_transforms.fusion_layer import FusionLayer
@@ -64,7 +66,9 @@ def write_late_fusion(folder: Path, late: LateFusion) -> dict[str, Any]:
     }
 
 
-def load_late_fusion(folder: Path, about: Mapping[str, Any], kind: str, columns: Mapping[str, slice]) -> LateFusion:
+def load_late_fusion(
+    folder: Path, about: Mapping[str, Any], kind: str, columns: Mapping[str, slice], unit: Unit
+) -> LateFusion:
     """The late fusion that ``write_late_fusion`` wrote.
 
     Parameters
@@ -72,6 +76,7 @@ def load_late_fusion(folder: Path, about: Mapping[str, Any], kind: str, columns:
     about : what the manifest says of it.
     kind : the registered name of its blocks' classifiers.
     columns : block name -> its columns in the model.
+    unit : what they judge.
 
     Raises
     ------
@@ -84,7 +89,10 @@ def load_late_fusion(folder: Path, about: Mapping[str, Any], kind: str, columns:
     members = {}
     for at, (name, params) in enumerate(zip(names, layers, strict=True)):
         own = folder / f"block-{at}"
-        members[name] = FusedModel(load_layer(own, params), plugins.classifier_class(kind).load(own / CLASSIFIER))
+        classifier = for_unit(plugins.classifier_class(kind).load(own / CLASSIFIER), unit)
+        if unit == "cell" and takes_bags(classifier):
+            raise BundleError("classifiers of patients in a model of cells", found=kind[:60])
+        members[name] = FusedModel(load_layer(own, params), classifier)
     classes = next(iter(members.values())).classes
     agree = all(member.classes == classes for member in members.values()) and intercepts.shape == (len(classes),)
     if not agree or not (np.isfinite(weights).all() and np.isfinite(intercepts).all() and (weights >= 0).all()):

@@ -309,7 +309,7 @@ class ModelBundle:
                 classifier: Any = for_unit(kind.load(folder / CLASSIFIER), unit)
             else:
                 columns = block_slices(manifest["columns"])
-                classifier = load_late_fusion(folder, late, manifest["classifier"], columns)
+                classifier = load_late_fusion(folder, late, manifest["classifier"], columns, unit)
             # Which models of before have not.
             selection, promised = manifest.get("selection"), manifest.get("promises")
             calibration = manifest["calibration"]

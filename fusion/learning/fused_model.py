@@ -100,14 +100,20 @@ class FusedModel:
 
         Cells of a source are harmonised together, since what is said of a new one depends on all that are judged.
         """
-        if self.harmoniser is not None:
-            X = Bags(self.harmonised(X.stacked, X.spread(sources or [None] * len(X))), split_rows(X.sizes), X.labels)
-        return X.changed(lambda some: self.fused(some.stacked))
+        return _harmonised_bags(self.harmoniser, X, sources).changed(lambda some: self.fused(some.stacked))
 
     def fused(self, harmonised: NDArray[Any]) -> NDArray[Any]:
         """What the classifier gets, of harmonised rows."""
         rows = harmonised if self.selection is None else self.selection.transform(harmonised)
         return rows if self.layer is None else self.layer.transform(rows)
+
+
+def _harmonised_bags(harmoniser: Harmoniser | None, X: Bags, sources: Sequence[str | None]) -> Bags:
+    """Bags of the same cells, harmonised all together."""
+    if harmoniser is None:
+        return X
+    cells = harmoniser.transform(X.stacked, X.spread(sources or [None] * len(X)))
+    return Bags(cells, split_rows(X.sizes), None if X.labels is None else X.stacked_labels)
 
 
 def fuse(
@@ -345,6 +351,23 @@ def prepare_features(rows: TrainingRows, recipe: Recipe) -> tuple[NDArray[Any], 
     return X, harmoniser, selection
 
 
+def _prepared(X: Any, sources: Sequence[str | None], harmoniser: Harmoniser | None, selection: Selection | None) -> Any:
+    """Rows, or bags of cells, by steps that are fitted."""
+    if isinstance(X, Bags):
+        own = _harmonised_bags(harmoniser, X, sources)
+        return own if selection is None else own.changed(lambda some: selection.transform(some.stacked))
+    scored = X if harmoniser is None else harmoniser.transform(X, sources)
+    return scored if selection is None else selection.transform(scored)
+
+
+def _prepare_units(rows: TrainingRows, recipe: Recipe) -> tuple[Any, Harmoniser | None, Selection | None]:
+    """As ``prepare_features``, of whatever units: the steps of bags are fitted on their cells."""
+    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), recipe)
+    if isinstance(rows.X, Bags):
+        X = _prepared(rows.X, rows.sources, harmoniser, selection)
+    return X, harmoniser, selection
+
+
 @dataclass(frozen=True, eq=False)
 class BlockModels:
     """What late fusions of one training part share: the model of each block, and its scores of cells held out.
@@ -368,7 +391,7 @@ class BlockModels:
     @classmethod
     def of(cls, rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> Self:
         """Of these rows; models are fitted when they are asked for."""
-        X, harmoniser, selection = prepare_features(rows, recipe)
+        X, harmoniser, selection = _prepare_units(rows, recipe)
         return cls(replace(rows, X=X), blocks, recipe, folds, harmoniser, selection)
 
     def fused(self, names: Sequence[str]) -> FusedModel:
@@ -419,9 +442,8 @@ def _folds_of_block(rows: TrainingRows, folds: InnerFolds, recipe: Recipe, part:
 
     def anew(train: NDArray[np.intp], test: NDArray[np.intp]) -> InnerPart:
         inner = folds.part(train, test)
-        X, harmoniser, selection = prepare_features(inner.rows, recipe)
-        scored = inner.X if harmoniser is None else harmoniser.transform(inner.X, inner.sources)
-        scored = scored if selection is None else selection.transform(scored)
+        X, harmoniser, selection = _prepare_units(inner.rows, recipe)
+        scored = _prepared(inner.X, inner.sources, harmoniser, selection)
         learnt = replace(inner.rows, X=X)
         deeper = _folds_of_block(learnt, inner.folds, recipe, part)
         return InnerPart(learnt.of_columns(part), scored[:, part], inner.sources, deeper)

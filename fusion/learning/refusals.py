@@ -190,12 +190,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "Leave it out.",
     ),
     _patients(
-        "late fusion",
-        lambda recipe: recipe.fuse == "late",
-        "fuse: late weighs the scores of cells that have labels of their own",
-        "Take fuse: weighted or concatenate.",
-    ),
-    _patients(
         "external memory, cluster",
         _reads_batches,
         "{setting} keeps features out of memory, and cells of a patient are held together",

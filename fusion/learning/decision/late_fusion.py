@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.data.patients.bags import Bags
+
 if TYPE_CHECKING:
     from fusion.learning.fused_model import FusedModel
 
@@ -75,9 +77,9 @@ class LateFusion:
             found |= {f"{parameter}.{name}": value for parameter, value in of_member.items()}
         return found
 
-    def block_scores(self, X: ArrayLike) -> _Floats:
+    def block_scores(self, X: ArrayLike | Bags) -> _Floats:
         """float64 (n, blocks, classes): what each block's model says, see ``centred_logs``."""
-        rows = np.asarray(X)
+        rows: Any = X if isinstance(X, Bags) else np.asarray(X)
         said = [member.predict_proba(rows[:, self.columns[name]]) for name, member in self.members.items()]
         return centred_logs(np.stack(said, axis=1))
 
@@ -85,8 +87,8 @@ class LateFusion:
         """float64 (n, classes) of ``block_scores``: probabilities are their softmax."""
         return np.einsum("nbk,b->nk", scores, self.weights) + self.intercepts
 
-    def predict_proba(self, X: ArrayLike) -> _Floats:
-        """float64 (n, classes) for float (n, d), NaN allowed."""
+    def predict_proba(self, X: ArrayLike | Bags) -> _Floats:
+        """float64 (n, classes) for float (n, d), NaN allowed, or for n bags of such cells."""
         return _softmax(self.margins(self.block_scores(X)))
 
 

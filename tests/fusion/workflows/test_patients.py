@@ -102,6 +102,20 @@ def test_what_does_not_go_with_patients_is_said_in_one_line(place, tmp_path, com
     assert_refused(fusion(*typed, "-q"), 2, *words)
 
 
+def test_a_late_fusion_of_patients_is_read_back_and_asked(place, tmp_path):
+    folder, common = place
+    data, new = folder / "data" / "patients.csv", folder / "new" / "patients.csv"
+    steps = ["--features", "colour,morphology", "--classifier", "pool", "--fuse", "late", "--splits", 3]
+    done = fusion("train", data, *steps, "-o", tmp_path / "model", *common)
+    assert done.exit_code == 0, done.output
+    told = fusion("predict", tmp_path / "model", new, "--json", *common)
+    assert [row["class"] for row in json.loads(told.stdout)["predictions"]] == ["ill", "well", "ill", "well"]
+    page = fusion("explain", tmp_path / "model", new, "-o", tmp_path / "page", "--json", *common)
+    for each in json.loads(page.stdout)["explanations"]:
+        added = sum(cell["adds"] for cell in each["cells"])
+        assert added == pytest.approx(each["probability"][each["class"]] - each["base"], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -75,6 +75,23 @@ def test_steps_of_a_recipe_hold_patients_out_by_themselves(steps):
         assert ((found.threshold > 0) & (found.threshold < 1)).all()
 
 
+@pytest.mark.parametrize("classifier", ["logreg", "pool"])
+@pytest.mark.parametrize("more", [{}, {"calibrate": "logistic"}, {"stability": 0.1}])
+def test_blocks_of_patients_are_fused_late_too(classifier, more):
+    """The block that shows the blasts is believed, the other one is not; and what is kept says the same."""
+    table = patients(patients=32, each=8, share=1.0, effect=3.0, between=0.3)
+    asked = recipe(classifier, fuse="late", layer={}, **more)
+    rows = Study(table).training_rows(("a", "b"), np.arange(24))
+    model = fit_rows(rows, table.blocks, asked, InnerFolds(rows))
+    late = model.classifier
+    assert late.weights[0] > 2 * late.weights[1]
+    rest = table.X[np.arange(24, 32)]
+    of_blocks = late.block_scores(model.fused_bags(rest))
+    assert of_blocks.shape == (8, 2, 2)
+    is_ill = np.array(table.y)[24:] == "ill"
+    assert model.predict_proba(rest)[is_ill, 0].min() > model.predict_proba(rest)[~is_ill, 0].max()
+
+
 def test_labels_of_the_test_part_have_no_say_in_its_scores():
     table = patients(patients=24, each=6)
     split = make_plan(table, "grouped", 4, 1, 0).rounds[0][0]
