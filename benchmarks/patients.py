@@ -1,14 +1,17 @@
 """Classifiers of patients against each other on patients whose witnesses are known, and against a plain PyTorch loop.
 
     python -m benchmarks.patients witnesses [--patients 200] [--cells 200] [--rate 0.05] [--effect 0.4]
+    python -m benchmarks.patients real CELLS --witness ig [--rate 0.1] [--patients 50] [--cells 40]
     python -m benchmarks.patients cohort TABLE [--features morphology,colour] [--store FOLDER]
     python -m benchmarks.patients speed [--patients 1000] [--cells 200] [--columns 2699]
     python -m benchmarks.patients memory
 
 ``witnesses`` draws people and cells by their traits (``fusion.synthetic.draw_traits``); at a rate of 1 every cell
-carries the label. ``cohort`` takes a table of patients, such as ``fusion synthesize --real-cells`` writes. Both go
-the whole road (folds by patient, judgement of the procedure), with ``--permuted`` by labels that have changed hands.
-``speed`` fits ``mil`` and a loop that shows one bag at a time to the same network, for the same number of bags;
+carries the label. ``real`` puts patients together of the real cells of a table that ``fusion extract --export`` has
+written (``fusion.synthetic.constructed_patients``), as often as there are ``--deals``; ``cohort`` takes a table of
+patients, such as ``fusion synthesize --real-cells`` writes. All go the whole road (folds by patient, judgement of the
+procedure), with ``--permuted`` by labels that have changed hands.
+``speed`` fits ``mil`` as it is, and one network by a loop that shows it a bag at a time, and judges patients held out;
 ``memory`` fits a few bags of 5,000 cells with 2,699 columns, and tells the largest resident size.
 """
 
@@ -18,8 +21,10 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
@@ -33,7 +38,11 @@ from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
 from fusion.synthetic.cells import SyntheticDesign
+from fusion.synthetic.constructed_patients import construct_patients
 from fusion.synthetic.traits import draw_traits
+
+if TYPE_CHECKING:
+    from classifiers.patients._pooling import BagNetwork
 
 #: Classifier and parameters by the name under which the figures are told; the first is the one that is compared.
 CONTESTANTS = {
@@ -63,6 +72,31 @@ def drawn(patients: int, cells: int, rate: float, effect: float, seed: int) -> F
         keys=names,
         image_keys=names,
         y=tuple(map(str, found.subject_labels)),
+        subjects=subjects,
+        folds=(None,) * len(names),
+        groups=merge_groups(subjects, names),
+        subjects_known=True,
+    ).by_subject()
+
+
+def real(file: Path, witness: str, others: list[str], design: SyntheticDesign, features: list[str]) -> FeatureTable:
+    """Patients of real cells, half of whom have witnesses among the others."""
+    frame = pd.read_parquet(file)
+    labels = frame["label"].astype(str).to_numpy()
+    groups = (
+        np.unique(frame["group"].astype(str), return_inverse=True)[1] if "group" in frame else np.arange(len(frame))
+    )
+    found = construct_patients(labels.tolist(), groups, [witness], design, normal=others)
+    columns = [name for block in features for name in frame.columns if name.startswith(f"{block}.")]
+    names = tuple(map(str, found.cells.tolist()))
+    subjects = tuple(map(str, found.patients.tolist()))
+    return FeatureTable(
+        X=frame[columns].to_numpy(np.float32)[found.cells],
+        columns=tuple(columns),
+        names=names,
+        keys=names,
+        image_keys=names,
+        y=tuple(found.subjects[at].label for at in found.patients),
         subjects=subjects,
         folds=(None,) * len(names),
         groups=merge_groups(subjects, names),
@@ -120,41 +154,54 @@ def bags_of(patients: int, cells: int, columns: int) -> tuple[Bags, np.ndarray]:
     return Bags(X, split_rows(np.full(patients, cells))), y
 
 
-def plain_loop(X: Bags, y: np.ndarray, columns: int, bags: int, seconds: float) -> float:
-    """Seconds that a loop of one bag a step takes for ``bags`` bags, told from as many as go into ``seconds``."""
+def plain_loop(X: Bags, y: np.ndarray, passes: int) -> BagNetwork:
+    """A network as ``mil`` has five, on all columns, by a loop that shows it one bag a step."""
     import torch
 
     from classifiers.patients._pooling import BagNetwork
 
     torch.manual_seed(0)
-    network = BagNetwork(columns, 2, 32, "attention", 0.1, 0.25)
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
-    started, done = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        rows = X.rows[done % len(X)]
-        cells = torch.from_numpy(np.asarray(X.cells[rows]))
-        scores, _ = network(cells, torch.zeros(len(rows), dtype=torch.int64), 1)
-        loss = torch.nn.functional.cross_entropy(scores, torch.tensor([int(y[done % len(X)])]))
+    rng = np.random.default_rng(0)
+    network = BagNetwork(X.shape[1], 2, 32, "attention", 0.1, 0.25)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
+    for at in np.concatenate([rng.permutation(len(X)) for _ in range(passes)]):
+        cells = torch.from_numpy(np.asarray(X.cells[X.rows[at]]))
+        scores, _ = network(cells, torch.zeros(len(cells), dtype=torch.int64), 1)
+        loss = torch.nn.functional.cross_entropy(scores, torch.tensor([int(y[at])]))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        done += 1
-    return (time.perf_counter() - started) / done * bags
+    return network.eval()
 
 
-def speed(patients: int, cells: int, columns: int) -> None:
-    """One network of ``mil`` and the loop, for bags of the same number, in one run."""
+def speed(patients: int, cells: int, columns: int, passes: int) -> None:
+    """The whole of ``mil`` and one network of the loop, in one run, and how well both tell patients held out."""
+    import torch
+    from sklearn.metrics import roc_auc_score
+
     from classifiers.patients.mil import BagClassifier
 
-    X, y = bags_of(patients, cells, columns)
-    # One pass over the four fifths that are learnt from, and the last fifth judged: that is what one pass of mil does.
-    loop = plain_loop(X, y, columns, patients * 4 // 5, 20.0)
+    X, y = bags_of(patients * 5 // 4, cells, columns)
+    learnt, held = np.arange(patients), np.arange(patients, len(X))
+    print(f"{patients} patients x {cells} cells x {columns} columns: {patients * cells * columns * 4 / 1e9:.1f} GB")
     started = time.perf_counter()
-    # Steps of eight bags; four fifths of the patients are learnt from, and all steps of a pass are gone.
-    BagClassifier(members=1, steps=1).fit(X, y, np.arange(patients))
-    ours = time.perf_counter() - started
-    print(f"{patients} patients x {cells} cells x {columns} columns, one pass: loop {loop:.1f} s, mil {ours:.1f} s")
-    print(f"ratio {loop / ours:.2f}; mil has judged the fifth of the patients that it stops by besides")
+    ours = BagClassifier().fit(X[learnt], y[learnt], learnt)
+    first = time.perf_counter() - started
+    print(f"mil, five networks: {first:.0f} s, AUROC {roc_auc_score(y[held], ours.predict_proba(X[held])[:, 1]):.3f}")
+    started = time.perf_counter()
+    network = plain_loop(X[learnt], y[learnt], passes)
+    second = time.perf_counter() - started
+    with torch.inference_mode():
+        said = [
+            network(torch.from_numpy(np.asarray(X.cells[X.rows[at]])), torch.zeros(cells, dtype=torch.int64), 1)[0]
+            for at in held
+        ]
+    margins = torch.cat(said).numpy()
+    print(
+        f"a plain loop, one network, {passes} passes: {second:.0f} s, "
+        f"AUROC {roc_auc_score(y[held], margins[:, 1] - margins[:, 0]):.3f}; "
+        f"five take {5 * second / first:.1f} times as long as mil"
+    )
 
 
 def memory(columns: int = 2699, cells: int = 5000, patients: int = 10) -> None:
@@ -184,33 +231,47 @@ def measured(file: Path, features: list[str], store: Path | None) -> FeatureTabl
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["witnesses", "cohort", "speed", "memory"])
+    parser.add_argument("what", choices=["witnesses", "real", "cohort", "speed", "memory"])
     parser.add_argument("table", nargs="?", type=Path)
     parser.add_argument("--patients", type=int)
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--columns", type=int, default=2699)
+    parser.add_argument("--passes", type=int, default=10, help="of the plain loop over all patients")
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--effect", type=float, default=0.4)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", default="morphology,colour")
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--witness", default="ig", help="class of cells that only the ill have")
+    parser.add_argument("--others", default="", help="classes of cells that all have; default all other ones")
+    parser.add_argument("--deals", type=int, default=1, help="how often patients are put together anew")
     parser.add_argument("--permuted", action="store_true", help="by labels that have changed hands, and no others")
     parser.add_argument("--contestants", default=";".join(CONTESTANTS))
     given = parser.parse_args()
     if given.what == "speed":
-        speed(given.patients or 1000, given.cells, given.columns)
+        speed(given.patients or 1000, given.cells, given.columns, given.passes)
     elif given.what == "memory":
         memory(given.columns)
     else:
-        if given.what == "cohort":
-            table = measured(given.table, given.features.split(","), given.store)
-        else:
-            table = drawn(given.patients or 200, given.cells, given.rate, given.effect, given.seed)
         asked = given.contestants.split(";")
-        print(table)
-        table = permuted(table, given.seed + 1) if given.permuted else table
-        tell(judged(table, asked, Path("unused"), given.repeats, given.seed))
+        for deal in range(given.seed, given.seed + given.deals):
+            table = _patients(given, deal)
+            print(table)
+            table = permuted(table, deal + 1) if given.permuted else table
+            tell(judged(table, asked, Path("unused"), given.repeats, deal))
+
+
+def _patients(given: argparse.Namespace, seed: int) -> FeatureTable:
+    features = given.features.split(",")
+    if given.what == "cohort":
+        return measured(given.table, features, given.store)
+    if given.what == "real":
+        design = SyntheticDesign(
+            subjects=given.patients or 50, cells_per_subject=given.cells, witness_rate=given.rate, seed=seed
+        )
+        return real(given.table, given.witness, [name for name in given.others.split(",") if name], design, features)
+    return drawn(given.patients or 200, given.cells, given.rate, given.effect, seed)
 
 
 if __name__ == "__main__":

@@ -124,13 +124,19 @@ class BagNetwork(nn.Module):
         super().__init__()
         self.encode = nn.Linear(columns, hidden)
         self.drop, self.drop_columns = nn.Dropout(dropout), nn.Dropout(dropout / 2)
-        self.pool: nn.Module
+        self.pool: GatedAttention | TopCells | SetTransformer
         if pooling == "attention":
             self.pool = GatedAttention(hidden, classes)
         elif pooling == "top-k":
             self.pool = TopCells(hidden, classes, share)
         else:
             self.pool = SetTransformer(hidden, classes)
+
+    def silence(self) -> None:
+        """Have it say nothing of any bag, until it has learnt to."""
+        head = self.pool.pool.head if isinstance(self.pool, SetTransformer) else self.pool.head
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, cells: Tensor, owner: Tensor, bags: int) -> tuple[Tensor, Tensor]:
         """float (n, classes) of n bags, and how much each cell weighs in its own, float (k,)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from classifiers.class_weights import balanced_weights, inner_folds
+from classifiers.patients._cell_scores import CellModels, Components, kinds_in_folds
 from classifiers.patients._pooling import BagNetwork
 from fusion.bundles.bundle_files import (
     FACTS,
@@ -33,6 +34,36 @@ if TYPE_CHECKING:
 #: The file of arrays.
 _ARRAYS = "mil.safetensors"
 
+#: How the arrays of networks are called there, and which of them takes cells in.
+_NETWORKS, _ENTRANCE = "network.", "encode.weight"
+
+#: The other parts of the model: their class, how their arrays are called, and what each must be.
+_PARTS: tuple[tuple[type[Any], str, dict[str, Kept]], ...] = (
+    (
+        Components,
+        "components.",
+        {"mean": Kept(np.float32, ("columns",)), "axes": Kept(np.float32, ("k", "columns"))},
+    ),
+    (
+        CellModels,
+        "cells.",
+        {
+            "landmarks": Kept(np.float64, ("landmarks", "k")),
+            "weights": Kept(np.float64, ("folds", "landmarks", "kinds")),
+            "intercepts": Kept(np.float64, ("folds", "kinds")),
+            "pooled_centre": Kept(np.float64, ("pooled",)),
+            "pooled_scale": Kept(np.float64, ("pooled",)),
+            "pooled_weights": Kept(np.float64, ("folds", "classes", "pooled")),
+            "pooled_intercepts": Kept(np.float64, ("folds", "classes")),
+            "centre": Kept(np.float64, ("statistics",)),
+            "scale": Kept(np.float64, ("statistics",)),
+            "coef": Kept(np.float64, ("classes", "statistics")),
+            "intercept": Kept(np.float64, ("classes",)),
+            "inherits": Kept(np.bool_, (1,)),
+        },
+    ),
+)
+
 #: What ``pooling`` may be.
 _POOLINGS = ("attention", "top-k", "transformer")
 
@@ -42,23 +73,31 @@ _BAGS, _CELLS = 8, 8192
 #: Cells of a bag that one step learns from, drawn anew each time: a witness of a hundred is among them nearly always.
 _DRAWN = 512
 
-#: Steps and passes that are gone on with without getting better by subjects that are held out: attention stays on a
-#: plateau for some hundred steps before it has found a witness (AUROC .48 by 160, .97 by 500, on 120 drawn patients).
-_PATIENT_STEPS, _PATIENT_PASSES = 500, 8
+#: Steps and passes that are gone on with without getting better by subjects that are held out.
+_PATIENT_STEPS, _PATIENT_PASSES = 200, 8
+
+#: Folds of patients where one network alone is asked for.
+_FOLDS = 5
 
 #: Sizes beyond which nothing is learnt but memory is filled.
 _MOST_HIDDEN, _MOST_MEMBERS = 1024, 50
 
 
 class BagClassifier(ClassifierMixin, BaseEstimator):
-    """Attention-based multiple-instance learning on fused features, by networks that stop on patients held out.
+    """Multiple-instance learning on fused features: models of cells first, and networks for what these leave.
 
-    ``members`` networks are trained, each without one fold of whole groups, by whose loss it stops; the model is the
-    mean of their probabilities. With few patients that is what keeps it from learning them by heart, beside dropout
-    of columns and of the hidden space, a small network and weight decay. Classes weigh the same in sum.
+    Cells become a few principal components. Models of cells learn each under its patient's class, or what it is itself
+    where cells are labelled; exponential means of what they say of a patient's cells, which they have not met, are
+    what networks start from: these add to the patient's margin what attention over its cells finds beside. Of few
+    patients a network alone finds nothing (docs/patients.md), of many it finds what no model of cells does.
+
+    ``members`` networks are trained, each without one fold of whole groups, by whose loss it stops, at the start if it
+    only makes things worse; the model is the mean of their probabilities. Classes weigh the same in sum.
 
     Parameters
     ----------
+    components : principal components of cells, at most.
+    cell_labels : use what cells are labelled, where they are.
     pooling : "attention" (gated; Ilse 2018), "top-k" (the cells that speak most for a class) or "transformer" (cells
         compared with summaries of their bag, then attention).
     hidden : width of what a cell becomes; even, at most 1024.
@@ -76,16 +115,20 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         pooling: str = "attention",
+        components: int = 24,
+        cell_labels: bool = True,
         hidden: int = 32,
         share: float = 0.1,
         dropout: float = 0.25,
         members: int = 5,
-        steps: int = 1500,
+        steps: int = 800,
         learning_rate: float = 3e-3,
         weight_decay: float = 0.01,
         random_state: int | None = 0,
     ) -> None:
         self.pooling = pooling
+        self.components = components
+        self.cell_labels = cell_labels
         self.hidden = hidden
         self.share = share
         self.dropout = dropout
@@ -109,11 +152,16 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         self.chosen_: dict[str, float] = {}
         seed = 0 if self.random_state is None else int(self.random_state)
-        folds = inner_folds(codes, groups, self.members, seed) if self.members > 1 else []
-        if not folds:  # one network alone stops by the first of five folds
-            folds = inner_folds(codes, groups, 5, seed)[:1]
-        trained = [self._train(X, codes, train, held, seed + at) for at, (train, held) in enumerate(folds)]
-        self._keep(trained)
+        folds = inner_folds(codes, groups, self.members if self.members > 1 else _FOLDS, seed)
+        self._components = Components.of(X, self.components, seed)
+        cells = self._components.changed(X)
+        kinds = kinds_in_folds(X, folds) if self.cell_labels else None
+        self._cells, margins = CellModels.fit(cells, codes, kinds, folds, seed)
+        start = torch.from_numpy(margins.astype(np.float32))
+        self._networks = [
+            self._train(cells, codes, start, train, held, seed + at)
+            for at, (train, held) in enumerate(folds[: self.members])
+        ]
         return self
 
     def predict_proba(self, X: Bags) -> NDArray[np.float64]:
@@ -125,7 +173,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
     def attention(self, X: Bags) -> list[NDArray[np.float64]]:
-        """For each of n bags float64 (k,), how much each of its cells weighs: the mean over the networks, 1 in sum."""
+        """For each of n bags float64 (k,), how much each of its cells weighs, 1 in sum: the networks' attention, times
+        how much the models of cells take the cell for one of the patient's class."""
         weights = self._asked(X)[1]
         return np.split(weights, np.cumsum(X.sizes)[:-1])
 
@@ -136,49 +185,60 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"pooling must be {', '.join(_POOLINGS)}, not {self.pooling!r}")
         if not 2 <= self.hidden <= _MOST_HIDDEN or self.hidden % 2:
             raise ValueError(f"hidden must be an even number from 2 to {_MOST_HIDDEN}, not {self.hidden!r}")
+        if not 1 <= self.components <= _MOST_HIDDEN:
+            raise ValueError(f"components must be 1 to {_MOST_HIDDEN}, not {self.components!r}")
         if not 1 <= self.members <= _MOST_MEMBERS or not self.steps >= 1:
             raise ValueError(f"members must be 1 to {_MOST_MEMBERS} and steps 1 or more")
         if not 0 < self.share <= 1 or not 0 <= self.dropout < 1:
             raise ValueError("share must lie above 0 and up to 1, and dropout from 0 to below 1")
 
-    def _network(self) -> BagNetwork:
-        return BagNetwork(self.n_features_in_, len(self.classes_), self.hidden, self.pooling, self.share, self.dropout)
+    def _network(self, columns: int) -> BagNetwork:
+        return BagNetwork(columns, len(self.classes_), self.hidden, self.pooling, self.share, self.dropout)
 
     def _train(
-        self, X: Bags, codes: NDArray[np.intp], train: NDArray[np.intp], held: NDArray[np.intp], seed: int
+        self,
+        X: Bags,
+        codes: NDArray[np.intp],
+        start: Tensor,
+        train: NDArray[np.intp],
+        held: NDArray[np.intp],
+        seed: int,
     ) -> BagNetwork:
-        """A network of the training bags, as it was when it said most of those that are held out."""
+        """A network of the training bags, which adds to margins that it starts from, as it was when both together said
+        most of the bags that are held out."""
         rng = np.random.default_rng(seed)
         weights = torch.from_numpy(balanced_weights(codes[train]).astype(np.float32))
         targets = torch.from_numpy(codes)
         own_weights = torch.from_numpy(balanced_weights(codes[held]).astype(np.float32))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self._network()
+            network = self._network(X.shape[1])
+            network.silence()
             optimiser = torch.optim.AdamW(
                 network.parameters(), self.learning_rate, weight_decay=self.weight_decay, foreach=True
             )
-            best, kept, since, passes, step = math.inf, copy.deepcopy(network.state_dict()), 0, 0, 0
+            best = self._held_out_loss(network, X[held], start[held], targets[held], own_weights)
+            kept, since, passes, step = copy.deepcopy(network.state_dict()), 0, 0, 0
             while step < self.steps and not (since >= _PATIENT_STEPS and passes >= _PATIENT_PASSES):
                 network.train()
                 for chosen in _steps(X, train, rng):
                     cells, owner = _drawn_cells(X, train[chosen], rng)
-                    scores, _ = network(cells, owner, len(chosen))
+                    scores = start[train[chosen]] + network(cells, owner, len(chosen))[0]
                     losses = torch.nn.functional.cross_entropy(scores, targets[train[chosen]], reduction="none")
                     optimiser.zero_grad()
                     (losses * weights[chosen]).mean().backward()
                     optimiser.step()
                     step, since = step + 1, since + 1
                 passes += 1
-                loss = self._held_out_loss(network, X, held, targets[held], own_weights)
+                loss = self._held_out_loss(network, X[held], start[held], targets[held], own_weights)
                 if loss < best:
                     best, kept, since, passes = loss, copy.deepcopy(network.state_dict()), 0, 0
             network.load_state_dict(kept)
         return network.eval()
 
     @staticmethod
-    def _held_out_loss(network: BagNetwork, X: Bags, held: NDArray[np.intp], targets: Tensor, weights: Tensor) -> float:
-        scores = torch.cat([each for each, _ in _in_batches(network, X[held])])
+    def _held_out_loss(network: BagNetwork, X: Bags, start: Tensor, targets: Tensor, weights: Tensor) -> float:
+        scores = start + torch.cat([each for each, _ in _in_batches(network, X)])
         losses = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
         return float((losses * weights).mean())
 
@@ -187,26 +247,28 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"bags of {X.shape[1]} columns, and the model was fitted on {self.n_features_in_}")
+        cells = self._components.changed(X)
+        start, said = self._cells.predict(cells)
         proba, weights = np.zeros((len(X), len(self.classes_))), np.zeros(int(X.sizes.sum()))
         for network in self._networks:
-            found = list(_in_batches(network, X))
-            proba += torch.cat([torch.softmax(scores.double(), dim=1) for scores, _ in found]).numpy()
+            found = list(_in_batches(network, cells))
+            scores = torch.from_numpy(start) + torch.cat([own.double() for own, _ in found])
+            proba += torch.softmax(scores, dim=1).numpy()
             weights += torch.cat([each.double() for _, each in found]).numpy()
-        return proba / len(self._networks), weights / len(self._networks)
-
-    def _keep(self, networks: list[BagNetwork]) -> None:
-        self._networks = networks
-        self.weights_ = {
-            name: np.stack([network.state_dict()[name].numpy() for network in networks])
-            for name in networks[0].state_dict()
-        }
+        weights *= said
+        return proba / len(self._networks), weights / (cells.mean(weights[:, None])[:, 0] * cells.sizes)[cells.owners]
 
     # ---- storage ----------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
         """Write ``mil.safetensors`` and ``classifier.json``: plain arrays, the networks stacked, and plain values."""
         check_is_fitted(self)
-        write_arrays(folder / _ARRAYS, self.weights_)
+        states = [network.state_dict() for network in self._networks]
+        arrays = {f"{_NETWORKS}{name}": np.stack([state[name].numpy() for state in states]) for name in states[0]}
+        for kind, prefix, _ in _PARTS:
+            part = self._components if kind is Components else self._cells
+            arrays |= {f"{prefix}{field.name}": getattr(part, field.name) for field in fields(kind)}
+        write_arrays(folder / _ARRAYS, arrays)
         write_facts(folder, self)
 
     @classmethod
@@ -223,18 +285,29 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         except (ValueError, TypeError) as error:
             raise BundleError(f"{folder / FACTS} holds no such model", found=str(error)[:200]) from error
         with torch.device("meta"):  # shapes alone: what is read decides how much memory is taken
-            shapes = {name: tuple(tensor.shape) for name, tensor in fitted._network().state_dict().items()}
-        expected = {name: Kept(np.float32, ("members", *shape)) for name, shape in shapes.items()}
-        arrays = read_arrays(folder / _ARRAYS, expected)
-        count = len(next(iter(arrays.values())))
-        if not 1 <= count <= _MOST_MEMBERS:
+            shapes = {name: list(tensor.shape) for name, tensor in fitted._network(1).state_dict().items()}
+        expected = {
+            f"{_NETWORKS}{name}": Kept(np.float32, ("members", *(["hidden", "k"] if name == _ENTRANCE else shape)))
+            for name, shape in shapes.items()
+        }
+        for _, prefix, shapes_of_part in _PARTS:
+            expected |= {f"{prefix}{name}": kept for name, kept in shapes_of_part.items()}
+        sizes = {"columns": fitted.n_features_in_, "classes": len(fitted.classes_), "hidden": fitted.hidden}
+        arrays = read_arrays(folder / _ARRAYS, expected, **sizes)
+        count = len(arrays[f"{_NETWORKS}{_ENTRANCE}"])
+        parts = [
+            kind(**{name: arrays[f"{prefix}{name}"] for name in shapes_of_part})
+            for kind, prefix, shapes_of_part in _PARTS
+        ]
+        fitted._components, fitted._cells = parts
+        if not 1 <= count <= _MOST_MEMBERS or not fitted._cells.fits_together(len(fitted._components.axes)):
             raise BundleError(f"{folder / _ARRAYS} holds no such model", found=f"{count} networks")
-        networks = []
+        fitted._networks = []
         for at in range(count):
-            network = fitted._network()
-            network.load_state_dict({name: torch.from_numpy(array[at].copy()) for name, array in arrays.items()})
-            networks.append(network.eval())
-        fitted._keep(networks)
+            network = fitted._network(len(fitted._components.axes))
+            own = {name: torch.from_numpy(arrays[f"{_NETWORKS}{name}"][at].copy()) for name in shapes}
+            network.load_state_dict(own)
+            fitted._networks.append(network.eval())
         return fitted
 
 

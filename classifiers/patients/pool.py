@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from classifiers.class_weights import balanced_weights, inner_folds
+from classifiers.patients._cell_scores import are_told, kinds_of
 from fusion.bundles.bundle_files import (
     BundleError,
     Kept,
@@ -38,9 +39,6 @@ _CELL_FOLDS = 5
 
 #: Strength of the model of cells.
 _CELL_C = 0.01
-
-#: Cells of a class that the model of cells needs, and patients that must have them.
-_LEAST_CELLS, _LEAST_PATIENTS = 10, 4
 
 #: Inverse strengths of the penalty that a search tries.
 _TRIED = (0.001, 0.01, 0.1, 1.0)
@@ -135,16 +133,16 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit_cells(self, X: Bags, codes: NDArray[np.intp], groups: ArrayLike | None) -> None:
         self.cell_weights_, self.cell_intercepts_ = None, None
-        if self.cell_labels and _are_told(X):
+        if self.cell_labels and are_told(X):
             self.cell_weights_, self.cell_intercepts_ = _cell_model(X)
 
     def _held_out_shares(self, X: Bags, codes: NDArray[np.intp], groups: ArrayLike | None) -> _Floats:
         """float64 (n, kinds): shares of cells by kind, by models that have not met the patient's group; where a fold
         leaves kinds without cells, by the model of all."""
         found = _shares(X, self.cell_weights_, self.cell_intercepts_)
-        kinds = _kinds(X)
+        kinds = kinds_of(X)
         for train, test in inner_folds(codes, groups, _CELL_FOLDS, self.random_state):
-            if _are_told(X[train]) and np.array_equal(_kinds(X[train]), kinds):
+            if are_told(X[train]) and np.array_equal(kinds_of(X[train]), kinds):
                 found[test] = _shares(X[test], *_cell_model(X[train]))
         return found
 
@@ -223,28 +221,11 @@ def _pooled(X: Bags) -> _Floats:
     return rows.reshape(len(X), -1)
 
 
-def _kinds(X: Bags) -> NDArray[Any]:
-    """What cells are labelled as, sorted."""
-    return np.unique(np.array([label for label in X.stacked_labels if label is not None], str))
-
-
-def _are_told(X: Bags) -> bool:
-    """Whether there are cells of two kinds, enough of each and of enough patients, to learn a model of cells from."""
-    if X.labels is None:
-        return False
-    labels, owners = X.stacked_labels, X.owners
-    kinds = _kinds(X)
-    counts = [(labels == kind) for kind in kinds]
-    return len(kinds) > 1 and all(
-        own.sum() >= _LEAST_CELLS and len(np.unique(owners[own])) >= _LEAST_PATIENTS for own in counts
-    )
-
-
 def _cell_model(X: Bags) -> tuple[_Floats, _Floats]:
     """Weights (kinds, d) and intercepts (kinds,) of logistic regression over the labelled cells."""
     labels = X.stacked_labels
     told = np.flatnonzero([label is not None for label in labels])
-    codes = np.searchsorted(_kinds(X), labels[told].astype(str))
+    codes = np.searchsorted(kinds_of(X), labels[told].astype(str))
     return _logistic(np.asarray(X.stacked[told], np.float64), codes, _CELL_C)
 
 

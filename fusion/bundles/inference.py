@@ -106,6 +106,7 @@ def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequ
         root=root,
         positive=bundle.positive,
         threshold=bundle.model.threshold,
+        costs=bundle.model.costs,
         calibrated=bundle.model.calibration is not None,
         trained_on=np.array([known[rows].any() for rows in bags], bool),
         distance=None if distance is None else Bags(features, bags).medians(distance),

@@ -61,7 +61,7 @@ def train(screen: Screen, config: TrainConfig) -> tuple[Fault, ...]:
         screen.result(trained.result)
         for line in analysis_lines(trained.result):
             screen.line(line)
-        screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} cells")
+        screen.line(f"model in {config.output}, fitted on all {len(trained.result.cells)} {trained.result.judged}s")
         if config.report is None:
             screen.note("These figures as a page, with tables and scores: --report FOLDER.")
         else:

@@ -167,11 +167,12 @@ class Predictions:
         """What a reader of these figures has to know, one line each."""
         predicted = self.predicted
         counts = ", ".join(f"{predicted.count(label)} {label}" for label in self.classes)
-        lines = [*self.remarks, f"{len(self)} cell{'' if len(self) == 1 else 's'}: {counts}."]
+        unit = "cell" if self.cells is None else "patient"
+        lines = [*self.remarks, f"{len(self)} {unit}{'' if len(self) == 1 else 's'}: {counts}."]
         if self.threshold is not None:
-            lines[-1] += f" A cell is predicted '{self.positive}' from a probability of {self.threshold:.3f}."
+            lines[-1] += f" A {unit} is predicted '{self.positive}' from a probability of {self.threshold:.3f}."
         if self.costs is not None:
-            lines[-1] += " A cell is predicted as the class of the least expected cost."
+            lines[-1] += f" A {unit} is predicted as the class of the least expected cost."
         if not self.calibrated:
             lines.append("Probabilities are as the classifier gives them; fusion train --calibrate calibrates them.")
         outside = sum(map(bool, self.out_of_distribution))

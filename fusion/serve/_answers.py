@@ -100,6 +100,7 @@ def model_facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
     """What the model is."""
     return {
         "name": name,
+        "unit": bundle.unit,
         "classifier": bundle.label,
         "blocks": [block.name for block in bundle.blocks],
         "classes": bundle.classes,

@@ -7,10 +7,16 @@ Nothing here opens a file. A name in a request is text that is shown again, and 
 from __future__ import annotations
 
 import asyncio
+import io
+import lzma
+import zipfile
+import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from fusion.data.readers import is_image
 from fusion.errors import FusionError
 from fusion.images.cell import Cell, CellError, make_cell
 from fusion.images.decoding import decode_image, pixel_key
@@ -29,6 +35,9 @@ _NAME = 120
 
 #: Bytes of a multipart body beside its images: boundaries and part headers.
 _FRAME = 1 << 16
+
+#: How an entry in a zip file's directory begins, and entries for each image that a request may hold: folders, previews.
+_MEMBER, _MEMBERS_EACH = b"PK\x01\x02", 20
 
 #: Bytes a second that an upload must have come by on average, after its first seconds: those who send a byte now and
 #: then would else hold every place for a minute, and a telephone with a weak signal sends more.
@@ -136,11 +145,72 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
             raise RequestError(422, "the upload has an unknown field", found=shown_name(field), expected=FIELD)
         uploads.append(Upload(shown_name(value.filename or ""), await value.read()))
         await value.close()
+    uploads = [each for upload in uploads for each in (_unpacked(upload, limits) if _is_zip(upload) else [upload])]
     if len(uploads) > limits.files:
         raise _too_many(limits)
+    if sum(len(upload.content) for upload in uploads) > limits.request_bytes + _FRAME:
+        raise RequestError(413, "the upload is too large", expected=f"at most {megabytes(limits.request_bytes)} in all")
     if not uploads:
         raise RequestError(422, "no image in the request", expected=f"one to {limits.files} files in '{FIELD}'")
     return uploads
+
+
+def _is_zip(upload: Upload) -> bool:
+    return upload.content[:4] == b"PK\x03\x04"
+
+
+def _unpacked(upload: Upload, limits: Limits) -> list[Upload]:
+    """The images in a zip file, in memory: what it says of their size is counted and not believed.
+
+    Raises
+    ------
+    RequestError : 413 more than a request may hold, 422 a file that is damaged, encrypted, or without images.
+    """
+    damaged = RequestError(422, "the zip file cannot be read", found=upload.name, do="Send the images themselves.")
+    too_large = RequestError(
+        413,
+        "the zip file is too large",
+        found=upload.name,
+        expected=f"at most {megabytes(limits.request_bytes)} in all",
+    )
+    # Before it is opened: a directory of a million entries is read whole.
+    if upload.content.count(_MEMBER) > _MEMBERS_EACH * limits.files:
+        raise _too_many(limits)
+    found, room = [], limits.request_bytes
+    try:
+        with zipfile.ZipFile(io.BytesIO(upload.content)) as archive:
+            members = [each for each in archive.infolist() if _is_image_in_zip(each.filename)]
+            if len(members) > limits.files:
+                raise _too_many(limits)
+            for member in members:
+                with archive.open(member) as stream:
+                    content = stream.read(room + 1)
+                if len(content) > room:
+                    raise too_large
+                room -= len(content)
+                found.append(Upload(shown_name(member.filename), content))
+    except RequestError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
+        raise damaged from error
+    if not found:
+        raise RequestError(422, "no image in the zip file", found=upload.name)
+    return found
+
+
+def _is_image_in_zip(name: str) -> bool:
+    """Whether a member is called like an image, and is none of what macOS adds to each."""
+    path = PurePosixPath(name)
+    return is_image(Path(path.name)) and not name.endswith("/") and "__MACOSX" not in path.parts and path.name[0] != "."
 
 
 def _too_many(limits: Limits) -> RequestError:

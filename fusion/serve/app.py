@@ -28,9 +28,19 @@ from fusion.reports.explanation_page import page_text
 from fusion.reports.png import encode_png
 from fusion.serve._answers import attachment, explanation_values, format_fault, model_facts, thumbnail
 from fusion.serve._model_thread import Abandoned, ModelThread
+from fusion.serve._patients import CELLS, judge_patient, patient_explanation, patient_values
 from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
 from fusion.serve._server import run
-from fusion.serve._uploads import FIELD, Limits, RequestError, Upload, find_cells, format_error, read_uploads
+from fusion.serve._uploads import (
+    FIELD,
+    Limits,
+    RequestError,
+    Upload,
+    find_cells,
+    format_error,
+    read_uploads,
+    shown_name,
+)
 from fusion.settings.commands import ServeConfig
 from fusion.synthetic.cells import SyntheticDesign, draw_cell, draw_subjects
 from fusion.synthetic.rendering import paint_cell
@@ -44,7 +54,10 @@ _RULES = ("classes", "calibrated", "threshold", "costs", "promises")
 #: Files of the page: address, name among the templates, media type.
 _STATIC = (
     ("/static/serve.css", "serve.css", "text/css"),
-    *((f"/static/{name}.js", f"{name}.js", "text/javascript") for name in ("serve", "cell", "elements", "labels")),
+    *(
+        (f"/static/{name}.js", f"{name}.js", "text/javascript")
+        for name in ("serve", "cell", "elements", "labels", "patients")
+    ),
     ("/static/icon.svg", "icon.svg", "image/svg+xml"),
 )
 
@@ -168,6 +181,30 @@ class Served:
             "notes": predicted.notes if rows else [],
         }
 
+    def judge_patient(
+        self, uploads: Sequence[Upload], check: Callable[[], None], *, images: bool, name: str = "patient"
+    ) -> dict[str, Any]:
+        """What the model says of the patient whose cells all uploads show, as plain values."""
+        judged = judge_patient(self.bundle, uploads, self.limits, self.source, check, name)
+        answer = patient_values(judged, self.bundle, images=images)
+        self.metrics.cells.labels("judged").inc(len(answer["cells"]))
+        self.metrics.cells.labels("fault").inc(len(answer["faults"]))
+        return answer
+
+    def patient_explanation(
+        self, uploads: Sequence[Upload], check: Callable[[], None], form: str, name: str
+    ) -> Response:
+        """What each cell of the patient adds, as JSON or as a page of its own."""
+        return patient_explanation(judge_patient(self.bundle, uploads, self.limits, self.source, check, name), form)
+
+    def warm_up(self) -> None:
+        """Compile kernels and fill networks before anybody waits for them."""
+        uploads = [Upload("example.png", example_cell(0)[0])]
+        if self.bundle.unit == "subject":
+            self.judge_patient(uploads, lambda: None, images=True)
+        else:
+            self.explanation(uploads[0], "json")
+
     def explain(self, upload: Upload) -> tuple[Explanation, bool]:
         """Why the model says what it says of one upload, and whether it learnt from it.
 
@@ -233,7 +270,9 @@ def create_app(
         lifespan=lifespan,
     )
     _add_page(app, _page(bundle, name, limits))
-    _add_questions(app, served, model_facts(bundle, name) | {"limits": vars(limits)})
+    facts = model_facts(bundle, name) | {"limits": vars(limits)}
+    (_add_questions_of_patients if bundle.unit == "subject" else _add_questions)(app, served)
+    _add_facts(app, facts)
     _add_health(app, metrics)
     _add_refusals(app)
     paths = [route.path for route in app.routes if hasattr(route, "path")]
@@ -253,13 +292,44 @@ def _add_page(app: FastAPI, page: str) -> None:
         app.get(address, include_in_schema=False)(_static(file, media_type))
 
 
-def _add_questions(app: FastAPI, served: Served, facts: dict[str, Any]) -> None:
-    """What can be asked of the model."""
+def _add_facts(app: FastAPI, facts: dict[str, Any]) -> None:
+    """What is known of the model, and cells to try it on."""
 
     @app.get("/api/model")
     async def model() -> dict[str, Any]:
         """What the model is, and what a request may hold."""
         return facts
+
+    @app.get("/api/example", response_class=Response)
+    async def example(number: int = Query(0, ge=0, lt=_EXAMPLES.subjects * _EXAMPLES.cells_per_subject)) -> Response:
+        """A synthetic cell as PNG, to try; which class it was drawn as is in the header X-Drawn-As."""
+        content, label = example_cell(number)
+        return Response(content, media_type="image/png", headers={"X-Drawn-As": label})
+
+
+def _add_questions_of_patients(app: FastAPI, served: Served) -> None:
+    """What can be asked of a model of patients: each request is one."""
+    named = Query("patient", max_length=120, description="what the patient is called in the answer")
+
+    @app.post("/api/predict", openapi_extra=_IMAGES)
+    async def predict(request: Request, images: bool = Query(False, description="with contours")) -> dict[str, Any]:
+        """The class of the patient whose cells all images of the request show, and what each cell adds to it."""
+        with served.place():
+            uploads = await read_uploads(request, served.limits)
+            return await served.ask(lambda check: served.judge_patient(uploads, check, images=images), request)
+
+    @app.post("/api/explain", openapi_extra=_IMAGES)
+    async def explain(request: Request, format: Literal["json", "html"] = "json", name: str = named) -> Response:
+        """What each cell of the patient adds: as JSON, or as a page of its own."""
+        with served.place():
+            uploads = await read_uploads(request, served.limits)
+            return await served.ask(
+                lambda check: served.patient_explanation(uploads, check, format, shown_name(name)), request
+            )
+
+
+def _add_questions(app: FastAPI, served: Served) -> None:
+    """What can be asked of a model of cells."""
 
     @app.post("/api/predict", openapi_extra=_IMAGES)
     async def predict(request: Request, images: bool = Query(False, description="with contours")) -> dict[str, Any]:
@@ -276,12 +346,6 @@ def _add_questions(app: FastAPI, served: Served, facts: dict[str, Any]) -> None:
             if len(uploads) > 1:
                 raise RequestError(422, "one image at a time is explained", found=str(len(uploads)))
             return await served.ask(lambda _: served.explanation(uploads[0], format), request)
-
-    @app.get("/api/example", response_class=Response)
-    async def example(number: int = Query(0, ge=0, lt=_EXAMPLES.subjects * _EXAMPLES.cells_per_subject)) -> Response:
-        """A synthetic cell as PNG, to try; which class it was drawn as is in the header X-Drawn-As."""
-        content, label = example_cell(number)
-        return Response(content, media_type="image/png", headers={"X-Drawn-As": label})
 
 
 def _add_health(app: FastAPI, metrics: Metrics) -> None:
@@ -334,22 +398,19 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     UsageError : the address cannot be listened on.
     """
     bundle = load_model(config.model)
-    bundle.check_judges_cells(
-        "fusion serve", "Ask it by fusion predict, with a table that names the subject of each cell."
-    )
+    of_patients = bundle.unit == "subject"
     limits = Limits(
-        files=config.files,
+        files=max(config.files, CELLS) if of_patients else config.files,
         file_bytes=config.file_mb << 20,
         request_bytes=config.request_mb << 20,
         pixels=config.megapixels * 1_000_000,
-        request_pixels=4 * config.megapixels * 1_000_000,
+        request_pixels=(16 if of_patients else 4) * config.megapixels * 1_000_000,
         seconds=config.timeout,
     )
     hosts = tuple(LOOPBACK) if config.host in LOOPBACK else ()
     name = config.model.resolve().name
     app = create_app(bundle, name=name, source=config.source, limits=limits, hosts=hosts)
-    # Kernels are compiled and networks warmed up before anybody waits for them.
-    app.state.served.explanation(Upload("example.png", example_cell(0)[0]), "json")
+    app.state.served.warm_up()
     run(app, config.host, config.port, say, app.state.served.stop)
 
 
@@ -379,7 +440,8 @@ def _page(bundle: ModelBundle, name: str, limits: Limits) -> str:
     environment = Environment(
         loader=PackageLoader("fusion.serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("serve.html").render(
+    template = "serve-patients.html" if bundle.unit == "subject" else "serve.html"
+    return environment.get_template(template).render(
         model=model_facts(bundle, name),
         limits=limits,
         settings=json.dumps(

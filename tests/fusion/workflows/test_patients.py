@@ -58,6 +58,20 @@ def test_new_patients_are_judged_and_evaluated_one_by_one(place, tmp_path):
     assert result["facts"]["classes"] == {"ill": 2, "well": 2}
 
 
+def test_a_patient_none_of_whose_images_can_be_read_is_left_out_and_the_images_are_named(place, tmp_path):
+    folder, common = place
+    data = folder / "data"
+    for name in ("a.png", "b.png"):
+        (data / name).write_bytes(b"no image")
+    rows = (data / "patients.csv").read_text() + "a.png,P99,ill\nb.png,P99,ill\n"
+    (data / "more.csv").write_text(rows)
+    steps = ["--features", "colour", "--classifier", "pool", "--splits", 3, "-o", tmp_path / "model", *common]
+    done = fusion("train", data / "more.csv", *steps)
+    assert done.exit_code == 3, done.output
+    assert "b.png: not an image" in done.output
+    assert f"fitted on all {PATIENTS} subjects" in done.output
+
+
 def test_patients_that_the_model_has_learnt_from_are_refused(place, tmp_path):
     folder, common = place
     data = folder / "data" / "patients.csv"
@@ -85,7 +99,6 @@ def test_the_page_of_patients_holds_the_cells_that_their_class_rests_on(place, t
     ("command", "words"),
     [
         (["export", "MODEL", "--onnx", "OUT/model.onnx"], ["fusion export is for models of cells"]),
-        (["serve", "MODEL", "--port", "0"], ["fusion serve is for models of cells"]),
         (["explain", "MODEL", "NEW", "-o", "OUT/page", "--data", "DATA"], ["of whom none is shown"]),
         (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
     ],
