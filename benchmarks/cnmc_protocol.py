@@ -133,12 +133,12 @@ def tree_part(cells: int) -> dict[str, float]:
 
 def measuring_part() -> dict[str, float]:
     """Seconds for each image of reading and measuring, and of the network."""
-    from fusion import plugins
     from fusion.images.cell import read_cell
+    from fusion.plugins import registry
     from fusion.synthetic.cells import SyntheticDesign, synthesize
 
-    families = [plugins.build_extractor(name, {}) for name in ("morphology", "texture", "colour")]
-    network = plugins.build_extractor("cnn", {"weights": "random", "view": 450})
+    families = [registry.build_extractor(name, {}) for name in ("morphology", "texture", "colour")]
+    network = registry.build_extractor("cnn", {"weights": "random", "view": 450})
     with tempfile.TemporaryDirectory() as folder:
         tree = synthesize(Path(folder) / "cells", SyntheticDesign(subjects=4, cells_per_subject=_IMAGES // 4, folds=1))
         files = sorted(tree.rglob("*.bmp"))

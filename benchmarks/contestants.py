@@ -64,7 +64,7 @@ def fusion(*families: str, **params: Mapping[str, Any]) -> Measure:
     import cv2
 
     from fusion.images.cell import Cell
-    from fusion.plugins import build_extractor
+    from fusion.plugins.registry import build_extractor
 
     cv2.setNumThreads(1)
     extractors = [build_extractor(family, params.get(family)) for family in families]

@@ -26,7 +26,7 @@ from fusion.data import _file_index, dataset  # noqa: E402  # the code beside th
 from fusion.features import cell_measurement, extraction  # noqa: E402
 from fusion.features.store import FeatureStore  # noqa: E402
 from fusion.images import decoding  # noqa: E402
-from fusion.plugins import build_extractor  # noqa: E402
+from fusion.plugins.registry import build_extractor  # noqa: E402
 from fusion.synthetic.cells import SyntheticDesign, synthesize  # noqa: E402
 
 SETS = (("colour",), ("morphology",), ("morphology", "texture", "colour"))

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cv2
 
-from fusion import plugins
 from fusion.bundles import inference
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.features import cell_measurement
 from fusion.features.store import FeatureStore
 from fusion.learning.novelty import Novelty
+from fusion.plugins import registry
 from fusion.settings.commands import PredictConfig, TrainConfig
 from fusion.synthetic.cells import SyntheticDesign, synthesize
 from fusion.workflows.predict import predict
@@ -92,7 +92,7 @@ def measure(folder: Path, cells: int, backbone: str | None) -> dict[str, float]:
     )
     clock = Clock()
     for name in features:
-        clock.watch(type(plugins.build_extractor(name, settings.get(name))), "extract", f"extractor {name}")
+        clock.watch(type(registry.build_extractor(name, settings.get(name))), "extract", f"extractor {name}")
     clock.watch(cell_measurement, "_cell", "decoding and segmentation")
     clock.watch(inference, "collect", "listing, hashing and checking files")
     clock.watch(ModelBundle, "load", "loading the model")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from fusion.learning.shared_distances import NAMED_WIDTHS, Distances, DistancesOfRows, squared_distances
-from fusion.plugins import Parts
+from fusion.plugins.classifiers import Parts
 
 _Floats = NDArray[np.float64]
 _Rows = NDArray[np.intp]

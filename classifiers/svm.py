@@ -36,7 +36,7 @@ from fusion.bundles.bundle_files import (
 from fusion.bundles.onnx_graph import Graph
 from fusion.learning.parameter_search import Span
 from fusion.learning.shared_distances import Distances, DistancesOfRows
-from fusion.plugins import Parts
+from fusion.plugins.classifiers import Parts
 
 #: The file of arrays.
 _ARRAYS = "svm.safetensors"

@@ -14,7 +14,8 @@ from itertools import groupby
 from types import ModuleType
 
 from extractors.feature_descriptions import described
-from fusion.plugins import Describing, Description, Extractor, build_extractor
+from fusion.plugins.extractors import Describing, Description, Extractor
+from fusion.plugins.registry import build_extractor
 
 FAMILIES = ("morphology", "texture", "colour")
 

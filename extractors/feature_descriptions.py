@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 
-from fusion.plugins import Description
+from fusion.plugins.extractors import Description
 
 _MARK = re.compile(r"\b(Unit|Range|Source): ")
 

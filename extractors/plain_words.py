@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fusion.plugins import Description
+from fusion.plugins.extractors import Description
 
 #: Feature -> group, plain name, and the attribute that it agrees with; those that pathologists' own words confirm.
 _SEEN = {

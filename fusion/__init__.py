@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from fusion.interface.workflows import predict as predict
     from fusion.interface.workflows import train as train
     from fusion.learning.fused_model import fuse as fuse
-    from fusion.plugins import build_classifier as classifier
-    from fusion.plugins import build_extractor as extractor
+    from fusion.plugins.registry import build_classifier as classifier
+    from fusion.plugins.registry import build_extractor as extractor
     from fusion.settings.commands import AblateConfig as AblateConfig
     from fusion.settings.commands import EvaluateConfig as EvaluateConfig
     from fusion.settings.commands import PredictConfig as PredictConfig
@@ -69,12 +69,12 @@ _PUBLIC = {
     "TrainConfig": ("fusion.settings.commands", "TrainConfig"),
     "ablate": ("fusion.interface.workflows", "ablate"),
     "compare": ("fusion.interface.workflows", "compare"),
-    "classifier": ("fusion.plugins", "build_classifier"),
+    "classifier": ("fusion.plugins.registry", "build_classifier"),
     "evaluate": ("fusion.interface.workflows", "evaluate"),
     "explain_cell": ("fusion.explanation.explanation", "explain_cell"),
     "explain": ("fusion.interface.workflows", "explain"),
     "extract": ("fusion.interface.workflows", "extract"),
-    "extractor": ("fusion.plugins", "build_extractor"),
+    "extractor": ("fusion.plugins.registry", "build_extractor"),
     "FusionClassifier": ("fusion.interface.estimator", "FusionClassifier"),
     "fuse": ("fusion.learning.fused_model", "fuse"),
     "inspect": ("fusion.interface.workflows", "inspect"),

@@ -41,7 +41,7 @@ from fusion.images.cell import Cell
 from fusion.io.cache_folder import local_store
 from fusion.io.files import printable
 from fusion.leakage.encoders import encoder, encoder_of, encoders
-from fusion.plugins import Learnable
+from fusion.plugins.extractors import Learnable
 
 if TYPE_CHECKING:
     from extractors.cnn.backbone import Backbone

@@ -22,7 +22,7 @@ from extractors.colour._vacuoles import find_vacuoles, palest_part
 from extractors.feature_descriptions import described
 from extractors.plain_words import in_plain_words
 from fusion.images.cell import Cell
-from fusion.plugins import Description
+from fusion.plugins.extractors import Description
 
 Values = NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from extractors.morphology._region import Region
 from extractors.morphology._zernike import ZERNIKE_ORDERS, zernike
 from extractors.plain_words import in_plain_words
 from fusion.images.cell import Cell
-from fusion.plugins import Description
+from fusion.plugins.extractors import Description
 
 
 @dataclass(frozen=True)

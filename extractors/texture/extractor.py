@@ -20,7 +20,7 @@ from extractors.feature_descriptions import described
 from extractors.plain_words import in_plain_words
 from extractors.texture import _chromatin, _coarseness, _cooccurrence, _local_patterns, _runs_and_zones
 from fusion.images.cell import Cell
-from fusion.plugins import Description
+from fusion.plugins.extractors import Description
 
 Values = NDArray[np.float64]
 

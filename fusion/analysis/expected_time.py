@@ -1,8 +1,8 @@
 """How long the fits of a comparison will take, told before the time is spent.
 
 A few of them are made on some of the cells, at two sizes, and timed; what they took is carried on to all cells: in
-proportion to them, or to their square where a classifier says so (``plugins.GrowsFaster``), on top of what a fit takes
-whatever their number. Nothing of a trial is kept, and nothing that is learnt depends on it.
+proportion to them, or to their square where a classifier says so (``plugins.classifiers.GrowsFaster``), on top of what a
+fit takes whatever their number. Nothing of a trial is kept, and nothing that is learnt depends on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fusion.errors import FusionError
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.fits import Fit, Fits, run_fits, workers_of
-from fusion.plugins import GrowsFaster
+from fusion.plugins.classifiers import GrowsFaster
 from fusion.progress import Forecast
 
 #: Training cells x columns x fits below which all is done in the time of a trial.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion import plugins
 from fusion.bundles.bundle_files import BundleError, load_arrays, write_arrays
 from fusion.learning.bags.mean_of_cells import for_unit, takes_bags
 from fusion.learning.decision.late_fusion import LateFusion
 from fusion.learning.fused_model import FusedModel
+from fusion.plugins import registry
 from fusion.settings.data import Unit
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def load_late_fusion(
     members = {}
     for at, (name, params) in enumerate(zip(names, layers, strict=True)):
         own = folder / f"block-{at}"
-        classifier = for_unit(plugins.classifier_class(kind).load(own / CLASSIFIER), unit)
+        classifier = for_unit(registry.classifier_class(kind).load(own / CLASSIFIER), unit)
         if unit == "cell" and takes_bags(classifier):
             raise BundleError("classifiers of patients in a model of cells", found=kind[:60])
         members[name] = FusedModel(load_layer(own, params), classifier)

@@ -22,7 +22,7 @@ from fusion.images.cell import Cell
 from fusion.io.files import printable
 from fusion.learning.predictions import Predictions
 from fusion.learning.study import Study
-from fusion.plugins import MindsSources
+from fusion.plugins.classifiers import MindsSources
 from fusion.progress import Progress
 from fusion.settings.commands import ExplainConfig, PredictConfig
 from fusion.settings.data import ReadingSettings

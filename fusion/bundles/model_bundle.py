@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins
 from fusion.bundles._late_fusion_files import (
     CLASSIFIER,
     LAYER,
@@ -56,7 +55,9 @@ from fusion.learning.novelty import Novelty
 from fusion.learning.recipe import entry_label
 from fusion.learning.study import Images, Study
 from fusion.learning.training_quantiles import Reference
-from fusion.plugins import Extractor, TakesImages
+from fusion.plugins import registry
+from fusion.plugins.extractors import Extractor, Precomputed
+from fusion.plugins.networks import TakesImages
 from fusion.settings.data import Unit
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class ModelBundle:
         ------
         UsageError : the model has no such block.
         """
-        own = {block.name: block for block in self.blocks if isinstance(block.extractor, plugins.Precomputed)}
+        own = {block.name: block for block in self.blocks if isinstance(block.extractor, Precomputed)}
         if unknown := [name for name in files if f"own.{name}" not in own]:
             raise UsageError(
                 f"--own {unknown[0]} is no block of this model",
@@ -204,7 +205,7 @@ class ModelBundle:
         def given(block: Block) -> Block:
             file = files.get(block.name.removeprefix("own."))
             extractor = block.extractor
-            if file is None or block.name not in own or not isinstance(extractor, plugins.Precomputed):
+            if file is None or block.name not in own or not isinstance(extractor, Precomputed):
                 return block
             return dataclasses.replace(block, extractor=extractor.with_file(file))
 
@@ -305,7 +306,7 @@ class ModelBundle:
                 raise BundleError("the model judges neither cells nor subjects", found=repr(unit)[:60])
             late = manifest["late"]
             if late is None:
-                kind = plugins.classifier_class(manifest["classifier"])
+                kind = registry.classifier_class(manifest["classifier"])
                 classifier: Any = for_unit(kind.load(folder / CLASSIFIER), unit)
             else:
                 columns = block_slices(manifest["columns"])
@@ -425,7 +426,7 @@ def _describe(block: str, extractor: Extractor, folder: Path) -> dict[str, Any]:
         "name": extractor.name,
         "version": extractor.version,
         "params": plain(params),
-        "fingerprint": plugins.fingerprint(extractor, PREPARATION),
+        "fingerprint": registry.fingerprint(extractor, PREPARATION),
     }
 
 
@@ -446,11 +447,11 @@ def _other_features(missing: Sequence[str], count: int) -> BundleError:
 
 
 def _rebuild(entry: Mapping[str, Any], folder: Path) -> Extractor:
-    kind = plugins.plugin_class(plugins.EXTRACTORS, entry["name"])
+    kind = registry.plugin_class(registry.EXTRACTORS, entry["name"])
     is_file = {f.name: bool(f.metadata.get("file")) for f in dataclasses.fields(kind)}
     params = {name: _confined_value(name, value, folder, is_file) for name, value in entry["params"].items()}
-    extractor = plugins.build_extractor(entry["name"], params)
-    if plugins.fingerprint(extractor, PREPARATION) != entry["fingerprint"]:
+    extractor = registry.build_extractor(entry["name"], params)
+    if registry.fingerprint(extractor, PREPARATION) != entry["fingerprint"]:
         raise BundleError(
             f"extractor '{entry['name']}' is not the one the model was trained with",
             found=f"version {extractor.version}",

@@ -29,7 +29,8 @@ from fusion.learning.decision.calibration import Calibration
 from fusion.learning.decision.late_fusion import LEAST, LateFusion
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.study import Study
-from fusion.plugins import HasTrialRows, MindsSources, NetworkToOnnx, TakesImages, ToOnnx
+from fusion.plugins.classifiers import HasTrialRows, MindsSources, ToOnnx
+from fusion.plugins.networks import NetworkToOnnx, TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import ExportConfig
 from fusion.settings.outputs import one_run_of

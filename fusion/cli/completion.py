@@ -47,7 +47,7 @@ def complete_plugins(option: str) -> Complete | None:
         return None
 
     def complete(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
-        from fusion.plugins import names
+        from fusion.plugins.registry import names
 
         before, comma, last = typed.rpartition(",")
         return [CompletionItem(f"{before}{comma}{name}") for name in names(_PLUGINS[option]) if name.startswith(last)]

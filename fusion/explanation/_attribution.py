@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from fusion.evaluation.shapley import shapley_values
 from fusion.learning.decision.late_fusion import LateFusion, centred_logs
 from fusion.learning.fused_model import FusedModel
-from fusion.plugins import Contributes, ExplainsImages, Linear
+from fusion.plugins.classifiers import Contributes, Linear
+from fusion.plugins.networks import ExplainsImages
 
 _Floats = NDArray[np.float64]
 

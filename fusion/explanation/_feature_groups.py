@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fusion.explanation._attribution import Attribution, Score, value_of_block
 from fusion.learning.fused_model import FusedModel
-from fusion.plugins import Description
+from fusion.plugins.extractors import Description
 
 _Floats = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from fusion.features.blocks import Block
 from fusion.images.cell import Cell
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.training_quantiles import LEVELS, Reference
-from fusion.plugins import HidesRegions, SpatialExtractor
+from fusion.plugins.extractors import HidesRegions, SpatialExtractor
 
 _Floats = NDArray[np.float64]
 

@@ -26,15 +26,9 @@ from fusion.image_transforms.dataset_transforms import cells_as_trained
 from fusion.images.cell import Cell, CellError
 from fusion.io.files import printable
 from fusion.learning.study import Study
-from fusion.plugins import (
-    Describing,
-    Description,
-    ExplainsImages,
-    MindsSources,
-    RollsOut,
-    SpatialExtractor,
-    TakesImages,
-)
+from fusion.plugins.classifiers import MindsSources
+from fusion.plugins.extractors import Describing, Description, RollsOut, SpatialExtractor
+from fusion.plugins.networks import ExplainsImages, TakesImages
 from fusion.settings.commands import MapBy
 
 #: Features shown for and against: more than a dozen in all nobody reads.

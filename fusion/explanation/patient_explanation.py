@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.patients.bags import Bags
 from fusion.learning.predictions import Predictions
-from fusion.plugins import Attends
+from fusion.plugins.classifiers import Attends
 
 _Floats = NDArray[np.float64]
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins
 from fusion.data.dataset import Dataset, Fault
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError, did_you_mean
@@ -33,7 +32,8 @@ from fusion.features.store import FeatureStore
 from fusion.features.stored_matrix import is_stored
 from fusion.images.cell import PREPARATION
 from fusion.io.event_log import EventLog
-from fusion.plugins import Extractor
+from fusion.plugins import registry
+from fusion.plugins.extractors import Describing, Extractor
 from fusion.progress import Progress
 from fusion.settings.features import FeatureSettings
 
@@ -128,7 +128,7 @@ def agreed_columns(blocks: Iterable[Block], names: Collection[str]) -> dict[str,
     """
     found: dict[str, list[int]] = {}
     for block in blocks:
-        if block.name in names and isinstance(block.extractor, plugins.Describing):
+        if block.name in names and isinstance(block.extractor, Describing):
             agreed = {each.name for each in block.extractor.describe() if each.agreement}
             if columns := [at for at, name in enumerate(block.features) if name in agreed]:
                 found[block.name] = columns
@@ -265,7 +265,7 @@ def _check_names(named: Sequence[str]) -> None:
 def _build(name: str, params: Mapping[str, Any]) -> Extractor:
     family = _family(name)
     try:
-        return plugins.build_extractor(family, params)
+        return registry.build_extractor(family, params)
     except UsageError as error:
         if name == family:
             raise
@@ -291,7 +291,7 @@ def _check_instances(built: Mapping[str, Extractor]) -> None:
     for name, extractor in built.items():
         if sum(other.name == extractor.name for other in built.values()) < 2:
             continue  # a fingerprint may ask for weights, which are not always needed
-        known = first.setdefault((extractor.name, plugins.fingerprint(extractor, PREPARATION)), name)
+        known = first.setdefault((extractor.name, registry.fingerprint(extractor, PREPARATION)), name)
         if known != name:
             raise UsageError(
                 f"blocks '{known}' and '{name}' are the same",
@@ -303,7 +303,7 @@ def _check_instances(built: Mapping[str, Extractor]) -> None:
 def _usual_features(family: str) -> list[str]:
     """Features of a family by its default parameters."""
     try:
-        return plugins.build_extractor(family).feature_names()
+        return registry.build_extractor(family).feature_names()
     except UsageError:  # some of its parameters have no default: then it has no parts that everyone knows
         return []
 

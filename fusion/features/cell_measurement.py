@@ -20,7 +20,8 @@ from fusion.images.cell import Cell, CellError, ImageError, decode_image, make_c
 from fusion.images.masks import read_mask
 from fusion.io.content_hash import hash_content
 from fusion.io.remote_path import Remote
-from fusion.plugins import Extractor, NeedsRedCells, stored_as
+from fusion.plugins.extractors import Extractor, NeedsRedCells
+from fusion.plugins.registry import stored_as
 
 #: A sample, and the names of the extractors that it lacks.
 Need = tuple[Sample, frozenset[str]]

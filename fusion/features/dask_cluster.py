@@ -20,7 +20,7 @@ from fusion.errors import FusionError, UsageError
 from fusion.features.cell_measurement import Measure, Measured, Need
 from fusion.images.cell import PREPARATION
 from fusion.io.files import printable
-from fusion.plugins import fingerprint
+from fusion.plugins.registry import fingerprint
 
 if TYPE_CHECKING:
     from distributed import Client, Future

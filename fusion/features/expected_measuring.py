@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fusion.features.cell_measurement import Measured
-from fusion.plugins import Extractor, stored_as
+from fusion.plugins.extractors import Extractor
+from fusion.plugins.registry import stored_as
 from fusion.progress import Forecast
 
 #: Cells below which there is nothing to tell: they are measured in a second or two.

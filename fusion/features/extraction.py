@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins
 from fusion.compute import process_pool
 from fusion.compute.graceful_stop import Stop
 from fusion.compute.memory import give_back
@@ -36,7 +35,8 @@ from fusion.io.content_hash import as_arrow, distinct
 from fusion.io.event_log import EventLog
 from fusion.io.files import printable
 from fusion.io.notebook_table import notebook_table
-from fusion.plugins import Extractor
+from fusion.plugins import registry
+from fusion.plugins.extractors import Describing, Extractor, Precomputed
 from fusion.progress import HearsForecasts, Progress
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Extraction:
         return {
             f"{name}.{each.name}": each.unit
             for name, extractor in zip(self.names, self.extractors, strict=True)
-            if isinstance(extractor, plugins.Describing)
+            if isinstance(extractor, Describing)
             for each in extractor.describe()
         }
 
@@ -211,10 +211,10 @@ def extract(
     """
     _check_scheduler(scheduler)  # refused also where nothing is left to measure
     tell = event_log or (lambda event, **facts: None)
-    versions = [_Version(extractor, plugins.fingerprint(extractor, PREPARATION)) for extractor in extractors]
+    versions = [_Version(extractor, registry.fingerprint(extractor, PREPARATION)) for extractor in extractors]
     cells = _Cells.from_dataset(dataset)
     for version in versions:
-        if isinstance(version.extractor, plugins.Precomputed):
+        if isinstance(version.extractor, Precomputed):
             _take_over(version, version.extractor, dataset, cells, store)
     lacks = np.stack([version.open(store).lacks(cells.keys) for version in versions], axis=1)
     tell(
@@ -245,9 +245,7 @@ def extract(
     return found
 
 
-def _take_over(
-    version: _Version, extractor: plugins.Precomputed, dataset: Dataset, cells: _Cells, store: FeatureStore
-) -> None:
+def _take_over(version: _Version, extractor: Precomputed, dataset: Dataset, cells: _Cells, store: FeatureStore) -> None:
     """Keep rows that were computed elsewhere as if they had been measured here."""
     lacking = np.flatnonzero(version.open(store).lacks(cells.keys))
     if not len(lacking):
@@ -256,7 +254,9 @@ def _take_over(
     names = version.extractor.feature_names()
     keys = cells.keys.take(arrow_arrays.numbers(lacking)).to_pylist()
     rows = dict(zip(keys, X[cells.positions[lacking]], strict=True))
-    store.write(version.name, version.fingerprint, names, rows, {}, version.about, plugins.stored_as(version.extractor))
+    store.write(
+        version.name, version.fingerprint, names, rows, {}, version.about, registry.stored_as(version.extractor)
+    )
 
 
 def _check_scheduler(scheduler: str | None) -> None:
@@ -345,7 +345,7 @@ class _Version:
     @property
     def about(self) -> dict[str, Any]:
         extractor = self.extractor
-        return {"version": extractor.version, "preparation": PREPARATION, "params": plugins.identity(extractor)}
+        return {"version": extractor.version, "preparation": PREPARATION, "params": registry.identity(extractor)}
 
     def open(self, store: FeatureStore) -> Block:
         return store.open(self.name, self.fingerprint, self.extractor.feature_names())
@@ -371,7 +371,7 @@ class _Flush:
             rows = {m.key: m.rows[name] for m in batch if name in m.rows}
             faults = {m.key: m.faults[name].reason for m in batch if m.permanent and name in m.faults}
             names = version.extractor.feature_names()
-            kept_as = plugins.stored_as(version.extractor)
+            kept_as = registry.stored_as(version.extractor)
             self._store.write(name, version.fingerprint, names, rows, faults, version.about, kept_as)
             if rows or faults:
                 self._tell("written", extractor=name, cells=len(rows), faults=len(faults))

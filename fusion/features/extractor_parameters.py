@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
-from fusion.plugins import HasInput, HasWeights
+from fusion.plugins import registry
+from fusion.plugins.extractors import HasInput, HasWeights
 from fusion.settings.commands import LearnConfig
 from fusion.settings.features import HANDCRAFTED, FeatureSettings, with_parameter
 
@@ -43,7 +43,7 @@ def check_options_of_networks(config: FeatureSettings) -> None:
     if config.input is None or any(isinstance(kind, HasInput) for kind in extractors):
         return
     judges = config.judges if isinstance(config, LearnConfig) else []
-    if not any(isinstance(plugins.plugin_class(plugins.CLASSIFIERS, name), HasInput) for name in judges):
+    if not any(isinstance(registry.plugin_class(registry.CLASSIFIERS, name), HasInput) for name in judges):
         raise UsageError(
             "--input is what a network is shown, and there is none",
             found=chosen,
@@ -55,7 +55,7 @@ def parts_of_handcrafted() -> list[str]:
     """The parts that a handcrafted family can be divided into, as they are asked for: ``texture.glcm``."""
     named: dict[str, None] = {}
     for family in HANDCRAFTED:
-        for feature in plugins.build_extractor(family).feature_names():
+        for feature in registry.build_extractor(family).feature_names():
             named |= dict.fromkeys(f"{family}.{word}" for word in feature.split("_")[:2])
     return list(named)
 
@@ -68,7 +68,7 @@ def extractor_class(block: str) -> type:
     UsageError : no extractor of the block's family; what is a part of a known one is told as that.
     """
     family = block.partition(".")[0]
-    if family not in (known := plugins.names(plugins.EXTRACTORS)):
+    if family not in (known := registry.names(registry.EXTRACTORS)):
         meant = did_you_mean(family, known) or did_you_mean(block, parts_of_handcrafted())
         raise UsageError(f"unknown feature block '{block}'", expected=", ".join(known), do=meant)
-    return plugins.plugin_class(plugins.EXTRACTORS, family)
+    return registry.plugin_class(registry.EXTRACTORS, family)

@@ -208,13 +208,13 @@ def _delete(files: Sequence[Path]) -> int:
 
 def _why_outdated(entry: Held) -> str:
     """Why an extractor version is of no use to this installation, "" where it may be."""
-    from fusion import plugins
     from fusion.images.cell import PREPARATION
+    from fusion.plugins import registry
 
-    if entry.extractor not in plugins.names(plugins.EXTRACTORS) or not entry.about:
+    if entry.extractor not in registry.names(registry.EXTRACTORS) or not entry.about:
         return ""
     try:
-        version = plugins.build_extractor(entry.extractor).version
+        version = registry.build_extractor(entry.extractor).version
     except FusionError:  # a plug-in that does not load today, or not without parameters
         return ""
     if entry.version != version:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fusion import plugins
 from fusion.data.dataset import Sample
 from fusion.data.traced_cells import trace_cells
 from fusion.errors import FusionError
@@ -17,7 +16,8 @@ from fusion.features.cell_measurement import Measure, embed
 from fusion.features.store import FeatureStore
 from fusion.features.store_maintenance import Held, held, set_aside_cell
 from fusion.images.cell import PREPARATION
-from fusion.plugins import Extractor
+from fusion.plugins import registry
+from fusion.plugins.extractors import Extractor
 
 #: Cells that are measured once more for each extractor version: where one row in 30 is wrong, this finds it 999 times
 #: in 1,000.
@@ -87,10 +87,10 @@ def _built(version: Held) -> Extractor | None:
     stored: dict[str, Any] = version.about.get("params", {})
     for params in (stored, dict[str, Any]()):
         try:
-            extractor = plugins.build_extractor(version.extractor, params)
+            extractor = registry.build_extractor(version.extractor, params)
         except FusionError:  # not installed, or its identity is not what it is built from
             continue
-        if plugins.fingerprint(extractor, PREPARATION) == version.fingerprint:
+        if registry.fingerprint(extractor, PREPARATION) == version.fingerprint:
             return extractor
     return None
 

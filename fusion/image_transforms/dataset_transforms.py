@@ -22,7 +22,7 @@ from fusion.image_transforms.normaliser import Adjustment, Normaliser, target_of
 from fusion.images.cell import Cell, CellError, read_cell
 from fusion.images.cell_transform import Change
 from fusion.leakage.grouped_splits import Split
-from fusion.plugins import Extractor
+from fusion.plugins.extractors import Extractor
 from fusion.progress import Progress
 from fusion.settings.learning import NormaliseSettings, ReinhardTarget
 

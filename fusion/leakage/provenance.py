@@ -14,7 +14,7 @@ from fusion.data.dataset import Dataset, Sample
 from fusion.data.subjects import format_subject, recognises, remembered
 from fusion.leakage.encoders import contamination_stamps
 from fusion.leakage.grouped_splits import LeakageError
-from fusion.plugins import HasDoubts, HasEncoder, HasProvenance
+from fusion.plugins.extractors import HasDoubts, HasEncoder, HasProvenance
 
 #: Hexadecimal digits of an image's hash that are kept: no two images of the world will meet in 128 bits.
 _DIGITS = 32

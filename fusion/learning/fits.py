@@ -38,7 +38,7 @@ from fusion.learning.run import Run
 from fusion.learning.scaled_blocks import ScaledBlocks
 from fusion.learning.study import Study
 from fusion.metrics.decision_costs import expected_costs
-from fusion.plugins import Classifier, FitsDistances, Searches
+from fusion.plugins.classifiers import Classifier, FitsDistances, Searches
 
 #: Fits below which another worker process costs more to start than it saves, and values of all their tables likewise.
 _WORTH_A_WORKER, _VALUES_WORTH_A_WORKER = 20, 2_000_000

@@ -23,7 +23,8 @@ from fusion.learning.recipe import Recipe
 from fusion.learning.shared_distances import Distances
 from fusion.metrics.classification import predicted_classes
 from fusion.metrics.decision_costs import expected_costs
-from fusion.plugins import Classifier, Contributes, FitsDistances, HoldsOut, TakesImages
+from fusion.plugins.classifiers import Classifier, Contributes, FitsDistances, HoldsOut
+from fusion.plugins.networks import TakesImages
 from fusion.settings.learning import HarmoniseSettings
 
 if TYPE_CHECKING:
@@ -217,8 +218,8 @@ class HeldOutModel:
     ----------
     ask : what the classifier says of these cells.
     decision : what is put on top.
-    contributions : float64 (n, classes, d + 1) of the columns, as ``plugins.Contributes`` has them; None where the
-        classifier cannot tell.
+    contributions : float64 (n, classes, d + 1) of the columns, as ``plugins.classifiers.Contributes`` has
+        them; None where the classifier cannot tell.
     """
 
     ask: Exchange

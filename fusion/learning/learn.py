@@ -19,7 +19,8 @@ from fusion.learning.learnt_blocks import LearntBlock, inner_folds, learn_blocks
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
-from fusion.plugins import LearnsBlock, Searches, TakesImages
+from fusion.plugins.classifiers import Searches
+from fusion.plugins.networks import LearnsBlock, TakesImages
 
 _Rows = NDArray[np.intp]
 

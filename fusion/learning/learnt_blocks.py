@@ -20,7 +20,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins
 from fusion.errors import UsageError
 from fusion.features.blocks import Block
 from fusion.features.extractor_parameters import extractor_params
@@ -31,7 +30,8 @@ from fusion.learning._inner_folds import InnerFolds, InnerPart
 from fusion.learning.recipe import Recipe, build_seeded, check_image_settings, network_params
 from fusion.learning.run import Run, epochs_of, history_of
 from fusion.learning.study import Study
-from fusion.plugins import LearnsBlock
+from fusion.plugins import registry
+from fusion.plugins.networks import LearnsBlock
 from fusion.settings.commands import LearnConfig
 from fusion.versions import versions
 
@@ -59,7 +59,7 @@ class LearntBlock:
     @property
     def network(self) -> LearnsBlock:
         """An unfitted network, whose input transform takes the images."""
-        built = plugins.build_classifier(self.learner, self.params)
+        built = registry.build_classifier(self.learner, self.params)
         assert isinstance(built, LearnsBlock)
         return built
 
@@ -89,7 +89,7 @@ class LearntBlock:
 
     def as_measured(self, network: LearnsBlock, path: Path) -> Block:
         """The block by this network: its weights go into ``path``, with what they have learnt from."""
-        return Block(self.name, plugins.build_extractor(self.extractor, network.write_backbone(path)))
+        return Block(self.name, registry.build_extractor(self.extractor, network.write_backbone(path)))
 
     def describe(self) -> str:
         """Said beside every result that has such a block."""
@@ -109,17 +109,17 @@ def learnt_blocks(config: LearnConfig) -> list[LearntBlock]:
     found = []
     for name in config.blocks:
         family = name.partition(".")[0]
-        learner = plugins.learner_of(family)
+        learner = registry.learner_of(family)
         if learner is None:
             continue
         given = {key: value for key, value in extractor_params(config, name).items() if value is not None}
-        kind = cast(type[LearnsBlock], plugins.plugin_class(plugins.CLASSIFIERS, learner))
+        kind = cast(type[LearnsBlock], registry.plugin_class(registry.CLASSIFIERS, learner))
         params = kind.params_for_block(name, network_params(config, learner), given)
         block = LearntBlock(name, family, learner, params, config.seed)
         check_image_settings(learner, block.network)
         found.append(block)
     if not found:
-        able = [name for name in plugins.names(plugins.EXTRACTORS) if plugins.learner_of(name) is not None]
+        able = [name for name in registry.names(registry.EXTRACTORS) if registry.learner_of(name) is not None]
         raise UsageError(
             "--cnn-crossfit trains the networks behind a block, and none of the features has one",
             found=", ".join(config.blocks),

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.scores import IMAGE
 from fusion.features.blocks import agreed_columns, build_blocks
@@ -14,7 +13,10 @@ from fusion.learning.bags.mean_of_cells import for_unit
 from fusion.learning.decision.calibration import Method
 from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.metrics.decision_costs import Costs
-from fusion.plugins import Classifier, HasInput, HasSearch, HoldsOut, TakesImages
+from fusion.plugins import registry
+from fusion.plugins.classifiers import Classifier, HasSearch, HoldsOut
+from fusion.plugins.extractors import HasInput
+from fusion.plugins.networks import TakesImages
 from fusion.settings.commands import LearnConfig
 from fusion.settings.data import Unit
 from fusion.settings.features import with_parameter
@@ -100,7 +102,7 @@ class Recipe:
         return self.unit == "cell" and sum(see_labels) < 2
 
     def build(self) -> Classifier:
-        """The unfitted classifier, as it is asked of these units; raises as ``plugins.build_classifier`` does."""
+        """The unfitted classifier, as it is asked of these units; raises as ``registry.build_classifier`` does."""
         return for_unit(build_seeded(self.classifier, self.params, self.seed), self.unit)
 
     def held_out_steps(self) -> list[str]:
@@ -134,7 +136,7 @@ def recipe_of(
         blocks=tuple(blocks),
         classifier=classifier,
         params=params,
-        takes_images=isinstance(plugins.build_classifier(classifier, params), TakesImages),
+        takes_images=isinstance(registry.build_classifier(classifier, params), TakesImages),
         learnt=tuple(name for name in blocks if name in learnt),
         nested=config.nested,
         augment=config.augment,
@@ -174,7 +176,7 @@ def classifier_params(config: LearnConfig, classifier: str) -> dict[str, Any]:
     given = network_params(config, classifier)
     if not (config.search or config.trials):
         return _with_input(config, classifier, config.params(classifier))
-    built = plugins.build_classifier(classifier, given)
+    built = registry.build_classifier(classifier, given)
     if isinstance(built, HasSearch):
         return _with_input(config, classifier, config.params(classifier))
     if isinstance(built, TakesImages):
@@ -197,7 +199,7 @@ def network_params(config: LearnConfig, classifier: str) -> dict[str, Any]:
 
 
 def _with_input(config: LearnConfig, classifier: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    kind = plugins.plugin_class(plugins.CLASSIFIERS, classifier)
+    kind = registry.plugin_class(registry.CLASSIFIERS, classifier)
     if not isinstance(kind, HasInput):
         return dict(params)
     return with_parameter(params, kind.input_parameter, config.input, "--input", f"classifiers.{classifier}")
@@ -230,5 +232,5 @@ def check_image_settings(name: str, classifier: TakesImages) -> None:
 
 def build_seeded(name: str, params: Mapping[str, Any], seed: int) -> Classifier:
     """The registered classifier with ``seed`` as its random state, if it has one and ``params`` do not set it."""
-    takes_seed = "random_state" in plugins.parameters(plugins.CLASSIFIERS, name)
-    return plugins.build_classifier(name, {"random_state": seed, **params} if takes_seed else params)
+    takes_seed = "random_state" in registry.parameters(registry.CLASSIFIERS, name)
+    return registry.build_classifier(name, {"random_state": seed, **params} if takes_seed else params)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from fusion import plugins
 from fusion.errors import UsageError
 from fusion.learning.bags.mean_of_cells import takes_bags
 from fusion.learning.recipe import Recipe
-from fusion.plugins import Precomputed, ReadsBatches, TakesImages
+from fusion.plugins import registry
+from fusion.plugins.classifiers import ReadsBatches
+from fusion.plugins.extractors import Precomputed
+from fusion.plugins.networks import TakesImages
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def batches_setting(recipe: Recipe) -> str:
 
 def _has_precomputed(recipe: Recipe) -> bool:
     """Whether a block's numbers were computed elsewhere."""
-    families = {name.partition(".")[0] for name in recipe.blocks} & set(plugins.names(plugins.EXTRACTORS))
-    return any(issubclass(plugins.plugin_class(plugins.EXTRACTORS, family), Precomputed) for family in families)
+    families = {name.partition(".")[0] for name in recipe.blocks} & set(registry.names(registry.EXTRACTORS))
+    return any(issubclass(registry.plugin_class(registry.EXTRACTORS, family), Precomputed) for family in families)
 
 
 def _batches(step: str, holds: Callable[[Recipe], bool]) -> Refusal:

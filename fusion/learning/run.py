@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fusion.compute.platform_calls import total_memory
 from fusion.errors import UsageError
 from fusion.io.run_checkpoint import Checkpoint, forget_unfinished
-from fusion.plugins import HasHistory
+from fusion.plugins.networks import HasHistory
 from fusion.progress import Progress, Stage
 
 
@@ -80,11 +80,11 @@ class TrainingProgress:
         self._found = ""
 
     def watch(self, epoch: int, epochs: int, step: int, steps: int) -> None:
-        """Hear of a step, after so many finished epochs; it has the shape of ``fusion.plugins.Watch``."""
+        """Hear of a step, after so many finished epochs; it has the shape of ``fusion.plugins.networks.Watch``."""
         self._run.tell(Stage(self._part, f"epoch {epoch + 1} of {epochs}{self._found}"), step, steps)
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Hear of a finished epoch; it has the shape of ``fusion.plugins.TrainingLog``."""
+        """Hear of a finished epoch; it has the shape of ``fusion.plugins.networks.TrainingLog``."""
         self._found = "".join(f", {name} {values[name]:.3f}" for name in _KNOWN if name in values)
         if self._curves is not None:
             self._curves(epoch, values)

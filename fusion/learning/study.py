@@ -14,7 +14,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion import plugins
 from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import Dataset, Fault, measured_key
 from fusion.data.feature_table import AugmentedCells, FeatureTable
@@ -26,6 +25,7 @@ from fusion.features.store import FeatureStore
 from fusion.features.stored_matrix import is_stored, rows_of
 from fusion.images.cell import PREPARATION, Cell
 from fusion.learning._training_rows import TrainingRows
+from fusion.plugins import registry
 from fusion.progress import Progress
 
 _Rows = NDArray[np.intp]
@@ -101,7 +101,7 @@ class Study:
         keys = list(map(measured_key, dataset.each("key"), dataset.each("adjustment")))
         identity = {
             "preparation": PREPARATION,
-            "blocks": {block.name: plugins.fingerprint(block.extractor, PREPARATION) for block in blocks},
+            "blocks": {block.name: registry.fingerprint(block.extractor, PREPARATION) for block in blocks},
             "cells": [keys[row] for row in at[has].tolist()],
         }
         return cls(table.take(np.flatnonzero(has)) if maps else table, images, tuple(faults), identity)

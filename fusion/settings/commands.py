@@ -425,13 +425,14 @@ class AblateConfig(LearnConfig, ComparisonSettings):
 
     def _pretrained_network(self) -> dict[str, Any] | None:
         """Parameters of the first block whose network's weights are not random; None without one."""
-        from fusion import plugins
+        from fusion.plugins import registry
+        from fusion.plugins.extractors import HasWeights
 
         for block in self.blocks:
             family = block.partition(".")[0]
-            if family not in plugins.names(plugins.EXTRACTORS):
+            if family not in registry.names(registry.EXTRACTORS):
                 continue  # refused where blocks are built
-            if isinstance(plugins.plugin_class(plugins.EXTRACTORS, family), plugins.HasWeights):
+            if isinstance(registry.plugin_class(registry.EXTRACTORS, family), HasWeights):
                 shared = {"weights": self.weights, "backbone": self.backbone, "input": self.input}
                 own = {name: value for name, value in shared.items() if value is not None}
                 own |= self.extractors.get(block, {})

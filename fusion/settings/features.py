@@ -121,9 +121,8 @@ class FeatureSettings(InputSettings):
         """The families that ``weights`` and ``backbone`` are parameters of, where one of them is given."""
         if self.weights is None and self.backbone is None:
             return []
-        from fusion import plugins
+        from fusion.plugins import registry
+        from fusion.plugins.extractors import HasWeights
 
-        known = plugins.names(plugins.EXTRACTORS)
-        return [
-            name for name in known if isinstance(plugins.plugin_class(plugins.EXTRACTORS, name), plugins.HasWeights)
-        ]
+        known = registry.names(registry.EXTRACTORS)
+        return [name for name in known if isinstance(registry.plugin_class(registry.EXTRACTORS, name), HasWeights)]

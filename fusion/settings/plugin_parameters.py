@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fusion.plugins import HasParameterGroups
+from fusion.plugins.extractors import HasParameterGroups
 from fusion.settings.key import Setting
 
 #: Sections of a numpydoc docstring that describe parameters: an estimator's, and a dataclass's fields.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from fusion import plugins
 from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
 from fusion.analysis.learning_curve import check_learning_curve
 from fusion.analysis.null import check_null
@@ -24,6 +23,8 @@ from fusion.learning.recipe import Recipe, classifier_params, recipe_of
 from fusion.learning.refusals import possible_recipes
 from fusion.learning.run import Run, half_the_memory
 from fusion.learning.study import Study
+from fusion.plugins import registry
+from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
 from fusion.settings.learning import Fuse
@@ -61,7 +62,7 @@ def recipes_of(
     names = [block.name for block in learnt]
     positive = choose_positive(classes, config.positive) if classes else None
     takers = {
-        name: isinstance(plugins.build_classifier(name, classifier_params(config, name)), plugins.TakesImages)
+        name: isinstance(registry.build_classifier(name, classifier_params(config, name)), TakesImages)
         for name in config.compare
     }
     # By themselves wherever a rule chooses the sets: what blocks add to images is counted from there.
@@ -85,7 +86,7 @@ def _ways(config: AblateConfig, classifier: str, chosen: FeatureSet) -> list[Fus
     if len(chosen) < 2:
         return ["weighted"]
     asked = cast(list[Fuse], config.fuse)  # as checked
-    is_raw = plugins.build_classifier(classifier, classifier_params(config, classifier)).prepares == "raw"
+    is_raw = registry.build_classifier(classifier, classifier_params(config, classifier)).prepares == "raw"
     return list(dict.fromkeys("weighted" if is_raw and way == "concatenate" else way for way in asked))
 
 

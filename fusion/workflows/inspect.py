@@ -20,7 +20,7 @@ from fusion.errors import UsageError
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.io.json_values import without_nan
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 from fusion.progress import Progress
 from fusion.reports.contact_sheets import Overlays, draw_dataset
 from fusion.reports.sources_side_by_side import draw_sources

@@ -24,7 +24,8 @@ from fusion.learning.augmented_cells import augmentation_notes, augmented_cells,
 from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
 from fusion.learning.recipe import Recipe, check_image_settings
 from fusion.learning.study import Study
-from fusion.plugins import Classifier, TakesImages
+from fusion.plugins.classifiers import Classifier
+from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import LearnConfig
 from fusion.settings.data import DataSettings, Unit

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fusion import plugins
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.data.units import Units
@@ -17,7 +16,8 @@ from fusion.evaluation.scores import Scores
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.recipe import Recipe
 from fusion.metrics.classification import default_positive
-from fusion.plugins import MindsSources
+from fusion.plugins import registry
+from fusion.plugins.classifiers import HasLandmarks, MindsSources
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import FitSettings
 
@@ -140,7 +140,7 @@ def landmark_params(
     name, given : of the classifier, and its parameters.
     cells : that it learns from at most, augmented ones among them.
     """
-    if cells <= config.exact_up_to or not isinstance(plugins.build_classifier(name), plugins.HasLandmarks):
+    if cells <= config.exact_up_to or not isinstance(registry.build_classifier(name), HasLandmarks):
         return {}, ""
     params = {"landmarks": _LANDMARKS, **given}
     stamp = (

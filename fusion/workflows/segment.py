@@ -18,7 +18,8 @@ from fusion.images.masks import CYTOPLASM_VALUE, NUCLEUS_VALUE, given_mask
 from fusion.io.csv_text import csv_rows
 from fusion.io.output_files import write_output
 from fusion.io.remote_path import Remote, as_path
-from fusion.plugins import PluginError, Segmenter, build_segmenter
+from fusion.plugins.registry import PluginError, build_segmenter
+from fusion.plugins.segmenters import Segmenter
 from fusion.progress import Progress
 from fusion.settings.commands import SegmentConfig
 from fusion.settings.outputs import one_run_of

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
-from fusion import plugins
 from fusion.errors import UsageError, did_you_mean
+from fusion.plugins import registry
 from fusion.settings.commands import (
     AblateConfig,
     AdaptConfig,
@@ -52,7 +52,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
 }
 
 #: Key whose values are parameters by plug-in -> where such plug-ins are registered.
-_PLUGINS = {"extractors": plugins.EXTRACTORS, "classifiers": plugins.CLASSIFIERS, "segmenters": plugins.SEGMENTERS}
+_PLUGINS = {"extractors": registry.EXTRACTORS, "classifiers": registry.CLASSIFIERS, "segmenters": registry.SEGMENTERS}
 
 #: Parameters of the fusion layer that no one sets: which columns make a block follows from --features, and which are
 #: emphasised from their descriptions.
@@ -123,10 +123,10 @@ def _layer() -> Iterator[Setting]:
 
 def _of_plugins(key: str, faults: list[str]) -> list[Setting]:
     found: list[Setting] = []
-    for name in plugins.names(_PLUGINS[key]):
+    for name in registry.names(_PLUGINS[key]):
         try:
-            found += parameters_of(plugins.plugin_class(_PLUGINS[key], name), f"{key}.{name}")
-        except (plugins.PluginError, UsageError) as error:
+            found += parameters_of(registry.plugin_class(_PLUGINS[key], name), f"{key}.{name}")
+        except (registry.PluginError, UsageError) as error:
             # A stranger's, or a network where there is no torch; what the others take is told all the same.
             faults.append(str(error))
     return found

@@ -9,7 +9,7 @@ from extractors.colour.extractor import Colour
 from extractors.feature_descriptions import Description, described
 from extractors.morphology.extractor import Morphology
 from extractors.texture.extractor import Texture
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
 

@@ -29,10 +29,10 @@ import fusion.features.extraction
 import fusion.workflows.ablate
 import fusion.workflows.extract
 import fusion.workflows.train
-from fusion import plugins
 from fusion.bundles.model_bundle import load_model
 from fusion.features.store import FeatureStore
 from fusion.images import cell
+from fusion.plugins import registry
 
 
 def run(words, log, before=None, after=None):
@@ -151,7 +151,7 @@ fusion.features.extraction.FLUSH = 4
 image, *features = sys.argv[1:]
 one = cell.read_cell(Path(image))
 for name in features:
-    plugins.build_extractor(name).extract([one])
+    registry.build_extractor(name).extract([one])
 for line in sys.stdin:
     plan = json.loads(line)
     act, last, log = globals()[plan.pop("mode")], plan.pop("last"), plan["log"]

@@ -11,9 +11,9 @@ import signal
 import sys
 from pathlib import Path
 
-from fusion import plugins
 from fusion.data.dataset import Dataset, load_dataset
 from fusion.features.cell_measurement import Measure
+from fusion.plugins import registry
 from tests.builders.mutants import images, spoil
 
 #: Seconds that one image may take.
@@ -22,7 +22,7 @@ HANGS = 10
 folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(seed)
 originals = list(images().items())
-extractors = tuple(plugins.build_extractor(name) for name in ("morphology", "colour"))
+extractors = tuple(registry.build_extractor(name) for name in ("morphology", "colour"))
 measure = Measure(extractors, frozenset())
 need = frozenset(extractor.name for extractor in extractors)
 outcomes: collections.Counter[str] = collections.Counter()

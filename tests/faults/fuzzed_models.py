@@ -30,7 +30,7 @@ from fusion.learning.fused_model import fuse
 from fusion.learning.novelty import learn_novelty
 from fusion.learning.study import Study
 from fusion.learning.training_quantiles import learn_reference
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 from fusion.settings.learning import HarmoniseSettings
 from tests.builders.model_mutants import mutant
 from tests.faults.peak_memory import peak_bytes

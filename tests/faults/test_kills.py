@@ -167,7 +167,7 @@ def main_process_table(cells, store, path):
     """The table as this process reads it out of the store."""
     from fusion.data.dataset import load_dataset
     from fusion.features.extraction import extract
-    from fusion.plugins import build_extractor
+    from fusion.plugins.registry import build_extractor
 
     found = extract(load_dataset(cells), [build_extractor(name) for name in FEATURES], FeatureStore(store))
     assert found.computed == dict.fromkeys(FEATURES, 0)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fusion.leakage.grouped_splits import SplitError, affordable_splits, grouped_folds
 from fusion.learning.decision.calibration import fit_calibration
 from fusion.learning.fused_model import FusedModel, fuse
-from fusion.plugins import TakesImages, build_classifier
+from fusion.plugins.networks import TakesImages
+from fusion.plugins.registry import build_classifier
 
 _Floats = NDArray[np.float64]
 _Rows = NDArray[np.intp]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @plain_command()
 def plugins(screen: Screen) -> None:
     """List installed extractors, classifiers and segmenters."""
-    from fusion.plugins import CLASSIFIERS, EXTRACTORS, SEGMENTERS, kind_of, registered
+    from fusion.plugins.registry import CLASSIFIERS, EXTRACTORS, SEGMENTERS, kind_of, registered
 
     rows = [
         [name, kind_of(group), target, origin]

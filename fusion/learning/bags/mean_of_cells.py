@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.patients.bags import Bags
-from fusion.plugins import Classifier, Searches, TakesBags
+from fusion.plugins.classifiers import Classifier, Searches, TakesBags
 
 
 class MeanOfCells:

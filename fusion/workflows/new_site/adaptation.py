@@ -23,7 +23,7 @@ from fusion.io.csv_text import csv_rows
 from fusion.io.output_files import write_output
 from fusion.leakage.provenance import Cohort, Provenance, find_overlap, refusal
 from fusion.learning.study import Study
-from fusion.plugins import TakesImages
+from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import AdaptConfig
 from fusion.settings.outputs import one_run_of

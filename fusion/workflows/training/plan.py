@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fusion import plugins
 from fusion.analysis.learning_curve import check_learning_curve
 from fusion.analysis.null import check_null
 from fusion.compute import torch_processes
@@ -14,6 +13,8 @@ from fusion.learning.parameter_search import check_optuna
 from fusion.learning.recipe import Recipe, recipe_of
 from fusion.learning.refusals import check_processes, check_recipes
 from fusion.learning.run import Run, half_the_memory
+from fusion.plugins import registry
+from fusion.plugins.classifiers import HasScheduler
 from fusion.progress import Progress
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.loading import Inputs
@@ -28,9 +29,7 @@ def plan_recipe(config: TrainConfig) -> tuple[Recipe, Inputs]:
     DecisionSettings(config.calibrate, config.threshold, config.costs)
     if config.trials:
         check_optuna()
-    if config.scheduler is not None and not isinstance(
-        plugins.build_classifier(config.classifier), plugins.HasScheduler
-    ):
+    if config.scheduler is not None and not isinstance(registry.build_classifier(config.classifier), HasScheduler):
         raise UsageError(
             "--scheduler is for a classifier that a cluster trains",
             found=f"--classifier {config.classifier}",

@@ -15,7 +15,7 @@ from fusion.feature_transforms.stable_features import selection_notes
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import Plan
 from fusion.learning.learn import FittedModel
-from fusion.plugins import TakesImages
+from fusion.plugins.networks import TakesImages
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import write_config
 from fusion.workflows.loading import Measured

@@ -18,7 +18,6 @@ import safetensors.torch
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion import plugins
 from fusion.bundles.bundle_files import BundleError
 from fusion.bundles.model_bundle import load_model
 from fusion.data.dataset import load_dataset
@@ -28,6 +27,7 @@ from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.provenance import check_unseen, trained_on, training_overlap
 from fusion.learning.study import Study
+from fusion.plugins import registry
 from fusion.progress import detail_of
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import build_config
@@ -306,7 +306,7 @@ def test_every_network_in_the_box_is_one_that_can_be_built(file):
 
 
 def input_transform(**settings):
-    return plugins.build_classifier("neural", {"network": {**SETTINGS["network"], **settings}}).input_transform()
+    return registry.build_classifier("neural", {"network": {**SETTINGS["network"], **settings}}).input_transform()
 
 
 def test_images_are_taken_once_and_again_when_harmed(class_folders, tmp_path):

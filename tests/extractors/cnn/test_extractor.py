@@ -18,9 +18,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from extractors.cnn._weights_file import WeightsError
 from extractors.cnn.extractor import Embedding, as_half
 from extractors.cnn.input_transform import square
-from fusion import plugins
 from fusion.errors import UsageError
 from fusion.images.cell import MARGIN, Cell, make_cell, read_cell
+from fusion.plugins import registry
 from tests.builders.images import ROOT, paint, real_data
 
 SMALL = "test_efficientnet"
@@ -203,7 +203,7 @@ def test_what_float16_cannot_hold_becomes_infinite_and_so_a_fault():
 
 
 def print_of(**parameters):
-    return plugins.fingerprint(Embedding(**parameters), "1")
+    return registry.fingerprint(Embedding(**parameters), "1")
 
 
 def test_half_is_another_network_only_where_it_is_on(weights_file):
@@ -251,7 +251,7 @@ def test_whatever_changes_the_numbers_changes_the_fingerprint(weights_file, chan
 )
 def test_what_was_stored_by_an_input_is_found(asked, stored):
     common = {"weights": "random", "backbone": "test_efficientnet", "size": 64, "mean": (0.5,), "std": (0.5,)}
-    assert plugins.fingerprint(Embedding(**common, input=asked), "any") == stored
+    assert registry.fingerprint(Embedding(**common, input=asked), "any") == stored
 
 
 def test_what_does_not_change_the_numbers_does_not(weights_file):
@@ -320,7 +320,7 @@ def test_neither_import_nor_a_saved_files_identity_pays_for_torch(weights_file, 
 )
 def test_wrong_parameters_are_named(wrong, named):
     with pytest.raises(UsageError, match=named):
-        plugins.build_extractor("cnn", wrong)
+        registry.build_extractor("cnn", wrong)
 
 
 def test_a_device_that_is_not_there_is_named(weights_file, cells):
@@ -329,7 +329,7 @@ def test_a_device_that_is_not_there_is_named(weights_file, cells):
 
 
 def test_it_is_registered_and_keeps_the_protocol(weights_file):
-    extractor = plugins.build_extractor("cnn", {"weights": str(weights_file), "mean": [0.5]})
+    extractor = registry.build_extractor("cnn", {"weights": str(weights_file), "mean": [0.5]})
     assert extractor == Embedding(weights=str(weights_file), mean=(0.5,))
     assert extractor.in_main_process
     assert {f.name for f in dataclasses.fields(extractor) if f.metadata.get("file")} == {"weights"}

@@ -95,7 +95,7 @@ def test_an_engine_that_is_named_is_not_tried(cells, monkeypatch):
 
 
 def test_it_is_taken_by_itself_and_changes_no_fingerprint(cells, monkeypatch):
-    from fusion.plugins import fingerprint
+    from fusion.plugins.registry import fingerprint
 
     monkeypatch.setattr(onnx_backend, "_seconds", lambda *_: {"torch": 1.0, "onnx": 0.9})
     auto = embedding("auto")

@@ -15,9 +15,9 @@ from extractors.cnn import _published_models
 from extractors.cnn._weights_file import WeightsError
 from extractors.cnn.backbone import embedding_width, load_backbone, save_backbone
 from extractors.cnn.extractor import Embedding
-from fusion import plugins
 from fusion.errors import FusionError, UsageError
 from fusion.images.cell import PREPARATION
+from fusion.plugins import registry
 
 #: Transformers of a few thousand parameters that timm keeps for tests: class token, and one register beside it.
 SMALL = "test_vit"
@@ -103,11 +103,11 @@ def test_position_embeddings_of_another_size_are_resampled_as_timm_does(tmp_path
 def test_the_pool_is_part_of_the_fingerprint_and_attention_is_not(tmp_path):
     file = str(write(tmp_path / "small.safetensors", timm_model(img_size=96)))
     made = [Embedding(backbone=SMALL, weights=file, pool=pool) for pool in (None, "cls", "mean", "cls+mean")]
-    prints = [plugins.fingerprint(each, PREPARATION) for each in made]
+    prints = [registry.fingerprint(each, PREPARATION) for each in made]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
     assert made[0].identity()["pool"] == "cls"
-    assert plugins.fingerprint(Embedding(backbone=SMALL, weights=file, attention=False), PREPARATION) == prints[0]
+    assert registry.fingerprint(Embedding(backbone=SMALL, weights=file, attention=False), PREPARATION) == prints[0]
     assert len(made[3].feature_names()) == 2 * len(made[0].feature_names())
 
 
@@ -137,7 +137,7 @@ def test_a_block_out_of_a_folder_is_the_same_wherever_the_folder_lies(tmp_path):
     model = timm_model(img_size=96)
     folders = [hub_folder(tmp_path / name, model) for name in ("one", "two")]
     blocks = [Embedding(backbone=f"local-dir:{folder}") for folder in folders]
-    assert len({plugins.fingerprint(block, PREPARATION) for block in blocks}) == 1
+    assert len({registry.fingerprint(block, PREPARATION) for block in blocks}) == 1
     assert blocks[0].backbone == SMALL  # the folder's words are the block's own parameters: a model may travel
 
 
@@ -149,7 +149,7 @@ def test_a_repository_in_the_hubs_cache_needs_no_network(tmp_path, images):
     block = Embedding(backbone="hf-hub:someone/cells")
     assert block.identity()["weights"].startswith("sha256:")
     other = Embedding(backbone=f"local-dir:{laid}")
-    assert plugins.fingerprint(block, PREPARATION) == plugins.fingerprint(other, PREPARATION)
+    assert registry.fingerprint(block, PREPARATION) == registry.fingerprint(other, PREPARATION)
     np.testing.assert_array_equal(block.network.embed(images), other.network.embed(images))
 
 

@@ -14,7 +14,8 @@ from extractors.colour._colour_spaces import AZURE, CHANNELS, EOSIN_Y
 from extractors.colour._vacuoles import find_vacuoles
 from extractors.colour.extractor import Colour
 from fusion.images.cell import Cell, read_cell
-from fusion.plugins import Extractor, fingerprint
+from fusion.plugins.extractors import Extractor
+from fusion.plugins.registry import fingerprint
 from tests.builders.cells import (
     TURNS,
     degenerate_cells,

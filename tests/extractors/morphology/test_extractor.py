@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from extractors.morphology.extractor import Morphology
 from fusion.images.cell import Cell
-from fusion.plugins import Extractor
+from fusion.plugins.extractors import Extractor
 from tests.builders.cells import (
     TURNS,
     degenerate_cells,

@@ -14,7 +14,8 @@ from extractors.texture._local_patterns import local_binary_patterns, pattern_hi
 from extractors.texture.extractor import METHODS, Texture, quantise, stretch
 from fusion.compute import compiled_loops
 from fusion.images.cell import Cell
-from fusion.plugins import Extractor, fingerprint
+from fusion.plugins.extractors import Extractor
+from fusion.plugins.registry import fingerprint
 from tests.builders.cells import TURNS, degenerate_cells, irregular_cell, measured, pad, random_cells, turned
 from tests.extractors.conftest import examples
 

@@ -87,9 +87,9 @@ def test_shared_distances_tell_what_columns_tell(monkeypatch):
 @pytest.mark.parametrize("classifier", ["logreg", "xgb", "svm"])
 def test_importance_fits_nothing(tmp_path, monkeypatch, classifier):
     """As many fits as there are sets and splits, and one more for every fold of a calibration: importance has none."""
-    from fusion import plugins
+    from fusion.plugins import registry
 
-    made = type(plugins.build_classifier(classifier))
+    made = type(registry.build_classifier(classifier))
     fitted = []
 
     def counted(name):

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 import cli
 from classifiers.neural.estimator import NeuralClassifier
-from fusion import plugins
 from fusion.bundles import onnx_export
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.classifier_inputs import CellInputs
 from fusion.errors import UsageError
 from fusion.learning.fused_model import FusedModel, fuse
+from fusion.plugins import registry
 from tests.builders.images import paint
 
 BLOCKS = {"shape": slice(0, 5), "grey": slice(5, 12)}
@@ -261,8 +261,8 @@ def test_without_the_packages_the_extra_is_named(trained, tmp_path, monkeypatch)
 
 def test_every_built_in_classifier_of_cells_has_an_onnx_form():
     """A model of patients is refused: see tests/fusion/workflows/test_patients.py."""
-    for name in plugins.names(plugins.CLASSIFIERS):
-        kind = plugins.classifier_class(name)
+    for name in registry.names(registry.CLASSIFIERS):
+        kind = registry.classifier_class(name)
         if hasattr(kind, "takes_bags"):
             continue
         assert hasattr(kind, "to_onnx") or hasattr(kind, "to_onnx_network"), name

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 import cli
-from fusion import plugins
 from fusion.cli.group import COMMANDS
 from fusion.errors import UsageError, did_you_mean
+from fusion.plugins import registry
 from fusion.settings.key import settings_of, type_in_words
 from fusion.settings.loading import read_yaml
 from fusion.settings.plugin_parameters import documented, parameters_of
@@ -140,9 +140,9 @@ def test_every_key_of_a_command_is_listed_with_type_and_meaning(name):
 
 def test_every_parameter_of_every_plugin_is_listed():
     keys = {setting.key for setting in reference("ablate").parameters}
-    for group, word in ((plugins.EXTRACTORS, "extractors"), (plugins.CLASSIFIERS, "classifiers")):
-        for name in plugins.names(group):
-            for parameter in plugins.parameters(group, name):
+    for group, word in ((registry.EXTRACTORS, "extractors"), (registry.CLASSIFIERS, "classifiers")):
+        for name in registry.names(group):
+            for parameter in registry.parameters(group, name):
                 assert any(f"{key}.".startswith(f"{word}.{name}.{parameter}.") for key in keys), (name, parameter)
     assert {"classifiers.neural.training.epochs", "extractors.texture.levels", "layer.pca"} <= keys
 
@@ -164,14 +164,14 @@ def test_without_a_command_all_of_them_are_listed_and_plugins_once():
 
 
 def test_a_plugin_that_does_not_import_is_named_and_the_others_are_listed(monkeypatch):
-    whole = plugins.plugin_class
+    whole = registry.plugin_class
 
     def broken(group, name):
         if name == "svm":
-            raise plugins.PluginError("plug-in 'svm' does not import")
+            raise registry.PluginError("plug-in 'svm' does not import")
         return whole(group, name)
 
-    monkeypatch.setattr(plugins, "plugin_class", broken)
+    monkeypatch.setattr(registry, "plugin_class", broken)
     message = run("settings", "train")
     assert message.exit_code == 0
     assert "plug-in 'svm' does not import" in message.stderr
@@ -340,7 +340,7 @@ def test_an_unknown_parameter_of_a_network_is_answered_with_the_nearest():
 
 def test_an_unknown_plugin_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match="Did you mean 'logreg'"):
-        plugins.build_classifier("logrec")
+        registry.build_classifier("logrec")
 
 
 def test_a_key_that_lies_elsewhere_is_told_where_and_a_strange_one_nothing():

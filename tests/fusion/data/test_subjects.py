@@ -12,7 +12,7 @@ from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError, SplitError
 from fusion.leakage.protocols import external_plan, make_plan
 from fusion.leakage.provenance import trained_on, training_overlap
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 
 
 def table(rows):

@@ -10,7 +10,7 @@ from fusion.explanation._attribution import attribute, value_of_block
 from fusion.explanation._feature_groups import choose_named, group_shares
 from fusion.learning.fused_model import fuse
 from fusion.learning.training_quantiles import learn_reference
-from fusion.plugins import Description
+from fusion.plugins.extractors import Description
 
 BLOCKS = {"one": slice(0, 8), "two": slice(8, 14), "three": slice(14, 20)}
 GROUPS = ["size"] * 3 + ["shape"] * 5 + ["chromatin"] * 6 + [""] * 6

@@ -172,7 +172,7 @@ def test_a_cell_that_kills_every_worker_is_lost_alone(tmp_path, processes):
 
 @pytest.mark.slow
 def test_handcrafted_features_are_the_same_byte_for_byte(images, tmp_path, processes):
-    from fusion.plugins import build_extractor
+    from fusion.plugins.registry import build_extractor
 
     blocks = [build_extractor(name) for name in ("morphology", "texture", "colour")]
     same(run(images, tmp_path / "far", *blocks, scheduler=processes), run(images, tmp_path / "near", *blocks))

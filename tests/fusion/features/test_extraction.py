@@ -240,7 +240,7 @@ def test_a_different_preparation_of_cells_is_another_feature(class_folders, stor
 
 
 def test_workers_give_the_same_bytes_in_the_same_order(synthetic, tmp_path):
-    from fusion.plugins import build_extractor
+    from fusion.plugins.registry import build_extractor
 
     extractors = [build_extractor("morphology"), build_extractor("texture"), build_extractor("colour")]
     # Two subjects' cells would be below the worth of a worker: all 60 are taken.

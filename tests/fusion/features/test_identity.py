@@ -17,7 +17,7 @@ from fusion.features.store_maintenance import held
 from fusion.features.store_recheck import recheck
 from fusion.images.cell import read_cell
 from fusion.io.content_hash import hash_content
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 from tests.builders.images import paint, write_image
 
 #: Steps of one history, and how many cells there are.

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusion import plugins
 from fusion.data.dataset import load_dataset
 from fusion.features._own_feature_files import is_no_feature
 from fusion.features.own_features import OwnFeaturesError, join, read_own_features
+from fusion.plugins import registry
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.images import paint, write_image
 
@@ -92,7 +92,7 @@ def test_labels_and_numbers_that_count_are_no_features(dataset, tmp_path):
 
 
 def test_what_measures_is_a_feature_whatever_its_name():
-    families = [plugins.build_extractor(name) for name in ("morphology", "texture", "colour")]
+    families = [registry.build_extractor(name) for name in ("morphology", "texture", "colour")]
     ours = [name for family in families for name in family.feature_names()]
     cellprofiler = ["AreaShape_Area", "Texture_Contrast_Blood_3_00_256", "RadialDistribution_FracAtD_Blood_1of4"]
     cellprofiler += ["Cells_AreaShape_Zernike_2_0", "Nuclei_Intensity_MADIntensity_H", "Granularity_1_Blood"]

@@ -321,10 +321,10 @@ def test_many_small_shards_are_merged_without_being_asked(store, monkeypatch):
 
 
 def test_sweeping_out_takes_what_nobody_can_use(store):
-    from fusion import plugins
     from fusion.images.cell import PREPARATION
+    from fusion.plugins import registry
 
-    version = plugins.build_extractor("colour").version
+    version = registry.build_extractor("colour").version
     now = {"version": version, "preparation": PREPARATION}
     for fingerprint, about in (("now", now), ("old", {**now, "version": "0"}), ("cut", {**now, "preparation": "0"})):
         store.write("colour", fingerprint, NAMES, rows("k1"), about=about)
@@ -344,10 +344,10 @@ def test_sweeping_out_takes_what_nobody_can_use(store):
 
 def test_sweeping_out_leaves_the_users_files_wherever_they_lie(store):
     """A store may lie in a folder with other things, under the very names that its own files have."""
-    from fusion import plugins
+    from fusion.plugins import registry
 
     about = {"version": "0", "preparation": "0"}
-    assert plugins.build_extractor("colour").version != "0"
+    assert registry.build_extractor("colour").version != "0"
     store.write("colour", "old", NAMES, rows("k1"), about=about)
     (shard,) = store.shards("colour", "old")
     mine = [

@@ -13,7 +13,7 @@ from fusion.features.blocks import blocks_of, regrouped
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.learning.study import Study
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.train import train
 

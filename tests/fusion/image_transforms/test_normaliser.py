@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion import plugins
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import ConfigError, UsageError
 from fusion.image_transforms._appearance import Appearance, RedCells, glass_of
@@ -19,6 +18,7 @@ from fusion.image_transforms.dataset_transforms import stated
 from fusion.image_transforms.normaliser import Adjustment, Normaliser, target_of
 from fusion.images.cell import Cell, decode_image, make_cell, read_cell
 from fusion.images.segmentation.red_blood_cells import whole_red_cells
+from fusion.plugins import registry
 from fusion.settings.learning import NormaliseSettings
 from fusion.synthetic.laboratories import UM_PER_PX, draw_laboratories, photograph, placed_red_cells
 from fusion.synthetic.rendering import StainedCell
@@ -342,5 +342,5 @@ def test_where_no_red_cell_is_seen_the_table_tells_the_scale_or_it_is_refused():
 
 def test_red_cells_are_off_by_default_and_leave_what_was_stored_before_as_it_is():
     assert NormaliseSettings().scale == "none"
-    assert plugins.fingerprint(Appearance(), "any") == "855c8a963577186d001fe5ce4f563c61"
+    assert registry.fingerprint(Appearance(), "any") == "855c8a963577186d001fe5ce4f563c61"
     assert Adjustment(zoom=0.5).fingerprint == "9e38f39c9d99b78d9f506ef09291bcdb"

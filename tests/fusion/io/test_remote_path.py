@@ -25,7 +25,7 @@ from fusion.features.store import FeatureStore, StoreError
 from fusion.images.decoding import ImageError, read_bytes
 from fusion.io import remote_path
 from fusion.io.remote_path import Remote, RemotePathError, as_path, is_url, join
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 from fusion.settings.commands import ExtractConfig, TrainConfig
 from fusion.settings.loading import build_config
 from tests.builders.images import ROOT, paint, write_image

@@ -40,7 +40,7 @@ from fusion.learning.decision.thresholds import FOLDS
 from fusion.learning.fused_model import fuse
 from fusion.learning.learn import fit_on
 from fusion.learning.study import Study
-from fusion.plugins import build_classifier
+from fusion.plugins.registry import build_classifier
 from fusion.reports import html_report
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import AugmentSettings, FitSettings, NormaliseSettings

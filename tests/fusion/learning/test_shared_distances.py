@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.svm import SVC
 
 from fusion.learning.shared_distances import SharedDistances, memory_needed
-from fusion.plugins import build_classifier
+from fusion.plugins.registry import build_classifier
 from tests.builders.blocks import BLOCKS, LAYERS, cells, fused
 
 

@@ -20,7 +20,7 @@ from fusion.images.cell import read_cell
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
 from fusion.learning.study import Study
-from fusion.plugins import build_classifier, build_extractor
+from fusion.plugins.registry import build_classifier, build_extractor
 from fusion.settings.commands import AblateConfig, EvaluateConfig, ExplainConfig, PredictConfig, TrainConfig
 from fusion.settings.learning import NormaliseSettings
 from fusion.settings.loading import build_config

@@ -10,7 +10,7 @@ from PIL import Image
 from fusion.data.dataset import load_dataset
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
-from fusion.plugins import build_extractor
+from fusion.plugins.registry import build_extractor
 from fusion.settings.commands import InspectConfig
 from fusion.workflows.inspect import inspect
 from tests.builders.images import paint, write_image
