@@ -1,8 +1,8 @@
 """How long the fits of a comparison will take, told before the time is spent.
 
 A few of them are made on some of the cells, at two sizes, and timed; what they took is carried on to all cells: in
-proportion to them, or to their square where a classifier says so (``plugins.classifiers.GrowsFaster``), on top of what a
-fit takes whatever their number. Nothing of a trial is kept, and nothing that is learnt depends on it.
+proportion to them, or to their square where a classifier says so (``GrowsFaster``), on top of what a fit takes
+whatever their number. Nothing of a trial is kept, and nothing that is learnt depends on it.
 """
 
 from __future__ import annotations
