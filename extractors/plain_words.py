@@ -100,12 +100,13 @@ def in_plain_words(family: str, described: Iterable[Description]) -> list[Descri
 
 
 def _with_words(family: str, each: Description) -> Description:
+    found = _REGION.fullmatch(each.name)
+    region, measure = found.groups() if found else ("", each.name.removeprefix("contrast_"))
     if each.name in _SEEN:
         group, words, attribute, auroc = _SEEN[each.name]
         agrees = f"agrees with pathologists on '{attribute}' (AUROC {auroc:.2f})"
-        return replace(each, group=group, words=words, agreement=agrees)
-    found = _REGION.fullmatch(each.name)
-    region, measure = found.groups() if found else ("", each.name.removeprefix("contrast_"))
+        # The brown of histology has no name on a blood smear, though its depth agrees with red granules.
+        return replace(each, group=group, words=words, agreement=agrees, is_quoted=not measure.startswith("dab_"))
     group = {"morphology": _shape_group, "texture": _texture_group, "colour": _colour_group}[family](region, measure)
     words = _WORDS.get(each.name) or _compose(family, region, measure)
     return replace(each, group=group, words=words, is_quoted=not _UNQUOTED.fullmatch(measure))

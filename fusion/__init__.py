@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from fusion.images.cell import Cell as Cell
     from fusion.interface.estimator import FusionClassifier as FusionClassifier
     from fusion.interface.workflows import ablate as ablate
+    from fusion.interface.workflows import adapt as adapt
     from fusion.interface.workflows import compare as compare
     from fusion.interface.workflows import evaluate as evaluate
     from fusion.interface.workflows import explain as explain
     from fusion.interface.workflows import extract as extract
     from fusion.interface.workflows import inspect as inspect
+    from fusion.interface.workflows import plan as plan
     from fusion.interface.workflows import predict as predict
+    from fusion.interface.workflows import segment as segment
     from fusion.interface.workflows import train as train
     from fusion.learning.fused_model import fuse as fuse
     from fusion.plugins.registry import build_classifier as classifier
@@ -68,6 +71,7 @@ _PUBLIC = {
     "Result": ("fusion.evaluation.results", "Result"),
     "TrainConfig": ("fusion.settings.commands", "TrainConfig"),
     "ablate": ("fusion.interface.workflows", "ablate"),
+    "adapt": ("fusion.interface.workflows", "adapt"),
     "compare": ("fusion.interface.workflows", "compare"),
     "classifier": ("fusion.plugins.registry", "build_classifier"),
     "evaluate": ("fusion.interface.workflows", "evaluate"),
@@ -82,8 +86,10 @@ _PUBLIC = {
     "load": ("fusion.data.dataset", "load_dataset"),
     "load_model": ("fusion.bundles.model_bundle", "load_model"),
     "measure": ("fusion.features.extraction", "extract"),
+    "plan": ("fusion.interface.workflows", "plan"),
     "predict": ("fusion.interface.workflows", "predict"),
     "predict_cells": ("fusion.bundles.inference", "predict_cells"),
+    "segment": ("fusion.interface.workflows", "segment"),
     "synthesize": ("fusion.synthetic.cells", "synthesize"),
     "train": ("fusion.interface.workflows", "train"),
 }

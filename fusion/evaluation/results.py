@@ -266,6 +266,8 @@ class Result:
             config = (folder / "config.yaml").read_text(encoding="utf-8")
             classes, rows, faults = (tuple(content[name]) for name in ("classes", "results", "faults"))
             cells = cells_of(frame)
+            if content["facts"]["unit"] == "image":  # what shares an image is kept together, and is still nobody's
+                cells = replace(cells, group_ids=())
             scores = tuple(entries_of(frame, cells, classes))
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(

@@ -35,6 +35,7 @@ _PARAMETERS = {
     ),
     "model": ("path, ModelBundle or Trained", "A model, or its folder."),
     "images": ("path, list of paths, or DataFrame", "Images, folders or tables."),
+    "result": ("path or Result, optional", "A result to plan by, its folder, or a table of scores."),
     "results": ("list of paths or Results", "Results, or their folders."),
     "config": ("str, path or mapping, optional", "A recipe by its name, a YAML file, or what stands in one."),
     "progress": (

@@ -14,12 +14,15 @@ from fusion.interface._keywords import run_workflow, with_settings
 from fusion.progress import Progress
 from fusion.settings.commands import (
     AblateConfig,
+    AdaptConfig,
     CompareConfig,
     EvaluateConfig,
     ExplainConfig,
     ExtractConfig,
     InspectConfig,
+    PlanConfig,
     PredictConfig,
+    SegmentConfig,
     TrainConfig,
 )
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from fusion.workflows.compare import Comparison
     from fusion.workflows.explain import Explained
     from fusion.workflows.inspect import Inspection
+    from fusion.workflows.new_site.adaptation import Adapted
+    from fusion.workflows.plan import StudyPlan
+    from fusion.workflows.segment import Segmented
     from fusion.workflows.train import Trained
 
 
@@ -55,6 +61,30 @@ def inspect(
     from fusion.workflows.inspect import inspect as workflow
 
     return run_workflow(InspectConfig, workflow, {"data": data}, settings, config, progress)
+
+
+@with_settings(SegmentConfig)
+def segment(
+    data: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> Segmented:
+    """Find the cells of every image, and write them as masks beside a table that every workflow takes as data.
+
+    Returns
+    -------
+    Segmented
+        ``table`` is the file with a row a cell; ``faults`` are images in which none was found.
+
+    Examples
+    --------
+    >>> fusion.segment("new cells", output="segmented").table  # doctest: +SKIP
+    """
+    from fusion.workflows.segment import segment_data
+
+    return run_workflow(SegmentConfig, segment_data, {"data": data}, settings, config, progress)
 
 
 @with_settings(ExtractConfig)
@@ -250,6 +280,59 @@ def compare(
         return compare_results(settings)
 
     return run_workflow(CompareConfig, workflow, {"results": _listed(results)}, settings, config, progress)
+
+
+@with_settings(AdaptConfig)
+def adapt(
+    model: Any = None,
+    data: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> Adapted:
+    """Bring a saved model to a new site by a few labelled cells of it.
+
+    Returns
+    -------
+    Adapted
+        ``curve``, what labels bring, on cells that nobody labelled; give ``output=FOLDER`` for the model.
+
+    Examples
+    --------
+    >>> fusion.adapt("model", "new cells", k=[5], other_cohort=True, output="adapted").curve  # doctest: +SKIP
+    """
+    from fusion.workflows.new_site.adaptation import adapt_model
+
+    return run_workflow(AdaptConfig, adapt_model, {"model": model, "data": data}, settings, config, progress)
+
+
+@with_settings(PlanConfig)
+def plan(
+    result: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> StudyPlan:
+    """How many subjects and cells a comparison would need, by a result that is there or by what is assumed.
+
+    Returns
+    -------
+    StudyPlan
+        ``needed``, the subjects of each class; ``detectable``, the differences that numbers of subjects find.
+
+    Examples
+    --------
+    >>> fusion.plan(difference=0.1).needed
+    {'positive': 13, 'negative': 13}
+    """
+    from fusion.workflows.plan import plan_study
+
+    def workflow(settings: PlanConfig, _: Progress | None) -> StudyPlan:
+        return plan_study(settings)
+
+    return run_workflow(PlanConfig, workflow, {"result": result}, settings, config, progress)
 
 
 def _listed(given: Any) -> Any:

@@ -267,6 +267,7 @@ def test_every_step_of_the_real_laboratories_is_one_that_ablate_takes():
         AblateConfig(data="cells", output="result", **settings)
 
 
+@pytest.mark.slow
 def test_real_laboratories_are_judged_by_all_others_by_each_and_by_their_own_folds(tmp_path, capsys):
     """Synthetic cells of three sites stand in for them."""
     from benchmarks.real_laboratories import main

@@ -59,7 +59,7 @@ def test_a_png_with_a_flipped_bit_is_never_decoded(name):
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        ("features", 200),
+        ("features", 120),
         pytest.param("features", 20_000, marks=pytest.mark.slow),
         pytest.param("networks", 2_000, marks=pytest.mark.slow),
         pytest.param("patients", 4_000, marks=pytest.mark.slow),

@@ -26,7 +26,7 @@ def keys_by_shard(store):
     return collections.Counter(key for shard in shards for key in shard.keys.to_pylist())
 
 
-@pytest.mark.parametrize("times", [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [10, pytest.param(300, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, undisturbed, forked):
     store, table = tmp_path / "store", tmp_path / "t.csv"
     answer, last_code = forked(
@@ -47,7 +47,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, un
 
 @pytest.mark.parametrize(
     ("command", "times"),
-    [("train", 6), *(pytest.param(name, 300, marks=pytest.mark.slow) for name in ("train", "ablate"))],
+    [("train", 4), *(pytest.param(name, 300, marks=pytest.mark.slow) for name in ("train", "ablate"))],
 )
 def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times, cells, tmp_path, forked):
     store, output, calm = tmp_path / "store", tmp_path / "output", tmp_path / "calm"

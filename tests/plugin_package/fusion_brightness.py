@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.images.cell import Cell
-from fusion.plugins.extractors import Description
+from fusion.plugins import Description
 
 
 @dataclass(frozen=True)

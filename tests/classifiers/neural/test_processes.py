@@ -28,6 +28,7 @@ def torchrun(*words):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path):
     """One start for all of it: starting takes longer than training here."""
     done = torchrun("--module", "tests.classifiers.neural.processes_job", tmp_path)
@@ -85,6 +86,7 @@ def test_the_command_trains_on_two_processes_and_speaks_once(synthetic, tmp_path
     assert not list(tmp_path.glob("m.*"))  # nothing unfinished is left
 
 
+@pytest.mark.slow
 def test_what_one_process_must_do_alone_is_refused_and_said_once(synthetic, tmp_path):
     done = torchrun("--module", "fusion", "train", synthetic, "--classifier", "svm", "-o", tmp_path / "m")
     assert done.returncode != 0

@@ -108,6 +108,25 @@ def test_what_is_at_hand_is_given_as_it_is(synthetic, store, tmp_path):
         fusion.compare(str(tmp_path / "r"))
 
 
+def test_a_new_site_a_plan_and_masks_are_functions_too(synthetic, store, tmp_path):
+    trained = fusion.train(synthetic, classifier="logreg", splits=2, **QUICK, **store)
+    adapted = fusion.adapt(
+        trained, listed(synthetic), k=[2], allow_leakage=True, jobs=1, output=tmp_path / "m", **store
+    )
+    assert [row["k"] for row in adapted.curve] == [2]
+    assert fusion.load_model(tmp_path / "m").classes == trained.bundle.classes
+    assert fusion.plan(trained.result, difference=0.1).spreads.subjects == {"all": 5, "hem": 5}
+    segmented = fusion.segment(listed(synthetic).head(2), output=tmp_path / "masks")
+    assert len(fusion.load(segmented.table)) == 2
+
+
+def test_a_loaded_result_of_cells_that_are_nobodys_is_by_image_though_two_are_the_same(class_folders, store, tmp_path):
+    (class_folders / "blast" / "copy.png").write_bytes((class_folders / "blast" / "0.png").read_bytes())
+    asked = {"compare": ["logreg"], "splits": 2, "repeats": 1, **QUICK, **store}
+    told = fusion.ablate(class_folders, output=tmp_path / "r", **asked)
+    assert told.unit == fusion.Result.load(tmp_path / "r").unit == "image"
+
+
 def test_a_recipe_is_taken_by_its_name(synthetic, store):
     result = fusion.ablate(synthetic, config="quickstart", repeats=1, compare=["logreg"], **QUICK, **store)
     assert {scores.classifier for scores in result.scores} == {"logreg"}

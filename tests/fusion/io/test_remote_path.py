@@ -479,6 +479,7 @@ def test_s3_gives_the_bytes_of_this_machine(bucket, synthetic, tmp_path):
     assert measured(f"{bucket}/cells", f"{bucket}/store").computed == {"morphology": len(here)}
 
 
+@pytest.mark.slow
 def test_s3_by_the_command_line_and_by_worker_processes(bucket, tmp_path):
     for seed in range(100):
         write_image(tmp_path / "more" / f"{seed:02}.png", paint(seed, side=40, radius=6 + seed % 12))
@@ -491,6 +492,7 @@ def test_s3_by_the_command_line_and_by_worker_processes(bucket, tmp_path):
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_s3_tells_a_missing_bucket_a_missing_server_and_missing_credentials(bucket):
     def message(**settings):
         url = settings.pop("url", f"{bucket}/cells")

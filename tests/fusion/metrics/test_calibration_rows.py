@@ -63,6 +63,7 @@ def test_intervals_of_intercept_and_slope_cover_the_truth(subjects, cells):
     assert (covered >= 0.9 * 200).all()
 
 
+@pytest.mark.slow
 def test_a_perfect_score_has_no_calibration_error_however_few_the_cells():
     """The plain estimate says .10 of 100 cells."""
     found = []
