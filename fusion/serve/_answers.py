@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,16 @@ _STEM = 60
 def format_fault(at: int, name: str, stage: str, reason: str) -> dict[str, Any]:
     """One image without an answer."""
     return {"index": at, "name": name, "stage": stage, "reason": reason}
+
+
+def rules_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """How classes are predicted, of what ``fusion predict --json`` tells."""
+    return {part: told[part] for part in ("classes", "calibrated", "threshold", "costs", "promises") if part in told}
+
+
+def promised_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What is promised of one prediction, by a model that promises."""
+    return {promise: row[promise] for promise in ("set", "referred") if promise in row}
 
 
 def thumbnail(cell: Cell) -> str:

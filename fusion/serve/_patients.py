@@ -18,7 +18,7 @@ from fusion.learning.predictions import Predictions
 from fusion.learning.study import Study
 from fusion.reports.explanation_page import fitted
 from fusion.reports.patient_page import cells_shown, patient_page
-from fusion.serve._answers import attachment, format_fault, thumbnail
+from fusion.serve._answers import attachment, format_fault, promised_of, rules_of, thumbnail
 from fusion.serve._uploads import Found, Limits, RequestError, Upload, find_cells
 
 #: Images of a request at least: all cells of a patient come in one.
@@ -97,14 +97,15 @@ def patient_values(judged: Patient, bundle: ModelBundle, *, images: bool) -> dic
         for at, place in enumerate(judged.places)
     ]
     (outside,) = predicted.out_of_distribution
+    told = predicted.to_json()
     return {
-        "classes": bundle.classes,
-        "calibrated": predicted.calibrated,
+        **rules_of(told),
         "patient": {
             "class": explained.predicted,
             "probability": dict(zip(explained.classes, explained.proba, strict=True)),
             "out_of_distribution": outside,
             "distance": explained.distance,
+            **promised_of(told["predictions"][0]),
             "cells": len(cells),
             "base": explained.base,
             "half": cells_of_half(explained.adds),

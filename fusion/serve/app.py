@@ -26,7 +26,15 @@ from fusion.reports import result_figures
 from fusion.reports.explanation_figure import explanation_figure
 from fusion.reports.explanation_page import page_text
 from fusion.reports.png import encode_png
-from fusion.serve._answers import attachment, explanation_values, format_fault, model_facts, thumbnail
+from fusion.serve._answers import (
+    attachment,
+    explanation_values,
+    format_fault,
+    model_facts,
+    promised_of,
+    rules_of,
+    thumbnail,
+)
 from fusion.serve._model_thread import Abandoned, ModelThread
 from fusion.serve._patients import CELLS, judge_patient, patient_explanation, patient_values
 from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
@@ -47,9 +55,6 @@ from fusion.synthetic.rendering import paint_cell
 
 #: Synthetic cells to try: as many as ``fusion synthesize`` could make of twelve subjects, three each.
 _EXAMPLES = SyntheticDesign(subjects=12, cells_per_subject=3, seed=2019)
-
-#: What an answer says of how classes are predicted, as `fusion predict --json` does.
-_RULES = ("classes", "calibrated", "threshold", "costs", "promises")
 
 #: Files of the page: address, name among the templates, media type.
 _STATIC = (
@@ -164,7 +169,7 @@ class Served:
                     "probability": row["probability"],
                     "out_of_distribution": row["out_of_distribution"],
                     "distance": row["distance"],
-                    **{promise: row[promise] for promise in ("set", "referred") if promise in row},
+                    **promised_of(row),
                     "in_training": self.bundle.provenance.has_image(*one.keys),
                     "key": one.keys[0],
                     **({"image": thumbnail(one.cell)} if images and one.cell is not None else {}),
@@ -173,9 +178,7 @@ class Served:
         self.metrics.cells.labels("judged").inc(len(rows))
         self.metrics.cells.labels("fault").inc(len(faults))
         return {
-            **{
-                part: told[part] for part in ("classes", "calibrated", "threshold", "costs", "promises") if part in told
-            },
+            **rules_of(told),
             "predictions": rows,
             "faults": sorted(faults, key=lambda fault: fault["index"]),
             "notes": predicted.notes if rows else [],

@@ -53,7 +53,9 @@ def test_costs_of_a_model_of_patients_decide_what_they_are_called(place, cells):
     dear = replace(bundle, model=replace(bundle.model, costs=np.array([[0.0, 1e-6], [1.0, 0.0]])))
     for asked, expected in ((bundle, "ill"), (dear, "well")):
         with TestClient(create_app(asked), base_url=HOME) as client:
-            assert client.post("/api/predict", files=sent(*cells)).json()["patient"]["class"] == expected
+            answer = client.post("/api/predict", files=sent(*cells)).json()
+        assert answer["patient"]["class"] == expected
+        assert (answer["costs"] is None) == (asked is bundle)
 
 
 def zipped(members):
