@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.class_weights import balanced_weights
+from classifiers.patients._linear_models import STATISTICS, logistic, pooled_statistics, softmax
 
 if TYPE_CHECKING:
     from fusion.data.patients.bags import Bags
@@ -35,8 +35,8 @@ _CELLS_OF_MODEL, _LANDMARKS = 50_000, 200
 #: of what these say.
 _CELL_C, _POOLED_C, _STATISTICS_C = 1.0, 0.2, 1.0
 
-#: Quantiles of components over a patient's cells, beside mean and spread.
-_QUANTILES = (0.1, 0.5, 0.9)
+#: Log odds of a class that no cell has in a fold.
+_ABSENT = -20.0
 
 #: No cell is surer of a class than this, in odds: a patient does not hang on one.
 _SUREST = 100.0
@@ -144,14 +144,18 @@ class CellModels:
             if len(rows) > _CELLS_OF_MODEL:
                 rows = rng.choice(rows, _CELLS_OF_MODEL, replace=False)
             near = _kernel(np.asarray(cells[rows], np.float64), landmarks) @ basis
-            own, offset = _logistic(near, targets[rows], _CELL_C, count)
+            own, offset = logistic(near, targets[rows], _CELL_C, count, _ABSENT)
             weights.append(basis @ own.T)
             intercepts.append(offset)
-        pooled = _pooled(X)
+        pooled = pooled_statistics(X)
         pooled_centre, pooled_scale = _standard(pooled)
         by_fold = [
-            _logistic(
-                _scaled(pooled[train], pooled_centre, pooled_scale), codes[train], _POOLED_C, int(codes.max()) + 1
+            logistic(
+                _scaled(pooled[train], pooled_centre, pooled_scale),
+                codes[train],
+                _POOLED_C,
+                int(codes.max()) + 1,
+                _ABSENT,
             )
             for train, _ in folds
         ]
@@ -174,7 +178,7 @@ class CellModels:
         for at, (_, test) in enumerate(folds):
             said[test] = bare._asked(X[test], [at])[0]
         centre, scale = _standard(said)
-        coef, intercept = _logistic(_scaled(said, centre, scale), codes, _STATISTICS_C, int(codes.max()) + 1)
+        coef, intercept = logistic(_scaled(said, centre, scale), codes, _STATISTICS_C, int(codes.max()) + 1, _ABSENT)
         fitted = replace(bare, centre=centre, scale=scale, coef=coef, intercept=intercept)
         return fitted, fitted._margins(said)
 
@@ -186,7 +190,7 @@ class CellModels:
         return (
             folds > 0
             and len(self.centre) == len(_EXPONENTS) * kinds + len(self.intercept)
-            and (is_own and len(self.pooled_centre) == (2 + len(_QUANTILES)) * components)
+            and (is_own and len(self.pooled_centre) == STATISTICS * components)
         )
 
     def predict(self, X: Bags) -> tuple[_Floats, _Floats]:
@@ -202,7 +206,7 @@ class CellModels:
         """What cells of each bag say, and its statistics, float64 (n, s); and what each cell says, (k, c)."""
         scores = [self._scores(np.asarray(some.stacked, np.float64), models) for some in X.batches()]
         said = [_statistics(some, own) for some, own in zip(X.batches(), scores, strict=True)]
-        scaled = _scaled(_pooled(X), self.pooled_centre, self.pooled_scale)
+        scaled = _scaled(pooled_statistics(X), self.pooled_centre, self.pooled_scale)
         margins = [scaled @ self.pooled_weights[at].T + self.pooled_intercepts[at] for at in models]
         return np.hstack([np.concatenate(said), np.mean(margins, axis=0)]), np.concatenate(scores)
 
@@ -214,7 +218,7 @@ class CellModels:
         near = _kernel(cells, self.landmarks)
         total = np.zeros((len(near), self.weights.shape[2]))
         for at in models:
-            proba = _softmax(near @ self.weights[at] + self.intercepts[at])
+            proba = softmax(near @ self.weights[at] + self.intercepts[at])
             total += np.log(np.clip(proba / np.maximum(1 - proba, 1e-12), 1 / _SUREST, _SUREST))
         return total / len(models)
 
@@ -276,18 +280,6 @@ def _whitening(landmarks: _Floats) -> _Floats:
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
 
 
-def _pooled(X: Bags) -> _Floats:
-    """float64 (n, 5 k): mean, standard deviation (NaN of a single cell) and quantiles of every component over a bag's
-    cells."""
-    rows = np.empty((len(X), 2 + len(_QUANTILES), X.shape[1]))
-    for at, own in enumerate(X.rows):
-        cells = np.asarray(X.cells[own], np.float64)
-        rows[at, 0] = cells.mean(axis=0)
-        rows[at, 1] = cells.std(axis=0, ddof=1) if len(cells) > 1 else np.nan
-        rows[at, 2:] = np.quantile(cells, _QUANTILES, axis=0, method="median_unbiased")
-    return rows.reshape(len(X), -1)
-
-
 def _standard(rows: _Floats) -> tuple[_Floats, _Floats]:
     """Means float64 (s,) and inverse standard deviations, 0 for what does not vary or nobody knows."""
     known = ~np.isnan(rows).all(axis=0)
@@ -309,22 +301,3 @@ def _statistics(X: Bags, scores: _Floats) -> _Floats:
     for exponent in _EXPONENTS[1:]:
         found.append(np.log(X.mean(np.exp(exponent * scores))) / exponent)
     return np.hstack(found)
-
-
-def _logistic(rows: _Floats, codes: NDArray[np.intp], strength: float, classes: int) -> tuple[_Floats, _Floats]:
-    """Weights (classes, d) and intercepts (classes,) of L2-penalised logistic regression, classes weighted equally."""
-    from sklearn.linear_model import LogisticRegression
-
-    regression = LogisticRegression(C=strength, max_iter=1000)
-    regression.fit(rows, codes, sample_weight=balanced_weights(codes))
-    weights, intercept = regression.coef_, regression.intercept_
-    if len(weights) == 1:  # one margin of two classes: half of it for, half against
-        weights, intercept = np.vstack([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
-    full, offsets = np.zeros((classes, weights.shape[1])), np.full(classes, -20.0)
-    full[regression.classes_], offsets[regression.classes_] = weights, intercept
-    return full, offsets
-
-
-def _softmax(margins: _Floats) -> _Floats:
-    odds = np.exp(margins - margins.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from classifiers.class_weights import balanced_weights, inner_folds
 from classifiers.patients._cell_scores import are_told, kinds_of
+from classifiers.patients._linear_models import STATISTICS, logistic, pooled_statistics, softmax
 from fusion.bundles.bundle_files import (
     BundleError,
     Kept,
@@ -28,11 +29,6 @@ _Floats = NDArray[np.float64]
 
 #: The file of arrays.
 _ARRAYS = "pool.safetensors"
-
-#: Statistics of every column, in this order. Quantiles of a tenth need ten cells; a share of witnesses below that is
-#: seen by mean and spread alone.
-_QUANTILES = (0.1, 0.5, 0.9)
-_STATISTICS = 2 + len(_QUANTILES)
 
 #: Folds by which the cells of a patient are called by a model of cells that has not met the patient.
 _CELL_FOLDS = 5
@@ -90,7 +86,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         self.chosen_: dict[str, float] = {}
         self._fit_cells(X, codes, groups)
-        pooled = _pooled(X)
+        pooled = pooled_statistics(X)
         if self.cell_weights_ is not None:
             pooled = np.hstack([pooled, self._held_out_shares(X, codes, groups)])
         known = ~np.isnan(pooled).all(axis=0)
@@ -101,7 +97,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         self.scale_ *= self._weights(pooled.shape[1])
         Z = self._scaled(pooled)
         strength = self._chosen_strength(Z, codes, groups) if self.search else self.C
-        self.coef_, self.intercept_ = _logistic(Z, codes, strength)
+        self.coef_, self.intercept_ = logistic(Z, codes, strength)
         return self
 
     def predict_proba(self, X: Bags) -> _Floats:
@@ -109,10 +105,10 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"bags of {X.shape[1]} columns, and the model was fitted on {self.n_features_in_}")
-        pooled = _pooled(X)
+        pooled = pooled_statistics(X)
         if self.cell_weights_ is not None:
             pooled = np.hstack([pooled, _shares(X, self.cell_weights_, self.cell_intercepts_)])
-        return _softmax(self._scaled(pooled) @ self.coef_.T + self.intercept_)
+        return softmax(self._scaled(pooled) @ self.coef_.T + self.intercept_)
 
     def predict(self, X: Bags) -> NDArray[Any]:
         """The most probable class of each bag."""
@@ -125,7 +121,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
 
     def _weights(self, width: int) -> _Floats:
         """float64 (width,): 1 for statistics of columns; shares of kinds weigh as much as one of these in all."""
-        weights, plain = np.ones(width), _STATISTICS * self.n_features_in_
+        weights, plain = np.ones(width), STATISTICS * self.n_features_in_
         weights[plain:] = np.sqrt(self.n_features_in_ / max(1, width - plain))
         return weights
 
@@ -152,8 +148,8 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         for strength in _TRIED:
             loss = 0.0
             for train, test in folds:
-                weights, intercept = _logistic(Z[train], codes[train], strength, len(self.classes_))
-                proba = _softmax(Z[test] @ weights.T + intercept)
+                weights, intercept = logistic(Z[train], codes[train], strength, len(self.classes_))
+                proba = softmax(Z[test] @ weights.T + intercept)
                 own = balanced_weights(codes[test])
                 loss -= float(own @ np.log(np.maximum(proba[np.arange(len(test)), codes[test]], 1e-12)))
             losses.append(loss)
@@ -198,7 +194,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         }
         arrays = read_arrays(folder / _ARRAYS, expected, columns=fitted.n_features_in_)
         kinds = len(arrays["cell_weights"])
-        if len(arrays["centre"]) != _STATISTICS * fitted.n_features_in_ + kinds:
+        if len(arrays["centre"]) != STATISTICS * fitted.n_features_in_ + kinds:
             raise BundleError(f"{folder / _ARRAYS} holds no such model", found=f"{len(arrays['centre'])} statistics")
         fitted.coef_, fitted.intercept_ = arrays["weights"], arrays["intercept"]
         fitted.centre_, fitted.scale_ = arrays["centre"], arrays["scale"]
@@ -207,60 +203,16 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         return fitted
 
 
-def _pooled(X: Bags) -> _Floats:
-    """float64 (n, 5 d): mean, standard deviation (NaN of one cell), quantiles of every column, statistic by statistic.
-
-    Of each the expectation is the same for any number of cells, but for a quantile that lies beyond the outermost one.
-    """
-    rows = np.empty((len(X), _STATISTICS, X.shape[1]))
-    for at, own in enumerate(X.rows):
-        cells = np.asarray(X.cells[own], np.float64)
-        rows[at, 0] = cells.mean(axis=0)
-        rows[at, 1] = cells.std(axis=0, ddof=1) if len(cells) > 1 else np.nan
-        rows[at, 2:] = np.quantile(cells, _QUANTILES, axis=0, method="median_unbiased")
-    return rows.reshape(len(X), -1)
-
-
 def _cell_model(X: Bags) -> tuple[_Floats, _Floats]:
     """Weights (kinds, d) and intercepts (kinds,) of logistic regression over the labelled cells."""
     labels = X.stacked_labels
     told = np.flatnonzero([label is not None for label in labels])
     codes = np.searchsorted(kinds_of(X), labels[told].astype(str))
-    return _logistic(np.asarray(X.stacked[told], np.float64), codes, _CELL_C)
+    return logistic(np.asarray(X.stacked[told], np.float64), codes, _CELL_C)
 
 
 def _shares(X: Bags, weights: _Floats | None, intercepts: _Floats | None) -> _Floats:
     """float64 (n, kinds): the mean probability of each kind over a bag's cells."""
     assert weights is not None
     assert intercepts is not None
-    return np.concatenate([some.mean(_softmax(some.stacked @ weights.T + intercepts)) for some in X.batches()])
-
-
-def _logistic(Z: _Floats, codes: NDArray[np.intp], strength: float, classes: int = 0) -> tuple[_Floats, _Floats]:
-    """Weights (classes, d) and intercepts (classes,) of L2-penalised logistic regression, classes weighted equally.
-
-    The solution lies in the span of the rows: where there are more columns than rows, it is found there.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    basis = None
-    rows = Z
-    if Z.shape[1] > len(Z):
-        basis, values, axes = np.linalg.svd(Z, full_matrices=False)
-        rows = basis * values
-    regression = LogisticRegression(C=strength, max_iter=5000)
-    regression.fit(rows, codes, sample_weight=balanced_weights(codes))
-    weights, intercept = regression.coef_, regression.intercept_
-    if basis is not None:
-        weights = weights @ axes
-    if len(weights) == 1:  # one margin of two classes: half of it for, half against
-        weights, intercept = np.vstack([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
-    count = max(classes, int(codes.max()) + 1)
-    full, offsets = np.zeros((count, weights.shape[1])), np.full(count, -1e3)
-    full[regression.classes_], offsets[regression.classes_] = weights, intercept
-    return full, offsets
-
-
-def _softmax(scores: _Floats) -> _Floats:
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+    return np.concatenate([some.mean(softmax(some.stacked @ weights.T + intercepts)) for some in X.batches()])
