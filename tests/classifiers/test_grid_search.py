@@ -89,6 +89,7 @@ def test_groups_stay_whole_in_the_search(monkeypatch):
     assert all(not set(groups[train]) & set(groups[test]) for train, test in seen)
 
 
+@pytest.mark.slow
 def test_what_every_fold_chose_is_told(synthetic, tmp_path):
     out = tmp_path / "result"
     words = ("--search", "--splits", 3)

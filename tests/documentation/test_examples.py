@@ -20,6 +20,8 @@ from tests.documentation import notebooks
 
 EXAMPLES = ROOT / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+#: The notebook that is run every time; the others are where there is time.
+QUICK = "explain_one_cell"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,11 @@ def test_the_pipeline_judges_as_scikit_learn_does_when_it_routes_the_groups_itse
     assert np.allclose(ours, theirs["test_score"])
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[] if p.stem == QUICK else pytest.mark.slow) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_from_top_to_bottom_and_shows_what_is_stored_with_it(path, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # what it synthesises goes with the test
     stored = nbformat.read(path, as_version=4)

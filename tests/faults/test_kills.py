@@ -73,8 +73,14 @@ def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times,
     assert_same_results(output, calm)
 
 
-@pytest.mark.parametrize("times", [6, pytest.param(300, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("command", ["extract", "train", "ablate"])
+@pytest.mark.parametrize(
+    ("command", "times"),
+    [
+        ("extract", 6),
+        ("train", 6),
+        *(pytest.param(name, 300, marks=pytest.mark.slow) for name in ("extract", "train", "ablate")),
+    ],
+)
 def test_struck_at_any_call_a_command_loses_nothing(command, times, cells, tmp_path, struck):
     """Killed, or a disk full, failing or interrupted, at any call that changes a file."""
     store, output, log = tmp_path / "store", tmp_path / "output", tmp_path / "log"

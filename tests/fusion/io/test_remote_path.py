@@ -196,6 +196,7 @@ def test_train_and_predict_by_url(class_folders, tmp_path):
     assert (tmp_path / "p.csv").read_text().split(",")[-3:] == (tmp_path / "h.csv").read_text().split(",")[-3:]
 
 
+@pytest.mark.slow
 def test_processes_share_data_and_store_elsewhere(tmp_path):
     for seed in range(100):
         write_image(tmp_path / "cells" / f"{seed:02}.png", paint(seed, side=40, radius=6 + seed % 12))
