@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Compiled at once: else every command that cannot write beside the packages would compile them anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
+# A worker a core, and a thread a worker: threads of one wait for those of another longer than they work.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .PHONY: help demo test docs docs-test newcomer figures notebooks lint hooks soak constraints clean
 .DELETE_ON_ERROR:
@@ -16,10 +18,10 @@ demo: $(VENV)/installed ## synthesise cells, measure, compare, train, predict: e
 	$(BIN)/fusion demo fusion-demo
 
 test: $(VENV)/installed-dev lint ## lint, and every test that takes no longer than a few seconds
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(PYTEST) -m "not slow"
 
 docs-test: $(VENV)/installed-dev ## every command in README and docs, as a reader would type it, on synthetic cells
-	$(BIN)/python -m pytest tests/documentation/test_documentation.py -n auto
+	$(PYTEST) tests/documentation/test_documentation.py
 
 newcomer: $(VENV)/installed-dev ## the wheel on Python 3.11 to 3.13: README and both tutorials, no line changed
 	$(BIN)/python tests/distribution/newcomer.py
@@ -44,7 +46,7 @@ hooks: $(VENV)/installed-dev ## check every commit of this clone before it is ma
 	$(BIN)/pre-commit install
 
 soak: $(VENV)/installed-dev ## every test, however long it takes
-	$(BIN)/python -m pytest -n auto
+	$(PYTEST)
 
 # Names and versions only.
 constraints: $(VENV)/bin/uv ## pin what a fresh resolution of all extras gives today
