@@ -61,7 +61,7 @@ _STATIC = (
     ("/static/serve.css", "serve.css", "text/css"),
     *(
         (f"/static/{name}.js", f"{name}.js", "text/javascript")
-        for name in ("serve", "cell", "elements", "labels", "patients")
+        for name in ("serve", "patients", "uploads", "cell", "elements", "labels")
     ),
     ("/static/icon.svg", "icon.svg", "image/svg+xml"),
 )

@@ -4,6 +4,8 @@ import csv
 import shutil
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from fusion.settings.commands import TrainConfig
 from fusion.workflows.train import train
 from tests.builders.images import paint
 from tests.builders.requests import png
+from tests.fusion.workflows.test_patients import write_patients
 
 playwright = pytest.importorskip("playwright.sync_api", reason="drives a browser: pip install playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for faults that hide a page from some")
@@ -23,12 +26,12 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks
 PATIENCE = 60_000
 
 
-@pytest.fixture(scope="module")
-def address(trees):
-    """Of the page of a model, served as the command does."""
+@contextmanager
+def served(bundle):
+    """Address of the page of a model, served as the command does."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(create_app(load_model(trees)), port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app(bundle), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -36,6 +39,30 @@ def address(trees):
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(trees):
+    with served(load_model(trees)) as where:
+        yield where
+
+
+@pytest.fixture(scope="module")
+def of_patients(tmp_path_factory):
+    """Address of the page of a model of patients that goes by costs, and a folder with the cells of two."""
+    root = tmp_path_factory.mktemp("patients")
+    few = {"members": 2, "steps": 20}
+    data = write_patients(root / "data", 0, 8)
+    asked = {"store": root / "store", "features": ["colour"], "classifiers": {"mil": few}, "splits": 2, "jobs": 1}
+    train(TrainConfig(data=data, output=root / "model", classifier="mil", **asked))
+    bundle = load_model(root / "model")
+    dear = replace(bundle, model=replace(bundle.model, costs=np.array([[0.0, 1.0], [2.0, 0.0]])))
+    images = sorted(write_patients(root / "new", 100, 1).parent.glob("*.png"))
+    for at, image in enumerate(images):
+        (root / "sent" / f"P{at % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, root / "sent" / f"P{at % 2}")
+    with served(dear) as where:
+        yield where, root / "sent"
 
 
 @pytest.fixture
@@ -239,3 +266,24 @@ def test_nothing_hides_the_page_from_some(browser, address, images, folder, sche
     playwright.expect(page.locator("#reasons table").first).to_be_visible(timeout=PATIENCE)
     found += axe.Axe().run(page).response["violations"]
     assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_each_folder_is_a_patient_that_is_called_by_the_costs_of_mistakes(browser, of_patients, width):
+    address, folder = of_patients
+    page = opened(browser, address, viewport={"width": width, "height": 800})
+    page.set_input_files("#folder", folder)
+    judged(page, "2 patients judged.")
+    assert page.locator("#patients h3").all_inner_texts() == ["sent/P0", "sent/P1"]
+    notes = page.locator("#notes li").all_inner_texts()
+    assert [note for note in notes if "cost" in note] == [
+        "A patient is predicted as the class of the least expected cost."
+    ]
+    page.locator("#patients summary").first.click()
+    assert page.locator("#patients .strip figure").count() > 1
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.click("#clear")
+    assert page.locator("#status").inner_text() == "Cleared."
+    page.click("#example")
+    judged(page, "1 patient judged.")
+    assert page.faults == []

@@ -1,45 +1,18 @@
 // The page of fusion serve for a model of patients: sends the cells of each, shows what it is called and by which cells.
 // No library, nothing from elsewhere.
 import { counted, find, make, save, saveTable } from "./elements.js";
+import { clear, collator, fault, fetchExample, isImage, note, pathOf, placeAt, post, rulesOf, say, takeFiles } from "./uploads.js";
 
 const settings = JSON.parse(document.body.dataset.settings);
-const IMAGE = /\.(bmp|png|jpe?g|tiff?)$/i;
 const ZIP = /\.zip$/i;
 /** Synthetic cells of a patient to try. */
 const EXAMPLES = 12;
-const collator = new Intl.Collator("en", { numeric: true });
 
 /** Every patient judged so far, with its files, for a page of its own. */
 let patients = [];
 let asked = 0; // turns of asking: answers to a turn that was cleared are dropped
 let queue = Promise.resolve();
-/** Where a file lies under the folder that was dropped. */
-const paths = new WeakMap();
-
-const say = (text) => { find("#status").textContent = text; };
-const pathOf = (file) => file.webkitRelativePath || paths.get(file) || file.name;
-
 // ---- asking -------------------------------------------------------------------------------------------------------
-
-/** The server's answer; an Error with one clear sentence where there is none. */
-async function post(address, files) {
-  const body = new FormData();
-  for (const file of files) body.append("files", file, file.name);
-  let answer;
-  try {
-    answer = await fetch(address, { method: "POST", body });
-  } catch {
-    throw new Error("The server does not answer. Is fusion serve still running?");
-  }
-  if (answer.ok) return answer;
-  const answered = await answer.json().catch(() => ({}));
-  throw new Error(answered.detail ?? `The server answers with status ${answer.status}.`);
-}
-
-function fault(name, reason) {
-  find("#faults").hidden = false;
-  find("#faults ul").append(make("li", {}, make("b", {}, name), `: ${reason}`));
-}
 
 /** Name and files of each patient: a zip file, a folder, or what was chosen image by image. */
 function patientsOf(files) {
@@ -48,7 +21,7 @@ function patientsOf(files) {
   for (const file of files) {
     const folder = pathOf(file).split("/").slice(0, -1).join("/");
     if (ZIP.test(file.name)) add(pathOf(file).replace(ZIP, ""), file);
-    else if (IMAGE.test(file.name) || file.type.startsWith("image/")) add(folder || `patient ${patients.length + 1}`, file);
+    else if (isImage(file)) add(folder || `patient ${patients.length + 1}`, file);
   }
   return [...found].sort(([a], [b]) => collator.compare(a, b));
 }
@@ -75,7 +48,7 @@ async function judgeNow(files, turn) {
       if (turn !== asked) return;
       for (const row of answer.faults) fault(`${name}: ${row.name}`, row.reason);
       patients.push({ name, files: own, ...answer });
-      note(answer.notes);
+      note([...answer.notes.filter((line) => !line.startsWith("1 patient: ")), ...rulesOf(answer, "patient")]);
       judged += 1;
     } catch (error) {
       if (turn !== asked) return;
@@ -88,25 +61,13 @@ async function judgeNow(files, turn) {
   say(`${counted(judged, "patient")} judged${judged < groups.length ? `, ${groups.length - judged} not: see “No answer”` : ""}.`);
 }
 
-/** What must be known of all answers, once each. */
-function note(lines) {
-  const list = find("#notes");
-  const held = new Set([...list.children].map((item) => item.textContent));
-  for (const line of lines) if (!held.has(line) && !/^1 patient: /.test(line)) list.append(make("li", {}, line));
-}
-
 async function tryExample() {
   try {
-    const files = [];
-    for (let at = 0; at < Math.min(EXAMPLES, settings.examples); at += 1) {
-      const answer = await fetch(`/api/example?number=${at}`);
-      if (!answer.ok) throw new Error(`The server answers with status ${answer.status}.`);
-      files.push(new File([await answer.blob()], `synthetic-${at + 1}-drawn-as-${answer.headers.get("X-Drawn-As")}.png`, { type: "image/png" }));
-    }
-    for (const file of files) paths.set(file, `synthetic cells/${file.name}`);
+    const files = await Promise.all(Array.from({ length: Math.min(EXAMPLES, settings.examples) }, (_, at) => fetchExample(at)));
+    for (const file of files) placeAt(file, `synthetic cells/${file.name}`);
     await judge(files);
   } catch (error) {
-    say(error instanceof TypeError ? "The server does not answer. Is fusion serve still running?" : error.message);
+    say(error.message);
   }
 }
 
@@ -175,61 +136,13 @@ function saveAnswers() {
 
 // ---- what a person does -------------------------------------------------------------------------------------------
 
-const drop = find("#drop");
-const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-
-/** All files under what was dropped; a folder is walked through. */
-async function filesUnder(entry, folder = "") {
-  if (entry.isFile) {
-    const file = await new Promise((done, failed) => { entry.file(done, failed); });
-    paths.set(file, folder + file.name);
-    return [file];
-  }
-  const reader = entry.createReader();
-  const found = [];
-  for (;;) {
-    const some = await new Promise((done, failed) => { reader.readEntries(done, failed); }); // a hundred at a time
-    if (!some.length) break;
-    found.push(...some);
-  }
-  return (await Promise.all(found.map((each) => filesUnder(each, `${folder}${entry.name}/`)))).flat();
-}
-
-addEventListener("dragover", (event) => {
-  if (holdsFiles(event)) { event.preventDefault(); drop.classList.add("over"); }
-});
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
-addEventListener("drop", async (event) => {
-  if (!holdsFiles(event)) return;
-  event.preventDefault();
-  drop.classList.remove("over");
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const loose = [...event.dataTransfer.files]; // both are gone once this function has waited
-  try {
-    const files = entries.some((entry) => entry.isDirectory) ? (await Promise.all(entries.map((entry) => filesUnder(entry)))).flat() : loose;
-    if (files.length) judge(files);
-  } catch {
-    say("The folder cannot be read: choose it instead.");
-  }
-});
-for (const input of [find("#files"), find("#folder")]) {
-  input.addEventListener("change", () => {
-    const files = [...input.files];
-    input.value = ""; // the same file can be chosen again
-    if (files.length) judge(files);
-  });
-}
+takeFiles(judge);
 find("#example").addEventListener("click", tryExample);
 find("#csv").addEventListener("click", saveAnswers);
 find("#clear").addEventListener("click", () => {
   asked += 1;
   patients = [];
-  find("#faults").hidden = true;
-  find("#progress").hidden = true;
-  find("#faults ul").replaceChildren();
-  find("#notes").replaceChildren();
+  clear();
   show();
-  say("Cleared.");
-  find("#files").focus();
 });
 show();

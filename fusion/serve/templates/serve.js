@@ -3,12 +3,11 @@
 import { explanation } from "./cell.js";
 import { counted, find, make, save, saveTable } from "./elements.js";
 import { UNSURE, addClass, addedClasses, counts, forget, labelOf, saveLabels, setLabel, setSubjects } from "./labels.js";
+import { clear, collator, fault, fetchExample, isImage, note, pathOf, post, rulesOf, say, takeFiles } from "./uploads.js";
 
 const settings = JSON.parse(document.body.dataset.settings);
 // Images of one request: few enough that the table grows while many are judged.
 const together = Math.min(16, settings.files);
-/** Names of images; what else lies in a folder is left out and counted. */
-const IMAGE = /\.(bmp|png|jpe?g|tiff?)$/i;
 
 /** Everything judged so far; each keeps its file, for an explanation of it. */
 let cells = [];
@@ -17,25 +16,9 @@ let asked = 0; // turns of asking: answers to a turn that was cleared are droppe
 let example = 0;
 let queue = Promise.resolve();
 
-const say = (text) => { find("#status").textContent = text; };
 const megabytes = (count) => `${Math.round(count / 1048576)} MB`;
 
 // ---- asking -----------------------------------------------------------------------------------------------------
-
-/** The server's answer; an Error with one clear sentence where there is none. */
-async function post(address, files) {
-  const body = new FormData();
-  for (const file of files) body.append("files", file, file.name);
-  let answer;
-  try {
-    answer = await fetch(address, { method: "POST", body });
-  } catch {
-    throw new Error("The server does not answer. Is fusion serve still running?");
-  }
-  if (answer.ok) return answer;
-  const answered = await answer.json().catch(() => ({}));
-  throw new Error(answered.detail ?? `The server answers with status ${answer.status}.`);
-}
 
 /** Groups of files that each fit a request; what fits none is told at once. */
 function groups(files) {
@@ -59,14 +42,6 @@ function groups(files) {
   return found;
 }
 
-function fault(name, reason) {
-  find("#faults").hidden = false;
-  find("#faults ul").append(make("li", {}, make("b", {}, name), `: ${reason}`));
-}
-
-/** Where a file lies under the folder that was chosen or dropped; its name where it came alone. */
-const paths = new WeakMap();
-
 /** Judge files, group by group, after whatever is being judged now. */
 function judge(files) {
   const turn = asked;
@@ -78,7 +53,7 @@ async function judgeNow(files, turn) {
   const progress = find("#progress");
   let judged = 0;
   let done = 0;
-  const others = files.filter((file) => !IMAGE.test(file.name) && !file.type.startsWith("image/"));
+  const others = files.filter((file) => !isImage(file));
   const images = files.filter((file) => !others.includes(file));
   if (others.length) fault(counted(others.length, "file"), `left out, not named like an image (${others.slice(0, 3).map((file) => file.name).join(", ")}${others.length > 3 ? ", …" : ""})`);
   progress.max = images.length;
@@ -92,11 +67,11 @@ async function judgeNow(files, turn) {
       if (turn !== asked) return;
       for (const row of answer.predictions) {
         const file = group[row.index];
-        cells.push({ ...row, file, path: file.webkitRelativePath || paths.get(file) || file.name, place: cells.length });
+        cells.push({ ...row, file, path: pathOf(file), place: cells.length });
       }
       for (const row of answer.faults) fault(row.name, row.reason);
       judged += answer.predictions.length;
-      note(answer);
+      note(told(answer));
     } catch (error) {
       if (turn !== asked) return;
       for (const file of group) fault(file.name, error.message);
@@ -111,27 +86,20 @@ async function judgeNow(files, turn) {
 }
 
 /** What must be known of all answers; what counts the cells of one request is said by the table itself. */
-function note(answer) {
-  const list = find("#notes");
-  const lines = [
+function told(answer) {
+  return [
     ...answer.notes.filter((line) => !/^\d+ (cells?: |of these |is out of distribution|are out of distribution)/.test(line)),
-    ...(answer.costs ? ["A cell is predicted as the class of the least expected cost."] : []),
-    ...(answer.threshold ? [`A cell is predicted ${answer.threshold.class} from a probability of ${answer.threshold.probability.toFixed(3)} on.`] : []),
+    ...rulesOf(answer, "cell"),
   ];
-  const held = new Set([...list.children].map((item) => item.textContent));
-  for (const line of lines) if (!held.has(line)) list.append(make("li", {}, line));
 }
 
 async function tryExample() {
   const number = example;
   example = (example + 1) % settings.examples;
   try {
-    const answer = await fetch(`/api/example?number=${number}`);
-    if (!answer.ok) throw new Error(`The server answers with status ${answer.status}.`);
-    const name = `synthetic-${number + 1}-drawn-as-${answer.headers.get("X-Drawn-As")}.png`;
-    await judge([new File([await answer.blob()], name, { type: "image/png" })]);
+    await judge([await fetchExample(number)]);
   } catch (error) {
-    say(error instanceof TypeError ? "The server does not answer. Is fusion serve still running?" : error.message);
+    say(error.message);
   }
 }
 
@@ -151,7 +119,6 @@ const keys = {
   probability: sure,
   distance: (cell) => cell.distance ?? -1,
 };
-const collator = new Intl.Collator("en", { numeric: true });
 
 const SUBJECTS = {
   "": () => "",
@@ -326,57 +293,7 @@ function step(by) {
 
 // ---- what a person does -------------------------------------------------------------------------------------------
 
-const drop = find("#drop");
-const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-
-/** All files under what was dropped; a folder is walked through. */
-async function filesUnder(entry, folder = "") {
-  if (entry.isFile) {
-    const file = await new Promise((done, failed) => { entry.file(done, failed); });
-    paths.set(file, folder + file.name);
-    return [file];
-  }
-  const reader = entry.createReader();
-  const found = [];
-  for (;;) {
-    const some = await new Promise((done, failed) => { reader.readEntries(done, failed); }); // a hundred at a time
-    if (!some.length) break;
-    found.push(...some);
-  }
-  found.sort((a, b) => collator.compare(a.name, b.name));
-  return (await Promise.all(found.map((each) => filesUnder(each, `${folder}${entry.name}/`)))).flat();
-}
-
-async function dropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const files = [...transfer.files]; // both are gone once this function has waited
-  if (!entries.some((entry) => entry.isDirectory)) return files;
-  return (await Promise.all(entries.map((entry) => filesUnder(entry)))).flat();
-}
-
-// Anywhere on the page: a browser would otherwise leave it to show an image that missed the box.
-addEventListener("dragover", (event) => {
-  if (holdsFiles(event)) { event.preventDefault(); drop.classList.add("over"); }
-});
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
-addEventListener("drop", async (event) => {
-  if (!holdsFiles(event)) return;
-  event.preventDefault();
-  drop.classList.remove("over");
-  try {
-    const files = await dropped(event.dataTransfer);
-    if (files.length) judge(files);
-  } catch {
-    say("The folder cannot be read: choose it instead.");
-  }
-});
-for (const input of [find("#files"), find("#folder")]) {
-  input.addEventListener("change", () => {
-    const files = [...input.files].sort((a, b) => collator.compare(a.webkitRelativePath, b.webkitRelativePath));
-    input.value = ""; // the same file can be chosen again
-    if (files.length) judge(files);
-  });
-}
+takeFiles(judge);
 find("#example").addEventListener("click", tryExample);
 find("#tools").addEventListener("input", (event) => {
   if (event.target.id === "order") sorted = { by: event.target.value, down: false };
@@ -394,13 +311,8 @@ find("#clear").addEventListener("click", () => {
   asked += 1;
   cells = [];
   shownSubject = null;
-  find("#faults").hidden = true;
-  find("#progress").hidden = true;
-  find("#faults ul").replaceChildren();
-  find("#notes").replaceChildren();
+  clear();
   show();
-  say("Cleared.");
-  find("#files").focus();
 });
 for (const head of document.querySelectorAll("#cells th[data-sort]")) {
   head.addEventListener("click", () => {
