@@ -117,8 +117,19 @@ class Recipe:
         return [name for name, needs in steps.items() if needs]
 
 
+def emphasised_columns(config: LearnConfig) -> dict[str, list[int]]:
+    """Of each chosen block, which of its columns ``layer.emphasis`` is about; nothing where it is not asked for."""
+    asked = config.layer.get("emphasis") is not None and config.blocks
+    return agreed_columns(build_blocks(config), config.blocks) if asked else {}
+
+
 def recipe_of(
-    config: LearnConfig, classifier: str, blocks: Sequence[str], learnt: Sequence[str] = (), fuse: Fuse = "weighted"
+    config: LearnConfig,
+    classifier: str,
+    blocks: Sequence[str],
+    learnt: Sequence[str] = (),
+    fuse: Fuse = "weighted",
+    emphasised: Mapping[str, Sequence[int]] | None = None,
 ) -> Recipe:
     """The recipe that a command's settings ask for, with this classifier on these blocks.
 
@@ -126,12 +137,15 @@ def recipe_of(
     ----------
     learnt : blocks that are learnt anew in every training part, of which those among ``blocks`` count.
     fuse : how the blocks are fused.
+    emphasised : ``emphasised_columns`` of these settings, where many recipes share them.
     """
     check_layer(config.layer)
     params = classifier_params(config, classifier)
     layer = dict(config.layer)
-    if layer.get("emphasis") is not None and blocks:
-        layer["emphasised"] = agreed_columns(build_blocks(config), blocks)
+    if emphasised is None:
+        emphasised = emphasised_columns(config)
+    if own := {name: columns for name, columns in emphasised.items() if name in blocks}:
+        layer["emphasised"] = own
     return Recipe(
         blocks=tuple(blocks),
         classifier=classifier,

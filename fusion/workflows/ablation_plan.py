@@ -19,7 +19,7 @@ from fusion.learning.decision.thresholds import DecisionSettings
 from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import LearntBlock
 from fusion.learning.parameter_search import check_optuna
-from fusion.learning.recipe import Recipe, classifier_params, recipe_of
+from fusion.learning.recipe import Recipe, classifier_params, emphasised_columns, recipe_of
 from fusion.learning.refusals import possible_recipes
 from fusion.learning.run import Run, half_the_memory
 from fusion.learning.study import Study
@@ -71,8 +71,9 @@ def recipes_of(
     controls: list[FeatureSet] = [(name,) for name in blocks if is_control(name)]
     blocks = [name for name in blocks if not is_control(name)]
     sets = [*alone, *(feature_sets(blocks, config.subsets, config.seed) if blocks else [()])]
+    emphasised = emphasised_columns(config)
     made = [
-        recipe_of(config, name, chosen, names, fuse)
+        recipe_of(config, name, chosen, names, fuse, emphasised)
         for chosen in dict.fromkeys([*sets, *controls])
         for name in config.compare
         if (chosen or takers[name]) and not (takers[name] and chosen in controls)
