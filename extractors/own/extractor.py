@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,15 +101,22 @@ class Own:
                 found=f"no {', '.join(missing[:3])}",
                 expected=f"{len(wanted)} columns, such as {', '.join(wanted[:3])}",
             )
-        rows = own_features.join(own, dataset)[:, [own.names.index(name) for name in wanted]]
-        if own.numbering:
-            _log.warning(
-                "%s: by their names no features, and left out: %s%s",
-                own.path.name,
-                ", ".join(own.numbering[:8]),
-                f" and {len(own.numbering) - 8} more" if len(own.numbering) > 8 else "",
-            )
-        return rows
+        joined = self._joined(own, dataset)
+        for why, left in own_features.left_out(own, joined.key).items():
+            more = f" and {len(left) - 8} more" if len(left) > 8 else ""
+            _log.warning("%s: %s, and left out: %s%s", own.path.name, why, ", ".join(left[:8]), more)
+        return joined.X[:, [own.names.index(name) for name in wanted]]
+
+    @functools.cached_property
+    def _last(self) -> list[Any]:
+        return []
+
+    def _joined(self, own: own_features.OwnFeatures, dataset: Dataset) -> own_features.Joined:
+        """Of the last data set they are kept: to be found by sha256, every image is read."""
+        if not self._last or self._last[0]() is not dataset:
+            self._last[:] = [weakref.ref(dataset), own_features.join(own, dataset)]
+        joined: own_features.Joined = self._last[1]
+        return joined
 
     def extract(self, cells: Sequence[Cell]) -> NDArray[np.float32]:
         """Nothing can be measured: raises ``OwnFeaturesError``."""
@@ -128,8 +136,11 @@ class Own:
             return None
         return own_features.provenance_of(Path(self.learnt_from).expanduser())
 
-    def doubts(self) -> str:
-        """What must be read with figures of this block; "" where nothing is in doubt."""
-        if self.learnt_from != UNKNOWN:
-            return ""
-        return "what it has learnt from is unknown, perhaps these cells: say learnt_from"
+    def doubts(self, dataset: Dataset) -> str:
+        """What must be read with figures of this block on these cells; "" where nothing is in doubt."""
+        doubts = ["what it has learnt from is unknown, perhaps these cells: say learnt_from"]
+        doubts = doubts if self.learnt_from == UNKNOWN else []
+        if self.file is not None:
+            found = own_features.labels_among(self._read.names, self._joined(self._read, dataset).X, dataset)
+            doubts += [f"leaky: {', '.join(found[:3])} says the label of every cell"] if found else []
+        return "; ".join(doubts)

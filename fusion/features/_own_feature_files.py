@@ -23,7 +23,7 @@ from fusion.io.files import printable
 #: like. CellProfiler numbers its images in the order of the folders, which are often the classes; joined tables have
 #: the object's name in front: Image_Metadata_Well, Cells_Parent_Nuclei.
 _NUMBERING = re.compile(
-    r"(y|index|level_0|part|unnamed:.*|column \d+|imagenumber|objectnumber|tablenumber"
+    r"(y|index|level_0|part|slice|unnamed:.*|column \d+|imagenumber|objectnumber|tablenumber"
     r"|([a-z0-9]+_)?(number_object_number|object_number|group_index|group_number|parent_.*|metadata_.*"
     r"|executiontime_.*|moduleerror_.*|pathname_.*|filename_.*|url_.*|md5digest_.*))",
     re.IGNORECASE,
@@ -31,6 +31,19 @@ _NUMBERING = re.compile(
 #: What stands where a feature is undefined.
 _UNKNOWN = frozenset(["", "na", "n/a", "#n/a", "nan", "-nan", "<na>", "none", "null", "-"])
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
+#: Numbers as people write them, and lists of numbers: a column of these is no text, and cannot be read for certain.
+_WRITTEN = re.compile(
+    r"[+-]?\d+([.,]\d+)? ?%|[+-]?\d+,\d+([eE][+-]?\d+)?"
+    r"|[+-]?\d{1,3}([.,'\u2019\u00a0\u202f ]\d{3})+([.,]\d+)?|[\[(].*\d.*[\])]",
+    re.DOTALL,
+)
+#: What is downloaded in place of a file.
+_INSTEAD = {
+    b"version https://git-lfs": ("a pointer of Git LFS", "Fetch it: git lfs pull."),
+    b"<!doctype html": ("a web page", "Download the file anew."),
+    b"<html": ("a web page", "Download the file anew."),
+}
+_IMAGES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 class OwnFeaturesError(FusionError):
@@ -55,6 +68,11 @@ def read_columns(path: Path) -> Columns:
     FusionError : a text that is no table.
     ImportError : AnnData is not installed.
     """
+    with path.open("rb") as stream:
+        start = stream.read(64).lstrip().lower()
+    for sign, (kind, remedy) in _INSTEAD.items():
+        if start.startswith(sign):
+            raise OwnFeaturesError(f"{printable(path)} is not the file itself", found=kind, do=remedy)
     return _READERS[path.suffix.lower()](path)
 
 
@@ -72,6 +90,12 @@ def _text(path: Path) -> Columns:
     rows = read_rows(path)
     if not rows.columns:
         raise OwnFeaturesError(f"{printable(path)} is empty", expected="a header, and a row a cell")
+    if named := [name for name in rows.columns if name.lower().endswith(_IMAGES)]:
+        raise OwnFeaturesError(
+            f"{printable(path)} has no header",
+            found=f"the first line names an image: {printable(named[0])[:60]}",
+            expected="names of the columns in the first line",
+        )
     if short := [note for note in rows.notes if "fewer fields" in note]:
         raise OwnFeaturesError(
             f"{printable(path)} has rows that are cut short",
@@ -119,27 +143,51 @@ def _with_commas(texts: Sequence[str], read: _Read) -> _Read:
     return _numbers([text.replace(",", ".") for text in texts])
 
 
+def _truths(texts: Sequence[str], read: _Read) -> _Read:
+    """True and false as 1 and 0, where a column knows nothing else."""
+    if read.some or not {texts[at].lower() for at in read.wrong} <= {"true", "false"}:
+        return read
+    return _numbers([{"true": "1", "false": "0"}.get(text.lower(), text) for text in texts])
+
+
 def _columns(
     path: Path, rows: int, texts: Mapping[str, Sequence[str]], read: Mapping[str, _Read], lines: Sequence[int]
 ) -> Columns:
     numbers, others, numbering = {}, {}, []
-    for name, each in read.items():
+    for name, column in read.items():
+        each = _truths(texts[name], column)
         known = rows - int(np.isnan(each.values).sum()) + len(each.wrong)
-        if known and not each.wrong and not is_no_feature(name):
+        if is_no_feature(name):
+            numbering += [name] if known and not each.wrong else []
+        elif not known:
+            raise OwnFeaturesError(f"{printable(path)} has a column without a value", found=f"'{printable(name)[:60]}'")
+        elif not each.wrong:
             numbers[name] = each.values
             continue
-        if not is_no_feature(name) and each.wrong and 2 * len(each.wrong) < known:
-            raise OwnFeaturesError(
-                f"{printable(path)} has a text among the numbers of column '{printable(name)[:60]}'",
-                found=f"{texts[name][each.wrong[0]][:40]!r} in line {lines[each.wrong[0]]}, "
-                f"and {len(each.wrong) - 1} more",
-                expected="numbers with a decimal point, and NaN or nothing where a feature is undefined",
-            )
-        if not known and not is_no_feature(name):
-            raise OwnFeaturesError(f"{printable(path)} has a column without a value", found=f"'{printable(name)[:60]}'")
-        numbering += [name] if known and not each.wrong else []
+        else:
+            _check_text(path, name, texts[name], each.wrong, known, lines)
         others[name] = tuple(texts[name])
     return Columns(numbers, others, tuple(numbering), rows)
+
+
+def _check_text(
+    path: Path, name: str, texts: Sequence[str], wrong: Sequence[int], known: int, lines: Sequence[int]
+) -> None:
+    """Refuse a column that was meant to be of numbers: a text among them, or all of them written otherwise."""
+    found = f"{texts[wrong[0]][:40]!r} in line {lines[wrong[0]]}, and {len(wrong) - 1} more"
+    expected = "numbers with a decimal point, and NaN or nothing where a feature is undefined"
+    if 2 * len(wrong) < known:
+        raise OwnFeaturesError(
+            f"{printable(path)} has a text among the numbers of column '{printable(name)[:60]}'",
+            found=found,
+            expected=expected,
+        )
+    if all(_WRITTEN.fullmatch(texts[at]) for at in wrong):
+        raise OwnFeaturesError(
+            f"{printable(path)} has numbers in column '{printable(name)[:60]}' that cannot be read for certain",
+            found=found,
+            expected=f"{expected}; a column a number",
+        )
 
 
 # ---- what has types -------------------------------------------------------------------------------------------------
@@ -150,78 +198,150 @@ def _parquet(path: Path) -> Columns:
     from pandas.api.types import is_numeric_dtype
 
     frame = pd.read_parquet(path)
+    levels = 0
     if any(name is not None for name in frame.index.names) or not is_numeric_dtype(frame.index.dtype):
-        frame = frame.reset_index()
+        levels = frame.index.nlevels
+        frame = frame.reset_index(allow_duplicates=True)
     check_names(path, [str(name) for name in frame.columns])
-    return _typed(path, {str(name): frame.iloc[:, at] for at, name in enumerate(frame.columns)}, len(frame))
+    columns = {str(name): frame.iloc[:, at] for at, name in enumerate(frame.columns)}
+    return _typed(path, columns, len(frame), frozenset(list(columns)[:levels]))
 
 
-def _typed(path: Path, columns: Mapping[str, Any], rows: int) -> Columns:
-    """pandas' columns: numbers as they are, lists of numbers as columns of their own, anything else as text."""
+def _typed(path: Path, columns: Mapping[str, Any], rows: int, index: frozenset[str]) -> Columns:
+    """pandas' columns: numbers and truths as they are, lists of numbers as columns of their own, anything else as text;
+    what was the ``index`` is no feature."""
     from pandas.api.types import is_bool_dtype, is_complex_dtype, is_numeric_dtype
 
     found = Columns({}, {}, (), rows)
     for name, column in columns.items():
         if is_complex_dtype(column.dtype):
             raise OwnFeaturesError(f"{printable(path)} holds complex numbers", found=f"'{printable(name)[:60]}'")
-        if is_numeric_dtype(column.dtype) and not is_bool_dtype(column.dtype):
-            values = column.to_numpy(np.float64, na_value=np.nan)
-            if is_no_feature(name):
+        if is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype):
+            if name in index or is_no_feature(name):
                 found = found._replace(numbering=(*found.numbering, name))
             else:
-                found.numbers[name] = values
+                found.numbers[name] = column.to_numpy(np.float64, na_value=np.nan)
         elif (vectors := _vectors(path, name, column)) is not None:
             found.numbers.update({f"{name}_{at:04d}": vectors[:, at] for at in range(vectors.shape[1])})
-        else:
-            texts = ["" if value is None else str(value) for value in column]
+        elif column.dtype == object or str(column.dtype).startswith("str"):
+            texts = [_text_of(value) for value in column]
             part = _columns(path, rows, {name: texts}, {name: _numbers(texts)}, range(1, rows + 1))
             found.numbers.update(part.numbers)
             found.texts.update(part.texts)
             found = found._replace(numbering=(*found.numbering, *part.numbering))
+        else:  # categories, dates and times: a code or a moment is no measurement
+            found.texts[name] = tuple(_text_of(value) for value in column)
     return found
+
+
+def _text_of(value: Any) -> str:
+    if value is None or value != value:  # NaN, NaT
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _vectors(path: Path, name: str, column: Any) -> NDArray[np.float64] | None:
     """float64 (n, d) of a column whose values are lists of numbers, an embedding a row; None for any other."""
     values = list(column)
-    if not values or not all(isinstance(value, (list, tuple, np.ndarray)) for value in values):
+    lists = [value for value in values if isinstance(value, (list, tuple, np.ndarray))]
+    if not lists:
         return None
-    lengths = {len(value) for value in values}
-    if len(lengths) != 1:
+    where = f"column '{printable(name)[:60]}'"
+    if len(lists) < len(values):
         raise OwnFeaturesError(
-            f"{printable(path)} has lists of different lengths in column '{printable(name)[:60]}'",
+            f"{printable(path)} has rows without a list in {where}",
+            found=f"{len(values) - len(lists)} of {len(values)}",
+            expected="a list in every row, of NaN where features are undefined",
+        )
+    lengths = {len(value) for value in lists}
+    if len(lengths) != 1 or lengths == {0}:
+        raise OwnFeaturesError(
+            f"{printable(path)} has {'lists of different lengths' if lengths != {0} else 'empty lists'} in {where}",
             found=f"{min(lengths)} to {max(lengths)} numbers",
             expected="as many in every row",
         )
-    return np.array([np.asarray(value, np.float64) for value in values]).reshape(len(values), -1)
+    try:
+        return np.array([np.asarray(value, np.float64) for value in lists]).reshape(len(lists), -1)
+    except (TypeError, ValueError) as error:
+        raise OwnFeaturesError(
+            f"{printable(path)} has lists in {where} that hold what is no number",
+            found=str(lists[0])[:60],
+            expected="one list of numbers in every row",
+        ) from error
 
 
 def _anndata(path: Path) -> Columns:
     import anndata
 
     cells = anndata.read_h5ad(path)
+    if cells.X is None:
+        raise OwnFeaturesError(
+            f"{printable(path)} has no matrix X",
+            found=f"obsm {', '.join(cells.obsm)}" if len(cells.obsm) else "",
+            expected="features in X, a column each, named by var_names",
+        )
     X = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
-    texts = {str(name): tuple(str(value) for value in cells.obs[name]) for name in cells.obs.columns}
+    texts = {str(name): tuple(_text_of(value) for value in cells.obs[name]) for name in cells.obs.columns}
     return _matrix(path, X, [str(name) for name in cells.var_names], {"obs_names": cells.obs_names, **texts})
 
 
 def _arrays(path: Path) -> Columns:
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    matrices = [name for name, array in arrays.items() if array.ndim == 2]
-    texts = {name: array for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"}
+    with _opened(path) as stored:
+        arrays = {name: _array(stored, name) for name in stored.files}
+    known = {name: array for name, array in arrays.items() if array is not None}
+    matrices = [name for name, array in known.items() if array.ndim == 2]
+    texts: dict[str, Any] = {
+        name: array.astype(str) for name, array in known.items() if array.ndim == 1 and array.dtype.kind in "US"
+    }
     if len(matrices) != 1:
         raise OwnFeaturesError(
             f"{printable(path)} cannot be understood",
-            found=f"{len(matrices)} two-dimensional arrays",
-            expected="one, a row a cell, beside an array of keys",
+            found=f"{len(matrices)} two-dimensional arrays among {', '.join(arrays) or 'none'}"
+            + "".join(f"; {name} holds Python objects, which are not loaded" for name in arrays if name not in known),
+            expected="one of numbers, a row a cell, beside an array of keys",
         )
-    X = arrays[matrices[0]]
+    X = known[matrices[0]]
     if X.dtype.kind not in "fiu":
         raise OwnFeaturesError(f"{printable(path)} holds no numbers", found=f"a matrix of {X.dtype}")
-    columns = texts.pop("columns", None)
+    if not any(len(text) == len(X) for text in texts.values()):
+        raise OwnFeaturesError(
+            f"{printable(path)} has no keys",
+            found=", ".join(_described(name, array) for name, array in arrays.items()),
+            expected=f"an array of {len(X)} texts, np.array(keys, dtype=str), beside the matrix",
+        )
+    named = [name for name, text in texts.items() if len(text) == X.shape[1] != len(X)]
+    columns = texts.pop("columns" if "columns" in texts else named[0], None) if "columns" in texts or named else None
     names = [f"f{at:04d}" for at in range(X.shape[1])] if columns is None else [str(name) for name in columns]
-    return _matrix(path, X, names, {name: array.astype(str) for name, array in texts.items()})
+    found = _matrix(path, X, names, texts)
+    beside = [name for name, array in known.items() if array.shape == (len(X),) and array.dtype.kind in "fiub"]
+    return found._replace(numbering=(*found.numbering, *beside))
+
+
+def _opened(path: Path) -> Any:
+    stored = np.load(path, allow_pickle=False)
+    if isinstance(stored, np.ndarray):
+        raise OwnFeaturesError(
+            f"{printable(path)} is a single array",
+            found=f"{stored.dtype} of {' x '.join(map(str, stored.shape))}, without keys",
+            do="Write np.savez(file, X=X, keys=np.array(keys, dtype=str)).",
+        )
+    return stored
+
+
+def _array(stored: Any, name: str) -> NDArray[Any] | None:
+    """An array of the file; None for one of Python objects, which are pickled, and never loaded."""
+    try:
+        return np.asarray(stored[name])
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        return None
+
+
+def _described(name: str, array: NDArray[Any] | None) -> str:
+    if array is None:
+        return f"{name} of Python objects, which are not loaded"
+    return f"{name} of {'text' if array.dtype.kind in 'US' else array.dtype} ({' x '.join(map(str, array.shape))})"
 
 
 def _matrix(path: Path, X: NDArray[Any], names: Sequence[str], texts: Mapping[str, Sequence[str]]) -> Columns:

@@ -12,22 +12,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset
 from fusion.errors import FusionError
-from fusion.features._own_feature_files import Columns, OwnFeaturesError, check_names, read_columns
+from fusion.features._own_feature_files import Columns, OwnFeaturesError, is_no_feature, read_columns
 from fusion.images.decoding import read_bytes
 from fusion.io.files import file_sha256, printable, sha256
 
 #: Endings of files that are read.
 ENDINGS = (".parquet", ".csv", ".tsv", ".h5ad", ".npz")
 
-#: What a cell may be known by, the surest first.
-KEYS = ("blake3", "key", "sha256", "path", "name")
+#: What a cell may be known by, the surest first: ``end`` is a longer path that ends in the cell's.
+KEYS = ("blake3", "key", "sha256", "path", "end", "name")
+#: Labelled cells, and of a class, from which on a column can be told to be the label by another name.
+_LABELLED, _OF_CLASS = 20, 3
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -83,8 +85,15 @@ def read_own_features(path: Path) -> OwnFeatures:
     return _checked(path, columns)
 
 
-def join(own: OwnFeatures, dataset: Dataset) -> NDArray[np.float32]:
-    """float32 (n, d): the features of every cell of a data set.
+class Joined(NamedTuple):
+    """The features of every cell of a data set: float32 (n, d), and the column that they were joined by."""
+
+    X: NDArray[np.float32]
+    key: str
+
+
+def join(own: OwnFeatures, dataset: Dataset) -> Joined:
+    """The features of every cell of a data set.
 
     Raises
     ------
@@ -93,17 +102,41 @@ def join(own: OwnFeatures, dataset: Dataset) -> NDArray[np.float32]:
     kind, column = _chosen_key(own, dataset)
     wanted = _cell_keys(dataset, kind)
     _check_distinct(own, dataset, wanted, kind)
-    rows = _rows_by(own, own.keys[column], kind)
+    rows = _rows_by(own, own.keys[column], kind, set(wanted))
     missing = [at for at, key in enumerate(wanted) if key not in rows]
     if missing:
         first = ", ".join(dataset.name_of(dataset.samples[at]) for at in missing[:3])
+        otherwise = _known_otherwise(own, dataset, column, missing)
         raise OwnFeaturesError(
             f"{printable(own.path)} has no row for {len(missing)} of {len(wanted)} cells",
-            found=f"none by column '{column}' ({kind}) for {first}",
+            found=f"none by column '{column}' ({_WORDS[kind]}) for {first}{otherwise}",
             expected="a row for every cell that takes part",
             do="Add the rows, or leave the cells out of the data.",
         )
-    return own.X[[rows[key] for key in wanted]]
+    return Joined(own.X[[rows[key] for key in wanted]], column)
+
+
+def left_out(own: OwnFeatures, key: str) -> dict[str, list[str]]:
+    """Columns that are no features, by why not, beside the column of keys and texts that are none by their names."""
+    texts = [name for name in own.keys if not (name in own.numbering or name == key or is_no_feature(name))]
+    reasons = {"by their names no features": list(own.numbering), "no numbers": texts}
+    return {why: names for why, names in reasons.items() if names}
+
+
+def labels_among(names: Sequence[str], X: NDArray[np.float32], dataset: Dataset) -> list[str]:
+    """Names of columns that are the label by another name: one value for every cell of a class, another for each class.
+
+    Nothing is said of fewer than 20 labelled cells, or of a class of fewer than 3.
+    """
+    labels = list(dataset.each("label"))
+    known = [at for at, label in enumerate(labels) if label is not None]
+    classes, codes = np.unique([str(labels[at]) for at in known], return_inverse=True)
+    if len(classes) < 2 or len(known) < _LABELLED or np.bincount(codes).min() < _OF_CLASS:
+        return []
+    parts = [X[np.asarray(known)[codes == code]] for code in range(len(classes))]
+    low, high = (np.array([reduce(part, axis=0) for part in parts]) for reduce in (np.min, np.max))
+    is_constant = (low == high).all(axis=0)  # never where a value is NaN
+    return [name for at, name in enumerate(names) if is_constant[at] and len(np.unique(low[:, at])) == len(classes)]
 
 
 def provenance_of(path: Path) -> dict[str, list[str]]:
@@ -138,7 +171,14 @@ def _checked(path: Path, columns: Columns) -> OwnFeatures:
             f"{printable(path)} holds no features", found=f"no column of numbers among {', '.join(others[:5])}"
         )
     named = tuple(_feature_name(name) for name in features)
-    check_names(path, named)
+    first = dict(zip(reversed(named), reversed(features), strict=True))
+    if twice := [(first[new], name) for new, name in zip(named, features, strict=True) if first[new] != name]:
+        raise OwnFeaturesError(
+            f"{printable(path)} names a column twice",
+            found=" and ".join(f"'{printable(name)[:60]}'" for name in twice[0])
+            + f", both {_feature_name(twice[0][1])}",
+            expected="names that differ in more than blanks and dots",
+        )
     X = np.column_stack(list(columns.numbers.values()))
     bad = np.isinf(X) | (np.abs(X) > np.finfo(np.float32).max)
     if bad.any():
@@ -172,25 +212,27 @@ def _cell_keys(dataset: Dataset, kind: str) -> list[str]:
         return list(dataset.each("image_key"))
     if kind == "key":
         return list(dataset.each("key"))
-    if kind == "path":
+    if kind in ("path", "end"):
         return [_plain(name) for name in dataset.names]
     return [_base(str(path)) for path in dataset.each("path")]
 
 
 def _chosen_key(own: OwnFeatures, dataset: Dataset) -> tuple[str, str]:
     """The kind of key and the column that fit the most cells; of equal ones the surest kind."""
-    best, chosen = 0, []
-    has_hashes = any(_HASH.fullmatch(_hash(values[0])) for values in own.keys.values())
+    best = 0
+    fitting: list[_Fit] = []
+    has_hashes = any(_HASH.fullmatch(_hash(value)) for values in own.keys.values() for value in values)
     for kind in KEYS:
         if kind == "sha256" and (best or not has_hashes):
             continue  # every file would be read for nothing
-        wanted = set(_cell_keys(dataset, kind))
+        wanted = _cell_keys(dataset, kind)
         for column, values in own.keys.items():
-            count = len(wanted & {_normal(value, kind) for value in values}) if wanted else 0
+            given = _keys_of(values, kind, set(wanted))
+            count = len(set(wanted) & set(given))
             if count > best:
-                best, chosen = count, [(kind, column)]
-            elif count and count == best and kind == chosen[0][0]:
-                chosen.append((kind, column))
+                best, fitting = count, []
+            if count and count == best and column not in {each.column for each in fitting}:
+                fitting.append(_Fit(kind, column, given, wanted))
     if not best:
         raise OwnFeaturesError(
             f"the rows of {printable(own.path)} are of none of these cells",
@@ -198,8 +240,24 @@ def _chosen_key(own: OwnFeatures, dataset: Dataset) -> tuple[str, str]:
             expected=f"a column with paths or file names ({dataset.names[0]}), or with sha256 of the images' files",
             do=_what_differs(own, dataset),
         )
-    _check_agreed(own, chosen, set(_cell_keys(dataset, chosen[0][0])))
-    return chosen[0]
+    _check_agreed(own, fitting)
+    return fitting[0].kind, fitting[0].column
+
+
+class _Fit(NamedTuple):
+    """A column of keys of one kind: what each row gives, and what each cell is known by."""
+
+    kind: str
+    column: str
+    given: list[str]
+    wanted: list[str]
+
+    def cells(self) -> list[frozenset[int]]:
+        """Of every row the cells that it is of."""
+        places: dict[str, set[int]] = {}
+        for at, key in enumerate(self.wanted):
+            places.setdefault(key, set()).add(at)
+        return [frozenset(places.get(key, ())) for key in self.given]
 
 
 def _shown(own: OwnFeatures) -> str:
@@ -208,18 +266,27 @@ def _shown(own: OwnFeatures) -> str:
     return ", ".join(f"column '{name}', such as {own.keys[name][0][:60]!r}" for name in names)
 
 
-def _check_agreed(own: OwnFeatures, chosen: Sequence[tuple[str, str]], wanted: set[str]) -> None:
+def _check_agreed(own: OwnFeatures, fitting: Sequence[_Fit]) -> None:
     """Two columns may fit as well as each other: then they must say the same of every row."""
-    kind, first = chosen[0]
-    for _, other in chosen[1:]:
-        pairs = zip(own.keys[first], own.keys[other], strict=True)
-        for row, (one, two) in enumerate(((_normal(a, kind), _normal(b, kind)) for a, b in pairs), 1):
-            if one != two and not wanted.isdisjoint((one, two)):
+    first = fitting[0]
+    for other in fitting[1:]:
+        for row, (one, two) in enumerate(zip(first.cells(), other.cells(), strict=True)):
+            left, right = own.keys[first.column][row].strip(), own.keys[other.column][row].strip()
+            if (one or two) and one.isdisjoint(two) and left and right:
                 raise OwnFeaturesError(
                     f"two columns of {printable(own.path)} fit these cells, and say different things",
-                    found=f"row {row}: {one[:60]!r} in '{first}', {two[:60]!r} in '{other}'",
+                    found=f"row {row + 1}: {left[:60]!r} in '{first.column}', {right[:60]!r} in '{other.column}'",
                     do="Leave the one out that does not say which cell a row is of.",
                 )
+
+
+def _known_otherwise(own: OwnFeatures, dataset: Dataset, column: str, missing: Sequence[int]) -> str:
+    """How the column names cells for which it has no key of the kind that fits the most; "" where it does not."""
+    for kind in ("path", "name"):
+        keys = _cell_keys(dataset, kind)
+        if {keys[at] for at in missing} <= set(_keys_of(own.keys[column], kind, set())):
+            return f", which it has by {_WORDS[kind]}: one kind of key in a column"
+    return ""
 
 
 def _what_differs(own: OwnFeatures, dataset: Dataset) -> str:
@@ -239,8 +306,26 @@ def _what_differs(own: OwnFeatures, dataset: Dataset) -> str:
     return ""
 
 
-def _normal(value: str, kind: str) -> str:
-    return {"path": _plain, "name": _base}.get(kind, _hash)(value)
+#: The kinds of keys in messages.
+_WORDS = {
+    "blake3": "BLAKE3",
+    "key": "key of an export",
+    "sha256": "sha256",
+    "path": "path",
+    "end": "end of the path",
+    "name": "file name",
+}
+
+
+def _keys_of(values: Iterable[str], kind: str, wanted: set[str]) -> list[str]:
+    """What a column gives of every row; of ``end`` the longest end of a path that a cell is called by, or ""."""
+    if kind != "end":
+        return [{"path": _plain, "name": _base}.get(kind, _hash)(value) for value in values]
+    ends = []
+    for value in values:
+        parts = _plain(value).split("/")
+        ends.append(next((end for at in range(len(parts)) if (end := "/".join(parts[at:])) in wanted), ""))
+    return ends
 
 
 def _hash(text: str) -> str:
@@ -256,16 +341,17 @@ def _base(path: str) -> str:
     return PureWindowsPath(path.strip()).name
 
 
-def _rows_by(own: OwnFeatures, values: Iterable[str], kind: str) -> dict[str, int]:
-    """Key -> row; OwnFeaturesError where a key stands twice with different numbers."""
+def _rows_by(own: OwnFeatures, values: Sequence[str], kind: str, wanted: set[str]) -> dict[str, int]:
+    """Key of a cell -> row; OwnFeaturesError where one stands twice with different numbers."""
     rows: dict[str, int] = {}
-    for at, value in enumerate(values):
-        key = _normal(value, kind)
+    for at, key in enumerate(_keys_of(values, kind, wanted)):
+        if key not in wanted:
+            continue
         first = rows.setdefault(key, at)
         if first != at and not np.array_equal(own.X[first], own.X[at], equal_nan=True):
             raise OwnFeaturesError(
                 f"{printable(own.path)} has two different rows for one cell",
-                found=f"rows {first + 1} and {at + 1}, both of {value[:80]!r}",
+                found=f"rows {first + 1} and {at + 1}, both of {values[at][:80]!r}",
                 expected="each cell once",
                 do="Of several objects in an image, keep the one that is the cell.",
             )
@@ -274,13 +360,13 @@ def _rows_by(own: OwnFeatures, values: Iterable[str], kind: str) -> dict[str, in
 
 def _check_distinct(own: OwnFeatures, dataset: Dataset, wanted: Sequence[str], kind: str) -> None:
     """A file name may be that of two images in two folders: then it says nothing."""
-    if kind not in ("name", "path"):
+    if kind not in ("name", "path", "end"):
         return
     images: dict[str, Any] = {}
     for at, (key, image) in enumerate(zip(wanted, dataset.each("key"), strict=True)):
         if images.setdefault(key, image) != image:
             raise OwnFeaturesError(
-                f"rows of {printable(own.path)} cannot be joined by {'file name' if kind == 'name' else kind}",
+                f"rows of {printable(own.path)} cannot be joined by {_WORDS[kind]}",
                 found=f"two images are called {key}, one of them {dataset.name_of(dataset.samples[at])}",
                 do="Give a column with paths as Fusion names them, or with sha256 of the files.",
             )

@@ -31,9 +31,10 @@ class Encoder:
     size : side in pixels of its images.
     licence : of the weights.
     pretrained_on : in words.
-    met : public data sets (``fusion datasets``) that its makers name.
+    met : public data sets (``fusion datasets``) that its makers name as what it learnt from.
     sure : whether that list is whole, as far as its source says.
     source : paper.
+    judged : public data sets on which its makers judged it, and by which they may have chosen how it was made.
     blood : whether it was pretrained on images of blood.
     remark : what else is known of its pretraining.
     unverified : facts above that were not read at their source.
@@ -48,6 +49,7 @@ class Encoder:
     met: tuple[str, ...]
     sure: bool
     source: str
+    judged: tuple[str, ...] = ()
     blood: bool = False
     remark: str = ""
     unverified: tuple[str, ...] = ()
@@ -59,7 +61,7 @@ class Encoder:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**vars(self), "met": list(self.met), "unverified": list(self.unverified)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
 @functools.cache
@@ -71,10 +73,10 @@ def encoders() -> Mapping[str, Encoder]:
     found = {}
     for name, values in stated.items():
         family = families.get(values.pop("like", None), {})
-        unverified = (*family.get("unverified", ()), *values.get("unverified", ()))
-        whole: dict[str, Any] = {**family, **values, "unverified": unverified}
-        whole["met"] = tuple(whole["met"])
-        found[name] = Encoder(name, **whole)
+        whole: dict[str, Any] = {**family, **values}
+        whole["unverified"] = [*family.get("unverified", []), *values.get("unverified", [])]
+        listed: dict[str, Any] = {key: tuple(value) for key, value in whole.items() if isinstance(value, list)}
+        found[name] = Encoder(name, **{**whole, **listed})
     return found
 
 
@@ -115,25 +117,28 @@ def contamination_stamps(block: str, name: str, dataset: Dataset) -> list[str]:
     """
     one = encoder(name)
     found = recognise(dataset)
-    named = [each for each in found if each.card.name in one.met]
-    if named:
-        return [_stamp(block, one, named, "which its makers name")]
-    if one.blood and not one.sure and found:
-        return [_stamp(block, one, found, "which may be among them")]
-    if one.blood and not one.sure:
+    reasons: dict[str, list[Recognition]] = {}
+    for each in found:
+        if each.card.name in one.met:
+            reasons.setdefault("which its makers name", []).append(each)
+        elif each.card.name in one.judged:
+            reasons.setdefault("on which its makers judged it as they made it", []).append(each)
+        elif one.blood and not one.sure:
+            reasons.setdefault("which may be among them", []).append(each)
+    if one.blood and not one.sure and not found:
         return [
             f"contamination unknown: block '{block}' is {one.family}, pretrained on {one.pretrained_on}; nothing says "
             "whether these cells are public (dataset: NAME, see fusion datasets)"
         ]
-    return []
+    return [_stamp(block, one, some, how) for how, some in reasons.items()]
 
 
 def _stamp(block: str, one: Encoder, found: Sequence[Recognition], how: str) -> str:
     which = ", ".join(f"{each.card.name} ({_BY[each.by]})" for each in found)
-    remark = f"; {one.remark}" if one.remark else ""
+    smallest = next(each.name for each in encoders().values() if each.family == one.family)
     return (
         f"contamination possible: block '{block}' is {one.family}, pretrained on {one.pretrained_on}, and these cells "
-        f"are of {which}, {how}{remark} [{one.source}]"
+        f"are of {which}, {how} [{one.source}; fusion encoders {smallest}]"
     )
 
 

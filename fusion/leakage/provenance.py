@@ -210,9 +210,9 @@ def check_unseen(
     LeakageError : one has, and ``allow`` is off.
     """
     stamps = [
-        f"block '{name}': {learner.doubts()}"
+        f"block '{name}': {doubts}"
         for name, learner in learners
-        if isinstance(learner, HasDoubts) and learner.doubts()
+        if isinstance(learner, HasDoubts) and (doubts := learner.doubts(dataset))
     ]
     for name, learner in learners:
         known = learner.encoder() if isinstance(learner, HasEncoder) else None

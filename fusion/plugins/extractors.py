@@ -153,8 +153,8 @@ class HasEncoder(Protocol):
 class HasDoubts(Protocol):
     """An extractor of which it is not known what it has learnt from."""
 
-    def doubts(self) -> str:
-        """What must be read with figures of it; "" where nothing is in doubt."""
+    def doubts(self, dataset: Dataset) -> str:
+        """What must be read with figures of it on these cells; "" where nothing is in doubt."""
         ...
 
 

@@ -39,6 +39,7 @@ def encoders(screen: Screen, *, name: str | None) -> None:
             ["licence", one.licence],
             ["pretrained on", one.pretrained_on],
             ["public blood data", ", ".join(one.met) or ("not known" if one.blood else "none")],
+            *([["its makers judged it on", ", ".join(one.judged)]] if one.judged else []),
             *([["remark", one.remark]] if one.remark else []),
             ["source", one.source],
             *([["not verified here", ", ".join(one.unverified)]] if one.unverified else []),

@@ -72,7 +72,7 @@ def write_h5ad(path, cells, features, X):
 def test_rows_find_their_cells_by_every_key_in_every_format(dataset, tmp_path, ending, by):
     own = read_own_features(written(table(dataset, by), tmp_path / f"own{ending}"))
     assert own.names == ("Intensity_Mean0", "Intensity_Mean1", "Intensity_Mean2")
-    np.testing.assert_array_equal(join(own, dataset)[:, 0], np.arange(len(dataset)) * 10)
+    np.testing.assert_array_equal(join(own, dataset).X[:, 0], np.arange(len(dataset)) * 10)
 
 
 def test_labels_and_numbers_that_count_are_no_features(dataset, tmp_path):
@@ -113,7 +113,7 @@ def test_a_column_of_lists_is_an_embedding(dataset, tmp_path):
 def test_names_that_are_the_index_of_a_frame_are_keys(dataset, tmp_path):
     table(dataset).set_index("image").rename_axis(None).to_parquet(tmp_path / "own.parquet")
     own = read_own_features(tmp_path / "own.parquet")
-    np.testing.assert_array_equal(join(own, dataset)[:, 0], np.arange(6) * 10)
+    np.testing.assert_array_equal(join(own, dataset).X[:, 0], np.arange(6) * 10)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
@@ -123,7 +123,7 @@ def test_a_european_spreadsheet_is_read_as_it_is_meant(dataset, tmp_path, encodi
     frame.to_csv(tmp_path / "own.csv", index=False, sep=";", decimal=",", encoding=encoding)
     own = read_own_features(tmp_path / "own.csv")
     assert own.names[0] == "Fläche"
-    np.testing.assert_array_equal(join(own, dataset)[:, 1], np.arange(6) * 10 + 1.25)
+    np.testing.assert_array_equal(join(own, dataset).X[:, 1], np.arange(6) * 10 + 1.25)
 
 
 def _twice(frame):

@@ -102,7 +102,8 @@ def test_every_card_is_whole_and_every_pattern_can_be_read():
         assert all(getattr(card, fact) for fact in ("title", "where", "licence", "cite", "layout", "classes", "masks"))
         assert set(card.unverified) <= set(card.to_json()) | {"names"}
     for one in encoders().values():
-        assert set(one.met) <= set(cards())
+        assert {*one.met, *one.judged} <= set(cards())
+        assert not set(one.met) & set(one.judged)
         assert set(one.unverified) <= set(one.to_json())
 
 
@@ -219,6 +220,26 @@ def test_pbc_is_stamped_under_dinobloom_and_not_under_efficientnet(dataset, tmp_
     assert check_unseen([("cnn.bloom", bloom), ("cnn.net", net)], dataset, allow=False) == [
         stamp.replace("'cnn'", "'cnn.bloom'")
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("pbc", "on which its makers judged it as they made it"),
+        ("seg-wbc", "which its makers name"),
+        ("c-nmc", "which may be among them"),
+    ],
+)
+def test_a_stamp_says_how_an_encoder_may_have_met_the_cells(name, how):
+    (stamp,) = contamination_stamps("cnn", "dinobloom-l", images([f"{at}.jpg" for at in range(20)], declared=name))
+    assert f"these cells are of {name} (as declared), {how} [" in stamp
+
+
+def test_cells_of_two_public_data_sets_are_stamped_for_each():
+    mixed = images([f"{at}.jpg" for at in range(20)], [*known("pbc", 10), *known("seg-wbc", 10)])
+    stamps = contamination_stamps("cnn", "dinobloom-s", mixed)
+    assert sorted("pbc" in stamp for stamp in stamps) == [False, True]
+    assert contamination_stamps("cnn", "efficientnetv2-b3", mixed) == []
 
 
 def test_cells_of_which_nothing_is_known_are_stamped_as_unknown_under_an_encoder_of_blood():
