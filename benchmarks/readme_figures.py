@@ -21,12 +21,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fusion
+from fusion.cli._line_breaks import break_lines
 from fusion.evaluation.scores import entry_name
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.tour_screens import forget_finished, write_screens  # noqa: E402
+from benchmarks.tour_screens import WIDTH, forget_finished, write_screens  # noqa: E402
 from tests.documentation import commands  # noqa: E402
 
 #: The numbers of the classes in the data set's own table.
@@ -125,7 +126,7 @@ def write_demo(folder: Path) -> None:
     """What the demo ends with, and the top of its page as an image."""
     words = [sys.executable, "-m", "fusion", "demo", "fusion-demo", "-q"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
-    shown = "".join(f"    {line}\n" for line in done.stdout.splitlines())
+    shown = "".join(f"    {line}\n" for line in break_lines(done.stdout, WIDTH).splitlines())
     text = (ROOT / "README.md").read_text()
     new = re.sub(r"(`make demo` ends with:\n\n)(?:    .*\n)+", lambda found: found[1] + shown, text)
     (ROOT / "README.md").write_text(new)

@@ -14,14 +14,15 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fusion.cli._line_breaks import break_lines
+
 ROOT = Path(__file__).parents[1]
 
-#: Columns of the terminal that is shown, four of which the page's indentation takes.
-WIDTH = 112
+#: Columns of the terminal that is shown; the page's indentation makes them 112.
+WIDTH = 108
 
 #: What a line left out is shown as.
 LEFT_OUT = "..."
@@ -103,8 +104,7 @@ def run_command(command: str, folder: Path) -> list[str]:
         raise SystemExit(f"{command}\n{done.stdout}")
     said = (line.rstrip() for line in done.stdout.replace(str(home), "~").splitlines())
     kept = [line for line in said if not _PROGRESS.match(line)]
-    # A table is never broken; sentences go on in the next line.
-    return [part for line in kept for part in (textwrap.wrap(line, WIDTH, subsequent_indent="  ") if line else [""])]
+    return break_lines("\n".join(kept), WIDTH).splitlines()
 
 
 def forget_finished(folder: Path) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fusion.bundles.model_bundle import ModelBundle as ModelBundle
     from fusion.bundles.model_bundle import load_model as load_model
     from fusion.data.dataset import Dataset as Dataset
-    from fusion.data.dataset import load_dataset as load
     from fusion.data.feature_table import FeatureTable as FeatureTable
     from fusion.errors import FusionError as FusionError
     from fusion.evaluation.results import Result as Result
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from fusion.interface.workflows import explain as explain
     from fusion.interface.workflows import extract as extract
     from fusion.interface.workflows import inspect as inspect
+    from fusion.interface.workflows import load as load
     from fusion.interface.workflows import plan as plan
     from fusion.interface.workflows import predict as predict
     from fusion.interface.workflows import segment as segment
@@ -83,7 +83,7 @@ _PUBLIC = {
     "fuse": ("fusion.learning.fused_model", "fuse"),
     "inspect": ("fusion.interface.workflows", "inspect"),
     "judge": ("fusion.workflows.judge", "judge"),
-    "load": ("fusion.data.dataset", "load_dataset"),
+    "load": ("fusion.interface.workflows", "load"),
     "load_model": ("fusion.bundles.model_bundle", "load_model"),
     "measure": ("fusion.features.extraction", "extract"),
     "plan": ("fusion.interface.workflows", "plan"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fusion.cli._line_breaks import fit, width_of
 from fusion.errors import FusionError
 from fusion.interface.progress_display import ProgressBars, ProgressLines
 from fusion.io.files import shown
@@ -78,7 +78,7 @@ class Screen:
         self._logged: dict[str, float] = {}
         self._forecasts: list[Forecast] = []
         # A file or a pipe has no width to fit into; 80 columns, which rich takes then, would tear figures apart.
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
+        width = None if width_of(sys.stdout) is not None else _UNBOUNDED
         self._out = _Console(highlight=False, soft_wrap=True, width=width)
         self._err = _Console(stderr=True, highlight=False, soft_wrap=True)
         # A terminal is drawn upon; a file or a pipe is told now and then.
@@ -150,14 +150,14 @@ class Screen:
 
     def _tell(self, text: str, style: str = "") -> None:
         with suppress(OSError):  # a terminal that was closed hears nothing more, and the work goes on
-            self._err.print(Text(shown(text), style=style))
+            self._err.print(Text(fit(shown(text), sys.stderr), style=style))
 
     def line(self, text: str = "") -> None:
         """A line of the result."""
         if not self.as_json:
             self._end_bars()
             with printing():
-                self._out.print(Text(shown(text)))
+                self._out.print(Text(fit(shown(text), sys.stdout)))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
         """A table of the result. Columns of numbers are never broken or cut; words go on in the next line."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from fusion.cli._line_breaks import fit
 from fusion.dependencies import is_dependency, missing_package
 from fusion.errors import FusionError, UsageError
 from fusion.io.event_log import EventLog
@@ -123,7 +124,7 @@ def _failure(error: OSError) -> FusionError:
 def tell(text: str) -> None:
     """A message on standard error, which may be closed, or in an encoding that lacks some of its letters."""
     with suppress(OSError):
-        click.echo(shown(text), err=True)
+        click.echo(fit(shown(text), sys.stderr), err=True)
 
 
 def forget_output() -> None:

@@ -224,25 +224,42 @@ def extract(
     )
     for fault in dataset.faults:
         tell("fault", **_fault_event(fault))
-    needed = np.flatnonzero(lacks.any(axis=1))
-    passing: dict[str, Fault] = {}
-    if len(needed):
-        give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
-        needs = _needs(versions, lacks)
-        samples = ((dataset.samples[int(cells.positions[at])], needs[lacks[at].tobytes()]) for at in needed)
-        count = worker_count(jobs, len(needed))
-        with Stop() as stop:
-            measuring = _run(samples, extractors, count, stop, scheduler)
-            lacking = list(zip(extractors, lacks.sum(axis=0).tolist(), strict=True))
-            expected = MeasuringForecast(len(needed), lacking, count, FLUSH)
-            flush = _Flush(store, versions, tell)
-            passing = _keep(measuring, len(needed), dataset, flush, stop, tell, progress, expected)
-        for version in versions:
-            store_maintenance.tidy(store, version.name, version.fingerprint)
+    passing = _measure(dataset, versions, store, cells, lacks, jobs, scheduler, progress, tell)
     give_back()
     found = _gather(dataset, versions, store, cells, lacks, passing)
     tell("end", cells=len(found), faults=len(found.faults), computed=found.computed, reused=found.reused)
     return found
+
+
+def _measure(
+    dataset: Dataset,
+    versions: Sequence[_Version],
+    store: FeatureStore,
+    cells: _Cells,
+    lacks: NDArray[np.bool_],
+    jobs: int,
+    scheduler: str | None,
+    progress: Progress | None,
+    tell: Callable[..., None],
+) -> dict[str, Fault]:
+    """Measure the cells that lack a block, and keep what is measured; image -> fault that may pass."""
+    needed = np.flatnonzero(lacks.any(axis=1))
+    if not len(needed):
+        return {}
+    give_back()  # libraries of the measuring take 100 MB; what telling cells apart took must not lie beside it
+    extractors = [version.extractor for version in versions]
+    needs = _needs(versions, lacks)
+    samples = ((dataset.samples[int(cells.positions[at])], needs[lacks[at].tobytes()]) for at in needed)
+    count = worker_count(jobs, len(needed))
+    lacking = list(zip(extractors, lacks.sum(axis=0).tolist(), strict=True))
+    expected = MeasuringForecast(len(needed), lacking, count, FLUSH)
+    flush = _Flush(store, versions, tell)
+    with Stop() as stop:
+        measuring = _run(samples, extractors, count, stop, scheduler)
+        passing = _keep(measuring, len(needed), dataset, flush, stop, tell, progress, expected)
+    for version in versions:
+        store_maintenance.tidy(store, version.name, version.fingerprint)
+    return passing
 
 
 def _take_over(version: _Version, extractor: Precomputed, dataset: Dataset, cells: _Cells, store: FeatureStore) -> None:

@@ -129,7 +129,8 @@ def _check_names(model: type[BaseModel], given: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"unknown setting '{name}'",
                 expected="" if did_you_mean(name, known) else ", ".join(known),
-                do=did_you_mean(name, known) or f"help(fusion.{model.__name__}) tells what each is.",
+                do=did_you_mean(name, known)
+                or f"help(fusion.{model.__name__.removesuffix('Config').lower()}) tells what each is.",
             )
 
 

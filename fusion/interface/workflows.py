@@ -20,6 +20,7 @@ from fusion.settings.commands import (
     ExplainConfig,
     ExtractConfig,
     InspectConfig,
+    LoadConfig,
     PlanConfig,
     PredictConfig,
     SegmentConfig,
@@ -27,6 +28,7 @@ from fusion.settings.commands import (
 )
 
 if TYPE_CHECKING:
+    from fusion.data.dataset import Dataset
     from fusion.evaluation.results import Result
     from fusion.features.extraction import Extraction
     from fusion.learning.predictions import Predictions
@@ -37,6 +39,35 @@ if TYPE_CHECKING:
     from fusion.workflows.plan import StudyPlan
     from fusion.workflows.segment import Segmented
     from fusion.workflows.train import Trained
+
+
+@with_settings(LoadConfig)
+def load(
+    data: Any = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> Dataset:
+    """Read which images a data set has, and whose they are, as every workflow does before it measures them.
+
+    Returns
+    -------
+    Dataset
+        A row an image in ``to_frame()``; ``samples``, whose ``read_cell()`` gives the pixels; ``faults``, the images
+        that cannot be read; ``notes``, what is to be known.
+
+    Examples
+    --------
+    >>> fusion.load("cells.csv", columns={"subject": "patient_id"})  # doctest: +SKIP
+    Dataset(32 images of 8 subjects; all 16, hem 16)
+    """
+    from fusion.workflows.loading import read_dataset
+
+    def workflow(settings: LoadConfig, told: Progress | None) -> Dataset:
+        return read_dataset(settings, told).select(settings.classes, settings.folds, settings.sources)
+
+    return run_workflow(LoadConfig, workflow, {"data": data}, settings, config, progress)
 
 
 @with_settings(InspectConfig)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fusion.evaluation.results import Result
 from fusion.reports._figure_style import Drawing, ends, height, in_lines, legend, plain
 from fusion.reports.result_figures import COLOURS, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Feature sets in the figure, the best ones, as in the forest plot.
 _FOREST = 40
@@ -29,20 +32,9 @@ def cross_site_plot(result: Result) -> Drawing | None:
     columns = figure.subplots(1, 3, sharey=True)
     titles = {"internal": "in the source", "external": "across sources", "drop": "drop"}
     for axes, (part, title) in zip(columns, titles.items(), strict=True):
-        for row in cross_site_findings["rows"]:
-            if tuple(row["features"]) not in sets:
-                continue
-            which = classifiers.index(row["classifier"])
-            value = row[part]
-            y = sets.index(tuple(row["features"])) + 0.6 * ((which + 0.5) / len(classifiers) - 0.5)
-            colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
-            axes.plot([value["low"], value["high"]], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
-            axes.plot(value["value"], y, marker, color=colour, markersize=5, label=row["classifier"])
+        _draw_column(axes, part, cross_site_findings["rows"], sets, classifiers)
         axes.axvline(0 if part == "drop" else 1 / len(result.classes), color="0.5", linewidth=1, linestyle="--")
         axes.set_title(title, fontsize=10, loc="left")
-        plain(axes, grid="x")
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(left=False)
     # Both columns on one scale: what lies further left is worse by what it looks like.
     limits = [axes.get_xlim() for axes in columns[:2]]
     for axes in columns[:2]:
@@ -73,6 +65,28 @@ def cross_site_plot(result: Result) -> Drawing | None:
         for part in titles
     ]
     return Drawing(figure, numbers)
+
+
+def _draw_column(
+    axes: Axes,
+    part: str,
+    rows: Sequence[Mapping[str, Any]],
+    sets: Sequence[tuple[str, ...]],
+    classifiers: Sequence[str],
+) -> None:
+    """Mark and interval of every set and classifier, of one kind of validation."""
+    for row in rows:
+        if tuple(row["features"]) not in sets:
+            continue
+        which = classifiers.index(row["classifier"])
+        value = row[part]
+        y = sets.index(tuple(row["features"])) + 0.6 * ((which + 0.5) / len(classifiers) - 0.5)
+        colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
+        axes.plot([value["low"], value["high"]], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(value["value"], y, marker, color=colour, markersize=5, label=row["classifier"])
+    plain(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
 
 
 def risk_coverage_plot(result: Result) -> Drawing | None:

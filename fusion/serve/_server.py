@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import sys
@@ -99,22 +100,43 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(app: FastAPI, host: str, port: int, say: Callable[[str], None], stopping: Callable[[], None]) -> None:
+def bind(host: str, port: int) -> socket.socket:
+    """The address to listen on, kept for this process; nobody is answered yet.
+
+    Raises
+    ------
+    UsageError : it cannot be listened on.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        if sys.platform != "win32":  # where it would take the address from whoever has it
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        is_taken = error.errno == errno.EADDRINUSE
+        raise UsageError(
+            f"cannot listen on {host}:{port}",
+            found="another program listens there" if is_taken else (error.strerror or str(error)).lower(),
+            do="Choose another --port, 0 for any free one." if is_taken else "Choose another --host or --port.",
+        ) from error
+    return listening
+
+
+def run(
+    app: FastAPI, listening: socket.socket, host: str, say: Callable[[str], None], stopping: Callable[[], None]
+) -> None:
     """Answer until interrupted.
 
     Parameters
     ----------
+    listening : see ``bind``.
+    host : as it was asked for, and is shown.
     say : told the page's address once it answers there.
     stopping : called when what is at work is no longer waited for.
-
-    Raises
-    ------
-    UsageError : the address cannot be listened on.
     """
     settings = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=TimedProtocol,
         log_level="warning",
         server_header=False,
@@ -123,14 +145,6 @@ def run(app: FastAPI, host: str, port: int, say: Callable[[str], None], stopping
         timeout_graceful_shutdown=STOP_SECONDS,
         ws="none",
     )
-    try:
-        listening = settings.bind_socket()
-    except (OSError, SystemExit) as error:
-        raise UsageError(
-            f"cannot listen on {host}:{port}",
-            found=str(getattr(error, "strerror", None) or "the address is taken or not of this machine").lower(),
-            do="Choose another one: --host, --port.",
-        ) from error
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     server = Server(settings, lambda: say(address), stopping)

@@ -38,7 +38,7 @@ from fusion.serve._answers import (
 from fusion.serve._model_thread import Abandoned, ModelThread
 from fusion.serve._patients import CELLS, judge_patient, patient_explanation, patient_values
 from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
-from fusion.serve._server import run
+from fusion.serve._server import bind, run
 from fusion.serve._uploads import (
     FIELD,
     Limits,
@@ -400,6 +400,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     BundleError : the model cannot be read.
     UsageError : the address cannot be listened on.
     """
+    listening = bind(config.host, config.port)
     bundle = load_model(config.model)
     of_patients = bundle.unit == "subject"
     limits = Limits(
@@ -414,7 +415,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     name = config.model.resolve().name
     app = create_app(bundle, name=name, source=config.source, limits=limits, hosts=hosts)
     app.state.served.warm_up()
-    run(app, config.host, config.port, say, app.state.served.stop)
+    run(app, listening, config.host, say, app.state.served.stop)
 
 
 def example_cell(number: int) -> tuple[bytes, str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusion.settings.commands import ExportConfig as ExportConfig
     from fusion.settings.commands import ExtractConfig as ExtractConfig
     from fusion.settings.commands import InspectConfig as InspectConfig
+    from fusion.settings.commands import LoadConfig as LoadConfig
     from fusion.settings.commands import LearnConfig as LearnConfig
     from fusion.settings.commands import PlanConfig as PlanConfig
     from fusion.settings.commands import PredictConfig as PredictConfig
@@ -54,6 +55,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             "ExportConfig",
             "ExtractConfig",
             "InspectConfig",
+            "LoadConfig",
             "LearnConfig",
             "PredictConfig",
             "ServeConfig",

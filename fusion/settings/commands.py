@@ -43,6 +43,10 @@ def _of_no_rule(value: Any) -> Any:
 Threshold = Annotated[str | None, BeforeValidator(_of_no_rule)]
 
 
+class LoadConfig(DataSettings):
+    """fusion.load"""
+
+
 class InspectConfig(DataSettings):
     """fusion inspect"""
 

@@ -81,41 +81,36 @@ def judge(
     >>> result = judge("scores.csv", positive="all")  # doctest: +SKIP
     >>> result.best()["corrected"], result.differences()  # doctest: +SKIP
     """
-    where: str = "the table"
-    notes: tuple[str, ...] = ()
-    if isinstance(scores, str | Path):
-        where = str(scores)
-        scores, notes = read_score_table(Path(scores))
-    checked = check_scores(scores, positive, where, by)
+    frame, where, notes = _frame_of(scores)
+    checked = check_scores(frame, positive, where, by)
     cells = cells_of(checked.frame)
     entries = entries_of(checked.frame, cells, checked.classes)
     rule = stated_rule(None if threshold is None else str(threshold), costs or {}, checked.classes, checked.positive)
-    if rule is not None:
-        entries = _with_rule(entries, rule)
+    entries = entries if rule is None else _with_rule(entries, rule)
     tell = None if progress is None else lambda done, total: progress("judging", done, total, 0)
     asked = Questions(prevalence, primary, margin, seed, costs=costs or {})
     result = result_of_scores("judge", cells, checked.classes, checked.positive, entries, asked, tell)
+    further = {"threshold": threshold, "by": list(by), "sets": sets, "risk": risk, "risk_confidence": risk_confidence}
     result = replace(
         result,
-        stamps=(*checked.stamps, *(stamp for stamp in subject_stamps(cells) if stamp not in checked.stamps)),
+        stamps=tuple(dict.fromkeys([*checked.stamps, *subject_stamps(cells)])),
         notes=(*notes, *checked.notes),
         facts={**result.facts, **_facts(cells, entries, checked.classes, where)},
-        config=_config_text(
-            asked,
-            checked.positive,
-            threshold=threshold,
-            by=list(by),
-            sets=sets,
-            risk=risk,
-            risk_confidence=None if risk is None else risk_confidence,
-        ),
+        config=_config_text(asked, checked.positive, further),
+        findings={**result.findings, **_findings(result, checked.values_of(by, cells))},
     )
-    found = _findings(result, checked.values_of(by, cells))
-    result = replace(result, findings={**result.findings, **found})
     return with_promises(result, Asked.of(sets, risk, risk_confidence))
 
 
-def _config_text(asked: Questions, positive: str | None, **further: Any) -> str:
+def _frame_of(scores: pd.DataFrame | str | Path) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+    """The scores, what messages call them, and notes on how their file was read."""
+    if isinstance(scores, str | Path):
+        frame, notes = read_score_table(Path(scores))
+        return frame, str(scores), notes
+    return scores, "the table", ()
+
+
+def _config_text(asked: Questions, positive: str | None, further: Mapping[str, Any]) -> str:
     """What was asked as YAML; what was not, is left out."""
     optional = {
         "primary": list(asked.primary),
@@ -124,6 +119,8 @@ def _config_text(asked: Questions, positive: str | None, **further: Any) -> str:
         **further,
     }
     given = {name: value for name, value in optional.items() if value not in (None, [], {})}
+    if "risk" not in given:
+        given.pop("risk_confidence")
     plain = {"positive": positive, "prevalence": asked.prevalence, "seed": asked.seed}
     return yaml.safe_dump({**plain, **given}, sort_keys=False)
 

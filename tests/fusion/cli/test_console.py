@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 import cli
 from fusion.cli.console import Screen
+from fusion.cli.runner import tell
 
 ROWS = [["morphology + texture + colour + cnn", "svm", "0.910 [0.875, 0.942]"], ["texture", "xgb", "0.821 [0.7, 0.9]"]]
 
@@ -23,6 +24,28 @@ def test_a_figure_is_never_torn_and_words_go_on_below(narrow, capsys):
     assert max(map(len, lines)) <= 50
     assert any("0.910 [0.875, 0.942]" in line for line in lines)
     assert "cnn" in " ".join(lines)
+
+
+def test_a_line_is_broken_between_words_and_goes_on_further_in(narrow, capsys):
+    path = "a/folder/that/is/longer/than/the/terminal/is/wide/image.png"
+    screen = Screen()
+    screen.line("  pixels: 120 x 120 (224); 112 x 116 (12); and 26 more")
+    screen.note(f"{path}: cannot be read, and is left out of it all")
+    message = capsys.readouterr()
+    assert message.out == "  pixels: 120 x 120 (224); 112 x 116 (12); and 26\n    more\n"
+    assert message.err == f"{path}:\n  cannot be read, and is left out of it all\n"
+
+
+def test_an_error_is_broken_as_all_lines_are(narrow, capsys):
+    tell("fusion train: nothing\n  found: words that go on for longer than a line of it")
+    lines = ["fusion train: nothing", "  found: words that go on for longer than a line", "    of it"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_pipe_gets_every_line_whole(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    Screen().line("word " * 99 + "end")
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_a_pipe_gets_every_row_in_one_line(monkeypatch, capsys):

@@ -100,8 +100,10 @@ def test_what_is_at_hand_is_given_as_it_is(synthetic, store, tmp_path):
     assert len(repr(compared)) < 200
     with pytest.raises(UsageError, match="an array of 2 x 8 x 8 x 3"):
         fusion.predict(trained, np.zeros((2, 8, 8, 3), np.uint8))
-    with pytest.raises(UsageError, match="a path is a text or a Path"):
-        fusion.load(listed(synthetic))
+    frame = listed(synthetic).rename(columns={"subject": "patient"})
+    loaded = fusion.load(frame, columns={"subject": "patient"}, classes=["hem"], **store)
+    assert (loaded.classes, len(loaded), loaded.subjects_known) == (["hem"], 30, True)
+    assert loaded.samples[0].read_cell().rgb.ndim == 3
     with pytest.raises(ConfigError, match="expected: a path"):
         fusion.train(12)
     with pytest.raises(ConfigError, match="too few values of 'results'"):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 import struct
 import tempfile
 import threading
@@ -589,11 +590,19 @@ def serve(*words):
 
 
 def test_the_command_tells_what_is_wrong(trees, tmp_path, monkeypatch):
-    assert "is not a model" in serve(tmp_path).stderr
+    assert "is not a model" in serve(tmp_path, "--port", 0).stderr
     assert serve(trees, "--port", 70_000).exit_code == 2
     refused = serve(trees, "--host", "203.0.113.1")  # an address of documentation, RFC 5737
     assert refused.exit_code == 2
     assert "cannot listen on 203.0.113.1:8000" in refused.stderr
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = serve(trees, "--port", port)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[:2] == [
+        f"fusion serve: cannot listen on 127.0.0.1:{port}",
+        "  found: another program listens there",
+    ]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'fusion-cells[serve]'" in serve(trees).stderr
 
