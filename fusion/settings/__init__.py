@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fusion.settings.commands import ExportConfig as ExportConfig
     from fusion.settings.commands import ExtractConfig as ExtractConfig
     from fusion.settings.commands import InspectConfig as InspectConfig
-    from fusion.settings.commands import LoadConfig as LoadConfig
     from fusion.settings.commands import LearnConfig as LearnConfig
+    from fusion.settings.commands import LoadConfig as LoadConfig
     from fusion.settings.commands import PlanConfig as PlanConfig
     from fusion.settings.commands import PredictConfig as PredictConfig
     from fusion.settings.commands import ServeConfig as ServeConfig
