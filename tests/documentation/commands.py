@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,15 @@ NOT_RUN = (
     (r"^(uv )?pip install (?!\./)", "would change what is installed"),
     (r"^git (clone|push|pull)\b", "needs a network"),
     (r"^fusion serve\b", "runs until it is stopped; the tests of the page start it"),
-    (r"^fusion .*(--weights pretrained|--config (backbones|braga|cnmc|dinobloom|prellberg|resnet))", "fetches weights"),
+    (r"^fusion .*(--weights pretrained|--config (backbones|braga|dinobloom|prellberg|resnet))", "fetches weights"),
     # A network starts from published weights unless told otherwise, here or in a variable of the page.
     (r"^fusion (?=.*(--classifiers? (\S*,)?neural|--config mobilenetv2-cpu))(?!.*(weights=|\$))", "fetches weights"),
     (r"--scheduler\b|^torchrun\b", "needs other machines"),
     (r"\b(s3|gs)://", "needs a bucket"),
 )
+
+#: Folder beside a page's own where published weights are looked for first.
+HUB_CACHE = "hub"
 
 _FENCE = re.compile(r"^```(?P<language>\w*)[ ]*(?:title=\"(?P<title>[^\"]+)\")?.*$")
 
@@ -96,7 +100,8 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, str, str, list[str]]]:
         elif lines[at].startswith("    ") and (at == 0 or not lines[at - 1].strip()):
             while start < len(lines) and (lines[start].startswith("    ") or not lines[start].strip()):
                 start += 1
-            yield at + 1, "indented", "", [line[4:] for line in lines[at:start]]
+            # A block in a list stands further in.
+            yield at + 1, "indented", "", textwrap.dedent("\n".join(lines[at:start])).split("\n")
             at = start
         else:
             at += 1
@@ -140,6 +145,7 @@ def run(todo: list[Step], folder: Path, installed: Path | None = None) -> list[s
         "PATH": os.pathsep.join([str(installed or binaries), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(packages)] if installed else [str(ROOT), str(packages)]),
         "FUSION_CACHE": str(store),
+        "HF_HUB_CACHE": str(folder.parent / HUB_CACHE),
         # Pages run side by side: threads of one would wait for those of the other.
         "OMP_NUM_THREADS": "1",
         # What a page installs goes into a folder of the test, offline.

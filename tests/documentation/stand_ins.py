@@ -5,15 +5,22 @@ Run as a program, ``python stand_ins.py FOLDER PAGE``, it needs nothing but an i
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT))  # after what is installed: it is the wheel's cells that stand in
+
+from tests.documentation import commands  # noqa: E402
 
 #: Folder and table of the preliminary test, as C-NMC 2019 is unpacked.
 PRELIMINARY = "C-NMC_test_prelim_phase_data"
+
+#: A recipe whose network starts from published weights, which stand in here as if they had been fetched before.
+NEEDS_WEIGHTS = "--config cnmc"
 
 
 def stand_in(folder: Path, page: str) -> None:
@@ -33,17 +40,20 @@ def stand_in(folder: Path, page: str) -> None:
     if "seg-wbc-1" in page:
         _white_blood_cells(folder / "seg-wbc-1")
     if "mobilenetv2_100.safetensors" in page:
-        _random_weights(folder / "mobilenetv2_100.safetensors")
+        _random_weights(folder / "mobilenetv2_100.safetensors", "mobilenetv2_100")
+    if any(NEEDS_WEIGHTS in step.text for step in commands.steps(page)) and importlib.util.find_spec("torch"):
+        _published_weights(folder.parent / commands.HUB_CACHE, "tf_efficientnetv2_b3")
 
 
 def shorten_recipes(folder: Path) -> None:
-    """Recipes of two epochs, which a command finds before those of the package.
+    """Recipes of two epochs and one deal of the folds, which a command finds before those of the package.
 
     Whether a recipe trains is asked elsewhere; that a command takes it is seen after two epochs.
     """
     (folder / "configs").mkdir()
     for config in (ROOT / "configs").glob("*.yaml"):
         short = re.sub(r"^( +epochs:) \d+", r"\1 2", config.read_text(), flags=re.MULTILINE)
+        short = re.sub(r"^repeats: \d+", "repeats: 1", short, flags=re.MULTILINE)
         (folder / "configs" / config.name).write_text(short)
         (folder / config.stem).write_text(short)
 
@@ -78,15 +88,28 @@ def _white_blood_cells(folder: Path) -> None:
     (folder / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
 
 
-def _random_weights(file: Path) -> None:
+def _random_weights(file: Path, backbone: str) -> None:
     import safetensors.torch
     import timm
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = timm.create_model("mobilenetv2_100")
-    safetensors.torch.save_file(network.state_dict(), file, {"architecture": "mobilenetv2_100"})
+        network = timm.create_model(backbone)
+    safetensors.torch.save_file(network.state_dict(), file, {"architecture": backbone})
+
+
+def _published_weights(cache: Path, backbone: str) -> None:
+    """Random weights where those that timm publishes lie once they have been fetched."""
+    import timm
+
+    repository = timm.get_pretrained_cfg(backbone).hf_hub_id.replace("/", "--")
+    revision = "0" * 40
+    model = cache / f"models--{repository}"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(revision)
+    (model / "snapshots" / revision).mkdir(parents=True)
+    _random_weights(model / "snapshots" / revision / "model.safetensors", backbone)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ name  kind
 x = 1
 ```
 
+1. In a list
+
+        fusion inspect more -o \\
+            here
+
 ```python excerpt
 print(unknown)
 ```
@@ -76,6 +81,7 @@ print(2)
         ("command", "fusion extract cells \\\n    --jobs 1"),
         ("command", "fusion plugins"),
         ("file", "x = 1"),
+        ("command", "fusion inspect more -o \\\n    here"),
         ("python", "print(2)"),
     ]
     assert found[0].line == 4
