@@ -19,6 +19,8 @@ _log = logging.getLogger("fusion")
 #: Seconds until the hub counts as unreachable. It answers in one or two; a dead name server takes about ten to fail.
 PATIENCE = 12.0
 
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
 
 def fetch(repository: str, name: str, what: str) -> Path:
     """A file in the hub's local cache, downloaded if it is not there yet.
@@ -35,6 +37,12 @@ def fetch(repository: str, name: str, what: str) -> Path:
     """
     import huggingface_hub
 
+    if not _REPOSITORY.fullmatch(repository):
+        raise WeightsError(
+            f"{what} could not be fetched",
+            found=f"no name of a repository: {printable(repository)[:80]!r}",
+            expected="OWNER/NAME of a model on the hub, as in hf-hub:1aurent/vit_small_patch14_224.dinobloom",
+        )
     with _silent():
         try:
             cached = huggingface_hub.try_to_load_from_cache(repository, name)
@@ -43,7 +51,7 @@ def fetch(repository: str, name: str, what: str) -> Path:
                 _log.info("fetching %s from the hub, once", repository)
                 cached = huggingface_hub.hf_hub_download(repository, name)
         except Exception as error:  # the hub's client raises its own, its HTTP library's and the system's
-            raise _refusal(repository, what, error) from error
+            raise _refusal(repository, name, what, error) from error
     path = Path(cached)
     # The cache names large files by their sha256; where links are not to be had the name says nothing.
     digest = path.resolve().name
@@ -60,7 +68,7 @@ def reason_of(error: BaseException) -> str:
     return textwrap.shorten(text, 160, placeholder=" ...") or type(error).__name__
 
 
-def _refusal(repository: str, what: str, error: Exception) -> WeightsError:
+def _refusal(repository: str, name: str, what: str, error: Exception) -> WeightsError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -75,6 +83,13 @@ def _refusal(repository: str, what: str, error: Exception) -> WeightsError:
             found=f"no repository {repository}, or a private one",
             expected="OWNER/NAME of a model on the hub",
             do="Log in with hf auth login if it is private to you.",
+        )
+    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+        return WeightsError(
+            f"{what} could not be fetched",
+            found=f"{repository} has no {name}",
+            expected="a repository of a timm model: config.json and model.safetensors",
+            do="Most networks are at hf-hub:timm/NAME.",
         )
     return WeightsError(
         f"{what} could not be fetched",

@@ -32,6 +32,9 @@ from fusion.io.files import printable
 #: The file that says what a repository or a folder holds, and the one with its weights.
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
+#: Blocks above which a number is a slip: the deepest network of timm's has some two hundred.
+DEEPEST = 1000
+
 
 @dataclass(frozen=True)
 class Published:
@@ -222,7 +225,11 @@ def _check_config(path: Path, own: Any, model_args: Any) -> None:
     size, mean, std = (own.get(key) if is_whole else None for key in ("input_size", "mean", "std"))
     checks = {
         "pretrained_cfg": (is_whole, own, "a mapping"),
-        "model_args": (model_args is None or isinstance(model_args, dict), model_args, "a mapping"),
+        "model_args": (
+            model_args is None or _are_bounded(model_args),
+            model_args,
+            "a mapping, of a network that exists",
+        ),
         "input_size": (size is None or _is_square(size), size, "[3, SIDE, SIDE]"),
         "mean": (mean is None or _are_three(mean, positive=False), mean, "three numbers"),
         "std": (std is None or _are_three(std, positive=True), std, "three numbers above 0"),
@@ -232,6 +239,17 @@ def _check_config(path: Path, own: Any, model_args: Any) -> None:
             raise WeightsError(
                 f"{printable(path)} cannot be understood", found=f"{key} {value!r}"[:160], expected=expected
             )
+
+
+def _are_bounded(model_args: Any) -> bool:
+    """Whether no network is asked for whose making would not end."""
+    if not isinstance(model_args, dict):
+        return False
+    for key, value in model_args.items():
+        numbers = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int | float)]
+        if any(abs(each) > LARGEST_SIDE for each in numbers) or ("depth" in key and sum(numbers) > DEEPEST):
+            return False
+    return True
 
 
 def _is_square(size: Any) -> bool:

@@ -54,7 +54,7 @@ def read_weights_file(path: Path) -> WeightsFile:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
-            start = stream.read(2)
+            start = stream.read(23)
     except OSError as error:
         raise WeightsError(
             f"weights file {printable(path)} cannot be read", found=(error.strerror or str(error)).lower()
@@ -65,12 +65,13 @@ def read_weights_file(path: Path) -> WeightsFile:
             return WeightsFile(path, digest, dict(tensors.metadata() or {}), _without_prefix(shapes))
     except (SafetensorError, OSError, ValueError) as error:
         # Protocol 2 and later of pickle start with 0x80, torch's checkpoints are zip archives around one.
-        pickled = start[:1] == b"\x80" or start == b"PK"
-        raise WeightsError(
-            f"{printable(path)} is no whole safetensors file",
-            found="a pickle or torch checkpoint, which could run code when opened" if pickled else str(error),
-            do="Have its maker save it as safetensors." if pickled else "Copy or download it again.",
-        ) from error
+        found, remedy = str(error), "Copy or download it again."
+        if start[:1] == b"\x80" or start[:2] == b"PK":
+            found = "a pickle or torch checkpoint, which could run code when opened"
+            remedy = "Have its maker save it as safetensors."
+        elif start == b"version https://git-lfs":
+            found, remedy = "a pointer of Git LFS", "Fetch the file itself: git lfs pull."
+        raise WeightsError(f"{printable(path)} is no whole safetensors file", found=found, do=remedy) from error
 
 
 def _without_prefix(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Transformers at their working size, tokens pooled by name, and networks out of folders and repositories."""
 
 import json
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,6 +163,7 @@ ANSWER = SimpleNamespace(headers={}, request=None, status_code=403)
     [
         (lambda e: e.GatedRepoError("gated", response=ANSWER), "is gated"),
         (lambda e: e.RepositoryNotFoundError("no", response=ANSWER), "no repository someone/cells"),
+        (lambda e: e.RemoteEntryNotFoundError("no", response=ANSWER), r"someone/cells has no config\.json"),
         (lambda e: OSError(-2, "Name or service not known"), "Name or service not known"),
     ],
 )
@@ -173,6 +175,13 @@ def test_what_cannot_be_fetched_is_one_line(monkeypatch, error, said):
     with pytest.raises(WeightsError, match=said) as caught:
         Embedding(backbone="hf-hub:someone/cells").identity()
     assert len(str(caught.value).splitlines()) <= 4
+
+
+@pytest.mark.parametrize("name", ["", "cells", "a/b/c", "../cells", "https://huggingface.co/someone/cells", " a/b"])
+def test_what_is_no_name_of_a_repository_is_not_asked_for(monkeypatch, name):
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_args, **_kwargs: pytest.fail("asked"))
+    with pytest.raises(WeightsError, match=r"no name of a repository(.|\n)*OWNER/NAME"):
+        Embedding(backbone=f"hf-hub:{name}").identity()
 
 
 def test_folders_that_hold_no_timm_model_are_named(tmp_path):
@@ -202,6 +211,8 @@ def test_folders_that_hold_no_timm_model_are_named(tmp_path):
         ({"pretrained_cfg": "timm"}, "pretrained_cfg 'timm'"),
         ({"model_args": [96]}, r"model_args \[96\]"),
         ({"model_args": {"depth_of_field": 3}}, "takes no depth_of_field"),
+        ({"model_args": {"depth": 10**6}}, r"model_args \{'depth': 1000000\}(.|\n)*of a network that exists"),
+        ({"model_args": {"img_size": 10**9}}, r"model_args \{'img_size': 1000000000\}"),
         ({"model_args": {"img_size": 100}}, r"cannot take images of 100 pixels(.|\n)*leave out the last 4"),
         ({"architecture": "test_efficientnet"}, r"'test_efficientnet' cannot be made(.|\n)*Invalid pool type: token"),
         ({"architecture": "vit_colossal"}, "architecture 'vit_colossal'"),
@@ -212,6 +223,34 @@ def test_a_config_that_says_what_cannot_be_is_one_line(tmp_path, config, said):
     with pytest.raises(FusionError, match=said) as caught:
         Embedding(backbone=f"local-dir:{folder}").network  # noqa: B018
     assert len(str(caught.value).splitlines()) <= 4
+
+
+def test_a_pointer_in_place_of_weights_is_named(tmp_path):
+    folder = hub_folder(tmp_path / "encoder", timm_model(img_size=96))
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n")
+    with pytest.raises(WeightsError, match="git lfs pull"):
+        Embedding(backbone=f"local-dir:{folder}").network  # noqa: B018
+
+
+def test_weights_that_are_pickled_are_never_opened(tmp_path):
+    """A folder may hold both, as many repositories do."""
+    folder = hub_folder(tmp_path / "encoder", timm_model(img_size=96))
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert Embedding(backbone=f"local-dir:{folder}").network.backbone_config.size == 96
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"no \.safetensors file"):
+        Embedding(backbone=f"local-dir:{folder}").network  # noqa: B018
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """Writes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
 
 
 def test_a_folder_that_has_changed_is_read_anew(tmp_path):
