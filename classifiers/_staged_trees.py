@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 
 from classifiers._external_memory import Batched
 
-#: Cells from which trees are grown so: below, a fit takes seconds, and the draws of single trees are to be had.
-MANY = 4096
-
 #: Stages, and cells whose values give the bins.
 STAGES, _SKETCHED = 7, 1024
 
@@ -59,7 +56,7 @@ def grow(X: Batched, weights: NDArray[np.float64], bins: Bins, settings: dict[st
     columns, stages = X.shape[1], min(STAGES, trees)
     width = max(1, round(settings["colsample_bytree"] * columns))
     draw = np.random.default_rng(settings["seed"])
-    rows = np.sort(draw.choice(X.shape[0], _SKETCHED, replace=False))
+    rows = np.sort(draw.choice(X.shape[0], min(_SKETCHED, X.shape[0]), replace=False))
     sample, weights = _rows(X, rows), weights[rows]
     grown: list[tuple[NDArray[np.intp], xgboost.Booster]] = []
     margins: NDArray[np.float32] | None = None

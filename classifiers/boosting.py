@@ -54,9 +54,10 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     max_depth : decisions on the way to a leaf, at most.
     subsample : share of the rows seen by a tree.
     colsample_bytree : share of the columns seen by a tree; with columns as alike as GLCM statistics are, a third of
-        them is enough and keeps one block from drowning the others. From 4,096 cells on they are drawn once for every
-        seventh of the trees, which is grown on these columns alone: XGBoost counts what is not drawn for a tree all
-        the same, and a fit takes half the time.
+        them is enough and keeps one block from drowning the others.
+    staged_from : training cells from which columns are drawn once for every seventh of the trees, a stage that is grown
+        on these columns alone, and no longer for every tree: XGBoost counts what is not drawn for a tree all the same,
+        so that a fit takes half the time. Below, a fit takes seconds. Results say which trees were grown so.
     min_child_weight : smallest sum of weights in a leaf.
     reg_lambda : L2 penalty on leaf values.
     max_bin : histogram bins a column; 32 lose nothing on measurements this noisy, in two thirds of the time of 64.
@@ -83,6 +84,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         max_depth: int = 4,
         subsample: float = 0.8,
         colsample_bytree: float = 0.33,
+        staged_from: int = 4096,
         min_child_weight: float = 1.0,
         reg_lambda: float = 1.0,
         max_bin: int = 32,
@@ -98,6 +100,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.max_depth = max_depth
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
+        self.staged_from = staged_from
         self.min_child_weight = min_child_weight
         self.reg_lambda = reg_lambda
         self.max_bin = max_bin
@@ -139,7 +142,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
                 X, label=codes, weight=weights, max_bin=self.max_bin, nthread=self.n_jobs, ref=like
             )
 
-        if not self._is_staged(len(X), settings):
+        if self._stages(len(X), settings["colsample_bytree"], trees) == 1:
             return xgboost.train(settings, binned(X), num_boost_round=trees)
         from classifiers._staged_trees import grow
 
@@ -147,11 +150,17 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
             _InMemory(X), weights, lambda drawn, like: binned(np.ascontiguousarray(X[:, drawn]), like), settings, trees
         )
 
-    def _is_staged(self, cells: int, settings: Mapping[str, Any]) -> bool:
-        """Whether trees of so many cells are grown in stages, each on columns of its own."""
-        from classifiers._staged_trees import MANY
+    def stages(self, cells: int) -> int:
+        """In how many stages, each on columns of its own, trees of so many cells are grown; 1 is tree by tree.
 
-        return cells >= MANY and settings["colsample_bytree"] < 1
+        Of a search that chooses all columns, or a single tree, it is always 1.
+        """
+        return self._stages(cells, self.colsample_bytree, self.n_estimators)
+
+    def _stages(self, cells: int, share: float, trees: int) -> int:
+        from classifiers._staged_trees import STAGES
+
+        return min(STAGES, trees) if cells >= self.staged_from and share < 1 and self.scheduler is None else 1
 
     def batches_by(self) -> str:
         """The parameter by which features are read batch by batch and never all in memory, "" where they are not.
@@ -206,7 +215,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
                 return binned(X, codes, weights, folder, max_bin=self.max_bin, threads=self.n_jobs, like=like)
 
             folders = (Path(name) / str(number) for number in count())
-            if self._is_staged(X.shape[0], settings):
+            if self.stages(X.shape[0]) > 1:
                 return grow(
                     X,
                     weights,

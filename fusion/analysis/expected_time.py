@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from fusion.errors import FusionError
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.fits import Fit, Fits, run_fits, workers_of
-from fusion.plugins.classifiers import GrowsFaster
+from fusion.learning.recipe import Recipe
+from fusion.plugins import registry
+from fusion.plugins.classifiers import GrowsFaster, GrowsInStages
 from fusion.progress import Forecast
 
 #: Training cells x columns x fits below which all is done in the time of a trial.
@@ -89,6 +91,7 @@ def _seconds_of(
     recipes = sorted({fit.recipe for fit in fits})
     classifier = load.recipes[recipes[0]].build()
     power = classifier.growth if isinstance(classifier, GrowsFaster) else 1.0
+    load = _grown_as_all(load)
     study = load.study_of(0)  # with the blocks that are learnt
     widths = {at: len(study.select(load.recipes[at].blocks).columns) for at in recipes}
     widest, narrowest = max(recipes, key=widths.__getitem__), min(recipes, key=widths.__getitem__)
@@ -107,6 +110,19 @@ def _seconds_of(
     share = min(1.0, least.seconds / trials[1].seconds)
     slope = (1 - share) / (widths[widest] - widths[narrowest])
     return sum(at_full * (1 - slope * (widths[widest] - widths[fit.recipe])) for fit in fits)
+
+
+def _grown_as_all(load: Fits) -> Fits:
+    """The fits, with parameters by which those of a trial are learnt in the way that those of all cells are."""
+    cells = round(np.mean([load.study.count_cells(split.train) for split in load.splits]))
+
+    def grown(recipe: Recipe) -> Recipe:
+        classifier = registry.build_classifier(recipe.classifier, recipe.params)
+        if not isinstance(classifier, GrowsInStages) or classifier.stages(cells * (1 + recipe.augment.per_cell)) == 1:
+            return recipe
+        return replace(recipe, params={**recipe.params, "staged_from": 0})
+
+    return replace(load, recipes=tuple(grown(recipe) for recipe in load.recipes))
 
 
 def _carried_on(trials: Sequence[_Trial], cells: float, power: float) -> float:

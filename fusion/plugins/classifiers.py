@@ -106,6 +106,18 @@ class GrowsFaster(Protocol):
 
 
 @runtime_checkable
+class GrowsInStages(Protocol):
+    """A classifier whose models of many cells are learnt in another way than those of few: results say of which."""
+
+    #: Training cells from which they are.
+    staged_from: int
+
+    def stages(self, cells: int) -> int:
+        """In how many stages, each on a draw of the columns, trees of so many cells are grown; 1 is tree by tree."""
+        ...
+
+
+@runtime_checkable
 class ReadsBatches(Protocol):
     """A classifier that can be fitted on rows which are read batch by batch and never all in memory."""
 

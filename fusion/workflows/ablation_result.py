@@ -34,6 +34,7 @@ from fusion.workflows.run_facts import (
     facts,
     image_flow,
     judged_together_stamps,
+    stage_notes,
 )
 
 #: Groups up to which blocks are aligned, by a cell of each: two matrices of all pairs of 12,000 are 2.3 GB.
@@ -113,6 +114,7 @@ def _notes(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
         *([_CHOSEN] if config.threshold is not None or config.costs else []),
         *_without_room(fits),
         *_omissions(fits, plan, config),
+        *stage_notes(fits.recipes, fits.study, [split.train for split in fits.splits]),
         *selection_notes(selections(fits), fits.study_of(0).table.columns),
     ]
 

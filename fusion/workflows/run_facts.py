@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
@@ -15,9 +16,10 @@ from fusion.errors import UsageError
 from fusion.evaluation.scores import Scores
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.recipe import Recipe
+from fusion.learning.study import Study
 from fusion.metrics.classification import default_positive
 from fusion.plugins import registry
-from fusion.plugins.classifiers import HasLandmarks, MindsSources
+from fusion.plugins.classifiers import GrowsInStages, HasLandmarks, MindsSources
 from fusion.settings.commands import AblateConfig, TrainConfig
 from fusion.settings.learning import FitSettings
 
@@ -127,6 +129,33 @@ def image_flow(dataset: Dataset, measured: Units) -> dict[str, Any]:
 def counts_of(names: Sequence[str | None]) -> dict[str, int]:
     """How often each name occurs, by name; "" stands for what has none."""
     return dict(sorted(Counter("" if name is None else name for name in names).items()))
+
+
+def stage_notes(recipes: Sequence[Recipe], study: Study, parts: Sequence[NDArray[np.intp]]) -> list[str]:
+    """A note for each classifier whose models of so many cells are grown in stages: which of its models were.
+
+    Parameters
+    ----------
+    parts : of every model, the cells that it learnt from.
+    """
+    notes = []
+    for recipe in {recipe.classifier: recipe for recipe in recipes}.values():
+        classifier = registry.build_classifier(recipe.classifier, recipe.params)
+        if not isinstance(classifier, GrowsInStages):
+            continue
+        sizes = sorted(study.count_cells(part) * (1 + recipe.augment.per_cell) for part in parts)
+        staged = [cells for cells in sizes if classifier.stages(cells) > 1]
+        if not staged:
+            continue
+        between = f"{staged[0]:,}" if staged[0] == staged[-1] else f"{staged[0]:,} to {staged[-1]:,}"
+        others = len(sizes) - len(staged)
+        left = f"; {others} of {len(sizes)} training parts are smaller: columns drawn for every tree" if others else ""
+        notes.append(
+            f"{recipe.classifier}: trees of {between} training cells were grown in {classifier.stages(staged[-1])} "
+            f"stages, each on its own draw of the columns, as they are from {classifier.staged_from:,} cells on "
+            f"(staged_from){left}."
+        )
+    return notes
 
 
 def landmark_params(

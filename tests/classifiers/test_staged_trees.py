@@ -15,7 +15,7 @@ from classifiers.boosting import BoostedTreesClassifier
 def problem(request):
     """More cells than a sample of them, some values missing."""
     draws = np.random.default_rng(0)
-    y = draws.integers(0, request.param, _staged_trees.MANY + 100)
+    y = draws.integers(0, request.param, BoostedTreesClassifier().staged_from + 100)
     X = draws.normal(size=(len(y), 12)).astype(np.float32)
     X[:, :4] += 0.7 * y[:, None]
     X[draws.random(X.shape) < 0.02] = np.nan

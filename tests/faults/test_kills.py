@@ -18,6 +18,11 @@ from tests.builders.runs import FEATURES, words, words_of_learning
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
 
 
+def long_form(*commands):
+    """300 strikes of each command, in pieces that take minutes."""
+    return [pytest.param(name, 100, seed, marks=pytest.mark.slow) for name in commands for seed in range(3)]
+
+
 def keys_by_shard(store):
     """How often each key lies in the store."""
     from fusion.features.store import open_shard
@@ -45,11 +50,8 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(times, cells, tmp_path, un
     assert verify(FeatureStore(store))[1] == []
 
 
-@pytest.mark.parametrize(
-    ("command", "times"),
-    [("train", 4), *(pytest.param(name, 300, marks=pytest.mark.slow) for name in ("train", "ablate"))],
-)
-def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times, cells, tmp_path, forked):
+@pytest.mark.parametrize(("command", "times", "seed"), [("train", 4, 4), *long_form("train", "ablate")])
+def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times, seed, cells, tmp_path, forked):
     store, output, calm = tmp_path / "store", tmp_path / "output", tmp_path / "calm"
     (tmp_path / "mine.txt").write_text("mine")
     line = words_of_learning(command, cells, store, output)
@@ -60,7 +62,7 @@ def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times,
         words=line,
         store=str(store),
         times=times,
-        seed=times,
+        seed=seed,
         model=str(output) if command == "train" else None,
         last=line,
     )
@@ -74,14 +76,9 @@ def test_learning_killed_at_any_moment_gives_the_same_in_the_end(command, times,
 
 
 @pytest.mark.parametrize(
-    ("command", "times"),
-    [
-        ("extract", 6),
-        ("train", 6),
-        *(pytest.param(name, 300, marks=pytest.mark.slow) for name in ("extract", "train", "ablate")),
-    ],
+    ("command", "times", "seed"), [("extract", 6, 6), ("train", 6, 6), *long_form("extract", "train", "ablate")]
 )
-def test_struck_at_any_call_a_command_loses_nothing(command, times, cells, tmp_path, struck):
+def test_struck_at_any_call_a_command_loses_nothing(command, times, seed, cells, tmp_path, struck):
     """Killed, or a disk full, failing or interrupted, at any call that changes a file."""
     store, output, log = tmp_path / "store", tmp_path / "output", tmp_path / "log"
     (tmp_path / "mine.txt").write_text("mine")
@@ -100,7 +97,7 @@ def test_struck_at_any_call_a_command_loses_nothing(command, times, cells, tmp_p
         words=line(store, output),
         store=str(store),
         times=times,
-        seed=times,
+        seed=seed,
         model=str(output) if command == "train" else None,
         last=line(store, output),
     )

@@ -19,7 +19,14 @@ from fusion.plugins.networks import TakesImages
 from fusion.settings.commands import TrainConfig
 from fusion.settings.loading import write_config
 from fusion.workflows.loading import Measured
-from fusion.workflows.run_facts import adapted_stamps, chosen_rows, describe_thresholds, facts, judged_together_stamps
+from fusion.workflows.run_facts import (
+    adapted_stamps,
+    chosen_rows,
+    describe_thresholds,
+    facts,
+    judged_together_stamps,
+    stage_notes,
+)
 
 
 def judged_result(
@@ -54,6 +61,7 @@ def judged_result(
             *plan.notes,
             *measured.notes([*splits, everything]),
             *_model_notes(model, scores),
+            *stage_notes([model.recipe], model.study, [split.train for split in [*splits, everything]]),
             *notes,
         ),
         faults=measured.study.faults,

@@ -63,6 +63,33 @@ def test_time_in_proportion_to_cells_and_columns_is_told_as_it_will_be(monkeypat
     assert "15 fits" in forecast.parts[0][0]
 
 
+def test_trees_that_many_cells_have_grown_in_stages_are_timed_so(monkeypatch, told):
+    load = comparison("xgb")
+    load = replace(
+        load,
+        recipes=tuple(replace(one, params={"n_estimators": 2, "staged_from": 1000}) for one in load.recipes),
+    )
+    asked = []
+    clock = Clock(monkeypatch, lambda rows, columns: 0.2 + 0.001 * rows * columns)
+    timed = fits.score
+
+    def half_in_stages(fit, load):
+        staged = load.recipes[fit.recipe].build().stages(len(load.splits[fit.split].train)) > 1
+        asked.append(staged)
+        before = clock.now
+        found = timed(fit, load)
+        clock.now -= (clock.now - before) / 2 if staged else 0
+        return found
+
+    monkeypatch.setattr(fits, "score", half_in_stages)
+    forecast = forecast_fits(load, clock=clock)
+    assert len(load.splits[0].train) > 1000
+    clock.now = 0.0
+    list(run_fits([Fit(number, at) for number in range(3) for at in range(5)], load))
+    assert all(asked)
+    assert forecast.seconds * forecast.processes == pytest.approx(clock.now, rel=0.1)
+
+
 def test_time_in_the_square_of_cells_is_told_of_an_svm(monkeypatch, told):
     clock = Clock(monkeypatch, lambda rows, columns: 0.1 + 1e-6 * rows**2)
     load = replace(comparison("svm", subjects=100), sharing={"svm": "nothing"})

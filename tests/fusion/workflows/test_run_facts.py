@@ -1,8 +1,14 @@
-"""What a result says of its data: what became of every image."""
+"""What a result says of its data and models: what became of every image, and which trees were grown in stages."""
+
+import json
+
+import pytest
 
 from fusion.data.dataset import load_dataset
 from fusion.data.units import units_of
 from fusion.workflows.run_facts import image_flow
+from tests.builders import comparisons
+from tests.builders.command_line import fusion
 from tests.builders.images import paint, write_image
 
 
@@ -25,3 +31,34 @@ def test_every_image_found_is_left_out_skipped_or_used_and_copies_merge_their_su
         "could not be read",
         "without a label",
     ]
+
+
+@pytest.mark.parametrize(
+    ("staged_from", "noted"),
+    [
+        (90, "trees of 96 training cells were grown in 4 stages, each on its own draw"),
+        (97, None),
+    ],
+)
+def test_a_comparison_says_which_trees_were_grown_in_stages(staged_from, noted, tmp_path):
+    given = {"xgb": {"n_estimators": 4, "staged_from": staged_from}}
+    settings = comparisons.config(tmp_path, compare=["xgb", "logreg"], subsets=["a"], splits=5, classifiers=given)
+    notes = [note for note in comparisons.run(comparisons.cells(), settings).notes if "stages" in note]
+    assert len(notes) == (noted is not None)
+    assert noted is None or (noted in notes[0] and "smaller" not in notes[0])
+
+
+def test_a_model_says_in_its_manifest_that_its_trees_were_grown_in_stages(synthetic, synthetic_store, tmp_path):
+    words = ("train", synthetic, "--features", "colour", "--classifier", "xgb", "--splits", "2", "--json")
+    cells = len(list(synthetic.rglob("*.bmp")))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"classifiers: {{xgb: {{n_estimators: 9, staged_from: {cells}}}}}")
+    done = fusion(*words, "--config", settings, "--store", synthetic_store, "-o", tmp_path / "model")
+    assert done.exit_code == 0, done.stderr
+    (note,) = [note for note in json.loads(done.stdout)["notes"] if "stages" in note]
+    # The model of all cells alone: both training parts are smaller.
+    assert note.startswith(f"xgb: trees of {cells} training cells were grown in 7 stages")
+    assert "2 of 3 training parts are smaller" in note
+    manifest = json.loads((tmp_path / "model/model.json").read_text())
+    assert note in manifest["facts"]["notes"]
+    assert json.loads((tmp_path / "model/classifier/classifier.json").read_text())["params"]["staged_from"] == cells
