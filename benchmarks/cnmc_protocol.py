@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,40 +93,45 @@ def fits_of(classifier: str, cells: int) -> Any:
     return Fits(Study(table), (split,), recipes, Run(Path("unused"), memory=8e9))
 
 
+def fitted(numbers: Sequence[int], load: Any) -> Iterator[Any]:
+    """The fits of these recipes in the one split."""
+    from fusion.learning import fits
+
+    try:
+        from fusion.learning.fit_batches import run_fits
+    except ImportError:  # a build of before
+        run_fits = vars(fits)["run_fits"]
+    return run_fits([fits.Fit(number, 0) for number in numbers], load)
+
+
 def linear_part(cells: int) -> dict[str, float]:
     """Seconds of all sets in one split."""
-    from fusion.learning.fits import Fit, run_fits
-
     load = fits_of("logreg", cells)
-    return {"split": timed(lambda: list(run_fits([Fit(at, 0) for at in range(len(load.recipes))], load)))}
+    return {"split": timed(lambda: list(fitted(range(len(load.recipes)), load)))}
 
 
 def kernel_part(cells: int) -> dict[str, float]:
     """Seconds of three sets in one split: of the first, with the distances of all blocks, and of one more."""
-    from fusion.learning.fits import Fit, run_fits
-
     load = fits_of("svm", cells)
     sizes = [len(recipe.blocks) for recipe in load.recipes]
     asked = sorted(range(len(sizes)), key=lambda at: (-sizes[at], at))[:_SVMS]
     begin, ends = time.process_time(), []
-    for _ in run_fits([Fit(at, 0) for at in asked], load):
+    for _ in fitted(asked, load):
         ends.append(time.process_time() - begin)
     return {"first": ends[0], "more": (ends[-1] - ends[0]) / (len(ends) - 1)}
 
 
 def tree_part(cells: int) -> dict[str, float]:
     """Seconds of five fits, by columns."""
-    from fusion.learning.fits import Fit, run_fits
-
     load = fits_of("xgb", cells)
     asked = [at for at, recipe in enumerate(load.recipes) if len(recipe.blocks) in (1, len(BLOCKS))]
     found: dict[str, float] = {}
     for at in asked:
         begin = time.process_time()
-        (fitted,) = run_fits([Fit(at, 0)], load)
+        (last,) = fitted([at], load)
         found[str(sum(BLOCKS[name] for name in load.recipes[at].blocks))] = time.process_time() - begin
     truth = np.array(load.study.table.y)[load.splits[0].test]
-    called = np.array(load.study.classes)[fitted.proba.argmax(axis=1)]  # of the last, all four
+    called = np.array(load.study.classes)[last.proba.argmax(axis=1)]  # of the last, all four
     recalls = [np.mean(called[truth == label] == label) for label in load.study.classes]
     return {**found, "accuracy": float(np.mean(recalls))}
 

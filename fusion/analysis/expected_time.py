@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fusion.errors import FusionError
 from fusion.leakage.grouped_splits import Split
-from fusion.learning.fits import Fit, Fits, run_fits, workers_of
+from fusion.learning.fit_batches import run_fits, workers_of
+from fusion.learning.fits import Fit, Fits
 from fusion.learning.recipe import Recipe
 from fusion.plugins import registry
 from fusion.plugins.classifiers import GrowsFaster, GrowsInStages

@@ -22,7 +22,8 @@ from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import Plan
-from fusion.learning.fits import Fit, Fits, run_fits
+from fusion.learning.fit_batches import run_fits
+from fusion.learning.fits import Fit, Fits
 from fusion.learning.recipe import Recipe
 from fusion.metrics.classification import pooled
 from fusion.metrics.scored_rows import METRICS, prepare

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,32 +99,57 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     ------
     BundleError : not such a file.
     """
+    return _checked_arrays(path, lambda entries: None)
+
+
+def _checked_arrays(path: Path, check: Callable[[Mapping[str, _Entry]], None]) -> dict[str, NDArray[Any]]:
+    """The arrays, after ``check`` has seen what they are said to be: nothing is read of a file that lies about that."""
     try:
-        content = path.read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        if len(content) < 8 or not 2 <= length <= min(_MAX_HEADER, len(content) - 8):
-            raise ValueError("no header of a safetensors file")
-        header, body = parse_json(content[8 : 8 + length]), memoryview(content)[8 + length :]
-        header.pop("__metadata__", None)
-        arrays = {str(name): _array(body, entry) for name, entry in header.items()}
-        if sum(array.nbytes for array in arrays.values()) != len(body):
-            raise ValueError("arrays that overlap, or bytes that belong to none")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or not 2 <= length <= min(_MAX_HEADER, size - 8):
+                raise ValueError("no header of a safetensors file")
+            header, left = parse_json(file.read(length)), size - 8 - length
+            header.pop("__metadata__", None)
+            entries = {str(name): _entry(stated, left) for name, stated in header.items()}
+            if sum(entry.end - entry.start for entry in entries.values()) != left:
+                raise ValueError("arrays that overlap, or bytes that belong to none")
+            check(entries)
+            body = memoryview(file.read(left))
+        arrays = {
+            name: np.frombuffer(body[entry.start : entry.end], entry.kind).reshape(entry.shape)
+            for name, entry in entries.items()
+        }
         for name, array in arrays.items():
-            if array.dtype.kind == "f" and array.size and not float(np.nanmax(np.abs(array), initial=0)) <= _LARGEST:
+            # Without a copy of what may be large; NaN is passed over.
+            ends = (np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)) if array.size else ()
+            if array.dtype.kind == "f" and any(abs(float(end)) > _LARGEST for end in ends):
                 raise ValueError(f"{name[:40]!r} holds a number that is too large")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path} cannot be read", found=_reason(error)) from error
     return arrays
 
 
-def _array(body: memoryview, entry: Mapping[str, Any]) -> NDArray[Any]:
-    kind, shape, (start, end) = _KINDS[entry["dtype"]], entry["shape"], entry["data_offsets"]
+@dataclass(frozen=True)
+class _Entry:
+    """What a file's header says of an array: numpy's scalar type, its shape, and where its bytes lie."""
+
+    kind: type[np.generic]
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def _entry(stated: Mapping[str, Any], left: int) -> _Entry:
+    """What the header states, if it can be of a file that has so many bytes left."""
+    kind, shape, (start, end) = _KINDS[stated["dtype"]], stated["shape"], stated["data_offsets"]
     sizes = [start, end, *shape]
-    if not all(type(size) is int and 0 <= size <= len(body) for size in sizes) or len(shape) > 8:
+    if not all(type(size) is int and 0 <= size <= left for size in sizes) or len(shape) > 8:
         raise ValueError("an array that does not lie within the file")
     if end - start != math.prod(shape) * np.dtype(kind).itemsize:
         raise ValueError("an array of another size than its shape says")
-    return np.frombuffer(body[start:end], kind).reshape(shape)
+    return _Entry(kind, tuple(shape), start, end)
 
 
 def read_arrays(path: Path, expected: Mapping[str, Kept], **sizes: int) -> dict[str, NDArray[Any]]:
@@ -138,23 +164,24 @@ def read_arrays(path: Path, expected: Mapping[str, Kept], **sizes: int) -> dict[
     ------
     BundleError : any other array, kind, shape or number.
     """
-    arrays = load_arrays(path)
-    try:
-        if arrays.keys() != expected.keys():
-            odd = sorted(arrays.keys() ^ expected.keys())
+
+    def check(entries: Mapping[str, _Entry]) -> None:
+        if entries.keys() != expected.keys():
+            odd = sorted(entries.keys() ^ expected.keys())
             raise ValueError(f"other arrays than expected: {', '.join(name[:40] for name in odd[:3])}")
         known = dict(sizes)
         for name, kept in expected.items():
-            array = arrays[name]
-            if array.dtype != kept.kind or array.ndim != len(kept.shape):
-                raise ValueError(f"{name} is {array.dtype} of {array.ndim} dimensions")
-            for size, wanted in zip(array.shape, kept.shape, strict=True):
+            entry = entries[name]
+            if entry.kind is not kept.kind or len(entry.shape) != len(kept.shape):
+                raise ValueError(f"{name} is {entry.kind.__name__} of {len(entry.shape)} dimensions")
+            for size, wanted in zip(entry.shape, kept.shape, strict=True):
                 if size != (wanted if isinstance(wanted, int) else known.setdefault(wanted, size)):
-                    raise ValueError(f"{name} has the shape {array.shape}, which does not fit")
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(f"{name} holds what is no number")
-    except ValueError as error:
-        raise BundleError(f"{path} holds no such model", found=_reason(error)) from error
+                    raise ValueError(f"{name} has the shape {entry.shape}, which does not fit")
+
+    arrays = _checked_arrays(path, check)
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BundleError(f"{path} cannot be read", found=f"{name} holds what is no number")
     return arrays
 
 

@@ -77,9 +77,9 @@ _ARRAYS = {LAYER, *(f"{part}.safetensors" for part in ("harmoniser", "novelty", 
 #: The settings of the training, to be read by a person or by ``--config``.
 CONFIG = "config.yaml"
 
-#: The largest file that a model has: a network of a billion parameters in 32 bits, or an SVM's vectors; and the largest
-#: of any other kind.
-_MAX_FILE, _MAX_TEXT = 4 << 30, 1 << 28
+#: The largest file that a model has: a network of a billion parameters in 32 bits, or an SVM's vectors; the largest of
+#: arrays beside those of its classifier, some numbers for each column; and the largest of any other kind.
+_MAX_FILE, _MAX_ARRAYS, _MAX_TEXT = 4 << 30, 1 << 29, 1 << 28
 
 #: What probabilities may sum to beside 1: those of trees are of 32 bits.
 _ROUNDING = 1e-5
@@ -531,7 +531,8 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path} is a link or a device, not a file", do="Do not use it.")
-        if status.st_size > (_MAX_FILE if path.suffix == ".safetensors" else _MAX_TEXT):
+        most = _MAX_FILE if path.suffix == ".safetensors" else _MAX_TEXT
+        if status.st_size > (_MAX_ARRAYS if path.name in _ARRAYS else most):
             raise BundleError(f"{path} is too large for a part of a model", found=f"{status.st_size >> 20} MB")
     present = {path.relative_to(folder).as_posix() for path in paths} - {MANIFEST}
     listed = {confined(name) for name in manifest["files"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -35,9 +36,8 @@ def open_streams() -> None:
 
 def _take_any_text(stream: TextIO) -> None:
     """Write out what the encoding of a terminal or of a pipe lacks, instead of ending in the middle."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
+    if isinstance(stream, io.TextIOWrapper):  # a notebook's is none, and takes any text
+        stream.reconfigure(errors="backslashreplace")
 
 
 def take_signals() -> None:

@@ -19,8 +19,11 @@ def _spare_scipy() -> None:
     """
     from numba.np import linalg
 
-    look = getattr(linalg, "ensure_blas", None)
-    if look is None or "scipy.linalg" in sys.modules:  # another numba, or it is there anyway
+    try:
+        look = linalg.ensure_blas
+    except AttributeError:  # another numba
+        return
+    if "scipy.linalg" in sys.modules:  # it is there anyway
         return
 
     def refuse() -> None:

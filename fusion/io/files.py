@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -78,7 +79,8 @@ def create_partial(folder: Path) -> tuple[int, Path]:
     """
     # Not by mkstemp, whose files are for their owner only whatever umask says.
     path = folder / f"{PARTIAL}{secrets.token_hex(8)}"
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666), path
+    # Python's own open makes it one that no other program inherits.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), path
 
 
 def is_partial(name: str) -> bool:
@@ -93,11 +95,12 @@ def _take_over(path: Path, handle: int) -> None:
         there = path.stat()
     except FileNotFoundError:
         return
-    if hasattr(os, "fchown") and (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
+    if sys.platform == "win32":
+        return
+    if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
         with suppress(PermissionError):
             os.fchown(handle, there.st_uid, there.st_gid)
-    if hasattr(os, "fchmod"):
-        os.fchmod(handle, stat.S_IMODE(there.st_mode))
+    os.fchmod(handle, stat.S_IMODE(there.st_mode))
 
 
 def make_folder(folder: Path) -> None:

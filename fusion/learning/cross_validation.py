@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fusion.evaluation.scores import Scores
 from fusion.leakage.protocols import Plan
-from fusion.learning.fits import Fit, Fits, Fitted, run_fits, score
+from fusion.learning.fit_batches import run_fits, score
+from fusion.learning.fits import Fit, Fits, Fitted
 from fusion.learning.learn import learn
 from fusion.learning.learnt_blocks import LearntBlock, embed_splits
 from fusion.learning.recipe import Recipe

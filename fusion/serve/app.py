@@ -17,6 +17,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.requests import ClientDisconnect
+from starlette.routing import Mount, Route
 
 from fusion.bundles.inference import predict_cells
 from fusion.bundles.model_bundle import ModelBundle, load_model
@@ -278,7 +279,7 @@ def create_app(
     _add_facts(app, facts)
     _add_health(app, metrics)
     _add_refusals(app)
-    paths = [route.path for route in app.routes if hasattr(route, "path")]
+    paths = [route.path for route in app.routes if isinstance(route, Route | Mount)]
     app.add_middleware(Guard, hosts=hosts, paths=paths, metrics=metrics)
     app.state.served = served
     return app

@@ -11,7 +11,8 @@ from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.leakage.protocols import make_plan
-from fusion.learning.fits import Fit, Fits, run_fits
+from fusion.learning.fit_batches import run_fits
+from fusion.learning.fits import Fit, Fits
 from fusion.learning.recipe import Recipe, recipe_of
 from fusion.learning.run import Run
 from fusion.learning.study import Study

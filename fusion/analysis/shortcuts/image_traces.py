@@ -193,11 +193,13 @@ def _metadata(content: bytes) -> tuple[tuple[float, ...], str, tuple[str, ...]]:
     """Sum of each JPEG table (luminance, chrominance; NaN where there is none), how chrominance is sampled and ordered,
     and what EXIF says of camera and software."""
     from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
 
     try:
         with Image.open(io.BytesIO(content)) as image:
-            tables = getattr(image, "quantization", None) or {}
-            sampling = str([part[1:3] for part in getattr(image, "layer", ())]) if tables else ""
+            tables, sampling = {}, ""
+            if isinstance(image, JpegImageFile) and image.quantization:
+                tables, sampling = image.quantization, str([part[1:3] for part in image.layer])
             sampling += " progressive" if image.info.get("progressive") else ""
             sampling += str(image.info.get("compression", ""))
             exif = image.getexif()

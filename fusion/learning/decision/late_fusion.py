@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.data.patients.bags import Bags
+from fusion.plugins.classifiers import Searches
 
 if TYPE_CHECKING:
     from fusion.learning.fused_model import FusedModel
@@ -73,8 +74,8 @@ class LateFusion:
         """How much the scores of each block count, and the parameters that its model chose."""
         found = {f"weight.{name}": float(weight) for name, weight in zip(self.members, self.weights, strict=True)}
         for name, member in self.members.items():
-            of_member = getattr(member.classifier, "chosen_", {})
-            found |= {f"{parameter}.{name}": value for parameter, value in of_member.items()}
+            if isinstance(member.classifier, Searches):
+                found |= {f"{parameter}.{name}": value for parameter, value in member.classifier.chosen_.items()}
         return found
 
     def block_scores(self, X: ArrayLike | Bags) -> _Floats:

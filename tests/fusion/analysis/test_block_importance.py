@@ -8,7 +8,8 @@ import pytest
 from fusion.analysis.block_importance import BlockImportance, importance
 from fusion.leakage.protocols import make_plan
 from fusion.learning import fits, shared_distances
-from fusion.learning.fits import Fit, run_fits
+from fusion.learning.fit_batches import run_fits
+from fusion.learning.fits import Fit
 from tests.builders.comparisons import cells, config, fits_of, recipe, run
 
 

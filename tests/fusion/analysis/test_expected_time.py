@@ -8,8 +8,9 @@ from numpy.testing import assert_array_equal
 from fusion.analysis import expected_time
 from fusion.analysis.expected_time import forecast_fits
 from fusion.leakage.protocols import make_plan
-from fusion.learning import fits
-from fusion.learning.fits import Fit, run_fits
+from fusion.learning import fit_batches, fits
+from fusion.learning.fit_batches import run_fits
+from fusion.learning.fits import Fit
 from fusion.progress import Forecast, tell_forecast
 from tests.builders.comparisons import cells, fits_of, recipe
 
@@ -19,7 +20,7 @@ class Clock:
 
     def __init__(self, monkeypatch, law):
         self.now, self.fitted, self.law = 0.0, [], law
-        score = fits.score
+        score = fit_batches.score
 
         def timed(fit, load):
             rows, columns = (
@@ -30,7 +31,7 @@ class Clock:
             self.now += self.law(rows, columns)
             return score(fit, load)
 
-        monkeypatch.setattr(fits, "score", timed)
+        monkeypatch.setattr(fit_batches, "score", timed)
 
     def __call__(self):
         return self.now
@@ -71,7 +72,7 @@ def test_trees_that_many_cells_have_grown_in_stages_are_timed_so(monkeypatch, to
     )
     asked = []
     clock = Clock(monkeypatch, lambda rows, columns: 0.2 + 0.001 * rows * columns)
-    timed = fits.score
+    timed = fit_batches.score
 
     def half_in_stages(fit, load):
         staged = load.recipes[fit.recipe].build().stages(len(load.splits[fit.split].train)) > 1
@@ -81,7 +82,7 @@ def test_trees_that_many_cells_have_grown_in_stages_are_timed_so(monkeypatch, to
         clock.now -= (clock.now - before) / 2 if staged else 0
         return found
 
-    monkeypatch.setattr(fits, "score", half_in_stages)
+    monkeypatch.setattr(fit_batches, "score", half_in_stages)
     forecast = forecast_fits(load, clock=clock)
     assert len(load.splits[0].train) > 1000
     clock.now = 0.0

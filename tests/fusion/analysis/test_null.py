@@ -13,7 +13,8 @@ from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import Split
 from fusion.leakage.protocols import Plan, make_plan
 from fusion.learning import fits as fits_module
-from fusion.learning.fits import Fit, run_fits
+from fusion.learning.fit_batches import run_fits
+from fusion.learning.fits import Fit
 from tests.builders.comparisons import cells, config, fits_of, recipe, run
 from tests.builders.tables import table_of
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.testing import assert_array_equal
 from fusion.bundles.bundle_files import BundleError
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.learning.study import Study
+from fusion.plugins import registry
 from fusion.settings.commands import TrainConfig
 from fusion.workflows.train import train
 
@@ -181,6 +183,37 @@ def test_arrays_of_other_shapes_kinds_or_numbers_are_refused(models, tmp_path, n
     path.write_bytes(save({**arrays, array: np.ascontiguousarray(change(arrays[array]))}))
     reseal(folder)
     with pytest.raises(BundleError, match=r"holds no such model|cannot be read"):
+        ModelBundle.load(folder)
+
+
+@pytest.mark.parametrize("owned", [True, False])
+@pytest.mark.parametrize("name", ["svm", "logreg"])
+def test_arrays_that_do_not_fit_are_refused_before_they_take_memory(models, tmp_path, name, owned):
+    """A file of gigabytes that lies on no disk: bytes of no array, or of one that no such model has."""
+    folder = Path(shutil.copytree(models[name][1], tmp_path / "forged"))
+    path = folder / "classifier" / f"{name}.safetensors"
+    content, size = path.read_bytes(), 1 << 30
+    if owned:
+        header = {"weights": {"dtype": "F64", "shape": [size // 8, 1], "data_offsets": [0, size]}}
+        content = json.dumps(header).encode()
+        content = len(content).to_bytes(8, "little") + content
+        size += len(content)
+    path.write_bytes(content)
+    os.truncate(path, size)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=r"other arrays than expected|bytes that belong to none"):
+            registry.classifier_class(name).load(folder / "classifier")
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("file", ["layer.safetensors", "novelty.safetensors", "reference.safetensors"])
+def test_arrays_beside_the_classifier_are_no_larger_than_columns_can_make_them(models, tmp_path, file):
+    folder = Path(shutil.copytree(models["svm"][1], tmp_path / "forged"))
+    os.truncate(folder / file, 1 << 30)
+    with pytest.raises(BundleError, match="too large"):
         ModelBundle.load(folder)
 
 

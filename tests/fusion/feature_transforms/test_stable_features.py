@@ -10,7 +10,8 @@ from numpy.testing import assert_array_equal
 from fusion.data.feature_table import FeatureTable
 from fusion.feature_transforms.stable_features import Selection, selection_notes, stability
 from fusion.leakage.grouped_splits import Split
-from fusion.learning.fits import Fit, Fits, score
+from fusion.learning.fit_batches import score
+from fusion.learning.fits import Fit, Fits
 from fusion.learning.fused_model import fuse
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run

@@ -27,7 +27,7 @@ from fusion.image_transforms.dataset_transforms import as_trained, normalise
 from fusion.images.cell import CellError, make_cell, read_cell
 from fusion.leakage.grouped_splits import Split, affordable_splits, grouped_folds
 from fusion.leakage.protocols import make_plan
-from fusion.learning import fits
+from fusion.learning import fit_batches, fits
 from fusion.learning._training_rows import TrainingRows
 from fusion.learning.augmented_cells import (
     augmentation_notes,
@@ -217,9 +217,9 @@ def test_fits_share_what_they_have_in_common_with_every_option(classifier, given
     recipes = [replace(whole, blocks=blocks) for blocks in (("a", "b"), ("a",), ("b",))]
     load = fits_of(table, [split], recipes, memory=1e12)
     assert load.shared[classifier] == ("distances" if classifier == "svm" else "scaling")
-    found = {each.fit: each for each in fits.run_fits([fits.Fit(at, 0) for at in range(3)], load)}
+    found = {each.fit: each for each in fit_batches.run_fits([fits.Fit(at, 0) for at in range(3)], load)}
     for fit, shared in found.items():
-        alone = fits.score(fit, load)
+        alone = fit_batches.score(fit, load)
         assert_allclose(shared.proba, alone.proba, atol=2e-3)
         assert_allclose(shared.threshold, alone.threshold, atol=2e-3)
 

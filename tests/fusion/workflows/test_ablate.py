@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion.evaluation.result_differences import optimism
 from fusion.io.run_checkpoint import UNFINISHED, Checkpoint
-from fusion.learning import fits, shared_distances
+from fusion.learning import fit_batches, fits, shared_distances
 from tests.builders.comparisons import cells, config, run, scores_with_and_without_scrambled_labels
 from tests.builders.images import ROOT
 
@@ -47,7 +47,7 @@ def test_without_room_for_shared_distances_it_says_so_and_fits_plainly(tmp_path,
 
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(fits, "_WORTH_A_WORKER", 4)
+    monkeypatch.setattr(fit_batches, "_WORTH_A_WORKER", 4)
     monkeypatch.setattr(fits, "_WORTH_SHARING", 1)
     one, two = (run(cells(), replace_jobs(config(tmp_path / str(jobs)), jobs)) for jobs in (1, 2))
     for a, b in zip(one.scores, two.scores, strict=True):

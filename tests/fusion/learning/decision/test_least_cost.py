@@ -15,7 +15,8 @@ from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.decision.least_cost import least_cost_weights
 from fusion.learning.decision.thresholds import DecisionSettings, least_cost_threshold
-from fusion.learning.fits import Fit, run_fits
+from fusion.learning.fit_batches import run_fits
+from fusion.learning.fits import Fit
 from fusion.learning.fused_model import fuse
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.comparisons import cells, fits_of, recipe
