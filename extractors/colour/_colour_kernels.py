@@ -335,3 +335,25 @@ def _sort(values: NDArray[np.float64], weights: NDArray[np.int64], begin: int, e
                 values[at], weights[at] = values[at - gap], weights[at - gap]
                 at -= gap
             values[at], weights[at] = value, weight
+
+
+@compiled
+def inside_corners(corners: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
+    """bool (height, width): pixels whose centre lies in or on a convex polygon, int64 (n, 2) of x, y, exactly."""
+    first, last = np.full(height, width, np.int64), np.full(height, -1, np.int64)
+    for at in range(len(corners)):
+        x0, y0 = corners[at - 1]
+        x1, y1 = corners[at]
+        if y0 > y1:
+            x0, y0, x1, y1 = x1, y1, x0, y0
+        if y0 == y1:
+            first[y0], last[y0] = min(first[y0], x0, x1), max(last[y0], x0, x1)
+            continue
+        for y in range(y0, y1 + 1):
+            across = x0 * (y1 - y0) + (y - y0) * (x1 - x0)
+            first[y] = min(first[y], -(-across // (y1 - y0)))
+            last[y] = max(last[y], across // (y1 - y0))
+    inside = np.zeros((height, width), np.bool_)
+    for y in range(height):
+        inside[y, first[y] : last[y] + 1] = True
+    return inside

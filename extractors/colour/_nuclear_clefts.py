@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extractors.colour._colour_kernels import inside_corners
+from extractors.euclidean import near, square_within
 from fusion.images.cell import Cell
 
 #: A cleft has taken at most this part of the red light that the middle of the nucleus has taken, in optical density.
@@ -39,9 +41,8 @@ def pale_share(cell: Cell) -> float:
     sums = cv2.boxFilter(taken, cv2.CV_32S, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
     top, left = y - window[0].start, x - window[1].start
     sums = sums[top : top + height, left : left + width]
-    hull = np.pad(_convex_hull(nucleus), 1)
-    depth = cv2.distanceTransform(hull.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    inner = depth > RIM * radius
+    beside = np.pad(~_convex_hull(nucleus), 1, constant_values=True)
+    inner = ~near(beside.view(np.uint8), square_within(RIM * radius))[1:-1, 1:-1]
     if not inner.any():  # a nucleus of few pixels has no inside
         return 0.0
     return float(np.mean(sums[inner] <= PALENESS * float(np.median(sums[nucleus]))))
@@ -53,18 +54,4 @@ def _convex_hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     ``mask`` is not empty and touches all four borders.
     """
     contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    corners = cv2.convexHull(np.concatenate(contours))[:, 0].astype(np.int64)
-    height, width = mask.shape
-    first, last = np.full(height, width, np.int64), np.full(height, -1, np.int64)
-    for one, other in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        (x0, y0), (x1, y1) = (one, other) if one[1] <= other[1] else (other, one)
-        rows = slice(y0, y1 + 1)
-        if y0 == y1:
-            low, high = np.array([min(x0, x1)]), np.array([max(x0, x1)])
-        else:
-            across = x0 * (y1 - y0) + np.arange(y1 - y0 + 1) * (x1 - x0)
-            low, high = -(-across // (y1 - y0)), across // (y1 - y0)
-        first[rows] = np.minimum(first[rows], low)
-        last[rows] = np.maximum(last[rows], high)
-    columns = np.arange(width)
-    return (columns >= first[:, None]) & (columns <= last[:, None])
+    return inside_corners(cv2.convexHull(np.concatenate(contours))[:, 0].astype(np.int64), *mask.shape)

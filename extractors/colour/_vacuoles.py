@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extractors.euclidean import near, square_within
 from fusion.images.cell import Cell
 
 #: A hole has at most this part of the optical density of the cytoplasm around it. Half would be the edge of an ideal
@@ -64,10 +65,10 @@ def palest_part(cell: Cell) -> float:
     area = int(np.count_nonzero(mask))
     radius = math.sqrt(area / math.pi)
     side = max(1, round(radius * GRAIN)) | 1  # odd
-    depth = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    inner = depth > max(RIM * radius, side // 2 + 1)
+    beside = np.pad(1 - mask, 1, constant_values=1)
+    inner = ~near(beside, square_within(max(RIM * radius, side // 2 + 1)))[1:-1, 1:-1]
     if nucleus.any():
-        inner &= cv2.distanceTransform(1 - nucleus, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > EDGE * radius
+        inner &= ~near(nucleus, square_within(EDGE * radius))
     if np.count_nonzero(inner) < max(10, area / 100):
         return math.nan
     # Whole numbers, whose sums are exact: an image that is turned gives the same to the last bit.

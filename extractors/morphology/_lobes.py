@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extractors.euclidean import near, squared_distance
 from extractors.morphology._region import CRUMB, Region
 
 _Values = NDArray[np.float32]
@@ -47,27 +48,17 @@ class Lobes:
         """Of a nucleus that is not empty."""
         smooth = _closed(nucleus.padded, GRAIN * math.sqrt(nucleus.area / math.pi))
         region = Region.from_mask(smooth.view(bool))
-        depth = _squared_distance(np.pad(smooth, 1))
+        depth = squared_distance(np.pad(smooth, 1))
         least = math.sqrt(CRUMB * region.area / math.pi)  # the radius of a disc that is no crumb
         bridges = [saddle / peak for peak, saddle in _saddles(depth) if peak >= least]
         return cls(tuple(sorted(bridges)), 1 - region.area / region.hull_points)
 
 
-def _squared_distance(inside: NDArray[np.uint8]) -> _Values:
-    """float32 (H, W): from each pixel inside to the nearest outside, squared.
-
-    Whole numbers, so that nothing is decided by rounding when the image is turned or mirrored.
-    """
-    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.asarray(np.rint(distance * distance), np.float32)
-
-
 def _closed(padded: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
     """uint8: bays narrower than two radii filled, and holes; by distances, which know no direction."""
-    room = math.ceil(radius) + 1
+    room, square = math.ceil(radius) + 1, int(np.float32(radius**2))
     around = np.pad(padded, room)
-    grown = (_squared_distance(1 - around) <= radius**2).view(np.uint8)
-    shrunk = (_squared_distance(grown) > radius**2).view(np.uint8) | around
+    shrunk = (~near((~near(around, square)).view(np.uint8), square)).view(np.uint8) | around
     contours, _ = cv2.findContours(shrunk, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.zeros_like(shrunk), contours, -1, [1], cv2.FILLED), np.uint8)
 
@@ -80,20 +71,25 @@ def _saddles(depth: _Values) -> list[tuple[float, float]]:
     top = float(depth.max())
     peaks: list[tuple[float, int]] = []  # depth and place of the segments that have met no wider one yet
     met: list[tuple[float, float]] = []
-    flat = depth.ravel()
     for level in 1 - np.arange(1, _LEVELS + 1) / _LEVELS:
-        count, labels = cv2.connectedComponents((depth > top * level**2).view(np.uint8), connectivity=8)
-        of = labels.ravel()
+        deep = (depth > top * level**2).view(np.uint8)
+        left, above, width, height = cv2.boundingRect(deep)  # a small part of all at most levels
+        window = slice(above, above + height), slice(left, left + width)
+        count, labels = cv2.connectedComponents(deep[window], connectivity=8)
         widest: dict[int, tuple[float, int]] = {}
         for peak in sorted(peaks, reverse=True):
-            if of[peak[1]] in widest:
+            row, column = divmod(peak[1], depth.shape[1])
+            label = int(labels[row - above, column - left])
+            if label in widest:
                 met.append((math.sqrt(peak[0]), math.sqrt(top) * float(level)))
             else:
-                widest[of[peak[1]]] = peak
+                widest[label] = peak
         if len(widest) < count - 1:
             for label in set(range(1, count)) - set(widest):
-                own = np.flatnonzero(of == label)
-                at = int(own[flat[own].argmax()])
-                widest[label] = (float(flat[at]), at)
+                rows, columns = np.nonzero(labels == label)
+                own = depth[window][rows, columns]
+                at = int(own.argmax())
+                place = int((rows[at] + above) * depth.shape[1] + columns[at] + left)
+                widest[label] = (float(own[at]), place)
         peaks = list(widest.values())
     return met + [(math.sqrt(peak), 0.0) for peak, _ in sorted(peaks)[:-1]]
