@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,41 @@ def tell(result: Result) -> None:
     print(frame[columns].round(3).to_string(index=False))
 
 
+def compared(results: Sequence[Result], metric: str) -> list[str]:
+    """Over deals that share nothing: each entry's mean, and how far the first one is ahead of each other one.
+
+    A difference is told as its mean over deals, its standard deviation between them, and in how many of them the
+    procedure's 95% interval lies above zero, and below.
+    """
+    names = [scores.classifier for scores in results[0].scores]
+    values = np.array([[own["image"][metric]["value"] for own in result.figures] for result in results])
+    lines = [f"{metric} over {len(results)} deals"]
+    lines += [
+        f"  {name}: {own.mean():.3f} (standard deviation {own.std(ddof=1):.3f})"
+        for name, own in zip(names, values.T, strict=True)
+    ]
+    for name in names[1:]:
+        apart, low, high = np.array([_difference(result, names[0], name, metric) for result in results]).T
+        lines.append(
+            f"  {names[0]} - {name}: {apart.mean():+.3f} (standard deviation {apart.std(ddof=1):.3f}, "
+            f"{apart.min():+.3f} to {apart.max():+.3f}); interval above zero in {(low > 0).sum()}, "
+            f"below in {(high < 0).sum()} of {len(results)}"
+        )
+    return lines
+
+
+def _difference(result: Result, first: str, second: str, metric: str) -> tuple[float, float, float]:
+    """How far the first entry is ahead, and the ends of its interval."""
+    frame = result.differences()
+    frame = frame[frame["metric"] == metric]
+    for row in frame[["entry_a", "entry_b", "difference", "low", "high"]].itertuples(index=False):
+        if row.entry_a.endswith(f", {first}") and row.entry_b.endswith(f", {second}"):
+            return row.difference, row.low, row.high
+        if row.entry_a.endswith(f", {second}") and row.entry_b.endswith(f", {first}"):
+            return -row.difference, -row.high, -row.low
+    raise ValueError(f"{first} and {second} were not compared")
+
+
 def permuted(table: FeatureTable, seed: int) -> FeatureTable:
     """The same patients with labels that have changed hands."""
     labels = np.random.default_rng(seed).permutation(np.array(table.y, object))
@@ -204,12 +240,15 @@ def speed(patients: int, cells: int, columns: int, passes: int) -> None:
     )
 
 
-def memory(columns: int = 2699, cells: int = 5000, patients: int = 10) -> None:
+def memory(columns: int, cells: int = 5000, patients: int = 10) -> None:
     """The largest resident size while bags of many cells are fitted and judged, beside that of the cells."""
     import resource
 
     from classifiers.patients.mil import BagClassifier
 
+    # What torch and scikit-learn take, whatever the bags.
+    small, labels = bags_of(4, 50, 20)
+    BagClassifier(members=2, steps=8).fit(small, labels, np.arange(4))
     X, y = bags_of(patients, cells, columns)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     model = BagClassifier(members=2, steps=40).fit(X, y, np.arange(patients))
@@ -252,14 +291,18 @@ def main() -> None:
     if given.what == "speed":
         speed(given.patients or 1000, given.cells, given.columns, given.passes)
     elif given.what == "memory":
-        memory(given.columns)
+        memory(given.columns, patients=given.patients or 10)
     else:
         asked = given.contestants.split(";")
+        results = []
         for deal in range(given.seed, given.seed + given.deals):
             table = _patients(given, deal)
-            print(table)
+            print(f"deal {deal}: {table}")
             table = permuted(table, deal + 1) if given.permuted else table
-            tell(judged(table, asked, Path("unused"), given.repeats, deal))
+            results.append(judged(table, asked, Path("unused"), given.repeats, deal))
+            tell(results[-1])
+        if len(results) > 1 and len(asked) > 1:
+            print("\n".join(line for metric in ("balanced_accuracy", "auroc") for line in compared(results, metric)))
 
 
 def _patients(given: argparse.Namespace, seed: int) -> FeatureTable:

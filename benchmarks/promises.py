@@ -8,10 +8,11 @@ of new patients.
     .venv/bin/python -m benchmarks.promises sets --runs 50
 
 `sets`: coverage of each class at 30, 60 and 100 patients, scored by one model that has met none of them (0 folds) or
-held out in five folds. `risk`: in how many trainings at least 95% of the positive
-patients are referred, and how many are referred in all beside what an oracle would refer, that knows the scores of
-the whole population and may miss 5%. `enough`: how right patients are called from more cells of each, and what
-`fusion plan` says of it beforehand from the held-out scores of 30 patients with 10 cells.
+held out in five folds. `ways`: 30 patients in five and ten folds, by the thresholds that the folds' scores give the
+model of all, as `fusion train` keeps them, and by the folds' own models (CV+). `risk`: in how many trainings at least
+95% of the positive patients are referred, and how many are referred in all beside what an oracle would refer, that
+knows the scores of the whole population and may miss 5%. `enough`: how right patients are called from more cells of
+each, and what `fusion plan` says of it beforehand from the held-out scores of 30 patients with 10 cells.
 """
 
 from __future__ import annotations
@@ -62,16 +63,19 @@ def held_out(
     folds: int,
     seed: int,
     strata: NDArray[Any] | None = None,
+    models: list[LogisticRegression] | None = None,
 ) -> tuple[_Floats, NDArray[np.intp]]:
     """Probabilities from folds of whole patients, and the fold of each cell; ``strata`` are what patients are, where
-    their cells' labels do not say so."""
+    their cells' labels do not say so. The folds' models are added to ``models``."""
     first = np.unique(who, return_index=True)[1]
     of = y if strata is None else strata
     proba, fold = np.empty((len(y), 2)), np.empty(len(y), np.intp)
     for at, (train, test) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, of[first])):
         learnt, judged = np.isin(who, train), np.isin(who, test)
-        proba[judged] = LogisticRegression(max_iter=1000).fit(X[learnt], y[learnt]).predict_proba(X[judged])
-        fold[judged] = at
+        model = LogisticRegression(max_iter=1000).fit(X[learnt], y[learnt])
+        proba[judged], fold[judged] = model.predict_proba(X[judged]), at
+        if models is not None:
+            models.append(model)
     return proba, fold
 
 
@@ -84,8 +88,8 @@ def means_of(proba: _Floats, who: NDArray[np.intp]) -> _Floats:
 class Population:
     """New patients of a task."""
 
-    def __init__(self, design: SyntheticDesign, patients: int = POPULATION) -> None:
-        drawn = draw_traits(replace(design, subjects=patients, seed=10**6))
+    def __init__(self, design: SyntheticDesign, patients: int = POPULATION, seed: int = 10**6) -> None:
+        drawn = draw_traits(replace(design, subjects=patients, seed=seed))
         table, self.who = units_of(drawn)
         self.X, self.y = drawn.X, np.array(table.y)
         self.patients = self.y[np.unique(self.who, return_index=True)[1]]
@@ -138,6 +142,65 @@ def sets(runs: int) -> None:
             c, error = rows.mean(axis=0), rows.std(axis=0)[[0, 1, 3, 4]].max() / np.sqrt(runs)
             print(
                 f"{name}, {patients}, {folds}: {c[0]:.3f} {c[1]:.3f}; {c[3]:.3f} {c[4]:.3f}; {c[2]:.2f} {c[5]:.2f} "
+                f"(error {error:.3f})",
+                flush=True,
+            )
+
+
+def by_folds_models(
+    own: tuple[_Floats, NDArray[np.intp]], proba: list[_Floats], code: int, level: float, draw: float
+) -> NDArray[np.bool_]:
+    """Whether a class is in each new one's set by CV+: a fold's held-out scores are compared with what the same fold's
+    model says of the new one, and over folds it is counted how many of them are not above it.
+
+    Source: Vovk (2015), Ann. Math. Artif. Intell. 74:9-28; Barber, Candès, Ramdas and Tibshirani (2021), Ann. Statist.
+    49:486-507. ``own`` are scores of a class and their folds, ``proba`` the folds' float64 (n, K) of the new ones.
+    """
+    scores, folds = own
+    passed = sum(
+        np.searchsorted(np.sort(scores[folds == at]), said[:, code], side="right") for at, said in enumerate(proba)
+    )
+    allowed = len(scores) - np.floor((len(scores) + 1) * level + draw + 1e-9)  # held-out scores above it, at most
+    return np.asarray(passed > allowed)
+
+
+def ways_of(design: SyntheticDesign, patients: int, folds: int, seed: int, level: float = 0.9) -> list[float]:
+    """Coverage of patients of all and of hem, and the share of single sets: by the model of all, and by the folds'.
+
+    New patients are drawn anew with every training, so that their own chance is no part of the mean.
+    """
+    drawn = draw_traits(replace(design, subjects=patients, seed=seed))
+    new = Population(design, 100, seed=10**6 + seed)
+    table, who = units_of(drawn)
+    y = np.array(table.y)
+    models: list[LogisticRegression] = []
+    proba, fold = held_out(drawn.X, y, who, folds, seed, models=models)
+    held = HeldOut.of(table, Scores(("traits",), "logreg", proba, fold), CLASSES)
+    whole = means_of(LogisticRegression(max_iter=1000).fit(drawn.X, y).predict_proba(new.X), new.who)
+    by_fold = [means_of(model.predict_proba(new.X), new.who) for model in models]
+    own = held.own_scores(seed)
+    row: list[float] = []
+    both = np.empty((2, *whole.shape), bool)
+    both[0] = whole >= np.array(own.thresholds("subjects", level))
+    for code in range(len(CLASSES)):
+        of_class = held.subject_codes == code
+        scores = held.means[of_class, code], held.subject_folds[of_class]
+        both[1, :, code] = by_folds_models(scores, by_fold, code, level, own.draws[code][1])
+    for inside in both:
+        row += [float(inside[new.patients == label, at].mean()) for at, label in enumerate(CLASSES)]
+        row.append(float((inside.sum(axis=1) == 1).mean()))
+    return row
+
+
+def ways(runs: int) -> None:
+    """Sets by the model of all with the folds' scores, and by the folds' models."""
+    print("task, patients, folds: coverage of 0.9 sets of patients, all, hem, one class: model of all; folds' models")
+    for name, design in TASKS.items():
+        for patients, folds in ((30, 5), (30, 10)):
+            rows = np.array([ways_of(design, patients, folds, seed) for seed in range(runs)])
+            c, error = rows.mean(axis=0), rows[:, [0, 1, 3, 4]].std(axis=0).max() / np.sqrt(runs)
+            print(
+                f"{name}, {patients}, {folds}: {c[0]:.3f} {c[1]:.3f} {c[2]:.2f}; {c[3]:.3f} {c[4]:.3f} {c[5]:.2f} "
                 f"(error {error:.3f})",
                 flush=True,
             )
@@ -205,10 +268,10 @@ def enough(runs: int) -> None:
 def main() -> None:
     """Read the command line, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="?", choices=["sets", "risk", "enough"], help="default all")
+    parser.add_argument("what", nargs="?", choices=["sets", "ways", "risk", "enough"], help="default all")
     parser.add_argument("--runs", type=int, default=500, help="trainings a design")
     chosen = parser.parse_args()
-    for name, run in (("sets", sets), ("risk", risk), ("enough", enough)):
+    for name, run in (("sets", sets), ("ways", ways), ("risk", risk), ("enough", enough)):
         if chosen.what in (None, name):
             run(chosen.runs)
 

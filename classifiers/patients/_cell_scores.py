@@ -1,8 +1,9 @@
 """What cells say of their patient before any network looks: few coordinates of a cell, and models of cells.
 
 Nobody has said which cells make a patient ill, but cells that only ill patients have are told from all others by a
-model that learns every cell under its patient's label: where they lie, it is sure. Patients are held out of the models
-by which their own cells are scored, so that a model that knows its training cells by heart is no more believed for it.
+model that learns every cell under its patient's label: where they lie, it is sure. How much what cells say is worth is
+learnt from patients that are held out of the models by which their own cells are scored, so that a model that knows its
+training cells by heart is no more believed for it; new patients are scored by models of all.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ _LEAST_CELLS, _LEAST_PATIENTS = 10, 4
 #: Cells, as many of every patient as go, that principal components are of.
 _CELLS_OF_COMPONENTS = 20_000
 
-#: Cells that a model of cells learns from, and landmarks by which it knows where a cell lies.
-_CELLS_OF_MODEL, _LANDMARKS = 50_000, 200
+#: Cells that a model of cells learns from, and landmarks by which it knows where a cell lies. With 200 of these few lie
+#: among the witnesses, and which do is chance.
+_CELLS_OF_MODEL, _LANDMARKS = 20_000, 500
 
 #: Inverse strength of the penalty of a model of cells, of one of patients by statistics of components, and of the model
 #: of what these say.
@@ -90,7 +92,7 @@ class Components:
 
 @dataclass(frozen=True, eq=False)
 class CellModels:
-    """Logistic regressions of cells on how near they lie to landmarks, one a fold; and of patients on what these say.
+    """Logistic regression of cells on how near they lie to landmarks, and of patients on what their cells say.
 
     Landmarks are cells; a radial kernel between them and any cell spans the Nystroem approximation of a kernel machine
     (Williams and Seeger 2001, NIPS 13:682-688).
@@ -98,9 +100,9 @@ class CellModels:
     Attributes
     ----------
     landmarks : float64 (m, k).
-    weights, intercepts : float64 (folds, m, c) and (folds, c), of the classes that cells have, or their patients.
+    weights, intercepts : float64 (m, c) and (c,), of the classes that cells have, or their patients.
     pooled_centre, pooled_scale : float64 (5 k,), of mean, spread and quantiles of a bag's components.
-    pooled_weights, pooled_intercepts : float64 (folds, K, 5 k) and (folds, K), of the patient's classes by these.
+    pooled_weights, pooled_intercepts : float64 (K, 5 k) and (K,), of the patient's classes by these.
     centre, scale : float64 (s,), of what cells of a patient say, and of these margins.
     coef, intercept : float64 (K, s) and (K,), of the patient's classes by all of that.
     inherits : bool (1,), whether cells have the classes of their patients.
@@ -122,7 +124,7 @@ class CellModels:
     @classmethod
     def fit(
         cls, X: Bags, codes: NDArray[np.intp], kinds: NDArray[np.intp] | None, folds: _Folds, seed: int
-    ) -> tuple[Self, _Floats]:
+    ) -> tuple[CellModels, _Floats]:
         """The models of bags of components, and float64 (n, K): what they say of each bag, which they have not met.
 
         Parameters
@@ -132,95 +134,64 @@ class CellModels:
             are all that is known.
         folds : of whole bags, which leave out every bag once.
         """
-        targets, owners = (codes[X.owners] if kinds is None else kinds), X.owners
         rng = np.random.default_rng(seed)
         drawn = X.drawn(_LANDMARKS, seed)  # of every bag alike
         landmarks = np.asarray(X.cells[rng.permutation(drawn)[:_LANDMARKS]], np.float64)
-        basis, count = _whitening(landmarks), int(targets.max()) + 1
-        is_known, cells = targets >= 0, X.stacked
-        weights, intercepts = [], []
-        for train, _ in folds:
-            rows = np.flatnonzero(np.isin(owners, train) & is_known)
-            if len(rows) > _CELLS_OF_MODEL:
-                rows = rng.choice(rows, _CELLS_OF_MODEL, replace=False)
-            near = _kernel(np.asarray(cells[rows], np.float64), landmarks) @ basis
-            own, offset = logistic(near, targets[rows], _CELL_C, count, _ABSENT)
-            weights.append(basis @ own.T)
-            intercepts.append(offset)
-        pooled = pooled_statistics(X)
+        cells = _LabelledCells(X, codes[X.owners] if kinds is None else kinds, landmarks, _whitening(landmarks))
+        pooled, none, count = pooled_statistics(X), np.empty(0), int(codes.max()) + 1
         pooled_centre, pooled_scale = _standard(pooled)
-        by_fold = [
-            logistic(
-                _scaled(pooled[train], pooled_centre, pooled_scale),
-                codes[train],
-                _POOLED_C,
-                int(codes.max()) + 1,
-                _ABSENT,
-            )
-            for train, _ in folds
-        ]
-        none = np.empty(0)
-        bare = cls(
-            landmarks,
-            np.stack(weights),
-            np.stack(intercepts),
-            pooled_centre,
-            pooled_scale,
-            np.stack([own for own, _ in by_fold]),
-            np.stack([offset for _, offset in by_fold]),
-            none,
-            none,
-            none,
-            none,
-            np.array([kinds is None]),
-        )
-        said = np.empty((len(X), len(_EXPONENTS) * count + int(codes.max()) + 1))
-        for at, (_, test) in enumerate(folds):
-            said[test] = bare._asked(X[test], [at])[0]
+        pooled = _scaled(pooled, pooled_centre, pooled_scale)
+
+        def model(bags: NDArray[np.intp]) -> CellModels:
+            weights, intercepts = cells.model(bags, rng)
+            own = logistic(pooled[bags], codes[bags], _POOLED_C, count, _ABSENT)
+            inherits = np.array([kinds is None])
+            parts = (landmarks, weights, intercepts, pooled_centre, pooled_scale, *own)
+            return cls(*parts, none, none, none, none, inherits)
+
+        said = np.empty((len(X), len(_EXPONENTS) * cells.count + count))
+        for train, test in folds:
+            said[test] = model(train)._asked(X[test])[0]
         centre, scale = _standard(said)
-        coef, intercept = logistic(_scaled(said, centre, scale), codes, _STATISTICS_C, int(codes.max()) + 1, _ABSENT)
-        fitted = replace(bare, centre=centre, scale=scale, coef=coef, intercept=intercept)
+        coef, intercept = logistic(_scaled(said, centre, scale), codes, _STATISTICS_C, count, _ABSENT)
+        fitted = replace(model(np.arange(len(X))), centre=centre, scale=scale, coef=coef, intercept=intercept)
         return fitted, fitted._margins(said)
 
     def fits_together(self, components: int) -> bool:
         """Whether there are as many statistics as components and classes of cells have, and these classes are the
         patients' where they say so."""
-        folds, _, kinds = self.weights.shape
+        kinds = self.weights.shape[1]
         is_own = not self.inherits[0] or kinds == len(self.intercept)
         return (
-            folds > 0
+            is_own
             and len(self.centre) == len(_EXPONENTS) * kinds + len(self.intercept)
-            and (is_own and len(self.pooled_centre) == STATISTICS * components)
+            and len(self.pooled_centre) == STATISTICS * components
         )
 
     def predict(self, X: Bags) -> tuple[_Floats, _Floats]:
         """Margins float64 (n, K) of bags of components, and how much each of their cells speaks for the class that is
         highest, float64 (k,), 1 in sum over each bag."""
-        said, scores = self._asked(X, range(len(self.weights)))
+        said, scores = self._asked(X)
         margins = self._margins(said)
         own = np.split(scores, np.cumsum(X.sizes)[:-1])
         weights = [self._weights(each, int(at)) for each, at in zip(own, margins.argmax(axis=1), strict=True)]
         return margins, np.concatenate(weights)
 
-    def _asked(self, X: Bags, models: Sequence[int]) -> tuple[_Floats, _Floats]:
+    def _asked(self, X: Bags) -> tuple[_Floats, _Floats]:
         """What cells of each bag say, and its statistics, float64 (n, s); and what each cell says, (k, c)."""
-        scores = [self._scores(np.asarray(some.stacked, np.float64), models) for some in X.batches()]
+        scores = [self._scores(np.asarray(some.stacked, np.float64)) for some in X.batches()]
         said = [_statistics(some, own) for some, own in zip(X.batches(), scores, strict=True)]
         scaled = _scaled(pooled_statistics(X), self.pooled_centre, self.pooled_scale)
-        margins = [scaled @ self.pooled_weights[at].T + self.pooled_intercepts[at] for at in models]
-        return np.hstack([np.concatenate(said), np.mean(margins, axis=0)]), np.concatenate(scores)
+        margins = scaled @ self.pooled_weights.T + self.pooled_intercepts
+        return np.hstack([np.concatenate(said), margins]), np.concatenate(scores)
 
     def _margins(self, said: _Floats) -> _Floats:
         return np.asarray(_scaled(said, self.centre, self.scale) @ self.coef.T + self.intercept)
 
-    def _scores(self, cells: _Floats, models: Sequence[int]) -> _Floats:
-        """float64 (k, c): the log odds of each class against all others, of cells: the mean over these models."""
-        near = _kernel(cells, self.landmarks)
-        total = np.zeros((len(near), self.weights.shape[2]))
-        for at in models:
-            proba = softmax(near @ self.weights[at] + self.intercepts[at])
-            total += np.log(np.clip(proba / np.maximum(1 - proba, 1e-12), 1 / _SUREST, _SUREST))
-        return total / len(models)
+    def _scores(self, cells: _Floats) -> _Floats:
+        """float64 (k, c): the log odds of each class against all others, of cells."""
+        proba = softmax(_kernel(cells, self.landmarks) @ self.weights + self.intercepts)
+        return np.asarray(np.log(np.clip(proba / np.maximum(1 - proba, 1e-12), 1 / _SUREST, _SUREST)))
 
     def _weights(self, scores: _Floats, at: int) -> _Floats:
         """How much cells of a bag speak for a class, of scores (k, c); 1 in sum. By kinds of cells it is what the
@@ -234,6 +205,37 @@ class CellModels:
             said = scores @ (counts / max(np.abs(counts).sum(), 1e-300))
         odds = np.exp(_SHARPNESS * (said - said.max()))
         return np.asarray(odds / odds.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _LabelledCells:
+    """Cells that models are learnt from.
+
+    Attributes
+    ----------
+    bags : whose they are.
+    targets : intp, what each of ``bags.stacked`` is taken for, -1 for unknown.
+    landmarks, basis : see ``CellModels`` and ``_whitening``.
+    """
+
+    bags: Bags
+    targets: NDArray[np.intp]
+    landmarks: _Floats
+    basis: _Floats
+
+    @property
+    def count(self) -> int:
+        """Classes of cells."""
+        return int(self.targets.max()) + 1
+
+    def model(self, bags: NDArray[np.intp], rng: np.random.Generator) -> tuple[_Floats, _Floats]:
+        """Weights float64 (m, c) and intercepts (c,) of the cells of these bags."""
+        rows = np.flatnonzero(np.isin(self.bags.owners, bags) & (self.targets >= 0))
+        if len(rows) > _CELLS_OF_MODEL:
+            rows = rng.choice(rows, _CELLS_OF_MODEL, replace=False)
+        near = _kernel(np.asarray(self.bags.stacked[rows], np.float64), self.landmarks) @ self.basis
+        own, offset = logistic(near, self.targets[rows], _CELL_C, self.count, _ABSENT)
+        return self.basis @ own.T, offset
 
 
 def kinds_in_folds(X: Bags, folds: _Folds) -> NDArray[np.intp] | None:
@@ -267,10 +269,21 @@ def are_told(X: Bags) -> bool:
 
 
 def _kernel(cells: _Floats, landmarks: _Floats) -> _Floats:
-    """float64 (k, m): exp(-distance^2 / d) in d components of variance 1 on average, so that two cells have about
-    exp(-2)."""
-    squares = (cells**2).sum(axis=1)[:, None] + (landmarks**2).sum(axis=1) - 2 * cells @ landmarks.T
-    return np.asarray(np.exp(-np.maximum(squares, 0) / max(1, cells.shape[1])))
+    """float64 (k, m): the mean of exp(-distance^2 / d) and of its cube, in d components of variance 1 on average, so
+    that two cells have about exp(-2) and exp(-6).
+
+    The wide one tells cells that differ by a shift, the narrow one kinds of cells that lie close together, as real ones
+    do.
+    """
+    near = 2 * cells @ landmarks.T
+    near -= (cells**2).sum(axis=1)[:, None]
+    near -= (landmarks**2).sum(axis=1)
+    near /= max(1, cells.shape[1])
+    np.exp(np.minimum(near, 0, out=near), out=near)
+    narrow = near * near
+    narrow *= near
+    narrow += near
+    return np.asarray(narrow / 2)
 
 
 def _whitening(landmarks: _Floats) -> _Floats:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -49,12 +51,12 @@ _PARTS: tuple[tuple[type[Any], str, dict[str, Kept]], ...] = (
         "cells.",
         {
             "landmarks": Kept(np.float64, ("landmarks", "k")),
-            "weights": Kept(np.float64, ("folds", "landmarks", "kinds")),
-            "intercepts": Kept(np.float64, ("folds", "kinds")),
+            "weights": Kept(np.float64, ("landmarks", "kinds")),
+            "intercepts": Kept(np.float64, ("kinds",)),
             "pooled_centre": Kept(np.float64, ("pooled",)),
             "pooled_scale": Kept(np.float64, ("pooled",)),
-            "pooled_weights": Kept(np.float64, ("folds", "classes", "pooled")),
-            "pooled_intercepts": Kept(np.float64, ("folds", "classes")),
+            "pooled_weights": Kept(np.float64, ("classes", "pooled")),
+            "pooled_intercepts": Kept(np.float64, ("classes",)),
             "centre": Kept(np.float64, ("statistics",)),
             "scale": Kept(np.float64, ("statistics",)),
             "coef": Kept(np.float64, ("classes", "statistics")),
@@ -91,8 +93,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
     what networks start from: these add to the patient's margin what attention over its cells finds beside. Of few
     patients a network alone finds nothing (docs/patients.md), of many it finds what no model of cells does.
 
-    ``members`` networks are trained, each without one fold of whole groups, by whose loss it stops, at the start if it
-    only makes things worse; the model is the mean of their probabilities. Classes weigh the same in sum.
+    ``members`` networks are trained side by side, each without one fold of whole groups. All stop after as many passes
+    as made the loss of these folds together the least, at the start if networks only make things worse: by its own
+    fold, of eight patients perhaps, each would stop where luck has it. The model is the mean of their probabilities.
+    Classes weigh the same in sum.
 
     Parameters
     ----------
@@ -158,10 +162,14 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         kinds = kinds_in_folds(X, folds) if self.cell_labels else None
         self._cells, margins = CellModels.fit(cells, codes, kinds, folds, seed)
         start = torch.from_numpy(margins.astype(np.float32))
-        self._networks = [
-            self._train(cells, codes, start, train, held, seed + at)
-            for at, (train, held) in enumerate(folds[: self.members])
-        ]
+        with _one_thread(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._networks = self._train(
+                [
+                    _Training(self._network(cells.shape[1]), cells, codes, start, train, held, seed + at)
+                    for at, (train, held) in enumerate(folds[: self.members])
+                ]
+            )
         return self
 
     def predict_proba(self, X: Bags) -> NDArray[np.float64]:
@@ -195,52 +203,27 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
     def _network(self, columns: int) -> BagNetwork:
         return BagNetwork(columns, len(self.classes_), self.hidden, self.pooling, self.share, self.dropout)
 
-    def _train(
-        self,
-        X: Bags,
-        codes: NDArray[np.intp],
-        start: Tensor,
-        train: NDArray[np.intp],
-        held: NDArray[np.intp],
-        seed: int,
-    ) -> BagNetwork:
-        """A network of the training bags, which adds to margins that it starts from, as it was when both together said
-        most of the bags that are held out."""
-        rng = np.random.default_rng(seed)
-        weights = torch.from_numpy(balanced_weights(codes[train]).astype(np.float32))
-        targets = torch.from_numpy(codes)
-        own_weights = torch.from_numpy(balanced_weights(codes[held]).astype(np.float32))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = self._network(X.shape[1])
-            network.silence()
-            optimiser = torch.optim.AdamW(
-                network.parameters(), self.learning_rate, weight_decay=self.weight_decay, foreach=True
+    def _train(self, trainings: Sequence[_Training]) -> list[BagNetwork]:
+        """The networks as they were when all of them together said most of the bags that each has not met."""
+        best, kept, since, passes, step = math.inf, [], 0, 0, 0
+        optimisers = [
+            torch.optim.AdamW(
+                own.network.parameters(), self.learning_rate, weight_decay=self.weight_decay, foreach=True
             )
-            best = self._held_out_loss(network, X[held], start[held], targets[held], own_weights)
-            kept, since, passes, step = copy.deepcopy(network.state_dict()), 0, 0, 0
-            while step < self.steps and not (since >= _PATIENT_STEPS and passes >= _PATIENT_PASSES):
-                network.train()
-                for chosen in _steps(X, train, rng):
-                    cells, owner = _drawn_cells(X, train[chosen], rng)
-                    scores = start[train[chosen]] + network(cells, owner, len(chosen))[0]
-                    losses = torch.nn.functional.cross_entropy(scores, targets[train[chosen]], reduction="none")
-                    optimiser.zero_grad()
-                    (losses * weights[chosen]).mean().backward()
-                    optimiser.step()
-                    step, since = step + 1, since + 1
-                passes += 1
-                loss = self._held_out_loss(network, X[held], start[held], targets[held], own_weights)
-                if loss < best:
-                    best, kept, since, passes = loss, copy.deepcopy(network.state_dict()), 0, 0
-            network.load_state_dict(kept)
-        return network.eval()
-
-    @staticmethod
-    def _held_out_loss(network: BagNetwork, X: Bags, start: Tensor, targets: Tensor, weights: Tensor) -> float:
-        scores = start + torch.cat([each for each, _ in _in_batches(network, X)])
-        losses = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
-        return float((losses * weights).mean())
+            for own in trainings
+        ]
+        while True:
+            loss = sum(own.held_out_loss() for own in trainings)
+            if loss < best:
+                best, since, passes = loss, 0, 0
+                kept = [copy.deepcopy(own.network.state_dict()) for own in trainings]
+            if step >= self.steps or (since >= _PATIENT_STEPS and passes >= _PATIENT_PASSES):
+                break
+            taken = max(own.one_pass(optimiser) for own, optimiser in zip(trainings, optimisers, strict=True))
+            step, since, passes = step + taken, since + taken, passes + 1
+        for own, state in zip(trainings, kept, strict=True):
+            own.network.load_state_dict(state)
+        return [own.network.eval() for own in trainings]
 
     def _asked(self, X: Bags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Probabilities (n, classes), and the weights (k,) of all cells, bag after bag: means over the networks."""
@@ -309,6 +292,63 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
             network.load_state_dict(own)
             fitted._networks.append(network.eval())
         return fitted
+
+
+class _Training:
+    """A network, the bags that it learns from, and those that it has not met.
+
+    It adds to margins ``start`` (n, K) that it starts from, and says nothing at first.
+    """
+
+    def __init__(
+        self,
+        network: BagNetwork,
+        X: Bags,
+        codes: NDArray[np.intp],
+        start: Tensor,
+        train: NDArray[np.intp],
+        held: NDArray[np.intp],
+        seed: int,
+    ) -> None:
+        network.silence()
+        self.network, self._X, self._train, self._held = network, X, train, X[held]
+        self._rng = np.random.default_rng(seed)
+        self._targets, self._start = torch.from_numpy(codes), start
+        self._weights = torch.from_numpy(balanced_weights(codes[train]).astype(np.float32))
+        self._held_start, self._held_targets = start[held], self._targets[held]
+        self._held_weights = torch.from_numpy(balanced_weights(codes[held]).astype(np.float32))
+
+    def one_pass(self, optimiser: torch.optim.Optimizer) -> int:
+        """Learn from every bag once; in how many steps."""
+        self.network.train()
+        count = 0
+        for chosen in _steps(self._X, self._train, self._rng):
+            bags = self._train[chosen]
+            cells, owner = _drawn_cells(self._X, bags, self._rng)
+            scores = self._start[bags] + self.network(cells, owner, len(bags))[0]
+            losses = torch.nn.functional.cross_entropy(scores, self._targets[bags], reduction="none")
+            optimiser.zero_grad()
+            (losses * self._weights[chosen]).mean().backward()
+            optimiser.step()
+            count += 1
+        return count
+
+    def held_out_loss(self) -> float:
+        """Cross-entropy of the bags that it has not met, classes weighted alike."""
+        scores = self._held_start + torch.cat([each for each, _ in _in_batches(self.network, self._held)])
+        losses = torch.nn.functional.cross_entropy(scores, self._held_targets, reduction="none")
+        return float((losses * self._held_weights).mean())
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products of a few hundred cells are done before a second thread has begun."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _steps(X: Bags, train: NDArray[np.intp], rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:

@@ -311,3 +311,17 @@ def test_a_transformer_is_held_against_the_bound_of_its_products():
     assert made.returncode == 0, made.stderr
     assert "| the products of matrices alone (the bound) |" in made.stdout
     assert "| timm eager |" in made.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is of Unix alone")
+def test_bags_of_5000_cells_are_learnt_from_in_memory_that_does_not_grow_with_their_number():
+    """Beside the cells themselves: a copy of 20,000 for components, and a batch or two."""
+    beyond = []
+    for patients in (6, 12):
+        made = run_module("benchmarks.patients", "memory", "--patients", str(patients))
+        assert made.returncode == 0, made.stderr
+        assert f"{patients} bags of 5000 cells x 2699: {patients * 5000 * 2699 * 4 / 1e6:.0f} MB" in made.stdout
+        beyond.append(int(made.stdout.partition("MB: ")[2].partition(" MB")[0]))
+    assert max(beyond) < 800
+    assert beyond[1] < beyond[0] + 100
