@@ -2,7 +2,8 @@
 
     python -m benchmarks.real_laboratories ../shared/data/four-types.csv --ignore-columns mask
     python -m benchmarks.real_laboratories cells.csv --steps robust,plain --classifiers logreg,svm --home tecom
-    python -m benchmarks.real_laboratories cells.csv --embedding mobilenetv2_100.safetensors --network
+    python -m benchmarks.real_laboratories cells.csv --embedding mobilenetv2_100.safetensors
+    python -m benchmarks.real_laboratories cells.csv --network mobilenetv2_100.safetensors --asked left-out
 
 The table names the laboratory of every cell in a column ``source``. Each laboratory is judged by a model of all others,
 by a model of every other one alone, and by folds of its own cells, which is what one could have by labelling them; at
@@ -55,12 +56,23 @@ def steps() -> dict[str, dict[str, Any]]:
         "harmonised, less texture": harmonise | weights,
         "harmonised, less texture, emphasis": harmonise | {"layer": robust["layer"]},
         "robust": robust,
-        "robust, inductive": robust | {"harmonise": {**robust["harmonise"], "transductive": False}},
+        "robust, equal mix": robust | {"harmonise": {**robust["harmonise"], "mix": "equal"}},
+        "robust, inductive": robust | {"harmonise": {"method": "standard"}},
         "robust, by quantiles": robust | {"harmonise": {**robust["harmonise"], "method": "quantile"}},
         "robust, stable features": robust | {"stability": 0.7},
         "robust + median-size": robust | {"normalise": {"scale": "median-size", "diameter": 64}},
         "robust + augmentation": robust | {"augment": {"per_cell": 4}},
     }
+
+
+def network_steps(weights: Path) -> dict[str, dict[str, Any]]:
+    """``configs/robust-network.yaml`` with these weights, and without its scale: then every cell fills its image."""
+    whole = read_yaml(CONFIGS / "robust-network.yaml")
+    network = whole["classifiers"]["neural"]["network"]
+    network["weights"] = str(weights)
+    neural = {**whole["classifiers"]["neural"], "network": {k: v for k, v in network.items() if k != "view"}}
+    unscaled = {key: value for key, value in whole.items() if key != "normalise"}
+    return {"robust-network": whole, "robust-network, no scale": {**unscaled, "classifiers": {"neural": neural}}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,17 +141,26 @@ class Laboratories:
         return figure
 
 
-def report(cells: Laboratories, home: Sequence[str]) -> list[tuple[str, Mapping[str, float]]]:
-    """What is asked about, in words, and the figure."""
-    sources = sorted(set(cells.sources))
-    found: list[tuple[str, Mapping[str, float]]] = []
-    every = {source: cells.rows(source) for source in sources}
+_Figures = list[tuple[str, Mapping[str, float]]]
+
+
+def left_out(cells: Laboratories, home: Sequence[str]) -> _Figures:
+    """Each laboratory, by a model of all others."""
+    every = {source: cells.rows(source) for source in sorted(set(cells.sources))}
     scored = {}
     for source, rows in every.items():
         (scored[source],) = cells.scores(np.setdiff1d(np.arange(len(cells.study)), rows), rows)
     together = np.concatenate(list(every.values()))
-    found.append(("left out, all", cells.judged(together, np.concatenate(list(scored.values())))))
-    found += [(f"left out: {source}", cells.judged(rows, scored[source])) for source, rows in every.items()]
+    whole = cells.judged(together, np.concatenate(list(scored.values())))
+    each = [(f"left out: {source}", cells.judged(rows, scored[source])) for source, rows in every.items()]
+    return [("left out, all", whole), *each]
+
+
+def pairs(cells: Laboratories, home: Sequence[str]) -> _Figures:
+    """Each laboratory, by a model of one other; of those in ``home``, or of each."""
+    sources = sorted(set(cells.sources))
+    found: _Figures = []
+    every = {source: cells.rows(source) for source in sources}
     for source in home or sources:
         others = [other for other in sources if other != source]
         draws = {other: cells.natural(every[other]) for other in others}
@@ -150,15 +171,25 @@ def report(cells: Laboratories, home: Sequence[str]) -> list[tuple[str, Mapping[
             values = [cells.judged(rows, next(answers))["value"] for rows in draws[other]]
             if values:
                 found.append((f"{source} to {other}, healthy mix", _spread(values)))
-    pairs = [figure["value"] for name, figure in found if " to " in name and "mix" not in name]
-    found.append(("one to another, spread", _spread(pairs)))
-    for source, rows in every.items():
+    found.append(("one to another, spread", _spread([each["value"] for name, each in found if "mix" not in name])))
+    return found
+
+
+def own_folds(cells: Laboratories, home: Sequence[str]) -> _Figures:
+    """Each laboratory, by folds of its own cells."""
+    found: _Figures = []
+    for source in sorted(set(cells.sources)):
+        rows = cells.rows(source)
         proba = cells.held_out(rows)
         found.append((f"own folds: {source}", cells.judged(rows, proba)))
         values = [cells.judged(rows[at], proba[at])["value"] for at in cells.drawn(rows)]
         if values:
             found.append((f"own folds: {source}, healthy mix", _spread(values)))
     return found
+
+
+#: What can be asked, in the order of the report.
+ASKED = {"left-out": left_out, "pairs": pairs, "own": own_folds}
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float]:
@@ -187,12 +218,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--home", default="", help="laboratories that are learnt from alone; default each")
     parser.add_argument("--embedding", type=Path, default=None, help="weights of a backbone, for a frozen embedding")
     parser.add_argument("--inputs", default="", help="of: handcrafted, embedding, fused; default all that there are")
-    parser.add_argument("--network", action="store_true", help="also configs/robust-network.yaml, end to end")
+    parser.add_argument("--network", type=Path, default=None, help="weights: configs/robust-network.yaml alone")
+    parser.add_argument("--asked", default=",".join(ASKED), help=f"of: {', '.join(ASKED)}")
     parser.add_argument("--store", type=Path, default=None)
     options = parser.parse_args(arguments)
     ignored = tuple(filter(None, options.ignore_columns.split(",")))
     home = [name for name in options.home.split(",") if name]
-    columns: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         common = {
             "data": options.data,
@@ -206,18 +237,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for step in options.steps.split(",")
             for classifier in options.classifiers.split(",")
         ]
-        if options.network:
-            network = read_yaml(CONFIGS / "robust-network.yaml")
-            network["classifiers"]["neural"]["network"]["weights"] = str(options.embedding or "pretrained")
-            entries.append(("network, robust-network", "neural", {**common, **network}))
+        if options.network is not None:
+            networks = network_steps(options.network)
+            entries = [(f"network, {step}", "neural", {**common, **settings}) for step, settings in networks.items()]
         for name, classifier, settings in entries:
             config = AblateConfig(compare=[classifier], **settings)
             recipe = recipe_of(config, classifier, config.blocks)
             study = Inputs.of(config).of_recipes([recipe]).measure(load_training_cells(config), config).study
-            columns[name] = report(Laboratories(study, recipe, Run(Path(folder) / "run")), home)
+            cells = Laboratories(study, recipe, Run(Path(folder) / name))  # unfinished trainings are an entry's own
             print(f"\n{name}", flush=True)
-            for asked, figure in columns[name]:
-                print(f"  {asked:42s} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]", flush=True)
+            for asked in options.asked.split(","):
+                for question, figure in ASKED[asked](cells, home):
+                    print(
+                        f"  {question:42s} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

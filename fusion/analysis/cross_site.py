@@ -15,12 +15,12 @@ from fusion.data.patients.bags import Bags
 from fusion.evaluation.curves import risk_coverage_curve
 from fusion.evaluation.results import Result
 from fusion.evaluation.scores import Scores
-from fusion.feature_transforms.harmonisation import Harmoniser
 from fusion.io.run_checkpoint import Checkpoint
 from fusion.leakage.grouped_splits import Split, SplitError, affordable_splits, grouped_folds
 from fusion.leakage.protocols import Plan, check
 from fusion.learning.cross_validation import cross_validate
 from fusion.learning.fits import Fits
+from fusion.learning.fused_model import fit_harmoniser
 from fusion.learning.novelty import learn_novelty
 from fusion.metrics import classification
 from fusion.metrics.jackknife import Strata, influences, intervals, spread_of_procedure
@@ -129,7 +129,7 @@ def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
             seen, tested = bags.stacked, bags.spread(tested)
         if recipe.harmonise.method != "none":
             shown = study.training_rows(blocks, split.train).of_cells(recipe.seed)
-            harmoniser = Harmoniser.fit(shown.X, shown.y, shown.sources, **recipe.harmonise.model_dump()).only(known)
+            harmoniser = fit_harmoniser(shown, study.select(blocks).blocks, recipe).only(known)
             X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:
             table = study.select(blocks)

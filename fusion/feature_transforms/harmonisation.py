@@ -5,7 +5,8 @@ standard deviation (``standard``), or the whole distribution (``quantile``). Map
 cells alone, each class of which counts alike: a laboratory that sees twice as many neutrophils is not another stain. A
 source that was not trained on keeps its features as they are (inductive), or gets a map from the cells that are to be
 judged, all together (transductive, stamped on every result). Their labels are never looked at; so they count alike, and
-a new source that is mostly one class is taken for a stain by so much.
+a new source that is mostly one class is taken for a stain by so much, unless its mix of classes is estimated
+(``fusion.feature_transforms.class_mix``): then each class that its cells tell of counts alike.
 
 Rows are brought into an order of their own before anything is summed: the order of cells does not change a bit.
 """
@@ -20,9 +21,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.feature_transforms.class_mix import ClassMix
+from fusion.feature_transforms.fusion_layer import FusionLayer
+
 ScoredRows = NDArray[np.float64]
 
 METHODS = ("standard", "quantile")
+
+#: What is supposed of the mix of classes of a new source.
+MIXES = ("equal", "estimated")
 
 #: Cells from which a new source is described: a standard deviation of 10 is right within a quarter.
 LEAST_CELLS = 10
@@ -41,12 +48,15 @@ class Harmoniser:
     transductive : whether a new source is described by its cells.
     whole : what describes all training cells, arrays by name, each with a column a feature.
     maps : by source ("" for none), what describes its cells.
+    mix : where the training classes lie, from which a new source's mix of classes is estimated; None where that is not
+        asked for, or cannot be learnt.
     """
 
     method: str
     transductive: bool
     whole: Mapping[str, ScoredRows]
     maps: Mapping[str, Mapping[str, ScoredRows]]
+    mix: ClassMix | None = None
 
     @classmethod
     def fit(
@@ -57,6 +67,8 @@ class Harmoniser:
         *,
         method: str,
         transductive: bool = False,
+        mix: str = "equal",
+        layer: FusionLayer | None = None,
     ) -> Self:
         """From training cells and no others.
 
@@ -65,13 +77,17 @@ class Harmoniser:
         X : float (n, d), NaN where a feature is undefined.
         y : n labels.
         sources : n names.
+        mix : what is supposed of a new source's mix of classes, one of ``MIXES``.
+        layer : how features are scaled and weighed afterwards, not fitted, for a mix that is estimated; None for all
+            features alike.
 
         Raises
         ------
-        ValueError : an unknown method.
+        ValueError : an unknown method or mix.
         """
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        for name, value, known in (("method", method, METHODS), ("mix", mix, MIXES)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1]
         X, order = in_order(X, labels)
         labels = labels[order]
@@ -81,7 +97,10 @@ class Harmoniser:
         for name in sorted(set(names.tolist())):
             own = names == name
             maps[name] = _described(method, X[own], class_shares(labels[own]), whole)
-        return cls(method, transductive, whole, maps)
+        found = cls(method, transductive, whole, maps)
+        if mix == "equal" or not transductive:
+            return found
+        return replace(found, mix=ClassMix.fit(found.transform(X, names.tolist()), labels, layer or FusionLayer()))
 
     def only(self, sources: Sequence[str | None]) -> Self:
         """The same maps, of these sources alone."""
@@ -89,12 +108,13 @@ class Harmoniser:
         return replace(self, maps={name: own for name, own in self.maps.items() if name in kept})
 
     def with_site(self, name: str, X: NDArray[Any], y: NDArray[Any] | None = None) -> Self:
-        """The same maps and one of a further source: by these cells, each counting alike, or by labels each class."""
-        labels = np.zeros(len(X), np.intp)
-        if y is not None:
+        """The same maps and one of a further source: by these cells as a new source's, or by labels each class."""
+        if y is None:
+            own = self._of_new_source(in_order(X)[0])
+        else:
             labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1]
-        rows, order = in_order(X, labels)
-        own = _described(self.method, rows, class_shares(labels[order]), self.whole)
+            rows, order = in_order(X, labels)
+            own = _described(self.method, rows, class_shares(labels[order]), self.whole)
         return replace(self, maps={**self.maps, name: own})
 
     def unknown(self, sources: Sequence[str | None]) -> list[str]:
@@ -113,10 +133,22 @@ class Harmoniser:
             of = np.flatnonzero(names == name)
             own = self.maps.get(name)
             if own is None and self.transductive and len(of) >= LEAST_CELLS:
-                own = _described(self.method, in_order(rows[of])[0], np.full(len(of), 1 / len(of)), self.whole)
+                own = self._of_new_source(in_order(rows[of])[0])
             if own is not None:
                 changed[of] = _mapped(self.method, rows[of], own, self.whole)
         return changed
+
+    def _of_new_source(self, rows: ScoredRows) -> Mapping[str, ScoredRows]:
+        """What describes the cells (n, d) of a source that was not trained on, in their own order."""
+        own = _described(self.method, rows, np.full(len(rows), 1 / len(rows)), self.whole)
+        # Where the mix is another, the first map is a little off, and the second says of which classes cells are.
+        for turn in range(2 if self.mix is not None else 0):
+            assert self.mix is not None
+            found = self.mix.responsibilities(_mapped(self.method, rows, own, self.whole), is_asked=turn == 0)
+            if found is None:
+                break
+            own = _described(self.method, rows, _shares(found), self.whole)
+        return own
 
     def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
@@ -142,6 +174,7 @@ class Harmoniser:
         sources = list(self.maps)
         parts = {"whole": self.whole, **{str(at): self.maps[source] for at, source in enumerate(sources)}}
         about = {"method": self.method, "transductive": self.transductive, "sources": sources}
+        parts |= {} if self.mix is None else {"mix": self.mix.state()}
         return about, {
             f"{owner}.{name}": np.ascontiguousarray(array)
             for owner, arrays in parts.items()
@@ -163,7 +196,8 @@ class Harmoniser:
             owner, _, part = name.partition(".")
             parts.setdefault(owner, {})[part] = array
         maps = {str(source): parts[str(at)] for at, source in enumerate(about["sources"])}
-        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps)
+        mix = ClassMix.from_state(parts["mix"]) if "mix" in parts else None
+        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix)
 
 
 def _named(source: str | None) -> str:
@@ -187,8 +221,13 @@ def class_shares(labels: NDArray[np.intp]) -> ScoredRows:
 
     A smaller class counts for so much less: one odd cell must not stand for a class.
     """
-    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    shares = (np.minimum(counts, LEAST_CELLS) / counts)[of]
+    return _shares(np.eye(labels.max() + 1)[labels])
+
+
+def _shares(responsibilities: ScoredRows) -> ScoredRows:
+    """The same of float64 (n, classes), how far each cell is of each class."""
+    counts = responsibilities.sum(axis=0)
+    shares = responsibilities @ (np.minimum(counts, LEAST_CELLS) / np.maximum(counts, 1e-9))
     return np.asarray(shares / shares.sum(), np.float64)
 
 

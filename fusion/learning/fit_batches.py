@@ -268,7 +268,7 @@ def prepare_split(load: Fits, split: int, blocks: Sequence[str], recipe: Recipe)
     study, parts = load.study_of(split), load.splits[split]
     table = study.select(blocks)
     rows = TrainingRows.of(table, parts.train)
-    X, harmoniser, selection = prepare_features(rows, recipe)
+    X, harmoniser, selection = prepare_features(rows, table.blocks, recipe)
     test = study.rows(blocks, parts.test)
     test = test if harmoniser is None else harmoniser.transform(test, study.sources(parts.test))
     test = test if selection is None else selection.transform(test)

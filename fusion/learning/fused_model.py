@@ -337,13 +337,29 @@ def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, 
     return replace(prepared, classifier=classifier.fit_held_out(X, rows.y, rows.groups, anew))
 
 
-def prepare_features(rows: TrainingRows, recipe: Recipe) -> tuple[NDArray[Any], Harmoniser | None, Selection | None]:
+def fusion_layer(blocks: Mapping[str, slice], recipe: Recipe) -> FusionLayer:
+    """The fusion layer that a recipe asks for over these columns, not fitted."""
+    from fusion.feature_transforms.fusion_layer import FusionLayer
+
+    columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
+    return FusionLayer(blocks=columns, **{"random_state": recipe.seed, **recipe.layer})
+
+
+def fit_harmoniser(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe) -> Harmoniser:
+    """The maps of sources that a recipe which harmonises asks for, from these training rows."""
+    from fusion.feature_transforms.harmonisation import Harmoniser
+
+    settings = recipe.harmonise.model_dump()
+    return Harmoniser.fit(rows.X, rows.y, rows.sources, **settings, layer=fusion_layer(blocks, recipe))
+
+
+def prepare_features(
+    rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe
+) -> tuple[NDArray[Any], Harmoniser | None, Selection | None]:
     """Harmonise and select: the training rows before they are scaled, and the fitted steps."""
     X, harmoniser, selection = rows.X, None, None
     if recipe.harmonise.method != "none":
-        from fusion.feature_transforms.harmonisation import Harmoniser
-
-        fitted = Harmoniser.fit(X, rows.y, rows.sources, **recipe.harmonise.model_dump())
+        fitted = fit_harmoniser(rows, blocks, recipe)
         X = fitted.transform(X, rows.sources)
         harmoniser = fitted.only(rows.own_sources)
     if recipe.stability is not None:
@@ -361,9 +377,11 @@ def _prepared(X: Any, sources: Sequence[str | None], harmoniser: Harmoniser | No
     return scored if selection is None else selection.transform(scored)
 
 
-def _prepare_units(rows: TrainingRows, recipe: Recipe) -> tuple[Any, Harmoniser | None, Selection | None]:
+def _prepare_units(
+    rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe
+) -> tuple[Any, Harmoniser | None, Selection | None]:
     """As ``prepare_features``, of whatever units: the steps of bags are fitted on their cells."""
-    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), recipe)
+    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), blocks, recipe)
     if isinstance(rows.X, Bags):
         X = _prepared(rows.X, rows.sources, harmoniser, selection)
     return X, harmoniser, selection
@@ -392,7 +410,7 @@ class BlockModels:
     @classmethod
     def of(cls, rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> Self:
         """Of these rows; models are fitted when they are asked for."""
-        X, harmoniser, selection = _prepare_units(rows, recipe)
+        X, harmoniser, selection = _prepare_units(rows, blocks, recipe)
         return cls(replace(rows, X=X), blocks, recipe, folds, harmoniser, selection)
 
     def fused(self, names: Sequence[str]) -> FusedModel:
@@ -412,7 +430,7 @@ class BlockModels:
             return self._known[name]
         part, count = self.blocks[name], self.rows.count
         own, alone = {name: slice(0, part.stop - part.start)}, _of_one_block(self.recipe, name)
-        folds = _folds_of_block(self.rows, self.folds, self.recipe, part)
+        folds = _folds_of_block(self.rows, self.folds, self.blocks, self.recipe, part)
 
         def score(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
             inner = folds.part(train, test)
@@ -435,7 +453,9 @@ def _of_one_block(recipe: Recipe, name: str) -> Recipe:
     return replace(recipe, blocks=(name,), fuse="weighted", **plain)
 
 
-def _folds_of_block(rows: TrainingRows, folds: InnerFolds, recipe: Recipe, part: slice) -> InnerFolds:
+def _folds_of_block(
+    rows: TrainingRows, folds: InnerFolds, blocks: Mapping[str, slice], recipe: Recipe, part: slice
+) -> InnerFolds:
     """The way into a training part by the columns of one block, ``rows`` being prepared; steps that see labels are
     learnt anew in every fold."""
     if folds.are_slices and recipe.stability is None:
@@ -443,10 +463,10 @@ def _folds_of_block(rows: TrainingRows, folds: InnerFolds, recipe: Recipe, part:
 
     def anew(train: NDArray[np.intp], test: NDArray[np.intp]) -> InnerPart:
         inner = folds.part(train, test)
-        X, harmoniser, selection = _prepare_units(inner.rows, recipe)
+        X, harmoniser, selection = _prepare_units(inner.rows, blocks, recipe)
         scored = _prepared(inner.X, inner.sources, harmoniser, selection)
         learnt = replace(inner.rows, X=X)
-        deeper = _folds_of_block(learnt, inner.folds, recipe, part)
+        deeper = _folds_of_block(learnt, inner.folds, blocks, recipe, part)
         return InnerPart(learnt.of_columns(part), scored[:, part], inner.sources, deeper)
 
     return InnerFolds(None, anew)
@@ -456,13 +476,10 @@ def _prepare(
     rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, classifier: Classifier
 ) -> tuple[FusedModel, NDArray[Any]]:
     """The steps before the classifier, fitted, and the rows as it gets them; of bags, fitted on their cells."""
-    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), recipe)
+    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), blocks, recipe)
     layer = None
     if classifier.prepares != "raw":
-        from fusion.feature_transforms.fusion_layer import FusionLayer
-
-        columns = {name: list(range(part.start, part.stop)) for name, part in blocks.items()}
-        layer = FusionLayer(blocks=columns, **{"random_state": recipe.seed, **recipe.layer})
+        layer = fusion_layer(blocks, recipe)
         X = layer.fit_transform(X)
     model = FusedModel(layer, classifier, harmoniser=harmoniser, selection=selection)
     return model, model.fused_bags(rows.X, rows.sources) if isinstance(rows.X, Bags) else X

@@ -96,10 +96,10 @@ class Recipe:
 
         A step that sees labels is learnt anew for every fold that calibration and threshold hold out: there is then
         nothing to share between them. The weights of late fusion are such a step, and so is stability for these. Nor is
-        there between bags of cells.
+        there between bags of cells, or where the blocks of a recipe say together which classes a new site has.
         """
         see_labels = [self.stability is not None, self.decision.learns, self.fuse == "late"]
-        return self.unit == "cell" and sum(see_labels) < 2
+        return self.unit == "cell" and self.harmonise.mix == "equal" and sum(see_labels) < 2
 
     def build(self) -> Classifier:
         """The unfitted classifier, as it is asked of these units; raises as ``registry.build_classifier`` does."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fusion.feature_transforms.harmonisation import Harmoniser
 from fusion.feature_transforms.stable_features import Selection
+from fusion.learning.fused_model import fit_harmoniser
 
 if TYPE_CHECKING:
     from fusion.learning.fits import Fits
@@ -17,9 +17,10 @@ def selections(fits: Fits) -> list[Selection]:
     """Of every split the features of all blocks that its fits learn from; none where no stability is asked for."""
     recipe, found = fits.recipes[0], []
     for at, split in enumerate(fits.splits if recipe.stability is not None else ()):
-        rows = fits.study_of(at).training_rows(fits.compared, split.train).of_cells(recipe.seed)
+        study = fits.study_of(at)
+        rows = study.training_rows(fits.compared, split.train).of_cells(recipe.seed)
         X: NDArray[Any] = rows.X
         if recipe.harmonise.method != "none":
-            X = Harmoniser.fit(X, rows.y, rows.sources, **recipe.harmonise.model_dump()).transform(X, rows.sources)
+            X = fit_harmoniser(rows, study.select(fits.compared).blocks, recipe).transform(X, rows.sources)
         found.append(Selection.fit(X, rows.y, rows.sources, recipe.stability or 0.0, rows.cells))
     return found

@@ -95,6 +95,17 @@ class HarmoniseSettings(Settings):
         "none", description="take out of features what only tells the source"
     )
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
+    mix: Literal["equal", "estimated"] = Field(
+        "equal",
+        description="of a new source's classes: supposed to be equal, or estimated where its cells tell it; needs "
+        "transductive",
+    )
+
+    @model_validator(mode="after")
+    def _mix_is_of_judged_cells(self) -> HarmoniseSettings:
+        if self.mix == "estimated" and not self.transductive:
+            raise ValueError("mix: estimated describes a new source by its cells, which transductive: true allows")
+        return self
 
 
 class AugmentSettings(Settings):

@@ -1,0 +1,183 @@
+"""Which classes a new site has how many cells of, told from where these lie, without labels.
+
+Along the few directions that separate the training classes, cells of a new site lie in clusters about where the
+training classes do. A mixture of normal distributions is fitted to them: the classes' shares are free, all classes may
+lie elsewhere together and each a little by itself, and they may be wider or narrower. Shares that a likelihood ratio
+cannot distinguish from equal ones at 5% are equal: a small site, or one whose classes overlap, is told nothing of.
+
+What the classifier says of the cells plays no part, so that all classifiers are given the same features.
+
+Sources: Fisher (1936), Annals of Eugenics 7:179-188 (directions); Ledoit and Wolf (2004), J. Multivariate Analysis
+88:365-411 (their covariance); Dempster, Laird and Rubin (1977), J. R. Statist. Soc. B 39:1-38 (EM); Saerens, Latinne
+and Decaestecker (2002), Neural Computation 14:21-41 (shares of classes by EM, where classes stay where they are);
+Wilks (1938), Annals of Mathematical Statistics 9:60-62 (likelihood ratio).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.feature_transforms.fusion_layer import FusionLayer
+
+_Floats = NDArray[np.float64]
+_Codes = NDArray[np.intp]
+
+#: Training cells that directions are found from, at most: of hundreds of cells of a class more do not move them.
+_ENOUGH = 2000
+
+#: Principal components in which they are looked for, at most, and cells that a component needs.
+_COMPONENTS, _CELLS_EACH = 60, 4
+
+#: Standard deviations of a feature beyond which a value is a blunder, as in the fusion layer.
+_CLIP = 10.0
+
+#: Standard deviation, in those of the cells of a class, of how far a class lies by itself from where it was learnt.
+_APART = 1.0
+
+#: Variance of a class along a direction, in that of the training cells: half to twice their standard deviation.
+_VARIANCE = (0.25, 4.0)
+
+#: Steps of EM at most, and the change of the log likelihood below which it has arrived.
+_STEPS, _ARRIVED = 200, 1e-3
+
+#: Of the likelihood ratio.
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMix:
+    """Where the training classes lie along the directions that separate them.
+
+    Attributes
+    ----------
+    centre, spread : float64 (d,), of every feature over the training cells.
+    axes : float64 (d, k), what a standard deviation of a feature adds along each direction, in standard deviations of
+        the cells of a class.
+    means : float64 (classes, k), where the classes lie.
+    """
+
+    centre: _Floats
+    spread: _Floats
+    axes: _Floats
+    means: _Floats
+
+    @classmethod
+    def fit(cls, X: _Floats, codes: _Codes, layer: FusionLayer) -> Self | None:
+        """From harmonised training cells; None where there are too few of a class.
+
+        Parameters
+        ----------
+        X : float64 (n, d), NaN where a feature is undefined.
+        codes : n class numbers.
+        layer : not fitted; how features are scaled and weighed.
+        """
+        if len(np.unique(codes)) < 2 or np.bincount(codes).min() < 2:
+            return None
+        few = slice(None, None, -(-len(X) // _ENOUGH))
+        X, codes = X[few], codes[few]
+        if np.bincount(codes).min() < 2 or not (L := layer.fit(X).transform(X)).var(axis=0).any():
+            return None
+        directions = _discriminants(L, codes)
+        known = ~np.isnan(X).all(axis=0)
+        centre, spread = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        centre[known] = np.nanmean(X[:, known], axis=0)
+        deviation = np.nanstd(X[:, known], axis=0)
+        spread[known] = np.where(deviation > 0, deviation, 1.0)
+        # The layer is linear between its clips: what a standard deviation of a feature more adds to the outcome.
+        low, high = np.where(known, centre, 0.0), np.where(known, centre + spread, 0.0)
+        axes = np.stack([np.subtract(*layer.shares(np.stack([high, low]), way)) for way in directions.T], axis=1)
+        mix = cls(centre, spread, axes, np.empty((0, axes.shape[1])))
+        places = mix._places(X)
+        means = np.stack([places[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
+        return cls(centre, spread, axes, means)
+
+    def responsibilities(self, X: _Floats, *, is_asked: bool = True) -> _Floats | None:
+        """float64 (n, classes), the probability of each class for each of a site's mapped cells (n, d).
+
+        None where the shares of classes cannot be distinguished from equal ones, unless ``is_asked`` is False.
+        """
+        places = self._places(X)
+        likelihood, found = _mixture(places, self.means, are_equal=False)
+        if is_asked:
+            from scipy.stats import chi2
+
+            equal, _ = _mixture(places, self.means, are_equal=True)
+            if 2 * (likelihood - equal) < chi2.ppf(1 - _LEVEL, len(self.means) - 1):
+                return None
+        return found
+
+    def _places(self, X: _Floats) -> _Floats:
+        """float64 (n, k): where cells lie along the directions."""
+        z = np.clip((X - self.centre) / self.spread, -_CLIP, _CLIP)
+        return np.asarray(np.where(np.isnan(z), 0.0, z) @ self.axes, np.float64)
+
+    def state(self) -> dict[str, _Floats]:
+        """Arrays by name."""
+        return {"centre": self.centre, "spread": self.spread, "axes": self.axes, "means": self.means}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, _Floats]) -> Self:
+        """What ``state`` came from.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError : arrays that are not those of a mix of classes.
+        """
+        mix = cls(**arrays)
+        (d, k), classes = mix.axes.shape, len(mix.means)
+        if mix.centre.shape != (d,) or mix.spread.shape != (d,) or mix.means.shape != (classes, k) or classes < 2:
+            raise ValueError("the stored arrays of a mix of classes do not fit together")
+        return mix
+
+
+def _discriminants(L: _Floats, codes: _Codes) -> _Floats:
+    """float64 (d, classes - 1): Fisher's directions, classes weighing alike, along which a class has variance 1."""
+    from sklearn.covariance import ledoit_wolf
+
+    centred = L - L.mean(axis=0)
+    # Of fewer cells than columns: components by the matrix of all pairs.
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    count = min(_COMPONENTS, max(8, len(L) // _CELLS_EACH), int((values > 1e-10 * values[-1]).sum()))
+    components = centred.T @ (vectors[:, -count:] / np.sqrt(values[-count:]))
+    scores = centred @ components
+    means = np.stack([scores[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
+    shares = 1 / np.bincount(codes)[codes]
+    within = (scores - means[codes]) * np.sqrt(shares / shares.mean())[:, None]
+    covariance, _ = ledoit_wolf(within, assume_centered=True)
+    variances, axes = np.linalg.eigh(covariance)
+    white = axes / np.sqrt(np.maximum(variances, 1e-12 * variances[-1]))
+    between = means @ white
+    ways = np.linalg.svd(between - between.mean(axis=0), full_matrices=False)[2]
+    return np.asarray(components @ white @ ways[: len(means) - 1].T, np.float64)
+
+
+def _mixture(places: _Floats, means: _Floats, *, are_equal: bool) -> tuple[float, _Floats]:
+    """The log likelihood of the fitted mixture, that of how far classes lie apart added, and the responsibilities."""
+    n, k = len(places), len(means)
+    shares, centres, variance = np.full(k, 1 / k), means, np.ones(means.shape[1])
+    likelihood, found = -np.inf, np.empty((n, k))
+    for _ in range(_STEPS):
+        squares = (places[:, None] - centres) ** 2
+        joint = np.log(shares) - 0.5 * (squares / variance + np.log(variance)).sum(axis=2)
+        most = joint.max(axis=1, keepdims=True)
+        odds = np.exp(joint - most)
+        sums = odds.sum(axis=1, keepdims=True)
+        found, counts = odds / sums, (odds / sums).sum(axis=0)
+        if not are_equal:
+            shares = (counts + 1) / (n + k)  # one cell of each class beforehand: no class is ever impossible
+        # Classes lie together where most cells say, and each by itself as far as its own cells outweigh the prior.
+        own = found.T @ places / np.maximum(counts, 1e-9)[:, None]
+        trust = (counts * _APART**2 / (counts * _APART**2 + variance.mean()))[:, None]
+        shift = (trust * (own - means)).sum(axis=0) / trust.sum()
+        moved = trust * (own - means - shift)
+        centres = means + shift + moved
+        before, likelihood = likelihood, float((np.log(sums) + most).sum() - 0.5 * (moved**2).sum() / _APART**2)
+        variance = np.clip(np.einsum("nk,nkd->d", found, (places[:, None] - centres) ** 2) / n, *_VARIANCE)
+        if abs(likelihood - before) < _ARRIVED:
+            break
+    return likelihood, found

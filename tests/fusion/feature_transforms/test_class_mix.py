@@ -1,0 +1,100 @@
+"""Which classes a new site has how many cells of: told where its cells tell it, and not where they do not."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fusion.errors import ConfigError
+from fusion.feature_transforms.class_mix import ClassMix
+from fusion.feature_transforms.fusion_layer import FusionLayer
+from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.settings.learning import HarmoniseSettings
+
+CLASSES = np.array(["a", "b", "c"])
+D = 30
+CENTRES = np.random.default_rng(7).normal(0, 1.5, (len(CLASSES), D))
+
+
+def site(counts, seed, *, stain=True):
+    """X and labels of so many cells of each class, under a shift and a factor of every feature."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(CLASSES, counts)
+    X = rng.normal(size=(len(y), D)) + CENTRES[np.searchsorted(CLASSES, y)]
+    if stain:
+        X = X * rng.uniform(0.5, 2, D) + rng.normal(0, 5, D)
+    X[rng.random(X.shape) < 0.01] = np.nan
+    return X, y
+
+
+def harmoniser(mix="estimated", method="standard"):
+    X, y = site([40, 50, 30], 0, stain=False)
+    return Harmoniser.fit(X, y, ["home"] * len(y), method=method, transductive=True, mix=mix), X, y
+
+
+def off(found, X, y):
+    """How far classes lie from where they were learnt, in standard deviations of their cells."""
+    home_X, home_y = harmoniser()[1:]
+    Z, home = found.transform(X, ["new"] * len(X)), found.transform(home_X, ["home"] * len(home_X))
+    return np.mean([abs(np.nanmean(Z[y == c], 0) - np.nanmean(home[home_y == c], 0)).mean() for c in np.unique(y)])
+
+
+@pytest.mark.parametrize("method", ["standard", "quantile"])
+@pytest.mark.parametrize("counts", [[140, 30, 30], [20, 15, 165]])
+def test_a_site_of_another_mix_is_brought_where_its_classes_were_learnt(method, counts):
+    X, y = site(counts, 3)
+    estimated, equal = (off(harmoniser(mix, method)[0], X, y) for mix in ("estimated", "equal"))
+    assert estimated < 0.7 * equal
+
+
+def test_the_estimated_shares_are_those_of_the_site():
+    X, _ = site([120, 40, 40], 5)
+    found = harmoniser()[0]
+    responsibilities = found.mix.responsibilities(found.transform(X, ["new"] * len(X)))
+    assert responsibilities.mean(axis=0) == pytest.approx([0.6, 0.2, 0.2], abs=0.03)
+
+
+def test_equal_shares_are_taken_for_equal():
+    found, plain = harmoniser()[0], harmoniser("equal")[0]
+    alike = 0
+    for seed in range(60):
+        X, _ = site([25, 25, 25], seed)
+        mapped = [each.transform(X, ["new"] * len(X)) for each in (found, plain)]
+        alike += np.array_equal(*mapped, equal_nan=True)
+    assert alike >= 57  # counts are exactly equal: what is told of them is chance alone
+
+
+def test_order_and_storage_do_not_change_a_bit():
+    found = harmoniser()[0]
+    X, _ = site([60, 10, 10], 2)
+    order = np.random.default_rng(1).permutation(len(X))
+    mapped = found.transform(X, ["new"] * len(X))
+    assert_array_equal(found.transform(X[order], ["new"] * len(X)), mapped[order])
+    about, arrays = found.state()
+    assert_array_equal(Harmoniser.from_state(json.loads(json.dumps(about)), arrays).transform(X, ["new"] * 80), mapped)
+
+
+def test_a_described_site_is_as_a_new_one():
+    found = harmoniser()[0]
+    X, _ = site([60, 10, 10], 2)
+    assert_array_equal(found.with_site("new", X).transform(X, ["new"] * 80), found.transform(X, ["new"] * 80))
+
+
+@pytest.mark.parametrize("counts", [[1, 40, 40], [80, 0, 0]])
+def test_nothing_is_learnt_of_a_class_that_has_a_single_cell_or_is_alone(counts):
+    X, y = site(counts, 0)
+    assert ClassMix.fit(X, np.unique(y, return_inverse=True)[1], FusionLayer()) is None
+
+
+def test_stored_arrays_that_do_not_fit_together_are_refused():
+    about, arrays = harmoniser()[0].state()
+    with pytest.raises(ValueError, match="do not fit together"):
+        Harmoniser.from_state(about, {**arrays, "mix.means": arrays["mix.means"][:, :1]})
+
+
+def test_a_mix_is_estimated_of_judged_cells_alone():
+    with pytest.raises(ConfigError, match="transductive"):
+        HarmoniseSettings(method="standard", mix="estimated")
+    with pytest.raises(ValueError, match="mix must be one of equal, estimated"):
+        harmoniser("even")
