@@ -12,10 +12,11 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle
-from fusion.explanation.explanation import Explanation
+from fusion.explanation.explanation import Explanation, Reason
 from fusion.images.cell import Cell
 from fusion.reports.contact_sheets import brightening, contour_lines, with_contours
 from fusion.reports.explanation_page import map_square
+from fusion.reports.explanation_rows import shown_classes, strip_range
 from fusion.reports.png import png_data_uri
 
 #: Side in pixels of a cell's image in the table, and at most of the one to be looked at closely.
@@ -59,6 +60,7 @@ def explanation_values(found: Explanation) -> dict[str, Any]:
             "sentence": reason.sentence,
             "held_to": reason.held_to(found.classes),
             "usual": reason.usual(found.classes),
+            "strip": _strip(reason, found),
         }
     return plain | {
         "verdict": found.verdict,
@@ -68,6 +70,16 @@ def explanation_values(found: Explanation) -> dict[str, Any]:
         "attention": png_data_uri(map_square(found)) if found.map_caption else None,
         "map_caption": found.map_caption,
     }
+
+
+def _strip(reason: Reason, found: Explanation) -> dict[str, Any] | None:
+    """Where the training cells lie, class by class, and the ends of an axis for them and this cell; None if unknown."""
+    classes = shown_classes(found)
+    ends = strip_range(reason, classes)
+    if ends is None:
+        return None
+    known = [at for at in classes if not np.isnan(reason.spreads[at]).any()]
+    return {"ends": ends, "spreads": {found.classes[at]: reason.spreads[at] for at in known}}
 
 
 def _layers(cell: Cell) -> dict[str, Any]:

@@ -109,7 +109,14 @@ def test_three_images_of_which_one_is_broken(browser, address, images, width):
     assert page.locator("#cells tbody tr").count() == 2
     (fault,) = page.locator("#faults li").all_inner_texts()
     assert fault == "broken.png: the image is cut short"
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for narrower in (width, 718):  # a tablet on end, A4
+        page.set_viewport_size({"width": narrower, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") == narrower
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 718
+    assert not page.locator("#drop").is_visible()
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": width, "height": 800})
 
     with page.expect_download() as download:
         page.click("#csv")
@@ -122,6 +129,9 @@ def test_three_images_of_which_one_is_broken(browser, address, images, width):
     playwright.expect(page.locator("#reasons table").first).to_be_visible(timeout=PATIENCE)
     assert page.locator("#about").inner_text() == "first.png"
     assert page.locator("#reasons .track").count() > 3
+    strip = page.locator("#reasons svg.spreads").first
+    assert "of 'all'" in strip.get_attribute("aria-label")
+    assert strip.locator("text").all_text_contents() == ["all", "hem"]
     with page.expect_download(timeout=PATIENCE) as download:
         page.click("text=Download as HTML")
     assert download.value.suggested_filename == "first_png-explained.html"
@@ -268,10 +278,12 @@ def test_nothing_hides_the_page_from_some(browser, address, images, folder, sche
     assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_each_folder_is_a_patient_that_is_called_by_the_costs_of_mistakes(browser, of_patients, width):
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_each_folder_is_a_patient_that_is_called_by_the_costs_of_mistakes(browser, of_patients, width, scheme):
     address, folder = of_patients
-    page = opened(browser, address, viewport={"width": width, "height": 800})
+    page = opened(
+        browser, address, color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True
+    )  # as above
     page.set_input_files("#folder", folder)
     judged(page, "2 patients judged.")
     assert page.locator("#patients h3").all_inner_texts() == ["sent/P0", "sent/P1"]
@@ -281,6 +293,7 @@ def test_each_folder_is_a_patient_that_is_called_by_the_costs_of_mistakes(browse
     ]
     page.locator("#patients summary").first.click()
     assert page.locator("#patients .strip figure").count() > 1
+    assert axe.Axe().run(page).response["violations"] == []
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.click("#clear")
     assert page.locator("#status").inner_text() == "Cleared."

@@ -61,11 +61,34 @@ function images(found) {
   return shown;
 }
 
-function featureRow(feature, most) {
-  return make("tr", { class: "feature" }, make("th", { scope: "row" }, feature.sentence,
-    make("small", {}, [feature.held_to, feature.usual].filter(Boolean).join("; ")),
+const STRIP = { width: 230, names: 74, row: 12, letters: 13 };
+
+/** Of each class a line over 90% of its training cells, a bar over the middle half, a tick at the median; this cell across all. */
+function strip(feature, predicted) {
+  if (!feature.strip) return make("small", {}, "no training cells to compare with");
+  const { ends: [low, high], spreads } = feature.strip;
+  const x = (value) => STRIP.names + (STRIP.width - STRIP.names - 4) * (Math.min(Math.max(value, low), high) - low) / (high - low);
+  const height = STRIP.row * Object.keys(spreads).length + 4;
+  const rows = Object.entries(spreads).flatMap(([name, [p5, p25, p50, p75, p95]], at) => {
+    const y = 2 + STRIP.row * (at + 0.5);
+    const kind = name === predicted ? "own" : "other";
+    const line = (thick, path) => draw("path", { class: kind, "stroke-width": thick, d: path });
+    return [
+      draw("text", { x: STRIP.names - 6, y: y + 3.5, "text-anchor": "end" }, name.length > STRIP.letters ? `${name.slice(0, STRIP.letters - 1)}…` : name),
+      line(1, `M${x(p5)} ${y}H${x(p95)}`), line(5, `M${x(p25)} ${y}H${x(p75)}`), line(2, `M${x(p50)} ${y - 4}V${y + 4}`),
+    ];
+  });
+  const own = feature.value === null ? null : draw("path", { class: "cell", "stroke-width": 2, d: `M${x(feature.value)} 1V${height - 1}` });
+  return draw("svg", { class: "spreads", role: "img", "aria-label": feature.held_to ? `this cell is ${feature.held_to}` : "this cell has no value",
+    viewBox: `0 0 ${STRIP.width} ${height}`, width: STRIP.width, height }, ...rows, own);
+}
+
+function featureRow(feature, predicted, most) {
+  const more = [feature.definition || "Not described by its extractor.", feature.unit && `Unit: ${feature.unit}.`,
+    feature.held_to && `This cell is ${[feature.held_to, feature.usual].filter(Boolean).join("; ")}.`];
+  return make("tr", { class: "feature" }, make("th", { scope: "row" }, feature.sentence, strip(feature, predicted),
     make("details", {}, make("summary", {}, make("small", { class: "hidden" }, `${feature.sentence}, `), `${feature.block}: definition`),
-      make("small", {}, `${feature.definition || "Not described by its extractor."}${feature.unit ? ` Unit: ${feature.unit}.` : ""}`))),
+      make("small", {}, more.filter(Boolean).join(" ")))),
   amount(feature.contribution, most));
 }
 
@@ -78,7 +101,7 @@ function reasons(found) {
     return [
       make("tr", { class: "group" }, make("th", { scope: "row" }, group.group || group.block,
         group.group && group.group !== group.block ? make("small", {}, group.block) : null), amount(group.value, most)),
-      ...own.map((feature) => featureRow(feature, most)),
+      ...own.map((feature) => featureRow(feature, found.class, most)),
       ...(own.length ? [make("tr", { class: "feature" }, make("th", { scope: "row" }, make("small", {}, "all other features of the group")),
         amount(group.all_other_features, most))] : []),
     ];

@@ -165,7 +165,12 @@ def test_an_explanation_carries_the_image_and_both_contours_apart(client):
 def test_an_explanation_is_values_a_page_or_a_figure(client):
     found = client.post("/api/explain", files=sent(cell(), names=["my cell.png"])).json()
     assert sum(found["blocks"].values()) == pytest.approx(found["score"] - found["base"], abs=1e-5)
-    assert found["features"][0]["sentence"].startswith(found["features"][0]["words"])
+    first = found["features"][0]
+    assert first["sentence"].startswith(first["words"])
+    low, high = first["strip"]["ends"]
+    spreads = first["strip"]["spreads"]
+    assert set(spreads) == set(found["probability"])
+    assert all(low < min(each) and max(each) < high and sorted(each) == each for each in spreads.values())
     page = client.post("/api/explain", params={"format": "html"}, files=sent(cell(), names=["my cell.png"]))
     assert page.headers["content-disposition"] == 'attachment; filename="my_cell_png-explained.html"'
     assert found["features"][0]["sentence"] in page.text
