@@ -41,12 +41,19 @@ _PATIENCE = 120_000
 
 
 def write_screen(page: Any, name: str, top: int, width: int, height: int) -> None:
-    """A part of a page as PNG of 128 colours, which text and figures need no more of."""
+    """A part of a page, from this height on."""
+    write_image(page.screenshot(full_page=True), name, (0, top, width, top + height))
+
+
+def write_image(screen: bytes, name: str, part: tuple[int, int, int, int] | None = None) -> None:
+    """A screen, or a part of it, as PNG of 128 colours, which text and figures need no more of."""
     from PIL import Image
 
-    image = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    part = image.crop((0, top, width, min(top + height, image.height))).convert("RGB")
-    part.quantize(128, dither=Image.Dither.NONE).save(SCREENS / f"{name}.png", optimize=True)
+    image = Image.open(io.BytesIO(screen))
+    if part is not None:
+        left, top, right, bottom = part
+        image = image.crop((left, top, right, min(bottom, image.height)))
+    image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(SCREENS / f"{name}.png", optimize=True)
 
 
 def shoot(browser: Any, address: str, name: str, act: Callable[[Any], None] = lambda page: None) -> None:
@@ -91,7 +98,7 @@ def shoot_serve(browser: Any, model: Path, images: Path) -> None:
         page.locator("#cells .why button").first.click()
         page.locator("#reasons table").first.wait_for(timeout=_PATIENCE)
         page.wait_for_timeout(300)
-        page.screenshot(path=SCREENS / "serve-why.png")
+        write_image(page.screenshot(), "serve-why")
 
 
 @contextmanager

@@ -27,8 +27,8 @@ WIDTH = 108
 #: What a line left out is shown as.
 LEFT_OUT = "..."
 
-#: "measuring cells: 300 in 8 s", "fitting models: 12 of 60, .. left" and "measuring 300 cells: about 40 s on ..".
-_PROGRESS = re.compile(r"^[a-z][^:]*: (\d+ (in|of) |about \d|under )")
+#: "measuring cells: 300 in 8 s", "fitting models: 1,002 of 1,200, .. left", "measuring 300 cells: about 40 s on ..".
+_PROGRESS = re.compile(r"^[a-z][^:]*: ([\d,]+ (in|of) |about \d|under )")
 
 #: Words of a line by which it is found again in a new screen.
 _ANCHOR = 4

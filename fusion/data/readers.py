@@ -214,7 +214,7 @@ def read_listing(
     if not path.exists():
         raise DatasetError(
             f"no such file or folder: {path}",
-            expected="a folder of images, or a .csv/.parquet table",
+            expected="an image, a folder of images, or a .csv/.parquet table",
             do=_nearest(path),
         )
     if path.is_file():

@@ -238,9 +238,9 @@ def _fitted(row: list[str], width: int, line: int, separator: str, file: Path) -
 
 def _oddities(odd: Counter[str], file: Path) -> list[str]:
     words = {
-        "empty": "without anything in them are left out",
-        "long": "end in more separators than the header: nothing stands behind them",
-        "short": "have fewer fields than the header: what is missing at the end is taken as empty",
+        "empty": "left out, with nothing in any field",
+        "long": "with more separators at the end than the header, and nothing behind them",
+        "short": "with fewer fields than the header: what is missing at the end is taken as empty",
     }
     return [f"{file.name}: {_rows(odd[kind])} {said}." for kind, said in words.items() if odd[kind]]
 

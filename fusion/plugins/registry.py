@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -177,9 +178,19 @@ def _build(group: str, name: str, params: Mapping[str, Any]) -> Any:
                 return TypeAdapter(kind).validate_python(dict(params))
             except ValidationError as error:
                 raise ValueError("; ".join(_readable(e) for e in error.errors())) from error
+        _check_numbers(kind, params)
         return kind(**params)
     except (ValueError, TypeError) as error:
         raise UsageError(f"wrong parameter of {word} '{name}'", found=str(error)) from error
+
+
+def _check_numbers(kind: Any, params: Mapping[str, Any]) -> None:
+    """ValueError for a text where the constructor says number; an estimator looks only once it is fitted."""
+    hints = inspect.get_annotations(kind.__init__, eval_str=False)
+    for name, value in params.items():
+        kinds = {each.strip() for each in str(hints.get(name, "")).split("|")}
+        if isinstance(value, str) and kinds <= {"int", "float", "bool", "None"}:
+            raise ValueError(f"{name} is '{value}', and a number is meant")
 
 
 def _readable(error: Any) -> str:

@@ -32,6 +32,9 @@ _EXPECTED = {
     "string_type": "text",
 }
 
+#: Pydantic's name of a bound -> how it is said after the number.
+_BOUNDS = {"ge": "or more", "le": "or less"}
+
 #: Settings of one place that are listed where an unknown one is like none of them.
 _LISTED = 12
 
@@ -65,10 +68,17 @@ def refusal(kind: type[BaseModel], error: ValidationError, file: str, given: Map
             expected=", ".join(known) if len(known) <= _LISTED else "",
             do=f"{near} {_ALL}".strip() if len(known) > _LISTED else near or _ALL,
         )
-    # Pydantic's own words before what is expected.
-    words = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = _EXPECTED.get(first["type"], words)
-    return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=expected)
+    return ConfigError(f"wrong setting '{where}'{source}", found=found, expected=_expected(first))
+
+
+def _expected(refused: Mapping[str, Any]) -> str:
+    """What a setting takes, in a few words: a bound as a reader says it, else what pydantic says."""
+    bounds = [f"{refused['ctx'][bound]} {word}" for bound, word in _BOUNDS.items() if bound in refused.get("ctx", {})]
+    if refused["type"] in _EXPECTED:
+        return _EXPECTED[refused["type"]]
+    if bounds:
+        return bounds[0]
+    return str(refused["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _format_value(value: Any) -> str:
@@ -77,7 +87,7 @@ def _format_value(value: Any) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(_format_value, value))
-    return repr(value)
+    return "nothing" if value is None else repr(value)
 
 
 def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:

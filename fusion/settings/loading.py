@@ -51,7 +51,7 @@ def build_config(
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise ConfigError("--set takes key=value", found=setting)
+            raise ConfigError("--set takes key=value", found=setting, expected="as in --set splits=10")
         _merge(merged, _nest(_keys(key), parse_yaml(value, f"--set {key}")))
     _merge(merged, _given(options))
     try:
@@ -127,7 +127,12 @@ def parse_yaml(text: str, source: str) -> Any:
         return yaml.load(text, Loader)  # a SafeLoader: builds plain values only
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"line {line} of {source} is not a setting", found=str(error.problem)) from error
+        problem = str(error.problem)
+        raise ConfigError(
+            f"line {line} of {source} is not a setting",
+            found="a tab" if "'\\t'" in problem else problem,
+            expected="key: value, spaces and no tabs in front, and a value that holds a colon in quotes",
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not YAML", found=" ".join(str(error).split())) from error
     except ValueError as error:  # Python reads no number of more than 4,300 digits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,8 +99,10 @@ def compare_results(config: CompareConfig) -> Comparison:
 
     Raises
     ------
-    UsageError : a folder that holds no result, other cells, other labels of the same cells, or other classes.
+    UsageError : a folder given twice or without a result, other cells, other labels of the same cells, other classes.
     """
+    if twice := [folder for folder, count in Counter(each.resolve() for each in config.results).items() if count > 1]:
+        raise UsageError(f"{twice[0]} is to be compared with itself", do="Give each result once.")
     loaded = [_load(folder, _short(config.results)[at]) for at, folder in enumerate(config.results)]
     first, *others = loaded
     for other in others:

@@ -95,7 +95,8 @@ function featureRow(feature, predicted, most) {
 /** Groups of features, the strongest first; below each the features that are named, and all others together. */
 function reasons(found) {
   if (!found.groups.length) return make("p", { class: "soft" }, "No features: this model sees the image alone.");
-  const most = reach([...found.groups.map((group) => group.value), ...found.features.map((feature) => feature.contribution)]);
+  const most = reach([...found.groups.flatMap((group) => [group.value, group.all_other_features]),
+    ...found.features.map((feature) => feature.contribution)]);
   const rows = found.groups.flatMap((group) => {
     const own = found.features.filter((feature) => feature.block === group.block && feature.group === group.group);
     return [

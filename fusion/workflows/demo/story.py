@@ -73,6 +73,10 @@ def _cells(config: DemoConfig, progress: Progress | None) -> Path:
     """The folder of synthetic cells, painted now unless an earlier run has left the same there."""
     cells, note = config.output / "cells", config.output / "cells.yaml"
     design = SyntheticDesign(subjects=config.subjects, cells_per_subject=config.cells, seed=config.seed)
+    if cells.exists() and not note.is_file():
+        raise UsageError(
+            f"{cells} is there already, and no demo has made it", do="Choose another folder, or move this one away."
+        )
     if not (cells / TRUTH_FILE).is_file():
         synthesize(cells, design, _painting(progress), jobs=config.jobs)
         write_output(note, yaml.safe_dump(asdict(design), sort_keys=False).encode())

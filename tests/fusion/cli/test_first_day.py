@@ -16,6 +16,8 @@ def here(class_folders, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "prose.yaml").write_text("take the usual settings\n")
     (tmp_path / "typo.yaml").write_text("feature: [colour]\n")
+    (tmp_path / "tab.yaml").write_text("\tsplits: 3\n")
+    (tmp_path / "colon.yaml").write_text("data: cells: mine\n")
     for folder, files in (("result", ("result.json", "scores.parquet")), ("model", ("model.json", "config.yaml"))):
         for name in files:
             write_image(tmp_path / folder / "comparison.png", paint(1))
@@ -39,6 +41,18 @@ MISTAKES = {
     "no block": (("train", "cells", *OUT, "--features", ""), "wrong setting 'features'", "morphology,texture"),
     "two classifiers": (("train", "cells", *OUT, "--classifier", "svm,xgb"), "'svm,xgb'", "ablate --classifiers"),
     "a word for a number": (("train", "cells", *OUT, "--set", "splits=three"), "'three'", "a whole number"),
+    "a number too low": (("train", "cells", *OUT, "--set", "splits=1"), "found: 1", "expected: 2 or more"),
+    "a key alone": (("train", "cells", *OUT, "--set", "splits="), "wrong setting 'splits'", "found: nothing"),
+    "a word for a parameter": (("train", "cells", *OUT, "--set", "classifiers.svm.C=big"), "C is 'big'", "a number"),
+    "a tab": (
+        ("train", "cells", *OUT, "--config", "tab.yaml"),
+        "line 1 of tab.yaml",
+        "found: a tab",
+        "no tabs in front",
+    ),
+    "two colons": (("train", "cells", *OUT, "--config", "colon.yaml"), "a value that holds a colon in quotes"),
+    "the same result twice": (("compare", "result", "./result"), "result is to be compared with itself"),
+    "a demo beside cells": (("demo", "."), "cells is there already, and no demo has made it"),
     "prose for settings": (("train", "cells", *OUT, "--config", "prose.yaml"), "holds no settings", "found: text"),
     "a key mistyped": (("train", "cells", *OUT, "--config", "typo.yaml"), "in typo.yaml", "Did you mean 'features'?"),
     "no file to write": (("export", "model"), "no 'onnx' given", "as --onnx FILE"),

@@ -102,7 +102,7 @@ def test_an_unknown_setting_within_others_is_told_what_there_is_at_its_place():
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("augment.per_cell=99", "less than or equal to 20"),
+        ("augment.per_cell=99", "20 or less"),
         ("harmonise.method=ours", "'none', 'standard' or 'quantile'"),
     ],
 )
