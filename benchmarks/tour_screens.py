@@ -103,8 +103,13 @@ def run_command(command: str, folder: Path) -> list[str]:
     if done.returncode not in (0, 3):
         raise SystemExit(f"{command}\n{done.stdout}")
     said = (line.rstrip() for line in done.stdout.replace(str(home), "~").splitlines())
-    kept = [line for line in said if not _PROGRESS.match(line)]
+    kept = [line for line in said if not tells_progress(line)]
     return break_lines("\n".join(kept), WIDTH).splitlines()
+
+
+def tells_progress(line: str) -> bool:
+    """Whether a line says how far a stage has come or what it is expected to take, and so is another at every run."""
+    return _PROGRESS.match(line) is not None
 
 
 def forget_finished(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 
-from benchmarks import coverage, simulated_subjects
+from benchmarks import coverage, simulated_subjects, tour_screens
 from benchmarks.laboratories import recipes
 from benchmarks.laboratory_networks import networks
 from benchmarks.shards import Plan, simulate
@@ -325,3 +325,17 @@ def test_bags_of_5000_cells_are_learnt_from_in_memory_that_does_not_grow_with_th
         beyond.append(int(made.stdout.partition("MB: ")[2].partition(" MB")[0]))
     assert max(beyond) < 800
     assert beyond[1] < beyond[0] + 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "measuring cells: 300 in 8 s",
+        "fitting models: 1,002 of 1,200, 1.56/s, 2 min 7 s left",
+        "measuring 300 cells: about 40 s on 2 processes",
+        "fitting models: under a minute on 2 processes",
+    ],
+)
+def test_a_screen_of_the_tour_tells_no_progress(line):
+    assert tour_screens.tells_progress(line)
+    assert not tour_screens.tells_progress("299 cells, none skipped; store ~/.cache/fusion-cells")

@@ -29,7 +29,6 @@ def test_no_page_is_cut_or_hides_anything_from_anybody(browser, site, width, sch
     wrong = {}
     for file in pages:
         page.goto(file.as_uri())
-        page.wait_for_load_state("networkidle")
         found = [(each["id"], each["nodes"][0]["html"][:120]) for each in axe.Axe().run(page).response["violations"]]
         if (needed := page.evaluate("document.documentElement.scrollWidth")) != width:
             found.append((f"{needed} pixels wide", ""))
