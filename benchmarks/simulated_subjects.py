@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fusion.evaluation.variation import Combined, Variation
-from fusion.metrics._ranked_rows import RankedPairs
+from fusion.metrics._ranked_rows import OneAgainstRest, RankedPairs
 from fusion.metrics.jackknife import Spread, Strata, influences, intervals, p_values, spread_of_procedure
 
 _Floats = NDArray[np.float64]
@@ -58,7 +58,7 @@ class Seen:
             hits, number = right[own].sum(), cells[own].sum()
             recalls.append(hits / number)
             without.append(np.where(own, (hits - right) / np.maximum(number - cells, 1), hits / number))
-        pairs = RankedPairs.from_scores(score, is_positive, groups, size, parts)
+        pairs = RankedPairs.of(OneAgainstRest.of(score, is_positive, groups, size, parts))
         both, areas = (recalls[0] + recalls[1]) / 2, pairs.auroc(np.ones((size, 1)))[0]
         left_out = np.column_stack([(without[0] + without[1]) / 2, *without, pairs.left_out()])
         return cls(np.array([both, *recalls, areas]), left_out)
@@ -295,14 +295,19 @@ class Entries:
 
 
 def entries(
-    rng: np.random.Generator, subjects: tuple[int, int], count: int, ahead: float = 0.0, correlation: float = 0.66
+    rng: np.random.Generator,
+    subjects: tuple[int, int],
+    count: int,
+    ahead: float = 0.0,
+    correlation: float = 0.66,
+    leading: int = 1,
 ) -> Entries:
-    """Entries whose scores of a subject go together, the first ``ahead``."""
+    """Entries whose scores of a subject go together, the first ``leading`` of them ``ahead``."""
     size = sum(subjects)
     sign = np.repeat([1, -1], subjects)[:, None]
     shared = rng.normal(size=(size, 1)), rng.normal(size=(size, CELLS))
     d = np.full(count, 1.0)
-    d[0] += ahead
+    d[:leading] += ahead
     right = np.empty((size, count))
     for at, gap in enumerate(d):
         own = rng.normal(size=(size, 1)), rng.normal(size=(size, CELLS))

@@ -22,6 +22,40 @@ CHUNK = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
+class OneAgainstRest:
+    """Rows that are to be ranked by the score of one class.
+
+    Attributes
+    ----------
+    score : float64 (n,).
+    is_positive : bool (n,), whether a row is of the class.
+    groups : intp (n,), 0 to n_groups - 1.
+    n_groups : how many groups there are, of these rows and of others.
+    part : intp (n,) from 0 on; rows of different parts are never held against each other, since scores of the models of
+        different folds are not on one scale.
+    """
+
+    score: _Floats
+    is_positive: NDArray[np.bool_]
+    groups: NDArray[np.intp]
+    n_groups: int
+    part: NDArray[np.intp]
+
+    @classmethod
+    def of(
+        cls,
+        score: _Floats,
+        is_positive: NDArray[np.bool_],
+        groups: NDArray[np.intp],
+        n_groups: int,
+        parts: NDArray[np.intp] | None = None,
+    ) -> OneAgainstRest:
+        """Of rows in parts of any numbers; without ``parts``, of one part."""
+        part = np.zeros(len(score), np.intp) if parts is None else np.unique(parts, return_inverse=True)[1]
+        return cls(score, is_positive, groups, n_groups, part)
+
+
+@dataclass(frozen=True, eq=False)
 class RankedPairs:
     """Rows of one class and of the rest, sorted for the Mann-Whitney statistic under weights.
 
@@ -47,29 +81,23 @@ class RankedPairs:
     own_wins: _Floats
 
     @classmethod
-    def from_scores(
-        cls,
-        score: _Floats,
-        is_positive: NDArray[np.bool_],
-        groups: NDArray[np.intp],
-        n_groups: int,
-        parts: NDArray[np.intp] | None = None,
-    ) -> RankedPairs:
-        part = np.zeros(len(score), np.intp) if parts is None else np.unique(parts, return_inverse=True)[1]
-        keys, order = _keys(score, part)
+    def of(cls, rows: OneAgainstRest) -> RankedPairs:
+        """Sort them."""
+        is_positive, part = rows.is_positive, rows.part
+        keys, order = _keys(rows.score, part)
         pos, neg = (order[is_positive[order] == kind] for kind in (True, False))
-        start, below, upto = _places(keys[neg], keys[pos], part[pos] * len(score))
-        first, under, over = _places(keys[pos], keys[neg], part[neg] * len(score))
+        start, below, upto = _places(keys[neg], keys[pos], part[pos] * len(part))
+        first, under, over = _places(keys[pos], keys[neg], part[neg] * len(part))
         totals = np.bincount(part[pos], minlength=part.max(initial=0) + 1)[part[neg]]
         return cls(
-            positives=groups[pos],
-            negatives=groups[neg],
+            positives=rows.groups[pos],
+            negatives=rows.groups[neg],
             start=start,
             below=below,
             upto=upto,
             beaten_by=totals - (under + over - 2 * first) / 2,
-            sizes=_sizes(groups, is_positive, part, n_groups),
-            own_wins=_wins_within_groups(score, is_positive, groups, part, n_groups),
+            sizes=_sizes(rows),
+            own_wins=_wins_within_groups(rows),
         )
 
     @cached_property
@@ -127,22 +155,16 @@ class PrecisionSteps:
     n_groups: int
 
     @classmethod
-    def from_scores(
-        cls,
-        score: _Floats,
-        is_positive: NDArray[np.bool_],
-        groups: NDArray[np.intp],
-        n_groups: int,
-        parts: NDArray[np.intp] | None = None,
-    ) -> PrecisionSteps:
-        part = np.zeros(len(score), np.intp) if parts is None else np.unique(parts, return_inverse=True)[1]
+    def of(cls, rows: OneAgainstRest) -> PrecisionSteps:
+        """Sort them, part by part."""
         found = []
-        for rows in np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1]):
-            if is_positive[rows].all() or not is_positive[rows].any():
+        for own in np.split(np.argsort(rows.part, kind="stable"), np.cumsum(np.bincount(rows.part))[:-1]):
+            kinds = rows.is_positive[own]
+            if kinds.all() or not kinds.any():
                 continue
-            members, own = np.unique(groups[rows], return_inverse=True)
-            found.append((_PartSteps.from_scores(score[rows], is_positive[rows], own, len(members)), members))
-        return cls(tuple(found), n_groups)
+            members, group = np.unique(rows.groups[own], return_inverse=True)
+            found.append((_PartSteps.of(rows.score[own], kinds, group, len(members)), members))
+        return cls(tuple(found), rows.n_groups)
 
     def precision(self, weights: _Floats) -> _Floats:
         """float64 (B,) for weights (groups, B); NaN where no part has both kinds."""
@@ -188,9 +210,7 @@ class _PartSteps:
     n_groups: int
 
     @classmethod
-    def from_scores(
-        cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int
-    ) -> _PartSteps:
+    def of(cls, score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], n_groups: int) -> _PartSteps:
         order = np.argsort(-score, kind="stable")
         kinds, ids = is_positive[order], groups[order]
         ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
@@ -278,10 +298,9 @@ def _places(
     )
 
 
-def _sizes(
-    groups: NDArray[np.intp], is_positive: NDArray[np.bool_], part: NDArray[np.intp], n_groups: int
-) -> tuple[_Floats, _Floats]:
+def _sizes(rows: OneAgainstRest) -> tuple[_Floats, _Floats]:
     """float64 (groups, parts) of positives and of negatives, of the parts that have both."""
+    is_positive, groups, part, n_groups = rows.is_positive, rows.groups, rows.part, rows.n_groups
     n_parts = part.max(initial=0) + 1
     has = [np.bincount(part[is_positive == kind], minlength=n_parts) > 0 for kind in (True, False)]
     kept = np.flatnonzero(has[0] & has[1])
@@ -300,21 +319,20 @@ def _sizes(
     return positives, negatives
 
 
-def _wins_within_groups(
-    score: _Floats, is_positive: NDArray[np.bool_], groups: NDArray[np.intp], part: NDArray[np.intp], n_groups: int
-) -> _Floats:
+def _wins_within_groups(rows: OneAgainstRest) -> _Floats:
     """float64 (groups,): pairs of a positive and a negative of one group and part that the positive wins."""
+    is_positive, groups, part = rows.is_positive, rows.groups, rows.part
     mixed = np.intersect1d(groups[is_positive], groups[~is_positive])
-    won = np.zeros(n_groups)
+    won = np.zeros(rows.n_groups)
     if not len(mixed):
         return won
     held = np.isin(groups, mixed)
-    score, kinds, ids = score[held], is_positive[held], groups[held]
+    score, kinds, ids = rows.score[held], is_positive[held], groups[held]
     own = np.unique(ids * (part.max() + 1) + part[held], return_inverse=True)[1]
     keys, order = _keys(score, own)
     pos, neg = (order[kinds[order] == kind] for kind in (True, False))
     start, below, upto = _places(keys[neg], keys[pos], own[pos] * len(score))
-    return won + np.bincount(ids[pos], (below + upto - 2 * start) / 2, n_groups)
+    return won + np.bincount(ids[pos], (below + upto - 2 * start) / 2, rows.n_groups)
 
 
 def _counts_up_to(groups: NDArray[np.intp], upto: NDArray[np.intp], n_groups: int) -> _Floats:

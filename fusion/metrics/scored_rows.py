@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.metrics._calibration_rows import CalibrationError, Recalibration
-from fusion.metrics._ranked_rows import PrecisionSteps, RankedPairs, ratio
+from fusion.metrics._ranked_rows import OneAgainstRest, PrecisionSteps, RankedPairs, ratio
 
 _Floats = NDArray[np.float64]
 _Labels = Sequence[str] | NDArray[Any]
@@ -270,6 +270,7 @@ def _of_checked(
         np.bincount(of_bin, part, n_groups * n_bins).astype(np.float64).reshape(n_groups, n_bins)
         for part in (confidence - hit, np.ones(len(codes)))
     )
+    to_rank = [OneAgainstRest.of(scores[:, c], codes == c, rank, n_groups, parts) for c in ranked]
     return ScoredRows(
         codes=codes,
         scores=scores,
@@ -281,8 +282,8 @@ def _of_checked(
         losses=np.column_stack([np.bincount(rank, loss, n_groups) for loss in (squared, surprise)]),
         error=CalibrationError(gaps, rows_a_bin),
         recalibrations=tuple(Recalibration.from_scores(scores[:, c], codes == c, rank, n_groups) for c in ranked),
-        pairs=tuple(RankedPairs.from_scores(scores[:, c], codes == c, rank, n_groups, parts) for c in ranked),
-        precisions=tuple(PrecisionSteps.from_scores(scores[:, c], codes == c, rank, n_groups, parts) for c in ranked),
+        pairs=tuple(RankedPairs.of(rows) for rows in to_rank),
+        precisions=tuple(PrecisionSteps.of(rows) for rows in to_rank),
     )
 
 
