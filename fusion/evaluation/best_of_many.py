@@ -177,45 +177,46 @@ class _Pairs:
 def told_from_best(figures: _Floats, pairs: _Pairs, best: int, rng: np.random.Generator) -> _Floats:
     """float64 (E,): for each entry the family-wise error at which it is told from the best.
 
-    The model confidence set: while all entries that are left are equally good, the largest of all their studentised
-    differences exceeds its critical value in 5 of 100 data sets; where it does, the entry furthest behind goes, and the
-    rest are asked again. Source: Hansen, Lunde and Nason (2011), Econometrica 79:453-497, with the range statistic.
+    From the entry that is nearest to the best to the one that is furthest from it: an entry, and whatever is further
+    away, is told from the best where its studentised distance exceeds what the largest distance among as many equally
+    good entries, those up to it, exceeds in 5 of 100 data sets. So the best stands alone where it is told from the
+    nearest as if there were these two alone, which needs no adjustment for how many others there are: of more that tie,
+    the two foremost are seldom as far apart.
+
+    Source: Gutmann and Maymin (1987), Ann. Statist. 15:456-461, and Hung and Fithian (2019), Ann. Statist. 47:758-782,
+    for the first step; Dunnett and Tamhane (1992), J. Am. Statist. Assoc. 87:162-170, for steps upwards.
     """
-    entries = len(figures)
-    behind = _ratios(figures[None, :] - figures[:, None], pairs.errors)  # of each row's entry, by each column's
-    left, order, reached = list(range(entries)), [], []
-    while len(left) > 1:
-        furthest = behind[np.ix_(left, left)].max(axis=1)
-        furthest[left.index(best)] = -np.inf
-        at = int(furthest.argmax())
-        reached.append(float(furthest[at]))
-        order.append(left.pop(at))
-    largest = _largest_differences([*order, best], pairs, rng)
-    p, highest = np.ones(entries), 0.0
-    for step, entry in enumerate(order):
-        hits = np.count_nonzero(largest[step] >= reached[step] - _EQUAL)
-        highest = max(highest, (hits + 1) / (_DRAWS + 1))
-        p[entry] = highest
+    distances = _ratios(figures[best] - figures, pairs.errors[best])
+    distances[best] = -np.inf
+    order = np.argsort(distances, kind="stable")
+    p, lowest = np.ones(len(figures)), 1.0
+    for entry, largest in zip(order[1:], _largest_distances(order, pairs, rng), strict=True):
+        hits = np.count_nonzero(largest >= distances[entry] - _EQUAL)
+        lowest = min(lowest, (hits + 1) / (_DRAWS + 1))
+        p[entry] = lowest
     return p
 
 
-def _largest_differences(order: Sequence[int], pairs: _Pairs, rng: np.random.Generator) -> _Floats:
-    """float64 (E - 1, draws): in joint draws of equally good entries the largest studentised difference of any two
-    among the entries from each place of ``order`` on."""
+def _largest_distances(order: NDArray[np.intp], pairs: _Pairs, rng: np.random.Generator) -> _Floats:
+    """float64 (E - 1, draws): in joint draws of equally good entries the largest studentised distance from the best one
+    of the draw, among the entries of ``order`` up to the second, the third and so on."""
     values, vectors = np.linalg.eigh(pairs.covariance)
     root = vectors * np.sqrt(np.maximum(values, 0))
     drawn = root @ rng.standard_normal((len(order), _DRAWS))
     # One scale for all entries: the subjects behind their errors are the same.
     drawn *= np.sqrt(pairs.degrees / rng.chisquare(pairs.degrees, _DRAWS))
+    drawn = drawn[order]
     variances = np.diag(pairs.covariance)
-    errors = np.sqrt(np.maximum(variances[:, None] + variances - 2 * pairs.covariance, 0))
-    found = np.zeros((len(order) - 1, _DRAWS))
-    highest = np.zeros(_DRAWS)
-    for step in range(len(order) - 2, -1, -1):
-        entry, others = order[step], list(order[step + 1 :])
-        apart = np.abs(drawn[others] - drawn[entry])
-        highest = np.maximum(highest, _ratios(apart, errors[others, entry][:, None]).max(axis=0))
-        found[step] = highest
+    errors = np.sqrt(np.maximum(variances[:, None] + variances - 2 * pairs.covariance, 0))[np.ix_(order, order)]
+    found, every = np.zeros((len(order) - 1, _DRAWS)), np.arange(_DRAWS)
+    first, furthest = np.zeros(_DRAWS, np.intp), np.zeros(_DRAWS)
+    for at in range(1, len(order)):
+        behind = _ratios(drawn[first, every] - drawn[at], errors[first, at])
+        furthest = np.maximum(furthest, behind)
+        new = np.flatnonzero(behind < 0)
+        first[new] = at
+        furthest[new] = _ratios(drawn[at, new] - drawn[:at, new], errors[:at, [at]]).max(axis=0)
+        found[at - 1] = furthest
     return found
 
 

@@ -218,8 +218,9 @@ def _comparisons(result: Result) -> str:
     primary = primary_sentences(result)
     none = [] if primary else ["No comparison was named beforehand."]
     lines = [
-        "Entries were compared by how their difference varies over the same cells; those not told from the best are a "
-        "model confidence set (family-wise error 5%), and the best is corrected for having been picked (BBC-CV)."
+        "Entries were compared by how their difference varies over the same cells; those not told from the best hold "
+        "the truly best ones (joint step-up test, family-wise error 5%), and the best is corrected for having been "
+        "picked (BBC-CV)."
     ]
     return _text([*primary, *none, *lines])
 
