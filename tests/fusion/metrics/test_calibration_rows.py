@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
 
-from fusion.metrics._calibration_rows import Recalibration
+from fusion.metrics._calibration_rows import CalibrationError, Recalibration
 from fusion.metrics.classification import image_metrics
 from fusion.metrics.judgement import judge_scores
 
@@ -77,6 +77,17 @@ def test_a_perfect_score_has_no_calibration_error_however_few_the_cells():
     assert np.isnan(few).all()  # too little to tell
     assert np.nanmean(more) < 0.025
     assert np.nanmean(many) < 0.015
+
+
+def test_of_calibrated_scores_the_squared_error_is_below_0_as_often_as_above():
+    """What chance makes of it is taken off: a plain square is never below 0."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(60):
+        p = rng.uniform(size=(40, 10))
+        gaps = (p - (rng.random(p.shape) < p)).reshape(40, 2, 5).sum(axis=2)
+        found.append(CalibrationError(gaps, np.full((40, 2), 5.0)).squared(np.ones((40, 1)))[0])
+    assert 0.3 < np.mean(np.array(found) < 0) < 0.8
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
 
 
 def test_a_calibration_error_that_is_there_is_told():

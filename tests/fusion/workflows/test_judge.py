@@ -16,7 +16,7 @@ from tests.builders.command_line import assert_refused, fusion
 
 
 def ablated(folder, table=None, **given):
-    settings = comparisons.config(folder, subsets=["a", "a+b"], splits=4, **{"repeats": 2, **given})
+    settings = comparisons.config(folder, **{"subsets": ["a", "a+b"], "splits": 4, "repeats": 2, **given})
     found = comparisons.run(comparisons.cells() if table is None else table, settings)
     found.save(folder / "ablated", folder)
     return found
@@ -152,7 +152,9 @@ def test_tables_have_the_columns_that_are_promised(own):
     names = set(frame["entry"])
     pairs = {frozenset(pair) for pair in zip(differences["entry_a"], differences["entry_b"], strict=True)}
     assert len(pairs) == len(names) * (len(names) - 1) / 2
-    assert (differences["p_adjusted"] >= differences["p"] - 1e-9).all() or "best" in set(differences["test"])
+    pairs = differences[differences["test"] == "pair"]
+    assert len(pairs)
+    assert (pairs["p_adjusted"] >= pairs["p"] - 1e-9).all()
     best = found.best()
     assert {"entry", "value", "corrected", "low", "high", "not_distinguished"} <= set(best)
     assert best["entry"] in best["not_distinguished"]
@@ -166,6 +168,26 @@ def test_scores_of_one_model_are_about_these_models():
     found = package.judge(frame)
     assert set(found.to_frame()["kind"]) == {"models"}
     assert set(package.judge(frame.assign(fold=frame["subject"] // 5)).to_frame()["kind"]) == {"models", "procedure"}
+
+
+def test_whatever_compares_ways_of_building_a_model_is_about_the_procedure(own):
+    folder, found = own
+    assert found.findings["best"]["kind"] == "procedure"
+    assert {row["balanced_accuracy"]["kind"] for row in found.findings["paired"]} == {"procedure"}
+    assert set(found.differences()["kind"]) == {"procedure"}
+    frame = plain(pd.read_parquet(folder / "ablated" / "scores.parquet"))
+    of_one_model = package.judge(frame[frame["repeat"] == 0].drop(columns=["fold", "repeat"]), positive="all")
+    assert of_one_model.findings["best"]["kind"] == "models"
+    assert set(of_one_model.differences()["kind"]) == {"models"}
+
+
+def test_the_prevalence_is_the_same_setting_in_ablate_and_judge(tmp_path):
+    found = ablated(tmp_path, prevalence=0.2, subsets=["a"], compare=["logreg"], repeats=1, splits=2)
+    frame = plain(pd.read_parquet(tmp_path / "ablated" / "scores.parquet"))
+    assert_same_figures(package.judge(frame, positive="all", prevalence=0.2), found)
+    cells = found.to_frame().query("level == 'cell'").drop_duplicates("metric").set_index("metric")["value"]
+    hits, alarms = 0.2 * cells["sensitivity"], 0.8 * (1 - cells["specificity"])
+    assert cells["ppv"] == pytest.approx(hits / (hits + alarms))
 
 
 def test_of_equals_the_one_with_fewer_blocks_is_the_best(own):
