@@ -80,8 +80,10 @@ def drawn(patients: int, cells: int, rate: float, effect: float, seed: int) -> F
     ).by_subject()
 
 
-def real(file: Path, witness: str, others: list[str], design: SyntheticDesign, features: list[str]) -> FeatureTable:
-    """Patients of real cells, half of whom have witnesses among the others."""
+def real(
+    file: Path, witness: str, others: list[str], design: SyntheticDesign, features: list[str], *, told: bool = False
+) -> FeatureTable:
+    """Patients of real cells, half of whom have witnesses among the others; ``told`` tells what every cell is."""
     frame = pd.read_parquet(file)
     labels = frame["label"].astype(str).to_numpy()
     groups = (
@@ -102,7 +104,7 @@ def real(file: Path, witness: str, others: list[str], design: SyntheticDesign, f
         folds=(None,) * len(names),
         groups=merge_groups(subjects, names),
         subjects_known=True,
-    ).by_subject()
+    ).by_subject(labels[found.cells].tolist() if told else ())
 
 
 def judged(table: FeatureTable, asked: list[str], folder: Path, repeats: int, seed: int = 0) -> Result:
@@ -284,6 +286,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--witness", default="ig", help="class of cells that only the ill have")
     parser.add_argument("--others", default="", help="classes of cells that all have; default all other ones")
+    parser.add_argument("--told", action="store_true", help="real: cells are labelled, which is the ceiling")
     parser.add_argument("--deals", type=int, default=1, help="how often patients are put together anew")
     parser.add_argument("--permuted", action="store_true", help="by labels that have changed hands, and no others")
     parser.add_argument("--contestants", default=";".join(CONTESTANTS))
@@ -313,7 +316,8 @@ def _patients(given: argparse.Namespace, seed: int) -> FeatureTable:
         design = SyntheticDesign(
             subjects=given.patients or 50, cells_per_subject=given.cells, witness_rate=given.rate, seed=seed
         )
-        return real(given.table, given.witness, [name for name in given.others.split(",") if name], design, features)
+        others = [name for name in given.others.split(",") if name]
+        return real(given.table, given.witness, others, design, features, told=given.told)
     return drawn(given.patients or 200, given.cells, given.rate, given.effect, seed)
 
 
