@@ -43,6 +43,7 @@ _INSTEAD = {
     b"<!doctype html": ("a web page", "Download the file anew."),
     b"<html": ("a web page", "Download the file anew."),
 }
+#: Ends of what no column is called.
 _IMAGES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".gif", ".webp")
 
 
@@ -310,7 +311,7 @@ def _arrays(path: Path) -> Columns:
             expected=f"an array of {len(X)} texts, np.array(keys, dtype=str), beside the matrix",
         )
     named = [name for name, text in texts.items() if len(text) == X.shape[1] != len(X)]
-    columns = texts.pop("columns" if "columns" in texts else named[0], None) if "columns" in texts or named else None
+    columns = texts.pop("columns" if "columns" in texts else "".join(named[:1]), None)
     names = [f"f{at:04d}" for at in range(X.shape[1])] if columns is None else [str(name) for name in columns]
     found = _matrix(path, X, names, texts)
     beside = [name for name, array in known.items() if array.shape == (len(X),) and array.dtype.kind in "fiub"]
