@@ -267,10 +267,11 @@ def test_equivalence_holds_its_level_at_the_margin():
 
 
 def test_every_step_of_the_real_laboratories_is_one_that_ablate_takes():
-    from benchmarks.real_laboratories import steps
+    from benchmarks.real_laboratories import network_steps, steps
     from fusion.settings.commands import AblateConfig
 
-    for settings in steps().values():
+    networks = network_steps(Path("weights.safetensors"))
+    for settings in (*steps().values(), *networks.values()):
         AblateConfig(data="cells", output="result", **settings)
 
 
