@@ -141,10 +141,11 @@ class Harmoniser:
     def _of_new_source(self, rows: ScoredRows) -> Mapping[str, ScoredRows]:
         """What describes the cells (n, d) of a source that was not trained on, in their own order."""
         own = _described(self.method, rows, np.full(len(rows), 1 / len(rows)), self.whole)
-        # Where the mix is another, the first map is a little off, and the second says of which classes cells are.
-        for turn in range(2 if self.mix is not None else 0):
-            assert self.mix is not None
-            found = self.mix.responsibilities(_mapped(self.method, rows, own, self.whole), is_asked=turn == 0)
+        if self.mix is None:
+            return own
+        # By the first map cells of another mix lie a little off; by what it tells, they are looked at once more.
+        for is_asked in (True, False):
+            found = self.mix.responsibilities(_mapped(self.method, rows, own, self.whole), is_asked=is_asked)
             if found is None:
                 break
             own = _described(self.method, rows, _shares(found), self.whole)
@@ -163,7 +164,7 @@ class Harmoniser:
             cells = sum(names.count(name) for name in used)
             stamps.append(
                 f"transductive: features harmonised by {cells} cells that are judged here, without labels "
-                f"({_format_names(used)})"
+                f"({_format_names(used)}){'; their mix of classes is estimated' if self.mix is not None else ''}"
             )
         if few:
             stamps.append(f"not harmonised: fewer than {LEAST_CELLS} cells of {_format_names(few)}")

@@ -75,6 +75,11 @@ def test_order_and_storage_do_not_change_a_bit():
     assert_array_equal(Harmoniser.from_state(json.loads(json.dumps(about)), arrays).transform(X, ["new"] * 80), mapped)
 
 
+def test_a_result_says_that_the_mix_is_estimated():
+    said = [harmoniser(mix)[0].notes(["new"] * 80)[0] for mix in ("estimated", "equal")]
+    assert ["mix of classes is estimated" in each for each in said] == [True, False]
+
+
 def test_a_described_site_is_as_a_new_one():
     found = harmoniser()[0]
     X, _ = site([60, 10, 10], 2)
