@@ -30,6 +30,10 @@ _WORTH_TELLING = 1e8
 #: The larger trial has a fifth of the training cells, within these bounds; the smaller one a quarter of that.
 _SHARE, _LEAST, _MOST = 5, 240, 1600
 
+#: Trials of trees that are grown in stages: above the thousand cells whose values give the bins, which take as long
+#: however many there are.
+_STAGED = 1200, 2400
+
 #: Seconds below which a stage is not told of: it is done before one has read that it would be.
 _SOON = 10.0
 
@@ -59,12 +63,17 @@ def forecast_fits(load: Fits, *, times: float = 1.0, clock: Callable[[], float] 
     cells = float(np.mean([len(split.train) for split in load.splits]))
     if times * len(fits) * cells * len(load.study.table.columns) < _WORTH_TELLING:
         return None
-    parts, processes, sizes = [], 1, _sizes(int(cells))
+    grown = _grown_as_all(load)
+    parts, processes, timed = [], 1, set()
     for name in load.shared:
         own = [fit for fit in fits if load.recipes[fit.recipe].label == name]
         if not own:
             continue
-        seconds = _seconds_of(own, load, sizes, cells, clock)
+        sizes = _sizes(
+            int(cells), in_stages=any(grown.recipes[at] != load.recipes[at] for at in {f.recipe for f in own})
+        )
+        timed |= set(sizes)
+        seconds = _seconds_of(own, grown, sizes, cells, clock)
         if seconds is None:  # too few cells for a trial: nothing is said rather than something wrong
             return None
         share = workers_of(own, load)
@@ -73,14 +82,18 @@ def forecast_fits(load: Fits, *, times: float = 1.0, clock: Callable[[], float] 
     total = sum(seconds for _, seconds in parts)
     if total < _SOON:
         return None
-    timed = f"fits of {sizes[0]:,} and {sizes[1]:,} cells timed"
+    between = "and" if len(timed) == 2 else "to"
+    told = f"fits of {min(timed):,} {between} {max(timed):,} cells timed"
     work = f"fitting {round(times * len(fits)):,} models"
     left_out = f"{round(times * networks):,} networks, whose epochs tell" if networks else ""
-    return Forecast("fitting", work, total, processes, timed, tuple(parts), left_out=left_out)
+    return Forecast("fitting", work, total, processes, told, tuple(parts), left_out=left_out)
 
 
-def _sizes(cells: int) -> tuple[int, int]:
+def _sizes(cells: int, *, in_stages: bool) -> tuple[int, int]:
     """Training cells of the two trials."""
+    if in_stages:
+        larger = min(cells, _STAGED[1])
+        return larger * _STAGED[0] // _STAGED[1], larger
     larger = min(cells, max(_LEAST, min(cells // _SHARE, _MOST)))
     return larger // 4, larger
 
@@ -92,7 +105,6 @@ def _seconds_of(
     recipes = sorted({fit.recipe for fit in fits})
     classifier = load.recipes[recipes[0]].build()
     power = classifier.growth if isinstance(classifier, GrowsFaster) else 1.0
-    load = _grown_as_all(load)
     study = load.study_of(0)  # with the blocks that are learnt
     widths = {at: len(study.select(load.recipes[at].blocks).columns) for at in recipes}
     widest, narrowest = max(recipes, key=widths.__getitem__), min(recipes, key=widths.__getitem__)

@@ -16,6 +16,7 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -59,21 +60,14 @@ def run(words, log, before=None, after=None):
         os._exit(code)
 
 
-def import_as(words, log, after=None):
+def import_as(words, log):
     """Run to the end, and then import what that has imported: each child would import it anew."""
-    read, write = os.pipe()
-
-    def tell():
-        os.write(write, "\n".join(sorted(sys.modules)).encode()[:60_000])  # what a pipe holds
-        if after is not None:
-            after()
-
-    assert wait(run(words, log, after=tell)) == 0
-    for name in os.read(read, 60_000).decode().splitlines():
-        with contextlib.suppress(Exception):  # a library's makeshift modules
-            importlib.import_module(name)
-    os.close(read)
-    os.close(write)
+    with tempfile.NamedTemporaryFile() as told:
+        names = Path(told.name)
+        assert wait(run(words, log, after=lambda: names.write_text("\n".join(sys.modules)))) == 0
+        for name in names.read_text().splitlines():
+            with contextlib.suppress(Exception):  # a library's makeshift modules
+                importlib.import_module(name)
 
 
 def wait(child):
@@ -118,18 +112,23 @@ def strike(log, calm, words, store, times, seed, model=None):
     """
     shim = ctypes.CDLL(None)
     shim.fault_seen.restype = ctypes.c_long
-    rng, codes, is_there = random.Random(seed), collections.Counter(), False
+    rng, codes = random.Random(seed), collections.Counter()
+    import_as(calm, log)
+    # Of a run from nothing whose imports are done: what an import writes is no call of theirs.
+    # Nor is what this process has done before: a child goes on counting from there.
     read, write = os.pipe()
-    import_as(calm, log, lambda: os.write(write, str(shim.fault_seen()).encode()))
+    before = shim.fault_seen()
+    assert wait(run(words, log, after=lambda: os.write(write, str(shim.fault_seen() - before).encode()))) == 0
     most = int(os.read(read, 20))
+    os.close(read)
+    os.close(write)
+    shutil.rmtree(store)
     for at in range(times):
         calls, error = rng.randrange(most), rng.choice([0, 0, 0, errno.ENOSPC, errno.EIO, errno.EINTR])
         code = wait(run(words, log, partial(shim.fault_arm, ctypes.c_long(calls), error)))
         codes[code] += 1
-        is_there |= code == 0
-        if model is not None and (is_there or Path(model).exists()):
+        if model is not None:
             load_model(model)
-            is_there = True
         if code == 0 or at % 2:
             shutil.rmtree(store, ignore_errors=True)
     return codes, most
