@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from fusion.errors import UsageError
+from fusion.errors import FusionError, UsageError
 from fusion.io.files import create_partial, printable, replacing
 from fusion.io.remote_path import Remote
 from fusion.io.run_inputs import is_input
@@ -105,8 +105,13 @@ def check_output_file(path: Path, option: str, endings: Sequence[str] = ()) -> N
         raise unwritable(path, error, option) from error
 
 
-def check_output_folder(folder: Path, option: str, files: Sequence[str] = ()) -> None:
+def check_output_folder(folder: Path, option: str, files: Sequence[str] = (), *, is_replaced: bool = False) -> None:
     """Refuse a folder into which nothing could be written, or where ``files`` would replace what this run reads.
+
+    Parameters
+    ----------
+    is_replaced : a folder beside it takes its place in the end, as that of a model: it is beside it that one must be
+        able to write, and a trial inside, struck before it is taken away, would be no part of the model.
 
     Raises
     ------
@@ -124,14 +129,19 @@ def check_output_folder(folder: Path, option: str, files: Sequence[str] = ()) ->
     try:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-        _try_in(folder)
+        _try_in(folder.resolve().parent if is_replaced else folder)
     except OSError as error:
         raise unwritable(folder, error, option) from error
 
 
-def unwritable(path: Path, error: OSError, option: str = "") -> UsageError:
-    """What to tell of a file or folder that cannot be written."""
-    return UsageError(
+#: Errors that no other command line would have avoided.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR)
+
+
+def unwritable(path: Path, error: OSError, option: str = "") -> FusionError:
+    """What to tell of a file or folder that cannot be written: wrong use, but for what the machine does."""
+    kind = FusionError if error.errno in _OF_THE_MACHINE else UsageError
+    return kind(
         f"{f'{option}: ' if option else ''}cannot write {printable(path)}",
         found=str(error.strerror or error).lower(),
         do="Free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "",

@@ -62,7 +62,8 @@ def check_outputs(config: Settings) -> None:
     for name, path in files:
         check_output_file(path, _option(name), config.output_files[name])
     for name, path in folders:
-        check_output_folder(path, _option(name), config.output_folders[name])
+        is_model = config.writes_model and name == "output"
+        check_output_folder(path, _option(name), config.output_folders[name], is_replaced=is_model)
     for (first, path), (second, other) in itertools.combinations([*files, *folders], 2):
         if path.resolve() == other.resolve() and (first in config.output_files or second in config.output_files):
             raise UsageError(f"{_option(first)} and {_option(second)} name the same file", found=printable(path))

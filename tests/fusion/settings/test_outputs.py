@@ -1,12 +1,18 @@
 """Commands refuse what they could not write, or would lose, before they begin."""
 
 import csv
+import errno
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+from fusion.errors import FusionError
+from fusion.io.files import is_partial
 from fusion.settings import commands
 from fusion.settings._base import Settings
+from fusion.settings.outputs import check_outputs
 from tests.builders.command_line import assert_refused, fusion
 from tests.builders.images import paint, write_image
 
@@ -127,3 +133,25 @@ def test_a_formula_in_a_name_reaches_no_table(trees, tmp_path):
     fusion("extract", tmp_path, "--features", "colour", "--faults", tmp_path / "f.csv", "--export", tmp_path / "t.csv")
     assert (tmp_path / "f.csv").read_text().splitlines()[1].startswith("'@bad.png,")
     assert (tmp_path / "t.csv").read_text().splitlines()[1].startswith("'=HYPERLINK(1).png,")
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(errno.ENOSPC, 1), (errno.EIO, 1), (errno.EACCES, 2)])
+def test_a_full_disk_is_no_wrong_use_and_a_folder_that_is_closed_is(code, exit_code, tmp_path, monkeypatch):
+    def refuse(folder):
+        raise OSError(code, os.strerror(code), str(folder))
+
+    monkeypatch.setattr("fusion.io.output_files.create_partial", refuse)
+    with pytest.raises(FusionError) as told:
+        check_outputs(commands.TrainConfig(data=tmp_path / "cells", output=tmp_path / "model"))
+    assert told.value.exit_code == exit_code
+
+
+def test_a_trial_struck_before_it_is_taken_away_leaves_the_model_that_is_to_be_replaced_whole(tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.json").write_text("{}")
+    # As a kill would: the file that shows that one can write there stays.
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
+    check_outputs(commands.TrainConfig(data=tmp_path / "cells", output=model))
+    assert [path.name for path in model.iterdir()] == ["model.json"]
+    assert len([path for path in tmp_path.iterdir() if is_partial(path.name)]) == 1
