@@ -93,11 +93,12 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     Raises
     ------
     LeakageError : the model has been trained on some of these images or subjects, and ``allow_leakage`` is off.
-    UsageError : labels that the model does not know, or nothing to learn from.
+    UsageError : labels that the model does not know, nothing to learn from, or a model of patients.
     """
     if config.output is not None:
         check_writable(config.output, force=config.force)
     bundle = load_model(config.model).with_own(config.own)
+    bundle.check_judges_cells("fusion adapt", "Train again with patients of the new site among the others.")
     dataset = _load(config, bundle, progress)
     study, notes = _measure(config, bundle, dataset, progress)
     cells = _cells(bundle, study)

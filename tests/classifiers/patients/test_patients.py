@@ -92,6 +92,15 @@ def test_how_many_cells_a_patient_has_tells_nothing(made):
     assert 0.25 < auroc(made.fit(X, y, np.arange(60)), T, y) < 0.75
 
 
+@pytest.mark.parametrize("made", [PooledClassifier(), BagClassifier(**QUICK)])
+def test_a_patient_of_10000_cells_beside_patients_of_3(made):
+    sizes = np.array([10_000, *[3] * 29])
+    X, T = (patients(patients=30, sizes=sizes, effect=4.0, seed=seed).X for seed in (3, 4))
+    proba = made.fit(X, np.arange(30) % 2, np.arange(30)).predict_proba(T)
+    assert np.isfinite(proba).all()
+    assert roc_auc_score(np.arange(30) % 2, proba[:, 1]) > 0.8
+
+
 @pytest.mark.parametrize("made", [PooledClassifier(), *(BagClassifier(pooling=name, **QUICK) for name in POOLINGS)])
 def test_the_same_seed_gives_the_same_bits_and_so_does_what_is_read_back(made, tmp_path):
     X, y, _ = mixed(20, each=12)

@@ -56,6 +56,9 @@ def test_new_patients_are_judged_and_evaluated_one_by_one(place, tmp_path):
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / "result" / "result.json").read_text())
     assert result["facts"]["classes"] == {"ill": 2, "well": 2}
+    judged = fusion("judge", tmp_path / "result" / "scores.parquet", "-o", tmp_path / "judged", "-q")
+    assert judged.exit_code == 0, judged.output
+    assert "2 ill and 2 well subjects" in judged.output
 
 
 def test_a_patient_none_of_whose_images_can_be_read_is_left_out_and_the_images_are_named(place, tmp_path):
@@ -101,11 +104,19 @@ def test_the_page_of_patients_holds_the_cells_that_their_class_rests_on(place, t
         (["export", "MODEL", "--onnx", "OUT/model.onnx"], ["fusion export is for models of cells"]),
         (["explain", "MODEL", "NEW", "-o", "OUT/page", "--data", "DATA"], ["of whom none is shown"]),
         (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
+        (["adapt", "MODEL", "NEW", "-o", "OUT/adapted"], ["fusion adapt is for models of cells", "unit subject"]),
+        (
+            ["evaluate", "MODEL", "OTHER", "-o", "OUT/result"],
+            ["labels that the model was not trained on", "found: other"],
+        ),
     ],
 )
 def test_what_does_not_go_with_patients_is_said_in_one_line(place, tmp_path, command, words):
     folder, _ = place
+    other = (folder / "new" / "patients.csv").read_text().replace("P102,ill", "P102,other")
+    (folder / "new" / "other.csv").write_text(other)
     known = {
+        "OTHER": folder / "new" / "other.csv",
         "MODEL": folder / "model",
         "NEW": folder / "new" / "patients.csv",
         "DATA": folder / "data" / "patients.csv",
