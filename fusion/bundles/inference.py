@@ -16,6 +16,7 @@ from fusion.data.patients.bags import Bags
 from fusion.data.readers import DEFAULT, is_image
 from fusion.data.subjects import Identity
 from fusion.errors import UsageError
+from fusion.evaluation.promises.held_out import Asked
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
 from fusion.images.cell import Cell
@@ -58,14 +59,18 @@ def predict_cells(
 
 
 def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str] = ()) -> Predictions:
-    """What the model says of measured cells, or of their subjects, where it judges these.
+    """What the model says of measured cells, or of their subjects, where it judges these, and what it promises of them.
 
     Raises
     ------
     UsageError : the model judges subjects, and nobody says whose some of the cells are.
     """
-    if bundle.unit == "subject":
-        return _judge_subjects(bundle, found, root, remarks)
+    judge = _judge_subjects if bundle.unit == "subject" else _judge_cells
+    return replace(judge(bundle, found, root, remarks), promises=bundle.promising(Asked()))
+
+
+def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str]) -> Predictions:
+    """What the model says of measured cells."""
     proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
     features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
     return Predictions(

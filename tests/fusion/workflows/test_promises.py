@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 
 import fusion
+from fusion.bundles.model_bundle import load_model
 from fusion.errors import UsageError
+from fusion.serve.app import create_app
 from fusion.synthetic.cells import SyntheticDesign, synthesize
+from tests.builders.requests import HOME, sent
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +128,16 @@ def test_a_subject_half_of_whose_cells_are_no_cells_is_referred_first(trained, o
     odd = replace(found, distance=np.full(len(found), 2.0))
     assert all(each.referred and not each.ruled_out for each in odd.by_subject)
     assert all(odd.referred)
+
+
+def test_the_page_answers_with_the_sets_and_referrals_of_predict(trained, others):
+    told = fusion.predict(trained / "model", [others], store=trained / "store").to_json()
+    images = sorted(others.rglob("*.bmp"))[:6]
+    files = sent(*(image.read_bytes() for image in images), names=[image.name for image in images])
+    with TestClient(create_app(load_model(trained / "model")), base_url=HOME) as client:
+        answer = client.post("/api/predict", files=files).json()
+    assert answer["promises"] == told["promises"] == {"level": 0.8, "sensitivity": 0.8, "confidence": 0.0}
+    by_name = {Path(row["name"]).name: (row["set"], row["referred"]) for row in told["predictions"]}
+    assert {row["name"]: (row["set"], row["referred"]) for row in answer["predictions"]} == {
+        image.name: by_name[image.name] for image in images
+    }
