@@ -59,7 +59,7 @@ def load(
 
     Examples
     --------
-    >>> fusion.load("cells.csv", columns={"subject": "patient_id"})  # doctest: +SKIP
+    >>> fusion.load("cells.csv", classes=["all", "hem"])  # doctest: +SKIP
     Dataset(32 images of 8 subjects; all 16, hem 16)
     """
     from fusion.workflows.loading import read_dataset

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -328,7 +329,8 @@ def test_show_leak_and_compare_from_the_command_line(synthetic, synthetic_store,
     assert len(pd.read_csv(tmp_path / "c.csv")) == 1
     shown = command("compare", tmp_path / "a", tmp_path / "b")
     assert "First minus second on the same 60 cells of 10 subjects" in shown.stdout
-    same = json.loads(command("compare", tmp_path / "a", tmp_path / "a", "--json").stdout)["differences"][0]
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    same = json.loads(command("compare", tmp_path / "a", tmp_path / "copy", "--json").stdout)["differences"][0]
     assert (same["auroc"]["value"], same["balanced_accuracy"]["p"], same["mcnemar_p"]) == (0, 1, 1)
 
 
