@@ -213,6 +213,9 @@ def test_the_primary_comparison_stands_for_itself_and_a_margin_tests_equivalence
     listed = found.differences().query("test == 'primary' and metric == 'balanced_accuracy'").iloc[0]
     assert (listed["entry_a"], listed["p_adjusted"]) == ("a + b, svm", listed["p"])
     assert listed["difference"] == row["balanced_accuracy"]["value"]
+    # That of the procedure, by the same distribution as its interval; the one of fixed models stands beside it.
+    assert row["balanced_accuracy"]["p"] == listed["p"] != row["permutation_p"]
+    assert (listed["p"] < 0.05) == (listed["low"] > 0 or listed["high"] < 0)
 
 
 @pytest.mark.parametrize("words", ["a+b,svm,a,svm", "a + b , svm,a,svm"])
