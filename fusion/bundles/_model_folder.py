@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from fusion.bundles.bundle_files import BundleError, confined
+from fusion.bundles.bundle_files import BundleError, NoModelError, confined
 from fusion.compute.platform_calls import exchange_names
 from fusion.errors import ConfigError
 from fusion.io.files import PARTIAL
@@ -30,16 +30,16 @@ def check_writable(folder: Path, *, force: bool = True) -> None:
 
     Raises
     ------
-    BundleError : ``folder`` is there, and holds a file that no manifest of ours lists, or is no folder.
+    NoModelError : ``folder`` is there, and holds a file that no manifest of ours lists, or is no folder.
     ConfigError : it holds a model, and ``force`` is off.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     listed = _listed(folder) if folder.is_dir() else None
     if listed is None:
-        raise BundleError(f"{folder} exists and is not a model", do="Choose another folder with -o.")
+        raise NoModelError(f"{folder} exists and is not a model", do="Choose another folder with -o.")
     if strange := sorted(_files(folder) - listed):
-        raise BundleError(
+        raise NoModelError(
             f"{folder} holds what is no part of the model in it",
             found=", ".join(map(repr, strange[:3])),
             do="Take these files out, or choose another folder with -o.",
@@ -56,7 +56,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
     Raises
     ------
-    BundleError : as ``check_writable``.
+    NoModelError : as ``check_writable``.
     OSError : the disk is full, say; the old one is then as it was.
     """
     folder = folder.resolve()  # a link stays a link

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.errors import FusionError
+from fusion.errors import FusionError, UsageError
 from fusion.io.files import write_atomically
 from fusion.io.strict_json import parse_json
 
@@ -46,6 +46,10 @@ _KINDS = {
 
 class BundleError(FusionError):
     """The model folder is damaged, incomplete, from another version, or holds something that could run code."""
+
+
+class NoModelError(BundleError, UsageError):
+    """What was named as a model, or as the place of one, is something else: wrong use, not a failure."""
 
 
 _Described = TypeVar("_Described")

@@ -32,7 +32,7 @@ from fusion.bundles._late_fusion_files import (
 )
 from fusion.bundles._model_folder import MANIFEST, MAX_MANIFEST, write_folder
 from fusion.bundles._model_folder import check_writable as check_writable
-from fusion.bundles.bundle_files import BundleError, confined, load_arrays, write_arrays
+from fusion.bundles.bundle_files import BundleError, NoModelError, confined, load_arrays, write_arrays
 from fusion.data.feature_table import FeatureTable
 from fusion.errors import FusionError, UsageError
 from fusion.evaluation.promises.held_out import Asked, Promises
@@ -507,7 +507,7 @@ def _load_reference(folder: Path) -> Reference:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"{folder} is not a model", expected=f"a folder with {MANIFEST}, made by fusion train")
+        raise NoModelError(f"{folder} is not a model", expected=f"a folder with {MANIFEST}, made by fusion train")
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST:
         raise BundleError(f"{path} is a link, or too large to be a manifest", found=f"{status.st_size >> 20} MB")

@@ -17,6 +17,7 @@ from fusion.explanation.explanation import TOP, Explanation, explain_measured
 from fusion.explanation.nearest_training_cells import Gallery, Neighbour, open_gallery
 from fusion.explanation.patient_explanation import PatientExplanation, explain_patients
 from fusion.images.cell import CellError
+from fusion.io.files import is_partial
 from fusion.io.output_files import write_output
 from fusion.learning.predictions import Predictions
 from fusion.progress import Progress
@@ -29,6 +30,8 @@ from fusion.settings.outputs import one_run_of
 
 #: The page.
 PAGE = "explanations.html"
+
+_FIGURE = re.compile(r"\d{4,}-.+\.(?:svg|png)")
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,30 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     )
 
 
-def check_folder(folder: Path) -> None:
-    """UsageError where figures cannot be written, before anything is measured."""
+def check_folder(folder: Path, option: str = "-o") -> None:
+    """UsageError where figures cannot be written, or would lie among files that are no explanations; before anything
+    is measured. Those of an earlier run, finished or not, are replaced."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise UsageError(f"cannot write into {folder}", found=str(error.strerror or error).lower()) from error
+    strange = sorted(name for name in names - {PAGE} if not (_FIGURE.fullmatch(name) or is_partial(name)))
+    if not strange and PAGE not in names and not any(name.endswith(".svg") for name in names):
+        strange = sorted(names)  # photographs may be called like figures
+    if strange:
+        raise UsageError(
+            f"{folder} holds other files than explanations",
+            found=", ".join(map(repr, strange[:3])) + (f" and {len(strange) - 3} more" if len(strange) > 3 else ""),
+            do=f"Choose a new folder, or an empty one, with {option}.",
+        )
+
+
+def _remove_older(folder: Path, written: set[Path]) -> None:
+    """Take away the figures of an earlier run; ``check_folder`` has seen that nothing else is there."""
+    for path in folder.iterdir():
+        if _FIGURE.fullmatch(path.name) and path not in written:
+            path.unlink()
 
 
 def write_explanations(
@@ -144,6 +165,7 @@ def write_explanations(
             progress("explaining", at + 1, len(table), len(faults))
     page = folder / PAGE
     write_output(page, explanation_page(shown).encode())
+    _remove_older(folder, {path for each in shown for path in (each.svg, each.png)})
     return Explained(tuple(shown), page, tuple(faults), predictions)
 
 
@@ -166,6 +188,7 @@ def write_patients(bundle: ModelBundle, dataset: Dataset, predictions: Predictio
         images.append(own)
     page = folder / PAGE
     write_output(page, patient_page(found, images).encode())
+    _remove_older(folder, set())
     return Explained((), page, tuple(faults), predictions, tuple(found))
 
 

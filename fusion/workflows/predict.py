@@ -28,7 +28,7 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
     if config.explain is not None:
         from fusion.workflows.explain import check_folder, write_explanations  # draws; predicting alone does not
 
-        check_folder(config.explain)
+        check_folder(config.explain, "--explain")
     dataset, found = ask(bundle, config, progress)
     found = replace(found, promises=promises)
     if config.explain is not None and len(found):

@@ -309,7 +309,7 @@ def test_results_and_models_are_not_written_over_other_things(class_folders, tmp
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("irreplaceable")
     assert_refused(fusion("ablate", class_folders, "-o", tmp_path / "thesis"), 2, "thesis", "holds no result")
-    assert_refused(fusion("train", class_folders, "-o", tmp_path / "thesis"), 1, "thesis", "not a model")
+    assert_refused(fusion("train", class_folders, "-o", tmp_path / "thesis"), 2, "thesis", "not a model")
     assert_refused(fusion("extract", class_folders, "--export", tmp_path / "t.xlsx"), 2, ".parquet or .csv or .h5ad")
 
 
@@ -320,7 +320,7 @@ def test_labels_the_model_does_not_know(synthetic, class_folders, tmp_path):
 
 
 def test_a_model_that_is_none(tmp_path, class_folders):
-    assert_refused(fusion("predict", tmp_path, class_folders), 1, "is not a model", str(tmp_path))
+    assert_refused(fusion("predict", tmp_path, class_folders), 2, "is not a model", str(tmp_path))
 
 
 def test_a_store_that_cannot_be_written(class_folders, tmp_path):

@@ -358,6 +358,30 @@ def test_a_folder_that_cannot_be_written_is_said_so_first(models, image, tmp_pat
     assert str(tmp_path / "file") in done.stderr
 
 
+@pytest.mark.parametrize("command", [["explain", "-o"], ["predict", "--explain"]])
+@pytest.mark.parametrize("names", [["notes.txt"], ["0001-cell.png", "0002-cell.png"]])
+def test_explanations_are_not_written_among_other_files(models, image, tmp_path, command, names):
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    verb, option = command
+    done = fusion(verb, models("xgb"), image, option, tmp_path)
+    assert done.exit_code == 2
+    assert f"{tmp_path} holds other files than explanations" in done.stderr
+    assert names[0] in done.stderr
+    assert option in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_explanations_of_an_earlier_run_are_replaced(models, fresh, image, tmp_path):
+    images = sorted(fresh.rglob("*.bmp"))[:2]
+    assert fusion("explain", models("xgb"), *images, "-o", tmp_path / "why").exit_code == 0
+    (tmp_path / "why" / "explanations.html").unlink()  # as where it was stopped
+    assert fusion("explain", models("xgb"), image, "-o", tmp_path / "why").exit_code == 0
+    stem = f"0001-{image.stem}"
+    names = sorted(path.name for path in (tmp_path / "why").iterdir())
+    assert names == [f"{stem}.png", f"{stem}.svg", "explanations.html"]
+
+
 # ---- a network ------------------------------------------------------------------------------------------------------
 
 
