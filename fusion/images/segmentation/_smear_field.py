@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.images.segmentation._cell_contour import DOUBTING, TRUSTING, Field, grow_contour, transmitted
+from fusion.images.segmentation._haemoglobin import red_cells
 from fusion.images.segmentation._mask_geometry import (
     Image,
     Mask,
@@ -90,7 +91,7 @@ def _field(rgb: Image) -> Field | None:
         return None
     faint = _above_slide(_stain(smooth, slide, white), _faint_stain(smooth, white, nucleus))
     darkest = (quantiles(smooth, 0.02) / white).astype(np.float32)
-    return Field(smooth.astype(np.float32), white, nucleus, faint, darkest)
+    return Field(smooth.astype(np.float32), white, nucleus, faint, darkest, red_cells(smooth, white, nucleus, faint))
 
 
 def _contour(field: Field) -> NDArray[np.float64]:
