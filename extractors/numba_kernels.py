@@ -94,3 +94,50 @@ def count_values(values: NDArray[np.uint8], depth: NDArray[np.uint8], regions: i
             if region + 1 < regions:
                 counts[region, value] += counts[region + 1, value]
     return counts
+
+
+@compiled
+def values_at_ranks(
+    values: NDArray[np.int32], inside: NDArray[np.bool_], ranks: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """int64 (n,): what stands at given places when the values inside a mask are sorted.
+
+    Parameters
+    ----------
+    values : int32 (H, W).
+    inside : bool (H, W), not empty.
+    ranks : int64 (n,), from 0 to the number of pixels inside less 1.
+    """
+    height, width = values.shape
+    least, most = np.int32(2147483647), np.int32(-2147483648)
+    for y in range(height):
+        for x in range(width):
+            if inside[y, x]:
+                least, most = min(least, values[y, x]), max(most, values[y, x])
+    # Bins of a power of two, so that a value's bin is a shift; then the values of the one bin that a rank falls into.
+    shift = 0
+    while (np.int64(most) - least) >> shift > 2047:
+        shift += 1
+    counts, fine = np.zeros(2048, np.int64), np.zeros(1 << shift, np.int64)
+    for y in range(height):
+        for x in range(width):
+            if inside[y, x]:
+                counts[(np.int64(values[y, x]) - least) >> shift] += 1
+    found = np.empty(len(ranks), np.int64)
+    for rank in range(len(ranks)):
+        bin_, before = 0, 0
+        while before + counts[bin_] <= ranks[rank]:
+            before += counts[bin_]
+            bin_ += 1
+        fine[:] = 0
+        for y in range(height):
+            for x in range(width):
+                above = np.int64(values[y, x]) - least
+                if inside[y, x] and above >> shift == bin_:
+                    fine[above & ((1 << shift) - 1)] += 1
+        at = 0
+        while before + fine[at] <= ranks[rank]:
+            before += fine[at]
+            at += 1
+        found[rank] = least + (bin_ << shift) + at
+    return found

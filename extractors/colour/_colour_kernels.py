@@ -357,3 +357,14 @@ def inside_corners(corners: NDArray[np.int64], height: int, width: int) -> NDArr
     for y in range(height):
         inside[y, first[y] : last[y] + 1] = True
     return inside
+
+
+@compiled
+def sum_channels(rgb: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """uint16 (H, W): red, green and blue of uint8 (H, W, 3) added up."""
+    height, width, _ = rgb.shape
+    sums = np.empty((height, width), np.uint16)
+    for y in range(height):
+        for x in range(width):
+            sums[y, x] = np.uint16(rgb[y, x, 0]) + np.uint16(rgb[y, x, 1]) + np.uint16(rgb[y, x, 2])
+    return sums

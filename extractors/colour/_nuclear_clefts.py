@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from extractors.colour._colour_kernels import inside_corners
 from extractors.euclidean import near, square_within
+from extractors.numba_kernels import values_at_ranks
 from fusion.images.cell import Cell
 
 #: A cleft has taken at most this part of the red light that the middle of the nucleus has taken, in optical density.
@@ -37,15 +38,19 @@ def pale_share(cell: Cell) -> float:
     room = side // 2
     window = slice(max(0, y - room), y + height + room), slice(max(0, x - room), x + width + room)
     taken = cv2.LUT(np.ascontiguousarray(cell.rgb[window][..., 0]), _DENSITY)
-    taken[~cell.mask[window]] = 0
+    taken = cv2.copyTo(taken, np.ascontiguousarray(cell.mask[window]).view(np.uint8))
     sums = cv2.boxFilter(taken, cv2.CV_32S, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
     top, left = y - window[0].start, x - window[1].start
-    sums = sums[top : top + height, left : left + width]
-    beside = np.pad(~_convex_hull(nucleus), 1, constant_values=True)
-    inner = ~near(beside.view(np.uint8), square_within(RIM * radius))[1:-1, 1:-1]
-    if not inner.any():  # a nucleus of few pixels has no inside
+    densities = np.ascontiguousarray(sums[top : top + height, left : left + width], np.int32)
+    hull = _convex_hull(nucleus).view(np.uint8)
+    beside = cv2.copyMakeBorder(1 - hull, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[1])
+    inner = ~near(np.asarray(beside, np.uint8), square_within(RIM * radius))[1:-1, 1:-1]
+    pixels = np.count_nonzero(inner)
+    if not pixels:  # a nucleus of few pixels has no inside
         return 0.0
-    return float(np.mean(sums[inner] <= PALENESS * float(np.median(sums[nucleus]))))
+    number = np.count_nonzero(nucleus)
+    lower, upper = values_at_ranks(densities, nucleus, np.array([(number - 1) // 2, number // 2])).tolist()
+    return np.count_nonzero(inner & (densities <= PALENESS * ((lower + upper) / 2))) / pixels
 
 
 def _convex_hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

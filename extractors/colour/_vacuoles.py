@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extractors.colour import _colour_kernels
 from extractors.euclidean import near, square_within
+from extractors.numba_kernels import values_at_ranks
 from fusion.images.cell import Cell
 
 #: A hole has at most this part of the optical density of the cytoplasm around it. Half would be the edge of an ideal
@@ -65,17 +67,19 @@ def palest_part(cell: Cell) -> float:
     area = int(np.count_nonzero(mask))
     radius = math.sqrt(area / math.pi)
     side = max(1, round(radius * GRAIN)) | 1  # odd
-    beside = np.pad(1 - mask, 1, constant_values=1)
-    inner = ~near(beside, square_within(max(RIM * radius, side // 2 + 1)))[1:-1, 1:-1]
+    beside = cv2.copyMakeBorder(1 - mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[1])
+    inner = ~near(np.asarray(beside, np.uint8), square_within(max(RIM * radius, side // 2 + 1)))[1:-1, 1:-1]
     if nucleus.any():
         inner &= ~near(nucleus, square_within(EDGE * radius))
-    if np.count_nonzero(inner) < max(10, area / 100):
+    pixels = int(np.count_nonzero(inner))
+    if pixels < max(10, area / 100):
         return math.nan
     # Whole numbers, whose sums are exact: an image that is turned gives the same to the last bit.
-    light = cell.rgb[window].sum(axis=2, dtype=np.int32).astype(np.float64)
-    sums = np.sort(cv2.boxFilter(light, cv2.CV_64F, (side, side), normalize=False)[inner])
+    light = _colour_kernels.sum_channels(np.ascontiguousarray(cell.rgb[window]))
+    sums = np.asarray(cv2.boxFilter(light, cv2.CV_32S, (side, side), normalize=False), np.int32)
+    ranks = np.array([int(share * (pixels - 1)) for share in (0.99, 0.5)])
     palest, middle = (
-        -math.log((float(sums[int(share * (len(sums) - 1))]) / (3 * side**2) + 1) / 256) for share in (0.99, 0.5)
+        -math.log((value / (3 * side**2) + 1) / 256) for value in values_at_ranks(sums, inner, ranks).tolist()
     )
     return 1 - palest / middle if middle > 1e-3 else math.nan
 

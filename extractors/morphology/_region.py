@@ -59,10 +59,10 @@ class Region:
     def _measured(self) -> tuple[tuple[int, int, int], tuple[float, float, float], Values]:
         return _region_kernels.measure_runs(self._runs[0], DEGREE)
 
-    @property
+    @cached_property
     def area(self) -> int:
         """The number of pixels."""
-        return self._measured[0][0]
+        return cv2.countNonZero(self.padded)
 
     @cached_property
     def chords(self) -> tuple[int, int, int, int]:
