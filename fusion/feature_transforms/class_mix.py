@@ -1,22 +1,27 @@
-"""Which classes a new site has how many cells of, told from where these lie, without labels.
+"""Which classes a new site has how many cells of, and where, told from where these lie, without labels.
 
 Along the few directions that separate the training classes, cells of a new site lie in clusters about where the
 training classes do. A mixture of normal distributions is fitted to them: the classes' shares are free, all classes may
 lie elsewhere together and each a little by itself, and they may be wider or narrower. Shares that a likelihood ratio
 cannot distinguish from equal ones at 5% are equal: a small site, or one whose classes overlap, is told nothing of.
 
+A map of a site as a whole leaves each class a little beside where it was learnt. By the same mixture every class is
+moved half the way there, less where few cells are of it, and not at all where what is taken for it lies as near to
+another class: so it does where the site lacks a class, whose place others fill.
+
 What the classifier says of the cells plays no part, so that all classifiers are given the same features.
 
 Sources: Fisher (1936), Annals of Eugenics 7:179-188 (directions); Ledoit and Wolf (2004), J. Multivariate Analysis
 88:365-411 (their covariance); Dempster, Laird and Rubin (1977), J. R. Statist. Soc. B 39:1-38 (EM); Saerens, Latinne
 and Decaestecker (2002), Neural Computation 14:21-41 (shares of classes by EM, where classes stay where they are);
-Wilks (1938), Annals of Mathematical Statistics 9:60-62 (likelihood ratio).
+Wilks (1938), Annals of Mathematical Statistics 9:60-62 (likelihood ratio). To move classes by labels that are told
+themselves: Long et al. (2013), ICCV, 2200-2207 (joint distribution adaptation).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -48,6 +53,13 @@ _STEPS, _ARRIVED = 200, 1e-3
 #: Of the likelihood ratio.
 _LEVEL = 0.05
 
+#: How far a class is moved to where it was learnt, by as many cells as outweigh these.
+_PART, _OUTWEIGHED = 0.5, 10
+
+#: Distance of a class from where it was learnt, in that to the nearest other class, up to which it is moved by all of
+#: that, and from which on it may be another one.
+_SURE, _ANOTHER = 0.4, 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class ClassMix:
@@ -59,12 +71,14 @@ class ClassMix:
     axes : float64 (d, k), what a standard deviation of a feature adds along each direction, in standard deviations of
         the cells of a class.
     means : float64 (classes, k), where the classes lie.
+    features : float64 (classes, d), mean features of the classes; NaN where none of a class is defined.
     """
 
     centre: _Floats
     spread: _Floats
     axes: _Floats
     means: _Floats
+    features: _Floats
 
     @classmethod
     def fit(cls, X: _Floats, codes: _Codes, layer: FusionLayer) -> Self | None:
@@ -78,6 +92,7 @@ class ClassMix:
         """
         if len(np.unique(codes)) < 2 or np.bincount(codes).min() < 2:
             return None
+        features = _class_means(X, np.eye(codes.max() + 1)[codes])
         few = slice(None, None, -(-len(X) // _ENOUGH))
         X, codes = X[few], codes[few]
         if np.bincount(codes).min() < 2 or not (L := layer.fit(X).transform(X)).var(axis=0).any():
@@ -91,10 +106,9 @@ class ClassMix:
         # The layer is linear between its clips: what a standard deviation of a feature more adds to the outcome.
         low, high = np.where(known, centre, 0.0), np.where(known, centre + spread, 0.0)
         axes = np.stack([np.subtract(*layer.shares(np.stack([high, low]), way)) for way in directions.T], axis=1)
-        mix = cls(centre, spread, axes, np.empty((0, axes.shape[1])))
+        mix = cls(centre, spread, axes, np.empty((0, axes.shape[1])), features)
         places = mix._places(X)
-        means = np.stack([places[codes == code].mean(axis=0) for code in range(codes.max() + 1)])
-        return cls(centre, spread, axes, means)
+        return replace(mix, means=np.stack([places[codes == code].mean(axis=0) for code in range(codes.max() + 1)]))
 
     def responsibilities(self, X: _Floats, *, is_asked: bool = True) -> _Floats | None:
         """float64 (n, classes), the probability of each class for each of a site's mapped cells (n, d).
@@ -102,23 +116,57 @@ class ClassMix:
         None where the shares of classes cannot be distinguished from equal ones, unless ``is_asked`` is False.
         """
         places = self._places(X)
-        likelihood, found = _mixture(places, self.means, are_equal=False)
+        likelihood, mixture = _fitted(places, self.means, are_equal=False)
         if is_asked:
             from scipy.stats import chi2
 
-            equal, _ = _mixture(places, self.means, are_equal=True)
+            equal, _ = _fitted(places, self.means, are_equal=True)
             if 2 * (likelihood - equal) < chi2.ppf(1 - _LEVEL, len(self.means) - 1):
                 return None
-        return found
+        return mixture.responsibilities(places)
+
+    def moves(self, X: _Floats) -> dict[str, _Floats]:
+        """What ``moved`` needs of a site, arrays by name: its mixture, and how far each class is moved.
+
+        Parameters
+        ----------
+        X : float64 (n, d), its mapped cells.
+        """
+        places = self._places(X)
+        _, mixture = _fitted(places, self.means, are_equal=False)
+        found = mixture.responsibilities(places)
+        counts = found.sum(axis=0)
+        own = found.T @ places / np.maximum(counts, 1e-9)[:, None]
+        between = np.linalg.norm(self.means[:, None] - self.means, axis=2)
+        np.fill_diagonal(between, np.inf)
+        apart = np.linalg.norm(own - self.means, axis=1) / np.maximum(between.min(axis=1), 1e-9)
+        part = np.clip((_ANOTHER - apart) / (_ANOTHER - _SURE), 0, 1) * _PART * counts / (counts + _OUTWEIGHED)
+        moves = np.nan_to_num(part[:, None] * (self.features - _class_means(X, found)))
+        return {"moves": moves, **mixture.state()}
+
+    def moved(self, X: _Floats, site: Mapping[str, _Floats]) -> _Floats:
+        """Mapped cells (n, d) of a site, each moved as its classes are, in the shares of its probabilities; NaN stays.
+
+        Parameters
+        ----------
+        site : what ``moves`` gave of it.
+        """
+        found = Mixture.from_state(site).responsibilities(self._places(X))
+        changed = X.copy()
+        for share, move in zip(found.T, site["moves"], strict=True):
+            changed += share[:, None] * move
+        return changed
 
     def _places(self, X: _Floats) -> _Floats:
         """float64 (n, k): where cells lie along the directions."""
         z = np.clip((X - self.centre) / self.spread, -_CLIP, _CLIP)
-        return np.asarray(np.where(np.isnan(z), 0.0, z) @ self.axes, np.float64)
+        z = np.where(np.isnan(z), 0.0, z)
+        # A product of matrices would round a cell in one way alone and in another among many.
+        return np.stack([(z * axis).sum(axis=1) for axis in self.axes.T], axis=1)
 
     def state(self) -> dict[str, _Floats]:
         """Arrays by name."""
-        return {"centre": self.centre, "spread": self.spread, "axes": self.axes, "means": self.means}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, _Floats]) -> Self:
@@ -130,7 +178,8 @@ class ClassMix:
         """
         mix = cls(**arrays)
         (d, k), classes = mix.axes.shape, len(mix.means)
-        if mix.centre.shape != (d,) or mix.spread.shape != (d,) or mix.means.shape != (classes, k) or classes < 2:
+        fits = mix.centre.shape == mix.spread.shape == (d,) and mix.features.shape == (classes, d)
+        if not fits or mix.means.shape != (classes, k) or classes < 2:
             raise ValueError("the stored arrays of a mix of classes do not fit together")
         return mix
 
@@ -156,28 +205,74 @@ def _discriminants(L: _Floats, codes: _Codes) -> _Floats:
     return np.asarray(components @ white @ ways[: len(means) - 1].T, np.float64)
 
 
-def _mixture(places: _Floats, means: _Floats, *, are_equal: bool) -> tuple[float, _Floats]:
-    """The log likelihood of the fitted mixture, that of how far classes lie apart added, and the responsibilities."""
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Normal distributions, one a class, along the directions that separate them.
+
+    Attributes
+    ----------
+    shares : float64 (classes,), of sum 1.
+    places : float64 (classes, k), where the classes lie.
+    variance : float64 (k,), of every class along each direction.
+    """
+
+    shares: _Floats
+    places: _Floats
+    variance: _Floats
+
+    def joint(self, places: _Floats) -> _Floats:
+        """float64 (n, classes): log density of cells (n, k) and classes, but for a constant."""
+        squares = (places[:, None] - self.places) ** 2
+        return np.log(self.shares) - 0.5 * (squares / self.variance + np.log(self.variance)).sum(axis=2)
+
+    def responsibilities(self, places: _Floats) -> _Floats:
+        """float64 (n, classes): the probability of each class for each cell (n, k)."""
+        joint = self.joint(places)
+        odds = np.exp(joint - joint.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float64)
+
+    def state(self) -> dict[str, _Floats]:
+        """Arrays by name."""
+        return {"mixture_shares": self.shares, "mixture_places": self.places, "mixture_variance": self.variance}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, _Floats]) -> Self:
+        """What ``state`` came from, among other arrays."""
+        return cls(arrays["mixture_shares"], arrays["mixture_places"], arrays["mixture_variance"])
+
+
+def _fitted(places: _Floats, means: _Floats, *, are_equal: bool) -> tuple[float, Mixture]:
+    """The log likelihood of the fitted mixture, that of how far classes lie apart added, and the mixture."""
     n, k = len(places), len(means)
-    shares, centres, variance = np.full(k, 1 / k), means, np.ones(means.shape[1])
-    likelihood, found = -np.inf, np.empty((n, k))
+    mixture = Mixture(np.full(k, 1 / k), means, np.ones(means.shape[1]))
+    likelihood = -np.inf
+    moved = np.zeros_like(means)
     for _ in range(_STEPS):
-        squares = (places[:, None] - centres) ** 2
-        joint = np.log(shares) - 0.5 * (squares / variance + np.log(variance)).sum(axis=2)
+        joint = mixture.joint(places)
         most = joint.max(axis=1, keepdims=True)
         odds = np.exp(joint - most)
         sums = odds.sum(axis=1, keepdims=True)
         found, counts = odds / sums, (odds / sums).sum(axis=0)
-        if not are_equal:
-            shares = (counts + 1) / (n + k)  # one cell of each class beforehand: no class is ever impossible
+        before, likelihood = likelihood, float((np.log(sums) + most).sum() - 0.5 * (moved**2).sum() / _APART**2)
+        if abs(likelihood - before) < _ARRIVED:
+            break
+        # One cell of each class beforehand: no class is ever impossible.
+        shares = mixture.shares if are_equal else (counts + 1) / (n + k)
         # Classes lie together where most cells say, and each by itself as far as its own cells outweigh the prior.
         own = found.T @ places / np.maximum(counts, 1e-9)[:, None]
-        trust = (counts * _APART**2 / (counts * _APART**2 + variance.mean()))[:, None]
+        trust = (counts * _APART**2 / (counts * _APART**2 + mixture.variance.mean()))[:, None]
         shift = (trust * (own - means)).sum(axis=0) / trust.sum()
         moved = trust * (own - means - shift)
         centres = means + shift + moved
-        before, likelihood = likelihood, float((np.log(sums) + most).sum() - 0.5 * (moved**2).sum() / _APART**2)
-        variance = np.clip(np.einsum("nk,nkd->d", found, (places[:, None] - centres) ** 2) / n, *_VARIANCE)
-        if abs(likelihood - before) < _ARRIVED:
-            break
-    return likelihood, found
+        variance = np.einsum("nk,nkd->d", found, (places[:, None] - centres) ** 2) / n
+        mixture = Mixture(shares, centres, np.clip(variance, *_VARIANCE))
+    return likelihood, mixture
+
+
+def _class_means(X: _Floats, responsibilities: _Floats) -> _Floats:
+    """float64 (classes, d): means of the values there are, cells weighing as far as they are of a class; NaN where
+    there are none."""
+    known = ~np.isnan(X)
+    weights = responsibilities.T @ known.astype(float)
+    sums = responsibilities.T @ np.where(known, X, 0.0)
+    return np.asarray(np.where(weights > 1e-9, sums / np.maximum(weights, 1e-9), np.nan), np.float64)

@@ -6,7 +6,8 @@ cells alone, each class of which counts alike: a laboratory that sees twice as m
 source that was not trained on keeps its features as they are (inductive), or gets a map from the cells that are to be
 judged, all together (transductive, stamped on every result). Their labels are never looked at; so they count alike, and
 a new source that is mostly one class is taken for a stain by so much, unless its mix of classes is estimated
-(``fusion.feature_transforms.class_mix``): then each class that its cells tell of counts alike.
+(``fusion.feature_transforms.class_mix``): then each class that its cells tell of counts alike, and is moved to where it
+was learnt, half the way.
 
 Rows are brought into an order of their own before anything is summed: the order of cells does not change a bit.
 """
@@ -135,8 +136,13 @@ class Harmoniser:
             if own is None and self.transductive and len(of) >= LEAST_CELLS:
                 own = self._of_new_source(in_order(rows[of])[0])
             if own is not None:
-                changed[of] = _mapped(self.method, rows[of], own, self.whole)
+                changed[of] = self._through(rows[of], own)
         return changed
+
+    def _through(self, rows: ScoredRows, own: Mapping[str, ScoredRows]) -> ScoredRows:
+        """Rows (n, d) of a source by what describes it."""
+        mapped = _mapped(self.method, rows, own, self.whole)
+        return mapped if self.mix is None or "moves" not in own else self.mix.moved(mapped, own)
 
     def _of_new_source(self, rows: ScoredRows) -> Mapping[str, ScoredRows]:
         """What describes the cells (n, d) of a source that was not trained on, in their own order."""
@@ -149,7 +155,7 @@ class Harmoniser:
             if found is None:
                 break
             own = _described(self.method, rows, _shares(found), self.whole)
-        return own
+        return {**own, **self.mix.moves(_mapped(self.method, rows, own, self.whole))}
 
     def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
@@ -162,9 +168,10 @@ class Harmoniser:
         stamps = []
         if used:
             cells = sum(names.count(name) for name in used)
+            how = "; their mix of classes is estimated, and each moved towards where it was learnt"
             stamps.append(
                 f"transductive: features harmonised by {cells} cells that are judged here, without labels "
-                f"({_format_names(used)}){'; their mix of classes is estimated' if self.mix is not None else ''}"
+                f"({_format_names(used)}){how if self.mix is not None else ''}"
             )
         if few:
             stamps.append(f"not harmonised: fewer than {LEAST_CELLS} cells of {_format_names(few)}")

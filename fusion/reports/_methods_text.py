@@ -125,7 +125,11 @@ def _preparation(asked: Mapping[str, Any]) -> str:
     if any(images):
         lines.append(f"Images were normalised: {', '.join(filter(None, images))}.")
     if harmonise.get("method", "none") != "none":
-        mix = ", a new source's mix of classes estimated" if harmonise.get("mix") == "estimated" else ""
+        mix = (
+            ", a new source's mix of classes estimated, and each class moved towards where it was learnt"
+            if harmonise.get("mix") == "estimated"
+            else ""
+        )
         lines.append(f"Features of sources were harmonised: {harmonise['method']}{mix}.")
     if augment.get("per_cell"):
         lines.append(f"Each training cell was joined by {augment['per_cell']} augmented ones.")

@@ -97,8 +97,8 @@ class HarmoniseSettings(Settings):
     transductive: bool = Field(False, description="describe a new source by its cells that are judged; stamped")
     mix: Literal["equal", "estimated"] = Field(
         "equal",
-        description="of a new source's classes: supposed to be equal, or estimated where its cells tell it; needs "
-        "transductive",
+        description="of a new source's classes: supposed to be equal, or estimated where its cells tell it, and each "
+        "moved towards where it was learnt; needs transductive",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Which classes a new site has how many cells of: told where its cells tell it, and not where they do not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,9 +61,25 @@ def test_equal_shares_are_taken_for_equal():
     alike = 0
     for seed in range(60):
         X, _ = site([25, 25, 25], seed)
-        mapped = [each.transform(X, ["new"] * len(X)) for each in (found, plain)]
-        alike += np.array_equal(*mapped, equal_nan=True)
+        alike += found.mix.responsibilities(plain.transform(X, ["new"] * len(X))) is None
     assert alike >= 57  # counts are exactly equal: what is told of them is chance alone
+
+
+def test_a_class_that_lies_by_itself_is_moved_towards_where_it_was_learnt():
+    X, y = site([60, 60, 60], 4)
+    X[y == CLASSES[1]] += 0.8 * np.nanstd(X, axis=0) * np.random.default_rng(4).choice([-1, 1], D)
+    found = harmoniser()[0]
+    unmoved = replace(found, mix=replace(found.mix, features=np.full_like(found.mix.features, np.nan)))
+    assert off(found, X, y) < 0.75 * off(unmoved, X, y)
+
+
+def test_what_is_taken_for_a_class_that_the_site_lacks_moves_little():
+    X, _ = site([60, 60, 0], 6)
+    found = harmoniser()[0]
+    moves = found.with_site("new", X).maps["new"]["moves"]
+    size = np.abs(moves).mean(axis=1)
+    assert size[2] < 0.1  # standard deviations: half of what parts the classes is many times that
+    assert found.mix.responsibilities(found.transform(X, ["new"] * len(X))).mean(axis=0)[2] < 0.1
 
 
 def test_order_and_storage_do_not_change_a_bit():
@@ -83,7 +100,10 @@ def test_a_result_says_that_the_mix_is_estimated():
 def test_a_described_site_is_as_a_new_one():
     found = harmoniser()[0]
     X, _ = site([60, 10, 10], 2)
-    assert_array_equal(found.with_site("new", X).transform(X, ["new"] * 80), found.transform(X, ["new"] * 80))
+    mapped = found.transform(X, ["new"] * 80)
+    described = found.with_site("new", X)
+    assert_array_equal(described.transform(X, ["new"] * 80), mapped)
+    assert_array_equal(described.transform(X[7:8], ["new"]), mapped[7:8])  # alone as among many
 
 
 @pytest.mark.parametrize("counts", [[1, 40, 40], [80, 0, 0]])
@@ -94,8 +114,9 @@ def test_nothing_is_learnt_of_a_class_that_has_a_single_cell_or_is_alone(counts)
 
 def test_stored_arrays_that_do_not_fit_together_are_refused():
     about, arrays = harmoniser()[0].state()
-    with pytest.raises(ValueError, match="do not fit together"):
-        Harmoniser.from_state(about, {**arrays, "mix.means": arrays["mix.means"][:, :1]})
+    for name in ("mix.means", "mix.features"):
+        with pytest.raises(ValueError, match="do not fit together"):
+            Harmoniser.from_state(about, {**arrays, name: arrays[name][:, :1]})
 
 
 def test_a_mix_is_estimated_of_judged_cells_alone():
