@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image
@@ -124,6 +124,7 @@ def test_a_soft_rim_moves_no_contour(how, strength, both):
 
 
 @given(st.floats(0.5, 12), st.integers(24, SIDE))
+@example(0.75, 24)
 @settings(max_examples=60, deadline=None)
 def test_a_blurred_mask_keeps_its_share_of_nucleus_or_is_refused(strength, side):
     drawn = cv2.resize(levels(0, 128, 255), (side, side), interpolation=cv2.INTER_NEAREST)
