@@ -41,10 +41,10 @@ _CELL_C, _POOLED_C, _STATISTICS_C = 1.0, 0.2, 1.0
 _ABSENT = -20.0
 
 #: No cell is surer of a class than this, in odds: a patient does not hang on one.
-_SUREST = 100.0
+SUREST = 100.0
 
 #: Exponents of the means of a patient's cells, from all alike (0) to those that say most.
-_EXPONENTS = (0.0, 1.0, 2.0, 4.0)
+EXPONENTS = (0.0, 1.0, 2.0, 4.0)
 
 #: Exponent by which cells are told to be looked at: one ten times as odd weighs a hundred times as much.
 _SHARPNESS = 2.0
@@ -149,7 +149,7 @@ class CellModels:
             parts = (landmarks, weights, intercepts, pooled_centre, pooled_scale, *own)
             return cls(*parts, none, none, none, none, inherits)
 
-        said = np.empty((len(X), len(_EXPONENTS) * cells.count + count))
+        said = np.empty((len(X), len(EXPONENTS) * cells.count + count))
         for train, test in folds:
             said[test] = model(train)._asked(X[test])[0]
         centre, scale = _standard(said)
@@ -164,7 +164,7 @@ class CellModels:
         is_own = not self.inherits[0] or kinds == len(self.intercept)
         return (
             is_own
-            and len(self.centre) == len(_EXPONENTS) * kinds + len(self.intercept)
+            and len(self.centre) == len(EXPONENTS) * kinds + len(self.intercept)
             and len(self.pooled_centre) == STATISTICS * components
         )
 
@@ -191,7 +191,7 @@ class CellModels:
     def _scores(self, cells: _Floats) -> _Floats:
         """float64 (k, c): the log odds of each class against all others, of cells."""
         proba = softmax(_kernel(cells, self.landmarks) @ self.weights + self.intercepts)
-        return np.asarray(np.log(np.clip(proba / np.maximum(1 - proba, 1e-12), 1 / _SUREST, _SUREST)))
+        return np.asarray(np.log(np.clip(proba / np.maximum(1 - proba, 1e-12), 1 / SUREST, SUREST)))
 
     def _weights(self, scores: _Floats, at: int) -> _Floats:
         """How much cells of a bag speak for a class, of scores (k, c); 1 in sum. By kinds of cells it is what the
@@ -199,8 +199,8 @@ class CellModels:
         if self.inherits[0]:
             said = scores[:, at]
         else:
-            own = (self.coef[at] * self.scale)[: len(_EXPONENTS) * scores.shape[1]]
-            counts = own.reshape(len(_EXPONENTS), -1).sum(axis=0)
+            own = (self.coef[at] * self.scale)[: len(EXPONENTS) * scores.shape[1]]
+            counts = own.reshape(len(EXPONENTS), -1).sum(axis=0)
             counts -= counts.mean()
             said = scores @ (counts / max(np.abs(counts).sum(), 1e-300))
         odds = np.exp(_SHARPNESS * (said - said.max()))
@@ -311,6 +311,6 @@ def _statistics(X: Bags, scores: _Floats) -> _Floats:
     Of all cells alike at r = 0, of those that say most at 4: a few witnesses move the latter alone.
     """
     found = [X.mean(scores)]
-    for exponent in _EXPONENTS[1:]:
+    for exponent in EXPONENTS[1:]:
         found.append(np.log(X.mean(np.exp(exponent * scores))) / exponent)
     return np.hstack(found)

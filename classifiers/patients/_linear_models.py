@@ -16,8 +16,8 @@ _Floats = NDArray[np.float64]
 
 #: Statistics of every column, in this order: mean, spread, and these. Quantiles of a tenth need ten cells; a share of
 #: witnesses below that is seen by mean and spread alone.
-_QUANTILES = (0.1, 0.5, 0.9)
-STATISTICS = 2 + len(_QUANTILES)
+QUANTILES = (0.1, 0.5, 0.9)
+STATISTICS = 2 + len(QUANTILES)
 
 
 def pooled_statistics(X: Bags) -> _Floats:
@@ -30,7 +30,7 @@ def pooled_statistics(X: Bags) -> _Floats:
         cells = np.asarray(X.cells[own], np.float64)
         rows[at, 0] = cells.mean(axis=0)
         rows[at, 1] = cells.std(axis=0, ddof=1) if len(cells) > 1 else np.nan
-        rows[at, 2:] = np.quantile(cells, _QUANTILES, axis=0, method="median_unbiased")
+        rows[at, 2:] = np.quantile(cells, QUANTILES, axis=0, method="median_unbiased")
     return rows.reshape(len(X), -1)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 _SUMMARIES = 8
 
 #: Attention heads.
-_HEADS = 2
+HEADS = 2
 
 
 def bag_softmax(scores: Tensor, owner: Tensor, bags: int) -> Tensor:
@@ -88,19 +88,19 @@ class SetTransformer(nn.Module):
     def forward(self, cells: Tensor, owner: Tensor, bags: int) -> tuple[Tensor, Tensor]:
         """As ``GatedAttention``."""
         k, hidden = cells.shape
-        width = hidden // _HEADS
+        width = hidden // HEADS
         normed = self.first(cells)
-        keys, values = self.keys(normed).view(k, _HEADS, width), self.values(normed).view(k, _HEADS, width)
-        asked = self.summaries.view(_SUMMARIES, _HEADS, width)
+        keys, values = self.keys(normed).view(k, HEADS, width), self.values(normed).view(k, HEADS, width)
+        asked = self.summaries.view(_SUMMARIES, HEADS, width)
         scores = torch.einsum("khw,shw->ksh", keys, asked) / math.sqrt(width)
-        weights = bag_softmax(scores.reshape(k, -1), owner, bags).view(k, _SUMMARIES, _HEADS)
-        summed = torch.zeros((bags, _SUMMARIES, _HEADS, width))
+        weights = bag_softmax(scores.reshape(k, -1), owner, bags).view(k, _SUMMARIES, HEADS)
+        summed = torch.zeros((bags, _SUMMARIES, HEADS, width))
         for at in range(_SUMMARIES):  # one after the other: all of them at once are eight times the cells
-            summed[:, at] = torch.zeros((bags, _HEADS, width)).index_add(0, owner, weights[:, at, :, None] * values)
+            summed[:, at] = torch.zeros((bags, HEADS, width)).index_add(0, owner, weights[:, at, :, None] * values)
         summary = summed.reshape(bags, _SUMMARIES, hidden)
-        shown = self.shown(summary).view(bags, _SUMMARIES, _HEADS, width)
-        told = self.told(summary).view(bags, _SUMMARIES, _HEADS, width)
-        query = self.asked(normed).view(k, _HEADS, width)
+        shown = self.shown(summary).view(bags, _SUMMARIES, HEADS, width)
+        told = self.told(summary).view(bags, _SUMMARIES, HEADS, width)
+        query = self.asked(normed).view(k, HEADS, width)
         scores = torch.stack([(query * shown[:, at][owner]).sum(-1) for at in range(_SUMMARIES)]) / math.sqrt(width)
         share = torch.softmax(scores, dim=0)
         mixed = torch.zeros_like(query)

@@ -31,6 +31,7 @@ from fusion.bundles.bundle_files import (
 )
 
 if TYPE_CHECKING:
+    from fusion.bundles.onnx_graph import Graph
     from fusion.data.patients.bags import Bags
 
 #: The file of arrays.
@@ -242,6 +243,12 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         return proba / len(self._networks), weights / (cells.mean(weights[:, None])[:, 0] * cells.sizes)[cells.owners]
 
     # ---- storage ----------------------------------------------------------------------------------------------------
+
+    def to_onnx(self, graph: Graph, rows: str) -> str:
+        """Add it to a graph; the name of float64 (1, classes) for the cells of one bag, float (k, d)."""
+        from classifiers.patients._onnx_forms import mil
+
+        return mil(graph, rows, (self._components, self._cells), self._networks)
 
     def save(self, folder: Path) -> None:
         """Write ``mil.safetensors`` and ``classifier.json``: plain arrays, the networks stacked, and plain values."""

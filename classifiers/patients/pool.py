@@ -23,6 +23,7 @@ from fusion.bundles.bundle_files import (
 )
 
 if TYPE_CHECKING:
+    from fusion.bundles.onnx_graph import Graph
     from fusion.data.patients.bags import Bags
 
 _Floats = NDArray[np.float64]
@@ -158,6 +159,12 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         return strength
 
     # ---- storage -----------------------------------------------------------------------------------------------------
+
+    def to_onnx(self, graph: Graph, rows: str) -> str:
+        """Add it to a graph; the name of float64 (1, classes) for the cells of one bag, float (k, d)."""
+        from classifiers.patients._onnx_forms import pool
+
+        return pool(graph, rows, self)
 
     def save(self, folder: Path) -> None:
         """Write ``pool.safetensors`` and ``classifier.json``: plain arrays and plain values."""

@@ -91,13 +91,7 @@ def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequenc
 
 def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str]) -> Predictions:
     """What the model says of the subjects of measured cells; how far off one is, its median cell tells."""
-    if nameless := sum(who is None for who in found.table.identities):
-        raise UsageError(
-            "this model judges patients, and cells name none",
-            found=f"{nameless} of {len(found)} cells without a subject",
-            do="Give a table with a column 'subject', or name it with --columns subject=NAME.",
-        )
-    study = found.by_subject()
+    study = by_subject(found)
     cells = found.table
     features = bundle.model.harmonised(cells.X, cells.sources).astype(np.float32)
     distance = None if bundle.novelty is None else bundle.novelty.distance(features)
@@ -118,6 +112,22 @@ def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequ
         remarks=(*remarks, *harmonisation_notes(bundle, cells)),
         cells=cells,
     )
+
+
+def by_subject(found: Study) -> Study:
+    """The subjects of measured cells, as a model of patients is asked of them.
+
+    Raises
+    ------
+    UsageError : nobody says whose some of the cells are.
+    """
+    if nameless := sum(who is None for who in found.table.identities):
+        raise UsageError(
+            "this model judges patients, and cells name none",
+            found=f"{nameless} of {len(found)} cells without a subject",
+            do="Give a table with a column 'subject', or name it with --columns subject=NAME.",
+        )
+    return found.by_subject()
 
 
 def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:

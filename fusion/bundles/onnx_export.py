@@ -1,7 +1,8 @@
 """A model as one ONNX file: from features, or images, to probabilities; checked against the original.
 
 What cuts the cell out and measures it stays with Fusion: the file begins where the feature table (or the image that
-the network sees) begins. Its metadata say what the columns are and how images are taken.
+the network sees) begins; that of a model of patients with the rows of one patient's cells, however many. Its
+metadata say what the columns are and how images are taken.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.bundles.inference import by_subject
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.bundles.onnx_graph import FEATURES, IMAGES, NETWORK_OUTPUT, Graph
 from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import Fault, fault_row, load_dataset
+from fusion.data.patients.bags import Bags, split_rows
 from fusion.errors import FusionError, UsageError
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.output_files import write_output
+from fusion.learning.bags.mean_of_cells import MeanOfCells
 from fusion.learning.decision.calibration import Calibration
 from fusion.learning.decision.late_fusion import LEAST, LateFusion
 from fusion.learning.fused_model import FusedModel
@@ -33,6 +37,7 @@ from fusion.plugins.classifiers import HasTrialRows, MindsSources, ToOnnx
 from fusion.plugins.networks import NetworkToOnnx, TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import ExportConfig
+from fusion.settings.data import Unit
 from fusion.settings.outputs import one_run_of
 
 if TYPE_CHECKING:
@@ -46,8 +51,9 @@ PROBABILITY, LABEL = "probability", "label"
 #: more of either, and as much more is allowed.
 TOLERANCE, NETWORK_TOLERANCE = 1e-5, 1e-4
 
-#: Rows of the trial that needs no data.
+#: Rows of the trial that needs no data; of patients the cells of each.
 _TRIAL = 512
+_TRIAL_PATIENTS = np.array([1, 1, 2, 3, 4, 5, 7, 10, 15, 16, 25, 60, 150, 500])
 
 #: A protobuf cannot be larger.
 _MAX_BYTES = (1 << 31) - 1
@@ -67,13 +73,15 @@ class Difference:
     Attributes
     ----------
     on : what was asked: "a trial", or the name of the data.
-    rows : how many cells.
+    unit : what was judged, "cell" or "subject".
+    rows : how many of these.
     probability : the largest difference of any probability.
-    labels : how many cells are predicted as another class.
+    labels : how many of these are predicted as another class.
     is_within : whether the difference is one of rounding: see ``TOLERANCE``.
     """
 
     on: str
+    unit: Unit
     rows: int
     probability: float
     labels: int
@@ -116,37 +124,23 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
     """
     check_packages()
     bundle = load_model(config.model)
-    bundle.check_judges_cells("fusion export", "Take the folder itself: it can be moved, and holds plain arrays.")
     model, trial = build(bundle)
     if model.ByteSize() > _MAX_BYTES:
         raise ExportError(f"{config.model} is too large for ONNX", found=f"{model.ByteSize() >> 20} MB")
     content = model.SerializeToString()
     session = _session(content)
-    asked = trial if bundle.transforms else trial.X
+    asked = trial if bundle.transforms or isinstance(trial, Bags) else trial.X
     checks = [_compare("a trial", session, trial, bundle, lambda model: model.model.predict_proba(asked))]
     faults: tuple[Fault, ...] = ()
     root = Path()
     if config.check is not None:
-        # The way that predict goes: whatever is there, labelled or not.
-        part = "all" if config.check.is_dir() else None
-        dataset = load_dataset(
-            config.check,
-            part=part,
-            reading=config,
-            needs_labels=False,
-            mask_levels=config.mask_levels,
-            store=config.store,
-        )
-        root = dataset.root
-        store = FeatureStore(config.store)
-        dataset, _ = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-        found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+        found, root = _measured(config, config.check, bundle, progress)
         faults = found.faults
         if len(found):
-            cells = CellInputs(found.table.X, found.table.blocks)
-            for transform in bundle.transforms:
-                cells = found.inputs(transform, list(found.table.blocks), found.everyone)
-            checks.append(_compare(str(config.check), session, cells, bundle, lambda model: model.predict_proba(found)))
+            judged = by_subject(found) if bundle.unit == "subject" else found
+            asked_of = _inputs(judged, bundle)
+            on = str(config.check)
+            checks.append(_compare(on, session, asked_of, bundle, lambda model: model.predict_proba(judged)))
     for check in checks:
         if not check.is_within:
             raise ExportError(
@@ -159,6 +153,18 @@ def export_onnx(config: ExportConfig, progress: Progress | None = None) -> Expor
     return Exported(config.onnx, len(content), inputs, outputs, tuple(checks), faults, root)
 
 
+def _measured(config: ExportConfig, data: Path, bundle: ModelBundle, progress: Progress | None) -> tuple[Study, Path]:
+    """The cells of ``check`` as ``predict`` measures them, whatever is there, labelled or not; and the data's root."""
+    part = "all" if data.is_dir() else None
+    dataset = load_dataset(
+        data, part=part, reading=config, needs_labels=False, mask_levels=config.mask_levels, store=config.store
+    )
+    store = FeatureStore(config.store)
+    shown, _ = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
+    found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    return found, dataset.root
+
+
 def check_packages() -> None:
     """UsageError where the extra ``onnx`` is not installed."""
     missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -168,8 +174,17 @@ def check_packages() -> None:
         )
 
 
-def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
-    """The ``onnx.ModelProto`` of a model, and made-up cells to try it on.
+def _inputs(study: Study, bundle: ModelBundle) -> CellInputs | Bags:
+    """What a model takes of cells, or of patients."""
+    if isinstance(study.table.X, Bags):
+        return study.table.X
+    for transform in bundle.transforms:
+        return study.inputs(transform, list(study.table.blocks), study.everyone)
+    return CellInputs(study.table.X, study.table.blocks)
+
+
+def build(bundle: ModelBundle) -> tuple[Any, CellInputs | Bags]:
+    """The ``onnx.ModelProto`` of a model, and made-up cells, or patients, to try it on.
 
     Raises
     ------
@@ -191,7 +206,12 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
             expected="features that are taken as they are, whatever site they are from",
             do="Train without harmonise.",
         )
-    about = {"columns": json.dumps(list(bundle.columns)), "classes": json.dumps(bundle.classes)}
+    about = {
+        "columns": json.dumps(list(bundle.columns)),
+        "classes": json.dumps(bundle.classes),
+        "unit": bundle.unit,
+    }
+    trial: CellInputs | Bags
     if isinstance(classifier, TakesImages) and isinstance(classifier, NetworkToOnnx):
         content, trial = classifier.to_onnx_network(columns)
         graph, proba = Graph(onnx.load_from_string(content)), NETWORK_OUTPUT
@@ -202,7 +222,7 @@ def build(bundle: ModelBundle) -> tuple[Any, CellInputs]:
         graph = Graph()
         rows = graph.input(FEATURES, np.float32, ("n", columns))
         proba = _classify(graph, rows, fused)
-        trial = CellInputs(_made_up(fused, len(bundle.columns), np.random.default_rng(0)), {})
+        trial = _trial(bundle)
     else:
         raise ExportError(
             f"classifier '{bundle.classifier}' has no ONNX form",
@@ -216,16 +236,23 @@ def _has_onnx_form(fused: FusedModel) -> bool:
     classifier = fused.classifier
     if isinstance(classifier, LateFusion):
         return all(map(_has_onnx_form, classifier.members.values()))
-    return isinstance(classifier, ToOnnx)
+    return isinstance(_of_cells(classifier), ToOnnx)
+
+
+def _of_cells(classifier: object) -> object:
+    """The classifier itself, or the one of cells whose mean over a patient's cells is the patient's."""
+    return classifier.classifier if isinstance(classifier, MeanOfCells) else classifier
 
 
 def _classify(graph: Graph, rows: str, fused: FusedModel) -> str:
-    """float64 (n, K): what layer and classifier give, or the pool of those of each block."""
+    """float64 (n, K): what layer and classifier give, or the pool of those of each block; (1, K) of a patient."""
     classifier = fused.classifier
     if isinstance(classifier, LateFusion):
         return _pool(graph, rows, classifier)
-    assert isinstance(classifier, ToOnnx)  # as asked before
-    return classifier.to_onnx(graph, rows if fused.layer is None else _fuse(graph, rows, fused.layer))
+    own = _of_cells(classifier)
+    assert isinstance(own, ToOnnx)  # as asked before
+    proba = own.to_onnx(graph, rows if fused.layer is None else _fuse(graph, rows, fused.layer))
+    return graph.add("ReduceMean", proba, axes=[0], keepdims=1) if isinstance(classifier, MeanOfCells) else proba
 
 
 def _pool(graph: Graph, rows: str, late: LateFusion) -> str:
@@ -320,19 +347,28 @@ def _interpolate(graph: Graph, x: str, steps: NDArray[np.float64], heights: NDAr
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 
-def _made_up(fused: FusedModel, columns: int, draw: np.random.Generator) -> NDArray[np.float32]:
-    """float32 (n, d): rows around those that the model was fitted on, one value in twenty missing."""
-    classifier: object = fused.classifier
+def _trial(bundle: ModelBundle) -> CellInputs | Bags:
+    """Cells, or patients of one and of many, that nobody has seen."""
+    draw, columns = np.random.default_rng(0), len(bundle.columns)
+    if bundle.unit == "cell":
+        return CellInputs(_made_up(bundle.model, _TRIAL, columns, draw), {})
+    rows = _made_up(bundle.model, int(_TRIAL_PATIENTS.sum()), columns, draw)
+    return Bags(rows, split_rows(_TRIAL_PATIENTS))
+
+
+def _made_up(fused: FusedModel, count: int, columns: int, draw: np.random.Generator) -> NDArray[np.float32]:
+    """float32 (count, d): rows around those that the model was fitted on, one value in twenty missing."""
+    classifier: object = _of_cells(fused.classifier)
     if isinstance(classifier, LateFusion):
-        X: NDArray[Any] = np.zeros((_TRIAL, columns), np.float32)
+        X: NDArray[Any] = np.zeros((count, columns), np.float32)
         for name, member in classifier.members.items():
             part = classifier.columns[name]
-            X[:, part] = _made_up(member, part.stop - part.start, draw)
+            X[:, part] = _made_up(member, count, part.stop - part.start, draw)
         return np.asarray(X, np.float32)
     if fused.layer is None and isinstance(classifier, HasTrialRows):
-        X = classifier.trial_rows(_TRIAL, draw)
+        X = classifier.trial_rows(count, draw)
     else:
-        X = draw.normal(size=(_TRIAL, columns))
+        X = draw.normal(size=(count, columns))
         if fused.layer is not None:
             state = fused.layer.state()
             for at in range(len(state["weights"])):
@@ -351,16 +387,28 @@ def _session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _compare(
-    on: str, session: Any, inputs: CellInputs, bundle: ModelBundle, judge: Callable[[ModelBundle], NDArray[np.float64]]
-) -> Difference:
-    """Run file and model on the same cells; ``judge`` asks a model for the probabilities of these."""
-    names = {value.name for value in session.get_inputs()}
-    found, labels = [], []
+def _runs(inputs: CellInputs | Bags, names: set[str]) -> Iterator[dict[str, NDArray[Any]]]:
+    """What the file is given: cells some at a time, and the cells of one patient at a time."""
+    if isinstance(inputs, Bags):
+        for own in inputs.rows:
+            yield {FEATURES: np.asarray(inputs.cells[own], np.float32)}
+        return
     for start in range(0, len(inputs), _TRIAL):
         rows = np.arange(start, min(start + _TRIAL, len(inputs)))
         given: dict[str, NDArray[Any]] = {FEATURES: inputs.X[rows]} if FEATURES in names else {}
-        given |= {IMAGES: inputs.images(rows)} if IMAGES in names else {}
+        yield given | ({IMAGES: inputs.images(rows)} if IMAGES in names else {})
+
+
+def _compare(
+    on: str,
+    session: Any,
+    inputs: CellInputs | Bags,
+    bundle: ModelBundle,
+    judge: Callable[[ModelBundle], NDArray[np.float64]],
+) -> Difference:
+    """Run file and model on the same cells or patients; ``judge`` asks a model for the probabilities of these."""
+    found, labels = [], []
+    for given in _runs(inputs, {value.name for value in session.get_inputs()}):
         proba, label = session.run([PROBABILITY, LABEL], given)
         found.append(proba)
         labels += list(label)
@@ -378,7 +426,9 @@ def _compare(
     positive = None if bundle.positive is None else bundle.classes.index(bundle.positive)
     predicted_labels = [bundle.classes[at] for at in bundle.model.decision.predicted(expected, positive)]
     others = sum(a != b for a, b in zip(labels, predicted_labels, strict=True))
-    return Difference(on, len(inputs), float(difference.max()), others, bool((difference <= allowed).all()))
+    return Difference(
+        on, bundle.unit, len(inputs), float(difference.max()), others, bool((difference <= allowed).all())
+    )
 
 
 def _format_values(values: Any) -> dict[str, str]:

@@ -72,6 +72,14 @@ class Graph:
         self._nodes.append(helper.make_node(operator, names, [result], domain=domain, **attributes))
         return result
 
+    def top(self, values: str, count: str, *, largest: bool) -> str:
+        """The largest or smallest values of every column, as many as int64 (1,) ``count`` says, sorted."""
+        from onnx import helper
+
+        result, rows = self._name(), self._name()
+        self._nodes.append(helper.make_node("TopK", [values, count], [result, rows], axis=0, largest=int(largest)))
+        return result
+
     def cast(self, value: str, dtype: Any) -> str:
         """The same values in another type."""
         return self.add("Cast", value, to=_kind(dtype))

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 def export(screen: Screen, config: ExportConfig) -> tuple[Fault, ...]:
     """Write MODEL as one ONNX file.
 
-    From the feature table to the probability; for neural, from the image that the network is shown. The file is run
-    beside the model and is not written where their probabilities differ. docs/export.md tells inputs and outputs.
+    From the feature table to the probability; for neural, from the image that the network is shown; of a model of
+    patients, from the rows of one patient's cells, however many. The file is run beside the model and is not written
+    where their probabilities differ. docs/export.md tells inputs and outputs.
     """
     from fusion.bundles.onnx_export import export_onnx
     from fusion.cli.console import size_in_words
 
     found = export_onnx(config, screen.progress)
     for check in found.differences:
+        units = "cells" if check.unit == "cell" else "patients"
         screen.line(
-            f"{check.rows} cells of {check.on}: probabilities differ by up to {check.probability:.1e}, "
+            f"{check.rows} {units} of {check.on}: probabilities differ by up to {check.probability:.1e}, "
             f"{check.labels} predicted otherwise"
         )
     for way, values in (("in", found.inputs), ("out", found.outputs)):

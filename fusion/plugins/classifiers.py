@@ -172,7 +172,8 @@ class ToOnnx(Protocol):
     """A classifier that can be exported as part of an ONNX graph."""
 
     def to_onnx(self, graph: Graph, rows: str) -> str:
-        """Add it to a graph; the name of float64 (n, classes) for the float (n, d) called ``rows``."""
+        """Add it to a graph; the name of float64 (n, classes) for the float (n, d) called ``rows``, or of float64
+        (1, classes) for the cells of one bag, where it takes bags."""
         ...
 
 

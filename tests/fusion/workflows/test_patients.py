@@ -98,10 +98,19 @@ def test_the_page_of_patients_holds_the_cells_that_their_class_rests_on(place, t
     assert page.count("data:image/png") >= 4 * EACH
 
 
+def test_the_onnx_file_is_tried_on_patients_of_ones_own(place, tmp_path):
+    folder, common = place
+    new, out = folder / "new" / "patients.csv", tmp_path / "model.onnx"
+    done = fusion("export", folder / "model", "--onnx", out, "--check", new, "--json", *common)
+    trial, own = json.loads(done.stdout)["differences"]
+    assert (trial["unit"], own["unit"], own["rows"], own["labels"]) == ("subject", "subject", 4, 0)
+    assert max(trial["probability"], own["probability"]) < 1e-5
+    assert_refused(fusion("export", folder / "model", "--onnx", out, "--check", folder / "new"), 2, "cells name none")
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["export", "MODEL", "--onnx", "OUT/model.onnx"], ["fusion export is for models of cells"]),
         (["explain", "MODEL", "NEW", "-o", "OUT/page", "--data", "DATA"], ["of whom none is shown"]),
         (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
         (["adapt", "MODEL", "NEW", "-o", "OUT/adapted"], ["fusion adapt is for models of cells", "unit subject"]),
