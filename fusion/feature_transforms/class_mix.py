@@ -157,6 +157,13 @@ class ClassMix:
             changed += share[:, None] * move
         return changed
 
+    def site_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of what ``moves`` gives of a site, by name."""
+        return {
+            "moves": self.features.shape,
+            **{name: array.shape for name, array in Mixture.learnt(self.means).state().items()},
+        }
+
     def _places(self, X: _Floats) -> _Floats:
         """float64 (n, k): where cells lie along the directions."""
         z = np.clip((X - self.centre) / self.spread, -_CLIP, _CLIP)
@@ -220,6 +227,12 @@ class Mixture:
     places: _Floats
     variance: _Floats
 
+    @classmethod
+    def learnt(cls, means: _Floats) -> Self:
+        """That of a site whose classes, at ``means``, have as many cells each, and lie where they were learnt."""
+        classes, k = means.shape
+        return cls(np.full(classes, 1 / classes), means, np.ones(k))
+
     def joint(self, places: _Floats) -> _Floats:
         """float64 (n, classes): log density of cells (n, k) and classes, but for a constant."""
         squares = (places[:, None] - self.places) ** 2
@@ -244,7 +257,7 @@ class Mixture:
 def _fitted(places: _Floats, means: _Floats, *, are_equal: bool) -> tuple[float, Mixture]:
     """The log likelihood of the fitted mixture, that of how far classes lie apart added, and the mixture."""
     n, k = len(places), len(means)
-    mixture = Mixture(np.full(k, 1 / k), means, np.ones(means.shape[1]))
+    mixture = Mixture.learnt(means)
     likelihood = -np.inf
     moved = np.zeros_like(means)
     for _ in range(_STEPS):

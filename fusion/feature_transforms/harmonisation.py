@@ -205,6 +205,11 @@ class Harmoniser:
             parts.setdefault(owner, {})[part] = array
         maps = {str(source): parts[str(at)] for at, source in enumerate(about["sources"])}
         mix = ClassMix.from_state(parts["mix"]) if "mix" in parts else None
+        wanted = {name: array.shape for name, array in parts["whole"].items()}
+        for own in maps.values():
+            site = {} if mix is None or "moves" not in own else mix.site_shapes()
+            if {name: array.shape for name, array in own.items()} != wanted | site:
+                raise ValueError("the stored map of a source does not fit the others")
         return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix)
 
 

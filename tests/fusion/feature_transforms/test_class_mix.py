@@ -119,6 +119,14 @@ def test_stored_arrays_that_do_not_fit_together_are_refused():
             Harmoniser.from_state(about, {**arrays, name: arrays[name][:, :1]})
 
 
+@pytest.mark.parametrize("name", ["centre", "moves", "mixture_places", "mixture_variance"])
+def test_a_stored_site_that_does_not_fit_is_refused(name):
+    about, arrays = harmoniser()[0].with_site("new", site([60, 10, 10], 2)[0]).state()
+    at = about["sources"].index("new")
+    with pytest.raises(ValueError, match="does not fit"):
+        Harmoniser.from_state(about, {**arrays, f"{at}.{name}": arrays[f"{at}.{name}"][..., :1]})
+
+
 def test_a_mix_is_estimated_of_judged_cells_alone():
     with pytest.raises(ConfigError, match="transductive"):
         HarmoniseSettings(method="standard", mix="estimated")
