@@ -129,7 +129,9 @@ class Texture:
         if self.binning == "fixed_width":
             return self._of_binned(quantise(grey, self.levels), depth, 2)
         insides = [(depth > region).view(np.uint8) for region in range(2)]
-        return np.concatenate([self._of_binned(stretch(grey, each, self.levels), each, 1) for each in insides])
+        found = [self._of_binned(stretch(grey, each, self.levels), each, 1) for each in insides if each.any()]
+        nothing = np.full_like(found[0], np.nan)  # an empty nucleus has neither darkest nor brightest pixel
+        return np.concatenate([*found, *[nothing] * (2 - len(found))])
 
     def _of_binned(self, levels: NDArray[np.uint8], depth: NDArray[np.uint8], regions: int) -> Values:
         found = [np.empty((regions, 0))]

@@ -85,6 +85,18 @@ def test_a_method_alone_gives_what_it_gives_among_all(binning):
     assert sum(map(len, alone)) == len(every)
 
 
+@pytest.mark.parametrize("binning", ["fixed_width", "fixed_count"])
+def test_a_cell_without_a_nucleus_has_its_own_texture_and_none_of_a_nucleus(binning):
+    cell, texture = irregular_cell(), Texture(binning=binning)
+    whole = measured(texture, cell)
+    without = measured(texture, Cell(cell.rgb, cell.mask, np.zeros_like(cell.mask)))
+    for name, value in without.items():
+        if name.startswith("nucleus_"):
+            assert np.isnan(value), name
+        else:
+            assert_array_equal(value, whole[name], err_msg=name)
+
+
 def test_the_order_in_which_methods_are_named_does_not_matter_to_columns():
     forth, back = Texture(methods=("glcm", "lbp")), Texture(methods=("lbp", "glcm"))
     assert forth.feature_names() == back.feature_names()
