@@ -97,7 +97,7 @@ def count_values(values: NDArray[np.uint8], depth: NDArray[np.uint8], regions: i
 
 
 @compiled
-def values_at_ranks(
+def pixels_at_ranks(
     values: NDArray[np.int32], inside: NDArray[np.bool_], ranks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """int64 (n,): what stands at given places when the values inside a mask are sorted.

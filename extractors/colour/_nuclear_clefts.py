@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from extractors.colour._colour_kernels import inside_corners
 from extractors.euclidean import near, square_within
-from extractors.numba_kernels import values_at_ranks
+from extractors.numba_kernels import pixels_at_ranks
 from fusion.images.cell import Cell
 
 #: A cleft has taken at most this part of the red light that the middle of the nucleus has taken, in optical density.
@@ -49,7 +49,7 @@ def pale_share(cell: Cell) -> float:
     if not pixels:  # a nucleus of few pixels has no inside
         return 0.0
     number = np.count_nonzero(nucleus)
-    lower, upper = values_at_ranks(densities, nucleus, np.array([(number - 1) // 2, number // 2])).tolist()
+    lower, upper = pixels_at_ranks(densities, nucleus, np.array([(number - 1) // 2, number // 2])).tolist()
     return np.count_nonzero(inner & (densities <= PALENESS * ((lower + upper) / 2))) / pixels
 
 

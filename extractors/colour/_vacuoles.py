@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from extractors.colour import _colour_kernels
 from extractors.euclidean import near, square_within
-from extractors.numba_kernels import values_at_ranks
+from extractors.numba_kernels import pixels_at_ranks
 from fusion.images.cell import Cell
 
 #: A hole has at most this part of the optical density of the cytoplasm around it. Half would be the edge of an ideal
@@ -79,7 +79,7 @@ def palest_part(cell: Cell) -> float:
     sums = np.asarray(cv2.boxFilter(light, cv2.CV_32S, (side, side), normalize=False), np.int32)
     ranks = np.array([int(share * (pixels - 1)) for share in (0.99, 0.5)])
     palest, middle = (
-        -math.log((value / (3 * side**2) + 1) / 256) for value in values_at_ranks(sums, inner, ranks).tolist()
+        -math.log((value / (3 * side**2) + 1) / 256) for value in pixels_at_ranks(sums, inner, ranks).tolist()
     )
     return 1 - palest / middle if middle > 1e-3 else math.nan
 

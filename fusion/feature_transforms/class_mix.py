@@ -21,7 +21,7 @@ themselves: Long et al. (2013), ICCV, 2200-2207 (joint distribution adaptation).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -159,10 +159,8 @@ class ClassMix:
 
     def site_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of what ``moves`` gives of a site, by name."""
-        return {
-            "moves": self.features.shape,
-            **{name: array.shape for name, array in Mixture.learnt(self.means).state().items()},
-        }
+        site = {"moves": self.features, **Mixture.learnt(self.means).state()}
+        return {name: array.shape for name, array in site.items()}
 
     def _places(self, X: _Floats) -> _Floats:
         """float64 (n, k): where cells lie along the directions."""
@@ -173,7 +171,7 @@ class ClassMix:
 
     def state(self) -> dict[str, _Floats]:
         """Arrays by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return dict(vars(self))
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, _Floats]) -> Self:
