@@ -13,6 +13,7 @@ from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Dataset, load_dataset, load_images
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.bags import Bags
+from fusion.data.patients.unreadable_patients import note_unreadable_patients
 from fusion.data.readers import DEFAULT, is_image
 from fusion.data.subjects import Identity
 from fusion.errors import UsageError
@@ -109,7 +110,11 @@ def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequ
         calibrated=bundle.model.calibration is not None,
         trained_on=np.array([known[rows].any() for rows in bags], bool),
         distance=None if distance is None else Bags(features, bags).medians(distance),
-        remarks=(*remarks, *harmonisation_notes(bundle, cells)),
+        remarks=(
+            *remarks,
+            *note_unreadable_patients(found.faults, cells.subjects, cells.sources),
+            *harmonisation_notes(bundle, cells),
+        ),
         cells=cells,
     )
 

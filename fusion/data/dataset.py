@@ -114,11 +114,14 @@ def measured_key(key: str, adjustment: Change | None) -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """An image that was skipped: where in the work ("read", "cell", "extract") and why, in one line."""
+    """An image that was skipped: where in the work ("read", "cell", "extract") and why, in one line; and whose it is,
+    where that is known."""
 
     path: Path
     stage: str
     reason: str
+    subject: str | None = None
+    source: str | None = None
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.reason}"
@@ -229,7 +232,8 @@ class Dataset:
         if source is None:
             return self
         named = (sample if sample.source else replace(sample, source=source) for sample in self.samples)
-        return replace(self, samples=as_columns(named))
+        faults = tuple(fault if fault.source else replace(fault, source=source) for fault in self.faults)
+        return replace(self, samples=as_columns(named), faults=faults)
 
     def select(self, classes: Sequence[str] = (), folds: Sequence[str] = (), sources: Sequence[str] = ()) -> Dataset:
         """The samples of these classes, folds and sources; an empty selection keeps all.
@@ -538,9 +542,9 @@ def _choose_part(listed: Columns[Listed], part: str | None, path: Path) -> tuple
 
 def _sample(entry: Listed, image: Content, mask: Content | None, mask_levels: str | None = None) -> Sample | Fault:
     if image.fault:
-        return Fault(entry.path, "read", image.fault)
+        return Fault(entry.path, "read", image.fault, entry.subject, entry.source)
     if mask is not None and mask.fault:
-        return Fault(entry.path, "read", f"mask {entry.mask_path}: {mask.fault}")
+        return Fault(entry.path, "read", f"mask {entry.mask_path}: {mask.fault}", entry.subject, entry.source)
     return Sample(
         path=entry.path,
         key=content_key(image.bytes_hash, None if mask is None else mask.bytes_hash, mask_levels),

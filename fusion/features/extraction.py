@@ -482,7 +482,7 @@ def _gather(
             if fault is None:
                 reason = next((r[sample.measured_key] for r in reasons if sample.measured_key in r), None)
                 fault = Fault(sample.path, "cell", reason) if reason else _vanished(sample)
-            faults.append(Fault(sample.path, fault.stage, fault.reason))
+            faults.append(Fault(sample.path, fault.stage, fault.reason, sample.subject, sample.source))
     for block in blocks:
         block.release_pages()
     computed = {name: int((lacked[:, i] & has[:, i]).sum()) for i, name in enumerate(found)}

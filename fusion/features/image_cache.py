@@ -95,7 +95,7 @@ def read_images(
     images = np.load(path, mmap_mode="r")
     place = {key: -1 if key in reasons else at for at, key in enumerate(keys)}
     faults = {
-        at: Fault(sample.path, *reasons[sample.measured_key])
+        at: Fault(sample.path, *reasons[sample.measured_key], sample.subject, sample.source)
         for at, sample in enumerate(dataset.samples)
         if sample.measured_key in reasons
     }

@@ -219,7 +219,7 @@ class Predictions:
         return pd.DataFrame(head | proba | promised | outside | {"in_training": self.trained_on})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: everything that the tables show, and the faults."""
+        """Plain values: everything that the tables show, notes and faults."""
         sets, referred = self.sets, self.referred
         promised: list[dict[str, Any]] = [{}] * len(self)
         if sets is not None and referred is not None:
@@ -271,6 +271,7 @@ class Predictions:
                 for each in self.by_subject
             ],
             **({"promises": self.promises.asked.to_json()} if self.promises is not None else {}),
+            "notes": self.notes,
             "faults": [fault_row(fault, self.root) for fault in self.faults],
         }
 

@@ -63,7 +63,7 @@ def methods_sentences(result: Result) -> dict[str, str]:
 
 def _aim(result: Result) -> str:
     *others, last = (f"'{name}'" for name in result.classes)
-    apart = f"{', '.join(others)} and {last} cells apart"
+    apart = f"{', '.join(others)} and {last} {result.judged}s apart"
     if len(result.scores) > 1:
         return f"{len(result.scores)} entries were compared by how well they tell {apart}."
     name = entry_name(result.scores[0])
@@ -74,14 +74,16 @@ def _aim(result: Result) -> str:
 def _data(result: Result) -> str:
     facts = result.facts
     who = "unknown subjects" if facts["unit"] == "image" else f"{facts['groups']} {facts['unit']}s"
-    lines = [f"{facts['images']} cells of {who} were judged ({_counted(facts['classes'])})."]
+    who = f", each by all of its cells ({facts['cells']} together)," if "cells" in facts else f" of {who}"
+    lines = [f"{facts['images']} {result.judged}s{who} were judged ({_counted(facts['classes'])})."]
     lines.append(subjects_sentence(result))
     if "learnt_from" in facts:
         other = facts["learnt_from"]
-        lines.append(f"They were learnt from {other['images']} other cells of {other['groups']} {facts['unit']}s.")
+        of = "" if result.judged == "subject" else f" of {other['groups']} {facts['unit']}s"
+        lines.append(f"They were learnt from {other['images']} other {result.judged}s{of}.")
     if "sources" in facts:
         named = {name or "unknown": count for name, count in facts["sources"].items()}
-        lines.append(f"Cells by source: {_counted(named)}.")
+        lines.append(f"{result.judged.title()}s by source: {_counted(named)}.")
     return _text(lines)
 
 
@@ -94,7 +96,7 @@ def _exclusions(result: Result) -> str:
 def _partition(result: Result) -> str:
     how = describe_split(result.facts)
     seed = f" Seed {result.facts['seed']}." if "seed" in result.facts else ""
-    return f"Cells were held out for judging: {how}.{seed}"
+    return f"{result.judged.title()}s were held out for judging: {how}.{seed}"
 
 
 def _features(result: Result, asked: Mapping[str, Any]) -> str:
@@ -157,7 +159,7 @@ def _classifiers(result: Result, asked: Mapping[str, Any]) -> str:
 
 
 def _decision(result: Result, asked: Mapping[str, Any]) -> str:
-    lines = []
+    lines, unit = [], result.judged
     if "calibrate" in asked:
         way = _CALIBRATIONS.get(asked["calibrate"])
         learnt = f"recalibrated {way}, by held-out scores of each training part" if way else "not recalibrated"
@@ -170,14 +172,14 @@ def _decision(result: Result, asked: Mapping[str, Any]) -> str:
     }
     if any(scores.costs is not None for scores in result.scores):
         by = ", by a rule learnt in each training part" if "calibrate" in asked else ""
-        lines.append(f"A cell was predicted to be of the class with the least expected cost (Elkan 2001){by}.")
+        lines.append(f"A {unit} was predicted to be of the class with the least expected cost (Elkan 2001){by}.")
     elif not limits:
-        lines.append("A cell was predicted to be of its most probable class.")
+        lines.append(f"A {unit} was predicted to be of its most probable class.")
     else:
         between = f"{min(limits):.3f}" if len(limits) == 1 else f"{min(limits):.3f} to {max(limits):.3f}"
         rule = "least cost" if asked.get("costs") and "calibrate" in asked else asked.get("threshold")
         by = f" (rule: {rule}, learnt in each training part)" if isinstance(rule, str) else ""
-        lines.append(f"A cell was predicted '{result.positive}' from a probability of {between}{by}.")
+        lines.append(f"A {unit} was predicted '{result.positive}' from a probability of {between}{by}.")
     if costs := result.findings.get("costs"):
         names, rows = costs["classes"], costs["matrix"]
         stated = ", ".join(
@@ -199,8 +201,8 @@ def _metrics(result: Result) -> str:
     prevalence = result.figures[0].get("prevalence", 0.5)
     return _text(
         [
-            "Balanced accuracy, AUROC (pairs of cells that one model has scored), sensitivity, specificity, F1, MCC, "
-            "AUPRC, PPV and NPV, Brier score, log loss, calibration intercept, slope and error.",
+            f"Balanced accuracy, AUROC (pairs of {result.judged}s that one model has scored), sensitivity, "
+            "specificity, F1, MCC, AUPRC, PPV and NPV, Brier score, log loss, calibration intercept, slope and error.",
             about,
             f"PPV and NPV are at a prevalence of {prevalence}.",
             result.without_subjects,
@@ -222,9 +224,9 @@ def _comparisons(result: Result) -> str:
     primary = primary_sentences(result)
     none = [] if primary else ["No comparison was named beforehand."]
     lines = [
-        "Entries were compared by how their difference varies over the same cells; those not told from the best hold "
-        "the truly best ones (joint step-up test, family-wise error 5%), and the best is corrected for having been "
-        "picked (BBC-CV)."
+        f"Entries were compared by how their difference varies over the same {result.judged}s; those not told from "
+        "the best hold the truly best ones (joint step-up test, family-wise error 5%), and the best is corrected for "
+        "having been picked (BBC-CV)."
     ]
     return _text([*primary, *none, *lines])
 

@@ -25,6 +25,7 @@ from fusion.features.blocks import is_control
 from fusion.leakage.protocols import Plan, leaking_subjects
 from fusion.learning.fits import Fit, Fits
 from fusion.learning.selections import selections
+from fusion.learning.study import Study
 from fusion.settings.commands import AblateConfig
 from fusion.settings.loading import write_config
 from fusion.workflows.run_facts import (
@@ -64,7 +65,7 @@ def judged_result(
         config=write_config(config),
         stamps=tuple(_stamps(fits, table, plan, config)),
         notes=tuple(_notes(fits, plan, config)),
-        facts={**result.facts, **_facts(dataset, table, plan, config)},
+        facts={**result.facts, **_facts(dataset, fits.study_of(0), plan, config)},
     )
     return replace(result, findings={**result.findings, **_findings(result, fits, plan, answers, config)})
 
@@ -157,19 +158,24 @@ def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig) -
     return stamps
 
 
-def _facts(dataset: Dataset, table: FeatureTable, plan: Plan, config: AblateConfig) -> dict[str, Any]:
+def _facts(dataset: Dataset, study: Study, plan: Plan, config: AblateConfig) -> dict[str, Any]:
     splits = [split for _, split in plan.splits]
-    found = facts(dataset, table, splits, plan.kind)
+    table = study.table
+    found = facts(dataset, study, splits, plan.kind)
     found["split"] |= {"folds": len(plan.rounds[0]), "repeats": len(plan.rounds)}
     if plan.kind == "external":
         (split,) = splits
-        tested = table.take(split.test)
+        tested, learnt = table.take(split.test), table.take(split.train)
+        if study.cells is not None:
+            learnt = study.cells.take(np.concatenate([table.cells[at] for at in split.train]))
         found["learnt_from"] = {"images": len(split.train), "groups": len(np.unique(table.groups[split.train]))}
         found["split"]["kind"] = "external test"
         found |= {
             "images": len(tested),
             "groups": len(np.unique(tested.groups)),
             "classes": {label: tested.y.count(label) for label in dataset.classes},
-            "flow": image_flow(dataset, table.take(split.train)),
+            "flow": image_flow(dataset, learnt),
         }
+        if table.are_subjects:
+            found["cells"] = study.count_cells(split.test)
     return found

@@ -11,6 +11,7 @@ from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset, check_usable
 from fusion.data.feature_table import FeatureTable
+from fusion.data.patients.unreadable_patients import note_unreadable_patients
 from fusion.errors import UsageError
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
 from fusion.evaluation.results import Result, check_result_folder, subject_stamps
@@ -68,7 +69,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     check_usable(len(found), found.faults)
     if nearly:
         found = found.with_groups(group_numbers(found.table, nearly))
+    unreadable: list[str] = []
     if bundle.unit == "subject":
+        unreadable = note_unreadable_patients(found.faults, found.table.subjects, found.table.sources)
         found = subjects_of(found, dataset)
     table = found.table
     proba = bundle.predict_proba(found)
@@ -85,9 +88,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         result,
         config=write_config(config),
         stamps=tuple(stamps),
-        notes=(*dataset.notes, *cohort_notes(bundle.provenance, dataset, cohort)),
+        notes=(*dataset.notes, *unreadable, *cohort_notes(bundle.provenance, dataset, cohort)),
         faults=found.faults,
-        facts={**result.facts, **facts(dataset, table, [everything], "external")},
+        facts={**result.facts, **facts(dataset, found, [everything], "external")},
     )
     from fusion.analysis.stress import stress_report  # draws; predicting does not
     from fusion.reports import html_report

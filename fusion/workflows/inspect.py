@@ -14,6 +14,7 @@ from fusion.analysis.source_shift import Shift, shifts
 from fusion.analysis.source_shift import lines as shift_lines
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable, fault_row
 from fusion.data.groups import merged_subjects
+from fusion.data.patients.unreadable_patients import note_unreadable_patients
 from fusion.data.public_datasets import Recognition, recognise
 from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
@@ -115,6 +116,8 @@ class Inspection:
             )
             if counts
         ]
+        dataset = self.dataset
+        lines += note_unreadable_patients(dataset.faults, dataset.each("subject"), dataset.each("source"))
         if self.dataset.layout == "table":
             lines.append(f"columns read: path, {', '.join(self.columns) or 'and no other'}")
         if self.classes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fusion.data.dataset import Dataset, check_usable, load_dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.patient_labels import label_by_subject
+from fusion.data.patients.unreadable_patients import note_unreadable_patients
 from fusion.data.public_datasets import card
 from fusion.features.blocks import Block, build_blocks
 from fusion.features.extractor_parameters import check_options_of_networks
@@ -174,6 +175,7 @@ class Inputs:
             joined, remarks = hashed.sets(config.near_duplicates)
             study = study.with_groups(group_numbers(study.table, joined))
         if dataset.unit == "subject":
+            remarks += note_unreadable_patients(study.faults, study.table.subjects, study.table.sources)
             return Measured(subjects_of(study, dataset), view, config, hashed, tuple(remarks))
         augmented = augmented_cells(dataset, study.table, config.augment, config.seed, measure)
         return Measured(study.with_augmented(augmented), view, config, hashed, tuple(remarks))
@@ -185,7 +187,10 @@ class Inputs:
         shown, stamps = as_trained(like.view.normaliser, dataset, store, jobs=jobs, progress=progress)
         study = Study.of(shown, self.blocks, self.transforms, store, jobs=jobs, progress=progress)
         check_usable(len(study), study.faults)
-        return subjects_of(study, dataset) if dataset.unit == "subject" else study, stamps
+        if dataset.unit != "subject":
+            return study, stamps
+        unreadable = note_unreadable_patients(study.faults, study.table.subjects, study.table.sources)
+        return subjects_of(study, dataset), [*stamps, *unreadable]
 
 
 def subjects_of(study: Study, dataset: Dataset) -> Study:

@@ -21,6 +21,7 @@ from fusion.metrics.classification import default_positive
 from fusion.plugins import registry
 from fusion.plugins.classifiers import GrowsInStages, HasLandmarks, MindsSources
 from fusion.settings.commands import AblateConfig, TrainConfig
+from fusion.settings.data import Unit
 from fusion.settings.learning import FitSettings
 
 #: Training cells that approximate SVMs go by: eigenvectors of 2,000 take seconds, and a subject has 150 cells.
@@ -60,15 +61,15 @@ def chosen_rows(entries: Sequence[Scores]) -> list[dict[str, Any]]:
     ]
 
 
-def describe_thresholds(scores: Scores, positive: str | None) -> str:
+def describe_thresholds(scores: Scores, positive: str | None, unit: Unit) -> str:
     """By which rule the training parts predict, in words; "" where none was asked for."""
     if scores.costs is not None:
-        return "A cell is predicted as the class of the least expected cost, by a rule of each training part."
+        return f"A {unit} is predicted as the class of the least expected cost, by a rule of each training part."
     if scores.threshold is None or positive is None:
         return ""
     chosen = np.unique(scores.threshold[scores.fold >= 0])
     between = f"{chosen[0]:.3f}" if len(chosen) == 1 else f"{chosen[0]:.3f} to {chosen[-1]:.3f}"
-    return f"A cell is predicted '{positive}' from a probability of {between}, chosen inside each training part."
+    return f"A {unit} is predicted '{positive}' from a probability of {between}, chosen inside each training part."
 
 
 def choose_positive(classes: Sequence[str], wanted: str | None) -> str | None:
@@ -85,8 +86,9 @@ def choose_positive(classes: Sequence[str], wanted: str | None) -> str | None:
     return wanted or default_positive(classes)
 
 
-def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: str) -> dict[str, Any]:
+def facts(dataset: Dataset, study: Study, folds: Sequence[Split], kind: str) -> dict[str, Any]:
     """Plain values about data and split, for ``result.json``."""
+    table = study.table
     counts: Mapping[str, int] = {label: table.y.count(label) for label in dataset.classes}
     return {
         "data": str(dataset.root),
@@ -99,12 +101,17 @@ def facts(dataset: Dataset, table: FeatureTable, folds: Sequence[Split], kind: s
         "split": {"kind": kind, "folds": len(folds), "test_images": [len(fold.test) for fold in folds]},
         "columns": {name: part.stop - part.start for name, part in table.blocks.items()},
         **({"sources": counts_of(table.sources)} if any(table.sources) else {}),
-        "flow": image_flow(dataset, table),
+        **({"cells": study.count_cells(study.everyone)} if table.are_subjects else {}),
+        "flow": image_flow(dataset, study.cells or table),
     }
 
 
 def image_flow(dataset: Dataset, measured: Units) -> dict[str, Any]:
     """What became of the images of a data set, from those found to those that take part, and which cells are one.
+
+    Parameters
+    ----------
+    measured : the cells that were measured, whatever is judged.
 
     Returns
     -------

@@ -66,7 +66,7 @@ def judged_result(
         ),
         faults=measured.study.faults,
         facts=dict(result.facts)
-        | facts(dataset, table, splits, "grouped")
+        | facts(dataset, model.study, splits, "grouped")
         | ({"augment": config.augment.model_dump()} if config.augment.per_cell else {}),
     )
 
@@ -80,7 +80,7 @@ def _model_notes(model: FittedModel, scores: Scores) -> list[str]:
         notes.append(classifier.describe())
     if selection is not None:
         notes += selection_notes([selection], model.study.table.columns)
-    if thresholds := describe_thresholds(scores, model.recipe.positive):
+    if thresholds := describe_thresholds(scores, model.recipe.positive, model.recipe.unit):
         notes.append(thresholds)
     if model.chosen:
         listed = ", ".join(f"{name} {value:.4g}" for name, value in model.chosen.items())

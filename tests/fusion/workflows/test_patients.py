@@ -68,11 +68,22 @@ def test_a_patient_none_of_whose_images_can_be_read_is_left_out_and_the_images_a
         (data / name).write_bytes(b"no image")
     rows = (data / "patients.csv").read_text() + "a.png,P99,ill\nb.png,P99,ill\n"
     (data / "more.csv").write_text(rows)
-    steps = ["--features", "colour", "--classifier", "pool", "--splits", 3, "-o", tmp_path / "model", *common]
-    done = fusion("train", data / "more.csv", *steps)
+    steps = ["--features", "colour", "--classifier", "pool", "--splits", 3, *common[:2]]
+    done = fusion("train", data / "more.csv", "-o", tmp_path / "model", "--report", tmp_path / "result", *steps)
     assert done.exit_code == 3, done.output
+    named = "no image can be used of 1 patient, who is left out (images of each): P99 (2)."
+    assert named in done.output
     assert "b.png: not an image" in done.output
     assert f"fitted on all {PATIENTS} subjects" in done.output
+    result = json.loads((tmp_path / "result" / "result.json").read_text())
+    flow, cells = result["facts"]["flow"], PATIENTS * EACH
+    assert (flow["found"], flow["used"], result["facts"]["cells"]) == (cells + 2, cells, cells)
+    assert flow["steps"] == [{"reason": "could not be read", "images": 2}]
+    methods = (tmp_path / "result" / "methods.md").read_text()
+    assert f"{PATIENTS} subjects, each by all of its cells ({cells} together), were judged" in methods
+    told = json.loads(fusion("predict", folder / "model", data / "more.csv", "--json", *common).stdout)
+    assert named in told["notes"]
+    assert "P99" not in {row["subject"] for row in told["predictions"]}
 
 
 def test_patients_that_the_model_has_learnt_from_are_refused(place, tmp_path):
