@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Columns of the blocks.
-BLOCKS = {"morphology": 158, "texture": 605, "colour": 406, "cnn": 1536}
+BLOCKS = {"morphology": 155, "texture": 606, "colour": 409, "cnn": 1536}
 
 CELLS, GROUPS, FOLDS, REPEATS = 10_661, 66, 5, 5
 

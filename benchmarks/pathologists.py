@@ -41,20 +41,41 @@ class Asked(NamedTuple):
     feature: str
 
 
-_LOBES = ("nucleus_lobe_clefts", "nucleus_lobe_gaps", "nucleus_lobes", "nucleus_lobe_constriction")
-_MULTILOBED, _ROUND, _INDENTED = "segmented-multilobed", "unsegmented-round", "unsegmented-indented"
+_LOBES = ("nucleus_lobe_clefts", "nucleus_lobes", "nucleus_lobe_constriction")
+_VACUOLES = ("cytoplasm_vacuole_paleness", "cytoplasm_vacuole_fraction")
+_CHROMATIN = ("nucleus_chromatin_density", "nucleus_chromatin_density_of_palest_half")
+_MULTILOBED, _BILOBED = "segmented-multilobed", "segmented-bilobed"
+_BAND, _ROUND, _INDENTED, _IRREGULAR = (
+    "unsegmented-band",
+    "unsegmented-round",
+    "unsegmented-indented",
+    "irregular",
+)
 
+#: Every attribute of WBCAtt stands here, those too that no feature tells.
 ASKED = (
+    Asked("cell_size", ("big",), ("small",), "cell_area"),
+    Asked("cell_shape", ("irregular",), ("round",), "cell_bending_energy"),
     *(Asked("nucleus_shape", (_MULTILOBED,), (_ROUND,), name) for name in _LOBES),
-    *(Asked("nucleus_shape", (_MULTILOBED,), (_ROUND, _INDENTED), name) for name in _LOBES[:2]),
-    Asked("cytoplasm_vacuole", ("yes",), ("no",), "cytoplasm_vacuole_paleness"),
-    Asked("cytoplasm_vacuole", ("yes",), ("no",), "cytoplasm_vacuole_fraction"),
-    Asked("granularity", ("yes",), ("no",), "cytoplasm_granule_share"),
-    Asked("granule_colour", ("red",), ("purple", "pink", "nil"), "cytoplasm_dab_percentile_95"),
-    Asked("granule_colour", ("purple",), ("red", "pink", "nil"), "cell_eosin_y_percentile_95"),
+    *(Asked("nucleus_shape", (_MULTILOBED,), (_ROUND, _INDENTED), name) for name in _LOBES),
+    Asked("nucleus_shape", (_BILOBED,), (_ROUND, _INDENTED), "nucleus_lobes"),
+    Asked("nucleus_shape", (_MULTILOBED,), (_BILOBED,), "nucleus_lobes"),
+    Asked("nucleus_shape", (_BAND,), (_ROUND,), "nucleus_lobe_clefts"),
+    Asked("nucleus_shape", (_ROUND,), (_INDENTED,), "nucleus_solidity"),
+    Asked("nucleus_shape", (_ROUND,), (_IRREGULAR,), "nucleus_solidity"),
     Asked("nuclear_cytoplasmic_ratio", ("high",), ("low",), "nucleus_cell_area_ratio"),
-    Asked("chromatin_density", ("densely",), ("loosely",), "nucleus_chromatin_density"),
+    *(Asked("chromatin_density", ("densely",), ("loosely",), name) for name in _CHROMATIN),
+    *(Asked("cytoplasm_vacuole", ("yes",), ("no",), name) for name in _VACUOLES),
+    Asked("cytoplasm_texture", ("frosted",), ("clear",), "cytoplasm_azure_share"),
     Asked("cytoplasm_colour", ("blue", "purple blue"), ("light blue",), "cytoplasm_azure_share"),
+    Asked("cytoplasm_colour", ("purple blue",), ("blue",), "cytoplasm_granule_share"),
+    Asked("granularity", ("yes",), ("no",), "cytoplasm_granule_share"),
+    Asked("granule_type", ("round",), ("small", "coarse", "nil"), "cytoplasm_granule_redness"),
+    Asked("granule_type", ("coarse",), ("small", "round", "nil"), "cell_eosin_y_percentile_95"),
+    Asked("granule_type", ("small",), ("round", "coarse", "nil"), "cell_lab_l_percentile_50"),
+    Asked("granule_colour", ("red",), ("purple", "pink", "nil"), "cytoplasm_granule_redness"),
+    Asked("granule_colour", ("purple",), ("red", "pink", "nil"), "cell_eosin_y_percentile_95"),
+    Asked("granule_colour", ("pink",), ("red", "purple", "nil"), "cell_lab_l_percentile_50"),
 )
 
 

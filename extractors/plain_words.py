@@ -21,11 +21,16 @@ _SEEN = {
         "nucleus large for its cell",
         0.91,
     ),
-    "nucleus_lobe_gaps": ("nuclear shape", "gaps between the lobes of the nucleus", "multilobed", 0.90),
     "nucleus_lobe_clefts": ("nuclear shape", "clefts and gaps between the lobes of the nucleus", "multilobed", 0.99),
-    "nucleus_lobes": ("nuclear shape", "number of lobes of the nucleus", "multilobed", 0.81),
-    "nucleus_lobe_constriction": ("nuclear shape", "constriction between the lobes", "multilobed", 0.81),
+    "nucleus_lobes": ("nuclear shape", "number of lobes of the nucleus", "multilobed", 0.90),
+    "nucleus_lobe_constriction": ("nuclear shape", "constriction between the lobes", "multilobed", 0.95),
     "nucleus_chromatin_density": ("chromatin", "density of the chromatin", "chromatin dense", 0.92),
+    "nucleus_chromatin_density_of_palest_half": (
+        "chromatin",
+        "density of the chromatin where it is palest",
+        "chromatin dense",
+        0.91,
+    ),
     "cytoplasm_azure_share": (
         "cytoplasm colour",
         "basophilia of the cytoplasm, blue over all dye",
@@ -33,9 +38,10 @@ _SEEN = {
         0.98,
     ),
     "cytoplasm_granule_share": ("granules", "share of the cytoplasm with granules", "granules", 0.98),
-    "cytoplasm_dab_percentile_95": ("granules", "depth of red granules", "red granules", 0.99),
-    "cell_eosin_y_percentile_95": ("granules", "deepest red or purple of the cell", "purple granules", 0.94),
-    "cytoplasm_vacuole_paleness": ("vacuoles", "paleness of the palest spots of the cytoplasm", "vacuoles", 0.86),
+    "cytoplasm_granule_redness": ("granules", "redness of the granules", "red granules", 0.99),
+    "cell_eosin_y_percentile_95": ("granules", "deepest red or purple of the cell", "purple granules", 0.95),
+    "cytoplasm_vacuole_fraction": ("vacuoles", "share of the cytoplasm that is vacuoles", "vacuoles", 0.88),
+    "cytoplasm_vacuole_paleness": ("vacuoles", "paleness of the palest spots of the cytoplasm", "vacuoles", 0.85),
 }
 
 #: Further plain names.
@@ -44,7 +50,6 @@ _WORDS = {
     "nucleus_count": "number of separate parts of the nucleus",
     "contrast_delta_e": "difference in colour between nucleus and cytoplasm",
     "cytoplasm_basophilia": "blue of the cytoplasm over that of the nucleus",
-    "cytoplasm_vacuole_fraction": "share of the cytoplasm that is round vacuoles",
     "nucleus_glcm_contrast_d1_mean": "fine contrast of the chromatin",
     "nucleus_glcm_entropy_d1_mean": "disorder of the chromatin",
     "nucleus_glcm_correlation_d1_mean": "smoothness of the chromatin",
@@ -105,8 +110,7 @@ def _with_words(family: str, each: Description) -> Description:
     if each.name in _SEEN:
         group, words, attribute, auroc = _SEEN[each.name]
         agrees = f"agrees with pathologists on '{attribute}' (AUROC {auroc:.2f})"
-        # The brown of histology has no name on a blood smear, though its depth agrees with red granules.
-        return replace(each, group=group, words=words, agreement=agrees, is_quoted=not measure.startswith("dab_"))
+        return replace(each, group=group, words=words, agreement=agrees)
     group = {"morphology": _shape_group, "texture": _texture_group, "colour": _colour_group}[family](region, measure)
     words = _WORDS.get(each.name) or _compose(family, region, measure)
     return replace(each, group=group, words=words, is_quoted=not _UNQUOTED.fullmatch(measure))
@@ -125,8 +129,6 @@ def _texture_group(region: str, measure: str) -> str:
 
 def _colour_group(region: str, measure: str) -> str:
     if region == "cytoplasm":
-        if measure.startswith("vacuole"):
-            return "vacuoles"
         return "granules" if measure in ("dab_percentile_95", "eosin_y_percentile_95") else "cytoplasm colour"
     named = {"nucleus": "nuclear colour", "cell": "colour of the whole cell"}
     return named.get(region, "nucleus against cytoplasm")

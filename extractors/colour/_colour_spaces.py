@@ -70,6 +70,8 @@ WHOLE = np.array([channel.unit == "8-bit value" for channel in CHANNELS])
 #: the hue, all 0 for grey. The hue is 0 for red, 120 degrees for green and 240 for blue (Smith 1978).
 DIRECTIONS = ("has_hue", "cosine", "sine", "double_cosine", "double_sine")
 PLANES = (*(channel.name for channel in CHANNELS), *DIRECTIONS)
+#: Where each plane stands.
+AT = {name: at for at, name in enumerate(PLANES)}
 
 #: Linear sRGB to CIE XYZ, and the white point D65 of the 2 degree observer (IEC 61966-2-1; ASTM E308).
 XYZ_FROM_RGB = np.array(

@@ -1,4 +1,4 @@
-"""Colour of the cell, of its nucleus and of its cytoplasm, the contrast between the two, vacuoles and granules.
+"""Colour of the cell, of its nucleus and of its cytoplasm, and what colour tells: vacuoles, granules and lobes.
 
 Only pixels inside the mask are ever looked at, and what is summed are the cell's colours in the order of their codes:
 an image turned, mirrored or padded gives the same numbers to the last bit.
@@ -9,24 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.colour import _colour_kernels
-from extractors.colour._colour_spaces import CHANNELS, PLANES, WHOLE, Channel, convert
-from extractors.colour._nuclear_clefts import pale_share
-from extractors.colour._vacuoles import find_vacuoles, palest_part
+from extractors.colour._colour_spaces import AT, CHANNELS, Channel
+from extractors.colour._distributions import REGIONS, Distributions, Hue, Values
+from extractors.colour._lobes import NARROW, Lobes
+from extractors.colour._vacuoles import Vacuoles
 from extractors.feature_descriptions import described
 from extractors.plain_words import in_plain_words
 from fusion.images.cell import Cell
 from fusion.plugins.extractors import Description
-
-Values = NDArray[np.float64]
-
-REGIONS = ("cell", "nucleus", "cytoplasm")
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Colour:
     """Distribution of colour in RGB, HSV, CIELAB and two stain spaces, and the nucleus's contrast with the cytoplasm.
 
     Units: as in ``colour_spaces.CHANNELS``. Features of an empty nucleus or cytoplasm are NaN, and the contrast with
-    it.
+    it; but an empty nucleus has 0 lobes.
 
     Parameters
     ----------
@@ -46,7 +42,7 @@ class Colour:
     """
 
     name: ClassVar[str] = "colour"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     in_main_process: ClassVar[bool] = False
 
     # The median, the quartiles, and both tails without the few pixels that contour or dirt decide.
@@ -81,94 +77,11 @@ class Colour:
         _, nucleus, cytoplasm = distributions.means
         pair = [nucleus[at] - cytoplasm[at] for at in _CONTRASTED_AT]
         pair += [contrast(nucleus, cytoplasm) for contrast in (*CONTRASTS, *CYTOPLASM_FEATURES)]
-        pair += [feature(cell, find_vacuoles(cell)) for feature in VACUOLE_FEATURES]
-        pair += [vacuole_paleness(cell), granule_share(distributions), lobe_clefts(cell)]
+        vacuoles, lobes = Vacuoles.of(cell), Lobes.of(cell)
+        pair += [feature(vacuoles) for feature in VACUOLE_FEATURES]
+        pair += [feature(distributions) for feature in GRANULE_FEATURES]
+        pair += [feature(lobes) for feature in LOBE_FEATURES]
         return np.concatenate([regions.ravel(), pair])
-
-
-@dataclass(frozen=True, eq=False)
-class Hue:
-    """The mean over pixels that have a hue of its unit vector (x, y), and of that of twice the angle; NaN of none."""
-
-    x: float
-    y: float
-    double_x: float
-    double_y: float
-
-    @property
-    def length(self) -> float:
-        """R, of the mean vector: 1 where all hues are the same, 0 where they cancel out."""
-        length = math.hypot(self.x, self.y)
-        return 1.0 if length > 1 else length  # rounding can take 1 above 1
-
-    @property
-    def angle(self) -> float:
-        """Of the mean vector, in radians; NaN where directions cancel out."""
-        # Directions that cancel out leave 1e-16 or so, whose angle is rounding.
-        return math.atan2(self.y, self.x) if self.length > 1e-9 else math.nan
-
-
-@dataclass(frozen=True, eq=False)
-class Distributions:
-    """Of every channel in every region, what its statistics are made of. NaN for a region without pixels.
-
-    Attributes
-    ----------
-    means, second, third, fourth : float64 (3, 14), the mean and central moments; regions as in ``REGIONS``, channels
-        as in ``CHANNELS``.
-    lowest, highest : float64 (3, 14).
-    percentiles : float64 (3, 14, percentiles).
-    hues : one for each region.
-    eosinophilic : share of the cytoplasm's pixels that have taken more eosin Y than azure.
-    """
-
-    means: Values
-    second: Values
-    third: Values
-    fourth: Values
-    lowest: Values
-    highest: Values
-    percentiles: Values
-    hues: tuple[Hue, ...]
-    eosinophilic: float
-
-    @classmethod
-    def from_cell(cls, cell: Cell, percentiles: Sequence[int]) -> Distributions:
-        """Of the colours of a cell."""
-        codes, counts, split = _colour_kernels.distinct_colours(
-            np.ascontiguousarray(cell.rgb), np.ascontiguousarray(cell.mask), np.ascontiguousarray(cell.nucleus)
-        )
-        planes = convert(codes)
-        regions = np.array([(0, len(codes)), (0, split), (split, len(codes))])
-        moments = _colour_kernels.moments(planes, counts, regions, len(CHANNELS))
-        pixels = np.array([counts[begin:end].sum() for begin, end in regions])
-        moments[:, pixels == 0] = np.nan
-        hues = tuple(_hue(region[len(CHANNELS) :]) for region in moments[0])
-
-        # The two neighbours of every percentile, and of the extremes.
-        place = np.array([0, *percentiles, 100]) / 100 * np.maximum(pixels - 1, 0)[:, None]
-        below = np.floor(place)
-        ranks = np.stack([below, np.ceil(place)], axis=2).astype(np.int64)
-        values = _colour_kernels.values_at_ranks(planes, counts, split, ranks.reshape(3, -1), WHOLE)
-        values[pixels == 0] = np.nan
-        low, high = values[:, ::2], values[:, 1::2]
-        between = (low + (high - low) * (place - below)[..., None]).transpose(0, 2, 1)
-        mean, second, third, fourth = moments[..., : len(CHANNELS)]
-        is_eosinophilic = planes[split:, _AT["eosin_y"]] > planes[split:, _AT["azure"]]
-        share = float(counts[split:][is_eosinophilic].sum() / pixels[2]) if pixels[2] else math.nan
-        return cls(mean, second, third, fourth, between[..., 0], between[..., -1], between[..., 1:-1], hues, share)
-
-    @cached_property
-    def is_constant(self) -> NDArray[np.bool_]:
-        """Whether the values differ by no more than rounding does; the finest channel has steps of 1.5e-5."""
-        largest = np.maximum(np.abs(self.lowest), np.abs(self.highest))
-        return self.highest - self.lowest <= 1e-6 * np.maximum(1.0, largest)
-
-
-def _hue(directions: Values) -> Hue:
-    """From the means of ``DIRECTIONS`` over all pixels of a region."""
-    share, *vectors = directions
-    return Hue(*(float(value / share) if share > 0 else math.nan for value in vectors))
 
 
 # ---- statistics of one channel in one region ------------------------------------------------------------------------
@@ -271,9 +184,8 @@ HUE_STATISTICS = (hue_mean, hue_std, hue_skewness, hue_kurtosis)
 CONTRASTED = tuple(
     channel for channel in CHANNELS if channel.name not in ("red", "green", "blue", "saturation", "value")
 )
-_AT = {name: at for at, name in enumerate(PLANES)}
-_CONTRASTED_AT = [_AT[channel.name] for channel in CONTRASTED]
-_LAB = [_AT["lab_l"], _AT["lab_a"], _AT["lab_b"]]
+_CONTRASTED_AT = [AT[channel.name] for channel in CONTRASTED]
+_LAB = [AT["lab_l"], AT["lab_a"], AT["lab_b"]]
 
 
 def delta_e(nucleus: Values, cytoplasm: Values) -> float:
@@ -294,8 +206,8 @@ def basophilia(nucleus: Values, cytoplasm: Values) -> float:
     nucleus, cytoplasm, or azure in the nucleus.
     Source: own measure of what Bennett et al. (1976), Br. J. Haematol. 33(4):451-458, grade by eye.
     """
-    standard = float(nucleus[_AT["azure"]])
-    return float(cytoplasm[_AT["azure"]]) / standard if standard > 1e-6 else math.nan
+    standard = float(nucleus[AT["azure"]])
+    return float(cytoplasm[AT["azure"]]) / standard if standard > 1e-6 else math.nan
 
 
 def azure_share(nucleus: Values, cytoplasm: Values) -> float:
@@ -304,39 +216,38 @@ def azure_share(nucleus: Values, cytoplasm: Values) -> float:
     Needs no nucleus, and does not change with the depth of the stain. NaN for a cytoplasm that is empty or white.
     Source: own measure of what Bennett et al. (1976), Br. J. Haematol. 33(4):451-458, grade by eye.
     """
-    azure, eosin = float(cytoplasm[_AT["azure"]]), float(cytoplasm[_AT["eosin_y"]])
+    azure, eosin = float(cytoplasm[AT["azure"]]), float(cytoplasm[AT["eosin_y"]])
     return azure / (azure + eosin) if azure + eosin > 1e-6 else math.nan
 
 
 CYTOPLASM_FEATURES = (basophilia, azure_share)
 
 
-# ---- vacuoles: each takes the cell and its vacuoles' pixels ---------------------------------------------------------
+# ---- vacuoles: each takes what is pale in the inner cytoplasm -------------------------------------------------------
 
 
-def vacuole_fraction(cell: Cell, vacuoles: NDArray[np.bool_]) -> float:
-    """Share of the cytoplasm that lies in pale round holes.  Unit: none.  Range: 0 to below 0.5.
+def vacuole_fraction(vacuoles: Vacuoles) -> float:
+    """Share of the inner cytoplasm in pale places: at most 0.55 of its median optical density.  Unit: none.
 
-    See ``_vacuoles``; beyond half of the cytoplasm the holes would be its own tone. NaN without cytoplasm.
+    Range: 0 to below 0.5. Places of a roundness below a quarter, such as a crescent beside the nucleus, are none;
+    what is inner, averaged and NaN is as in ``vacuole_paleness``.
     Source: own measure of what Bennett et al. (1976), Br. J. Haematol. 33(4):451-458, grade by eye.
     """
-    cytoplasm = np.count_nonzero(cell.cytoplasm)
-    return np.count_nonzero(vacuoles) / cytoplasm if cytoplasm else math.nan
+    return vacuoles.fraction
 
 
-VACUOLE_FEATURES = (vacuole_fraction,)
-
-
-def vacuole_paleness(cell: Cell) -> float:
+def vacuole_paleness(vacuoles: Vacuoles) -> float:
     """1 less the optical density of the palest hundredth of the inner cytoplasm over its median.  Unit: none.
 
     Range: 0, an even cytoplasm, to 1, holes as clear as glass. The rim of the cell, a tenth of its radius, and what
     lies next to the nucleus, a sixteenth, are left out, and grains finer than a thirty-second are averaged. NaN where
-    less than a hundredth of the cell is left. Ranks what pathologists call vacuolated before ``vacuole_fraction``,
-    which asks for round holes: docs/agreement.md.
+    less than a hundredth of the cell is left.
     Source: own measure of what Bennett et al. (1976), Br. J. Haematol. 33(4):451-458, grade by eye.
     """
-    return palest_part(cell)
+    return vacuoles.paleness
+
+
+VACUOLE_FEATURES = (vacuole_fraction, vacuole_paleness)
 
 
 # ---- granules -------------------------------------------------------------------------------------------------------
@@ -346,26 +257,64 @@ def granule_share(of: Distributions) -> float:
     """Share of the cytoplasm's pixels that have taken more eosin Y than azure.  Unit: none.  Range: 0 to 1.
 
     Granules of neutrophils, eosinophils and basophils bind eosin or both dyes, a cytoplasm without granules binds
-    azure. It does not tell one kind of granules from another: red ones have the highest
-    ``cytoplasm_dab_percentile_95``, purple ones the highest ``cell_eosin_y_percentile_95``. NaN without cytoplasm.
+    azure. NaN without cytoplasm.
     Source: own measure by the stains of ``azure_share``.
     """
     return of.eosinophilic
 
 
-# ---- clefts of the nucleus ------------------------------------------------------------------------------------------
+def granule_redness(of: Distributions) -> float:
+    """How orange the pixels of ``granule_share`` are: their mean density of brown beside purple and red; 0 of none.
+
+    Unit: sixths of an optical density.  Range: 0 up. Granules of eosinophils hold back blue, as brown does, which pink
+    granules of neutrophils and purple ones of basophils let pass. NaN without cytoplasm.
+    Source: own measure by the third dye of Ruifrok and Johnston (2001), Anal. Quant. Cytol. Histol. 23(4):291-299.
+    """
+    return of.redness
 
 
-def lobe_clefts(cell: Cell) -> float:
-    """Share of the nucleus' hull, but for its rim, with at most 0.65 of the nucleus' median red density.  Unit: none.
+GRANULE_FEATURES = (granule_share, granule_redness)
+
+
+# ---- lobes of the nucleus, which are None where it is empty ---------------------------------------------------------
+
+
+def lobes(of: Lobes | None) -> float:
+    """The number of lobes: parts of their own, and segments whose bridge to a wider one is at most 0.75 of their width.
+
+    Lobes are of chromatin: what the nucleus' mask holds, bays narrower than 0.16 of its radius closed, and has at least
+    0.54 of its median red density. Segments whose widest disc is less than a fortieth of that do not count. Round, oval
+    and bean-shaped nuclei have 1.
+    Unit: none.  Range: 0, no nucleus, 1, 2, ... FAB: lobed nuclear contour.
+    Source: own measure by peaks and saddles of the distance to the border; Vincent and Soille (1991), IEEE Trans. PAMI
+    13(6):583-598.
+    """
+    return 0.0 if of is None else 1.0 + sum(bridge <= NARROW for bridge in of.bridges)
+
+
+def lobe_constriction(of: Lobes | None) -> float:
+    """The sum over all segments of ``lobes`` but the widest of 1 less the width of their bridge over their own.
+
+    Unit: none.  Range: 0, no constriction, to the number of segments less 1, all of which lie apart. NaN for an empty
+    nucleus.
+    Source: own measure, see ``lobes``; docs/agreement.md holds it against what pathologists call multilobed.
+    """
+    return math.nan if of is None else math.fsum(1 - bridge for bridge in of.bridges)
+
+
+def lobe_clefts(of: Lobes | None) -> float:
+    """Share of the nucleus' hull, but for its rim, with less than 0.65 of the nucleus' median red density.  Unit: none.
 
     Range: 0, a nucleus in one piece, to below 1, lobes apart. Chromatin takes red light, cytoplasm and most granules
     let it pass: lobes are told apart under granules too, where no contour of the nucleus shows them. The rim is 0.15 of
-    the equivalent radius, tones are means over squares of 0.14. NaN for an empty nucleus, 0 for one of too few pixels
+    the equivalent radius, tones are means over squares of 0.1. NaN for an empty nucleus, 0 for one of too few pixels
     to have an inside.
     Source: own measure; docs/agreement.md holds it against what pathologists call multilobed.
     """
-    return pale_share(cell)
+    return math.nan if of is None else of.clefts
+
+
+LOBE_FEATURES = (lobes, lobe_constriction, lobe_clefts)
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------
@@ -378,10 +327,9 @@ def _describe_all(percentiles: tuple[int, ...]) -> tuple[Description, ...]:
     found += [described(feature, f"contrast_{feature.__name__}") for feature in CONTRASTS]
     found += [
         described(feature, f"cytoplasm_{feature.__name__}")
-        for feature in (*CYTOPLASM_FEATURES, *VACUOLE_FEATURES, vacuole_paleness, granule_share)
+        for feature in (*CYTOPLASM_FEATURES, *VACUOLE_FEATURES, *GRANULE_FEATURES)
     ]
-    found.append(described(lobe_clefts, f"nucleus_{lobe_clefts.__name__}"))
-    return tuple(found)
+    return (*found, *(described(feature, f"nucleus_{feature.__name__}") for feature in LOBE_FEATURES))
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from extractors.morphology import _contour_features
 from extractors.morphology._contour_features import WAVES, fourier
 from extractors.morphology._fractal_dimension import fractal_dimension
-from extractors.morphology._lobes import NARROW, Lobes
 from extractors.morphology._region import Region
 from extractors.morphology._zernike import ZERNIKE_ORDERS, zernike
 from extractors.plain_words import in_plain_words
@@ -36,7 +35,7 @@ class Morphology:
     """
 
     name: ClassVar[str] = "morphology"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     in_main_process: ClassVar[bool] = False
 
     def feature_names(self) -> list[str]:
@@ -59,9 +58,7 @@ class Morphology:
         nucleus = Region.from_mask(cell.nucleus) if cell.nucleus.any() else None
         row = _measure_region(whole)
         row += [math.nan] * len(row) if nucleus is None else _measure_region(nucleus)
-        row += [feature(whole, nucleus) for feature in PAIR_FEATURES]
-        lobes = None if nucleus is None else Lobes.of(nucleus)
-        return row + [feature(lobes) for feature in LOBE_FEATURES]
+        return row + [feature(whole, nucleus) for feature in PAIR_FEATURES]
 
 
 @lru_cache(maxsize=1)
@@ -70,7 +67,7 @@ def _feature_names() -> tuple[str, ...]:
     names += [f"fourier_{waves}" for waves in WAVES]
     names += [f"zernike_{degree}_{repetition}" for degree, repetition in ZERNIKE_ORDERS]
     of_regions = [f"{region}_{name}" for region in ("cell", "nucleus") for name in names]
-    return (*of_regions, *(feature.__name__ for feature in (*PAIR_FEATURES, *LOBE_FEATURES)))
+    return (*of_regions, *(feature.__name__ for feature in PAIR_FEATURES))
 
 
 def _measure_region(region: Region) -> list[float]:
@@ -389,37 +386,3 @@ def nucleus_count(cell: Region, nucleus: Region | None) -> float:
 
 
 PAIR_FEATURES = (nucleus_cell_area_ratio, nucleus_offset, nucleus_count)
-
-
-# ---- of the nucleus' lobes, which are None where it is empty --------------------------------------------------------
-
-
-def nucleus_lobes(lobes: Lobes | None) -> float:
-    """The number of lobes: parts of their own, and segments whose bridge to a wider one is at most 0.9 of their width.
-
-    Bays narrower than a fifth of the equivalent radius are closed first, and segments of less than a twentieth of the
-    nucleus do not count. Round, oval and bean-shaped nuclei have 1. Unit: none.  Range: 0, no nucleus, 1, 2, ... FAB:
-    lobed nuclear contour.
-    Source: own measure by peaks and saddles of the distance to the border; Vincent and Soille (1991), IEEE Trans. PAMI
-    13(6):583-598.
-    """
-    return 0.0 if lobes is None else 1.0 + sum(bridge <= NARROW for bridge in lobes.bridges)
-
-
-def nucleus_lobe_constriction(lobes: Lobes | None) -> float:
-    """The sum over all segments but the widest of 1 less the width of their bridge over their own.  Unit: none.
-
-    Range: 0, no constriction, to the number of lobes less 1, all of which lie apart.
-    """
-    return math.nan if lobes is None else math.fsum(1 - bridge for bridge in lobes.bridges)
-
-
-def nucleus_lobe_gaps(lobes: Lobes | None) -> float:
-    """The share of the nucleus' convex hull that lies between lobes.  Unit: none.  Range: 0, convex, to below 1.
-
-    1 less the solidity of the nucleus, holes and bays narrower than a fifth of its equivalent radius closed.
-    """
-    return math.nan if lobes is None else lobes.gaps
-
-
-LOBE_FEATURES = (nucleus_lobes, nucleus_lobe_constriction, nucleus_lobe_gaps)

@@ -54,7 +54,7 @@ class Texture:
     """
 
     name: ClassVar[str] = "texture"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     in_main_process: ClassVar[bool] = False
 
     methods: tuple[Method, ...] = METHODS

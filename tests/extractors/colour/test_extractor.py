@@ -3,7 +3,6 @@
 import csv
 import math
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from extractors.colour._colour_spaces import AZURE, CHANNELS, EOSIN_Y
-from extractors.colour._vacuoles import find_vacuoles
 from extractors.colour.extractor import Colour
 from fusion.images.cell import Cell, read_cell
 from fusion.plugins.extractors import Extractor
@@ -177,79 +175,6 @@ def test_lymphocytes_are_more_basophilic_than_neutrophils():
     assert (blue > 1.2 * tan).all()
 
 
-def painted(vacuoles, tone=(150, 120, 185), paleness=0.2, blur=0.8, noise=6, seed=0, side=220):
-    """A round cell with a nucleus and pale discs (y, x, radius), and its share of cytoplasm under them.
-
-    ``paleness`` is the discs' optical density as a part of the cytoplasm's.
-    """
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    mask, nucleus = np.hypot(y, x) < 0.46 * side, np.hypot(y + 25, x) < 0.22 * side
-    holes = np.zeros_like(mask)
-    for down, right, radius in vacuoles:
-        holes |= np.hypot(y - down, x - right) < radius
-    tone = np.array(tone, float)
-    rgb = np.where(holes[..., None], 255 * (tone / 255) ** paleness, tone)
-    rgb = np.where(nucleus[..., None], (90, 50, 130), rgb)
-    rgb = cv2.GaussianBlur(rgb, (0, 0), blur) + np.random.default_rng(seed).normal(0, noise, rgb.shape)
-    rgb = np.where(mask[..., None], rgb.clip(1, 255), 0).astype(np.uint8)
-    cytoplasm = mask & ~nucleus
-    return Cell(rgb, mask, nucleus), (holes & cytoplasm).sum() / cytoplasm.sum()
-
-
-FEW = ((50, 10, 7), (60, -30, 5), (10, 75, 9))
-MANY = tuple(
-    (70 * math.sin(angle) - 5, 75 * math.cos(angle), 12) for angle in np.radians([-20, 0, 25, 50, 75, 100, 125, 150])
-)
-
-
-@pytest.mark.parametrize("vacuoles", [FEW, MANY, FEW[:1]])
-@pytest.mark.parametrize("tone", [(150, 120, 185), (205, 190, 225), (70, 35, 85)])
-@pytest.mark.parametrize("noise", [2, 6])
-def test_painted_vacuoles_are_found_whatever_the_tone_of_the_cytoplasm(vacuoles, tone, noise):
-    cell, share = painted(vacuoles, tone, noise=noise)
-    assert measured(COLOUR, cell)["cytoplasm_vacuole_fraction"] == pytest.approx(share, rel=0.1)
-
-
-def test_vacuoles_lie_where_they_were_painted():
-    cell, _ = painted(FEW, blur=0.01, noise=0)
-    y, x = np.mgrid[:220, :220] - 109.5
-    expected = np.any([np.hypot(y - down, x - right) < radius for down, right, radius in FEW], axis=0)
-    found = np.zeros_like(cell.mask)
-    rows, columns = np.nonzero(cell.mask)
-    found[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = find_vacuoles(cell)
-    # The opening with a cross may take single pixels off a disc's outermost row.
-    assert np.count_nonzero(found != expected) <= 12
-
-
-@pytest.mark.parametrize("noise", [0, 6, 15])
-def test_a_cytoplasm_without_holes_has_no_vacuoles(noise):
-    for seed in range(5):
-        assert measured(COLOUR, painted((), noise=noise, seed=seed)[0])["cytoplasm_vacuole_fraction"] == 0
-
-
-def test_pale_rims_crescents_and_specks_are_no_vacuoles():
-    cell, _ = painted((), noise=2)
-    y, x = np.mgrid[:220, :220] - 109.5
-    around_nucleus, outer = np.hypot(y + 25, x), np.hypot(y, x)
-    specks = (np.random.default_rng(0).random(y.shape) < 0.02)[..., None]
-    for region in (
-        ((around_nucleus < 56) & (y > 0))[..., None],  # a crescent between nucleus and cytoplasm
-        (outer > 96)[..., None],  # a rim at the edge of the cell
-        ((outer > 85) & (np.abs(x - 20) < 15) & (y > 0))[..., None],  # a bay that opens to the outside
-        specks,
-    ):
-        rgb = np.where(region & cell.cytoplasm[..., None], np.uint8([235, 228, 240]), cell.rgb)
-        of = measured(COLOUR, Cell(rgb, cell.mask, cell.nucleus))
-        assert of["cytoplasm_vacuole_fraction"] == 0
-
-
-def test_vacuoles_make_the_palest_part_of_the_cytoplasm_paler_by_as_much_as_they_are():
-    """The discs have a fifth of the optical density of the cytoplasm around them."""
-    even, holes = (measured(COLOUR, painted(where, noise=2)[0]) for where in ((), MANY))
-    assert even["cytoplasm_vacuole_paleness"] < 0.1
-    assert holes["cytoplasm_vacuole_paleness"] == pytest.approx(0.8, abs=0.06)
-
-
 def test_a_cytoplasm_of_eosin_is_granular_and_one_of_azure_is_not():
     red, blue = (255 * 10.0 ** (-0.4 * dye) for dye in (EOSIN_Y, AZURE))
     for half in (0, 30, 60):
@@ -257,39 +182,16 @@ def test_a_cytoplasm_of_eosin_is_granular_and_one_of_azure_is_not():
         assert measured(COLOUR, cell)["cytoplasm_granule_share"] == pytest.approx(half / 60)
 
 
-def painted_nucleus(lobes, granules, side=160):
-    """A cell whose nucleus is discs (y, x, radius) of chromatin on a bed of granules, which let red light pass.
-
-    The mask of the nucleus is what a person would draw who cannot tell the two: all that is dark.
-    """
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    mask, bed = np.hypot(y, x) < 0.46 * side, np.hypot(y, x) < 0.36 * side
-    chromatin = np.any([np.hypot(y - down, x - right) < radius for down, right, radius in lobes], axis=0)
-    rgb = np.full((side, side, 3), (215, 200, 225), float)
-    rgb[bed] = granules
-    rgb[chromatin] = (70, 40, 120)
-    rgb = cv2.GaussianBlur(rgb, (0, 0), 1) + np.random.default_rng(0).normal(0, 4, rgb.shape)
-    return Cell(np.where(mask[..., None], rgb.clip(1, 255), 0).astype(np.uint8), mask, bed)
-
-
-ONE = ((0, 0, 62),)
-THREE = ((-28, -20, 26), (-24, 28, 24), (30, 0, 26))
-
-
-def test_lobes_are_told_apart_under_granules_that_let_red_light_pass():
-    one, three = (painted_nucleus(lobes, granules=(160, 40, 120)) for lobes in (ONE, THREE))
-    assert measured(COLOUR, one)["nucleus_lobe_clefts"] == 0
-    drawn = np.hypot(*(np.mgrid[:160, :160] - 79.5)) < 0.85 * 0.36 * 160  # all but the rim
-    y, x = np.mgrid[:160, :160] - 79.5
-    gaps = drawn & ~np.any([np.hypot(y - down, x - right) < radius for down, right, radius in THREE], axis=0)
-    assert measured(COLOUR, three)["nucleus_lobe_clefts"] == pytest.approx(gaps.sum() / drawn.sum(), rel=0.2)
-
-
-def test_clefts_need_no_more_than_tones():
-    """A nucleus that takes red light evenly has none, however deep its stain; nor has one of three pixels."""
-    for tone in ((70, 40, 120), (30, 20, 90), (140, 90, 170)):
-        assert measured(COLOUR, painted_nucleus((), granules=tone))["nucleus_lobe_clefts"] == 0
-    assert measured(COLOUR, solid_cell(np.ones((3, 3)), np.eye(3)))["nucleus_lobe_clefts"] == 0
+def test_granules_that_hold_back_blue_are_red():
+    """Orange as in eosinophils, pink as in neutrophils, purple as in basophils; a cytoplasm of azure has none."""
+    orange, pink, purple, blue = (225, 130, 110), (225, 180, 205), (130, 50, 140), (150, 170, 215)
+    of = [measured(COLOUR, cell_of([tone] * 6)) for tone in (orange, pink, purple, blue)]
+    assert [row["cytoplasm_granule_share"] for row in of] == [1, 1, 1, 0]
+    redness = [row["cytoplasm_granule_redness"] for row in of]
+    assert redness[0] > 2 * max(redness[1:3])
+    assert redness[3] == 0
+    mixed = measured(COLOUR, cell_of([orange] * 3 + [blue] * 57))
+    assert mixed["cytoplasm_granule_redness"] == pytest.approx(redness[0])  # of granules alone
 
 
 def test_regions_are_measured_apart():
@@ -305,6 +207,7 @@ def test_regions_are_measured_apart():
 
 def test_an_empty_region_is_nan():
     of = measured(COLOUR, solid_cell(np.ones((5, 5))))
+    assert of.pop("nucleus_lobes") == 0
     assert all(np.isnan(value) for name, value in of.items() if name.startswith(("nucleus_", "contrast_")))
     of = measured(COLOUR, solid_cell(np.ones((5, 5)), np.ones((5, 5))))
     assert all(np.isnan(value) for name, value in of.items() if name.startswith(("cytoplasm_", "contrast_")))

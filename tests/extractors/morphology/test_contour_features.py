@@ -1,9 +1,7 @@
 """Smoothed contours: analytic shapes have their known lobes, bays, clefts and curvature at every size and angle."""
 
-import itertools
 import math
 
-import cv2
 import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
@@ -272,48 +270,3 @@ def test_boxes_are_counted_at_every_place():
 def test_every_feature_is_defined_where_the_docs_can_find_it():
     for feature in (*CONTOUR_FEATURES, *PAIR_FEATURES, fourier, zernike):
         assert "Unit: " in feature.__doc__, feature.__name__
-
-
-# ---- lobes of the nucleus
-
-
-def nucleus_of(mask):
-    """The features of a nucleus in a cell that is larger all round."""
-    return measured(MORPHOLOGY, solid_cell(np.ones(np.add(mask.shape, 8), bool), np.pad(mask, 4)))
-
-
-def discs(centres, radius, bridge=0, side=160):
-    """Discs in a row of centres (x, y), joined by bridges so wide."""
-    drawn_discs = np.zeros((side, side), np.uint8)
-    for centre in centres:
-        cv2.circle(drawn_discs, centre, radius, 1, -1)
-    for start, end in itertools.pairwise(centres):
-        if bridge:
-            cv2.line(drawn_discs, start, end, 1, bridge)
-    return drawn_discs > 0
-
-
-@pytest.mark.parametrize("bridge", [0, 5, 15])
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_segments_are_lobes_apart_or_on_bridges(number, bridge):
-    centres = [(30, 30), (90, 30), (130, 80), (90, 130)][:number]
-    of = nucleus_of(discs(centres, 20, bridge))
-    assert of["nucleus_lobes"] == number
-    assert of["nucleus_lobe_constriction"] == pytest.approx((number - 1) * (1 - bridge / 41), abs=0.1 * number)
-
-
-def test_round_oval_and_indented_nuclei_have_one_lobe():
-    y, x = np.mgrid[:160, :160] - 79.5
-    disc, oval = np.hypot(x, y) < 50, np.hypot(x, 1.8 * y) < 60
-    indented = disc & (np.hypot(x - 60, y) > 30)
-    for mask in (disc, oval, indented):
-        assert nucleus_of(mask)["nucleus_lobes"] == 1
-    assert nucleus_of(disc)["nucleus_lobe_gaps"] < 0.01 < nucleus_of(indented)["nucleus_lobe_gaps"]
-
-
-def test_bays_of_grains_make_no_lobes():
-    y, x = np.mgrid[:160, :160] - 79.5
-    ragged = np.hypot(x, y) < 50 + 6 * (np.cos(24 * np.arctan2(y, x)) > 0)
-    of = nucleus_of(ragged)
-    assert of["nucleus_lobes"] == 1
-    assert of["nucleus_lobe_gaps"] < 0.03

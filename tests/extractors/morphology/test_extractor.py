@@ -177,7 +177,6 @@ def test_an_empty_nucleus_is_nan_where_undefined_and_0_where_counted():
     of = measured(MORPHOLOGY, solid_cell(disc(20)))
     assert of.pop("nucleus_cell_area_ratio") == 0
     assert of.pop("nucleus_count") == 0
-    assert of.pop("nucleus_lobes") == 0
     assert all(math.isnan(value) == name.startswith("nucleus_") for name, value in of.items())
 
 

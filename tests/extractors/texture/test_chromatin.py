@@ -32,7 +32,7 @@ KEPT = disc(57.5)  # about what is left without the rim
 
 def test_an_even_nucleus_has_density_and_nothing_else():
     found = of(1.0, NUCLEUS)
-    assert found["density"] == pytest.approx(1, abs=0.01)
+    assert found["density"] == found["density_of_palest_half"] == pytest.approx(1, abs=0.01)
     assert found["integrated_density"] == pytest.approx(KEPT.sum(), rel=0.03)
     assert found["heterogeneity"] == found["displacement"] == 0
     assert found["margination"] == pytest.approx(0, abs=1e-12)
@@ -49,12 +49,20 @@ def test_two_tones_are_told_apart():
     assert found["condensed_share"] == pytest.approx(share, rel=0.03)
     mean = 1 + 0.5 * share
     assert found["density"] == pytest.approx(mean, rel=0.01)
+    assert found["density_of_palest_half"] == pytest.approx(1, abs=0.01)  # less than half is dense
     assert found["condensed_contrast"] == pytest.approx(0.5 / mean, rel=0.02)
     assert found["heterogeneity"] == pytest.approx(0.5 * math.sqrt(share * (1 - share)) / mean, rel=0.02)
     assert found["skewness"] == pytest.approx((1 - 2 * share) / math.sqrt(share * (1 - share)), rel=0.03)
     assert found["condensed_separability"] == pytest.approx(1)
     assert found["clump_count"] == 2
     assert found["clump_area"] == pytest.approx(share / 2, rel=0.1)
+
+
+def test_the_palest_half_is_half_of_the_pixels():
+    """Three quarters are dense: half of what is palest is dense too."""
+    pale = np.arange(SIDE) % 4 == 0
+    found = of(np.where(pale, 0.5, 1.5)[None, :].repeat(SIDE, axis=0), NUCLEUS)
+    assert found["density_of_palest_half"] == pytest.approx(1.0, abs=0.02)
 
 
 def test_dark_chromatin_at_the_rim_is_margination_and_in_the_middle_its_opposite():

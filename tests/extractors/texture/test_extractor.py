@@ -64,7 +64,7 @@ def test_parameters_out_of_range_are_refused(params):
 
 
 def test_parameters_change_columns_and_fingerprint():
-    others = 2 * (16 * 3 + 6 * 9 + 3 + 3) + 17
+    others = 2 * (16 * 3 + 6 * 9 + 3 + 3) + 18
     small = Texture(levels=16, distances=(3,), circles=())
     assert len(small.feature_names()) == 2 * 22 * 2 + others
     assert small.extract([irregular_cell()]).shape == (1, 2 * 22 * 2 + others)

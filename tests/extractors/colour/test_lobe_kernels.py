@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from extractors.morphology._lobe_kernels import find_saddles
+from extractors.colour._lobe_kernels import find_saddles
 
 DEPTHS = arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 9))
 
