@@ -36,7 +36,8 @@ class Field(NamedTuple):
 
     ``rgb`` float32 (H, W, 3), smoothed, ``white`` float32 (3,) the colour of the slide, ``nucleus`` bool (H, W),
     ``faint`` the stain below which there is slide, ``darkest`` float32 (3,) the least transmission of the image,
-    ``red`` bool (H, W) red cells by their hue, None where it does not tell them.
+    ``foreign`` bool (H, W) what is known to be of other cells: red ones by their hue, and white ones that touch; None
+    where nothing is.
     """
 
     rgb: Values
@@ -44,7 +45,7 @@ class Field(NamedTuple):
     nucleus: Mask
     faint: float
     darkest: Values
-    red: Mask | None
+    foreign: Mask | None
 
 
 class Beliefs(NamedTuple):
@@ -101,8 +102,9 @@ def grow_contour(field: Field, beliefs: Beliefs) -> NDArray[np.float64]:
         stained = stain > field.faint
         is_cell = rays.sample_mask(cell) if turn else (radii < beliefs.near * radius) & stained
         is_other = ~is_cell if turn else (radii > FAR * radius) & stained & ~in_nucleus
-        is_red = np.zeros_like(stained) if field.red is None else rays.sample_mask(field.red) & ~in_nucleus
-        is_cell, is_other = is_cell & ~is_red, is_other | is_red
+        if field.foreign is not None:
+            is_foreign = rays.sample_mask(field.foreign) & ~in_nucleus
+            is_cell, is_other = is_cell & ~is_foreign, is_other | is_foreign
         counted = inside & stained
         parts = np.stack([counted & is_cell & ~in_nucleus, counted & is_other, counted & in_nucleus])
         likely, unlikely = _frequencies(colours, field.darkest, radii, parts, beliefs)
@@ -110,7 +112,8 @@ def grow_contour(field: Field, beliefs: Beliefs) -> NDArray[np.float64]:
         membership = _membership(likely, unlikely, np.where(behind, 1 / beliefs.nearer, beliefs.nearer))
         # Slide costs less than a foreign colour: there are pale spots in a cytoplasm.
         membership = np.where(stained, membership, np.minimum(membership, 0) - np.float32(0.25))
-        membership[is_red] = -1
+        if field.foreign is not None:
+            membership[is_foreign] = -1
         membership[in_nucleus] = 1
         edges = _edges(colours, stain, in_nucleus, stained)
         curve = radii[_best_ring(_ring_cost(membership * inside, edges, inside))]
