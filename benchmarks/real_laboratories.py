@@ -175,6 +175,28 @@ def pairs(cells: Laboratories, home: Sequence[str]) -> _Figures:
     return found
 
 
+def lacking(cells: Laboratories, home: Sequence[str]) -> _Figures:
+    """Each laboratory without one class in turn: by a model of all others, and by one of each other."""
+    every = {source: cells.rows(source) for source in sorted(set(cells.sources))}
+    found: _Figures = []
+    over: dict[str, list[float]] = {label: [] for label in cells.study.classes}
+    for source, rows in every.items():
+        tests = [rows[cells.labels[rows] != label] for label in over]
+
+        def values(train: _Rows, tests: Sequence[_Rows] = tests) -> list[float]:
+            """Balanced accuracy over the other classes, by the class that lacks."""
+            proba = cells.scores(train, *tests)
+            return [cells.judged(test, each)["value"] for test, each in zip(tests, proba, strict=True)]
+
+        found.append(
+            (f"left out: {source}, less a class", _spread(values(np.setdiff1d(np.arange(len(cells.study)), rows))))
+        )
+        for other in sorted(every.keys() - {source}):
+            for label, value in zip(over, values(every[other]), strict=True):
+                over[label].append(value)
+    return [*found, *((f"one to another, less {label}", _spread(own)) for label, own in over.items())]
+
+
 def own_folds(cells: Laboratories, home: Sequence[str]) -> _Figures:
     """Each laboratory, by folds of its own cells."""
     found: _Figures = []
@@ -189,7 +211,7 @@ def own_folds(cells: Laboratories, home: Sequence[str]) -> _Figures:
 
 
 #: What can be asked, in the order of the report.
-ASKED = {"left-out": left_out, "pairs": pairs, "own": own_folds}
+ASKED = {"left-out": left_out, "pairs": pairs, "lacking": lacking, "own": own_folds}
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float]:

@@ -7,7 +7,11 @@ cannot distinguish from equal ones at 5% are equal: a small site, or one whose c
 
 A map of a site as a whole leaves each class a little beside where it was learnt. By the same mixture every class is
 moved half the way there, less where few cells are of it, and not at all where what is taken for it lies as near to
-another class: so it does where the site lacks a class, whose place others fill.
+another class.
+
+So it does where the site lacks a class, whose place others fill. Then the site is looked at once more without each
+class in turn, and where the farthest of the others lies much nearer to where it was learnt, the site lacks that class;
+it lacks one, too, of which less than a cell is found.
 
 What the classifier says of the cells plays no part, so that all classifiers are given the same features.
 
@@ -20,7 +24,7 @@ themselves: Long et al. (2013), ICCV, 2200-2207 (joint distribution adaptation).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -31,8 +35,9 @@ from fusion.feature_transforms.fusion_layer import FusionLayer
 
 _Floats = NDArray[np.float64]
 _Codes = NDArray[np.intp]
+_Flags = NDArray[np.bool_]
 
-#: Training cells that directions are found from, at most: of hundreds of cells of a class more do not move them.
+#: Cells that directions are found from, and a mixture, at most: of hundreds of a class more do not move them.
 _ENOUGH = 2000
 
 #: Principal components in which they are looked for, at most, and cells that a component needs.
@@ -59,6 +64,12 @@ _PART, _OUTWEIGHED = 0.5, 10
 #: Distance of a class from where it was learnt, in that to the nearest other class, up to which it is moved by all of
 #: that, and from which on it may be another one.
 _SURE, _ANOTHER = 0.4, 0.5
+
+#: How much nearer the farthest class has to lie without a class that the site lacks, in the same distance.
+_NEARER = 0.3
+
+#: The share of a class that a site lacks: a logarithm there has to be.
+_NONE = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,39 +121,68 @@ class ClassMix:
         places = mix._places(X)
         return replace(mix, means=np.stack([places[codes == code].mean(axis=0) for code in range(codes.max() + 1)]))
 
-    def responsibilities(self, X: _Floats, *, is_asked: bool = True) -> _Floats | None:
+    def responsibilities(self, X: _Floats, *, present: _Flags | None = None, is_asked: bool = True) -> _Floats | None:
         """float64 (n, classes), the probability of each class for each of a site's mapped cells (n, d).
 
         None where the shares of classes cannot be distinguished from equal ones, unless ``is_asked`` is False.
+
+        Parameters
+        ----------
+        present : bool (classes,), which the site has; None for all.
         """
         places = self._places(X)
-        likelihood, mixture = _fitted(places, self.means, are_equal=False)
+        likelihood, mixture = self._mixture(places, present)
         if is_asked:
             from scipy.stats import chi2
 
-            equal, _ = _fitted(places, self.means, are_equal=True)
+            equal, _ = self._mixture(places, present, are_equal=True)
             if 2 * (likelihood - equal) < chi2.ppf(1 - _LEVEL, len(self.means) - 1):
                 return None
         return mixture.responsibilities(places)
 
-    def moves(self, X: _Floats) -> dict[str, _Floats]:
-        """What ``moved`` needs of a site, arrays by name: its mixture, and how far each class is moved.
+    def moves(self, X: _Floats, present: _Flags | None = None) -> dict[str, _Floats]:
+        """What ``moved`` needs of a site, arrays by name: its mixture, how far each class is moved, and which it has.
 
         Parameters
         ----------
         X : float64 (n, d), its mapped cells.
+        present : as in ``responsibilities``.
+
+        Returns
+        -------
+        "moves" float64 (classes, d); "counts", "apart", "present" float64 (classes,): cells of each class, how far it
+        lies from where it was learnt, in its distance to the nearest other class, 0 for a class that the site lacks,
+        and 1 for one that it has; and the arrays of ``Mixture.state``.
         """
+        has = np.ones(len(self.means), bool) if present is None else present
         places = self._places(X)
-        _, mixture = _fitted(places, self.means, are_equal=False)
+        _, mixture = self._mixture(places, present)
         found = mixture.responsibilities(places)
         counts = found.sum(axis=0)
         own = found.T @ places / np.maximum(counts, 1e-9)[:, None]
         between = np.linalg.norm(self.means[:, None] - self.means, axis=2)
         np.fill_diagonal(between, np.inf)
-        apart = np.linalg.norm(own - self.means, axis=1) / np.maximum(between.min(axis=1), 1e-9)
+        apart = has * np.linalg.norm(own - self.means, axis=1) / np.maximum(between.min(axis=1), 1e-9)
         part = np.clip((_ANOTHER - apart) / (_ANOTHER - _SURE), 0, 1) * _PART * counts / (counts + _OUTWEIGHED)
-        moves = np.nan_to_num(part[:, None] * (self.features - _class_means(X, found)))
-        return {"moves": moves, **mixture.state()}
+        moves = np.nan_to_num((part * has)[:, None] * (self.features - _class_means(X, found)))
+        return {"moves": moves, "counts": counts, "apart": apart, "present": has.astype(float), **mixture.state()}
+
+    def lacking(self, site: Mapping[str, _Floats], without: Sequence[Mapping[str, _Floats]]) -> int | None:
+        """The class that a site lacks; None where its cells do not tell that it lacks one.
+
+        Parameters
+        ----------
+        site : what ``moves`` gave of it as if it had all classes.
+        without : the same as if it had all but one, in the order of classes.
+        """
+        farthest = np.array([own["apart"].max() for own in without])
+        if site["apart"].max() - farthest.min() > _NEARER:
+            return int(farthest.argmin())
+        return int(site["counts"].argmin()) if site["counts"].min() < 1 else None
+
+    def is_in_doubt(self, site: Mapping[str, _Floats]) -> bool:
+        """Whether the site may lack one of more than two classes, by what ``moves`` gave of it as if it had all."""
+        return len(self.means) > 2 and bool(site["apart"].max() > _ANOTHER or site["counts"].min() < 1)
 
     def moved(self, X: _Floats, site: Mapping[str, _Floats]) -> _Floats:
         """Mapped cells (n, d) of a site, each moved as its classes are, in the shares of its probabilities; NaN stays.
@@ -159,8 +199,21 @@ class ClassMix:
 
     def site_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of what ``moves`` gives of a site, by name."""
-        site = {"moves": self.features, **Mixture.learnt(self.means).state()}
-        return {name: array.shape for name, array in site.items()}
+        each = self.means[:, 0]
+        site = {"moves": self.features, "counts": each, "apart": each, "present": each}
+        return {name: array.shape for name, array in (site | Mixture.learnt(self.means).state()).items()}
+
+    def _mixture(self, places: _Floats, present: _Flags | None, *, are_equal: bool = False) -> tuple[float, Mixture]:
+        """The log likelihood of the mixture of the classes ``present`` that is fitted to cells (n, k), and it, with all
+        classes."""
+        # Rows come in an order of their own: every so many of them are cells of all kinds.
+        some = places[:: -(-len(places) // _ENOUGH)]
+        if present is None or present.all():
+            return _fitted(some, self.means, are_equal=are_equal)
+        likelihood, of = _fitted(some, self.means[present], are_equal=are_equal)
+        shares, where = np.full(len(self.means), _NONE), self.means.copy()
+        shares[present], where[present] = of.shares, of.places
+        return likelihood, Mixture(shares, where, of.variance)
 
     def _places(self, X: _Floats) -> _Floats:
         """float64 (n, k): where cells lie along the directions."""

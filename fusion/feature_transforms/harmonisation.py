@@ -7,7 +7,7 @@ source that was not trained on keeps its features as they are (inductive), or ge
 judged, all together (transductive, stamped on every result). Their labels are never looked at; so they count alike, and
 a new source that is mostly one class is taken for a stain by so much, unless its mix of classes is estimated
 (``fusion.feature_transforms.class_mix``): then each class that its cells tell of counts alike, and is moved to where it
-was learnt, half the way.
+was learnt, half the way; a source that lacks a class is brought to the training cells of the others.
 
 Rows are brought into an order of their own before anything is summed: the order of cells does not change a bit.
 """
@@ -51,6 +51,7 @@ class Harmoniser:
     maps : by source ("" for none), what describes its cells.
     mix : where the training classes lie, from which a new source's mix of classes is estimated; None where that is not
         asked for, or cannot be learnt.
+    without : for each of three and more such classes what describes the training cells of all others.
     """
 
     method: str
@@ -58,6 +59,7 @@ class Harmoniser:
     whole: Mapping[str, ScoredRows]
     maps: Mapping[str, Mapping[str, ScoredRows]]
     mix: ClassMix | None = None
+    without: tuple[Mapping[str, ScoredRows], ...] = ()
 
     @classmethod
     def fit(
@@ -101,7 +103,12 @@ class Harmoniser:
         found = cls(method, transductive, whole, maps)
         if mix == "equal" or not transductive:
             return found
-        return replace(found, mix=ClassMix.fit(found.transform(X, names.tolist()), labels, layer or FusionLayer()))
+        learnt = ClassMix.fit(found.transform(X, names.tolist()), labels, layer or FusionLayer())
+        if learnt is None or len(learnt.means) < 3:
+            return replace(found, mix=learnt)
+        others = [labels != lack for lack in range(len(learnt.means))]
+        without = tuple(_described(method, X[rows], class_shares(labels[rows]), whole) for rows in others)
+        return replace(found, mix=learnt, without=without)
 
     def only(self, sources: Sequence[str | None]) -> Self:
         """The same maps, of these sources alone."""
@@ -141,21 +148,42 @@ class Harmoniser:
 
     def _through(self, rows: ScoredRows, own: Mapping[str, ScoredRows]) -> ScoredRows:
         """Rows (n, d) of a source by what describes it."""
-        mapped = _mapped(self.method, rows, own, self.whole)
-        return mapped if self.mix is None or "moves" not in own else self.mix.moved(mapped, own)
+        if self.mix is None or "moves" not in own:
+            return _mapped(self.method, rows, own, self.whole)
+        return self.mix.moved(_mapped(self.method, rows, own, self._learnt(own["present"] > 0)), own)
+
+    def _learnt(self, present: NDArray[np.bool_]) -> Mapping[str, ScoredRows]:
+        """What describes the training cells of these classes, of which one at most is not there."""
+        return self.whole if present.all() else self.without[int(present.argmin())]
 
     def _of_new_source(self, rows: ScoredRows) -> Mapping[str, ScoredRows]:
         """What describes the cells (n, d) of a source that was not trained on, in their own order."""
-        own = _described(self.method, rows, np.full(len(rows), 1 / len(rows)), self.whole)
         if self.mix is None:
-            return own
+            return self._plain(rows)
+        classes = len(self.mix.means)
+        own = self._of_classes(rows, np.ones(classes, bool))
+        if self.mix.is_in_doubt(own):
+            without = [self._of_classes(rows, present) for present in ~np.eye(classes, dtype=bool)]
+            if (lack := self.mix.lacking(own, without)) is not None:
+                return without[lack]
+        return own
+
+    def _plain(self, rows: ScoredRows) -> dict[str, ScoredRows]:
+        """The same of cells that all count alike."""
+        return _described(self.method, rows, np.full(len(rows), 1 / len(rows)), self.whole)
+
+    def _of_classes(self, rows: ScoredRows, present: NDArray[np.bool_]) -> Mapping[str, ScoredRows]:
+        """The same of cells of these classes, which count alike as far as the cells tell of them."""
+        assert self.mix is not None
+        own, learnt = self._plain(rows), self._learnt(present)
         # By the first map cells of another mix lie a little off; by what it tells, they are looked at once more.
-        for is_asked in (True, False):
-            found = self.mix.responsibilities(_mapped(self.method, rows, own, self.whole), is_asked=is_asked)
+        for is_first in (True, False):
+            mapped = _mapped(self.method, rows, own, learnt)
+            found = self.mix.responsibilities(mapped, present=present, is_asked=is_first and bool(present.all()))
             if found is None:
                 break
             own = _described(self.method, rows, _shares(found), self.whole)
-        return {**own, **self.mix.moves(_mapped(self.method, rows, own, self.whole))}
+        return {**own, **self.mix.moves(_mapped(self.method, rows, own, learnt), present)}
 
     def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
@@ -183,6 +211,7 @@ class Harmoniser:
         parts = {"whole": self.whole, **{str(at): self.maps[source] for at, source in enumerate(sources)}}
         about = {"method": self.method, "transductive": self.transductive, "sources": sources}
         parts |= {} if self.mix is None else {"mix": self.mix.state()}
+        parts |= {f"without {at}": others for at, others in enumerate(self.without)}
         return about, {
             f"{owner}.{name}": np.ascontiguousarray(array)
             for owner, arrays in parts.items()
@@ -205,12 +234,14 @@ class Harmoniser:
             parts.setdefault(owner, {})[part] = array
         maps = {str(source): parts[str(at)] for at, source in enumerate(about["sources"])}
         mix = ClassMix.from_state(parts["mix"]) if "mix" in parts else None
+        count = 0 if mix is None or len(mix.means) < 3 else len(mix.means)
+        without = tuple(parts[f"without {at}"] for at in range(count))
         wanted = {name: array.shape for name, array in parts["whole"].items()}
-        for own in maps.values():
+        for own in (*maps.values(), *without):
             site = {} if mix is None or "moves" not in own else mix.site_shapes()
             if {name: array.shape for name, array in own.items()} != wanted | site:
                 raise ValueError("the stored map of a source does not fit the others")
-        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix)
+        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix, without)
 
 
 def _named(source: str | None) -> str:

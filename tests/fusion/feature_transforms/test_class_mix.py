@@ -73,13 +73,40 @@ def test_a_class_that_lies_by_itself_is_moved_towards_where_it_was_learnt():
     assert off(found, X, y) < 0.75 * off(unmoved, X, y)
 
 
-def test_what_is_taken_for_a_class_that_the_site_lacks_moves_little():
-    X, _ = site([60, 60, 0], 6)
+@pytest.mark.parametrize(
+    ("method", "counts"),
+    [("standard", [60, 60, 0]), ("standard", [0, 60, 60]), ("standard", [150, 0, 20]), ("quantile", [150, 0, 20])],
+)
+def test_a_site_that_lacks_a_class_is_brought_to_the_others(method, counts):
+    X, y = site(counts, 6)
+    found = harmoniser(method=method)[0]
+    lack = counts.index(0)
+    described = found.with_site("new", X)
+    own = described.maps["new"]
+    assert own["present"].tolist() == [float(at != lack) for at in range(3)]
+    assert not own["moves"][lack].any()
+    Z = found.transform(X, ["new"] * len(X))
+    assert found.mix.responsibilities(Z, present=own["present"] > 0, is_asked=False)[:, lack].max() < 1e-9
+    # As if the training cells of the class had never been there, and its place were no pull.
+    assert off(found, X, y) < 0.1 < 0.3 < off(harmoniser("equal", method)[0], X, y)
+    assert_array_equal(described.transform(X, ["new"] * len(X)), Z)
+    about, arrays = described.state()
+    again = Harmoniser.from_state(json.loads(json.dumps(about)), arrays)
+    assert_array_equal(again.transform(X[:5], ["new"] * 5), Z[:5])
+
+
+@pytest.mark.parametrize("counts", [[60, 60, 60], [100, 30, 5], [90, 90, 3]])
+def test_a_site_that_has_few_cells_of_a_class_does_not_lack_it(counts):
     found = harmoniser()[0]
-    moves = found.with_site("new", X).maps["new"]["moves"]
-    size = np.abs(moves).mean(axis=1)
-    assert size[2] < 0.1  # standard deviations: half of what parts the classes is many times that
-    assert found.mix.responsibilities(found.transform(X, ["new"] * len(X))).mean(axis=0)[2] < 0.1
+    for seed in range(5):
+        assert found.with_site("new", site(counts, seed)[0]).maps["new"]["present"].all()
+
+
+def test_of_two_classes_none_is_taken_for_lacking():
+    X, y = site([60, 60, 0], 0, stain=False)
+    found = Harmoniser.fit(X, y, ["home"] * 120, method="standard", transductive=True, mix="estimated")
+    assert found.with_site("new", site([60, 0, 0], 1)[0]).maps["new"]["present"].all()
+    assert found.without == ()
 
 
 def test_order_and_storage_do_not_change_a_bit():
@@ -114,12 +141,12 @@ def test_nothing_is_learnt_of_a_class_that_has_a_single_cell_or_is_alone(counts)
 
 def test_stored_arrays_that_do_not_fit_together_are_refused():
     about, arrays = harmoniser()[0].state()
-    for name in ("mix.means", "mix.features"):
-        with pytest.raises(ValueError, match="do not fit together"):
-            Harmoniser.from_state(about, {**arrays, name: arrays[name][:, :1]})
+    for name in ("mix.means", "mix.features", "without 1.spread"):
+        with pytest.raises(ValueError, match=r"do(es)? not fit"):
+            Harmoniser.from_state(about, {**arrays, name: arrays[name][..., :1]})
 
 
-@pytest.mark.parametrize("name", ["centre", "moves", "mixture_places", "mixture_variance"])
+@pytest.mark.parametrize("name", ["centre", "moves", "present", "mixture_places", "mixture_variance"])
 def test_a_stored_site_that_does_not_fit_is_refused(name):
     about, arrays = harmoniser()[0].with_site("new", site([60, 10, 10], 2)[0]).state()
     at = about["sources"].index("new")
