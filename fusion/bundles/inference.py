@@ -139,15 +139,27 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
     harmoniser = bundle.model.harmoniser
     stamps = [] if harmoniser is None else harmoniser.notes(table.sources)
+    kept = bundle.facts.get("adapted", {}).get("sites", {})
+    stamps += [
+        f"features harmonised by the {kept[name]} cells of {name} that the model was adapted by"
+        for name in sorted({source or "" for source in table.sources} & kept.keys())
+    ]
     if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
         stamps += bundle.model.classifier.notes(table.sources)
     known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
     if "" in known and None in table.sources:
         stamps.append(
-            "no source named: taken for the site that the model was trained in; if it is another one, "
-            "say --set source=NAME"
+            "no source named: taken for the site that the model was trained in; if it is another one, say --source NAME"
         )
     return stamps
+
+
+def count_out_of_distribution(bundle: ModelBundle, cells: FeatureTable) -> int | None:
+    """How many of these cells are out of distribution; None for a model that cannot tell."""
+    if bundle.novelty is None or not len(cells):
+        return None
+    features = bundle.model.harmonised(cells.X, cells.sources).astype(np.float32)
+    return int((bundle.novelty.distance(features) > 1).sum())
 
 
 def collect(

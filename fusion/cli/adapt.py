@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, OUTPUT, OWN, argument, command, option
+from fusion.cli.options import DATA, OUTPUT, OWN, SOURCE, argument, command, option
 from fusion.settings.commands import AdaptConfig
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     AdaptConfig,
     argument("model"),
     *DATA,
+    SOURCE,
     option("k", "-k", metavar="N,N"),
     OUTPUT,
     "force",
@@ -31,7 +32,9 @@ def adapt(screen: Screen, config: AdaptConfig) -> tuple[Fault, ...]:
     """Bring a MODEL to a new site by a few labelled cells of it.
 
     Tells what labels bring, by cells of each class, on cells that nobody labelled, and writes the model that the
-    labelled cells of DATA chose. --to-label writes which cells to label next: those it is least sure of, no two alike.
+    labelled cells of DATA chose. Without a label, a model that harmonises new sites (--config robust) keeps what this
+    one looks like, and can then judge its cells one by one. --to-label writes which cells to label next: those it is
+    least sure of, no two alike.
     """
     from fusion.workflows.new_site.adaptation import adapt_model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, OWN, READING, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, OWN, READING, SOURCE, command, option
 from fusion.settings.commands import ExplainConfig
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     "top",
     *READING,
     MASK_LEVELS,
+    SOURCE,
     OWN,
     "jobs",
     "store",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OWN, READING, RISK, SETS, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OWN, READING, RISK, SETS, SOURCE, command, option
 from fusion.settings.commands import PredictConfig
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     option("explain", metavar="DIR"),
     *READING,
     MASK_LEVELS,
+    SOURCE,
     OWN,
     "jobs",
     "store",

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, FEATURES, MLFLOW, OUTPUT, POSITIVE, RISK, SETS, SPLITS, THRESHOLD, command, option
+from fusion.cli.options import (
+    DATA,
+    FEATURES,
+    MLFLOW,
+    OUTPUT,
+    POSITIVE,
+    RISK,
+    SETS,
+    SOURCE,
+    SPLITS,
+    THRESHOLD,
+    command,
+    option,
+)
 from fusion.settings.commands import TrainConfig
 
 if TYPE_CHECKING:
@@ -15,6 +28,7 @@ if TYPE_CHECKING:
 @command(
     TrainConfig,
     *DATA,
+    SOURCE,
     "unit",
     option("classifier", metavar="NAME"),
     *FEATURES,

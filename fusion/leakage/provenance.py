@@ -188,7 +188,7 @@ def refusal(who: str, overlap: Overlap, dataset: Dataset) -> LeakageError:
         f"{who} was trained on subjects or groups of the same names as here; no image is the same",
         found=f"{subjects}, of {len(overlap.names)} images, such as {', '.join(named)}",
         expected="other people under other names, or a source that tells them apart",
-        do="If they are other people of the same names, say --other-cohort, or name their source, --set source=NAME. "
+        do="If they are other people of the same names, say --other-cohort, or name their source, --source NAME. "
         f"If they are the same: {leave[0].lower()}{leave[1:]}",
     )
 

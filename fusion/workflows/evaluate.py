@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fusion.bundles.inference import harmonisation_notes
+from fusion.bundles.inference import count_out_of_distribution, harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset, check_usable
@@ -22,6 +22,7 @@ from fusion.leakage.grouped_splits import Split
 from fusion.leakage.near_duplicates import hash_images, near_known
 from fusion.leakage.provenance import Cohort, check_unseen, cohort_notes, find_overlap, refusal
 from fusion.learning.decision.stated_rule import by_rule, stated_rule
+from fusion.learning.novelty import RATE
 from fusion.learning.study import Study
 from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
@@ -35,6 +36,10 @@ from fusion.workflows.asked_analyses import (
 )
 from fusion.workflows.loading import group_numbers, load_labelled, subjects_of
 from fusion.workflows.run_facts import facts
+
+#: The share of cells out of distribution from which a result says so on its face; of cells like the training's it is
+#: ``RATE``.
+_STRANGE = 10 * RATE
 
 
 @one_run_of
@@ -79,7 +84,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp))
     scores = by_rule(scores, *(rule or (bundle.model.threshold, bundle.model.costs)))
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    stamps = [*known, *adapted, *subject_stamps(table)]
+    cells = found.cells or table
+    outside = count_out_of_distribution(bundle, cells)
+    stamps = [*known, *adapted, *_strangeness(outside, len(cells)), *subject_stamps(table)]
     if overlap.rows:
         stamps.append(overlap.stamp("the model"))
     asked = Questions(prevalence=config.prevalence, seed=config.seed, costs=config.costs)
@@ -90,7 +97,11 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         stamps=tuple(stamps),
         notes=(*dataset.notes, *unreadable, *cohort_notes(bundle.provenance, dataset, cohort)),
         faults=found.faults,
-        facts={**result.facts, **facts(dataset, found, [everything], "external")},
+        facts={
+            **result.facts,
+            **facts(dataset, found, [everything], "external"),
+            **({} if outside is None else {"out_of_distribution": outside}),
+        },
     )
     from fusion.analysis.stress import stress_report  # draws; predicting does not
     from fusion.reports import html_report
@@ -103,6 +114,16 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         result = replace(result, findings={**result.findings, "stress": stressed})
     html_report.write_result(result, config.output, dataset.root, dataset)
     return result
+
+
+def _strangeness(outside: int | None, cells: int) -> list[str]:
+    """A stamp where so many cells are out of distribution that they are no sample of what the model was trained on."""
+    if outside is None or outside < _STRANGE * cells:
+        return []
+    return [
+        f"{outside} of {cells} cells are out of distribution, further from the training cells than {1 - RATE:.0%} of "
+        "such cells of other subjects: another stain, another scale or another laboratory"
+    ]
 
 
 def _with_analyses(result: Result, table: FeatureTable, dataset: Dataset, config: EvaluateConfig) -> Result:

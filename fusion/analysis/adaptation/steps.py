@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.feature_transforms.harmonisation import LEAST_CELLS
 from fusion.leakage.grouped_splits import SplitError, affordable_splits, grouped_folds
 from fusion.learning.decision.calibration import fit_calibration
 from fusion.learning.fused_model import FusedModel, fuse
@@ -56,8 +57,8 @@ class SiteCells:
 def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labelled: _Rows, step: str) -> FusedModel:
     """The model after one of ``STEPS``, by the labels of these cells and no others.
 
-    Every step but the first keeps the new site's map of features in the model: it no longer depends on the cells that
-    are judged together.
+    The new site's map of features is kept in the model, without labels by all cells of the site where the model makes
+    such maps of cells it is asked about: what it says of a cell no longer depends on those that are judged together.
 
     Raises
     ------
@@ -66,10 +67,10 @@ def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labe
     if step not in STEPS:
         raise ValueError(f"step must be one of {', '.join(STEPS)}, not {step!r}")
     if step == STEPS[0]:
-        return model
+        return with_new_sites(model, cells) if model.harmoniser is not None and model.harmoniser.transductive else model
     labels = np.array(model.classes, object)[cells.codes[labelled]]
     is_described = step != "recalibrated"
-    at_home = _with_site(model, cells, labelled, labels if is_described else None)
+    at_home = _with_labelled_sites(model, cells, labelled, labels) if is_described else with_new_sites(model, cells)
     X, sources = cells.X[labelled], [cells.sources[row] for row in labelled]
     if step == "refitted":
         return _refitted(at_home, blocks, at_home.harmonised(X, sources), labels, cells.groups[labelled])
@@ -88,16 +89,32 @@ def steps_of(model: FusedModel) -> tuple[str, ...]:
     return STEPS if model.harmoniser is not None else (*STEPS[:2], STEPS[3])
 
 
-def _with_site(model: FusedModel, cells: SiteCells, labelled: _Rows, labels: NDArray[Any] | None) -> FusedModel:
-    """The model with a map of each new site: by its labelled cells, or without ``labels`` by all of its cells."""
+def new_sites(model: FusedModel, cells: SiteCells) -> dict[str, _Rows]:
+    """Rows of each site that the model has no map of and could make one of without labels; none where it makes none."""
+    if model.harmoniser is None:
+        return {}
+    names = np.array([source or "" for source in cells.sources], object)
+    found = {name: np.flatnonzero(names == name) for name in model.harmoniser.unknown(cells.sources)}
+    return {name: rows for name, rows in found.items() if len(rows) >= LEAST_CELLS}
+
+
+def with_new_sites(model: FusedModel, cells: SiteCells) -> FusedModel:
+    """The model with a map of each new site by all of its cells, whose labels are not looked at."""
+    harmoniser = model.harmoniser
+    for name, rows in new_sites(model, cells).items():
+        assert harmoniser is not None
+        harmoniser = harmoniser.with_site(name, cells.X[rows])
+    return replace(model, harmoniser=harmoniser)
+
+
+def _with_labelled_sites(model: FusedModel, cells: SiteCells, labelled: _Rows, labels: NDArray[Any]) -> FusedModel:
+    """The model with a map of each new site by its labelled cells."""
     harmoniser = model.harmoniser
     if harmoniser is None:
         return model
     for name in harmoniser.unknown(cells.sources):
-        of = np.array([(source or "") == name for source in cells.sources])
-        if labels is None:
-            harmoniser = harmoniser.with_site(name, cells.X[of])
-        elif (own := of[labelled]).any():
+        own = np.array([(cells.sources[row] or "") == name for row in labelled])
+        if own.any():
             harmoniser = harmoniser.with_site(name, cells.X[labelled[own]], labels[own])
     return replace(model, harmoniser=harmoniser)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,17 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.analysis.adaptation.curve import label_curve
-from fusion.analysis.adaptation.steps import HEAD, STEPS, SiteCells, adapt, choose_cells, choose_step, predict
+from fusion.analysis.adaptation.steps import (
+    HEAD,
+    STEPS,
+    SiteCells,
+    adapt,
+    choose_cells,
+    choose_step,
+    new_sites,
+    predict,
+)
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
 from fusion.data.cell_rows import table_rows
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable
 from fusion.errors import UsageError
 from fusion.evaluation.results import interval
+from fusion.feature_transforms.harmonisation import LEAST_CELLS
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.csv_text import csv_rows
 from fusion.io.output_files import write_output
 from fusion.leakage.provenance import Cohort, Provenance, find_overlap, refusal
+from fusion.learning.fused_model import FusedModel
 from fusion.learning.study import Study
 from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
@@ -39,6 +51,7 @@ class Adapted:
     curve : see ``label_curve``; empty where too few cells are labelled.
     step, surprise : the step that all labelled cells chose, and what each step left open; "" where none is labelled.
     labelled : cells of each class.
+    sites : by name, of how many cells the adapted model keeps a map of features that it had none of.
     bundle : the adapted model, None where it was not asked for.
     to_label : names of cells to label next.
     notes, faults : what the user should know, and images that were skipped.
@@ -48,6 +61,7 @@ class Adapted:
     step: str
     surprise: Mapping[str, float]
     labelled: Mapping[str, int]
+    sites: Mapping[str, int]
     output: Path | None
     bundle: ModelBundle | None
     to_label: tuple[str, ...]
@@ -62,6 +76,11 @@ class Adapted:
         if self.step:
             lines.append(f"of {len(self.surprise) or 1} steps the labelled cells choose: {self.step}")
         if self.bundle is not None:
+            lines += [
+                f"{name or 'cells without a source'}: features harmonised by {count} cells, and those of further ones "
+                "by the same"
+                for name, count in self.sites.items()
+            ]
             lines.append(f"adapted model: {self.output}")
         if self.label_table is not None:
             lines.append(f"{len(self.to_label)} cells to label next: {self.label_table}")
@@ -80,6 +99,7 @@ class Adapted:
             "step": self.step or None,
             "surprise": dict(self.surprise),
             "labelled": dict(self.labelled),
+            "sites": dict(self.sites),
             "output": None if self.bundle is None else str(self.output),
             "to_label": list(self.to_label),
             "notes": list(self.notes),
@@ -104,10 +124,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     cells = _cells(bundle, study)
     labelled = np.flatnonzero(cells.codes >= 0)
     if config.output is not None and not len(labelled):
-        raise UsageError(
-            f"no cell of {config.data} is labelled",
-            do="Take --to-label to choose some, label them in the table it writes, and give that as DATA.",
-        )
+        _check_learns_of_sites(config, bundle, cells)
 
     def tell(done: int, total: int) -> None:
         if progress is not None:
@@ -128,9 +145,10 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         told = ", ".join(str(k) for k in config.k if k not in {row["k"] for row in curve})
         notes = (*notes, f"Too few labelled cells to show {told} of each class and have others to judge.")
     step, surprise = choose_step(model, blocks, cells, labelled, config.seed) if len(labelled) else ("", {})
-    adapted = None
+    adapted, sites = None, {}
     if config.output is not None:
         adapted = _adapted_bundle(bundle, study, dataset, cells, step, curve)
+        sites = adapted.facts["adapted"]["sites"]
         adapted.save(config.output)
     chosen: tuple[str, ...] = ()
     if config.to_label is not None:
@@ -141,6 +159,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         step,
         surprise,
         {name: count for name, count in counts.items() if count},
+        sites,
         config.output,
         adapted,
         chosen,
@@ -148,6 +167,32 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         (*dataset.notes, *notes),
         (*dataset.faults, *study.faults),
     )
+
+
+def _check_learns_of_sites(config: AdaptConfig, bundle: ModelBundle, cells: SiteCells) -> None:
+    """Refuse cells without labels where the model could not even keep what their site looks like."""
+    harmoniser = bundle.model.harmoniser
+    label = "Take --to-label to choose some, label them in the table it writes, and give that as DATA."
+    if harmoniser is None or not harmoniser.transductive:
+        raise UsageError(
+            f"no cell of {config.data} is labelled",
+            found="a model that makes nothing of cells without labels",
+            expected="labels, or a model that harmonises new sites (--config robust)",
+            do=label,
+        )
+    if not new_sites(bundle.model, cells):
+        raise UsageError(
+            f"no cell of {config.data} is labelled",
+            found=", ".join(
+                f"{count} of {name or 'no named source'}" for name, count in sorted(_count(cells.sources).items())
+            ),
+            expected=f"{LEAST_CELLS} or more of a site that the model does not know",
+            do="Name the site of these cells with --source NAME, or label some.",
+        )
+
+
+def _count(sources: Sequence[str | None]) -> Counter[str]:
+    return Counter(source or "" for source in sources)
 
 
 def _load(config: AdaptConfig, bundle: ModelBundle, progress: Progress | None) -> Dataset:
@@ -187,18 +232,36 @@ def _cells(bundle: ModelBundle, study: Study) -> SiteCells:
 def _adapted_bundle(
     bundle: ModelBundle, study: Study, dataset: Dataset, cells: SiteCells, step: str, curve: Sequence[Mapping[str, Any]]
 ) -> ModelBundle:
-    """The model by all labelled cells, which it remembers having met."""
+    """The model by all labelled cells, which it remembers having met; without a step, by what its sites look like."""
     labelled = np.flatnonzero(cells.codes >= 0)
+    step = step or STEPS[0]
     model = adapt(bundle.model, study.table.blocks, cells, labelled, step)
     met = {study.table.keys[row] for row in labelled.tolist()}
     new = Provenance.of(sample for sample in dataset.samples if sample.key in met)
     old = bundle.provenance
     both = Provenance(*(getattr(old, name) | getattr(new, name) for name in Provenance.__dataclass_fields__))
-    facts = {**bundle.facts, "adapted": {"step": step, "cells": len(labelled), "curve": list(curve)}}
+    used = labelled if step in STEPS[2:] else np.arange(len(cells.codes))
+    facts = {
+        **bundle.facts,
+        "adapted": {
+            "step": step,
+            "cells": len(labelled),
+            "sites": _new_maps(bundle, model, [cells.sources[row] for row in used]),
+            "curve": list(curve),
+        },
+    }
     classifier = HEAD if step == STEPS[3] else bundle.classifier
     # What was promised rests on scores of the model as it was.
     promises = bundle.promises if step == STEPS[0] else None
     return replace(bundle, model=model, classifier=classifier, provenance=both, facts=facts, promises=promises)
+
+
+def _new_maps(bundle: ModelBundle, model: FusedModel, sources: Sequence[str | None]) -> dict[str, int]:
+    """Of how many of these cells each site's map is that the model has and had not."""
+    if model.harmoniser is None or bundle.model.harmoniser is None:
+        return {}
+    new = model.harmoniser.maps.keys() - bundle.model.harmoniser.maps.keys()
+    return {name: count for name, count in sorted(_count(sources).items()) if name in new}
 
 
 def _choose(bundle: ModelBundle, study: Study, cells: SiteCells, count: int) -> tuple[str, ...]:

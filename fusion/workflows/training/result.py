@@ -78,6 +78,12 @@ def _model_notes(model: FittedModel, scores: Scores) -> list[str]:
     classifier, selection = model.features.classifier, model.features.selection
     if isinstance(classifier, TakesImages):
         notes.append(classifier.describe())
+    harmoniser = model.features.harmoniser
+    if harmoniser is not None and harmoniser.transductive and list(harmoniser.maps) == [""]:
+        notes.append(
+            "no source named: give a column 'source' or --source NAME, here and for cells of another site, so that the "
+            "model can tell them from its own."
+        )
     if selection is not None:
         notes += selection_notes([selection], model.study.table.columns)
     if thresholds := describe_thresholds(scores, model.recipe.positive, model.recipe.unit):

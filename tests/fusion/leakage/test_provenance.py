@@ -48,7 +48,7 @@ def test_equal_names_without_a_source_are_told_as_names():
     message = str(refusal("model", overlap, other))
     assert "no image is the same" in message
     assert "--other-cohort" in message
-    assert "--set source=" in message
+    assert "--source NAME" in message
 
 
 def test_the_same_image_is_told_as_one_whoever_it_is_said_to_be():

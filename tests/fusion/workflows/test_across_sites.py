@@ -213,7 +213,7 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
     nameless[nameless["source"] == "lab_1"].drop(columns="source").to_csv(tree / "first.csv", index=False)
     second = nameless[nameless["source"] == "lab_2"].drop(columns="source")
     second.assign(subject="other " + second["subject"]).to_csv(tree / "second.csv", index=False)
-    train(
+    trained = train(
         TrainConfig(
             data=tree / "first.csv",
             output=tmp_path / "m",
@@ -227,6 +227,9 @@ def test_cells_that_name_no_source_pass_for_those_of_training_and_it_is_said(tre
     silent = judged(tree, common, tmp_path / "m", tmp_path / "a", data="second.csv")
     named = judged(tree, common, tmp_path / "m", tmp_path / "b", data="second.csv", source="north")
     assert any("no source named" in stamp for stamp in silent.stamps)
+    assert any(f"of {len(silent.cells)} cells are out of distribution" in stamp for stamp in silent.stamps)
+    assert silent.facts["out_of_distribution"] > named.facts["out_of_distribution"]
+    assert any("no source named" in note for note in trained.result.notes)
     assert not any("transductive" in stamp for stamp in silent.stamps)
     assert sum("transductive" in stamp for stamp in named.stamps) == 2
     images = [tree / "second.csv"]

@@ -11,9 +11,10 @@ from fusion.bundles.model_bundle import load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import LeakageError
-from fusion.settings.commands import AdaptConfig, EvaluateConfig, TrainConfig
+from fusion.settings.commands import AdaptConfig, EvaluateConfig, PredictConfig, TrainConfig
 from fusion.workflows.evaluate import evaluate
 from fusion.workflows.new_site.adaptation import adapt_model
+from fusion.workflows.predict import predict
 from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
 
@@ -98,6 +99,36 @@ def test_without_labels_it_says_which_cells_to_label_and_takes_the_table_back(ho
     assert sum(found.labelled.values()) == 6
     with (home / "next.csv").open() as file:
         assert all(not row["label"] for row in csv.DictReader(file) if row["to_label"])
+
+
+def test_without_labels_a_harmonising_model_keeps_what_the_site_looks_like(home):
+    train(
+        TrainConfig(
+            data=site(home, 40, 1, 1.0),
+            features=["morphology"],
+            classifier="logreg",
+            splits=3,
+            harmonise={"method": "standard", "transductive": True},
+            output=home / "harmonising",
+            store=home / "store",
+            jobs=1,
+        )
+    )
+    data, few = site(home, 40, 5, 1.8, labelled=0), site(home, 4, 6, 1.8)
+    asked = {"store": home / "store", "jobs": 1}
+    found = adapt_model(AdaptConfig(model=home / "harmonising", data=data, output=home / "at-home", **asked))
+    assert (found.sites, found.step) == ({"new": 40}, "")
+    lost = predict(PredictConfig(model=home / "harmonising", images=[few], **asked))
+    kept = predict(PredictConfig(model=home / "at-home", images=[few], **asked))
+    assert any("not harmonised" in note for note in lost.notes)
+    assert any("the 40 cells of new that the model was adapted by" in note for note in kept.notes)
+    assert lost.predicted != list("abab")
+    assert kept.predicted == list("abab")
+    # As the model itself describes the site by the same cells, to the last bit.
+    both = [predict(PredictConfig(model=home / name, images=[data], **asked)) for name in ("harmonising", "at-home")]
+    np.testing.assert_array_equal(both[0].proba, both[1].proba)
+    with pytest.raises(UsageError, match=r"10 or more of a site that the model does not know"):
+        adapt_model(AdaptConfig(model=home / "at-home", data=data, output=home / "again", **asked))
 
 
 def test_cells_of_labelled_subjects_are_not_judged():
