@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -69,24 +70,21 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     learners += [] if overlap.rows else [(bundle.classifier, bundle.model.classifier)]
     known = check_unseen(learners, dataset, allow=config.allow_leakage, cohort=cohort)
     store = FeatureStore(config.store)
-    shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
-    check_usable(len(found), found.faults)
-    if nearly:
-        found = found.with_groups(group_numbers(found.table, nearly))
-    unreadable: list[str] = []
-    if bundle.unit == "subject":
-        unreadable = note_unreadable_patients(found.faults, found.table.subjects, found.table.sources)
-        found = subjects_of(found, dataset)
+    found, adapted, unreadable = _measure(config, bundle, dataset, nearly, store, progress)
     table = found.table
     proba = bundle.predict_proba(found)
-    adapted += harmonisation_notes(bundle, table)
     scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp))
     scores = by_rule(scores, *(rule or (bundle.model.threshold, bundle.model.costs)))
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
     cells = found.cells or table
     outside = count_out_of_distribution(bundle, cells)
-    stamps = [*known, *adapted, *_strangeness(outside, len(cells)), *subject_stamps(table)]
+    stamps = [
+        *known,
+        *adapted,
+        *harmonisation_notes(bundle, table),
+        *_strangeness(outside, len(cells)),
+        *subject_stamps(table),
+    ]
     if overlap.rows:
         stamps.append(overlap.stamp("the model"))
     asked = Questions(prevalence=config.prevalence, seed=config.seed, costs=config.costs)
@@ -114,6 +112,27 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         result = replace(result, findings={**result.findings, "stress": stressed})
     html_report.write_result(result, config.output, dataset.root, dataset)
     return result
+
+
+def _measure(
+    config: EvaluateConfig,
+    bundle: ModelBundle,
+    dataset: Dataset,
+    nearly: Mapping[str, int],
+    store: FeatureStore,
+    progress: Progress | None,
+) -> tuple[Study, list[str], list[str]]:
+    """What the model judges, cells or their subjects, with the groups of near-duplicates; stamps of how pixels were
+    normalised; and notes on subjects without one usable image."""
+    shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
+    found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    check_usable(len(found), found.faults)
+    if nearly:
+        found = found.with_groups(group_numbers(found.table, nearly))
+    if bundle.unit == "cell":
+        return found, list(adapted), []
+    unreadable = note_unreadable_patients(found.faults, found.table.subjects, found.table.sources)
+    return subjects_of(found, dataset), list(adapted), unreadable
 
 
 def _strangeness(outside: int | None, cells: int) -> list[str]:
