@@ -207,7 +207,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             proba[rest] = predict(self.network_, inputs.take(rest), batch, self.turns, is_black)
         for rows in new.values():
             own = inputs.take(rows)
-            with statistics_of(self.network_, own, batch, getattr(self, "moments_", None)):
+            with statistics_of(self.network_, own, batch, self.moments_):
                 proba[rows] = predict(self.network_, own, batch, self.turns, is_black)
         return proba
 
@@ -224,10 +224,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             return []
         cells = sum(len(rows) for rows in new.values())
         who = ", ".join(name or "cells without a source" for name in new)
-        stamps = [f"transductive: batch norms by {cells} cells that are judged here, without labels ({who})"]
-        if not hasattr(self, "moments_") and self._settings()[1].freeze_norm:
-            stamps.append("batch norms of no one: an earlier build kept nothing of the training cells; train anew")
-        return stamps
+        return [f"transductive: batch norms by {cells} cells that are judged here, without labels ({who})"]
 
     def predict_proba_variants(self, image: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
         """float64 (n, classes) for n rows of features of the cell in one image, uint8 (S, S, 3); see ``explain``.
@@ -511,16 +508,16 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 if backbone is None
                 else {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
             )
-            moments = {name: layers.pop(name) for name in list(layers) if name.startswith(MOMENTS)}
-            _network_files.fill(network, {**layers, **own}, folder / LAYERS)
-            if moments:  # models of before have none
-                model.moments_ = {name.removeprefix(MOMENTS): tensor for name, tensor in moments.items()}
+            if model.batch_statistics == "source":
+                stored = [name for name in layers if name.startswith(MOMENTS)]
+                model.moments_ = {name.removeprefix(MOMENTS): layers.pop(name) for name in stored}
                 check_moments(model.moments_, network)
+            _network_files.fill(network, {**layers, **own}, folder / LAYERS)
             return_to_rest(network)
             model.network_ = network.to(_device(model.device))
             model.history_, model.provenance_ = facts["history"], facts["provenance"]
             model.trained_parameters_ = int(facts["trained_parameters"])
-            model.sources_ = [str(name) for name in facts.get("sources", [""])]  # unknown to models of before
+            model.sources_ = [str(name) for name in facts["sources"]]
         except BundleError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, FusionError) as error:

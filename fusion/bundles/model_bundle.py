@@ -311,8 +311,7 @@ class ModelBundle:
             else:
                 columns = block_slices(manifest["columns"])
                 classifier = load_late_fusion(folder, late, manifest["classifier"], columns, unit)
-            # Which models of before have not.
-            selection, promised = manifest.get("selection"), manifest.get("promises")
+            selection, promised = manifest["selection"], manifest["promises"]
             calibration = manifest["calibration"]
             model = FusedModel(
                 load_layer(folder, manifest["layer"]),
