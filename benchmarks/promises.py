@@ -1,25 +1,26 @@
 """Do sets hold the class of as many new cells and patients as they promise, is a risk held, and what does it cost?
 
-Patients are drawn as traits (`fusion.synthetic.traits`), with effects of their own on all their cells; a logistic
-regression is really trained on the cells, and the promises that held-out scores make are looked at on a population
-of new patients.
+Patients are drawn as traits (`fusion.synthetic.traits`), with effects of their own on all their cells; models are
+really trained, as `fusion train` trains them, and the promises that held-out scores make are looked at on new patients.
 
-    .venv/bin/python -m benchmarks.promises                     # all, 500 trainings a design: ten minutes
-    .venv/bin/python -m benchmarks.promises sets --runs 50
+    .venv/bin/python -m benchmarks.promises                     # all, 500 trainings a design: half an hour
+    .venv/bin/python -m benchmarks.promises sets --runs 50 --classifier pool --first 200000
 
 `sets`: coverage of each class at 30, 60 and 100 patients, scored by one model that has met none of them (0 folds) or
-held out in five folds. `ways`: 30 patients in five and ten folds, by the thresholds that the folds' scores give the
-model of all, as `fusion train` keeps them, and by the folds' own models (CV+). `risk`: in how many trainings at least
-95% of the positive patients are referred, and how many are referred in all beside what an oracle would refer, that
-knows the scores of the whole population and may miss 5%. `enough`: how right patients are called from more cells of
-each, and what `fusion plan` says of it beforehand from the held-out scores of 30 patients with 10 cells.
+held out in five folds, on the scale of the model of all, as `fusion train` keeps them, and as the folds gave them.
+`ways`: 30 patients in five and ten folds, by the thresholds that the folds' scores as they are give the model of all,
+and by the folds' own models (CV+). `risk`: in how many trainings at least 95% of the positive patients are referred,
+and how many are referred in all beside what an oracle would refer, that knows the scores of the whole population and
+may miss 5%. `enough`: how right patients are called from more cells of each, and what `fusion plan` says of it
+beforehand from the held-out scores of 30 patients with 10 cells.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,22 @@ from sklearn.model_selection import StratifiedKFold
 
 from fusion.analysis.cells_per_subject import margin_spreads
 from fusion.data.feature_table import FeatureTable
-from fusion.evaluation.promises.held_out import Asked, HeldOut
+from fusion.evaluation.promises.held_out import Asked, HeldOut, OwnScores
 from fusion.evaluation.scores import Scores
+from fusion.leakage.protocols import make_plan
+from fusion.learning.bags.mean_of_cells import takes_bags
+from fusion.learning.cross_validation import cross_validate
+from fusion.learning.fits import Fits
+from fusion.learning.learn import FittedModel, learn
+from fusion.learning.recipe import Recipe
+from fusion.learning.run import Run
+from fusion.learning.study import Study
+from fusion.metrics.conformal import subjects_for_risk
+from fusion.plugins import registry
+from fusion.settings.data import Unit
 from fusion.synthetic.cells import SyntheticDesign
 from fusion.synthetic.traits import DrawnTraits, draw_traits
+from fusion.workflows.training.asked_of_learnt import AsksOfLearnt, own_scores_of
 
 _Floats = NDArray[np.float64]
 
@@ -85,66 +98,122 @@ def means_of(proba: _Floats, who: NDArray[np.intp]) -> _Floats:
     return np.column_stack([np.bincount(who, column) / size for column in proba.T])
 
 
-class Population:
-    """New patients of a task."""
+def unit_of(classifier: str) -> Unit:
+    """What a classifier is given: bags of cells, or cells, of which a patient is then the mean."""
+    return "subject" if takes_bags(registry.build_classifier(classifier)) else "cell"
 
-    def __init__(self, design: SyntheticDesign, patients: int = POPULATION, seed: int = 10**6) -> None:
-        drawn = draw_traits(replace(design, subjects=patients, seed=seed))
-        table, self.who = units_of(drawn)
-        self.X, self.y = drawn.X, np.array(table.y)
+
+def patients_of(design: SyntheticDesign, classifier: str) -> FeatureTable:
+    """The patients of a design as a classifier is given them."""
+    table, _ = units_of(draw_traits(design))
+    return table.by_subject() if unit_of(classifier) == "subject" else table
+
+
+def said_of(model: FittedModel, table: FeatureTable) -> _Floats:
+    """What a model says of units that it has not met."""
+    study = Study(table)
+    return model.features.predict_proba(study.rows(model.recipe.blocks, study.everyone), study.sources(study.everyone))
+
+
+class Population:
+    """New patients of a task, as a classifier is given them."""
+
+    def __init__(
+        self, design: SyntheticDesign, patients: int = POPULATION, seed: int = 10**6, classifier: str = "logreg"
+    ) -> None:
+        self.table = patients_of(replace(design, subjects=patients, seed=seed), classifier)
+        self.y, self.who = np.array(self.table.y), self.table.subject_numbers
         self.patients = self.y[np.unique(self.who, return_index=True)[1]]
+
+    def said_by(self, model: FittedModel) -> tuple[_Floats, _Floats]:
+        """What a model says of every unit, and of every patient."""
+        proba = said_of(model, self.table)
+        return proba, means_of(proba, self.who)
+
+
+def learnt(table: FeatureTable, classifier: str, folds: int, seed: int) -> tuple[FittedModel, OwnScores]:
+    """A model as ``fusion train`` keeps it, and what its promises rest on."""
+    study, plan = Study(table), make_plan(table, "grouped", folds, 1, seed)
+    recipe = Recipe(tuple(table.blocks), classifier, unit=unit_of(classifier), positive=CLASSES[0], seed=seed)
+    fits = Fits(study, tuple(split for _, split in plan.splits), (recipe,), Run(Path("unused")))
+    asking = AsksOfLearnt.of(study, seed)
+    (scores,) = cross_validate(replace(fits, asked_learnt=asking.rows), plan, heard=asking.hear)
+    model = learn(study, study.everyone, recipe, fits.run)
+    return model, own_scores_of(table, scores, model, asking.answers(fits, model), seed)
+
+
+def of_one_model(
+    design: SyntheticDesign, table: FeatureTable, classifier: str, seed: int
+) -> tuple[FittedModel, OwnScores]:
+    """A model of 60 other patients, and what it says of these."""
+    others = patients_of(replace(design, subjects=60, seed=10**5 + seed), classifier)
+    study = Study(others)
+    recipe = Recipe(tuple(others.blocks), classifier, unit=unit_of(classifier), positive=CLASSES[0], seed=seed)
+    model = learn(study, study.everyone, recipe, Run(Path("unused")))
+    scores = Scores(("traits",), classifier, said_of(model, table), np.zeros(len(table), np.intp))
+    return model, own_scores_of(table, scores, model, None, seed)
 
 
 def trainings(
-    design: SyntheticDesign, patients: int, runs: int, folds: int, new: Population
-) -> Iterator[tuple[HeldOut, int, _Floats]]:
-    """Held-out scores of every training, its seed, and what its model of all patients says of the population.
+    design: SyntheticDesign, patients: int, runs: int, folds: int, classifier: str = "logreg", first: int = 0
+) -> Iterator[tuple[FittedModel, OwnScores, int]]:
+    """The model of every training, what its promises rest on, and its seed.
 
-    ``folds`` of 0: one model of 60 other patients scores these, and the population.
+    ``folds`` of 0: one model of 60 other patients scores these.
     """
-    for seed in range(runs):
-        drawn = draw_traits(replace(design, subjects=patients, seed=seed))
-        table, who = units_of(drawn)
-        y = np.array(table.y)
+    for seed in range(first, first + runs):
+        table = patients_of(replace(design, subjects=patients, seed=seed), classifier)
         if folds:
-            proba, fold = held_out(drawn.X, y, who, folds, seed)
-            model = LogisticRegression(max_iter=1000).fit(drawn.X, y)
+            yield *learnt(table, classifier, folds, seed), seed
         else:
-            others = draw_traits(replace(design, subjects=60, seed=10**5 + seed))
-            model = LogisticRegression(max_iter=1000).fit(others.X, others.subject_labels)
-            proba, fold = model.predict_proba(drawn.X), np.zeros(len(y), np.intp)
-        held = HeldOut.of(table, Scores(("traits",), "logreg", proba, fold), CLASSES)
-        yield held, seed, model.predict_proba(new.X)
+            yield *of_one_model(design, table, classifier, seed), seed
 
 
 def coverage(
-    design: SyntheticDesign, patients: int, folds: int, runs: int, new: Population, level: float = 0.9
+    design: SyntheticDesign,
+    patients: int,
+    folds: int,
+    runs: int,
+    classifier: str = "logreg",
+    first: int = 0,
+    level: float = 0.9,
 ) -> _Floats:
-    """float64 (runs, 6): of cells, then of patients, the coverage of all and of hem, and the share of single sets."""
+    """float64 (runs, 9): of cells, of patients, and of patients by the folds' scores as they are, the coverage of all
+    and of hem, and the share of single sets.
+
+    New patients are drawn anew with every training, so that their own chance is no part of the mean.
+    """
     rows = []
-    for held, seed, proba in trainings(design, patients, runs, folds, new):
-        own, row = held.own_scores(seed), []
-        for kind, p, y in (("cells", proba, new.y), ("subjects", means_of(proba, new.who), new.patients)):
-            inside = p >= np.array(own.thresholds(kind, level))
+    for model, own, seed in trainings(design, patients, runs, folds, classifier, first):
+        new = Population(design, 200, 10**6 + seed, classifier)
+        proba, means = new.said_by(model)
+        row: list[float] = []
+        for kind, scores, p, y in (
+            ("cells", own, proba, new.y),
+            ("subjects", own, means, new.patients),
+            ("subjects", replace(own, subjects=own.unscaled), means, new.patients),
+        ):
+            inside = p >= np.array(scores.thresholds(kind, level))
             row += [float(inside[y == label, at].mean()) for at, label in enumerate(CLASSES)]
             row.append(float((inside.sum(axis=1) == 1).mean()))
         rows.append(row)
     return np.array(rows)
 
 
-def sets(runs: int) -> None:
+def sets(runs: int, classifier: str, first: int, sizes: Sequence[int]) -> None:
     """Coverage of each class, of cells and of patients."""
-    print("task, patients, folds: coverage of 0.9 sets, cells of all, hem; patients of all, hem; one class")
+    print(
+        "classifier, task, patients, folds: coverage of 0.9 sets, cells of all, hem, one class; patients of all, hem, "
+        "one class; the same by scores as the folds gave them"
+    )
     for name, design in TASKS.items():
-        new = Population(design)
-        for patients, folds in ((30, 0), (60, 0), (100, 0), (30, 5), (60, 5), (100, 5)):
-            rows = coverage(design, patients, folds, runs, new)
-            c, error = rows.mean(axis=0), rows.std(axis=0)[[0, 1, 3, 4]].max() / np.sqrt(runs)
-            print(
-                f"{name}, {patients}, {folds}: {c[0]:.3f} {c[1]:.3f}; {c[3]:.3f} {c[4]:.3f}; {c[2]:.2f} {c[5]:.2f} "
-                f"(error {error:.3f})",
-                flush=True,
-            )
+        for patients, folds in ((size, folds) for folds in (0, 5) for size in sizes):
+            if not folds and classifier != "logreg":
+                continue  # exact whatever the classifier
+            rows = coverage(design, patients, folds, runs, classifier, first)
+            told = "; ".join("{:.3f} {:.3f} {:.2f}".format(*part) for part in rows.mean(axis=0).reshape(3, 3))
+            error = rows.std(axis=0)[[0, 1, 3, 4, 6, 7]].max() / np.sqrt(runs)
+            print(f"{classifier}, {name}, {patients}, {folds}: {told} (error {error:.3f})", flush=True)
 
 
 def by_folds_models(
@@ -176,8 +245,8 @@ def ways_of(design: SyntheticDesign, patients: int, folds: int, seed: int, level
     models: list[LogisticRegression] = []
     proba, fold = held_out(drawn.X, y, who, folds, seed, models=models)
     held = HeldOut.of(table, Scores(("traits",), "logreg", proba, fold), CLASSES)
-    whole = means_of(LogisticRegression(max_iter=1000).fit(drawn.X, y).predict_proba(new.X), new.who)
-    by_fold = [means_of(model.predict_proba(new.X), new.who) for model in models]
+    whole = means_of(LogisticRegression(max_iter=1000).fit(drawn.X, y).predict_proba(new.table.X), new.who)
+    by_fold = [means_of(model.predict_proba(new.table.X), new.who) for model in models]
     own = held.own_scores(seed)
     row: list[float] = []
     both = np.empty((2, *whole.shape), bool)
@@ -207,62 +276,88 @@ def ways(runs: int) -> None:
 
 
 def price(
-    design: SyntheticDesign, patients: int, confidence: float, runs: int, new: Population, sensitivity: float = 0.95
+    design: SyntheticDesign,
+    patients: int,
+    confidence: float,
+    runs: int,
+    new: Population,
+    classifier: str = "logreg",
+    first: int = 0,
+    sensitivity: float = 0.95,
 ) -> _Floats:
     """float64 (runs, 3): the share of positive patients that is found, of all that is referred, and the oracle's."""
     asked = Asked(sensitivity=sensitivity, confidence=confidence)
-    positives, rows = new.patients == "all", []
-    for held, seed, proba in trainings(design, patients, runs, 5, new):
-        score = means_of(proba, new.who)[:, 0]
-        limit = held.own_scores(seed).risk_threshold("all", asked)
+    positives, rows = new.patients == CLASSES[0], []
+    for model, own, _ in trainings(design, patients, runs, 5, classifier, first):
+        score = new.said_by(model)[1][:, 0]
+        limit = own.risk_threshold(CLASSES[0], asked)
         oracle = np.quantile(score[positives], 1 - sensitivity)
         rows.append([(score[positives] >= limit).mean(), (score >= limit).mean(), (score >= oracle).mean()])
     return np.array(rows)
 
 
-def risk(runs: int) -> None:
+def risk(runs: int, classifier: str, first: int, sizes: Sequence[int]) -> None:
     """How often a risk is held, and its price beside an oracle's."""
-    print("task, patients, confidence: trainings that find 0.95; found; referred, oracle's; ratio")
+    print("classifier, task, patients, confidence: trainings that find 0.95; found; referred, oracle's; ratio")
     for name, design in TASKS.items():
-        new = Population(design)
-        for patients, confidence in ((60, 0.0), (100, 0.0), (200, 0.0), (120, 0.95), (200, 0.95), (400, 0.95)):
-            found, referred, least = price(design, patients, confidence, runs, new).T
+        new = Population(design, classifier=classifier)
+        for patients, confidence in ((size, confidence) for confidence in (0.0, 0.95) for size in sizes):
+            if patients // 2 < subjects_for_risk(0.05, confidence or None):
+                continue
+            found, referred, least = price(design, patients, confidence, runs, new, classifier, first).T
             print(
-                f"{name}, {patients}, {confidence:g}: {(found >= 0.95).mean():.3f}; {found.mean():.3f}; "
+                f"{classifier}, {name}, {patients}, {confidence:g}: {(found >= 0.95).mean():.3f}; {found.mean():.3f}; "
                 f"{referred.mean():.3f} {least.mean():.3f}; {referred.mean() / least.mean():.2f}",
                 flush=True,
             )
 
 
-def enough(runs: int) -> None:
+def enough(runs: int, first: int, folds: int = 5) -> None:
     """What a pilot of 30 patients with 10 cells says beforehand of more cells, and what is so."""
-    print("task, cells: balanced accuracy of patients as a pilot has it (10th to 90th percentile), and as it is")
+    print(
+        "task, cells: balanced accuracy of patients as a pilot has it (10th to 90th percentile); as its folds' models "
+        "have it of new patients, and as the model of all has"
+    )
     counts = (1, 5, 20, 100)
     for name, design in TASKS.items():
-        new = {cells: Population(replace(design, cells_per_subject=cells), 500) for cells in counts}
-        said: dict[int, list[float]] = {cells: [] for cells in counts}
-        found: dict[int, list[float]] = {cells: [] for cells in counts}
-        for seed in range(runs):
-            drawn = draw_traits(replace(design, subjects=30, cells_per_subject=10, seed=seed))
-            table, who = units_of(drawn)
-            y = np.array(table.y)
-            proba, _ = held_out(drawn.X, y, who, 5, seed)
-            of_all = proba[:, 0] - proba[:, 1]
-            spreads = margin_spreads(np.where(y == "all", of_all, -of_all), y.tolist(), who)
-            model = LogisticRegression(max_iter=1000).fit(drawn.X, y)
-            for cells in counts:
-                said[cells].append(float(np.mean([each.share_right(cells) for each in spreads.values()])))
-                means = means_of(model.predict_proba(new[cells].X), new[cells].who)
-                is_right = np.array(CLASSES)[means.argmax(axis=1)] == new[cells].patients
-                found[cells].append(
-                    float(np.mean([is_right[new[cells].patients == label].mean() for label in CLASSES]))
-                )
-        for cells in counts:
-            low, high = np.quantile(said[cells], [0.1, 0.9])
+        found = np.array([_forecast(design, counts, folds, seed) for seed in range(first, first + runs)])
+        for at, cells in enumerate(counts):
+            low, high = np.quantile(found[:, 0, at], [0.1, 0.9])
+            said, by_folds, by_all = found[:, :, at].mean(axis=0)
+            error = (found[:, 0, at] - found[:, 2, at]).std() / np.sqrt(runs)
             print(
-                f"{name}, {cells}: {np.mean(said[cells]):.3f} ({low:.3f} to {high:.3f}), {np.mean(found[cells]):.3f}",
+                f"{name}, {cells}: {said:.3f} ({low:.3f} to {high:.3f}); {by_folds:.3f}, {by_all:.3f} "
+                f"(error of the difference {error:.3f})",
                 flush=True,
             )
+
+
+def _forecast(design: SyntheticDesign, counts: Sequence[int], folds: int, seed: int) -> list[list[float]]:
+    """For each number of cells what a pilot says, what the models of its folds have of new patients, and that of all.
+
+    New patients are drawn anew for every pilot: the share of one population's 500 patients that is called right from a
+    cell of each has a standard error of 0.02, whatever the number of pilots.
+    """
+    drawn = draw_traits(replace(design, subjects=30, cells_per_subject=10, seed=seed))
+    table, who = units_of(drawn)
+    y, models = np.array(table.y), list[LogisticRegression]()
+    proba, _ = held_out(drawn.X, y, who, folds, seed, models=models)
+    of_all = proba[:, 0] - proba[:, 1]
+    spreads = margin_spreads(np.where(y == CLASSES[0], of_all, -of_all), y.tolist(), who)
+    models.append(LogisticRegression(max_iter=1000).fit(drawn.X, y))
+    found = []
+    for cells in counts:
+        new = Population(replace(design, cells_per_subject=cells), 100, 10**6 + 10 * seed)
+        right = [_share_right(model.predict_proba(new.table.X), new) for model in models]
+        said = float(np.mean([each.share_right(cells) for each in spreads.values()]))
+        found.append([said, float(np.mean(right[:-1])), right[-1]])
+    return np.transpose(found).tolist()
+
+
+def _share_right(proba: _Floats, new: Population) -> float:
+    """Balanced accuracy of new patients by the mean of their cells."""
+    is_right = np.array(CLASSES)[means_of(proba, new.who).argmax(axis=1)] == new.patients
+    return float(np.mean([is_right[new.patients == label].mean() for label in CLASSES]))
 
 
 def main() -> None:
@@ -270,10 +365,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", nargs="?", choices=["sets", "ways", "risk", "enough"], help="default all")
     parser.add_argument("--runs", type=int, default=500, help="trainings a design")
+    parser.add_argument("--classifier", default="logreg", help="of sets and of a risk")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first training of these")
+    parser.add_argument("--patients", type=int, nargs="+", help="of these; default 30 60 100, of a risk 60 to 400")
     chosen = parser.parse_args()
-    for name, run in (("sets", sets), ("ways", ways), ("risk", risk), ("enough", enough)):
-        if chosen.what in (None, name):
-            run(chosen.runs)
+    own = (chosen.runs, chosen.classifier, chosen.first)
+    if chosen.what in (None, "sets"):
+        sets(*own, chosen.patients or (30, 60, 100))
+    if chosen.what in (None, "ways"):
+        ways(chosen.runs)
+    if chosen.what in (None, "risk"):
+        risk(*own, chosen.patients or (60, 100, 120, 200, 400))
+    if chosen.what in (None, "enough"):
+        enough(chosen.runs, chosen.first)
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ def _trial(load: Fits, recipes: Sequence[int], cells: int, clock: Callable[[], f
         embedded={name: rows[:1] for name, rows in load.embedded.items()},
         permuted=(),
         examination=None,
+        asked_learnt=None,
         run=replace(load.run, checkpoint=None, progress=None, jobs=1),
         sharing=load.shared,  # as all of them will, not as so few cells would
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusion.learning import shared_distances
 from fusion.learning._inner_folds import InnerFolds
 from fusion.learning._training_rows import TrainingRows
-from fusion.learning.fits import Fit, Fits, Fitted
+from fusion.learning.fits import LEARNT, Fit, Fits, Fitted
 from fusion.learning.fused_model import (
     BlockModels,
     Exchange,
@@ -119,6 +119,9 @@ def score(fit: Fit, load: Fits) -> Fitted:
     proba = model.predict_proba(study.rows(recipe.blocks, split.test), study.sources(split.test))
     threshold = math.nan if model.threshold is None else model.threshold
     found = Fitted(fit, proba, threshold, chosen_by(model), costs=model.costs)
+    if (rows := load.learnt_rows(fit)) is not None:
+        learnt = model.predict_proba(study.rows(recipe.blocks, rows), study.sources(rows))
+        found = replace(found, answers={LEARNT: learnt})
     return _examined(found, load, model, recipe.blocks)
 
 

@@ -32,6 +32,9 @@ from fusion.plugins.classifiers import Classifier, FitsDistances
 #: Cells from which distances are worth sharing: below, a fit takes milliseconds whichever way.
 _WORTH_SHARING = 500
 
+#: The name of what a model says of units that it has learnt from, float64 (``Fits.learnt_rows``, classes).
+LEARNT = "learnt"
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -94,6 +97,7 @@ class Fits:
     permuted : sets of n labels that cells are also learnt by, to see what is scored where there is nothing to learn.
     examination : what models are asked beside their scores; None for nothing.
     sharing : what the fits of each classifier in one split share; None decides by how many they are, and how large.
+    asked_learnt : units that models are asked for which they have learnt from, too: the answer ``LEARNT``.
     """
 
     study: Study
@@ -105,6 +109,7 @@ class Fits:
     permuted: tuple[NDArray[Any], ...] = ()
     examination: Examination | None = None
     sharing: Mapping[str, str] | None = None
+    asked_learnt: NDArray[np.intp] | None = None
 
     def asks(self, fit: Fit) -> bool:
         """Whether the model of a fit is asked anything beside its scores."""
@@ -114,7 +119,14 @@ class Fits:
         """The fit with the answers of its model, where this is asked."""
         if self.examination is None or not self.asks(found.fit):
             return found
-        return replace(found, answers=self.examination(self, found.fit, model))
+        return replace(found, answers={**found.answers, **self.examination(self, found.fit, model)})
+
+    def learnt_rows(self, fit: Fit) -> NDArray[np.intp] | None:
+        """The units of ``asked_learnt`` that the model of a fit has learnt from, in order; None where it is not asked:
+        of images, or by other labels than the units'."""
+        if self.asked_learnt is None or fit.labels or self.recipes[fit.recipe].takes_images:
+            return None
+        return np.intersect1d(self.asked_learnt, self.splits[fit.split].train)
 
     def labels_of(self, fit: Fit) -> NDArray[Any]:
         """n labels by which a fit learns."""
@@ -184,6 +196,8 @@ class Fits:
         if checkpoint is None or (kept := checkpoint.read(name)) is None:
             return None
         asked = self.examination.keys if self.examination is not None and self.asks(fit) else ()
+        if self.learnt_rows(fit) is not None:
+            asked = (*asked, LEARNT)
         answers = {key: answer for key in asked if (answer := checkpoint.read(f"{name}.{key}")) is not None}
         if len(answers) < len(asked):
             return None

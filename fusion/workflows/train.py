@@ -11,7 +11,7 @@ from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
-from fusion.evaluation.promises.held_out import check_subjects
+from fusion.evaluation.promises.held_out import Promises, check_subjects
 from fusion.evaluation.result_tables import entry_frame
 from fusion.evaluation.results import Result, check_result_folder
 from fusion.image_transforms.dataset_transforms import stated
@@ -35,6 +35,7 @@ from fusion.workflows.asked_analyses import (
 )
 from fusion.workflows.loading import Measured, load_training_cells
 from fusion.workflows.run_facts import choose_positive, landmark_params
+from fusion.workflows.training.asked_of_learnt import AsksOfLearnt, own_scores_of
 from fusion.workflows.training.bundle import build_bundle, reference_cells, save_bundle
 from fusion.workflows.training.images import show_attention, show_batch
 from fusion.workflows.training.plan import begin_run, plan_folds, plan_recipe
@@ -101,7 +102,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     fits = prepare_fits(measured.study, plan, [recipe], run, inputs.learnt)
     # One more learns from all cells, and every permutation is learnt in every fold.
     tell_forecast(progress, lambda: forecast_fits(fits, times=1 + 1 / len(fits.splits) + config.null))
-    (scores,) = cross_validate(fits, plan)
+    asking = AsksOfLearnt.of(measured.study, config.seed)
+    (scores,) = cross_validate(replace(fits, asked_learnt=asking.rows), plan, heard=asking.hear)
     model = learn(measured.study, measured.study.everyone, recipe, run, learnt=inputs.learnt)
     provenance = _provenance(dataset, measured)
     model.remember(provenance.to_json())
@@ -111,7 +113,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     result = with_promises(with_refits(result, fits, plan, config), asked)
     result = with_subgroups(result, config.by, config.data, config.columns, dataset)
     result = with_page_findings(result, measured.study.table, fits)
-    bundle = build_bundle(result, inputs, measured, model, reference, provenance, run, asked)
+    own = own_scores_of(result.cells, scores, model, asking.answers(fits, model), config.seed)
+    promises = Promises(asked, own, result.positive)
+    bundle = build_bundle(result, inputs, measured, model, reference, provenance, run, promises)
     if torch_processes.is_first():  # the others have what the first one writes
         if config.report is not None:
             html_report.write_result(result, config.report, dataset.root, dataset)

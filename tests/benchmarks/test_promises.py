@@ -17,16 +17,17 @@ def new():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patients", [30, 60, 100])
-def test_sets_of_one_model_hold_the_class_in_90_of_100_of_every_class(new, patients):
-    found = coverage(TASK, patients, 0, 200, new).mean(axis=0)
+def test_sets_of_one_model_hold_the_class_in_90_of_100_of_every_class(patients):
+    found = coverage(TASK, patients, 0, 200).mean(axis=0)
     assert np.abs(found[[0, 1, 3, 4]] - 0.9).max() < 0.02
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patients", [30, 60, 100])
-def test_sets_by_folds_hold_it_no_less_often(new, patients):
-    found = coverage(TASK, patients, 5, 100, new).mean(axis=0)
-    assert found[[0, 1, 3, 4]].min() > 0.88
+def test_sets_by_folds_hold_it_as_often(patients):
+    """The standard error of 200 trainings is 0.006, which the bound leaves room for once."""
+    found = coverage(TASK, patients, 5, 200).mean(axis=0)
+    assert np.abs(found[[0, 1, 3, 4]] - 0.9).max() < 0.026
 
 
 @pytest.mark.slow
@@ -37,6 +38,6 @@ def test_a_risk_is_held_in_95_of_100_trainings_at_no_more_than_1_3_times_the_lea
 
 
 def test_a_pilot_says_about_what_more_cells_bring(capsys):
-    enough(3)
+    enough(3, 0)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 4 * len(TASKS)

@@ -5,9 +5,10 @@ which had not met the subject, and likewise of one of its cells. A model keeps t
 that any level can be asked of it later. Mathematics and sources are in ``fusion.metrics.conformal``.
 
 The level is exact where one model has scored subjects that are as exchangeable as the next one. Scores of a
-cross-validation come from models that differ, of four fifths of the subjects each: sets then hold the true class more
-often than they promise, by 1 to 3 points at 15 subjects of a class and by 1 to 2 at 30 to 50 (measured in
-``benchmarks/promises.py``). From another site nobody is exchangeable, and nothing is promised.
+cross-validation come from models that differ, of four fifths of the subjects each: as they are, sets hold the true
+class more often than they promise, by 1 to 3 points at 15 subjects of a class, and on the scale of the model that is
+kept (``model_scales``) by 1 to 2 (measured in ``benchmarks/promises.py``). From another site nobody is exchangeable,
+and nothing is promised.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ KINDS = ("cells", "subjects")
 #: Of a subject's cells, the share out of distribution above which nothing is promised of the subject. Of cells that are
 #: none, one in a hundred is flagged (``fusion.learning.novelty``); half of them are no chance.
 MOST_OUTSIDE = 0.5
+
+#: Fields of ``OwnScores`` that a model keeps.
+_KEPT = ("cells", "subjects", "draws", "unscaled")
 
 #: Stream of random numbers of promises.
 _OF_PROMISES = 24
@@ -87,14 +91,17 @@ class OwnScores:
     ----------
     classes : in the order of the probabilities' columns.
     cells, subjects : for each class ascending probabilities, one a subject: of one cell drawn, and of the subject as a
-        whole. ``subjects`` is () where what a subject is cannot be said.
+        whole. ``subjects`` is () where what a subject is cannot be said. Sets rest on them.
     draws : for each class two numbers in [0, 1), by which ranks are rounded: of cells and of subjects.
+    unscaled : ``subjects`` before they were put on the scale of the model that is asked (``model_scales``), which a
+        risk rests on: it is to be held in nearly all trainings, and is by scores that err to the safe side.
     """
 
     classes: tuple[str, ...]
     cells: tuple[tuple[float, ...], ...]
     subjects: tuple[tuple[float, ...], ...]
     draws: tuple[tuple[float, float], ...]
+    unscaled: tuple[tuple[float, ...], ...]
 
     def of(self, kind: str) -> tuple[tuple[float, ...], ...]:
         """Of "cells" or of "subjects"."""
@@ -110,7 +117,7 @@ class OwnScores:
 
     def risk_threshold(self, positive: str, asked: Asked) -> float:
         """Below which probability of the positive class a subject is ruled out; 0 rules nobody out."""
-        own = np.array(self.subjects[self.classes.index(positive)])
+        own = np.array(self.unscaled[self.classes.index(positive)])
         return max(0.0, conformal.risk_threshold(own, asked.risk, asked.confidence or None))
 
     def check(self, asked: Asked, positive: str | None) -> None:
@@ -139,7 +146,7 @@ class OwnScores:
                 found="more than two classes" if positive is None else "subjects whose class cannot be said",
                 do="Say --positive, and what subjects are (subject_label).",
             )
-        known = len(self.subjects[self.classes.index(positive)])
+        known = len(self.unscaled[self.classes.index(positive)])
         needed = conformal.subjects_for_risk(asked.risk, asked.confidence or None)
         if known < needed:
             average = conformal.subjects_for_risk(asked.risk, None)
@@ -153,7 +160,7 @@ class OwnScores:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"cells": self.cells, "subjects": self.subjects, "draws": self.draws}
+        return {name: getattr(self, name) for name in _KEPT}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], classes: Sequence[str]) -> Self:
@@ -163,15 +170,16 @@ class OwnScores:
         ------
         ValueError, KeyError, TypeError : it did not.
         """
-        cells, subjects, draws = (
-            tuple(tuple(float(x) for x in part) for part in values[name]) for name in ("cells", "subjects", "draws")
+        cells, subjects, draws, unscaled = (
+            tuple(tuple(float(x) for x in part) for part in values[name]) for name in _KEPT
         )
-        own = [value for part in (*cells, *subjects) for value in part]
+        own = [value for part in (*cells, *subjects, *unscaled) for value in part]
         is_sane = len(cells) == len(draws) == len(classes) and len(subjects) in (0, len(classes))
+        is_sane &= [len(part) for part in subjects] == [len(part) for part in unscaled]
         is_sane &= all(0 <= value <= 1 for value in own) and all(len(each) == 2 for each in draws)
         if not (is_sane and all(0 <= value < 1 for each in draws for value in each)):
             raise ValueError("held-out scores that cannot be")
-        return cls(tuple(classes), cells, subjects, draws)  # type: ignore[arg-type]  # pairs, as just checked
+        return cls(tuple(classes), cells, subjects, draws, unscaled)  # type: ignore[arg-type]  # pairs, as just checked
 
 
 @dataclass(frozen=True)
@@ -309,7 +317,8 @@ class HeldOut:
             of_class = self.subject_codes == code
             of_class &= self.subject_folds != (-1 if without is None else without)
             subjects.append(tuple(np.sort(self.means[of_class, code]).tolist()))
-        return OwnScores(self.classes, tuple(cells), tuple(subjects) if len(self.means) else (), tuple(draws))
+        whole = tuple(subjects) if len(self.means) else ()
+        return OwnScores(self.classes, tuple(cells), whole, tuple(draws), whole)
 
 
 def check_subjects(cells: Units, classes: Sequence[str], asked: Asked, positive: str | None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.feature_table import FeatureTable
-from fusion.evaluation.promises.held_out import Asked, HeldOut, Promises
+from fusion.evaluation.promises.held_out import Promises
 from fusion.evaluation.results import Result
 from fusion.features.stored_matrix import sample_rows
 from fusion.leakage.provenance import Provenance
@@ -51,7 +51,7 @@ def build_bundle(
     reference: ReferenceCells,
     provenance: Provenance,
     run: Run,
-    asked: Asked,
+    promises: Promises,
 ) -> ModelBundle:
     """The model with everything that predicting needs."""
     table, fused = model.study.table, model.features
@@ -59,7 +59,6 @@ def build_bundle(
     # Not by what a network sees in cells that it has learnt from: it sees new ones otherwise.
     fixed = {name: part for name, part in table.blocks.items() if name not in model.recipe.learnt}
     seed, dataset_root = model.recipe.seed, Path(result.facts["data"])
-    own = HeldOut.of(result.cells, result.scores[0], model.classes).own_scores(seed)
     return ModelBundle(
         model=fused,
         classifier=model.recipe.classifier,
@@ -72,7 +71,7 @@ def build_bundle(
         reference=learn_reference(shown, reference.table.y, model.classes) if table.columns else None,
         normaliser=measured.view.normaliser,
         config=result.config,
-        promises=Promises(asked, own, result.positive),
+        promises=promises,
         unit=model.recipe.unit,
     )
 

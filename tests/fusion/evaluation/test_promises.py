@@ -12,6 +12,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.errors import UsageError
 from fusion.evaluation.promises.coverage import promise_lines, promise_rows
 from fusion.evaluation.promises.held_out import Asked, HeldOut, OwnScores, Promises, check_subjects
+from fusion.evaluation.promises.model_scales import LearntScores, on_one_scale
 from fusion.evaluation.scores import Scores
 
 CLASSES = ("all", "hem")
@@ -52,6 +53,51 @@ def test_sets_hold_the_class_of_so_many_new_cells_and_subjects_of_every_class():
             row += [(proba[~is_hem, 0] >= limits[0]).mean(), (proba[is_hem, 1] >= limits[1]).mean()]
         covered.append(row)
     assert_allclose(np.mean(covered, axis=0), 0.9, atol=0.02)
+
+
+def test_scores_of_folds_cover_what_is_asked_once_they_are_on_the_scale_of_the_kept_model():
+    """A model of the middle of each class in ten columns, learnt from ten subjects of each in five folds."""
+    is_all, fold, table = np.arange(20) % 2 == 0, np.arange(20) // 2 % 5, drawn(20, 1, 0)[0]
+
+    def ask(learnt: np.ndarray, of: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        first, second = learnt[of].mean(axis=0), learnt[~of].mean(axis=0)
+        p = 1 / (1 + np.exp(-(cells - (first + second) / 2) @ (first - second)))
+        return np.column_stack([p, 1 - p])
+
+    covered: list[list[float]] = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        X, new = rng.normal(size=(20, 10)) + np.where(is_all, 0.3, -0.3)[:, None], rng.normal(size=(400, 10)) + 0.3
+        folds, proba = {}, np.empty((20, 2))
+        for at in range(5):
+            own = fold != at
+            folds[at] = ask(X[own], is_all[own], X)
+            proba[~own], folds[at][~own] = folds[at][~own], np.nan
+        held = HeldOut.of(table, Scores(("f",), "c", proba, fold), CLASSES)
+        scaled = on_one_scale(held, table, LearntScores(folds, ask(X, is_all, X)))
+        said = ask(X, is_all, new)[:, 0]
+        limits = [each.own_scores(seed).thresholds("subjects", 0.9)[0] for each in (held, scaled)]
+        covered.append([float((said >= limit).mean()) for limit in limits])
+    as_they_are, on_scale = np.mean(covered, axis=0)
+    assert as_they_are > 0.912
+    assert_allclose(on_scale, 0.9, atol=0.01)
+
+
+@pytest.mark.parametrize(("surer", "is_scaled"), [(0.3, True), (1.5, False)])
+def test_scores_of_models_that_know_their_subjects_by_heart_stay_as_the_folds_gave_them(surer, is_scaled):
+    """Learnt subjects so many standard deviations above held-out ones, and the kept model surer still."""
+    table, scores = drawn(40, 3, seed=2)
+    held = HeldOut.of(table, scores, CLASSES)
+    own = np.log(scores.proba[0] / (1 - scores.proba[0]))
+    deviation = np.sqrt(2)  # of cells of a class, by their subject and their own
+    shift = surer * deviation * np.where(np.array(table.y) == "all", 1, -1)[:, None] * [[1, -1]]
+    folds = {}
+    for part in np.unique(scores.fold[0]):
+        folds[part] = 1 / (1 + np.exp(-(own + shift)))
+        folds[part][scores.fold[0] == part] = np.nan
+    scaled = on_one_scale(held, table, LearntScores(folds, 1 / (1 + np.exp(-1.2 * (own + shift)))))
+    for before, after in ((held.proba, scaled.proba), (held.means, scaled.means)):
+        assert (np.abs(before - after).max() > 0.01) == is_scaled
 
 
 def test_cells_of_one_subject_are_no_independent_witnesses():
@@ -153,13 +199,23 @@ def test_what_a_model_keeps_comes_back_and_nonsense_does_not():
         {"draws": [[0.1, 0.2], [0.3, 1.0]]},
         {"asked": {"level": 1.2, "confidence": 0.9}},
         {"subjects": [[0.5], [float("nan")]]},
+        {"unscaled": [[0.5], [0.5]]},
+        {"unscaled": []},
     ):
         with pytest.raises((ValueError, TypeError, KeyError)):
             Promises.from_json({**promises.to_json(), **wrong}, CLASSES, "all")
 
 
+def test_sets_rest_on_scores_of_the_models_scale_and_a_risk_on_those_that_the_folds_gave():
+    low, high = (tuple(at / 100 + by for at in range(20)) for by in (0.0, 0.5))
+    own = OwnScores(CLASSES, (low, low), (high, high), ((0.0, 0.0), (0.0, 0.0)), (low, low))
+    assert own.thresholds("subjects", 0.9) == (high[2], high[2])
+    assert own.risk_threshold("all", Asked(sensitivity=0.9, confidence=0.0)) == low[1]
+
+
 def test_a_set_may_hold_no_class_or_all():
-    own = OwnScores(CLASSES, ((0.6,) * 9, (0.6,) * 9), ((0.3,) * 9, (0.3,) * 9), ((0.0, 0.0), (0.0, 0.0)))
+    subjects = ((0.3,) * 9, (0.3,) * 9)
+    own = OwnScores(CLASSES, ((0.6,) * 9, (0.6,) * 9), subjects, ((0.0, 0.0), (0.0, 0.0)), subjects)
     promises = Promises(Asked(0.9), own, "all")
     assert promises.sets("cells", np.array([[0.5, 0.5], [0.7, 0.3]])) == [(), ("all",)]
     assert promises.sets("subjects", np.array([[0.5, 0.5], [0.8, 0.2]])) == [("all", "hem"), ("all",)]

@@ -14,6 +14,8 @@ from fastapi.testclient import TestClient
 import fusion
 from fusion.bundles.model_bundle import load_model
 from fusion.errors import UsageError
+from fusion.evaluation.promises import model_scales
+from fusion.evaluation.promises.held_out import Asked
 from fusion.serve.app import create_app
 from fusion.synthetic.cells import SyntheticDesign, synthesize
 from tests.builders.requests import HOME, sent
@@ -23,16 +25,18 @@ from tests.builders.requests import HOME, sent
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("promises")
     cells = synthesize(folder / "cells", SyntheticDesign(subjects=20, cells_per_subject=2))
-    fusion.train(
-        cells,
-        features=["colour"],
-        classifier="logreg",
-        output=folder / "model",
-        sets=0.8,
-        risk="sensitivity:0.8",
-        risk_confidence=0.0,
-        store=folder / "store",
-    )
+    with pytest.MonkeyPatch.context() as patch:  # or 20 subjects are known by heart, and nothing is scaled
+        patch.setattr(model_scales, "_BY_HEART", 100.0)
+        fusion.train(
+            cells,
+            features=["colour"],
+            classifier="logreg",
+            output=folder / "model",
+            sets=0.8,
+            risk="sensitivity:0.8",
+            risk_confidence=0.0,
+            store=folder / "store",
+        )
     return folder
 
 
@@ -47,6 +51,17 @@ def test_a_result_says_how_promises_hold_on_held_out_subjects(trained):
     assert (found["level"], found["sensitivity"], found["confidence"]) == (0.8, 0.8, 0.0)
     assert [row["subjects"] for row in found["sets"]["subjects"]["classes"]] == [10, 10]
     assert found["risk"]["positives"] == 10
+
+
+def test_a_model_keeps_scores_of_folds_as_they_are_for_a_risk_and_on_its_own_scale_for_sets(trained):
+    own = load_model(trained / "model").promises.own
+    facts = json.loads((trained / "model" / "model.json").read_bytes())["facts"]
+    rows = facts["findings"]["promises"]
+    assert own.risk_threshold("all", Asked(sensitivity=0.8, confidence=0.0)) == rows["risk"]["threshold"]
+    for at, (row, scores) in enumerate(zip(rows["sets"]["subjects"]["classes"], own.unscaled, strict=True)):
+        assert len(own.subjects[at]) == len(scores) == row["subjects"] == 10
+        assert row["threshold"] in scores
+        assert own.subjects[at] != scores
 
 
 def test_predict_tells_a_set_of_every_cell_and_refers_subjects(trained, others):
