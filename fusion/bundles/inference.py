@@ -13,6 +13,7 @@ from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Dataset, load_dataset, load_images
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.bags import Bags
+from fusion.data.patients.patient_labels import HOW_TO_NAME_SUBJECTS
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
 from fusion.data.readers import DEFAULT, is_image
 from fusion.data.subjects import Identity
@@ -130,7 +131,7 @@ def by_subject(found: Study) -> Study:
         raise UsageError(
             "this model judges patients, and cells name none",
             found=f"{nameless} of {len(found)} cells without a subject",
-            do="Give a table with a column 'subject', or name it with --columns subject=NAME.",
+            do=HOW_TO_NAME_SUBJECTS,
         )
     return found.by_subject()
 

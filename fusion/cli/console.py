@@ -256,7 +256,8 @@ class Screen:
                 self.line(f"{len(found)} predictions written to {path}")
         if len(found) and not any(files.values()):
             self.table(*cell_rows(found))
-        if subjects := found.by_subject:
+        # A model of patients has judged them already, one a row.
+        if (subjects := found.by_subject) and found.cells is None:
             self.line()
             self.table(*subject_rows(found, subjects))
         self.json(found.to_json())

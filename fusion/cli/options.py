@@ -141,6 +141,8 @@ READING = (
     option("columns", metavar="OURS=THEIRS"),
     option("ignore_columns", metavar="A,B"),
     option("folders", metavar="ROLE/ROLE"),
+    option("patients", metavar="TABLE"),
+    option("patient_columns", metavar="OURS=THEIRS"),
 )
 DATA = (
     argument("data"),

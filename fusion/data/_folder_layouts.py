@@ -266,8 +266,18 @@ def _readings(folders: Mapping[Place, int]) -> list[tuple[str, ...]]:
         # A level of classes has few names, which come again below all others.
         best = min(free, key=lambda at: (len(levels[at]) < 2, len(levels[at]), at))
         likely = ["label" if at == best else role or "-" for at, role in enumerate(likely)]
-    found = [likely, ["label"], ["-", "label"] if len(levels) > 1 else []]
+    nested = [["label", "subject"]] if _are_someones(folders) else []
+    found = [*nested, likely, ["label"], ["-", "label"] if len(levels) > 1 else []]
     return list(dict.fromkeys(map(_without_blank_end, found)))[:3]
+
+
+def _are_someones(folders: Mapping[Place, int]) -> bool:
+    """Whether the second of two levels may be people, each of one class: more names than there are above them, nearly
+    all of them below one alone."""
+    if any(len(place) != 2 for place in folders):
+        return False
+    tops, below = {place[0] for place in folders}, {place[1] for place in folders}
+    return 2 * len(tops) <= len(below) and len(folders) <= 1.2 * len(below)
 
 
 def _likely_roles(levels: Sequence[Sequence[str]]) -> list[str]:

@@ -53,13 +53,13 @@ def read_columns(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient
     values, notes = {}, []
     unknown = []
     for role, column in texts.items():
-        values[role], missing, remarks = _known_values(file, rows.columns[places[role]], role, column, reading)
+        values[role], missing, remarks = known_values(file, rows.columns[places[role]], role, column, reading)
         unknown += missing
         notes += remarks
     for role in ("label", "subject", "group", "fold", "source", "subject_label"):
         if role in values:
-            _check_rounded(file, role, values[role])
-            values[role], remarks = _whole_numbers(file, role, values[role])
+            check_rounded(file, role, values[role])
+            values[role], remarks = whole_numbers(file, role, values[role])
             notes += remarks
     if rows.padded and "label" in places and (padded := rows.padded[places["label"]]):
         notes.append(f"{file.name}: blanks around a label are left out: '{padded[0]}' is written with and without.")
@@ -113,12 +113,16 @@ def _check_named(file: Path, rows: Rows, reading: ReadingSettings, *, is_lenient
 
 
 def _without_path(file: Path, rows: Rows) -> DatasetError:
-    like = next((name for name in rows.columns if looks_like(name) == "path"), None)
-    if like is not None:
-        remedy = f"Say --columns path={quote(like)}."
+    like = {role: next((name for name in rows.columns if looks_like(name) == role), None) for role in COLUMNS}
+    if like["path"] is not None:
+        # All that a reader would ask about next, at once.
+        said = [(role, name) for role, name in like.items() if name is not None and role not in rows.columns]
+        remedy = f"Say --columns {','.join(f'{role}={quote(name)}' for role, name in said)}."
     else:
         is_cnmc = "new_names" in rows.columns
         remedy = "This is C-NMC's list: give the folder of its images as DATA." if is_cnmc else ""
+        if not is_cnmc and any(looks_like(name) == "subject" for name in rows.columns):
+            remedy = f"If it has a row a patient, give the images as DATA, and this as --patients {quote(str(file))}."
     return DatasetError(
         f"no column 'path' in {file}",
         found=", ".join(rows.columns),
@@ -218,7 +222,7 @@ def _check_spellings(file: Path, rows: Rows, places: dict[str, int], values: Val
         check_spelling(role, names, of, file.name)
 
 
-def _check_rounded(file: Path, role: str, column: Sequence[str | None]) -> None:
+def check_rounded(file: Path, role: str, column: Sequence[str | None]) -> None:
     """Refuse ids as spreadsheets show long numbers: 1.23457E+11 stands for a million of them."""
     if found := next((value for value in column if value and _ROUNDED.fullmatch(value)), None):
         raise DatasetError(
@@ -229,7 +233,7 @@ def _check_rounded(file: Path, role: str, column: Sequence[str | None]) -> None:
         )
 
 
-def _whole_numbers(file: Path, role: str, column: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
+def whole_numbers(file: Path, role: str, column: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
     """12 for 12.0, as Parquet has it; unless the column has fractions too, and 1.0 stands beside 1.1."""
     spelt = {value for value in column if value and _DECIMAL.fullmatch(value)}
     whole = {value: value.partition(".")[0] for value in sorted(spelt) if not value.partition(".")[2].strip("0")}
@@ -247,7 +251,7 @@ def _is_known(value: str) -> bool:
     return value not in _MISSING and _HAS_SIGN.search(value) is not None
 
 
-def _known_values(
+def known_values(
     file: Path, name: str, role: str, column: Sequence[str], reading: ReadingSettings
 ) -> tuple[list[str | None], list[str], list[str]]:
     """The values of one column; its words for unknown, counted; and remarks."""

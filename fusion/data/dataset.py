@@ -16,6 +16,7 @@ from fusion.compute.memory import give_back
 from fusion.data import readers
 from fusion.data._file_index import Content, FileIndex
 from fusion.data.groups import merge_groups
+from fusion.data.patient_table import read_patients, with_patients
 from fusion.data.readers import DatasetError, Listed
 from fusion.data.subjects import Identity, identities
 from fusion.errors import FusionError, UsageError
@@ -271,11 +272,15 @@ class Dataset:
         )
         if len(found.classes) < 2:
             told = f"all '{found.classes[0]}'" if found.classes else "of 0 classes"
+            of_cells = "Give class folders, C-NMC file names, or a table with a column 'label'."
             raise DatasetError(
                 f"nothing to compare in {printable(self.root)}",
-                found=f"{len(found)} labelled images, {told}",
+                found=f"{len(found)} {'images of labelled subjects' if self.unit == 'subject' else 'labelled images'}, "
+                f"{told}",
                 expected="at least two classes",
-                do="Give class folders, C-NMC file names, or a table with a column 'label'.",
+                do="Fill the column 'subject_label', or give a table of patients with a column 'label': --patients."
+                if self.unit == "subject"
+                else of_cells,
             )
         unlabelled = len(self) - len(found)
         notes = (*self.notes, f"{unlabelled} images without a label are left out.") if unlabelled else self.notes
@@ -330,6 +335,11 @@ def load_dataset(
     layout, listed, remarks = readers.read_listing(path, reading, is_lenient=is_lenient, needs_labels=needs_labels)
     listed, notes = _choose_part(listed, part, path)
     notes = [*remarks, *notes]
+    if reading.patients is not None:
+        protect([reading.patients])
+        patients = read_patients(reading.patients, reading)
+        listed, joined = with_patients(listed, patients, is_partial=is_lenient)
+        notes += [*patients.notes, *joined]
     index = _index_of(path, store)
     contents = index.look_up(listed.written("path"), progress=progress)
     masked = filter(None, listed.written("mask_path"))
@@ -346,6 +356,8 @@ def load_dataset(
         _check_some_there(path, faults)
     if layout in ("class folders", "folder") and (table := readers.table_inside(path)):
         notes.append(f"{table} lists images too, and is not used: give it as DATA for its labels, subjects and masks.")
+    if layout != "cnmc" and reading.patients is None and (table := readers.patients_beside(path)):
+        notes.append(f"{table} has a row a patient, and is not used: --patients {table} joins it to the images.")
     notes += _nameless_notes(samples)
     root = path if path.is_dir() else path.parent
     protect_later(lambda: (each for sample in samples for each in (sample.path, sample.mask_path)))

@@ -679,6 +679,23 @@ def table_inside(folder: Path) -> Path | None:
     return next((file for file in files if any(looks_like(name) == "path" for name in read_header(file))), None)
 
 
+def patients_beside(data: Path) -> Path | None:
+    """The first table in a folder, or beside a table or a folder of images, that has patients and no images; None where
+    there is none."""
+    places = [data, data.parent] if data.is_dir() else [data.parent]
+    for folder in places:
+        for file in sorted(each for each in folder.glob("*") if each.suffix.lower() in {".csv", ".tsv"}):
+            if file.is_file() and file != data and is_of_patients(read_header(file)):
+                return file
+    return None
+
+
+def is_of_patients(columns: Sequence[str]) -> bool:
+    """Whether a table with these columns has a row a patient: one names patients, and none images."""
+    roles = {looks_like(name) for name in columns}
+    return "subject" in roles and "path" not in roles and len(columns) > 1
+
+
 def _own_truth(folder: Path, images: _Images, reading: ReadingSettings) -> Path | None:
     """The table that ``fusion synthesize`` has left with images of several sites, or of subjects whose cells are of
     several classes or of other ones than C-NMC's, which folders alone do not tell; None where there is none, where the

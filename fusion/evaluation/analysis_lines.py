@@ -40,10 +40,10 @@ def analysis_lines(result: Result) -> list[str]:
             lines.append(f"By {one['by']}: no two subgroups hold every class.")
             continue
         row = next(row for row in one["rows"] if row["subgroup"] == one["worst"])
+        cells = "" if result.judged == "subject" else f"{row['cells']} cells of "
         lines.append(
             f"Worst by {one['by']}: {one['worst']}, balanced accuracy {_interval(row['balanced_accuracy'])} "
-            f"({row['cells']} cells of {row['subjects']} {result.unit}s); the worst of {len(one['rows'])} is a "
-            "pessimistic pick."
+            f"({cells}{row['subjects']} {result.unit}s); the worst of {len(one['rows'])} is a pessimistic pick."
         )
     if stress := result.findings.get("stress"):
         plain, *rows = stress["rows"]

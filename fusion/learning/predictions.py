@@ -140,6 +140,11 @@ class Predictions:
         return [bool(outside) or len(own) != 1 for outside, own in zip(self.out_of_distribution, sets, strict=True)]
 
     @property
+    def sizes(self) -> list[int] | None:
+        """How many cells each patient has, where patients are judged; None where cells are."""
+        return None if self.cells is None else [len(own) for own in self.table.cells]
+
+    @property
     def by_subject(self) -> tuple[SubjectPrediction, ...]:
         """The subjects in the order of their first cells; cells without a subject are left out."""
         rows: dict[str, list[int]] = {}
@@ -220,7 +225,7 @@ class Predictions:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: everything that the tables show, notes and faults."""
-        sets, referred = self.sets, self.referred
+        sets, referred, sizes = self.sets, self.referred, self.sizes
         promised: list[dict[str, Any]] = [{}] * len(self)
         if sets is not None and referred is not None:
             promised = [{"set": list(own), "referred": at} for own, at in zip(sets, referred, strict=True)]
@@ -253,9 +258,21 @@ class Predictions:
                     "out_of_distribution": out_of_distribution,
                     "distance": distance,
                     "in_training": known,
+                    **({} if sizes is None else {"cells": sizes[at]}),
                     **own,
                 }
-                for name, label, subject, origin, predicted, proba, known, out_of_distribution, distance, own in rows
+                for at, (
+                    name,
+                    label,
+                    subject,
+                    origin,
+                    predicted,
+                    proba,
+                    known,
+                    out_of_distribution,
+                    distance,
+                    own,
+                ) in enumerate(rows)
             ],
             "subjects": [
                 {
@@ -336,16 +353,12 @@ def _set_text(own: tuple[str, ...] | None) -> str:
     return "" if own is None else " or ".join(own) or "none of them"
 
 
-def _promise_text(each: SubjectPrediction) -> str:
-    if each.referred:
-        return "referred"
-    return "ruled out" if each.ruled_out else ""
-
-
 def cell_rows(found: Predictions) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows of text, one a cell, for a terminal."""
+    """Column names and rows of text, one a cell, or a patient where these are judged, for a terminal."""
     rows = []
-    sets = found.sets
+    sets, sizes = found.sets, found.sizes
+    promised = [] if sizes is None else [_promise_text(each) for each in found.by_subject]
+    has_promises = any(each is not None for each in promised)
     for at, (name, label) in enumerate(zip(found.table.names, found.predicted, strict=True)):
         outside = f"yes, {found.distance[at]:.1f} times the usual" if found.distance is not None else "unknown"
         rows.append(
@@ -354,10 +367,21 @@ def cell_rows(found: Predictions) -> tuple[list[str], list[list[str]]]:
                 label,
                 *(f"{p:.3f}" for p in found.proba[at]),
                 *([] if sets is None else [_set_text(sets[at])]),
+                *([promised[at] or ""] if has_promises else []),
+                *([] if sizes is None else [str(sizes[at])]),
                 "" if found.out_of_distribution[at] is False else outside,
             ]
         )
-    return ["image", "class", *found.classes, *([] if sets is None else ["set"]), "out of distribution"], rows
+    further = [*([] if sets is None else ["set"]), *(["promise"] if has_promises else [])]
+    further += [] if sizes is None else ["cells"]
+    return ["image" if sizes is None else "patient", "class", *found.classes, *further, "out of distribution"], rows
+
+
+def _promise_text(subject: SubjectPrediction) -> str | None:
+    """What a promise says of a subject, None where nothing was promised."""
+    if subject.referred is None:
+        return None
+    return "referred" if subject.referred else (subject.ruled_out and "ruled out") or ""
 
 
 def subject_rows(found: Predictions, subjects: Sequence[SubjectPrediction]) -> tuple[list[str], list[list[str]]]:
@@ -369,11 +393,7 @@ def subject_rows(found: Predictions, subjects: Sequence[SubjectPrediction]) -> t
             *(f"{p:.3f}" for p in each.probability),
             f"{each.majority} {max(each.votes)}/{each.cells}",
             *([] if each.set is None else [_set_text(each.set)]),
-            *(
-                []
-                if each.referred is None
-                else ["referred" if each.referred else (each.ruled_out and "ruled out") or ""]
-            ),
+            *([] if (promise := _promise_text(each)) is None else [promise]),
             f"{each.out_of_distribution}/{each.cells}" if found.distance is not None else "unknown",
         ]
         for each in subjects

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fusion.settings._base import LocalOrRemotePath, Names, Pairs, Settings
 from fusion.settings.mask_levels import MaskLevelsText
@@ -30,6 +30,14 @@ class ReadingSettings(Settings):
     )
     ignore_columns: Names = Field([], description="a table's columns that are not used on purpose, whatever their name")
     missing: Names = Field([], description="words for what is unknown, beside NA, nan, None, null, - and empty fields")
+    patients: LocalOrRemotePath | None = Field(
+        None,
+        description="a table with a row a patient beside the images: subject, and label, source or fold of each, "
+        "joined to the images by their subject",
+    )
+    patient_columns: Pairs = Field(
+        {}, description="that table's columns by what they are: subject=patient_id,label=diagnosis"
+    )
     folders: str | None = Field(
         None,
         description="what the folders above images are, a level each: label, subject/label, fold/label, - for nothing, "
@@ -38,6 +46,12 @@ class ReadingSettings(Settings):
     masks: Literal["use", "ignore", "cells"] | None = Field(
         None, description="files among the images that are called like masks: use them, ignore them, or measure them"
     )
+
+    @model_validator(mode="after")
+    def _columns_of_a_table(self) -> Self:
+        if self.patient_columns and self.patients is None:
+            raise ValueError("patient_columns: are those of the table of patients, and there is none: say patients")
+        return self
 
 
 class DataSettings(ReadingSettings):

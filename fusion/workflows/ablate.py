@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusion.analysis.block_importance import BlockImportance
+from fusion.analysis.cell_columns import check_columns
 from fusion.analysis.expected_time import forecast_fits
-from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
@@ -70,7 +70,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     config = config.model_copy(update={"normalise": stated(config.normalise), "unit": unit_of(config)})
     inputs = plan_inputs(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
-    check_columns(config.test or config.data, config.columns, config.by)
+    check_columns(config.test or config.data, config, config.by)
     dataset = load_training_cells(config, progress)
     positive = choose_positive(dataset.classes, config.positive)
     DecisionSettings(config.calibrate, config.threshold, config.costs).check_classes(dataset.classes, positive)
@@ -86,7 +86,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
         faults=judged.study.faults,
     )
     result = with_promises(result, asked)
-    result = with_subgroups(result, config.by, config.test or config.data, config.columns, judged.tested or dataset)
+    result = with_subgroups(result, config.by, config.test or config.data, config, judged.tested or dataset)
     result = with_shortcuts(result, judged.tested or dataset, config, progress)
     if config.show_leak:
         result = _with_leak(result, judged, dataset, config, progress, inputs.learnt)

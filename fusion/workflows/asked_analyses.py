@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fusion.analysis.cell_columns import cell_column
 from fusion.analysis.cell_map import cell_map
 from fusion.analysis.learning_curve import learning_curve
 from fusion.analysis.null import null_distribution
 from fusion.analysis.shortcuts.audit import audit_shortcuts
 from fusion.analysis.subgroups import subgroups
-from fusion.data.cell_columns import cell_column
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.data.units import Units
@@ -28,6 +28,7 @@ from fusion.learning.fits import Fits
 from fusion.learning.learnt_blocks import trained_epochs
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
+from fusion.settings.data import ReadingSettings
 from fusion.settings.learning import FitSettings, PromiseSettings
 
 
@@ -73,19 +74,19 @@ def with_promises(result: Result, asked: Asked, given: OwnScores | None = None) 
     return replace(result, findings={**result.findings, "promises": {"entry": entry_name(best), **rows}})
 
 
-def with_subgroups(result: Result, by: list[str], file: Path, called: Mapping[str, str], dataset: Dataset) -> Result:
+def with_subgroups(result: Result, by: list[str], file: Path, reading: ReadingSettings, dataset: Dataset) -> Result:
     """The result with the figures of each class, and of subgroups.
 
     Parameters
     ----------
     by : columns.
-    file, called, dataset : the table that the judged cells are from, what its columns are called, and what was read.
+    file, reading, dataset : the table that the judged cells are from, how it is read, and what was read.
     """
     figures = class_figures(result, result.ranked()[0])
     result = replace(result, findings={**result.findings, "classes": figures})
     if not by:
         return result
-    columns = {name: cell_column(file, called, dataset, result.cells, name) for name in by}
+    columns = {name: cell_column(file, reading, dataset, result.cells, name) for name in by}
     return replace(result, findings={**result.findings, "subgroups": subgroups(result, columns)})
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from fusion.analysis.cell_columns import check_columns
 from fusion.bundles.inference import count_out_of_distribution, harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
-from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset, check_usable
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     BundleError, FusionError : the model or the data cannot be read.
     """
     check_result_folder(config.output, force=config.force)
-    check_columns(config.data, config.columns, config.by)
+    check_columns(config.data, config, config.by)
     bundle = load_model(config.model).with_own(config.own)
     rule = stated_rule(config.threshold, config.costs, bundle.classes, bundle.positive)
     promises = bundle.promising(asked_promises(config))
@@ -150,7 +150,7 @@ def _with_analyses(result: Result, table: FeatureTable, dataset: Dataset, config
     from fusion.analysis.cross_site import selective_prediction  # draws; predicting does not
 
     result = replace(result, findings={**result.findings, "selective_prediction": selective_prediction(result)})
-    result = with_subgroups(result, config.by, config.data, config.columns, dataset)
+    result = with_subgroups(result, config.by, config.data, config, dataset)
     return with_page_findings(result, table)
 
 

@@ -116,6 +116,8 @@ class Inspection:
             )
             if counts
         ]
+        if self.subject_classes:
+            lines.append(f"subjects by their own label: {_counted(self.subject_classes)}")
         dataset = self.dataset
         lines += note_unreadable_patients(dataset.faults, dataset.each("subject"), dataset.each("source"))
         if self.dataset.layout == "table":
@@ -157,8 +159,14 @@ class Inspection:
     def columns(self) -> list[str]:
         """What is known of the cells beside their paths, by the names of a table's columns."""
         attributes = {"mask": "mask_path"}
-        names = ("label", "subject", "group", "fold", "mask", "um_per_px", "source")
+        names = ("label", "subject", "group", "fold", "mask", "um_per_px", "source", "subject_label")
         return [name for name in names if any(v is not None for v in self.dataset.each(attributes.get(name, name)))]
+
+    @property
+    def subject_classes(self) -> dict[str, int]:
+        """Subjects by the label that they have themselves (``subject_label``)."""
+        own = {(each.identity, each.subject_label) for each in self.dataset.samples if each.subject_label is not None}
+        return _count(label for who, label in own if who is not None)
 
     def _groups_line(self) -> str:
         """How many groups a split deals, and what makes them."""
@@ -189,6 +197,7 @@ class Inspection:
             "samples": len(self.dataset),
             "classes": self.classes,
             "subjects": self.subjects,
+            "subject_classes": self.subject_classes,
             "folds": self.folds,
             "sources": self.sources,
             "identical": self.identical,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.cell_columns import unused_columns
+from fusion.analysis.cell_columns import unused_columns
 from fusion.data.cell_rows import table_rows
 from fusion.data.dataset import Fault, Sample, check_usable
 from fusion.errors import UsageError

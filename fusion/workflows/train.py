@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from fusion.analysis.cell_columns import check_columns
 from fusion.analysis.expected_time import forecast_fits
 from fusion.bundles.model_bundle import ModelBundle, check_writable
 from fusion.compute import torch_processes
-from fusion.data.cell_columns import check_columns
 from fusion.data.dataset import Dataset
 from fusion.data.patients.patient_labels import unit_of
 from fusion.data.units import units_of
@@ -79,7 +79,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     recipe, inputs = plan_recipe(config)
     tracker = None if config.mlflow is None else open_tracker(config.mlflow)
     progress = progress if torch_processes.is_first() else None
-    check_columns(config.data, config.columns, config.by)
+    check_columns(config.data, config, config.by)
     dataset = load_training_cells(config, progress)
     positive = choose_positive(dataset.classes, config.positive)
     recipe.decision.check_classes(dataset.classes, positive)  # before anything is measured
@@ -111,7 +111,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     reference = reference_cells(model, config.seed)
     result = judged_result(config, dataset, measured, plan, scores, model, stamps, reference.notes)
     result = with_promises(with_refits(result, fits, plan, config), asked)
-    result = with_subgroups(result, config.by, config.data, config.columns, dataset)
+    result = with_subgroups(result, config.by, config.data, config, dataset)
     result = with_page_findings(result, measured.study.table, fits)
     own = own_scores_of(result.cells, scores, model, asking.answers(fits, model), config.seed)
     promises = Promises(asked, own, result.positive)

@@ -52,6 +52,10 @@ def test_new_patients_are_judged_and_evaluated_one_by_one(place, tmp_path):
     rows = json.loads(told.stdout)["predictions"]
     assert [row["name"] for row in rows] == ["P100", "P101", "P102", "P103"]
     assert not any(row["in_training"] for row in rows)
+    assert [row["cells"] for row in rows] == [EACH] * 4
+    shown = fusion("predict", folder / "model", folder / "new" / "patients.csv", *common).output
+    assert "patient" in shown.partition("P100")[0]
+    assert shown.count("P100") == 1  # judged once, and not as the mean of itself
     done = fusion("evaluate", folder / "model", folder / "new" / "patients.csv", "-o", tmp_path / "result", *common)
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / "result" / "result.json").read_text())
@@ -117,6 +121,22 @@ def test_the_onnx_file_is_tried_on_patients_of_ones_own(place, tmp_path):
     assert (trial["unit"], own["unit"], own["rows"], own["labels"]) == ("subject", "subject", 4, 0)
     assert max(trial["probability"], own["probability"]) < 1e-5
     assert_refused(fusion("export", folder / "model", "--onnx", out, "--check", folder / "new"), 2, "cells name none")
+
+
+def test_what_a_table_of_patients_says_of_them_makes_subgroups(place, tmp_path):
+    folder, common = place
+    rows = "".join(f"P{at},{'ill' if at % 2 == 0 else 'well'},{'fm'[at % 3 == 0]}\n" for at in range(PATIENTS))
+    (tmp_path / "people.csv").write_text("id,diagnosis,sex\n" + rows)
+    lines = (folder / "data" / "patients.csv").read_text().splitlines()[1:]
+    cells = [f"{folder / 'data' / line.rpartition(',')[0]}" for line in lines]
+    (tmp_path / "cells.csv").write_text("\n".join(["path,subject", *cells]) + "\n")
+    whose = ["--patients", tmp_path / "people.csv", "--patient-columns", "subject=id,label=diagnosis", *common[:2]]
+    steps = ["--features", "colour", "--classifier", "pool", "--splits", 3, "--set", "by=sex", "-o", tmp_path / "model"]
+    done = fusion("train", tmp_path / "cells.csv", *whose, *steps, "--report", tmp_path / "result")
+    assert done.exit_code == 0, done.output
+    assert f"fitted on all {PATIENTS} subjects" in done.output
+    (found,) = json.loads((tmp_path / "result" / "result.json").read_text())["findings"]["subgroups"]
+    assert {row["subgroup"]: row["subjects"] for row in found["rows"]} == {"f": 8, "m": 4}
 
 
 @pytest.mark.parametrize(
