@@ -17,6 +17,9 @@ from extractors.numba_kernels import compiled
 #: the number of bins (at most 65,536) is a matter of speed alone.
 BINS = 1024
 
+#: Planes that ``moments`` takes powers of at once: a multiple of what any processor's vector instructions hold.
+LANES = 16
+
 
 @compiled
 def distinct_colours(
@@ -111,7 +114,7 @@ def convert(
     -------
     float64 (k, 19).
     """
-    planes = np.zeros((len(codes), 19))
+    planes = np.empty((len(codes), 19))
     curved = np.empty(3)
     steps = (len(directions) - 1) // 6
     for i in range(len(codes)):
@@ -169,50 +172,87 @@ def convert(
             x, y = start_x * cosine - start_y * sine, start_y * cosine + start_x * sine
             planes[i, 14], planes[i, 15], planes[i, 16] = 1.0, x, y
             planes[i, 17], planes[i, 18] = x * x - y * y, 2 * x * y
+        else:
+            planes[i, 14:] = 0
     return planes
 
 
 @compiled
-def moments(
-    planes: NDArray[np.float64], counts: NDArray[np.int64], regions: NDArray[np.int64], channels: int
-) -> NDArray[np.float64]:
+def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, channels: int) -> NDArray[np.float64]:
     """Mean of every plane in every region, and central moments of the first ``channels`` of them.
 
     Parameters
     ----------
-    planes : float64 (k, p), one row a colour.
+    planes : float64 (k, p), one row a colour, first of the nucleus, then of the cytoplasm; p at least ``LANES``.
     counts : int64 (k,), pixels of each colour.
-    regions : int64 (r, 2), the first row of each region and the row after its last.
-    channels : at most p.
+    split : how many of the k colours are the nucleus's.
+    channels : at most ``LANES``.
 
     Returns
     -------
-    float64 (4, r, p) : the mean, and the second, third and fourth central moment; 0 for a region without pixels.
+    float64 (4, 3, p) : of the cell, the nucleus and the cytoplasm the mean, and the second, third and fourth central
+        moment; 0 for a region without pixels.
     """
-    result = np.zeros((4, len(regions), planes.shape[1]))
-    for region in range(len(regions)):
-        begin, end = regions[region, 0], regions[region, 1]
-        number = 0.0
-        for i in range(begin, end):
-            weight = float(counts[i])
-            number += weight
-            # Along a row, so that it compiles to vector instructions.
-            for c in range(planes.shape[1]):
-                result[0, region, c] += weight * planes[i, c]
-        for c in range(planes.shape[1]):
-            result[0, region, c] /= max(number, 1.0)
-        for i in range(begin, end):
-            weight = float(counts[i])
-            for c in range(channels):
-                deviation = planes[i, c] - result[0, region, c]
-                weighted = weight * deviation * deviation
-                result[1, region, c] += weighted
-                result[2, region, c] += weighted * deviation
-                result[3, region, c] += weighted * deviation * deviation
+    width = planes.shape[1]
+    result = np.zeros((4, 3, width))
+    means, numbers = result[0], np.zeros(3)
+    for i in range(split):
+        weight = float(counts[i])
+        numbers[1] += weight
+        # Along a row, so that it compiles to vector instructions.
+        for c in range(width):
+            means[1, c] += weight * planes[i, c]
+    numbers[0] = numbers[1]
+    means[0] = means[1]
+    for i in range(split, len(counts)):
+        weight = float(counts[i])
+        numbers[0] += weight
+        numbers[2] += weight
+        for c in range(width):
+            part = weight * planes[i, c]
+            means[0, c] += part
+            means[2, c] += part
+    for region in range(3):
+        for c in range(width):
+            means[region, c] /= max(numbers[region], 1.0)
+    # The cell's sums run on from the nucleus to the cytoplasm.
+    sums = np.zeros(8 * LANES)
+    sums[:LANES] = means[0, :LANES]
+    for region, begin, end in ((1, 0, split), (2, split, len(counts))):
+        sums[LANES : 2 * LANES] = means[region, :LANES]
+        sums[5 * LANES :] = 0
+        _add_powers(planes, counts, begin, end, sums)
         for power in range(1, 4):
             for c in range(channels):
-                result[power, region, c] /= max(number, 1.0)
+                result[power, region, c] = sums[(4 + power) * LANES + c] / max(numbers[region], 1.0)
+    for power in range(1, 4):
+        for c in range(channels):
+            result[power, 0, c] = sums[(1 + power) * LANES + c] / max(numbers[0], 1.0)
     return result
+
+
+@compiled
+def _add_powers(
+    planes: NDArray[np.float64], counts: NDArray[np.int64], begin: int, end: int, sums: NDArray[np.float64]
+) -> None:
+    """Add the second, third and fourth powers of deviations, of some rows, from the means of two regions.
+
+    ``sums`` holds lanes of the means of both, then of the three powers of the one, then of the other: in one array at
+    distances that are known when it is compiled, or it would be asked in every row whether they overlap.
+    """
+    for i in range(begin, end):
+        weight = float(counts[i])
+        for c in range(LANES):
+            deviation = planes[i, c] - sums[c]
+            weighted = weight * deviation * deviation
+            sums[2 * LANES + c] += weighted
+            sums[3 * LANES + c] += weighted * deviation
+            sums[4 * LANES + c] += weighted * deviation * deviation
+            deviation = planes[i, c] - sums[LANES + c]
+            weighted = weight * deviation * deviation
+            sums[5 * LANES + c] += weighted
+            sums[6 * LANES + c] += weighted * deviation
+            sums[7 * LANES + c] += weighted * deviation * deviation
 
 
 @compiled

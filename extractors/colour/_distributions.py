@@ -79,9 +79,8 @@ class Distributions:
             np.ascontiguousarray(cell.rgb), np.ascontiguousarray(cell.mask), np.ascontiguousarray(cell.nucleus)
         )
         planes = convert(codes)
-        regions = np.array([(0, len(codes)), (0, split), (split, len(codes))])
-        moments = _colour_kernels.moments(planes, counts, regions, len(CHANNELS))
-        pixels = np.array([counts[begin:end].sum() for begin, end in regions])
+        moments = _colour_kernels.moments(planes, counts, split, len(CHANNELS))
+        pixels = np.array([counts.sum(), counts[:split].sum(), counts[split:].sum()])
         moments[:, pixels == 0] = np.nan
         hues = tuple(_hue(region[len(CHANNELS) :]) for region in moments[0])
 

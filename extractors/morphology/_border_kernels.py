@@ -204,22 +204,26 @@ def bend(
     curvature : float64 (n), in units of that of a circle of the same length.
     shares : float64 (n), share of the length at each point.
     """
-    number = len(curve)
+    number, reach = len(curve), len(first)
+    # The curve goes round on either side, and each step is taken all along it: so it compiles to vector instructions.
+    x, y = np.empty(number + 2 * reach), np.empty(number + 2 * reach)
+    for k in range(number + 2 * reach):
+        x[k], y[k] = curve[(k - reach) % number, 0], curve[(k - reach) % number, 1]
+    along_x, along_y = np.zeros(number), np.zeros(number)
+    across_x, across_y = second[0] * x[reach : reach + number], second[0] * y[reach : reach + number]
+    for m in range(1, reach):
+        after_x, after_y = x[reach + m :][:number], y[reach + m :][:number]
+        before_x, before_y = x[reach - m :][:number], y[reach - m :][:number]
+        for k in range(number):
+            along_x[k] += first[m] * (after_x[k] - before_x[k])
+            along_y[k] += first[m] * (after_y[k] - before_y[k])
+            across_x[k] += second[m] * (after_x[k] + before_x[k])
+            across_y[k] += second[m] * (after_y[k] + before_y[k])
     curvature, shares = np.empty(number), np.empty(number)
     total = 0.0
     for k in range(number):
-        x, y = second[0] * curve[k, 0], second[0] * curve[k, 1]
-        along_x, along_y = 0.0, 0.0
-        for m in range(1, len(first)):
-            before, after = k - m, k + m  # a negative index counts from the end
-            if after >= number:
-                after -= number
-            along_x += first[m] * (curve[after, 0] - curve[before, 0])
-            along_y += first[m] * (curve[after, 1] - curve[before, 1])
-            x += second[m] * (curve[after, 0] + curve[before, 0])
-            y += second[m] * (curve[after, 1] + curve[before, 1])
-        curvature[k] = along_x * y - along_y * x
-        shares[k] = math.hypot(along_x, along_y)
+        curvature[k] = along_x[k] * across_y[k] - along_y[k] * across_x[k]
+        shares[k] = math.hypot(along_x[k], along_y[k])
         total += shares[k]
     # Smoothing slows the curve down where it turns sharply, to half its speed at a corner of 60 degrees. It
     # nearly stands still at the end of a thread of pixels, or of a slit, which must not count as endless curvature.
