@@ -83,14 +83,18 @@ def _cores(depth: Values, least: float, neck: float) -> Mask | None:
     the depth of the less deep one.
     """
     top = float(depth.max())
+    if top <= least:
+        return None
+    x, y, width, height = cv2.boundingRect((depth > least).view(np.uint8))
+    inner, deepest = np.ascontiguousarray(depth[y : y + height, x : x + width]), -1.0
     for level in np.arange(0, neck, _STEP) * top:
-        count, labels = cv2.connectedComponents((depth > level).view(np.uint8), connectivity=8)
-        if count < 3:
-            continue
-        peaks = np.zeros(count)
-        np.maximum.at(peaks, labels.ravel(), depth.ravel())
-        parts = (peaks > least) & (neck * peaks > level)
-        parts[0] = False
-        if np.count_nonzero(parts) > 1:
-            return np.asarray(parts[labels])
+        # A part of its own holds a pixel as deep as this. Where all of these hang together there is one part.
+        deep = max(least, level / neck)
+        if deep > deepest:
+            deepest, apart = deep, cv2.connectedComponents((inner > deep).view(np.uint8), connectivity=8)[0] > 2
+        if apart:
+            _, labels = cv2.connectedComponents((depth > level).view(np.uint8), connectivity=8)
+            parts = np.unique(labels[depth > deep])
+            if len(parts) > 1:
+                return np.isin(labels, parts)
     return None
