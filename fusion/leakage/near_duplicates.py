@@ -18,8 +18,9 @@ from fusion.progress import Progress
 #: Side of the small grey image, and of the square of its low frequencies that the hash is made of.
 _SIDE, _FREQUENCIES = 64, 16
 
-#: Brightness up to which a pixel is background, as in C-NMC's black images.
-_BLACK = 8
+#: Brightness up to which a pixel is background, as in C-NMC's black images. JPEG leaves waves around a cell on black:
+#: of real cells on black saved at quality 75 all are found again by 40 (median 4 bits), and by 8 none (87 bits).
+_BLACK = 40
 
 #: Bits of a hash.
 _BITS = _FREQUENCIES**2

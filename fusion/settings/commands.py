@@ -60,7 +60,8 @@ class InspectConfig(DataSettings):
     )
     audit: bool = Field(
         False,
-        description="look for shortcuts: whether background, border, size, format, camera or order tell the class",
+        description="look for shortcuts: whether background, marks, light, focus, size, format, camera or order tell "
+        "the class",
     )
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
     labels: Path | None = Field(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.analysis.shortcuts.image_traces import collect_traces
+from fusion.analysis.shortcuts.image_traces import UNSEEN, collect_traces
 from fusion.data.dataset import Dataset
 from fusion.leakage.grouped_splits import Split, SplitError, affordable_splits, grouped_folds
 from fusion.metrics.jackknife import p_values, spread_of_procedure
@@ -25,15 +25,21 @@ LEVEL = 0.05
 #: Values of a number that are told apart: its tenths by rank, so that any shape of relation counts.
 _BINS = 10
 
-#: What is added to the squares of a bin's cells: a bin of three cells is believed by half.
+#: What is added to the squares of a shape's cells, times the columns of the probe: of one column, three cells are
+#: believed by half; of many each is believed less, since one of them will fit by chance.
 _RIDGE = 3.0
+
+#: How much less a tenth is believed than "the more" and "the farther from the middle", which most relations are: of 60
+#: cells, a shift of one of seven columns by two standard deviations is found in 18 of 20 draws, by tenths alone in 7.
+_OF_BINS = 0.3
 
 _FOLDS = 5
 
-_NONE = float("nan")
+#: What models that are trained anew add to the variance of an AUROC under chance: .65 with 300 cells and one to three
+#: columns (``benchmarks/shortcuts.py``), as ``fusion.metrics.jackknife`` has it.
+_TRAINING = 0.6
 
-#: What no model is shown, but a split by position or a person who labels in order is.
-UNSEEN = ("number in the file name", "row of the table")
+_NONE = float("nan")
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class ShortcutAudit:
         lines += [f"  alike in all images: {', '.join(alike)}"] if alike else []
         lines += [f"  too few groups to be judged: {', '.join(self.left_out)}"] if self.left_out else []
         if any(probe.is_shortcut and probe.name in UNSEEN for probe in self.probes):
-            lines.append("  (no model sees numbers and rows: they matter to splits by position and to who labels)")
+            lines.append("  (no model sees names, times and rows: they matter to splits by position and to who labels)")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -177,10 +183,11 @@ def judge_traces(
 ) -> ShortcutAudit:
     """AUROC of every probe, the worst first.
 
-    Each number is cut into tenths and each word has a column: a ridge regression on these says what any shape of
-    relation tells, one trace at a time. It learns from some groups and is judged on others; intervals are those of
-    cross-validation (``fusion.metrics.jackknife``), and p is corrected by Holm (1979), Scand. J. Statist. 6:65-70, so
-    that an audit of data without shortcuts warns in at most 5%.
+    A ridge regression on the ranks of each number, how far they lie from the middle, and their tenths says what any
+    shape of relation tells, one probe at a time; each word has a column. It learns from some groups and is judged on
+    others. Intervals are those of cross-validation (``fusion.metrics.jackknife``); p is by the spread of AUROCs under
+    chance, and corrected by Holm (1979), Scand. J. Statist. 6:65-70, so that an audit of data without shortcuts warns
+    in at most 5%. Where a group holds several classes, p is by the same spread as the interval.
 
     Parameters
     ----------
@@ -202,30 +209,82 @@ def _judge(
     X: NDArray[np.float64], labels: NDArray[Any], groups: NDArray[np.intp], folds: Sequence[Split]
 ) -> tuple[float, float, float, float, tuple[str, float] | None]:
     """AUROC, its interval, p of 0.5 and what is told best."""
+    from scipy.stats import norm
+
     classes = sorted(set(labels.tolist()))
     proba, dealt = np.empty((len(labels), len(classes))), np.zeros(len(labels), np.intp)
     for number, fold in enumerate(folds):
         dealt[fold.test] = number
-        bins = Bins.of(X[fold.train])
+        shapes = Shapes.of(X[fold.train])
         proba[fold.test] = _regress(
-            bins.transform(X[fold.train]), labels[fold.train], classes, bins.transform(X[fold.test])
+            shapes.transform(X[fold.train]),
+            labels[fold.train],
+            classes,
+            shapes.transform(X[fold.test]),
+            _RIDGE * X.shape[1],
         )
     positive = classes[1] if len(classes) == 2 else None
     judged = judge_scores(labels, proba, classes, groups, positive=positive, folds=dealt)
     figure, column = judged.figures["image"]["auroc"], METRICS.index("auroc")
     auroc = float(figure["value"])
-    # As a difference between -1 and 1, of which 0 is chance.
-    influence, strata = 2 * judged.influences["image"][:, [column]], judged.strata["image"]
-    spread = spread_of_procedure(influence, None, strata, judged.test_share or 0)
-    p = float(p_values([2 * auroc - 1], spread, [strata.smallest])[0]) if auroc > 0.5 else 1.0
+    p = 1.0
+    if auroc > 0.5 and judged.strata["image"].is_pure:
+        asked = [1] if positive else list(range(len(classes)))
+        by_chance = chance_spread(proba[:, asked], labels, [classes[at] for at in asked], groups, dealt)
+        p = float(2 * norm.sf((auroc - 0.5) / (np.sqrt(1 + _TRAINING) * by_chance))) if by_chance else 1.0
+    elif auroc > 0.5:
+        # As a difference between -1 and 1, of which 0 is chance.
+        influence, strata = 2 * judged.influences["image"][:, [column]], judged.strata["image"]
+        spread = spread_of_procedure(influence, None, strata, judged.test_share or 0)
+        p = float(p_values([2 * auroc - 1], spread, [strata.smallest])[0])
     told = _told(labels, proba, classes, dealt) if p <= LEVEL else None
     return auroc, float(figure["low"]), float(figure["high"]), p, told
 
 
+def chance_spread(
+    scores: NDArray[np.float64],
+    labels: NDArray[Any],
+    classes: Sequence[str],
+    groups: NDArray[np.intp],
+    folds: NDArray[np.intp],
+) -> float:
+    """Standard deviation of the AUROC, the mean over classes, if groups of each fold were dealt to classes by lot.
+
+    Unlike the spread that the data show it does not depend on what was found: next to an AUROC of 1 that one is hardly
+    known. By the permutation variance of rank sums (Mann and Whitney 1947, Ann. Math. Statist. 18:50-60) over groups in
+    the place of cells.
+
+    Parameters
+    ----------
+    scores : float64 (n, K), of these K classes, each against the rest.
+    labels, groups, folds : (n,); each group has one class.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.array(["a", "b"] * 12, object)
+    >>> chance_spread(rng.random((24, 1)), labels, ["b"], np.arange(24), np.zeros(24, int))  # sqrt(25 / 12) / 12
+    0.12028...
+    """
+    from scipy.stats import rankdata
+
+    variance, pairs = np.zeros((len(classes), len(classes))), np.zeros(len(classes))
+    for fold in np.unique(folds):
+        own = np.flatnonzero(folds == fold)
+        ids, first, at = np.unique(groups[own], return_index=True, return_inverse=True)
+        sums = np.zeros((len(ids), len(classes)))
+        np.add.at(sums, at, rankdata(scores[own], axis=0) - (len(own) + 1) / 2)
+        cells = np.array([(labels[own] == name).sum() for name in classes])
+        held = np.array([(labels[own][first] == name).sum() for name in classes])
+        pairs += cells * (len(own) - cells)
+        # Of a sample without replacement: K (G - K) / (G - 1), and -K L / (G - 1) between two classes.
+        share = np.diag(held * len(ids)) - np.outer(held, held)
+        variance += share / max(1, len(ids) - 1) * np.cov(sums, rowvar=False, ddof=0).reshape(variance.shape)
+    return float(np.sqrt((variance / np.outer(pairs, pairs)).mean()))
+
+
 def _regress(
-    X: NDArray[np.float64], labels: NDArray[Any], classes: Sequence[str], shown: NDArray[np.float64]
+    X: NDArray[np.float64], labels: NDArray[Any], classes: Sequence[str], shown: NDArray[np.float64], ridge: float
 ) -> NDArray[np.float64]:
-    """float64 (m, classes), rising with the class: ridge regression of each class on the bins, all classes weighing
+    """float64 (m, classes), rising with the class: ridge regression of each class on the shapes, all classes weighing
     alike. In closed form, since an audit fits some dozens; what is asked of it is an order, and no probability."""
     from scipy.special import softmax
 
@@ -233,7 +292,7 @@ def _regress(
     weights = (is_class / is_class.sum(axis=0)).sum(axis=1) * len(labels) / len(classes)
     mean = np.average(X, axis=0, weights=weights)
     held = (X - mean) * weights[:, None]
-    inverse = held.T @ (X - mean) + _RIDGE * np.eye(X.shape[1])
+    inverse = held.T @ (X - mean) + ridge * np.eye(X.shape[1])
     slopes = np.linalg.solve(inverse, held.T @ (is_class - 1 / len(classes)))
     found: NDArray[np.float64] = softmax((shown - mean) @ slopes, axis=1)
     return found
@@ -256,29 +315,40 @@ def _told(
 
 
 @dataclass(frozen=True, eq=False)
-class Bins:
-    """Where columns are cut: tenths by rank of the training cells; values between two equal ends are one bin."""
+class Shapes:
+    """What a column may say by its rank among the training cells: the more, the farther from the middle, and in which
+    tenth of them.
 
+    Attributes
+    ----------
+    known : by column its values, ascending, NaN left out.
+    ends : by column where tenths are cut; values between two equal ends are one bin.
+    """
+
+    known: tuple[NDArray[np.float64], ...]
     ends: tuple[NDArray[np.float64], ...]
 
     @classmethod
-    def of(cls, X: NDArray[np.float64]) -> Bins:
-        """Of float64 (n, d), NaN left out."""
+    def of(cls, X: NDArray[np.float64]) -> Shapes:
+        """Of float64 (n, d)."""
+        known = tuple(np.sort(column[~np.isnan(column)]) for column in X.T)
         shares = np.arange(1, _BINS) / _BINS
-        ends = []
-        for column in X.T:
-            known = column[~np.isnan(column)]
-            ends.append(np.unique(np.quantile(known, shares)) if len(known) else np.empty(0))
-        return cls(tuple(ends))
+        return cls(known, tuple(np.unique(np.quantile(each, shares)) if len(each) else each for each in known))
 
     def transform(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 (n, bins): 1 in the bin of each column, NaN being one of its own."""
+        """float64 (n, shapes): of each column its rank and the square of it, each of mean 0 and variance 1 where ranks
+        are even, then ``_OF_BINS`` as a square in its bin. NaN is in the middle, and in a bin of its own."""
         parts = []
-        for column, ends in zip(X.T, self.ends, strict=True):
+        for column, known, ends in zip(X.T, self.known, self.ends, strict=True):
+            rank = (np.searchsorted(known, column, "left") + np.searchsorted(known, column, "right")) / 2
+            rank = np.sqrt(12) * (rank / max(1, len(known)) - 0.5)
             # A value at an end belongs to it and not between: a column of 0 and 1 has two bins.
             at = np.searchsorted(ends, column, "left") + np.searchsorted(ends, column, "right")
-            at[np.isnan(column)] = 2 * len(ends) + 1
-            parts.append(np.eye(2 * len(ends) + 2)[at])
+            is_nan = np.isnan(column)
+            at[is_nan] = 2 * len(ends) + 1
+            farther = (rank**2 - 1) * np.sqrt(5 / 4)
+            straight = np.where(is_nan[:, None], 0.0, np.stack([rank, farther], axis=1))
+            parts += [straight, np.sqrt(_OF_BINS) * np.eye(2 * len(ends) + 2)[at]]
         return np.hstack(parts)
 
 

@@ -1,8 +1,7 @@
-"""What a file shows beside its cell: background, border, size, format, camera, compression, its place among others.
+"""What a file shows beside its cell: its surroundings, size, format, camera, compression, and its place among others.
 
-None of it is biology, and a network sees most of it. Nothing here looks into the cell, whose size and colour may differ
-between classes by right: the background begins a tenth of the cell's diameter outside its contour, and bytes per pixel,
-which follow from what is shown, are left out.
+None of it is biology, and a network sees most of it. What an image shows around its cell is described in
+``surroundings``; bytes per pixel, which follow from what is shown, are left out.
 """
 
 from __future__ import annotations
@@ -12,53 +11,50 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.analysis.shortcuts.surroundings import surroundings
 from fusion.compute import process_pool
 from fusion.compute.graceful_stop import Stop
-from fusion.data.dataset import Dataset, Sample
+from fusion.data.dataset import Dataset, Sample, sample_name
 from fusion.features.extraction import worker_count
 from fusion.images.cell import CellError, decode_image, make_cell, read_bytes
 from fusion.images.file_headers import read_header
+from fusion.io.remote_path import Remote
 
 _Image = NDArray[np.uint8]
+
+#: What no model is shown, but a split by position or a person who labels in order is.
+UNSEEN = ("folder", "words of the file name", "number in the file name", "time of the file", "row of the table")
 
 #: The family that is judged together, in the order of ties.
 PROBES = (
     "background",
     "border",
+    "marks",
+    "illumination",
+    "focus",
+    "position of the cell",
     "image size",
     "file format",
     "EXIF camera",
     "compression",
     "source",
-    "number in the file name",
-    "row of the table",
+    *UNSEEN,
 )
-
-#: Share of the cell's diameter around it, and pixels at least, that are no background yet: blur, halo, missed rim.
-_HALO, _LEAST_HALO = 0.1, 4
-
-#: Pixels that a background must have to be described.
-_LEAST_BACKGROUND = 50
-
-#: Width of the frame that is the border, as a share of the image's shorter side, and pixels at least.
-_FRAME, _LEAST_FRAME = 0.01, 2
-
-#: Levels of a channel between pixels of one row below which the row is part of a bar: JPEG leaves bars a little noise.
-_BAR = 4
-
-#: Values up to which a pixel is black.
-_BLACK = 3
 
 #: Words of one kind that are told apart; the rarer ones count as one.
 _WORDS = 12
 
-#: EXIF: make, model, software. TIFF has the same tags.
-_EXIF = (271, 272, 305)
+#: EXIF: make, model, software; time. TIFF has the same tags.
+_EXIF, _TIME = (271, 272, 305), 306
+
+#: Seconds that times must lie apart to be told from each other: files that were copied in one go differ by their order.
+_DAY = 86_400
 
 #: Images a task.
 _TASK = 16
@@ -90,6 +86,8 @@ def collect_traces(
     if len(found) < len(samples):
         raise KeyboardInterrupt
     columns = {name: _columns(name, found) for name in PROBES}
+    columns["folder"], columns["words of the file name"] = _of_names(dataset, samples)
+    columns["time of the file"] = _in_days(columns["time of the file"])
     if any(sample.source for sample in samples):
         columns["source"] = _one_hot([sample.source or "" for sample in samples])
     if dataset.layout == "table":
@@ -118,54 +116,40 @@ def read_trace(sample: Sample) -> Trace:
         return Trace(numbers, {})
     height, width = rgb.shape[:2]
     header = read_header(content)
-    tables, sampling, camera = _metadata(content)
+    metadata = _metadata(content)
+    numbers |= surroundings(rgb, _cell_of(rgb, sample))
     numbers |= {
         "image size": (width, height, width / height, width * height),
-        "border": _border(rgb),
-        "background": _background(rgb, sample),
-        "compression": (blockiness(rgb), *tables),
+        "compression": (blockiness(rgb), *metadata.tables),
+        "time of the file": (_written(sample.path), metadata.time),
     }
     # What bits and colours there are tells how a file was made; a palette or alpha is kept by few programs.
     words = {
         "file format": (header.format, header.colours, str(header.bits), sample.path.suffix.lower()),
-        "EXIF camera": camera,
-        "compression": (sampling,),
+        "EXIF camera": metadata.camera,
+        "compression": (metadata.sampling,),
     }
     return Trace(numbers, words)
 
 
-def _background(rgb: _Image, sample: Sample) -> tuple[float, ...]:
-    """Mean and spread of the channels, and the share of black, of what lies outside the cell and its halo."""
+def _cell_of(rgb: _Image, sample: Sample) -> NDArray[np.bool_] | None:
+    """The cell's mask in the whole image, None where there is no cell."""
     try:
         cell = make_cell(rgb, sample.read_mask())
     except CellError:
-        return ()
-    top, left = cell.origin
-    outside: NDArray[np.uint8] = np.ones(rgb.shape[:2], np.uint8)
-    outside[top : top + cell.mask.shape[0], left : left + cell.mask.shape[1]] -= cell.mask
-    halo = max(_LEAST_HALO, _HALO * 2 * np.sqrt(cell.mask.sum() / np.pi))
-    values = rgb[cv2.distanceTransform(outside, cv2.DIST_L2, 5) > halo]
-    return _described(values) if len(values) >= _LEAST_BACKGROUND else ()
+        return None
+    (top, left), (high, wide) = cell.origin, cell.mask.shape
+    whole: NDArray[np.bool_] = np.zeros(rgb.shape[:2], bool)
+    whole[top : top + high, left : left + wide] = cell.mask
+    return whole
 
 
-def _border(rgb: _Image) -> tuple[float, ...]:
-    """The same of the outermost frame, and how many lines of one colour lie along each side."""
-    wide = max(_LEAST_FRAME, round(_FRAME * min(rgb.shape[:2])))
-    inside: NDArray[np.bool_] = np.zeros(rgb.shape[:2], bool)
-    inside[wide:-wide, wide:-wide] = True
-    bars = [_bar(side) for side in (rgb, rgb[::-1], rgb.swapaxes(0, 1), rgb.swapaxes(0, 1)[::-1])]
-    return (*_described(rgb[~inside]), *bars)
-
-
-def _bar(lines: _Image) -> float:
-    """How many lines from the first one on are of one colour, as a share of all."""
-    is_even = (np.ptp(lines, axis=1) <= _BAR).all(axis=1)
-    return float((len(is_even) if is_even.all() else is_even.argmin()) / len(is_even))
-
-
-def _described(values: _Image) -> tuple[float, ...]:
-    black = (values <= _BLACK).all(axis=1).mean()
-    return (*values.mean(axis=0).tolist(), *values.std(axis=0).tolist(), float(black))
+def _written(path: Path) -> float:
+    """When the file was last written, in seconds; NaN of one that is elsewhere or has gone."""
+    try:
+        return float("nan") if isinstance(path, Remote) else path.stat().st_mtime
+    except OSError:
+        return float("nan")
 
 
 def blockiness(rgb: _Image) -> float:
@@ -189,9 +173,25 @@ def blockiness(rgb: _Image) -> float:
     return float(np.mean(ratios))
 
 
-def _metadata(content: bytes) -> tuple[tuple[float, ...], str, tuple[str, ...]]:
-    """Sum of each JPEG table (luminance, chrominance; NaN where there is none), how chrominance is sampled and ordered,
-    and what EXIF says of camera and software."""
+@dataclass(frozen=True)
+class _Metadata:
+    """What a file says of its making.
+
+    Attributes
+    ----------
+    tables : sum of each JPEG table (luminance, chrominance), NaN where there is none.
+    sampling : how chrominance is sampled and ordered.
+    camera : what EXIF says of camera and software.
+    time : when EXIF says that it was taken, in seconds, else NaN.
+    """
+
+    tables: tuple[float, float] = (np.nan, np.nan)
+    sampling: str = ""
+    camera: tuple[str, ...] = ()
+    time: float = np.nan
+
+
+def _metadata(content: bytes) -> _Metadata:
     from PIL import Image
     from PIL.JpegImagePlugin import JpegImageFile
 
@@ -206,10 +206,37 @@ def _metadata(content: bytes) -> tuple[tuple[float, ...], str, tuple[str, ...]]:
             words = [str(exif.get(tag, "")).strip("\0 ") for tag in _EXIF]
             words.append(str(image.info.get("Software", "")))
             words.append("ICC profile" if image.info.get("icc_profile") else "")
+            taken = _seconds(str(exif.get(_TIME, "")))
     except Exception:  # damaged metadata of an image that decodes: it tells nothing, and any library error may come
-        return (np.nan, np.nan), "", ()
+        return _Metadata()
     sums = [float(sum(tables[at])) if at in tables else np.nan for at in (0, 1)]
-    return (sums[0], sums[1]), sampling, tuple(words)
+    return _Metadata((sums[0], sums[1]), sampling, tuple(words), taken)
+
+
+def _seconds(text: str) -> float:
+    """Of EXIF's "2024:05:31 12:30:00"; NaN of anything else."""
+    try:
+        return datetime.strptime(text.strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return float("nan")
+
+
+def _of_names(dataset: Dataset, samples: Sequence[Sample]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns of the folders of images and of the words in their names, without the names of classes: those say how the
+    labels are kept. None where classes are read from names."""
+    if dataset.layout == "cnmc":
+        return np.empty((len(samples), 0)), np.empty((len(samples), 0))
+    classes = {name.casefold() for name in dataset.classes}
+    paths = [PurePosixPath(sample_name(sample.path, dataset.root)) for sample in samples]
+    folders = ["/".join(part for part in path.parent.parts if part.casefold() not in classes) for path in paths]
+    words = [[word for word in re.findall(r"[^\W\d_]+", path.stem.casefold()) if word not in classes] for path in paths]
+    return _one_hot(folders), _one_hot([" ".join(each) for each in words])
+
+
+def _in_days(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The columns whose times lie a day apart, or that some files lack; the others as if all were alike."""
+    spread = np.nanmax(times, axis=0, initial=-np.inf) - np.nanmin(times, axis=0, initial=np.inf)
+    return np.where((spread < _DAY) & ~np.isnan(times), 0.0, times)
 
 
 def _columns(name: str, traces: Sequence[Trace]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from fusion.analysis.stress import STRESSES
 from fusion.images.cell import CellError, decode_image, make_cell, read_bytes
 from fusion.reports.page.judged_cells import Places
 
-#: Side of a picture in pixels.
+#: Longer side in pixels of a cell without stress; others are drawn by the same measure, so that scale is to be seen.
 _SIDE = 84
 
 
@@ -40,13 +40,12 @@ def pictures(stress: Mapping[str, Any], places: Places) -> list[tuple[str, list[
             except CellError:
                 continue
             assert own is not None
-            shown.append((name, _data_url(own.rgb)))
+            shown.append((name, _data_url(own.rgb, _SIDE / max(cell.rgb.shape[:2]))))
         rows.append((row["stress"], shown))
     return rows if images else []
 
 
-def _data_url(rgb: np.ndarray) -> str:
-    scale = _SIDE / max(rgb.shape[:2])
+def _data_url(rgb: np.ndarray, scale: float) -> str:
     size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
     # Nearest where it is enlarged: noise and blocks are what is to be seen.
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)

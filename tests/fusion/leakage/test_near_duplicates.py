@@ -26,6 +26,9 @@ COPIES = {
     "noisy": lambda rgb: np.clip(rgb + np.random.default_rng(0).normal(0, 3, rgb.shape) * (rgb > 0), 0, 255).astype(
         np.uint8
     ),
+    "JPEG of quality 75": lambda rgb: cv2.imdecode(
+        cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_COLOR
+    ),
     "smaller": lambda rgb: cv2.resize(rgb, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA),
 }
 
