@@ -146,6 +146,8 @@ def audit_shortcuts(
     ()
     """
     labelled = np.array([at for at, label in enumerate(dataset.each("label")) if label is not None], np.intp)
+    if not len(labelled):
+        return ShortcutAudit((), 0, refused="no image has a label")
     labels = np.array([str(dataset.samples[at].label) for at in labelled.tolist()], object)
     groups = dataset.groups()[labelled]
     kept = _judgeable(labels, groups)

@@ -62,9 +62,14 @@ def audit_result(
 
     Raises
     ------
-    UsageError : the result is of other cells.
+    UsageError : the result is of other cells, or of patients.
     """
     result = Result.load(result_folder)
+    if result.facts.get("judged") == "subject":
+        raise UsageError(
+            f"{result_folder} judges patients, and labels are looked for cell by cell",
+            do="Give a result on their cells (--unit cell); each has the label of its patient.",
+        )
     samples = {dataset.name_of(sample): sample for sample in dataset.samples}
     if missing := [name for name in result.cells.names if name not in samples]:
         raise UsageError(

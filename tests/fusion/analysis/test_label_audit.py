@@ -1,6 +1,7 @@
 """Wrong labels are found by what every entry says, and a table to correct them by is read back."""
 
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from fusion.analysis.label_audit import audit_labels, confident_counts
 from fusion.data.dataset import load_dataset
+from fusion.errors import UsageError
 from fusion.settings.commands import AblateConfig, InspectConfig
 from fusion.workflows.ablate import ablate
 from fusion.workflows.inspect import inspect
@@ -103,3 +105,9 @@ def test_the_way_from_a_result_to_a_corrected_table(labelled):
     assert len(corrected) == 49
     assert {s.path.name: s.label for s in corrected.samples}["07.png"] == "b"
     assert {s.path.name: s.label for s in corrected.samples}["20.png"] == "b"
+    # A result on patients has no cells to look at.
+    content = json.loads((labelled / "result" / "result.json").read_text())
+    content["facts"]["judged"] = "subject"
+    (labelled / "result" / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="judges patients"):
+        inspect(InspectConfig(labels=labelled / "result", output=labelled / "again", **common))

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import rankdata
 
 from benchmarks.shortcuts import DESIGNS, draw_traces, plant
 from fusion.analysis.shortcuts import image_traces
-from fusion.analysis.shortcuts.audit import Shapes, audit_shortcuts, judge_traces
+from fusion.analysis.shortcuts.audit import Shapes, audit_shortcuts, chance_spread, judge_traces
 from fusion.data.dataset import load_dataset
 from fusion.settings.commands import InspectConfig
 from fusion.workflows.inspect import inspect
@@ -203,6 +204,34 @@ def test_a_class_of_few_groups_is_left_out_and_told(tmp_path):
     assert found.left_out == ("rare",)
     assert found.images == 24
     assert "too few groups to be judged: rare" in "\n".join(found.lines())
+
+
+def test_images_without_labels_are_told(tmp_path):
+    write_image(tmp_path / "cell.png", field(0))
+    (tmp_path / "cells.csv").write_text("path\ncell.png\n")
+    found = audit_shortcuts(load_dataset(tmp_path / "cells.csv", store=tmp_path / "store"), jobs=1)
+    assert found.lines() == ["shortcuts cannot be looked for: no image has a label"]
+
+
+def test_the_spread_by_chance_is_that_of_dealing_groups_anew():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(18), rng.integers(1, 5, 18))
+    folds, scores = groups % 2, (rng.random((18, 3))[groups] + rng.random((len(groups), 3)))
+    areas = []
+    for _ in range(400):
+        classes = np.empty(18, object)
+        for half in (0, 1):
+            classes[half::2] = rng.permutation(["a", "b", "c"] * 3)
+        labels, counted, pairs = classes[groups], np.zeros(3), np.zeros(3)
+        for half in (0, 1):
+            ranks = rankdata(scores[folds == half], axis=0)
+            for column, name in enumerate("abc"):
+                own = labels[folds == half] == name
+                counted[column] += ranks[own, column].sum() - own.sum() * (own.sum() + 1) / 2
+                pairs[column] += own.sum() * (~own).sum()
+        areas.append((counted / pairs).mean())
+    # 400 draws know a standard deviation to 4%; groups of one to four cells make the formula an approximation.
+    assert chance_spread(scores, labels, "abc", groups, folds) == pytest.approx(np.std(areas), rel=0.15)
 
 
 def test_values_between_equal_ends_are_bins_of_their_own():
