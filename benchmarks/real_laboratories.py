@@ -29,6 +29,7 @@ from fusion.learning.learn import learn
 from fusion.learning.recipe import Recipe, recipe_of
 from fusion.learning.run import Run
 from fusion.learning.study import Study
+from fusion.metrics.class_shares import ClassShares
 from fusion.metrics.judgement import judge_scores
 from fusion.settings.commands import AblateConfig
 from fusion.settings.loading import read_yaml
@@ -197,6 +198,51 @@ def lacking(cells: Laboratories, home: Sequence[str]) -> _Figures:
     return [*found, *((f"one to another, less {label}", _spread(own)) for label, own in over.items())]
 
 
+def shares(cells: Laboratories, home: Sequence[str]) -> _Figures:
+    """How often the interval of the estimated share of a class holds the share that cells were drawn by.
+
+    Hundred cells of each laboratory, by models of all others and of each other, at equal shares, at those of healthy
+    blood, with 70% of one class, and without one; models are shown them as a new site's.
+    """
+    classes, sources = list(cells.study.classes), sorted(set(cells.sources))
+    mixes = {"equal": dict.fromkeys(classes, 1.0)} | ({"healthy": NATURAL} if set(classes) == set(NATURAL) else {})
+    mixes |= {f"much {label}": {each: 7.0 if each == label else 1.0 for each in classes} for label in classes}
+    mixes |= {f"no {label}": {each: float(each != label) for each in classes} for label in classes}
+    rng = np.random.default_rng(0)
+    held: dict[str, list[float]] = {name: [] for name in mixes}
+    halves, errors, refused = [], [], []
+    supposed = np.full(len(classes), 1 / len(classes))
+    for source in sources:
+        own = {label: np.flatnonzero((cells.sources == source) & (cells.labels == label)) for label in classes}
+        others = [cells.rows(other) for other in sources if other != source]
+        for train in (np.sort(np.concatenate(others)), *others):
+            truths = {
+                name: np.array([mix[label] for label in classes]) / sum(mix.values()) for name, mix in mixes.items()
+            }
+            draws = [
+                np.concatenate(
+                    [rng.choice(own[label], n) for label, n in zip(classes, rng.multinomial(100, truth), strict=True)]
+                )
+                for truth in truths.values()
+            ]
+            for (name, truth), proba in zip(truths.items(), cells.scores(train, *draws), strict=True):
+                found = ClassShares.of(source, classes, proba, supposed, np.arange(len(proba)))
+                refused.append(float(bool(found.refusal)))
+                if not found.refusal:
+                    low, high = np.array(found.low), np.array(found.high)
+                    held[name].append(float(((low <= truth) & (truth <= high)).mean()))
+                    halves.append(float((high - low).mean() / 2))
+                    errors.append(float(np.abs(np.array(found.shares) - truth).mean()))
+    every = [value for values in held.values() for value in values]
+    told = {"all draws": every, **held}
+    return [
+        *((f"shares held, {name}", _spread(values)) for name, values in told.items() if values),
+        ("shares, half the interval", _spread(halves)),
+        ("shares, mean error", _spread(errors)),
+        ("shares refused", _spread(refused)),
+    ]
+
+
 def own_folds(cells: Laboratories, home: Sequence[str]) -> _Figures:
     """Each laboratory, by folds of its own cells."""
     found: _Figures = []
@@ -211,7 +257,7 @@ def own_folds(cells: Laboratories, home: Sequence[str]) -> _Figures:
 
 
 #: What can be asked, in the order of the report.
-ASKED = {"left-out": left_out, "pairs": pairs, "lacking": lacking, "own": own_folds}
+ASKED = {"left-out": left_out, "pairs": pairs, "lacking": lacking, "shares": shares, "own": own_folds}
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Dataset, load_dataset, load_images
@@ -25,6 +26,7 @@ from fusion.images.cell import Cell
 from fusion.io.files import printable
 from fusion.learning.predictions import Predictions
 from fusion.learning.study import Study
+from fusion.metrics.class_shares import ClassShares
 from fusion.plugins.classifiers import MindsSources
 from fusion.progress import Progress
 from fusion.settings.commands import ExplainConfig, PredictConfig
@@ -75,6 +77,7 @@ def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequenc
     """What the model says of measured cells."""
     proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
     features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
+    distance = None if bundle.novelty is None else bundle.novelty.distance(features)
     return Predictions(
         table=replace(found.table, X=features),
         classes=tuple(bundle.classes),
@@ -86,9 +89,43 @@ def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequenc
         costs=bundle.model.costs,
         calibrated=bundle.model.calibration is not None,
         trained_on=np.array([bundle.provenance.has_image(key) for key in found.table.image_keys], bool),
-        distance=None if bundle.novelty is None else bundle.novelty.distance(features),
+        distance=distance,
         remarks=(*remarks, *harmonisation_notes(bundle, found.table)),
+        shares=class_shares(bundle, found.table, proba, None if distance is None else distance > 1),
     )
+
+
+def class_shares(
+    bundle: ModelBundle,
+    table: FeatureTable,
+    proba: NDArray[np.float64],
+    outside: NDArray[np.bool_] | None = None,
+) -> tuple[ClassShares, ...]:
+    """The shares of classes in each new source, where the model describes it by its cells.
+
+    Parameters
+    ----------
+    proba : float64 (n, classes), what the model says of the cells.
+    outside : bool (n,), which cells are out of distribution; None to ask the model.
+    """
+    harmoniser, model = bundle.model.harmoniser, bundle.model
+    if harmoniser is None or not harmoniser.transductive:
+        return ()
+    supposed = np.full(len(bundle.classes), 1 / len(bundle.classes))
+    if model.calibration is not None and model.calibration.keeps_shares:
+        counts = bundle.facts.get("facts", {}).get("classes", {})
+        if set(counts) != set(bundle.classes):
+            return ()
+        supposed = np.array([counts[label] for label in bundle.classes], np.float64) / sum(counts.values())
+    if outside is None and bundle.novelty is not None:
+        features = model.harmonised(table.X, table.sources).astype(np.float32)
+        outside = bundle.novelty.distance(features) > 1
+    found = []
+    for name in harmoniser.unknown(table.sources):
+        of = np.array([(source or "") == name for source in table.sources], bool)
+        own = None if outside is None else outside[of]
+        found.append(ClassShares.of(name, bundle.classes, proba[of], supposed, table.groups[of], own))
+    return tuple(found)
 
 
 def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str]) -> Predictions:
@@ -144,6 +181,11 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     stamps += [
         f"features harmonised by the {kept[name]} cells of {name} that the model was adapted by"
         for name in sorted({source or "" for source in table.sources} & kept.keys())
+    ]
+    lacking = {} if harmoniser is None else harmoniser.lacking(table.X, table.sources)
+    stamps += [
+        f"{name or 'cells without a source'}: taken to lack the class '{bundle.classes[at]}', by where their cells lie"
+        for name, at in lacking.items()
     ]
     if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
         stamps += bundle.model.classifier.notes(table.sources)

@@ -185,6 +185,17 @@ class Harmoniser:
             own = _described(self.method, rows, _shares(found), self.whole)
         return {**own, **self.mix.moves(_mapped(self.method, rows, own, learnt), present)}
 
+    def lacking(self, X: NDArray[Any], sources: Sequence[str | None]) -> dict[str, int]:
+        """New sources among these that lack a class as far as their cells (n, d) tell, and its number among the sorted
+        classes."""
+        found: dict[str, int] = {}
+        for name in self.unknown(sources) if self.mix is not None else []:
+            of = np.array([_named(source) == name for source in sources])
+            if of.sum() >= LEAST_CELLS:
+                present = self._of_new_source(in_order(np.asarray(X)[of])[0])["present"]
+                found |= {} if present.all() else {name: int(present.argmin())}
+        return found
+
     def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
         new = self.unknown(sources)

@@ -22,6 +22,7 @@ from fusion.io.notebook_table import notebook_table
 from fusion.io.output_files import unwritable, write_output
 from fusion.learning.fused_model import Decision
 from fusion.learning.novelty import RATE
+from fusion.metrics.class_shares import ClassShares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +84,7 @@ class Predictions:
     remarks : of whoever read the data, one line each.
     promises : what the model promises of new cells and subjects; None for nothing.
     cells : where n subjects are judged, the table of their cells, to which ``table.cells`` are rows.
+    shares : of classes in each new source, as far as its cells tell; where a model harmonises new sources.
     """
 
     table: FeatureTable
@@ -99,6 +101,7 @@ class Predictions:
     costs: NDArray[np.float64] | None = None
     promises: Promises | None = None
     cells: FeatureTable | None = None
+    shares: tuple[ClassShares, ...] = ()
 
     def __len__(self) -> int:
         return len(self.proba)
@@ -178,6 +181,7 @@ class Predictions:
             lines[-1] += f" A {unit} is predicted '{self.positive}' from a probability of {self.threshold:.3f}."
         if self.costs is not None:
             lines[-1] += f" A {unit} is predicted as the class of the least expected cost."
+        lines += [each.line for each in self.shares]
         if not self.calibrated:
             lines.append("Probabilities are as the classifier gives them; fusion train --calibrate calibrates them.")
         outside = sum(map(bool, self.out_of_distribution))
@@ -288,6 +292,7 @@ class Predictions:
                 for each in self.by_subject
             ],
             **({"promises": self.promises.asked.to_json()} if self.promises is not None else {}),
+            **({"class_shares": [each.to_json() for each in self.shares]} if self.shares else {}),
             "notes": self.notes,
             "faults": [fault_row(fault, self.root) for fault in self.faults],
         }

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.analysis.cell_columns import check_columns
-from fusion.bundles.inference import count_out_of_distribution, harmonisation_notes
+from fusion.bundles.inference import class_shares, count_out_of_distribution, harmonisation_notes
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import Dataset, check_usable
 from fusion.data.feature_table import FeatureTable
@@ -106,7 +107,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
 
     if promises is not None:
         result = with_promises(result, promises.asked, promises.own)
-    result = _with_analyses(result, table, dataset, config)
+    result = _with_class_shares(_with_analyses(result, table, dataset, config), bundle, table, proba)
     if config.stress:
         stressed = stress_report(bundle, dataset, config.stress_cells, config.seed, store, config.jobs, progress)
         result = replace(result, findings={**result.findings, "stress": stressed})
@@ -143,6 +144,15 @@ def _strangeness(outside: int | None, cells: int) -> list[str]:
         f"{outside} of {cells} cells are out of distribution, further from the training cells than {1 - RATE:.0%} of "
         "such cells of other subjects: another stain, another scale or another laboratory"
     ]
+
+
+def _with_class_shares(result: Result, bundle: ModelBundle, table: FeatureTable, proba: NDArray[np.float64]) -> Result:
+    """The result with the shares of classes in new sources, told without their labels."""
+    found = () if bundle.unit == "subject" else class_shares(bundle, table, proba)
+    if not found:
+        return result
+    findings = {**result.findings, "class_shares": [each.to_json() for each in found]}
+    return replace(result, notes=(*result.notes, *(each.line for each in found)), findings=findings)
 
 
 def _with_analyses(result: Result, table: FeatureTable, dataset: Dataset, config: EvaluateConfig) -> Result:

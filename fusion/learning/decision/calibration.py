@@ -44,6 +44,11 @@ class Calibration:
     intercepts: tuple[float, ...] = ()
     knots: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
 
+    @property
+    def keeps_shares(self) -> bool:
+        """Whether the mean probability of a class is its share among the cells it was fitted on, not that of others."""
+        return bool(self.knots) or any(self.intercepts)
+
     def apply(self, proba: _Floats) -> _Floats:
         """float64 (n, K), rows summing to 1, from float64 (n, K)."""
         if not self.knots:

@@ -107,6 +107,32 @@ def test_labels_of_the_judged_cells_have_no_say(tree, common, model, tmp_path):
     np.testing.assert_array_equal(lied.scores[0].proba, honest.scores[0].proba)
 
 
+def test_shares_of_classes_in_a_new_site_are_told_without_labels_or_refused(tree, common, model, tmp_path):
+    result = judged(tree, common, model, tmp_path / "r", sources=["lab_2", "lab_3"])
+    page = (tmp_path / "r" / "report.html").read_text()
+    written = json.loads((tmp_path / "r" / "result.json").read_text())["findings"]["class_shares"]
+    assert [each["source"] for each in written] == ["lab_2", "lab_3"]
+    lines = [note for note in result.notes if "hares of classes in 'lab_" in note]
+    assert len(lines) == 2
+    assert all(
+        ("cannot be told" in line) == (each["shares"] is None) for line, each in zip(lines, written, strict=True)
+    )
+    assert "hares of classes in &#39;lab_2&#39;" in page
+
+    images = [tree / "lab_2" / "fold_0"]
+    found = predict(PredictConfig(model=model, images=images, source="lab_2", **common))
+    assert [each["source"] for each in found.to_json()["class_shares"]] == ["lab_2"]
+    assert any("hares of classes in 'lab_2'" in note for note in found.notes)
+    known = predict(PredictConfig(model=model, images=images, source="lab_1", **common))
+    assert "class_shares" not in known.to_json()  # what the site is like was learnt from it
+    few = predict(
+        PredictConfig(
+            model=model, images=[images[0] / name for name in found.table.names[:3]], source="lab_2", **common
+        )
+    )
+    assert few.shares[0].refusal == "fewer than 10 cells"
+
+
 def test_a_stored_model_keeps_its_steps(tree, common, model, tmp_path):
     manifest = json.loads((model / MANIFEST).read_text())
     assert manifest["normalise"]["reinhard"] == STEPS["normalise"]["reinhard"]
