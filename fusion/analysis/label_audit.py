@@ -116,8 +116,9 @@ class LabelAudit:
 
     Attributes
     ----------
-    suspects : worst first: images with two labels, then by doubt.
+    suspects : worst first: images with two labels, then what every entry gets wrong, each by doubt.
     always_wrong : cells that every entry got wrong in every repeat.
+    confidently_wrong : other cells that the mean of the entries is confident of another class of.
     entries, cells : that were asked, and cells that they have scored.
     confident : counts, and the estimated share of wrong labels.
     classes : names of the rows and columns of the counts.
@@ -125,6 +126,7 @@ class LabelAudit:
 
     suspects: tuple[Suspect, ...]
     always_wrong: int
+    confidently_wrong: int
     entries: int
     cells: int
     confident: ConfidentCounts
@@ -138,7 +140,8 @@ class LabelAudit:
         return [
             f"labels: {len(self.suspects)} to look at of {self.cells}, {twins} of them on images with two labels "
             "(identical or nearly)",
-            f"  {self.always_wrong} cells are wrong by every one of {self.entries} entries in every repeat",
+            f"  {self.always_wrong} cells are wrong by every one of {self.entries} entries in every repeat, and of "
+            f"{self.confidently_wrong} more their mean is confident of another class",
             f"  wrong labels, by confident counts: {rate.rate:.1%} [{interval}]; what features cannot tell counts too",
         ]
 
@@ -148,6 +151,7 @@ class LabelAudit:
             "cells": self.cells,
             "entries": self.entries,
             "always_wrong": self.always_wrong,
+            "confidently_wrong": self.confidently_wrong,
             "error_rate": {"value": self.confident.rate, "low": self.confident.low, "high": self.confident.high},
             "counts": {"classes": list(self.classes), "labelled_by_row": self.confident.counts.tolist()},
             "suspects": [
@@ -166,7 +170,7 @@ class LabelAudit:
 def audit_labels(result: Result, twins: Sequence[tuple[str, str, int]] = ()) -> LabelAudit:
     """Which labels of a result's cells may be wrong.
 
-    A cell is suspected if every entry gets it wrong in every repeat and their mean probability is confident of another
+    A cell is suspected if every entry gets it wrong in every repeat, or their mean probability is confident of another
     class, or if it is on an image of which there is one with another label.
 
     Parameters
@@ -180,20 +184,28 @@ def audit_labels(result: Result, twins: Sequence[tuple[str, str, int]] = ()) -> 
     names = np.array(result.cells.names, object)[scored]
     labels = np.array([str(label) for label in result.cells.y], object)[scored]
     codes = np.searchsorted(result.classes, labels.astype(str))
-    wrong = np.ones(int(scored.sum()), bool)
-    for each in asked or result.scores:
-        for round_ in each.proba[:, scored]:
-            tested = ~np.isnan(round_).any(axis=1)
-            wrong[tested] &= round_[tested].argmax(axis=1) != codes[tested]
+    wrong = np.array([_is_always_wrong(each.proba[:, scored], codes) for each in asked or result.scores])
     mean = proba[:, scored].mean(axis=0)
     confident = confident_counts(codes, mean, result.cells.groups[scored], result.classes)
-    suspects = _by_models(
-        names, labels, codes, mean, wrong & (confident.other >= 0) & (confident.other != codes), result
-    )
+    always = wrong.all(axis=0)
+    more = ~always & (confident.other >= 0) & (confident.other != codes)
+    suspects = [
+        _suspect(names[at], labels[at], int(codes[at]), mean[at], wrong[:, at], result.classes)
+        for at in np.flatnonzero(always | more).tolist()
+    ]
+    every = set(names[always].tolist())
+    suspects.sort(key=lambda one: (one.name not in every, -one.doubt))
     suspects = _with_twins(suspects, twins, dict(zip(names.tolist(), labels.tolist(), strict=True)))
     return LabelAudit(
-        tuple(suspects), int(wrong.sum()), len(asked or result.scores), int(scored.sum()), confident, result.classes
+        tuple(suspects), int(always.sum()), int(more.sum()), len(wrong), int(scored.sum()), confident, result.classes
     )
+
+
+def _is_always_wrong(proba: _Floats, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """bool (n,): wrong in every repeat that tested the cell, of probabilities (repeats, n, K)."""
+    is_right = ~np.isnan(proba).any(axis=2) & (np.nan_to_num(proba).argmax(axis=2) == codes)
+    wrong: NDArray[np.bool_] = ~is_right.any(axis=0)
+    return wrong
 
 
 def _mean_over_repeats(proba: _Floats) -> _Floats:
@@ -203,21 +215,14 @@ def _mean_over_repeats(proba: _Floats) -> _Floats:
     return np.where(count > 0, np.where(tested, proba, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
-def _by_models(
-    names: NDArray[Any],
-    labels: NDArray[Any],
-    codes: NDArray[np.intp],
-    mean: _Floats,
-    is_suspect: NDArray[np.bool_],
-    result: Result,
-) -> list[Suspect]:
-    found = []
-    for at in np.flatnonzero(is_suspect).tolist():
-        other = int(mean[at].argmax())
-        said = f"every entry says otherwise: {result.classes[other]} with {mean[at, other]:.2f}"
-        doubt = float(mean[at, other] - mean[at, codes[at]])
-        found.append(Suspect(names[at], labels[at], result.classes[other], doubt, (said,)))
-    return sorted(found, key=lambda one: -one.doubt)
+def _suspect(
+    name: str, label: str, code: int, mean: _Floats, wrong: NDArray[np.bool_], classes: Sequence[str]
+) -> Suspect:
+    """A cell whose likeliest other class is suggested."""
+    other = int(np.where(np.arange(len(classes)) == code, -1, mean).argmax())
+    who = "every entry says" if wrong.all() else f"{int(wrong.sum())} of {len(wrong)} entries say"
+    said = f"{who} otherwise: {classes[other]} with {mean[other]:.2f}"
+    return Suspect(name, label, classes[other], float(mean[other] - mean[code]), (said,))
 
 
 def _with_twins(

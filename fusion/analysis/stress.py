@@ -75,13 +75,24 @@ def stress_report(
     reference = bundle.predict_proba(plain)
     rows = [_row(bundle, "none", plain, reference, plain, reference)]
     for name, change in STRESSES.items():
-        changed = _study(bundle, drawn, change, store, jobs, progress)
+        changed = _study(bundle, drawn, change, store, jobs, _named(progress, name))
         if len(changed):
             rows.append(_row(bundle, name, changed, bundle.predict_proba(changed), plain, reference))
     firsts: dict[str, str] = {}
     for name, label in zip(plain.table.names, plain.table.y, strict=True):
         firsts.setdefault(str(label), name)
     return {"cells": len(plain), "pictured": list(firsts.values())[:_PICTURED], "rows": rows}
+
+
+def _named(progress: Progress | None, stress: str) -> Progress | None:
+    """Progress that calls measuring by the stress that it is under: a dozen alike stages tell nobody how far it is."""
+    if progress is None:
+        return None
+
+    def tell(stage: str, done: int, total: int, faults: int) -> None:
+        progress(stress if stage == "measuring" else stage, done, total, faults)
+
+    return tell
 
 
 def _drawn(dataset: Dataset, limit: int, seed: int) -> list[int]:

@@ -39,7 +39,7 @@ def test_the_rate_of_planted_errors_is_estimated_with_an_interval_that_holds_it(
     assert np.mean(held) > 0.9
 
 
-def test_a_cell_is_suspected_only_where_every_entry_says_otherwise_in_every_repeat():
+def test_a_cell_is_suspected_where_every_entry_says_otherwise_in_every_repeat():
     drawn = result()
     y = np.array(drawn.cells.y)
     sure = np.where((y == "all")[:, None], [[0.9, 0.1]], [[0.1, 0.9]])
@@ -51,6 +51,23 @@ def test_a_cell_is_suspected_only_where_every_entry_says_otherwise_in_every_repe
     assert [one.name for one in found.suspects] == [drawn.cells.names[3]]
     assert found.suspects[0].suggestion == "hem"
     assert found.always_wrong == 1
+
+
+def test_a_cell_that_most_entries_are_sure_is_of_another_class_comes_after_those_of_all():
+    drawn = result()
+    y = np.array(drawn.cells.y)
+    likely = np.where((y == "all")[:, None], [[0.6, 0.4]], [[0.4, 0.6]])
+    likely[3] = 1 - likely[3]
+    doubted = likely.copy()
+    doubted[5] = [0.01, 0.99] if y[5] == "all" else [0.99, 0.01]
+    last = len(drawn.scores) - 1
+    scores = tuple(
+        replace(each, proba=(likely if at == last else doubted)[None]) for at, each in enumerate(drawn.scores)
+    )
+    found = audit_labels(replace(drawn, scores=scores))
+    assert [one.name for one in found.suspects] == [drawn.cells.names[3], drawn.cells.names[5]]
+    assert found.suspects[1].reasons[0].startswith(f"{last} of {last + 1} entries say otherwise")
+    assert (found.always_wrong, found.confidently_wrong) == (1, 1)
 
 
 @pytest.fixture

@@ -50,11 +50,14 @@ def test_evaluate_tells_what_stress_does_and_shows_it(tmp_path):
             **common,
         )
     )
+    stages = []
     result = evaluate(
         EvaluateConfig(
             model=tmp_path / "model", data=tables[1], output=tmp_path / "result", stress=True, stress_cells=8, **common
-        )
+        ),
+        lambda stage, *_: stages.append(stage),
     )
+    assert set(STRESSES) <= set(stages)
     found = result.findings["stress"]
     assert found["cells"] == 8
     rows = {row["stress"]: row for row in found["rows"]}
@@ -66,5 +69,6 @@ def test_evaluate_tells_what_stress_does_and_shows_it(tmp_path):
     assert light > 0.95 > scale
     page = (tmp_path / "result" / "report.html").read_text()
     assert "Under stress" in page
+    assert page.count('<figcaption class="soft">') == len(rows)
     assert page.count("data:image/png;base64") >= 2 * len(rows)
     assert "Under 12 stresses of 8 cells" in " ".join(analysis_lines(result))
