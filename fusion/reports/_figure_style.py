@@ -19,8 +19,9 @@ class Drawing:
     numbers: Sequence[Mapping[str, Any]]
 
 
-#: Letters on a line of a name: longer ones take several lines.
-_LETTERS = 46
+#: Letters on a line of a name: longer ones take several lines. On a phone, five blocks on one line left no room for what
+#: the figure shows.
+_LETTERS = 24
 
 
 def in_lines(name: str) -> str:
