@@ -5,6 +5,7 @@
     python -m benchmarks.patients cohort TABLE [--features morphology,colour] [--store FOLDER]
     python -m benchmarks.patients speed [--patients 1000] [--cells 200] [--columns 2699]
     python -m benchmarks.patients memory
+    python -m benchmarks.patients stored --patients 60 --cells 1000 [--held]
 
 ``witnesses`` draws people and cells by their traits (``fusion.synthetic.draw_traits``); at a rate of 1 every cell
 carries the label. ``real`` puts patients together of the real cells of a table that ``fusion extract --export`` has
@@ -12,7 +13,8 @@ written (``fusion.synthetic.constructed_patients``), as often as there are ``--d
 patients, such as ``fusion synthesize --real-cells`` writes. All go the whole road (folds by patient, judgement of the
 procedure), with ``--permuted`` by labels that have changed hands.
 ``speed`` fits ``mil`` as it is, and one network by a loop that shows it a bag at a time, and judges patients held out;
-``memory`` fits a few bags of 5,000 cells with 2,699 columns, and tells the largest resident size.
+``memory`` fits a few bags of 5,000 cells with 2,699 columns, and tells the largest resident size; ``stored`` learns a
+model of patients whose cells lie in a feature store, and judges them; with ``--held`` after reading them all.
 """
 
 from __future__ import annotations
@@ -260,6 +262,60 @@ def memory(columns: int, cells: int = 5000, patients: int = 10) -> None:
     print(f"resident before {before:.0f} MB, at most {peak:.0f} MB: {peak - before:.0f} MB for fitting and judging")
 
 
+def patients_in_store(folder: Path, patients: int, cells: int, columns: int) -> FeatureTable:
+    """``bags_of`` as a store keeps them, a shard a patient."""
+    from fusion.features.store import FeatureStore
+    from fusion.features.stored_matrix import StoredRows
+
+    store, features = FeatureStore(folder), tuple(f"noise.{at}" for at in range(columns))
+    names: list[str] = []
+    for patient in range(patients):
+        own, _ = bags_of(1, cells, columns)
+        rows = np.array(own.cells) + np.random.default_rng(patient).standard_normal(columns, dtype=np.float32)
+        rows[: cells // 20 * (patient % 2), :10] += 2
+        keys = [f"{patient:05d}-{at:05d}" for at in range(cells)]
+        store.write_shard("noise", "0", features, (keys, rows), {}, {})
+        names += keys
+    block = store.open("noise", "0", features)
+    subjects = tuple(name.partition("-")[0] for name in names)
+    return FeatureTable(
+        X=StoredRows.from_blocks([block], [block.find(names)]),
+        columns=features,
+        names=tuple(names),
+        keys=tuple(names),
+        image_keys=tuple(names),
+        y=tuple("ill" if int(subject) % 2 else "well" for subject in subjects),
+        subjects=subjects,
+        folds=(None,) * len(names),
+        groups=merge_groups(subjects, names),
+        subjects_known=True,
+    )
+
+
+def stored(classifier: str, patients: int, cells: int, columns: int, *, held: bool) -> None:
+    """The largest resident size while a model is learnt from patients in a store, and judges them."""
+    import resource
+    import tempfile
+
+    from fusion.learning.learn import learn
+
+    with tempfile.TemporaryDirectory() as folder:
+        table = patients_in_store(Path(folder), patients, cells, columns)
+        study = Study(replace(table, X=table.X[:]) if held else table).by_subject()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        params = {"members": 2, "steps": 40} if classifier == "mil" else {}
+        recipe = Recipe(blocks=("noise",), classifier=classifier, params=params, unit="subject")
+        begun = time.perf_counter()
+        model = learn(study, study.everyone, recipe, Run(Path(folder)))
+        proba = model.features.predict_proba(study.table.X)
+        seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"{classifier}: {patients} patients of {cells} cells x {columns}, {4e-6 * len(table) * columns:.0f} MB")
+    print(
+        f"resident before {before:.0f} MB, at most {peak:.0f} MB; {seconds:.0f} s; {proba[:, 0].round(6).tolist()[:4]}"
+    )
+
+
 def measured(file: Path, features: list[str], store: Path | None) -> FeatureTable:
     """The patients of a table, measured, or found in the store."""
     from fusion.settings.commands import TrainConfig
@@ -272,7 +328,7 @@ def measured(file: Path, features: list[str], store: Path | None) -> FeatureTabl
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["witnesses", "real", "cohort", "speed", "memory"])
+    parser.add_argument("what", choices=["witnesses", "real", "cohort", "speed", "memory", "stored"])
     parser.add_argument("table", nargs="?", type=Path)
     parser.add_argument("--patients", type=int)
     parser.add_argument("--cells", type=int, default=200)
@@ -290,9 +346,13 @@ def main() -> None:
     parser.add_argument("--deals", type=int, default=1, help="how often patients are put together anew")
     parser.add_argument("--permuted", action="store_true", help="by labels that have changed hands, and no others")
     parser.add_argument("--contestants", default=";".join(CONTESTANTS))
+    parser.add_argument("--held", action="store_true", help="stored: read all cells into memory before")
     given = parser.parse_args()
     if given.what == "speed":
         speed(given.patients or 1000, given.cells, given.columns, given.passes)
+    elif given.what == "stored":
+        for name in given.contestants.split(";")[:1]:
+            stored(name, given.patients or 60, given.cells, given.columns, held=given.held)
     elif given.what == "memory":
         memory(given.columns, patients=given.patients or 10)
     else:

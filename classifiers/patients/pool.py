@@ -215,7 +215,7 @@ def _cell_model(X: Bags) -> tuple[_Floats, _Floats]:
     labels = X.stacked_labels
     told = np.flatnonzero([label is not None for label in labels])
     codes = np.searchsorted(kinds_of(X), labels[told].astype(str))
-    return logistic(np.asarray(X.stacked[told], np.float64), codes, _CELL_C)
+    return logistic(np.asarray(X.stacked_rows(told), np.float64), codes, _CELL_C)
 
 
 def _shares(X: Bags, weights: _Floats | None, intercepts: _Floats | None) -> _Floats:

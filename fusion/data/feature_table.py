@@ -163,11 +163,7 @@ class FeatureTable(Units):
         """Each subject by the mean of its cells, where units are subjects; else the table itself."""
         if not isinstance(self.X, Bags):
             return self
-        cells = self.X.stacked
-        known = self.X.mean(~np.isnan(cells))
-        with np.errstate(invalid="ignore"):  # a feature that no cell has stays NaN
-            means = self.X.mean(np.nan_to_num(cells)) / known
-        return replace(self, X=means.astype(np.float32))
+        return replace(self, X=np.concatenate([_known_means(some) for some in self.X.batches()]).astype(np.float32))
 
     def to_frame(self) -> pd.DataFrame:
         """A DataFrame: name, key, label, subject, source, group, fold, then the features; of subjects, the number of
@@ -201,6 +197,13 @@ class FeatureTable(Units):
 
 #: Endings of the files that a table can be written to.
 ENDINGS = (".parquet", ".csv", ".h5ad")
+
+
+def _known_means(bags: Bags) -> NDArray[np.float64]:
+    """float64 (n, d): of each bag the mean of what is known of its cells, NaN where that is nothing."""
+    cells = bags.stacked
+    with np.errstate(invalid="ignore"):
+        return np.asarray(bags.mean(np.nan_to_num(cells)) / bags.mean(~np.isnan(cells)))
 
 
 def export(path: Path, parts: Iterable[FeatureTable], units: Mapping[str, str] | None = None) -> None:

@@ -128,7 +128,8 @@ _WRITTEN = (
     (
         ("result.json", "scores.parquet"),
         "a result",
-        "Give the cells that it was made from; fusion judge, compare and plan read what is in it.",
+        "Give the cells that it was made from; fusion judge, compare and plan read what is in it, and in Python "
+        "fusion.Result.load.",
     ),
 )
 

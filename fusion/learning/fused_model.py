@@ -101,7 +101,7 @@ class FusedModel:
 
         Cells of a source are harmonised together, since what is said of a new one depends on all that are judged.
         """
-        return _harmonised_bags(self.harmoniser, X, sources).changed(lambda some: self.fused(some.stacked))
+        return _harmonised_bags(self.harmoniser, X, sources).fused(self.fused)
 
     def fused(self, harmonised: NDArray[Any]) -> NDArray[Any]:
         """What the classifier gets, of harmonised rows."""
@@ -372,7 +372,7 @@ def _prepared(X: Any, sources: Sequence[str | None], harmoniser: Harmoniser | No
     """Rows, or bags of cells, by steps that are fitted."""
     if isinstance(X, Bags):
         own = _harmonised_bags(harmoniser, X, sources)
-        return own if selection is None else own.changed(lambda some: selection.transform(some.stacked))
+        return own if selection is None else own.fused(selection.transform)
     scored = X if harmoniser is None else harmoniser.transform(X, sources)
     return scored if selection is None else selection.transform(scored)
 

@@ -235,6 +235,10 @@ class Study:
         return is_stored(self.table.X)
 
 
+def _in_memory(X: Any) -> NDArray[Any]:
+    return np.asarray(X[np.arange(len(X))] if is_stored(X) else X)
+
+
 def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> FeatureTable:
     """Both tables' rows, one after the other; augmented cells are of the first alone."""
     augmented = first.augmented
@@ -244,7 +248,9 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
         augmented = replace(augmented, X=X, there=np.pad(augmented.there, more))
     moved = 0 if not first.cells else len(first.X.cells)
     return FeatureTable(
-        X=first.X.followed_by(second.X) if isinstance(first.X, Bags) else np.vstack([first.X, second.X]),
+        X=first.X.followed_by(second.X)
+        if isinstance(first.X, Bags)
+        else np.vstack([_in_memory(first.X), _in_memory(second.X)]),
         columns=first.columns,
         names=(*first.names, *second.names),
         keys=(*first.keys, *second.keys),

@@ -19,8 +19,8 @@ class Drawing:
     numbers: Sequence[Mapping[str, Any]]
 
 
-#: Letters on a line of a name: longer ones take several lines. On a phone, five blocks on one line left no room for what
-#: the figure shows.
+#: Letters on a line of a name: longer ones take several lines. Five blocks on one line leave no room, on a phone, for
+#: what the figure shows.
 _LETTERS = 24
 
 

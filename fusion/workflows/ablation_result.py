@@ -22,6 +22,7 @@ from fusion.evaluation.results import Result, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.features.blocks import is_control
+from fusion.features.stored_matrix import is_stored, sample_rows
 from fusion.leakage.protocols import Plan, leaking_subjects
 from fusion.learning.fits import Fit, Fits
 from fusion.learning.selections import selections
@@ -40,6 +41,8 @@ from fusion.workflows.run_facts import (
 
 #: Groups up to which blocks are aligned, by a cell of each: two matrices of all pairs of 12,000 are 2.3 GB.
 _MOST_ALIGNED = 12_000
+#: Cells of patients by which blocks are aligned where these are read from the store: 216 MB of 2,699 columns.
+_CELLS_ALIGNED = 20_000
 
 _CHOSEN = "Each training part chose its own rule of prediction (--threshold, costs): they are in scores.parquet."
 
@@ -94,7 +97,7 @@ def _findings(
     # What a learnt block holds is another thing in every split.
     measured = [name for name in blocks if name in fits.study.table.blocks]
     if len(measured) > 1 and len(np.unique(table.groups)) <= _MOST_ALIGNED:
-        findings["redundancy"] = redundancy((fits.study.cells or fits.study.table).select(measured))
+        findings["redundancy"] = redundancy(_aligned_cells(fits.study, config.seed).select(measured))
     if answers:
         findings["importance"] = importance(fits, answers)
     if any(scored.chosen for scored in scores):
@@ -156,6 +159,12 @@ def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig) -
         what = f"{leaking} images" if table.unit == "image" else f"images of {leaking} {table.unit}s"
         stamps.append(f"leaky: {what} on both sides")
     return stamps
+
+
+def _aligned_cells(study: Study, seed: int) -> FeatureTable:
+    """The cells by which blocks are aligned; of features that stay in the store, some."""
+    cells = study.cells or study.table
+    return cells.take(sample_rows(cells.X, _CELLS_ALIGNED, seed)) if is_stored(cells.X) else cells
 
 
 def _facts(dataset: Dataset, study: Study, plan: Plan, config: AblateConfig) -> dict[str, Any]:

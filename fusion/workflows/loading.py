@@ -31,6 +31,9 @@ from fusion.progress import Progress
 from fusion.settings.commands import LearnConfig
 from fusion.settings.data import DataSettings, Unit
 
+#: Values of cells of patients, 4 bytes each, above which they are read from the store when they are asked for.
+_HELD = 128_000_000
+
 
 def load_labelled(config: DataSettings, progress: Progress | None = None, unit: Unit = "cell") -> Dataset:
     """The labelled images that a configuration names; with the labels of their subjects where these are the units."""
@@ -129,6 +132,11 @@ class Inputs:
         return Inputs(self.blocks, self.learnt, classifiers)
 
     @property
+    def width(self) -> int:
+        """How many values the blocks measure of a cell."""
+        return sum(len(block.columns) for block in self.blocks)
+
+    @property
     def names(self) -> list[str]:
         """The blocks, those that are learnt last."""
         return [*(block.name for block in self.blocks), *(block.name for block in self.learnt)]
@@ -158,9 +166,16 @@ class Inputs:
     def measure(
         self, dataset: Dataset, config: LearnConfig, progress: Progress | None = None, *, stored: bool = False
     ) -> Measured:
-        """The study of a data set, with augmented cells where they are asked for."""
+        """The study of a data set, with augmented cells where they are asked for.
+
+        Parameters
+        ----------
+        stored : leave features in the store; those of patients' cells stay there where they are many anyway.
+        """
         store, jobs = FeatureStore(config.store), config.jobs
         view = normalise(dataset, config.normalise, store, jobs=jobs, progress=progress)
+
+        stored = stored or (dataset.unit == "subject" and len(dataset) * self.width > _HELD)
 
         def measure(which: Dataset) -> FeatureTable:
             shown, _ = as_trained(view.normaliser, which, store, jobs=jobs, progress=progress)

@@ -11,9 +11,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Value = TypeVar("_Value")
+_Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 #: Cells that are read, changed or judged at a time: of 2,699 features 173 MB as float64.
 BATCH_CELLS = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedCells:
+    """Cells as a change makes them of others, made anew whenever some are asked for, and kept nowhere.
+
+    Attributes
+    ----------
+    source : the cells before: what gives rows by their numbers, without holding all in memory.
+    change : makes float (k, d') of float (k, d).
+    columns : intp, which of the d' columns these are.
+    """
+
+    source: Any
+    change: _Change
+    columns: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, source: Any, change: _Change) -> Self:
+        """All columns that the change makes."""
+        return cls(source, change, np.arange(change(source[np.arange(min(1, len(source)))]).shape[1]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """As an array's."""
+        return len(self.source), len(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """float32 in memory: the rows of these numbers, some at a time."""
+        found = np.empty((len(rows), len(self.columns)), np.float32)
+        for start in range(0, len(rows), BATCH_CELLS):
+            some = slice(start, start + BATCH_CELLS)
+            found[some] = self.change(self.source[rows[some]])[:, self.columns]
+        return found
+
+    def pick(self, columns: NDArray[np.intp]) -> Self:
+        """These columns of the same cells."""
+        return replace(self, columns=self.columns[columns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +64,8 @@ class Bags:
 
     Attributes
     ----------
-    cells : float (m, d), the cells of these bags and perhaps of others; NaN where a feature is undefined.
+    cells : float (m, d), the cells of these bags and perhaps of others; NaN where a feature is undefined. An array, or
+        what gives rows by their numbers and leaves the others where they lie: ``ChangedCells``, or rows of the store.
     rows : n times intp, which of ``cells`` each bag holds; one at least.
     labels : object (m,), what each cell itself is, None where nobody says; or None for all. To learn from alone.
 
@@ -63,7 +106,7 @@ class Bags:
         """These bags, or with ``[:, columns]`` all bags with these columns."""
         if isinstance(which, tuple):
             bags, columns = which
-            return replace(self[bags], cells=self.cells[:, columns])
+            return replace(self[bags], cells=_pick(self.cells, columns))
         if isinstance(which, slice):
             return replace(self, rows=self.rows[which])
         return replace(self, rows=tuple(self.rows[at] for at in np.arange(len(self))[which]))
@@ -76,8 +119,14 @@ class Bags:
     def stacked(self) -> NDArray[Any]:
         """float (k, d): the cells bag after bag."""
         every = self._all
+        if not isinstance(self.cells, np.ndarray):
+            return np.asarray(self.cells[every])
         is_whole = len(every) == len(self.cells) and bool((every == np.arange(len(every))).all())
         return np.asarray(self.cells) if is_whole else np.asarray(self.cells[every])
+
+    def stacked_rows(self, which: NDArray[Any]) -> NDArray[Any]:
+        """float (j, d): those of ``stacked`` that these numbers or truth values choose; no other is read."""
+        return np.asarray(self.cells[self._all[which]])
 
     @property
     def stacked_labels(self) -> NDArray[Any]:
@@ -135,6 +184,12 @@ class Bags:
         cells = np.concatenate(parts) if parts else np.empty((0, width), np.float32)
         return type(self)(cells, split_rows(self.sizes), None if self.labels is None else self.stacked_labels)
 
+    def fused(self, change: _Change) -> Self:
+        """Bags of the same cells, changed row by row; those outside the memory whenever some are asked for."""
+        if isinstance(self.cells, np.ndarray):
+            return self.changed(lambda some: change(some.stacked))
+        return replace(self, cells=ChangedCells.of(self.cells, change))
+
     def followed_by(self, other: Bags) -> Bags:
         """These bags, and then the others."""
         moved = tuple(own + len(self.cells) for own in other.rows)
@@ -144,7 +199,7 @@ class Bags:
                 np.full(len(one.cells), None, object) if one.labels is None else one.labels for one in (self, other)
             ]
             labels = np.concatenate(each)
-        return Bags(np.vstack([self.cells, other.cells]), (*self.rows, *moved), labels)
+        return Bags(np.vstack([_in_memory(self.cells), _in_memory(other.cells)]), (*self.rows, *moved), labels)
 
     def drawn(self, most: int, seed: int) -> NDArray[np.intp]:
         """intp: rows of ``cells``, at most so many, of every bag alike as far as it has them; all where there are no
@@ -153,6 +208,15 @@ class Bags:
             return self._all
         rng, each = np.random.default_rng(seed), max(1, most // len(self))
         return np.concatenate([own if len(own) <= each else rng.choice(own, each, replace=False) for own in self.rows])
+
+
+def _pick(cells: Any, columns: Any) -> Any:
+    """The same cells with these columns."""
+    return cells[:, columns] if isinstance(cells, np.ndarray) else cells.pick(np.arange(cells.shape[1])[columns])
+
+
+def _in_memory(cells: Any) -> NDArray[Any]:
+    return cells if isinstance(cells, np.ndarray) else np.asarray(cells[np.arange(len(cells))])
 
 
 def split_rows(sizes: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:

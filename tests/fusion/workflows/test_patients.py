@@ -109,7 +109,7 @@ def test_the_page_of_patients_holds_the_cells_that_their_class_rests_on(place, t
         assert added == pytest.approx(each["probability"][each["class"]] - each["base"], abs=1e-6)
         assert sum(cell["attention"] for cell in each["cells"]) == pytest.approx(1)
     page = (tmp_path / "page" / "explanations.html").read_text()
-    assert page.count("<section>") == 4
+    assert [page.count(f'href="#p{at}"') + page.count(f'id="p{at}"') for at in range(1, 6)] == [2, 2, 2, 2, 0]
     assert page.count("data:image/png") >= 4 * EACH
 
 
@@ -121,6 +121,18 @@ def test_the_onnx_file_is_tried_on_patients_of_ones_own(place, tmp_path):
     assert (trial["unit"], own["unit"], own["rows"], own["labels"]) == ("subject", "subject", 4, 0)
     assert max(trial["probability"], own["probability"]) < 1e-5
     assert_refused(fusion("export", folder / "model", "--onnx", out, "--check", folder / "new"), 2, "cells name none")
+
+
+def test_cells_that_are_read_from_the_store_make_the_same_model(place, tmp_path, monkeypatch):
+    folder, common = place
+    new, told = folder / "new" / "patients.csv", []
+    for held in (10**9, 0):
+        monkeypatch.setattr("fusion.workflows.loading._HELD", held)
+        steps = ["--features", "colour,morphology", "--classifier", "pool", "--splits", 2, *common]
+        done = fusion("train", folder / "data" / "patients.csv", *steps, "-o", tmp_path / str(held))
+        assert done.exit_code == 0, done.output
+        told.append(json.loads(fusion("predict", tmp_path / str(held), new, "--json", *common).stdout)["predictions"])
+    assert told[0] == told[1]
 
 
 def test_what_a_table_of_patients_says_of_them_makes_subgroups(place, tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.data.patients.bags import BATCH_CELLS, Bags
+from fusion.data.patients import bags as bags_module
+from fusion.data.patients.bags import BATCH_CELLS, Bags, ChangedCells
 from tests.builders.patients import cells_of_patients
 
 
@@ -79,3 +80,44 @@ def test_an_averaged_patient_is_the_mean_of_what_is_known_of_its_cells():
     found = replace(table, X=X).by_subject().averaged().X
     assert_allclose(found[:, 0], [X[1, 0], X[2, 0], X[3:, 0].mean()], rtol=1e-6)
     assert np.isnan(found[1, 1])
+
+
+class _ReadByNumber:
+    """Cells that lie elsewhere, as a store gives them; it counts what is read of them at once."""
+
+    def __init__(self, cells):
+        self.cells, self.shape, self.most = cells, cells.shape, 0
+
+    def __len__(self):
+        return len(self.cells)
+
+    def __getitem__(self, rows):
+        self.most = max(self.most, len(rows))
+        return self.cells[np.asarray(rows)]
+
+    def pick(self, columns):
+        return _ReadByNumber(self.cells[:, columns])
+
+
+def test_cells_that_lie_elsewhere_are_changed_batch_by_batch_to_the_same_numbers(monkeypatch):
+    monkeypatch.setattr(bags_module, "BATCH_CELLS", 8)
+    cells = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    rows = (np.arange(40, 60), np.arange(7), np.array([30, 9, 31]))
+    held, elsewhere = Bags(cells, rows), _ReadByNumber(cells)
+    stored = Bags(elsewhere, rows)
+
+    def change(some):
+        return np.hstack([some * 2, some[:, :1] ** 2])
+
+    plain, late = held.fused(change), stored.fused(change)
+    assert isinstance(late.cells, ChangedCells)
+    assert_array_equal(late.stacked, plain.stacked)
+    assert_array_equal(late[:, 2:5].stacked, plain[:, 2:5].stacked)
+    assert_array_equal(late[np.array([2, 0])].stacked, plain[np.array([2, 0])].stacked)
+    assert_array_equal(late.stacked_rows(np.array([3, 21])), plain.stacked[[3, 21]])
+    assert_array_equal(stored.followed_by(held).stacked, held.followed_by(held).stacked)
+    assert elsewhere.most <= 60
+    elsewhere.most = 0
+    for some in late.batches():
+        assert_array_equal(some.stacked, change(np.concatenate([cells[own] for own in some.rows])).astype(np.float32))
+    assert elsewhere.most <= 8  # never more than a batch, though the first bag holds twenty
