@@ -66,13 +66,18 @@ class Probe:
 
     @property
     def is_shortcut(self) -> bool:
-        """Whether the class can be told from it, by more than chance over the whole family."""
-        return self.p <= LEVEL
+        """Whether the class can be told from it, by more than chance over the whole family and by its own interval."""
+        return self.p <= LEVEL and self.low > 0.5
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a model that is shown the images is shown it."""
+        return self.name not in UNSEEN
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         told = None if self.told is None else {"class": self.told[0], "auroc": self.told[1]}
-        return {**asdict(self), "told": told, "is_shortcut": self.is_shortcut}
+        return {**asdict(self), "told": told, "is_shortcut": self.is_shortcut, "is_shown": self.is_shown}
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class ShortcutAudit:
             lines.append(f"  {probe.name}: AUROC {probe.auroc:.2f} [{interval}], {word}{_most(probe)}")
         lines += [f"  alike in all images: {', '.join(alike)}"] if alike else []
         lines += [f"  too few groups to be judged: {', '.join(self.left_out)}"] if self.left_out else []
-        if any(probe.is_shortcut and probe.name in UNSEEN for probe in self.probes):
+        if any(probe.is_shortcut and not probe.is_shown for probe in self.probes):
             lines.append("  (no model sees names, times and rows: they matter to splits by position and to who labels)")
         return lines
 

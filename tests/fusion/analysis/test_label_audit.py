@@ -93,9 +93,14 @@ def test_the_way_from_a_result_to_a_corrected_table(labelled):
             repeats=1,
             splits=3,
             output=labelled / "result",
+            audit=True,
             **common,
         )
     )
+    # What else was asked of the comparison stands on its page: probes, and that sizes of images tell nothing here.
+    page = (labelled / "result" / "report.html").read_text()
+    assert ">Shortcuts</h2>" in page
+    assert "<td>image size</td><td>-</td><td>-</td><td>alike in all images</td>" in page
     found = inspect(InspectConfig(labels=labelled / "result", output=labelled / "audit", **common))
     audit = found.labels.audit
     assert {one.name for one in audit.suspects} >= {"cells/07.png", "cells/20.png", "cells/30.png", "cells/twin.png"}
