@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Sample, load_dataset
+from fusion.data.patients.patient_labels import label_by_subject
 from fusion.data.readers import DEFAULT
 from fusion.errors import UsageError
 from fusion.features.blocks import measure
@@ -26,12 +27,16 @@ NEAREST = 5
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """A training cell: its name, label and image, and how far it is in fused space (no unit)."""
+    """A training cell: its name, label and image, how far it is in fused space (no unit), and whose it is.
+
+    To a model of patients its label is its patient's class.
+    """
 
     name: str
     label: str | None
     cell: Cell
     distance: float
+    subject: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,23 +48,26 @@ class Gallery:
     names: tuple[str, ...]
     samples: tuple[Sample, ...]
 
-    def nearest(self, features: NDArray[np.float32], image_id: str) -> tuple[Neighbour, ...]:
+    def nearest(
+        self, features: NDArray[np.float32], image_id: str, count: int = NEAREST, not_of: str | None = None
+    ) -> tuple[Neighbour, ...]:
         """The cells nearest to float32 (d,) by Euclidean distance in fused space, which scales every block alike.
 
-        The image with this content itself is left out, and so are images that can no longer be read.
+        The image with this content itself is left out, as are cells of the subject ``not_of``, and images that can no
+        longer be read.
         """
         away = np.linalg.norm(self.Z - self.novelty.layer.transform(features[None]), axis=1)
         found: list[Neighbour] = []
         for at in np.argsort(away, kind="stable"):
             sample = self.samples[at]
-            if sample.image_id == image_id:
+            if sample.image_id == image_id or (not_of is not None and sample.subject == not_of):
                 continue
             try:
                 cell = sample.read_cell()
             except CellError:  # moved or changed since it was measured: the next one is shown
                 continue
-            found.append(Neighbour(self.names[at], sample.label, cell, float(away[at])))
-            if len(found) == NEAREST:
+            found.append(Neighbour(self.names[at], sample.label, cell, float(away[at]), sample.subject))
+            if len(found) == count:
                 break
         return tuple(found)
 
@@ -85,6 +93,8 @@ def open_gallery(
     dataset = load_dataset(
         data, part=part, reading=reading, is_lenient=True, needs_labels=False, mask_levels=mask_levels, store=store
     )
+    if bundle.unit == "subject":
+        dataset = label_by_subject(dataset)
     known = [bundle.provenance.has_image(sample.image_key, sample.pixel_key) for sample in dataset.samples]
     if not any(known):
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,14 @@ from fusion.reports.png import png_data_uri
 
 #: Cells that are shown of each order: what a reader compares at one look.
 SHOWN = 8
+
+
+class LikeCell(NamedTuple):
+    """The training cell most like one that is shown: uint8 RGB of it, its patient's class and its patient."""
+
+    image: NDArray[np.uint8]
+    label: str | None
+    subject: str | None
 
 
 def cells_shown(found: PatientExplanation) -> dict[str, list[int]]:
@@ -27,23 +35,31 @@ def cells_shown(found: PatientExplanation) -> dict[str, list[int]]:
     return chosen
 
 
-def patient_page(explanations: Sequence[PatientExplanation], images: Sequence[Mapping[int, NDArray[np.uint8]]]) -> str:
+def patient_page(
+    explanations: Sequence[PatientExplanation],
+    images: Sequence[Mapping[int, NDArray[np.uint8]]],
+    likes: Sequence[Mapping[int, LikeCell]] = (),
+) -> str:
     """The page as HTML text.
 
     Parameters
     ----------
     images : for each patient, place of a cell -> uint8 RGB of it; a cell without one is named only.
+    likes : likewise the training cell most like each; () where none are compared.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("fusion.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    rows = [_row(found, own) for found, own in zip(explanations, images, strict=True)]
-    return environment.get_template("patients.html").render(rows=rows)
+    beside = likes or [{}] * len(explanations)
+    rows = [_row(found, own, like) for found, own, like in zip(explanations, images, beside, strict=True)]
+    return environment.get_template("patients.html").render(rows=rows, compares=any(beside))
 
 
-def _row(found: PatientExplanation, images: Mapping[int, NDArray[np.uint8]]) -> dict[str, Any]:
+def _row(
+    found: PatientExplanation, images: Mapping[int, NDArray[np.uint8]], likes: Mapping[int, LikeCell]
+) -> dict[str, Any]:
     uris = {at: png_data_uri(image) for at, image in images.items()}
     reach = float(np.abs(found.adds).max(initial=0.0)) or 1.0
     most = 1.0 if found.attention is None else float(found.attention.max())
@@ -53,6 +69,7 @@ def _row(found: PatientExplanation, images: Mapping[int, NDArray[np.uint8]]) -> 
             {
                 "name": found.names[at],
                 "image": uris.get(at),
+                "like": None if at not in likes else (png_data_uri(likes[at].image), *likes[at][1:]),
                 "adds": float(found.adds[at]),
                 "share": 100 * abs(float(found.adds[at])) / reach,
                 "without": float(found.without[at]),

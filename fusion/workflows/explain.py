@@ -24,7 +24,7 @@ from fusion.progress import Progress
 from fusion.reports import result_figures
 from fusion.reports.explanation_figure import explanation_figure
 from fusion.reports.explanation_page import Shown, explanation_page, fitted
-from fusion.reports.patient_page import cells_shown, patient_page
+from fusion.reports.patient_page import LikeCell, cells_shown, patient_page
 from fusion.settings.commands import ExplainConfig, MapBy
 from fusion.settings.outputs import one_run_of
 
@@ -64,14 +64,6 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     bundle = load_model(config.model).with_own(config.own)
     dataset, predictions = ask(bundle, config, progress)
     predictions.check()
-    if bundle.unit == "subject":
-        if config.data is not None:
-            raise UsageError(
-                "this model judges patients, of whom none is shown beside training cells",
-                found=f"--data {config.data}",
-                do="Leave it out.",
-            )
-        return write_patients(bundle, dataset, predictions, config.output)
     gallery = None
     if config.data is not None:
         gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress, config.mask_levels, config)
@@ -130,7 +122,7 @@ def write_explanations(
     page alone is written; see ``write_patients``.
     """
     if bundle.unit == "subject":
-        return write_patients(bundle, dataset, predictions, folder)
+        return write_patients(bundle, dataset, predictions, folder, gallery)
     samples = dict(zip(dataset.names, dataset.samples, strict=True))
     table, predicted = predictions.table, predictions.predicted
     # Folders may be called by slides: their names are classes where a table says so, or where the model knows one.
@@ -169,14 +161,19 @@ def write_explanations(
     return Explained(tuple(shown), page, tuple(faults), predictions)
 
 
-def write_patients(bundle: ModelBundle, dataset: Dataset, predictions: Predictions, folder: Path) -> Explained:
-    """Write the page of patients: of each the cells that its class rests on."""
+def write_patients(
+    bundle: ModelBundle, dataset: Dataset, predictions: Predictions, folder: Path, gallery: Gallery | None = None
+) -> Explained:
+    """Write the page of patients: of each the cells that its class rests on, beside each the training cell most like it
+    of another patient, where there is a gallery."""
     found = explain_patients(bundle, predictions)
     samples = dict(zip(dataset.names, dataset.samples, strict=True))
     faults = list(predictions.faults)
     images: list[dict[int, NDArray[np.uint8]]] = []
+    likes: list[dict[int, LikeCell]] = []
     for each in found:
         own: dict[int, NDArray[np.uint8]] = {}
+        like: dict[int, LikeCell] = {}
         for at in sorted({place for places in cells_shown(each).values() for place in places}):
             sample = samples[each.names[at]]
             try:
@@ -185,9 +182,14 @@ def write_patients(bundle: ModelBundle, dataset: Dataset, predictions: Predictio
                 faults.append(Fault(sample.path, "read", error.what))
                 continue
             own[at] = fitted(cell.rgb if sample.adjustment is None else sample.adjustment.apply(cell).rgb)
+            if gallery is not None:
+                features = predictions.table.X.cells[each.rows[at]]
+                for near in gallery.nearest(features, sample.image_id, count=1, not_of=sample.subject):
+                    like[at] = LikeCell(fitted(near.cell.rgb), near.label, near.subject)
         images.append(own)
+        likes.append(like)
     page = folder / PAGE
-    write_output(page, patient_page(found, images).encode())
+    write_output(page, patient_page(found, images, likes).encode())
     _remove_older(folder, set())
     return Explained((), page, tuple(faults), predictions, tuple(found))
 

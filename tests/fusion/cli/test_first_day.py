@@ -32,7 +32,7 @@ MISTAKES = {
     "no ending": (("inspect", "Cells"), "no such file or folder", "Did you mean 'Cells.csv'"),
     "the wrong case": (("inspect", "cells.CSV"), "no such file or folder", "Did you mean 'Cells.csv'?"),
     "a text": (("inspect", "notes.txt"), "notes.txt is not a data set", "a folder, an image, or a .csv"),
-    "a result as data": (("inspect", "result"), "result is a result, not a data set", "fusion judge"),
+    "a result as data": (("inspect", "result"), "result is a result, not a data set", "fusion.Result.load"),
     "a model as data": (("train", "model", *OUT), "model is a model, not a data set", "fusion predict MODEL IMAGES"),
     "one class": (("train", "Cells.csv", *OUT), "nothing to compare", "6 labelled images, all 'all'"),
     "a list with blanks": (("train", "cells", *OUT, "--features", "colour", "texture"), "(texture)", "commas (A,B)"),

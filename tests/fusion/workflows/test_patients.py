@@ -1,6 +1,7 @@
 """Every command with patients: it works, or it says in one line why not."""
 
 import json
+import re
 
 import pytest
 
@@ -151,10 +152,29 @@ def test_what_a_table_of_patients_says_of_them_makes_subgroups(place, tmp_path):
     assert {row["subgroup"]: row["subjects"] for row in found["rows"]} == {"f": 8, "m": 4}
 
 
+def test_cells_of_patients_are_shown_beside_training_cells_of_others(place, tmp_path):
+    folder, common = place
+    data = folder / "data" / "patients.csv"
+    done = fusion("explain", folder / "model", data, "--data", data, "-o", tmp_path / "page", *common)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "page" / "explanations.html").read_text()
+    by_patient = page.split('<section id="p')[1:]
+    likes = [re.findall(r"most like it: (\w+), (P\d+)<", part) for part in by_patient]
+    assert len(likes) == PATIENTS
+    for at, found in enumerate(likes):
+        own = re.search(r"<h2>(P\d+)</h2>", by_patient[at])[1]
+        assert len(found) >= EACH  # of every cell that is shown
+        assert own not in {subject for _, subject in found}
+        assert all(label == ("ill" if int(subject[1:]) % 2 == 0 else "well") for label, subject in found)
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["explain", "MODEL", "NEW", "-o", "OUT/page", "--data", "DATA"], ["of whom none is shown"]),
+        (
+            ["explain", "MODEL", "NEW", "-o", "OUT/page", "--data", "NEW"],
+            ["has none of the cells that the model learnt"],
+        ),
         (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
         (["adapt", "MODEL", "NEW", "-o", "OUT/adapted"], ["fusion adapt is for models of cells", "unit subject"]),
         (
