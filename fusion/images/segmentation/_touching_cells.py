@@ -14,7 +14,7 @@ from fusion.images.segmentation._mask_geometry import Mask, regions
 from fusion.images.segmentation._otsu import Values
 
 # Between two cells the contour is narrower than the narrower of them by this factor or more: of 300 cells drawn by hand
-# none has a waist below 0.99.
+# none has a waist below 0.99. Seven stretched cells in 2,100 of another laboratory do, and are cut.
 _NECK = 0.95
 
 # What is less wide than this share of the largest is no cell of its own: a bump, a platelet, an arm of the cell.
