@@ -177,6 +177,7 @@ def test_cells_of_patients_are_shown_beside_training_cells_of_others(place, tmp_
         ),
         (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
         (["adapt", "MODEL", "NEW", "-o", "OUT/adapted"], ["fusion adapt is for models of cells", "unit subject"]),
+        (["evaluate", "MODEL", "NEW", "-o", "OUT/result", "--stress"], ["--stress is for models of cells"]),
         (
             ["evaluate", "MODEL", "OTHER", "-o", "OUT/result"],
             ["labels that the model was not trained on", "found: other"],
