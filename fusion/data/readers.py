@@ -133,6 +133,8 @@ _WRITTEN = (
     ),
 )
 
+#: Tables of a folder that are looked at for patients.
+_TABLES = 20
 #: Names in a folder among which one that was mistyped is looked for.
 _LOOKED_AT = 2000
 
@@ -682,10 +684,13 @@ def table_inside(folder: Path) -> Path | None:
 
 def patients_beside(data: Path) -> Path | None:
     """The first table in a folder, or beside a table or a folder of images, that has patients and no images; None where
-    there is none."""
+    there is none, or the data set lies at a URL."""
+    if isinstance(data, Remote):
+        return None
     places = [data, data.parent] if data.is_dir() else [data.parent]
     for folder in places:
-        for file in sorted(each for each in folder.glob("*") if each.suffix.lower() in {".csv", ".tsv"}):
+        tables = sorted(each for each in folder.glob("*") if each.suffix.lower() in {".csv", ".tsv"})
+        for file in tables[:_TABLES]:
             if file.is_file() and file != data and is_of_patients(read_header(file)):
                 return file
     return None

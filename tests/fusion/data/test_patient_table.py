@@ -3,7 +3,8 @@
 import pytest
 
 from fusion.data.dataset import DatasetError, load_dataset
-from fusion.data.patients.patient_labels import label_by_subject
+from fusion.data.patients.patient_labels import label_by_subject, unit_of
+from fusion.settings.commands import TrainConfig
 from fusion.settings.data import ReadingSettings
 from tests.builders.images import paint, write_image
 
@@ -91,3 +92,40 @@ def test_a_table_of_patients_that_nobody_named_is_told(tmp_path):
     images = write_cohort(tmp_path, [("a", ""), ("b", "")], "patient_id,diagnosis\na,ill\n")
     found = load_dataset(images, reading=ReadingSettings(folders="subject"), store=tmp_path / "store")
     assert f"--patients {tmp_path / 'patients.csv'} joins it" in " ".join(found.notes)
+
+
+def test_folders_of_people_below_classes_are_offered_as_what_they_are(tmp_path):
+    patients = [("0007", "APL"), ("0012", "APL"), ("0031", "control"), ("0040", "control")]
+    images = write_cohort(tmp_path, patients, "", "{label}/{subject}/{at}.tif")
+    with pytest.raises(DatasetError, match=r"--folders label/subject \(classes APL, control; 4 subjects\)"):
+        load_dataset(images, store=tmp_path / "store")
+
+
+def test_an_id_in_two_class_folders_is_asked_about(tmp_path):
+    images = write_cohort(tmp_path, [("1", "APL"), ("1", "control")], "", "{label}/{subject}/{at}.png")
+    dataset = load_dataset(images, reading=ReadingSettings(folders="label/subject"), store=tmp_path / "store")
+    with pytest.raises(DatasetError) as caught:
+        label_by_subject(dataset)
+    assert "subject 1 with 2 of 'APL' and 2 of 'control' cells in the class folders" in str(caught.value)
+    assert "give each an id of its own" in str(caught.value)
+
+
+def test_columns_under_other_names_are_asked_about_at_once(tmp_path):
+    (tmp_path / "cells.csv").write_text("PATH,Label,SUBJECT\na.png,ill,1\n")
+    with pytest.raises(DatasetError, match=r"Say --columns path=PATH,label=Label,subject=SUBJECT\."):
+        load_dataset(tmp_path / "cells.csv", store=tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("said", "table", "unit"),
+    [
+        ({"folders": "subject"}, "subject,label\n1,ill\n", "subject"),
+        ({"folders": "label/subject"}, "subject,label\n1,ill\n", "cell"),  # which says what cells are
+        ({"folders": "subject"}, "subject,source\n1,east\n", "cell"),
+        ({"folders": "subject", "unit": "cell"}, "subject,label\n1,ill\n", "cell"),
+    ],
+)
+def test_patients_are_learnt_from_where_nobody_labels_cells(said, table, unit, tmp_path):
+    (tmp_path / "patients.csv").write_text(table)
+    given = {"data": tmp_path, "output": tmp_path / "out", "patients": tmp_path / "patients.csv", **said}
+    assert unit_of(TrainConfig(**given)) == unit
