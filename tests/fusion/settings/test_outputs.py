@@ -47,6 +47,7 @@ def test_every_output_is_a_setting_and_names_no_url():
                 "result",
                 "scores",
                 "real_cells",
+                "patients",
                 "labels",
             }
             assert paths <= read | kind.output_files.keys() | kind.output_folders.keys(), kind
