@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.patients._linear_models import STATISTICS, logistic, pooled_statistics, softmax
+from classifiers.patients._linear_models import (
+    ABSENT,
+    STATISTICS,
+    logistic,
+    pooled_statistics,
+    scaled,
+    softmax,
+    standard,
+)
 
 if TYPE_CHECKING:
     from fusion.data.patients.bags import Bags
@@ -34,11 +42,9 @@ _CELLS_OF_COMPONENTS = 20_000
 _CELLS_OF_MODEL, _LANDMARKS = 20_000, 500
 
 #: Inverse strength of the penalty of a model of cells, of one of patients by statistics of components, and of the model
-#: of what these say.
-_CELL_C, _POOLED_C, _STATISTICS_C = 1.0, 0.2, 1.0
-
-#: Log odds of a class that no cell has in a fold.
-_ABSENT = -20.0
+#: of what these say. With 1 for the last the linear model of patients' columns is believed too little where it is right
+#: of nearly all (docs/patients.md); 3, 10 and 30 are the same.
+_CELL_C, _POOLED_C, _STATISTICS_C = 1.0, 0.2, 3.0
 
 #: No cell is surer of a class than this, in odds: a patient does not hang on one.
 SUREST = 100.0
@@ -123,12 +129,19 @@ class CellModels:
 
     @classmethod
     def fit(
-        cls, X: Bags, codes: NDArray[np.intp], kinds: NDArray[np.intp] | None, folds: _Folds, seed: int
+        cls,
+        X: Bags,
+        beside: _Floats,
+        codes: NDArray[np.intp],
+        kinds: NDArray[np.intp] | None,
+        folds: _Folds,
+        seed: int,
     ) -> tuple[CellModels, _Floats]:
         """The models of bags of components, and float64 (n, K): what they say of each bag, which they have not met.
 
         Parameters
         ----------
+        beside : float64 (n, K), what another model says of each bag, which it has not met.
         codes : intp (n,), the classes of the bags.
         kinds : intp, for each of ``X.stacked`` what it is itself, -1 where nobody says; None where patients' classes
             are all that is known.
@@ -139,21 +152,21 @@ class CellModels:
         landmarks = np.asarray(X.cells[rng.permutation(drawn)[:_LANDMARKS]], np.float64)
         cells = _LabelledCells(X, codes[X.owners] if kinds is None else kinds, landmarks, _whitening(landmarks))
         pooled, none, count = pooled_statistics(X), np.empty(0), int(codes.max()) + 1
-        pooled_centre, pooled_scale = _standard(pooled)
-        pooled = _scaled(pooled, pooled_centre, pooled_scale)
+        pooled_centre, pooled_scale = standard(pooled)
+        pooled = scaled(pooled, pooled_centre, pooled_scale)
 
         def model(bags: NDArray[np.intp]) -> CellModels:
             weights, intercepts = cells.model(bags, rng)
-            own = logistic(pooled[bags], codes[bags], _POOLED_C, count, _ABSENT)
+            own = logistic(pooled[bags], codes[bags], _POOLED_C, count, ABSENT)
             inherits = np.array([kinds is None])
             parts = (landmarks, weights, intercepts, pooled_centre, pooled_scale, *own)
             return cls(*parts, none, none, none, none, inherits)
 
-        said = np.empty((len(X), len(EXPONENTS) * cells.count + count))
+        said = np.empty((len(X), len(EXPONENTS) * cells.count + 2 * count))
         for train, test in folds:
-            said[test] = model(train)._asked(X[test])[0]
-        centre, scale = _standard(said)
-        coef, intercept = logistic(_scaled(said, centre, scale), codes, _STATISTICS_C, count, _ABSENT)
+            said[test] = model(train)._asked(X[test], beside[test])[0]
+        centre, scale = standard(said)
+        coef, intercept = logistic(scaled(said, centre, scale), codes, _STATISTICS_C, count, ABSENT)
         fitted = replace(model(np.arange(len(X))), centre=centre, scale=scale, coef=coef, intercept=intercept)
         return fitted, fitted._margins(said)
 
@@ -164,29 +177,29 @@ class CellModels:
         is_own = not self.inherits[0] or kinds == len(self.intercept)
         return (
             is_own
-            and len(self.centre) == len(EXPONENTS) * kinds + len(self.intercept)
+            and len(self.centre) == len(EXPONENTS) * kinds + 2 * len(self.intercept)
             and len(self.pooled_centre) == STATISTICS * components
         )
 
-    def predict(self, X: Bags) -> tuple[_Floats, _Floats]:
-        """Margins float64 (n, K) of bags of components, and how much each of their cells speaks for the class that is
-        highest, float64 (k,), 1 in sum over each bag."""
-        said, scores = self._asked(X)
+    def predict(self, X: Bags, beside: _Floats) -> tuple[_Floats, _Floats]:
+        """Margins float64 (n, K) of bags of components, of which another model says ``beside``; and how much each of
+        their cells speaks for the class that is highest, float64 (k,), 1 in sum over each bag."""
+        said, scores = self._asked(X, beside)
         margins = self._margins(said)
         own = np.split(scores, np.cumsum(X.sizes)[:-1])
         weights = [self._weights(each, int(at)) for each, at in zip(own, margins.argmax(axis=1), strict=True)]
         return margins, np.concatenate(weights)
 
-    def _asked(self, X: Bags) -> tuple[_Floats, _Floats]:
-        """What cells of each bag say, and its statistics, float64 (n, s); and what each cell says, (k, c)."""
+    def _asked(self, X: Bags, beside: _Floats) -> tuple[_Floats, _Floats]:
+        """What cells, statistics and the other model say of each bag, float64 (n, s); what each cell says, (k, c)."""
         scores = [self._scores(np.asarray(some.stacked, np.float64)) for some in X.batches()]
         said = [_statistics(some, own) for some, own in zip(X.batches(), scores, strict=True)]
-        scaled = _scaled(pooled_statistics(X), self.pooled_centre, self.pooled_scale)
-        margins = scaled @ self.pooled_weights.T + self.pooled_intercepts
-        return np.hstack([np.concatenate(said), margins]), np.concatenate(scores)
+        pooled = scaled(pooled_statistics(X), self.pooled_centre, self.pooled_scale)
+        margins = pooled @ self.pooled_weights.T + self.pooled_intercepts
+        return np.hstack([np.concatenate(said), margins, beside]), np.concatenate(scores)
 
     def _margins(self, said: _Floats) -> _Floats:
-        return np.asarray(_scaled(said, self.centre, self.scale) @ self.coef.T + self.intercept)
+        return np.asarray(scaled(said, self.centre, self.scale) @ self.coef.T + self.intercept)
 
     def _scores(self, cells: _Floats) -> _Floats:
         """float64 (k, c): the log odds of each class against all others, of cells."""
@@ -234,7 +247,7 @@ class _LabelledCells:
         if len(rows) > _CELLS_OF_MODEL:
             rows = rng.choice(rows, _CELLS_OF_MODEL, replace=False)
         near = _kernel(np.asarray(self.bags.stacked[rows], np.float64), self.landmarks) @ self.basis
-        own, offset = logistic(near, self.targets[rows], _CELL_C, self.count, _ABSENT)
+        own, offset = logistic(near, self.targets[rows], _CELL_C, self.count, ABSENT)
         return self.basis @ own.T, offset
 
 
@@ -291,18 +304,6 @@ def _whitening(landmarks: _Floats) -> _Floats:
     values, vectors = np.linalg.eigh(_kernel(landmarks, landmarks))
     kept = values > 1e-6 * values.max()
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
-
-
-def _standard(rows: _Floats) -> tuple[_Floats, _Floats]:
-    """Means float64 (s,) and inverse standard deviations, 0 for what does not vary or nobody knows."""
-    known = ~np.isnan(rows).all(axis=0)
-    centre, spread = np.zeros((2, rows.shape[1]))
-    centre[known], spread[known] = np.nanmean(rows[:, known], axis=0), np.nanstd(rows[:, known], axis=0)
-    return centre, np.where(spread > 1e-9, 1 / np.maximum(spread, 1e-300), 0.0)
-
-
-def _scaled(rows: _Floats, centre: _Floats, scale: _Floats) -> _Floats:
-    return np.asarray((np.where(np.isnan(rows), centre, rows) - centre) * scale)
 
 
 def _statistics(X: Bags, scores: _Floats) -> _Floats:

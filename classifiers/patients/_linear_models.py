@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +15,15 @@ if TYPE_CHECKING:
     from fusion.data.patients.bags import Bags
 
 _Floats = NDArray[np.float64]
+_Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 #: Statistics of every column, in this order: mean, spread, and these. Quantiles of a tenth need ten cells; a share of
 #: witnesses below that is seen by mean and spread alone.
 QUANTILES = (0.1, 0.5, 0.9)
 STATISTICS = 2 + len(QUANTILES)
+
+#: Log odds of a class that no bag, or no cell, has in a fold.
+ABSENT = -20.0
 
 
 def pooled_statistics(X: Bags) -> _Floats:
@@ -66,3 +72,59 @@ def softmax(scores: _Floats) -> _Floats:
     """float64 (n, classes): probabilities of margins."""
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def standard(rows: _Floats) -> tuple[_Floats, _Floats]:
+    """Means float64 (s,) and inverse standard deviations, 0 for what does not vary or nobody knows."""
+    known = ~np.isnan(rows).all(axis=0)
+    centre, spread = np.zeros((2, rows.shape[1]))
+    centre[known], spread[known] = np.nanmean(rows[:, known], axis=0), np.nanstd(rows[:, known], axis=0)
+    return centre, np.where(spread > 1e-9 * (1 + np.abs(centre)), 1 / np.maximum(spread, 1e-300), 0.0)
+
+
+def scaled(rows: _Floats, centre: _Floats, scale: _Floats) -> _Floats:
+    """Rows by the scale of ``standard``; what is unknown is the usual."""
+    return np.asarray((np.where(np.isnan(rows), centre, rows) - centre) * scale)
+
+
+@dataclass(frozen=True, eq=False)
+class PooledModel:
+    """Penalised logistic regression of bags by statistics of every column, as ``pool`` is where no cell is labelled.
+
+    Attributes
+    ----------
+    centre, scale : float64 (5 d,), of mean, spread and quantiles of a bag's columns.
+    weights, intercepts : float64 (K, 5 d) and (K,), of the bags' classes by these.
+    """
+
+    centre: _Floats
+    scale: _Floats
+    weights: _Floats
+    intercepts: _Floats
+
+    @classmethod
+    def fit(cls, X: Bags, codes: NDArray[np.intp], folds: _Folds, strength: float) -> tuple[Self, _Floats]:
+        """The model of n bags, and float64 (n, K): the margins of each by a model that has not met it.
+
+        Parameters
+        ----------
+        folds : of whole bags, which leave out every bag once.
+        strength : inverse strength of the penalty.
+        """
+        rows = pooled_statistics(X)
+        centre, scale = standard(rows)
+        rows = scaled(rows, centre, scale)
+        # All folds' solutions lie in the span of all bags, which is found once.
+        basis, values, axes = np.linalg.svd(rows, full_matrices=False)
+        rows, count = basis * values, int(codes.max()) + 1
+        margins = np.empty((len(X), count))
+        for train, test in folds:
+            weights, intercepts = logistic(rows[train], codes[train], strength, count, ABSENT)
+            margins[test] = rows[test] @ weights.T + intercepts
+        weights, intercepts = logistic(rows, codes, strength, count, ABSENT)
+        return cls(centre, scale, weights @ axes, intercepts), margins
+
+    def margins(self, X: Bags) -> _Floats:
+        """float64 (n, K) of bags that it has not met."""
+        rows = scaled(pooled_statistics(X), self.centre, self.scale)
+        return np.asarray(rows @ self.weights.T + self.intercepts)

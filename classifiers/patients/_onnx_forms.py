@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from classifiers.patients._cell_scores import CellModels, Components
+    from classifiers.patients._linear_models import PooledModel
     from classifiers.patients._pooling import BagNetwork, GatedAttention, SetTransformer, TopCells
     from classifiers.patients.pool import PooledClassifier
     from fusion.bundles.onnx_graph import Graph
@@ -35,12 +36,15 @@ def pool(graph: Graph, rows: str, model: PooledClassifier) -> str:
     return graph.add("Softmax", margins, axis=1)
 
 
-def mil(graph: Graph, rows: str, parts: tuple[Components, CellModels], networks: list[BagNetwork]) -> str:
-    """float64 (1, K) of ``BagClassifier``: models of cells, and what each network adds to what these say."""
-    components, models = parts
-    centred = graph.add("Sub", graph.cast(rows, np.float64), components.mean.astype(np.float64))
+def mil(graph: Graph, rows: str, parts: tuple[Components, CellModels, PooledModel], networks: list[BagNetwork]) -> str:
+    """float64 (1, K) of ``BagClassifier``: models of cells and of columns, and what each network adds to these."""
+    components, models, pooled = parts
+    columns = graph.cast(rows, np.float64)
+    statistics = _scaled(graph, _statistics(graph, columns), pooled.centre, pooled.scale)
+    beside = graph.add("Add", graph.add("MatMul", statistics, pooled.weights.T), pooled.intercepts)
+    centred = graph.add("Sub", columns, components.mean.astype(np.float64))
     cells = graph.add("MatMul", centred, components.axes.T.astype(np.float64))
-    start = _cell_models(graph, cells, models)
+    start = _cell_models(graph, cells, models, beside)
     total = ""
     for network in networks:
         proba = graph.add("Softmax", graph.add("Add", start, _network(graph, cells, network)), axis=1)
@@ -51,8 +55,8 @@ def mil(graph: Graph, rows: str, parts: tuple[Components, CellModels], networks:
 # ---- models of cells and statistics ----------------------------------------------------------------------------------
 
 
-def _cell_models(graph: Graph, cells: str, models: CellModels) -> str:
-    """float64 (1, K): the margins of ``CellModels.predict``."""
+def _cell_models(graph: Graph, cells: str, models: CellModels, beside: str) -> str:
+    """float64 (1, K): the margins of ``CellModels.predict``, where another model says ``beside``."""
     near = _kernel(graph, cells, models.landmarks)
     proba = graph.add("Softmax", graph.add("Add", graph.add("MatMul", near, models.weights), models.intercepts), axis=1)
     against = graph.add("Max", graph.add("Sub", np.array(1.0), proba), np.array(1e-12))
@@ -64,6 +68,7 @@ def _cell_models(graph: Graph, cells: str, models: CellModels) -> str:
         said.append(graph.add("Div", graph.add("Log", _mean(graph, raised)), np.array(exponent)))
     pooled = _scaled(graph, _statistics(graph, cells), models.pooled_centre, models.pooled_scale)
     said.append(graph.add("Add", graph.add("MatMul", pooled, models.pooled_weights.T), models.pooled_intercepts))
+    said.append(beside)
     scaled = _scaled(graph, graph.add("Concat", *said, axis=1), models.centre, models.scale)
     return graph.add("Add", graph.add("MatMul", scaled, models.coef.T), models.intercept)
 

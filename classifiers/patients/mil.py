@@ -19,6 +19,7 @@ from torch import Tensor
 
 from classifiers.class_weights import balanced_weights, inner_folds
 from classifiers.patients._cell_scores import CellModels, Components, kinds_in_folds
+from classifiers.patients._linear_models import STATISTICS, PooledModel
 from classifiers.patients._pooling import BagNetwork
 from fusion.bundles.bundle_files import (
     FACTS,
@@ -65,7 +66,20 @@ _PARTS: tuple[tuple[type[Any], str, dict[str, Kept]], ...] = (
             "inherits": Kept(np.bool_, (1,)),
         },
     ),
+    (
+        PooledModel,
+        "pooled.",
+        {
+            "centre": Kept(np.float64, ("column_statistics",)),
+            "scale": Kept(np.float64, ("column_statistics",)),
+            "weights": Kept(np.float64, ("classes", "column_statistics")),
+            "intercepts": Kept(np.float64, ("classes",)),
+        },
+    ),
 )
+
+#: Inverse strength of the penalty of the linear model of patients, which is that of ``pool``.
+_POOLED_C = 0.1
 
 #: What ``pooling`` may be.
 _POOLINGS = ("attention", "top-k", "transformer")
@@ -90,9 +104,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
     """Multiple-instance learning on fused features: models of cells first, and networks for what these leave.
 
     Cells become a few principal components. Models of cells learn each under its patient's class, or what it is itself
-    where cells are labelled; exponential means of what they say of a patient's cells, which they have not met, are
-    what networks start from: these add to the patient's margin what attention over its cells finds beside. Of few
-    patients a network alone finds nothing (docs/patients.md), of many it finds what no model of cells does.
+    where cells are labelled. Exponential means of what they say of a patient's cells, and what the linear model of
+    ``pool`` says of the patient, none of which has met the patient, are weighed by a penalised model. From that the
+    networks start: they add to the patient's margin what attention over its cells finds beside. Of few patients a
+    network alone finds nothing (docs/patients.md), of many it finds what no model of cells does.
 
     ``members`` networks are trained side by side, each without one fold of whole groups. All stop after as many passes
     as made the loss of these folds together the least, at the start if networks only make things worse: by its own
@@ -161,7 +176,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         self._components = Components.of(X, self.components, seed)
         cells = self._components.changed(X)
         kinds = kinds_in_folds(X, folds) if self.cell_labels else None
-        self._cells, margins = CellModels.fit(cells, codes, kinds, folds, seed)
+        self._pooled, beside = PooledModel.fit(X, codes, folds, _POOLED_C)
+        self._cells, margins = CellModels.fit(cells, beside, codes, kinds, folds, seed)
         start = torch.from_numpy(margins.astype(np.float32))
         with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -232,7 +248,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"bags of {X.shape[1]} columns, and the model was fitted on {self.n_features_in_}")
         cells = self._components.changed(X)
-        start, said = self._cells.predict(cells)
+        start, said = self._cells.predict(cells, self._pooled.margins(X))
         proba, weights = np.zeros((len(X), len(self.classes_))), np.zeros(int(X.sizes.sum()))
         for network in self._networks:
             found = list(_in_batches(network, cells))
@@ -248,7 +264,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         """Add it to a graph; the name of float64 (1, classes) for the cells of one bag, float (k, d)."""
         from classifiers.patients._onnx_forms import mil
 
-        return mil(graph, rows, (self._components, self._cells), self._networks)
+        return mil(graph, rows, (self._components, self._cells, self._pooled), self._networks)
 
     def save(self, folder: Path) -> None:
         """Write ``mil.safetensors`` and ``classifier.json``: plain arrays, the networks stacked, and plain values."""
@@ -256,7 +272,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         states = [network.state_dict() for network in self._networks]
         arrays = {f"{_NETWORKS}{name}": np.stack([state[name].numpy() for state in states]) for name in states[0]}
         for kind, prefix, _ in _PARTS:
-            part = self._components if kind is Components else self._cells
+            part = {Components: self._components, CellModels: self._cells, PooledModel: self._pooled}[kind]
             arrays |= {f"{prefix}{field.name}": getattr(part, field.name) for field in fields(kind)}
         write_arrays(folder / _ARRAYS, arrays)
         write_facts(folder, self)
@@ -289,7 +305,11 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
             kind(**{name: arrays[f"{prefix}{name}"] for name in shapes_of_part})
             for kind, prefix, shapes_of_part in _PARTS
         ]
-        fitted._components, fitted._cells = parts
+        fitted._components, fitted._cells, fitted._pooled = parts
+        if len(fitted._pooled.centre) != STATISTICS * fitted.n_features_in_:
+            raise BundleError(
+                f"{folder / _ARRAYS} holds no such model", found=f"{len(fitted._pooled.centre)} statistics"
+            )
         if not 1 <= count <= _MOST_MEMBERS or not fitted._cells.fits_together(len(fitted._components.axes)):
             raise BundleError(f"{folder / _ARRAYS} holds no such model", found=f"{count} networks")
         fitted._networks = []

@@ -12,10 +12,13 @@ from classifiers.patients.mil import BagClassifier
 from classifiers.patients.pool import PooledClassifier
 from fusion.bundles.bundle_files import FACTS, BundleError, load_arrays, write_arrays
 from fusion.data.patients.bags import Bags, split_rows
+from fusion.synthetic.cells import SyntheticDesign
+from fusion.synthetic.traits import draw_traits
 from tests.builders.patients import patients
 
 #: Networks that are trained in a moment.
 QUICK = {"members": 2, "steps": 60, "hidden": 16, "learning_rate": 0.01}
+ONE_STEP = {"members": 2, "steps": 1}
 POOLINGS = ["attention", "top-k", "transformer"]
 
 
@@ -50,6 +53,21 @@ def test_networks_find_witnesses_that_no_statistic_of_a_column_shows(learnt, poo
     Z, z, _ = mixed(60)
     pool = PooledClassifier().fit(Z, z)
     assert auroc(learnt[pooling], X, y) > max(0.85, auroc(pool, X, y) + 0.1)
+
+
+def test_where_all_cells_carry_the_label_networks_are_no_worse_than_the_pool_that_they_start_from():
+    """By the components of its cells alone a patient is told .03 less well there."""
+    behind = []
+    for seed in range(2):
+        drawn = draw_traits(SyntheticDesign(subjects=160, cells_per_subject=20, class_effect=0.4, seed=seed), noise=11)
+        X = Bags(drawn.X / drawn.X.std(axis=0), split_rows(np.full(160, 20)))
+        y = (drawn.subject_labels[::20] == "all").astype(int)
+        order = np.random.default_rng(seed).permutation(160)
+        learnt, held = order[:60], order[60:]
+        made = [each.fit(X[learnt], y[learnt], learnt) for each in (PooledClassifier(), BagClassifier(**ONE_STEP))]
+        first, second = (auroc(each, X[held], y[held]) for each in made)
+        behind.append(first - second)
+    assert np.mean(behind) < 0.015
 
 
 def test_attention_is_on_the_witnesses_and_sums_to_one(learnt):

@@ -55,7 +55,7 @@ def speak(networks):
     with torch.no_grad():
         for network in networks:
             for parameter in network.parameters():
-                parameter += 0.5 * torch.randn(parameter.shape, generator=draw)
+                parameter += 1.0 * torch.randn(parameter.shape, generator=draw)
 
 
 def bundle_of(model, name):
