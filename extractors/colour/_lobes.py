@@ -34,8 +34,8 @@ GRAIN = 0.1
 RIM = 0.15
 #: Bays of the mask narrower than 0.16 of the equivalent radius are closed: grains at its edge make such.
 BAY = 0.08
-#: A bridge parts two lobes where it is at most so wide beside the narrower of them: at .7 to .85 round nuclei have one
-#: lobe, and multilobed ones are ranked above them within .03.
+#: A bridge parts two lobes where it is at most so wide beside the narrower of them: at .7 to .8 round nuclei have one
+#: lobe, and multilobed ones are ranked above them alike within .02.
 NARROW = 0.75
 #: Segments whose widest disc is less than a fortieth of the chromatin are crumbs.
 CRUMB = 0.025

@@ -2,7 +2,7 @@
 
 These put numbers on what is judged by eye in acute lymphoblastic leukaemia, where a contour that is irregular, cleft,
 indented or folded speaks for FAB's L2 and a regular one for L1 or L3. They follow the outer contour of the largest
-part (``lobes`` that of every part), without the steps of pixels, see ``extractors.morphology._contour_curve``. None of
+part (``bulges`` that of every part), without the steps of pixels, see ``extractors.morphology._contour_curve``. None of
 them has a unit or changes when a region is turned or mirrored, nor with its size beyond what the steps of pixels leave.
 
 Source of the terms: Bennett et al. (1976), Br. J. Haematol. 33(4):451-458; (1981), Br. J. Haematol. 47(4):553-561.
