@@ -78,6 +78,7 @@ def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequenc
     proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
     features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
     distance = None if bundle.novelty is None else bundle.novelty.distance(features)
+    outside = None if distance is None else distance > 1
     return Predictions(
         table=replace(found.table, X=features),
         classes=tuple(bundle.classes),
@@ -91,22 +92,19 @@ def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequenc
         trained_on=np.array([bundle.provenance.has_image(key) for key in found.table.image_keys], bool),
         distance=distance,
         remarks=(*remarks, *harmonisation_notes(bundle, found.table)),
-        shares=class_shares(bundle, found.table, proba, None if distance is None else distance > 1),
+        shares=estimate_class_shares(bundle, found.table, proba, outside),
     )
 
 
-def class_shares(
-    bundle: ModelBundle,
-    table: FeatureTable,
-    proba: NDArray[np.float64],
-    outside: NDArray[np.bool_] | None = None,
+def estimate_class_shares(
+    bundle: ModelBundle, table: FeatureTable, proba: NDArray[np.float64], outside: NDArray[np.bool_] | None
 ) -> tuple[ClassShares, ...]:
     """The shares of classes in each new source, where the model describes it by its cells.
 
     Parameters
     ----------
     proba : float64 (n, classes), what the model says of the cells.
-    outside : bool (n,), which cells are out of distribution; None to ask the model.
+    outside : bool (n,), which cells are out of distribution; None for a model that cannot tell.
     """
     harmoniser, model = bundle.model.harmoniser, bundle.model
     if harmoniser is None or not harmoniser.transductive:
@@ -117,9 +115,6 @@ def class_shares(
         if set(counts) != set(bundle.classes):
             return ()
         supposed = np.array([counts[label] for label in bundle.classes], np.float64) / sum(counts.values())
-    if outside is None and bundle.novelty is not None:
-        features = model.harmonised(table.X, table.sources).astype(np.float32)
-        outside = bundle.novelty.distance(features) > 1
     found = []
     for name in harmoniser.unknown(table.sources):
         of = np.array([(source or "") == name for source in table.sources], bool)
@@ -197,12 +192,12 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     return stamps
 
 
-def count_out_of_distribution(bundle: ModelBundle, cells: FeatureTable) -> int | None:
-    """How many of these cells are out of distribution; None for a model that cannot tell."""
-    if bundle.novelty is None or not len(cells):
+def out_of_distribution(bundle: ModelBundle, cells: FeatureTable) -> NDArray[np.bool_] | None:
+    """bool (n,): which of these cells are out of distribution; None for a model that cannot tell."""
+    if bundle.novelty is None:
         return None
     features = bundle.model.harmonised(cells.X, cells.sources).astype(np.float32)
-    return int((bundle.novelty.distance(features) > 1).sum())
+    return bundle.novelty.distance(features) > 1
 
 
 def collect(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.analysis.cell_columns import check_columns
-from fusion.bundles.inference import class_shares, count_out_of_distribution, harmonisation_notes
+from fusion.bundles.inference import estimate_class_shares, harmonisation_notes, out_of_distribution
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import Dataset, check_usable
 from fusion.data.feature_table import FeatureTable
@@ -26,6 +26,7 @@ from fusion.leakage.provenance import Cohort, check_unseen, cohort_notes, find_o
 from fusion.learning.decision.stated_rule import by_rule, stated_rule
 from fusion.learning.novelty import RATE
 from fusion.learning.study import Study
+from fusion.metrics.class_shares import ClassShares
 from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
 from fusion.settings.loading import write_config
@@ -79,13 +80,12 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp))
     scores = by_rule(scores, *(rule or (bundle.model.threshold, bundle.model.costs)))
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    cells = found.cells or table
-    outside = count_out_of_distribution(bundle, cells)
+    outside = out_of_distribution(bundle, found.cells or table)
     stamps = [
         *known,
         *adapted,
         *harmonisation_notes(bundle, table),
-        *_strangeness(outside, len(cells)),
+        *_strangeness(outside),
         *subject_stamps(table),
     ]
     if overlap.rows:
@@ -101,7 +101,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         facts={
             **result.facts,
             **facts(dataset, found, [everything], "external"),
-            **({} if outside is None else {"out_of_distribution": outside}),
+            **({} if outside is None else {"out_of_distribution": int(outside.sum())}),
         },
     )
     from fusion.analysis.stress import stress_report  # draws; predicting does not
@@ -109,7 +109,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
 
     if promises is not None:
         result = with_promises(result, promises.asked, promises.own)
-    result = _with_class_shares(_with_analyses(result, table, dataset, config), bundle, table, proba)
+    result = _with_analyses(result, table, dataset, config)
+    if bundle.unit == "cell":
+        result = _with_class_shares(result, estimate_class_shares(bundle, table, proba, outside))
     if config.stress:
         stressed = stress_report(bundle, dataset, config.stress_cells, config.seed, store, config.jobs, progress)
         result = replace(result, findings={**result.findings, "stress": stressed})
@@ -138,19 +140,18 @@ def _measure(
     return subjects_of(found, dataset), list(adapted), unreadable
 
 
-def _strangeness(outside: int | None, cells: int) -> list[str]:
+def _strangeness(outside: NDArray[np.bool_] | None) -> list[str]:
     """A stamp where so many cells are out of distribution that they are no sample of what the model was trained on."""
-    if outside is None or outside < _STRANGE * cells:
+    if outside is None or outside.mean() < _STRANGE:
         return []
     return [
-        f"{outside} of {cells} cells are out of distribution, further from the training cells than {1 - RATE:.0%} of "
-        "such cells of other subjects: another stain, another scale or another laboratory"
+        f"{outside.sum()} of {len(outside)} cells are out of distribution, further from the training cells than "
+        f"{1 - RATE:.0%} of such cells of other subjects: another stain, another scale or another laboratory"
     ]
 
 
-def _with_class_shares(result: Result, bundle: ModelBundle, table: FeatureTable, proba: NDArray[np.float64]) -> Result:
+def _with_class_shares(result: Result, found: Sequence[ClassShares]) -> Result:
     """The result with the shares of classes in new sources, told without their labels."""
-    found = () if bundle.unit == "subject" else class_shares(bundle, table, proba)
     if not found:
         return result
     findings = {**result.findings, "class_shares": [each.to_json() for each in found]}

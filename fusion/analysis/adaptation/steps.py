@@ -154,8 +154,7 @@ def choose_step(
         found = np.empty(len(labelled))
         for fold in folds:
             own = adapt(model, blocks, cells, labelled[fold.train], step)
-            proba = predict(own, cells, labelled[fold.test] if step != STEPS[0] else None)
-            rows = proba if step != STEPS[0] else proba[labelled[fold.test]]
+            rows = predict(own, cells, labelled[fold.test])
             found[fold.test] = -np.log(np.clip(rows[np.arange(len(fold.test)), codes[fold.test]], _LEAST, None))
         surprise[step] = found
     shares = 1 / (np.bincount(codes)[codes] * len(model.classes))

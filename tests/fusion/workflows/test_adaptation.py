@@ -32,21 +32,27 @@ def site(folder, cells, seed, scale, labelled=None):
     return table
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A model of one site, and the folder where all lies."""
-    folder = tmp_path_factory.mktemp("sites")
+def learn_home(folder, name, **settings):
+    """A model of the site where cells are small."""
     train(
         TrainConfig(
             data=site(folder, 40, 1, 1.0),
             features=["morphology"],
             classifier="logreg",
             splits=3,
-            output=folder / "model",
+            output=folder / name,
             store=folder / "store",
             jobs=1,
+            **settings,
         )
     )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A model of one site, and the folder where all lies."""
+    folder = tmp_path_factory.mktemp("sites")
+    learn_home(folder, "model")
     return folder
 
 
@@ -102,18 +108,7 @@ def test_without_labels_it_says_which_cells_to_label_and_takes_the_table_back(ho
 
 
 def test_without_labels_a_harmonising_model_keeps_what_the_site_looks_like(home):
-    train(
-        TrainConfig(
-            data=site(home, 40, 1, 1.0),
-            features=["morphology"],
-            classifier="logreg",
-            splits=3,
-            harmonise={"method": "standard", "transductive": True},
-            output=home / "harmonising",
-            store=home / "store",
-            jobs=1,
-        )
-    )
+    learn_home(home, "harmonising", harmonise={"method": "standard", "transductive": True})
     data, few = site(home, 40, 5, 1.8, labelled=0), site(home, 4, 6, 1.8)
     asked = {"store": home / "store", "jobs": 1}
     found = adapt_model(AdaptConfig(model=home / "harmonising", data=data, output=home / "at-home", **asked))
