@@ -187,7 +187,7 @@ def _check_learns_of_sites(config: AdaptConfig, bundle: ModelBundle, cells: Site
                 f"{count} of {name or 'no named source'}" for name, count in sorted(_count(cells.sources).items())
             ),
             expected=f"{LEAST_CELLS} or more of a site that the model does not know",
-            do="Name the site of these cells with --source NAME, or label some.",
+            do="Give more of its cells, label some, or name their site with --source NAME where none is named.",
         )
 
 
