@@ -82,6 +82,28 @@ def test_lobes_of_one_nucleus_are_not_taken_for_cells(lobes):
     assert part_in_the_middle(disc(SHAPE, (120, 120), 48), nucleus) is None
 
 
+def test_a_stretched_cell_whose_nucleus_runs_through_its_waist_stays_whole():
+    cell, places = discs((100, 120, 32), (128, 120, 32)), np.linspace(95, 133, 20)
+    assert part_in_the_middle(cell, discs(*[(round(x), 120, 18) for x in places])) is None
+    # Two nuclei, or halves that are mostly nucleus, are of two cells; so is what a wide nucleus hardly reaches into.
+    assert part_in_the_middle(cell, discs((94, 120, 16), (134, 120, 16))) is not None
+    assert part_in_the_middle(cell, discs((100, 120, 29), (128, 120, 29))) is not None
+    assert part_in_the_middle(cell, disc(SHAPE, (95, 120), 21)) is not None
+
+
+@pytest.mark.parametrize("cells", [3, 4, 5])
+def test_cells_in_a_ring_whose_bays_are_filled_are_parted_by_their_nuclei(cells):
+    angles = 2 * np.pi * np.arange(cells) / cells
+    ring = 23 / np.sin(np.pi / cells)
+    places = [(round(120 + ring * np.cos(angle)), round(120 + ring * np.sin(angle))) for angle in angles]
+    contour = np.zeros(SHAPE, np.uint8)
+    cv2.fillConvexPoly(contour, cv2.convexHull(np.argwhere(discs(*[(*place, 23) for place in places]))[:, ::-1]), [1])
+    part = part_in_the_middle(contour > 0, discs(*[(*place, 21) for place in places]))
+    found = [part[disc(SHAPE, place, 18)] for place in places]
+    assert [inside.all() for inside in found].count(True) == 1
+    assert [inside.any() for inside in found].count(True) == 1
+
+
 def test_what_has_no_nucleus_is_not_the_cell_in_the_middle():
     cells = discs((120, 120, 32), (180, 120, 32))
     part = part_in_the_middle(cells, disc(SHAPE, (180, 120), 20))
