@@ -128,7 +128,7 @@ def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
             X, y, groups, known = cells.X, cells.y, cells.groups, list(cells.sources)
             seen, tested = bags.stacked, bags.spread(tested)
         if recipe.harmonise.method != "none":
-            shown = study.training_rows(blocks, split.train).of_cells(recipe.seed)
+            shown = study.training_rows(blocks, split.train)
             harmoniser = fit_harmoniser(shown, study.select(blocks).blocks, recipe).only(known)
             X, seen = (harmoniser.transform(rows, of).astype(np.float32) for rows, of in ((X, known), (seen, tested)))
         try:

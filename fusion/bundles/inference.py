@@ -179,8 +179,8 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     ]
     lacking = {} if harmoniser is None else harmoniser.lacking(table.X, table.sources)
     stamps += [
-        f"{name or 'cells without a source'}: taken to lack the class '{bundle.classes[at]}', by where their cells lie"
-        for name, at in lacking.items()
+        f"{name or 'cells without a source'}: taken to lack the class '{label}', by where their cells lie"
+        for name, label in lacking.items()
     ]
     if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
         stamps += bundle.model.classifier.notes(table.sources)

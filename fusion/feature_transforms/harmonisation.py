@@ -52,6 +52,7 @@ class Harmoniser:
     mix : where the training classes lie, from which a new source's mix of classes is estimated; None where that is not
         asked for, or cannot be learnt.
     without : for each of three and more such classes what describes the training cells of all others.
+    classes : the names of ``mix``'s, which are those of cells where patients are judged; () without a mix.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Harmoniser:
     maps: Mapping[str, Mapping[str, ScoredRows]]
     mix: ClassMix | None = None
     without: tuple[Mapping[str, ScoredRows], ...] = ()
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -91,7 +93,7 @@ class Harmoniser:
         for name, value, known in (("method", method, METHODS), ("mix", mix, MIXES)):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1]
+        classes, labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)
         X, order = in_order(X, labels)
         labels = labels[order]
         names = np.array([_named(source) for source in sources], object)[order]
@@ -104,11 +106,14 @@ class Harmoniser:
         if mix == "equal" or not transductive:
             return found
         learnt = ClassMix.fit(found.transform(X, names.tolist()), labels, layer or FusionLayer())
-        if learnt is None or len(learnt.means) < 3:
-            return replace(found, mix=learnt)
+        if learnt is None:
+            return found
+        found = replace(found, mix=learnt, classes=tuple(classes.tolist()))
+        if len(learnt.means) < 3:
+            return found
         others = [labels != lack for lack in range(len(learnt.means))]
         without = tuple(_described(method, X[rows], class_shares(labels[rows]), whole) for rows in others)
-        return replace(found, mix=learnt, without=without)
+        return replace(found, without=without)
 
     def only(self, sources: Sequence[str | None]) -> Self:
         """The same maps, of these sources alone."""
@@ -185,15 +190,14 @@ class Harmoniser:
             own = _described(self.method, rows, _shares(found), self.whole)
         return {**own, **self.mix.moves(_mapped(self.method, rows, own, learnt), present)}
 
-    def lacking(self, X: NDArray[Any], sources: Sequence[str | None]) -> dict[str, int]:
-        """New sources among these that lack a class as far as their cells (n, d) tell, and its number among the sorted
-        classes."""
-        found: dict[str, int] = {}
+    def lacking(self, X: NDArray[Any], sources: Sequence[str | None]) -> dict[str, str]:
+        """New sources among these that lack a class as far as their cells (n, d) tell, and which."""
+        found: dict[str, str] = {}
         for name in self.unknown(sources) if self.mix is not None else []:
             of = np.array([_named(source) == name for source in sources])
             if of.sum() >= LEAST_CELLS:
                 present = self._of_new_source(in_order(np.asarray(X)[of])[0])["present"]
-                found |= {} if present.all() else {name: int(present.argmin())}
+                found |= {} if present.all() else {name: self.classes[int(present.argmin())]}
         return found
 
     def notes(self, sources: Sequence[str | None]) -> list[str]:
@@ -220,7 +224,12 @@ class Harmoniser:
         """Plain values, and arrays by name, from which ``from_state`` makes it again."""
         sources = list(self.maps)
         parts = {"whole": self.whole, **{str(at): self.maps[source] for at, source in enumerate(sources)}}
-        about = {"method": self.method, "transductive": self.transductive, "sources": sources}
+        about = {
+            "method": self.method,
+            "transductive": self.transductive,
+            "sources": sources,
+            "classes": list(self.classes),
+        }
         parts |= {} if self.mix is None else {"mix": self.mix.state()}
         parts |= {f"without {at}": others for at, others in enumerate(self.without)}
         return about, {
@@ -245,14 +254,17 @@ class Harmoniser:
             parts.setdefault(owner, {})[part] = array
         maps = {str(source): parts[str(at)] for at, source in enumerate(about["sources"])}
         mix = ClassMix.from_state(parts["mix"]) if "mix" in parts else None
-        count = 0 if mix is None or len(mix.means) < 3 else len(mix.means)
+        classes = tuple(map(str, about["classes"]))
+        if len(classes) != (0 if mix is None else len(mix.means)):
+            raise ValueError("a mix of other classes than are named")
+        count = 0 if len(classes) < 3 else len(classes)
         without = tuple(parts[f"without {at}"] for at in range(count))
         wanted = {name: array.shape for name, array in parts["whole"].items()}
         for own in (*maps.values(), *without):
             site = {} if mix is None or "moves" not in own else mix.site_shapes()
             if {name: array.shape for name, array in own.items()} != wanted | site:
                 raise ValueError("the stored map of a source does not fit the others")
-        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix, without)
+        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix, without, classes)
 
 
 def _named(source: str | None) -> str:

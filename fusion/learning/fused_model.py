@@ -346,24 +346,34 @@ def fusion_layer(blocks: Mapping[str, slice], recipe: Recipe) -> FusionLayer:
 
 
 def fit_harmoniser(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe) -> Harmoniser:
-    """The maps of sources that a recipe which harmonises asks for, from these training rows."""
+    """The maps of sources that a recipe which harmonises asks for, from these training rows; of bags, from their cells.
+
+    The mix of classes of a new site's cells is estimated by what cells of patients are themselves, and supposed to be
+    equal where that is not known.
+    """
     from fusion.feature_transforms.harmonisation import Harmoniser
 
     settings = recipe.harmonise.model_dump()
-    return Harmoniser.fit(rows.X, rows.y, rows.sources, **settings, layer=fusion_layer(blocks, recipe))
+    cells = rows.of_cells(recipe.seed)
+    if cells is not rows and recipe.harmonise.mix == "estimated":
+        labelled = rows.of_labelled_cells(recipe.seed)
+        cells = cells if labelled is None else labelled
+        settings["mix"] = "equal" if labelled is None else "estimated"
+    return Harmoniser.fit(cells.X, cells.y, cells.sources, **settings, layer=fusion_layer(blocks, recipe))
 
 
 def prepare_features(
     rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe
 ) -> tuple[NDArray[Any], Harmoniser | None, Selection | None]:
-    """Harmonise and select: the training rows before they are scaled, and the fitted steps."""
-    X, harmoniser, selection = rows.X, None, None
+    """Harmonise and select: the training rows before they are scaled, of bags their cells, and the fitted steps."""
+    cells = rows.of_cells(recipe.seed)
+    X, harmoniser, selection = cells.X, None, None
     if recipe.harmonise.method != "none":
         fitted = fit_harmoniser(rows, blocks, recipe)
-        X = fitted.transform(X, rows.sources)
+        X = fitted.transform(X, cells.sources)
         harmoniser = fitted.only(rows.own_sources)
     if recipe.stability is not None:
-        selection = Selection.fit(X, rows.y, rows.sources, recipe.stability, rows.cells)
+        selection = Selection.fit(X, cells.y, cells.sources, recipe.stability, cells.cells)
         X = selection.transform(X)
     return X, harmoniser, selection
 
@@ -380,8 +390,8 @@ def _prepared(X: Any, sources: Sequence[str | None], harmoniser: Harmoniser | No
 def _prepare_units(
     rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe
 ) -> tuple[Any, Harmoniser | None, Selection | None]:
-    """As ``prepare_features``, of whatever units: the steps of bags are fitted on their cells."""
-    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), blocks, recipe)
+    """As ``prepare_features``, the rows being units, whatever these are."""
+    X, harmoniser, selection = prepare_features(rows, blocks, recipe)
     if isinstance(rows.X, Bags):
         X = _prepared(rows.X, rows.sources, harmoniser, selection)
     return X, harmoniser, selection
@@ -476,7 +486,7 @@ def _prepare(
     rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, classifier: Classifier
 ) -> tuple[FusedModel, NDArray[Any]]:
     """The steps before the classifier, fitted, and the rows as it gets them; of bags, fitted on their cells."""
-    X, harmoniser, selection = prepare_features(rows.of_cells(recipe.seed), blocks, recipe)
+    X, harmoniser, selection = prepare_features(rows, blocks, recipe)
     layer = None
     if classifier.prepares != "raw":
         layer = fusion_layer(blocks, recipe)

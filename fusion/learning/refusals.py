@@ -186,12 +186,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "Leave it out: a pretrained embedding is measured as it is.",
     ),
     _patients(
-        "harmonise",
-        lambda recipe: recipe.harmonise.mix == "estimated",
-        "harmonise.mix: estimated tells of which classes a site's cells are, and those of patients have none",
-        "Take --set harmonise.mix=equal.",
-    ),
-    _patients(
         "augment",
         lambda recipe: recipe.augment.per_cell > 0,
         "augment.per_cell makes cells, and no patients",

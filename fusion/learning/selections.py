@@ -18,9 +18,10 @@ def selections(fits: Fits) -> list[Selection]:
     recipe, found = fits.recipes[0], []
     for at, split in enumerate(fits.splits if recipe.stability is not None else ()):
         study = fits.study_of(at)
-        rows = study.training_rows(fits.compared, split.train).of_cells(recipe.seed)
+        units = study.training_rows(fits.compared, split.train)
+        rows = units.of_cells(recipe.seed)
         X: NDArray[Any] = rows.X
         if recipe.harmonise.method != "none":
-            X = fit_harmoniser(rows, study.select(fits.compared).blocks, recipe).transform(X, rows.sources)
+            X = fit_harmoniser(units, study.select(fits.compared).blocks, recipe).transform(X, rows.sources)
         found.append(Selection.fit(X, rows.y, rows.sources, recipe.stability or 0.0, rows.cells))
     return found

@@ -37,6 +37,7 @@ from fusion.workflows.run_facts import (
     image_flow,
     judged_together_stamps,
     stage_notes,
+    supposed_mix_stamps,
 )
 
 #: Groups up to which blocks are aligned, by a cell of each: two matrices of all pairs of 12,000 are 2.3 GB.
@@ -153,6 +154,7 @@ def _omissions(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
 def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig) -> list[str]:
     stamps = subject_stamps(table)
     stamps += adapted_stamps(table, fits.splits, config)
+    stamps += supposed_mix_stamps(fits.study, [split.train for split in fits.splits], config)
     stamps += judged_together_stamps(fits.recipes, table, fits.splits)
     leaking = leaking_subjects(plan)
     if leaking or plan.kind == "random":

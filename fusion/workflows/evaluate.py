@@ -84,7 +84,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     stamps = [
         *known,
         *adapted,
-        *harmonisation_notes(bundle, table),
+        *harmonisation_notes(bundle, found.cells or table),
         *_strangeness(outside),
         *subject_stamps(table),
     ]

@@ -39,6 +39,24 @@ def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSett
     return [stamp] if new else []
 
 
+def supposed_mix_stamps(study: Study, parts: Sequence[NDArray[np.intp]], config: FitSettings) -> list[str]:
+    """A stamp where the classes of a new source's cells were to be estimated, and nobody says what cells of patients
+    are: they are then supposed to be as many of each.
+
+    Parameters
+    ----------
+    parts : training rows of every fit.
+    """
+    if not study.table.are_subjects or config.harmonise.mix != "estimated":
+        return []
+    if all(study.training_rows(list(study.table.blocks), rows).labelled() is not None for rows in parts):
+        return []
+    return [
+        "harmonise.mix: equal in place of estimated, which needs cells that have labels of their own ('label' beside "
+        "'subject_label'), of two classes and ten of each source at least"
+    ]
+
+
 def judged_together_stamps(recipes: Sequence[Recipe], table: FeatureTable, splits: Sequence[Split]) -> list[str]:
     """A stamp for each classifier that judges cells of a source which is only tested by all of them together."""
     new = any(

@@ -26,6 +26,7 @@ from fusion.workflows.run_facts import (
     facts,
     judged_together_stamps,
     stage_notes,
+    supposed_mix_stamps,
 )
 
 
@@ -53,6 +54,7 @@ def judged_result(
             *stamps,
             *measured.stamps(splits),
             *adapted_stamps(table, splits, config),
+            *supposed_mix_stamps(model.study, [everything.train], config),
             *judged_together_stamps([model.recipe], table, splits),
             *subject_stamps(table),
         ),

@@ -66,6 +66,19 @@ def test_new_patients_are_judged_and_evaluated_one_by_one(place, tmp_path):
     assert "2 ill and 2 well subjects" in judged.output
 
 
+def test_the_recipe_for_other_laboratories_runs_for_patients_and_tells_what_it_supposes(place, tmp_path):
+    folder, common = place
+    steps = ["--features", "colour,morphology", "--splits", 3, "--config", "robust", "--source", "here"]
+    data = folder / "data" / "patients.csv"
+    done = fusion("train", data, *steps, "--classifier", "logreg", "-o", tmp_path / "model", *common)
+    assert done.exit_code == 0, done.output
+    assert "harmonise.mix: equal in place of estimated, which needs cells that have labels of their own" in done.output
+    elsewhere = [folder / "new" / "patients.csv", "--source", "elsewhere", "-o", tmp_path / "result", *common]
+    told = fusion("evaluate", tmp_path / "model", *elsewhere)
+    assert told.exit_code == 0, told.output
+    assert f"features harmonised by {4 * EACH} cells that are judged here" in told.output
+
+
 def test_a_patient_none_of_whose_images_can_be_read_is_left_out_and_the_images_are_named(place, tmp_path):
     folder, common = place
     data = folder / "data"

@@ -14,6 +14,7 @@ from fusion.learning.learn import learn
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
+from fusion.settings.learning import HarmoniseSettings
 from tests.builders.comparisons import fits_of
 from tests.builders.patients import cells_of_patients, patients, relabelled
 
@@ -122,3 +123,23 @@ def test_harmonised_and_selected_features_are_of_cells():
 
     found = scored(table, recipe(harmonise=HarmoniseSettings(method="standard"), stability=0.1))
     assert np.isfinite(found.proba).all()
+
+
+def test_the_mix_of_a_new_site_is_estimated_by_what_cells_are_and_supposed_where_nobody_knows():
+    harmonise = HarmoniseSettings(method="standard", transductive=True, mix="estimated")
+    for told, known in ((True, ("blast", "normal")), (False, ())):
+        table = patients(told=told, patients=16, share=0.5)
+        study = Study(table)
+        model = learn(study, study.everyone, recipe(harmonise=harmonise), Run(None)).features
+        assert model.harmoniser.classes == known
+        assert (model.harmoniser.mix is not None) == told
+
+
+def test_labels_of_a_few_cells_of_a_site_tell_no_mix():
+    table, kinds = cells_of_patients(patients=16, share=0.5)
+    some = [kind if at < 9 else None for at, kind in enumerate(kinds)]
+    assert Study(table.by_subject(some)).training_rows(("a", "b"), np.arange(16)).labelled() is None
+    more = [kind if at < 40 else None for at, kind in enumerate(kinds)]
+    own = Study(table.by_subject(more)).training_rows(("a", "b"), np.arange(16)).of_labelled_cells(0)
+    assert sorted(set(own.y)) == ["blast", "normal"]
+    assert len(own) == 40
