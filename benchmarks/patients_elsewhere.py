@@ -5,8 +5,8 @@
 
 ``CELLS`` is what ``fusion extract --features morphology,texture,colour --export`` has written of cells with a column
 ``source``: those of barcelona, tecom and bccd. Each task learns from patients of one laboratory and asks about those of
-another, as often as there are ``--deals``, by ``configs/robust.yaml``. ``harmonise`` changes how cells are harmonised by
-site, and who tells what cells are; ``together`` how many patients of the new site are judged at once.
+another, as often as there are ``--deals``, by ``configs/robust.yaml``. ``harmonise`` changes how cells are harmonised
+by site, and who tells what cells are; ``together`` how many patients of the new site are judged at once.
 """
 
 from __future__ import annotations
