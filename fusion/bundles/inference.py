@@ -24,8 +24,10 @@ from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
 from fusion.images.cell import Cell
 from fusion.io.files import printable
+from fusion.learning.bags.harmonised_bags import harmonise_bags
+from fusion.learning.novelty import Novelty
 from fusion.learning.predictions import Predictions
-from fusion.learning.study import Study
+from fusion.learning.study import Study, are_many
 from fusion.metrics.class_shares import ClassShares
 from fusion.plugins.classifiers import MindsSources
 from fusion.progress import Progress
@@ -40,7 +42,10 @@ def ask(
     store = FeatureStore(config.store)
     dataset = collect(config.images, config.store, progress, config.mask_levels, config).with_source(config.source)
     dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    found = Study.of(dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    stored = are_many(dataset, bundle.blocks, bundle.unit)
+    found = Study.of(
+        dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress, stored=stored
+    )
     return dataset, judge_study(bundle, found, dataset.root, (*dataset.notes, *adapted))
 
 
@@ -126,13 +131,12 @@ def estimate_class_shares(
 def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str]) -> Predictions:
     """What the model says of the subjects of measured cells; how far off one is, its median cell tells."""
     study = by_subject(found)
-    cells = found.table
-    features = bundle.model.harmonised(cells.X, cells.sources).astype(np.float32)
-    distance = None if bundle.novelty is None else bundle.novelty.distance(features)
+    cells, table = found.table, study.table
+    features = harmonise_bags(bundle.model.harmoniser, table.X, table.sources, np.float32)
+    distance = None if bundle.novelty is None else _distances_of_cells(bundle.novelty, features)
     known = np.array([bundle.provenance.has_image(key) for key in cells.image_keys], bool)
-    bags = study.table.cells
     return Predictions(
-        table=replace(study.table, X=Bags(features, bags)),
+        table=replace(table, X=features),
         classes=tuple(bundle.classes),
         proba=bundle.predict_proba(study) if len(study) else np.empty((0, len(bundle.classes))),
         faults=found.faults,
@@ -141,8 +145,8 @@ def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequ
         threshold=bundle.model.threshold,
         costs=bundle.model.costs,
         calibrated=bundle.model.calibration is not None,
-        trained_on=np.array([known[rows].any() for rows in bags], bool),
-        distance=None if distance is None else Bags(features, bags).medians(distance),
+        trained_on=np.array([known[rows].any() for rows in table.cells], bool),
+        distance=None if distance is None else features.medians(distance),
         remarks=(
             *remarks,
             *note_unreadable_patients(found.faults, cells.subjects, cells.sources),
@@ -192,12 +196,20 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     return stamps
 
 
-def out_of_distribution(bundle: ModelBundle, cells: FeatureTable) -> NDArray[np.bool_] | None:
-    """bool (n,): which of these cells are out of distribution; None for a model that cannot tell."""
+def out_of_distribution(bundle: ModelBundle, table: FeatureTable) -> NDArray[np.bool_] | None:
+    """bool (n,): which cells are out of distribution, of subjects bag after bag; None for a model that cannot tell."""
     if bundle.novelty is None:
         return None
-    features = bundle.model.harmonised(cells.X, cells.sources).astype(np.float32)
+    if isinstance(table.X, Bags):
+        bags = harmonise_bags(bundle.model.harmoniser, table.X, table.sources, np.float32)
+        return _distances_of_cells(bundle.novelty, bags) > 1
+    features = bundle.model.harmonised(table.X, table.sources).astype(np.float32)
     return bundle.novelty.distance(features) > 1
+
+
+def _distances_of_cells(novelty: Novelty, bags: Bags) -> NDArray[np.float64]:
+    """float64 (k,): how far each cell of bags is from the training cells, as they are stacked."""
+    return np.concatenate([np.empty(0), *(novelty.distance(some.stacked) for some in bags.batches())])
 
 
 def collect(

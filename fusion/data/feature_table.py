@@ -122,6 +122,10 @@ class FeatureTable(Units):
         augmented = None if self.augmented is None else replace(self.augmented, X=self.augmented.X[:, :, at])
         return replace(self, X=self.X[:, at], columns=tuple(self.columns[i] for i in at), augmented=augmented)
 
+    def without_features(self) -> FeatureTable:
+        """The same cells, of which nothing is measured."""
+        return replace(self, X=np.empty((len(self), 0), np.float32), columns=(), augmented=None)
+
     def take(self, rows: NDArray[np.intp]) -> FeatureTable:
         """These rows, in this order; groups keep their numbers."""
 

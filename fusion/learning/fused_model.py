@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.classifier_inputs import CellInputs
-from fusion.data.patients.bags import Bags, split_rows
+from fusion.data.patients.bags import Bags
 from fusion.errors import UsageError
 from fusion.feature_transforms.stable_features import Selection
 from fusion.features.stored_matrix import BATCH, StoredRows
 from fusion.learning._inner_folds import InnerFolds, InnerPart
 from fusion.learning._training_rows import TrainingRows
+from fusion.learning.bags.harmonised_bags import harmonise_bags
 from fusion.learning.decision.calibration import Calibration, fit_calibration
 from fusion.learning.decision.late_fusion import LateFusion, centred_logs, stack_scores
 from fusion.learning.decision.thresholds import held_out
@@ -99,22 +100,22 @@ class FusedModel:
     def fused_bags(self, X: Bags, sources: Sequence[str | None] = ()) -> Any:
         """What the classifier gets of bags: ``Bags`` of the same cells, each gone through all steps by itself.
 
-        Cells of a source are harmonised together, since what is said of a new one depends on all that are judged.
+        Cells of a source are harmonised together, since what is said of a new one depends on all that are judged. Cells
+        that are held stay so; others go through the steps whenever some are asked for.
         """
-        return _harmonised_bags(self.harmoniser, X, sources).fused(self.fused)
+        harmonised = self.harmonised_bags(X, sources)
+        if isinstance(X.cells, np.ndarray):
+            return harmonised.changed(lambda some: self.fused(some.stacked))
+        return harmonised.fused(self.fused)
+
+    def harmonised_bags(self, X: Bags, sources: Sequence[str | None] = ()) -> Bags:
+        """Bags of the same cells as the fusion layer gets them before ``selection``."""
+        return harmonise_bags(self.harmoniser, X, sources)
 
     def fused(self, harmonised: NDArray[Any]) -> NDArray[Any]:
         """What the classifier gets, of harmonised rows."""
         rows = harmonised if self.selection is None else self.selection.transform(harmonised)
         return rows if self.layer is None else self.layer.transform(rows)
-
-
-def _harmonised_bags(harmoniser: Harmoniser | None, X: Bags, sources: Sequence[str | None]) -> Bags:
-    """Bags of the same cells, harmonised all together."""
-    if harmoniser is None:
-        return X
-    cells = harmoniser.transform(X.stacked, X.spread(sources or [None] * len(X)))
-    return Bags(cells, split_rows(X.sizes), None if X.labels is None else X.stacked_labels)
 
 
 def fuse(
@@ -381,7 +382,8 @@ def prepare_features(
 def _prepared(X: Any, sources: Sequence[str | None], harmoniser: Harmoniser | None, selection: Selection | None) -> Any:
     """Rows, or bags of cells, by steps that are fitted."""
     if isinstance(X, Bags):
-        own = _harmonised_bags(harmoniser, X, sources)
+        own = harmonise_bags(harmoniser, X, sources)
+        own = own.held() if isinstance(X.cells, np.ndarray) else own
         return own if selection is None else own.fused(selection.transform)
     scored = X if harmoniser is None else harmoniser.transform(X, sources)
     return scored if selection is None else selection.transform(scored)

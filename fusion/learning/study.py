@@ -18,6 +18,7 @@ from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import Dataset, Fault, measured_key
 from fusion.data.feature_table import AugmentedCells, FeatureTable
 from fusion.data.patients.bags import Bags
+from fusion.data.patients.cells_elsewhere import join_cells
 from fusion.features.blocks import Block, instances, measure, regrouped
 from fusion.features.cell_measurement import check_rows
 from fusion.features.image_cache import InputTransform, read_images
@@ -27,8 +28,12 @@ from fusion.images.cell import PREPARATION, Cell
 from fusion.learning._training_rows import TrainingRows
 from fusion.plugins import registry
 from fusion.progress import Progress
+from fusion.settings.data import Unit
 
 _Rows = NDArray[np.intp]
+
+#: Values of cells of patients, 4 bytes each, above which they are read from the store when they are asked for.
+HELD = 128_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,8 +240,9 @@ class Study:
         return is_stored(self.table.X)
 
 
-def _in_memory(X: Any) -> NDArray[Any]:
-    return np.asarray(X[np.arange(len(X))] if is_stored(X) else X)
+def are_many(dataset: Dataset, blocks: Sequence[Block], unit: Unit) -> bool:
+    """Whether so many values would be measured of patients' cells that they stay in the store."""
+    return unit == "subject" and len(dataset) * sum(len(block.columns) for block in blocks) > HELD
 
 
 def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> FeatureTable:
@@ -248,9 +254,7 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
         augmented = replace(augmented, X=X, there=np.pad(augmented.there, more))
     moved = 0 if not first.cells else len(first.X.cells)
     return FeatureTable(
-        X=first.X.followed_by(second.X)
-        if isinstance(first.X, Bags)
-        else np.vstack([_in_memory(first.X), _in_memory(second.X)]),
+        X=first.X.followed_by(second.X) if isinstance(first.X, Bags) else join_cells(first.X, second.X),
         columns=first.columns,
         names=(*first.names, *second.names),
         keys=(*first.keys, *second.keys),

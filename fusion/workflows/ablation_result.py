@@ -22,7 +22,7 @@ from fusion.evaluation.results import Result, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.feature_transforms.stable_features import selection_notes
 from fusion.features.blocks import is_control
-from fusion.features.stored_matrix import is_stored, sample_rows
+from fusion.features.stored_matrix import sample_rows
 from fusion.leakage.protocols import Plan, leaking_subjects
 from fusion.learning.fits import Fit, Fits
 from fusion.learning.selections import selections
@@ -166,7 +166,7 @@ def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig) -
 def _aligned_cells(study: Study, seed: int) -> FeatureTable:
     """The cells by which blocks are aligned; of features that stay in the store, some."""
     cells = study.cells or study.table
-    return cells.take(sample_rows(cells.X, _CELLS_ALIGNED, seed)) if is_stored(cells.X) else cells
+    return cells if isinstance(cells.X, np.ndarray) else cells.take(sample_rows(cells.X, _CELLS_ALIGNED, seed))
 
 
 def _facts(dataset: Dataset, study: Study, plan: Plan, config: AblateConfig) -> dict[str, Any]:
@@ -178,7 +178,8 @@ def _facts(dataset: Dataset, study: Study, plan: Plan, config: AblateConfig) -> 
         (split,) = splits
         tested, learnt = table.take(split.test), table.take(split.train)
         if study.cells is not None:
-            learnt = study.cells.take(np.concatenate([table.cells[at] for at in split.train]))
+            cells = np.concatenate([table.cells[at] for at in split.train])
+            learnt = study.cells.without_features().take(cells)
         found["learnt_from"] = {"images": len(split.train), "groups": len(np.unique(table.groups[split.train]))}
         found["split"]["kind"] = "external test"
         found |= {

@@ -25,7 +25,7 @@ from fusion.leakage.near_duplicates import hash_images, near_known
 from fusion.leakage.provenance import Cohort, check_unseen, cohort_notes, find_overlap, refusal
 from fusion.learning.decision.stated_rule import by_rule, stated_rule
 from fusion.learning.novelty import RATE
-from fusion.learning.study import Study
+from fusion.learning.study import Study, are_many
 from fusion.metrics.class_shares import ClassShares
 from fusion.progress import Progress
 from fusion.settings.commands import EvaluateConfig
@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp))
     scores = by_rule(scores, *(rule or (bundle.model.threshold, bundle.model.costs)))
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    outside = out_of_distribution(bundle, found.cells or table)
+    outside = out_of_distribution(bundle, table)
     stamps = [
         *known,
         *adapted,
@@ -130,7 +130,8 @@ def _measure(
     """What the model judges, cells or their subjects, with the groups of near-duplicates; stamps of how pixels were
     normalised; and notes on subjects without one usable image."""
     shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    stored = are_many(dataset, bundle.blocks, bundle.unit)
+    found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress, stored=stored)
     check_usable(len(found), found.faults)
     if nearly:
         found = found.with_groups(group_numbers(found.table, nearly))

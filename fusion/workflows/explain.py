@@ -183,7 +183,7 @@ def write_patients(
                 continue
             own[at] = fitted(cell.rgb if sample.adjustment is None else sample.adjustment.apply(cell).rgb)
             if gallery is not None:
-                features = predictions.table.X.cells[each.rows[at]]
+                features = predictions.table.X.cells[each.rows[[at]]][0]
                 for near in gallery.nearest(features, sample.image_id, count=1, not_of=sample.subject):
                     like[at] = LikeCell(fitted(near.cell.rgb), near.label, near.subject)
         images.append(own)

@@ -24,15 +24,12 @@ from fusion.leakage.provenance import Cohort, check_unseen
 from fusion.learning.augmented_cells import augmentation_notes, augmented_cells, check_sources
 from fusion.learning.learnt_blocks import LearntBlock, learnt_blocks
 from fusion.learning.recipe import Recipe, check_image_settings
-from fusion.learning.study import Study
+from fusion.learning.study import Study, are_many
 from fusion.plugins.classifiers import Classifier
 from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import LearnConfig
 from fusion.settings.data import DataSettings, Unit
-
-#: Values of cells of patients, 4 bytes each, above which they are read from the store when they are asked for.
-_HELD = 128_000_000
 
 
 def load_labelled(config: DataSettings, progress: Progress | None = None, unit: Unit = "cell") -> Dataset:
@@ -132,11 +129,6 @@ class Inputs:
         return Inputs(self.blocks, self.learnt, classifiers)
 
     @property
-    def width(self) -> int:
-        """How many values the blocks measure of a cell."""
-        return sum(len(block.columns) for block in self.blocks)
-
-    @property
     def names(self) -> list[str]:
         """The blocks, those that are learnt last."""
         return [*(block.name for block in self.blocks), *(block.name for block in self.learnt)]
@@ -175,7 +167,7 @@ class Inputs:
         store, jobs = FeatureStore(config.store), config.jobs
         view = normalise(dataset, config.normalise, store, jobs=jobs, progress=progress)
 
-        stored = stored or (dataset.unit == "subject" and len(dataset) * self.width > _HELD)
+        stored = stored or are_many(dataset, self.blocks, dataset.unit)
 
         def measure(which: Dataset) -> FeatureTable:
             shown, _ = as_trained(view.normaliser, which, store, jobs=jobs, progress=progress)
@@ -200,7 +192,8 @@ class Inputs:
         config = like.settings
         store, jobs = FeatureStore(config.store), config.jobs
         shown, stamps = as_trained(like.view.normaliser, dataset, store, jobs=jobs, progress=progress)
-        study = Study.of(shown, self.blocks, self.transforms, store, jobs=jobs, progress=progress)
+        stored = are_many(dataset, self.blocks, dataset.unit)
+        study = Study.of(shown, self.blocks, self.transforms, store, jobs=jobs, progress=progress, stored=stored)
         check_usable(len(study), study.faults)
         if dataset.unit != "subject":
             return study, stamps

@@ -10,52 +10,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.patients.cells_elsewhere import BATCH_CELLS, ChangedCells, ExchangedCells, join_cells
+
 _Value = TypeVar("_Value")
 _Change = Callable[[NDArray[Any]], NDArray[Any]]
 
-#: Cells that are read, changed or judged at a time: of 2,699 features 173 MB as float64.
-BATCH_CELLS = 8192
-
-
-@dataclass(frozen=True, eq=False)
-class ChangedCells:
-    """Cells as a change makes them of others, made anew whenever some are asked for, and kept nowhere.
-
-    Attributes
-    ----------
-    source : the cells before: what gives rows by their numbers, without holding all in memory.
-    change : makes float (k, d') of float (k, d).
-    columns : intp, which of the d' columns these are.
-    """
-
-    source: Any
-    change: _Change
-    columns: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, source: Any, change: _Change) -> Self:
-        """All columns that the change makes."""
-        return cls(source, change, np.arange(change(source[np.arange(min(1, len(source)))]).shape[1]))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """As an array's."""
-        return len(self.source), len(self.columns)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """float32 in memory: the rows of these numbers, some at a time."""
-        found = np.empty((len(rows), len(self.columns)), np.float32)
-        for start in range(0, len(rows), BATCH_CELLS):
-            some = slice(start, start + BATCH_CELLS)
-            found[some] = self.change(self.source[rows[some]])[:, self.columns]
-        return found
-
-    def pick(self, columns: NDArray[np.intp]) -> Self:
-        """These columns of the same cells."""
-        return replace(self, columns=self.columns[columns])
+_NOBODY = np.empty(0, np.intp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +25,8 @@ class Bags:
     Attributes
     ----------
     cells : float (m, d), the cells of these bags and perhaps of others; NaN where a feature is undefined. An array, or
-        what gives rows by their numbers and leaves the others where they lie: ``ChangedCells``, or rows of the store.
+        what gives rows by their numbers and leaves the others where they lie: rows of the store, and those of
+        ``cells_elsewhere``.
     rows : n times intp, which of ``cells`` each bag holds; one at least.
     labels : object (m,), what each cell itself is, None where nobody says; or None for all. To learn from alone.
 
@@ -113,7 +74,7 @@ class Bags:
 
     @cached_property
     def _all(self) -> NDArray[np.intp]:
-        return np.concatenate([np.empty(0, np.intp), *self.rows])
+        return np.concatenate([_NOBODY, *self.rows])
 
     @property
     def stacked(self) -> NDArray[Any]:
@@ -156,11 +117,11 @@ class Bags:
     def with_columns(self, columns: slice, donors: Self) -> Self:
         """The same bags, whose cells have these columns from the cells of as many other bags, one after the other, and
         from the first again where those are fewer."""
-        cells = np.array(self.stacked)
-        at = 0
-        for size, others in zip(self.sizes.tolist(), donors.rows, strict=True):
-            cells[at : at + size, columns] = donors.cells[np.resize(others, size)][:, columns]
-            at += size
+        sizes = self.sizes.tolist()
+        given = [np.resize(others, size) for size, others in zip(sizes, donors.rows, strict=True)]
+        exchanged = ExchangedCells(self.cells, self._all, donors.cells, np.concatenate([_NOBODY, *given]), columns)
+        is_held = isinstance(self.cells, np.ndarray)
+        cells = exchanged[np.arange(len(exchanged))] if is_held else exchanged
         return replace(self, cells=cells, rows=split_rows(self.sizes), labels=None)
 
     def batches(self) -> Iterator[Self]:
@@ -190,6 +151,12 @@ class Bags:
             return self.changed(lambda some: change(some.stacked))
         return replace(self, cells=ChangedCells.of(self.cells, change))
 
+    def held(self) -> Self:
+        """Bags of the same cells, in memory."""
+        if isinstance(self.cells, np.ndarray):
+            return self
+        return type(self)(self.stacked, split_rows(self.sizes), None if self.labels is None else self.stacked_labels)
+
     def followed_by(self, other: Bags) -> Bags:
         """These bags, and then the others."""
         moved = tuple(own + len(self.cells) for own in other.rows)
@@ -199,7 +166,7 @@ class Bags:
                 np.full(len(one.cells), None, object) if one.labels is None else one.labels for one in (self, other)
             ]
             labels = np.concatenate(each)
-        return Bags(np.vstack([_in_memory(self.cells), _in_memory(other.cells)]), (*self.rows, *moved), labels)
+        return Bags(join_cells(self.cells, other.cells), (*self.rows, *moved), labels)
 
     def drawn(self, most: int, seed: int) -> NDArray[np.intp]:
         """intp: rows of ``cells``, at most so many, of every bag alike as far as it has them; all where there are no
@@ -213,10 +180,6 @@ class Bags:
 def _pick(cells: Any, columns: Any) -> Any:
     """The same cells with these columns."""
     return cells[:, columns] if isinstance(cells, np.ndarray) else cells.pick(np.arange(cells.shape[1])[columns])
-
-
-def _in_memory(cells: Any) -> NDArray[Any]:
-    return cells if isinstance(cells, np.ndarray) else np.asarray(cells[np.arange(len(cells))])
 
 
 def split_rows(sizes: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:

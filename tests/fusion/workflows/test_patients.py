@@ -137,16 +137,48 @@ def test_the_onnx_file_is_tried_on_patients_of_ones_own(place, tmp_path):
     assert_refused(fusion("export", folder / "model", "--onnx", out, "--check", folder / "new"), 2, "cells name none")
 
 
-def test_cells_that_are_read_from_the_store_make_the_same_model(place, tmp_path, monkeypatch):
+def test_cells_that_are_read_from_the_store_make_the_same_model_and_are_judged_alike(place, tmp_path, monkeypatch):
+    """Of one site, and of cells of another one that are harmonised by all that are judged."""
     folder, common = place
     new, told = folder / "new" / "patients.csv", []
+    by_site = ["--set", "harmonise.method=standard", "--set", "harmonise.transductive=true"]
     for held in (10**9, 0):
-        monkeypatch.setattr("fusion.workflows.loading._HELD", held)
+        monkeypatch.setattr("fusion.learning.study.HELD", held)
         steps = ["--features", "colour,morphology", "--classifier", "pool", "--splits", 2, *common]
-        done = fusion("train", folder / "data" / "patients.csv", *steps, "-o", tmp_path / str(held))
+        model, out = tmp_path / str(held), tmp_path / f"{held}-result"
+        done = fusion("train", folder / "data" / "patients.csv", *steps, *by_site, "-o", model)
         assert done.exit_code == 0, done.output
-        told.append(json.loads(fusion("predict", tmp_path / str(held), new, "--json", *common).stdout)["predictions"])
+        asked = [new, "--source", "elsewhere", "--json", *common]
+        told.append([json.loads(fusion("predict", model, *asked).stdout)["predictions"]])
+        done = fusion("explain", model, *asked, "-o", out / "page", "--data", folder / "data" / "patients.csv")
+        assert done.exit_code == 0, done.output
+        told[-1].append(json.loads(done.stdout)["explanations"])
+        done = fusion("evaluate", model, *asked, "-o", out / "evaluated")
+        result = json.loads(done.stdout)
+        assert any(f"harmonised by {4 * EACH} cells" in stamp for stamp in result["stamps"])
+        told[-1].append([(out / "evaluated" / "scores.parquet").read_bytes(), result["facts"]["out_of_distribution"]])
+        blocks = ["--features", "colour,morphology", "--classifiers", "pool", *by_site, *common]
+        done = fusion("ablate", folder / "data" / "patients.csv", "--test", new, *blocks, "-o", out / "ablated")
+        assert done.exit_code == 0, done.output
+        told[-1].append((out / "ablated" / "scores.parquet").read_bytes())
     assert told[0] == told[1]
+
+
+def test_a_patient_is_as_strange_wherever_its_cells_stand_in_the_table(place, tmp_path):
+    """Cells of several patients in turn, as a table of images by date has them."""
+    folder, common = place
+    head, *lines = (folder / "new" / "patients.csv").read_text().splitlines()
+    rows = [line.replace(line.partition(",")[0], str(folder / "new" / line.partition(",")[0])) for line in lines]
+    in_turn = [row for at in range(EACH) for row in rows[at::EACH]]
+    (tmp_path / "mixed.csv").write_text("\n".join([head, *in_turn]) + "\n")
+    found = []
+    for table in (folder / "new" / "patients.csv", tmp_path / "mixed.csv"):
+        told = json.loads(fusion("predict", folder / "model", table, "--json", *common).stdout)["predictions"]
+        found.append({row["name"]: (row["distance"], row["class"]) for row in told})
+    assert found[0].keys() == found[1].keys()
+    assert len({distance for distance, _ in found[0].values()}) == 4
+    for name, (distance, label) in found[0].items():
+        assert found[1][name] == (pytest.approx(distance), label)
 
 
 def test_what_a_table_of_patients_says_of_them_makes_subgroups(place, tmp_path):

@@ -5,7 +5,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion.data.patients import bags as bags_module
-from fusion.data.patients.bags import BATCH_CELLS, Bags, ChangedCells
+from fusion.data.patients import cells_elsewhere
+from fusion.data.patients.bags import Bags
+from fusion.data.patients.cells_elsewhere import BATCH_CELLS, ChangedCells
 from tests.builders.patients import cells_of_patients
 
 
@@ -100,7 +102,8 @@ class _ReadByNumber:
 
 
 def test_cells_that_lie_elsewhere_are_changed_batch_by_batch_to_the_same_numbers(monkeypatch):
-    monkeypatch.setattr(bags_module, "BATCH_CELLS", 8)
+    for module in (bags_module, cells_elsewhere):
+        monkeypatch.setattr(module, "BATCH_CELLS", 8)
     cells = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
     rows = (np.arange(40, 60), np.arange(7), np.array([30, 9, 31]))
     held, elsewhere = Bags(cells, rows), _ReadByNumber(cells)
