@@ -232,6 +232,7 @@ def _bounded_by_neighbours(low: _Floats, high: _Floats, cells: NDArray[np.intp])
     most = np.where(later, high * growth.max(axis=0), np.nan)
     least = np.where(later.T, low * growth.min(axis=0), np.nan)
     low, high = np.fmax.reduce(least, axis=1), np.fmin.reduce(most, axis=1)
+    high = np.minimum(high, 1)  # mistakes among two cells bound those among one at twice their share
     # What is bounded from one side alone may lie anywhere on the other.
     return np.where(np.isnan(low) & ~np.isnan(high), 0, low), np.where(np.isnan(high) & ~np.isnan(low), 1, high)
 

@@ -34,6 +34,13 @@ _EXACT = 10
 #: what they add together.
 _PERMUTATIONS, _PLACES = 16, 48
 
+#: Cells of a patient up to which each is left out in turn, which takes the square of their number; of more, those that
+#: tell most: as many that speak for the class, against it, and that are looked at.
+_EACH_LEFT_OUT, _TELLING = 500, 16
+
+#: Cells of coalitions that the model is asked of at a time: what it makes of each is held for all of them.
+_ASKED = 50_000
+
 
 @dataclass(frozen=True, eq=False)
 class PatientExplanation:
@@ -46,7 +53,8 @@ class PatientExplanation:
     rows : intp (k,), rows of its cells in the cells' table of the predictions.
     names : of these cells.
     adds : float64 (k,), what each cell adds to the probability of the predicted class; see this module.
-    without : float64 (k,), by how much that probability falls where this cell alone is left out.
+    without : float64 (k,), by how much that probability falls where this cell alone is left out; NaN of those that tell
+        little, where there are more than 500.
     attention : float64 (k,), 1 in sum; None for a model that attends to none.
     base : what the values begin from: the probability without cells.
     is_exact : whether every coalition was asked.
@@ -76,7 +84,7 @@ class PatientExplanation:
     def to_json(self) -> dict[str, Any]:
         """Plain values, a row a cell."""
         attention = [None] * len(self.names) if self.attention is None else self.attention.tolist()
-        cells = zip(self.names, self.adds.tolist(), self.without.tolist(), attention, strict=True)
+        cells = zip(self.names, self.adds.tolist(), known_values(self.without), attention, strict=True)
         return {
             "subject": self.name,
             "class": self.predicted,
@@ -109,6 +117,7 @@ def explain_patients(bundle: ModelBundle, found: Predictions, seed: int = 0) -> 
         size = len(bag.cells)
         adds, is_exact = shapley_of_cells(ask, size, 1 / len(found.classes), np.random.default_rng([seed, at]))
         classifier = bundle.model.classifier
+        attention = classifier.attention(bag)[0] if isinstance(classifier, Attends) else None
         rows = found.table.cells[at]
         made.append(
             PatientExplanation(
@@ -119,8 +128,8 @@ def explain_patients(bundle: ModelBundle, found: Predictions, seed: int = 0) -> 
                 rows=rows,
                 names=tuple(found.cells.names[row] for row in rows),
                 adds=adds,
-                without=_left_out(ask, size, 1 / len(found.classes)),
-                attention=classifier.attention(bag)[0] if isinstance(classifier, Attends) else None,
+                without=_left_out(ask, size, 1 / len(found.classes), _telling(adds, attention)),
+                attention=attention,
                 base=1 / len(found.classes),
                 is_exact=is_exact,
                 distance=None if found.distance is None else float(found.distance[at]),
@@ -174,12 +183,26 @@ def _exact(ask: _Ask, cells: int, base: float) -> _Floats:
     return found
 
 
-def _left_out(ask: _Ask, cells: int, base: float) -> _Floats:
-    """float64 (cells,): by how much the value falls without each cell alone."""
+def _left_out(ask: _Ask, cells: int, base: float, telling: NDArray[np.intp]) -> _Floats:
+    """float64 (cells,): by how much the value falls without each cell alone; NaN where that is not asked."""
     everyone = np.arange(cells, dtype=np.intp)
     if cells == 1:
         return ask([everyone]) - base
-    return ask([everyone])[0] - ask([np.delete(everyone, cell) for cell in everyone])
+    chosen = everyone if cells <= _EACH_LEFT_OUT else telling
+    found = np.full(cells, np.nan)
+    found[chosen] = ask([everyone])[0] - ask([np.delete(everyone, cell) for cell in chosen])
+    return found
+
+
+def _telling(adds: _Floats, attention: _Floats | None) -> NDArray[np.intp]:
+    """intp: the cells that add most, that take most away, and that are looked at most."""
+    orders = [adds, -adds, *([] if attention is None else [attention])]
+    return np.unique(np.concatenate([np.argsort(-values, kind="stable")[:_TELLING] for values in orders]))
+
+
+def known_values(values: _Floats) -> list[float | None]:
+    """The values as plain ones, None for NaN."""
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def cells_of_half(adds: _Floats) -> int:
@@ -192,6 +215,9 @@ def cells_of_half(adds: _Floats) -> int:
 
 def _asked(bundle: ModelBundle, fused: Bags) -> _Floats:
     """float64 (n, classes) of bags of fused cells, calibrated where the model is."""
-    proba = bundle.model.classifier.predict_proba(fused)  # type: ignore[arg-type]  # bags, by the model's unit
+    turns = np.cumsum(fused.sizes) // _ASKED
+    parts = [fused[turns == turn] for turn in np.unique(turns)]
+    # Bags where the protocol has matrices, by the model's unit.
+    proba = np.concatenate([bundle.model.classifier.predict_proba(part) for part in parts])  # type: ignore[arg-type]
     calibration = bundle.model.calibration
     return np.asarray(proba if calibration is None else calibration.apply(proba), np.float64)

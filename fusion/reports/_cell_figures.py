@@ -23,6 +23,9 @@ _MORE = ("#999999", "#F0E442", "#7F3C8D", "#11A579", "#3969AC", "#80BA5A")
 #: Names of a panel's legend; of more groups each has a colour and none a name.
 _NAMED = 12
 
+#: Points up to which those of a map hardly hide each other: fewer are less transparent, which in the dark is seen.
+_FEW = 60
+
 #: Cells from which on a map's points are drawn as an image: a page of 9,000 vector marks is a megabyte.
 _AS_IMAGE = 1000
 
@@ -130,7 +133,7 @@ def _coloured(axes: Axes, places: NDArray[np.float64], values: Sequence[object],
             s=size,
             marker=MARKERS[(at - 1) % len(MARKERS)] if is_named and at else "o",
             color=palette[(at - 1) % len(palette)] if at else "0.5",
-            alpha=0.65,
+            alpha=0.9 if len(places) <= _FEW else 0.65,
             linewidths=0,
             label=kind or "unknown",
             rasterized=len(places) > _AS_IMAGE,

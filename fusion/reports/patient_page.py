@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.explanation.patient_explanation import PatientExplanation, cells_of_half
+from fusion.explanation.patient_explanation import PatientExplanation, cells_of_half, known_values
 from fusion.reports.png import png_data_uri
 
 #: Cells that are shown of each order: what a reader compares at one look.
@@ -63,6 +63,7 @@ def _row(
     uris = {at: png_data_uri(image) for at, image in images.items()}
     reach = float(np.abs(found.adds).max(initial=0.0)) or 1.0
     most = 1.0 if found.attention is None else float(found.attention.max())
+    without = known_values(found.without)
 
     def cells(places: Sequence[int]) -> list[dict[str, Any]]:
         return [
@@ -72,7 +73,7 @@ def _row(
                 "like": None if at not in likes else (png_data_uri(likes[at].image), *likes[at][1:]),
                 "adds": float(found.adds[at]),
                 "share": 100 * abs(float(found.adds[at])) / reach,
-                "without": float(found.without[at]),
+                "without": without[at],
                 "attention": None if found.attention is None else float(found.attention[at]),
                 "look": 0.0 if found.attention is None else 100 * float(found.attention[at]) / most,
             }

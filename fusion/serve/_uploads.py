@@ -77,10 +77,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Upload:
-    """One file of a request: a name to show, and content."""
+    """One file of a request: a name to show, and content; of one out of a zip file the folder there, as it stood."""
 
     name: str
     content: bytes
+    folder: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +189,7 @@ def _unpacked(upload: Upload, limits: Limits) -> list[Upload]:
                 if len(content) > room:
                     raise too_large
                 room -= len(content)
-                found.append(Upload(shown_name(member.filename), content))
+                found.append(Upload(shown_name(member.filename), content, member.filename.rpartition("/")[0]))
     except RequestError:
         raise
     except (

@@ -37,7 +37,7 @@ from fusion.serve._answers import (
     thumbnail,
 )
 from fusion.serve._model_thread import Abandoned, ModelThread
-from fusion.serve._patients import CELLS, judge_patient, patient_explanation, patient_values
+from fusion.serve._patients import CELLS, SECONDS, judge_patient, patient_explanation, patient_values
 from fusion.serve._request_guard import HEADERS, LOOPBACK, Guard, Metrics
 from fusion.serve._server import bind, run
 from fusion.serve._uploads import (
@@ -410,7 +410,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
         request_bytes=config.request_mb << 20,
         pixels=config.megapixels * 1_000_000,
         request_pixels=(16 if of_patients else 4) * config.megapixels * 1_000_000,
-        seconds=config.timeout,
+        seconds=max(config.timeout, SECONDS) if of_patients else config.timeout,
     )
     hosts = tuple(LOOPBACK) if config.host in LOOPBACK else ()
     name = config.model.resolve().name

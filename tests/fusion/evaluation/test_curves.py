@@ -49,6 +49,8 @@ def test_bands_hold_their_curves_and_are_no_wider_than_where_each_subject_is_all
         assert (curve.low[known] <= curve.y[known] + 1e-9).all(), draw
         assert (curve.y[known] <= curve.high[known] + 1e-9).all(), draw
         assert (curve.low[known] < curve.high[known]).all(), draw
+        assert (curve.low[known] >= 0).all(), draw
+        assert (curve.high[known] <= 1).all(), draw
     share, n = subjects[0] / subjects[1], min(subjects)
     curve = precision_curve(result, 0)
     called = false_positives(curve.y, curve.x, share)

@@ -127,6 +127,24 @@ def test_the_page_of_patients_holds_the_cells_that_their_class_rests_on(place, t
     assert page.count("data:image/png") >= 4 * EACH
 
 
+def test_of_a_patient_of_very_many_cells_those_are_left_out_that_tell_most(place, tmp_path, monkeypatch):
+    folder, common = place
+    told = []
+    for most in (500, 2):
+        monkeypatch.setattr("fusion.explanation.patient_explanation._EACH_LEFT_OUT", most)
+        monkeypatch.setattr("fusion.explanation.patient_explanation._TELLING", 1)
+        monkeypatch.setattr("fusion.explanation.patient_explanation._ASKED", most)
+        asked = [folder / "model", folder / "new" / "patients.csv", "-o", tmp_path / str(most), "--json", *common]
+        told.append(json.loads(fusion("explain", *asked).stdout)["explanations"])
+    for every, some in zip(*told, strict=True):
+        assert [cell["adds"] for cell in some["cells"]] == pytest.approx([cell["adds"] for cell in every["cells"]])
+        pairs = [(cell["without"], own["without"]) for cell, own in zip(every["cells"], some["cells"], strict=True)]
+        assert all(own is None or own == pytest.approx(value) for value, own in pairs)
+        best = max(range(EACH), key=lambda at: every["cells"][at]["adds"])
+        assert some["cells"][best]["without"] is not None
+    assert any(cell["without"] is None for each in told[1] for cell in each["cells"])
+
+
 def test_the_onnx_file_is_tried_on_patients_of_ones_own(place, tmp_path):
     folder, common = place
     new, out = folder / "new" / "patients.csv", tmp_path / "model.onnx"
