@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,11 @@ from fusion.data.subjects import Identity
 from fusion.errors import UsageError
 from fusion.evaluation.promises.held_out import Asked
 from fusion.features.store import FeatureStore
+from fusion.features.stored_matrix import sample_rows
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
 from fusion.images.cell import Cell
 from fusion.io.files import printable
-from fusion.learning.bags.harmonised_bags import harmonise_bags
+from fusion.learning.bags.harmonised_bags import CELLS_OF_SOURCE, harmonise_bags
 from fusion.learning.novelty import Novelty
 from fusion.learning.predictions import Predictions
 from fusion.learning.study import Study, are_many
@@ -181,7 +183,7 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
         f"features harmonised by the {kept[name]} cells of {name} that the model was adapted by"
         for name in sorted({source or "" for source in table.sources} & kept.keys())
     ]
-    lacking = {} if harmoniser is None else harmoniser.lacking(table.X, table.sources)
+    lacking = {} if harmoniser is None or harmoniser.mix is None else harmoniser.lacking(*_some_cells(table))
     stamps += [
         f"{name or 'cells without a source'}: taken to lack the class '{label}', by where their cells lie"
         for name, label in lacking.items()
@@ -194,6 +196,14 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
             "no source named: taken for the site that the model was trained in; if it is another one, say --source NAME"
         )
     return stamps
+
+
+def _some_cells(table: FeatureTable) -> tuple[NDArray[Any], list[str | None]]:
+    """Cells and their sources: all that are in memory, of those in the store as many as describe a source."""
+    if isinstance(table.X, np.ndarray):
+        return table.X, list(table.sources)
+    rows = sample_rows(table.X, CELLS_OF_SOURCE, 0)
+    return table.X[rows], [table.sources[row] for row in rows]
 
 
 def out_of_distribution(bundle: ModelBundle, table: FeatureTable) -> NDArray[np.bool_] | None:

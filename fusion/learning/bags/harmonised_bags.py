@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Cells by which a new source is described, as many of every patient as go: as many as maps of training cells are
 #: learnt from.
-_CELLS = 20_000
+CELLS_OF_SOURCE = 20_000
 
 
 def harmonise_bags(
@@ -51,5 +51,5 @@ def _with_new_sources(harmoniser: Harmoniser, X: Bags, sources: Sequence[str | N
     for name in harmoniser.unknown(sources):
         own = X[names == name]
         if own.sizes.sum() >= LEAST_CELLS:
-            harmoniser = harmoniser.with_site(name, np.asarray(X.cells[own.drawn(_CELLS, 0)]))
+            harmoniser = harmoniser.with_site(name, np.asarray(X.cells[own.drawn(CELLS_OF_SOURCE, 0)]))
     return harmoniser

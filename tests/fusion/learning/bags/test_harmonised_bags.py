@@ -35,7 +35,7 @@ def test_cells_are_harmonised_as_all_of_them_together(transductive, cells):
 
 
 def test_a_new_source_of_very_many_cells_is_described_by_some_of_each_patient(monkeypatch):
-    monkeypatch.setattr(harmonised_bags, "_CELLS", 12)
+    monkeypatch.setattr(harmonised_bags, "CELLS_OF_SOURCE", 12)
     read = []
 
     class Counted(JoinedCells):
