@@ -14,9 +14,10 @@ Balanced accuracy, with 95% intervals over cells (or what ``group`` joins); the 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from fusion.io.files import sha256
 from fusion.leakage.grouped_splits import affordable_splits, grouped_folds
-from fusion.learning.learn import learn
+from fusion.learning.learn import FittedModel, learn
 from fusion.learning.recipe import Recipe, recipe_of
 from fusion.learning.run import Run
 from fusion.learning.study import Study
@@ -100,10 +101,14 @@ class Laboratories:
 
     def scores(self, train: _Rows, *tests: _Rows) -> list[NDArray[np.float64]]:
         """What a model of the cells ``train`` says of each other set of cells, which it is shown all together."""
-        part = sha256(train.tobytes())[:12]  # trainings of networks are kept by it
-        model = learn(self.study, train, self.recipe, self.run, part=part)
+        model = self.model(train)
         order = [model.classes.index(label) for label in self.study.classes]
         return [model.predict_proba(test)[:, order] for test in tests]
+
+    def model(self, train: _Rows) -> FittedModel:
+        """The model of these cells."""
+        part = sha256(train.tobytes())[:12]  # trainings of networks are kept by it
+        return learn(self.study, train, self.recipe, self.run, part=part)
 
     def held_out(self, rows: _Rows, seed: int = 0) -> NDArray[np.float64]:
         """The same of one laboratory's cells, each by a model of the other folds."""
@@ -140,6 +145,11 @@ class Laboratories:
         found = judge_scores(self.labels[rows], proba, self.study.classes, groups)
         figure: Mapping[str, float] = found.figures["image"]["balanced_accuracy"]
         return figure
+
+    def right(self, rows: _Rows, proba: NDArray[np.float64], classes: Sequence[str]) -> float:
+        """Balanced accuracy over the classes that are there, be it a single one."""
+        predicted, labels = np.array(classes)[proba.argmax(axis=1)], self.labels[rows]
+        return float(np.mean([(predicted[labels == label] == label).mean() for label in set(labels)]))
 
 
 _Figures = list[tuple[str, Mapping[str, float]]]
@@ -196,6 +206,38 @@ def lacking(cells: Laboratories, home: Sequence[str]) -> _Figures:
             for label, value in zip(over, values(every[other]), strict=True):
                 over[label].append(value)
     return [*found, *((f"one to another, less {label}", _spread(own)) for label, own in over.items())]
+
+
+def few(cells: Laboratories, home: Sequence[str]) -> _Figures:
+    """Cells of each laboratory of some classes alone, with and without being told which: balanced accuracy over these.
+
+    And in which share of such sites one or two classes are suspected, by the number of classes that are there. Without
+    a recipe that estimates the mix of classes there is nothing to say.
+    """
+    classes, sources = list(cells.study.classes), sorted(set(cells.sources))
+    found: dict[str, list[float]] = {}
+    for source in sources:
+        others = {other: cells.rows(other) for other in sources if other != source}
+        for name, train in [("left out", np.sort(np.concatenate(list(others.values())))), *others.items()]:
+            model = cells.model(train)
+            harmoniser = model.features.harmoniser
+            if harmoniser is None or harmoniser.mix is None:
+                return []
+            how = name if name == "left out" else "one to another"
+            for count in range(1, len(classes) + 1):
+                for present in itertools.combinations(range(len(classes)), count):
+                    rows = cells.rows(source)
+                    rows = rows[np.isin(cells.labels[rows], np.array(classes)[list(present)])]
+                    said = harmoniser.stating({source: np.isin(np.arange(len(classes)), present)})
+                    doubted = harmoniser.with_site(source, cells.study.table.X[rows]).maps[source]
+                    told = replace(model, features=replace(model.features, harmoniser=said))
+                    for kind, value in (
+                        ("as told by them", cells.right(rows, model.predict_proba(rows), model.classes)),
+                        ("where it is said", cells.right(rows, told.predict_proba(rows), model.classes)),
+                        ("suspected", float(harmoniser.mix.may_have_few_classes(doubted))),
+                    ):
+                        found.setdefault(f"{how}, {count} of {len(classes)} classes, {kind}", []).append(value)
+    return [(name, _spread(values)) for name, values in sorted(found.items())]
 
 
 def shares(cells: Laboratories, home: Sequence[str]) -> _Figures:
@@ -257,7 +299,7 @@ def own_folds(cells: Laboratories, home: Sequence[str]) -> _Figures:
 
 
 #: What can be asked, in the order of the report.
-ASKED = {"left-out": left_out, "pairs": pairs, "lacking": lacking, "shares": shares, "own": own_folds}
+ASKED = {"left-out": left_out, "pairs": pairs, "lacking": lacking, "few": few, "shares": shares, "own": own_folds}
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float]:

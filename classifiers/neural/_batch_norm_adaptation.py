@@ -28,7 +28,7 @@ from classifiers.neural._trainer import features
 from classifiers.neural.network import Network
 from extractors.cnn.backbone import misfits
 from fusion.data.classifier_inputs import CellInputs
-from fusion.feature_transforms.harmonisation import LEAST_CELLS
+from fusion.metrics.class_shares import LEAST_CELLS
 
 
 def new_sources(sources: Sequence[str | None], known: Sequence[str]) -> dict[str, NDArray[np.intp]]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle
+from fusion.bundles.new_sites import class_notes, describe_sites, state_classes
 from fusion.data.dataset import Dataset, load_dataset, load_images
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.bags import Bags
@@ -22,11 +22,10 @@ from fusion.data.subjects import Identity
 from fusion.errors import UsageError
 from fusion.evaluation.promises.held_out import Asked
 from fusion.features.store import FeatureStore
-from fusion.features.stored_matrix import sample_rows
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
 from fusion.images.cell import Cell
 from fusion.io.files import printable
-from fusion.learning.bags.harmonised_bags import CELLS_OF_SOURCE, harmonise_bags
+from fusion.learning.bags.harmonised_bags import harmonise_bags
 from fusion.learning.novelty import Novelty
 from fusion.learning.predictions import Predictions
 from fusion.learning.study import Study, are_many
@@ -44,6 +43,7 @@ def ask(
     store = FeatureStore(config.store)
     dataset = collect(config.images, config.store, progress, config.mask_levels, config).with_source(config.source)
     dataset, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
+    bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
     stored = are_many(dataset, bundle.blocks, bundle.unit)
     found = Study.of(
         dataset, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress, stored=stored
@@ -82,6 +82,7 @@ def judge_study(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence
 
 def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequence[str]) -> Predictions:
     """What the model says of measured cells."""
+    bundle = describe_sites(bundle, found.table)
     proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
     features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
     distance = None if bundle.novelty is None else bundle.novelty.distance(features)
@@ -134,6 +135,7 @@ def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequ
     """What the model says of the subjects of measured cells; how far off one is, its median cell tells."""
     study = by_subject(found)
     cells, table = found.table, study.table
+    bundle = describe_sites(bundle, table)
     features = harmonise_bags(bundle.model.harmoniser, table.X, table.sources, np.float32)
     distance = None if bundle.novelty is None else _distances_of_cells(bundle.novelty, features)
     known = np.array([bundle.provenance.has_image(key) for key in cells.image_keys], bool)
@@ -175,7 +177,8 @@ def by_subject(found: Study) -> Study:
 
 
 def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
-    """Stamps of what the model does by source; where neither side names one, cells pass for those of training."""
+    """Stamps of what the model, by which sites are described, does by source; where neither side names one, cells pass
+    for those of training."""
     harmoniser = bundle.model.harmoniser
     stamps = [] if harmoniser is None else harmoniser.notes(table.sources)
     kept = bundle.facts.get("adapted", {}).get("sites", {})
@@ -183,11 +186,7 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
         f"features harmonised by the {kept[name]} cells of {name} that the model was adapted by"
         for name in sorted({source or "" for source in table.sources} & kept.keys())
     ]
-    lacking = {} if harmoniser is None or harmoniser.mix is None else harmoniser.lacking(*_some_cells(table))
-    stamps += [
-        f"{name or 'cells without a source'}: taken to lack the class '{label}', by where their cells lie"
-        for name, label in lacking.items()
-    ]
+    stamps += [] if harmoniser is None else class_notes(harmoniser, table.sources)
     if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
         stamps += bundle.model.classifier.notes(table.sources)
     known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}
@@ -196,14 +195,6 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
             "no source named: taken for the site that the model was trained in; if it is another one, say --source NAME"
         )
     return stamps
-
-
-def _some_cells(table: FeatureTable) -> tuple[NDArray[Any], list[str | None]]:
-    """Cells and their sources: all that are in memory, of those in the store as many as describe a source."""
-    if isinstance(table.X, np.ndarray):
-        return table.X, list(table.sources)
-    rows = sample_rows(table.X, CELLS_OF_SOURCE, 0)
-    return table.X[rows], [table.sources[row] for row in rows]
 
 
 def out_of_distribution(bundle: ModelBundle, table: FeatureTable) -> NDArray[np.bool_] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, OUTPUT, OWN, SOURCE, argument, command, option
+from fusion.cli.options import DATA, OUTPUT, OWN, SITE_CLASSES, SOURCE, argument, command, option
 from fusion.settings.commands import AdaptConfig
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     argument("model"),
     *DATA,
     SOURCE,
+    SITE_CLASSES,
     option("k", "-k", metavar="N,N"),
     OUTPUT,
     "force",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import DATA, OUTPUT, OWN, RISK, SETS, SOURCE, argument, command, option
+from fusion.cli.options import DATA, OUTPUT, OWN, RISK, SETS, SITE_CLASSES, SOURCE, argument, command, option
 from fusion.io.remote_path import as_path
 from fusion.settings.commands import EvaluateConfig
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     OUTPUT,
     "force",
     SOURCE,
+    SITE_CLASSES,
     OWN,
     option("threshold", metavar="RULE"),
     SETS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, OWN, READING, SOURCE, command, option
+from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OUTPUT, OWN, READING, SITE_CLASSES, SOURCE, command, option
 from fusion.settings.commands import ExplainConfig
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     *READING,
     MASK_LEVELS,
     SOURCE,
+    SITE_CLASSES,
     OWN,
     "jobs",
     "store",

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import IMAGES, MASK_LEVELS, MODEL, OWN, READING, RISK, SETS, SOURCE, command, option
+from fusion.cli.options import (
+    IMAGES,
+    MASK_LEVELS,
+    MODEL,
+    OWN,
+    READING,
+    RISK,
+    SETS,
+    SITE_CLASSES,
+    SOURCE,
+    command,
+    option,
+)
 from fusion.settings.commands import PredictConfig
 
 if TYPE_CHECKING:
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
     *READING,
     MASK_LEVELS,
     SOURCE,
+    SITE_CLASSES,
     OWN,
     "jobs",
     "store",

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
-from fusion.cli.options import MODEL, SOURCE, command, option
+from fusion.cli.options import MODEL, SITE_CLASSES, SOURCE, command, option
 from fusion.errors import UsageError
 from fusion.settings.commands import ServeConfig
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fusion.cli.console import Screen
 
 
-@command(ServeConfig, MODEL, option("host", metavar="ADDRESS"), "port", SOURCE)
+@command(ServeConfig, MODEL, option("host", metavar="ADDRESS"), "port", SOURCE, SITE_CLASSES)
 def serve(screen: Screen, config: ServeConfig) -> None:
     """Show what a MODEL says of images, on a page and by an API.
 

@@ -13,6 +13,10 @@ So it does where the site lacks a class, whose place others fill. Then the site 
 class in turn, and where the farthest of the others lies much nearer to where it was learnt, the site lacks that class;
 it lacks one, too, of which less than a cell is found.
 
+Of a site of one or two classes the same cannot be told: any cells are as good as those of all classes once they are
+scaled to vary as much. Only, cells of several classes lie in clusters, and such a site's may not: where the mixture is
+hardly likelier than a single normal distribution, it may have one or two classes alone.
+
 What the classifier says of the cells plays no part, so that all classifiers are given the same features.
 
 Sources: Fisher (1936), Annals of Eugenics 7:179-188 (directions); Ledoit and Wolf (2004), J. Multivariate Analysis
@@ -67,6 +71,11 @@ _SURE, _ANOTHER = 0.4, 0.5
 
 #: How much nearer the farthest class has to lie without a class that the site lacks, in the same distance.
 _NEARER = 0.3
+
+#: By how much more the logarithm of a cell's density is to be by the mixture than by a single normal distribution, for
+#: each direction. Of real sites of all classes one in 25 has less, of sites of one class two in three have:
+#: docs/evaluation.md.
+_PARTED = 0.025
 
 #: The share of a class that a site lacks: a logarithm there has to be.
 _NONE = 1e-300
@@ -184,6 +193,26 @@ class ClassMix:
         """Whether the site may lack one of more than two classes, by what ``moves`` gave of it as if it had all."""
         return len(self.means) > 2 and bool(site["apart"].max() > _ANOTHER or site["counts"].min() < 1)
 
+    def parted(self, X: _Floats) -> float:
+        """How much likelier a site's cells (n, d) are in clusters about where classes were learnt than in a single one.
+
+        The logarithm of the ratio of likelihoods, of a cell, by the mixture of all classes and by a normal distribution
+        of any covariance.
+
+        Parameters
+        ----------
+        X : float64 (n, d), mapped as if all cells counted alike.
+        """
+        places = self._places(X)[:: -(-len(X) // _ENOUGH)]
+        n, k = places.shape
+        covariance = np.atleast_2d(np.cov(places.T, bias=True)) + 1e-9 * np.eye(k)
+        likelihood, _ = self._mixture(places, None)
+        return float(likelihood / n + (np.linalg.slogdet(covariance)[1] + k) / 2)
+
+    def may_have_few_classes(self, site: Mapping[str, _Floats]) -> bool:
+        """Whether a site may have one or two classes alone, as far as its cells lie in no clusters."""
+        return bool(site["parted"][0] < _PARTED * self.means.shape[1])
+
     def moved(self, X: _Floats, site: Mapping[str, _Floats]) -> _Floats:
         """Mapped cells (n, d) of a site, each moved as its classes are, in the shares of its probabilities; NaN stays.
 
@@ -198,9 +227,9 @@ class ClassMix:
         return changed
 
     def site_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of what ``moves`` gives of a site, by name."""
+        """The shapes of what ``moves`` gives of a site, by name, and of how far it is ``parted``."""
         each = self.means[:, 0]
-        site = {"moves": self.features, "counts": each, "apart": each, "present": each}
+        site = {"moves": self.features, "counts": each, "apart": each, "present": each, "parted": each[:1]}
         return {name: array.shape for name, array in (site | Mixture.learnt(self.means).state()).items()}
 
     def _mixture(self, places: _Floats, present: _Flags | None, *, are_equal: bool = False) -> tuple[float, Mixture]:

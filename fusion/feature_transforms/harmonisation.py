@@ -7,7 +7,8 @@ source that was not trained on keeps its features as they are (inductive), or ge
 judged, all together (transductive, stamped on every result). Their labels are never looked at; so they count alike, and
 a new source that is mostly one class is taken for a stain by so much, unless its mix of classes is estimated
 (``fusion.feature_transforms.class_mix``): then each class that its cells tell of counts alike, and is moved to where it
-was learnt, half the way; a source that lacks a class is brought to the training cells of the others.
+was learnt, half the way; a source that lacks classes, as its cells tell of one or as is stated of any number, is
+brought to the training cells of the others.
 
 Rows are brought into an order of their own before anything is summed: the order of cells does not change a bit.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -24,19 +25,22 @@ from numpy.typing import NDArray
 
 from fusion.feature_transforms.class_mix import ClassMix
 from fusion.feature_transforms.fusion_layer import FusionLayer
-
-ScoredRows = NDArray[np.float64]
+from fusion.feature_transforms.source_maps import (
+    ScoredRows,
+    class_shares,
+    complete,
+    describe,
+    describe_raw,
+    map_rows,
+    pool,
+    shares_of,
+)
+from fusion.metrics.class_shares import LEAST_CELLS
 
 METHODS = ("standard", "quantile")
 
 #: What is supposed of the mix of classes of a new source.
 MIXES = ("equal", "estimated")
-
-#: Cells from which a new source is described: a standard deviation of 10 is right within a quarter.
-LEAST_CELLS = 10
-
-#: Quantiles that stand for a distribution: with 33, three per cent of the cells lie between two.
-_QUANTILES = np.linspace(0, 1, 33)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +55,10 @@ class Harmoniser:
     maps : by source ("" for none), what describes its cells.
     mix : where the training classes lie, from which a new source's mix of classes is estimated; None where that is not
         asked for, or cannot be learnt.
-    without : for each of three and more such classes what describes the training cells of all others.
     classes : the names of ``mix``'s, which are those of cells where patients are judged; () without a mix.
+    of_classes : with a mix, for each class what describes its training cells, as ``describe_raw`` has it.
+    stated : by source, bool (classes,): the classes that it is said to have, where not its cells are to tell it.
+    judged : by source that was not trained on, what describes the cells of it that are judged; see ``describing``.
     """
 
     method: str
@@ -60,8 +66,10 @@ class Harmoniser:
     whole: Mapping[str, ScoredRows]
     maps: Mapping[str, Mapping[str, ScoredRows]]
     mix: ClassMix | None = None
-    without: tuple[Mapping[str, ScoredRows], ...] = ()
     classes: tuple[str, ...] = ()
+    of_classes: tuple[Mapping[str, ScoredRows], ...] = ()
+    stated: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    judged: Mapping[str, Mapping[str, ScoredRows]] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -97,37 +105,55 @@ class Harmoniser:
         X, order = in_order(X, labels)
         labels = labels[order]
         names = np.array([_named(source) for source in sources], object)[order]
-        whole = _described(method, X, class_shares(labels))
+        whole = describe(method, X, class_shares(labels))
         maps = {}
         for name in sorted(set(names.tolist())):
             own = names == name
-            maps[name] = _described(method, X[own], class_shares(labels[own]), whole)
+            maps[name] = describe(method, X[own], class_shares(labels[own]), whole)
         found = cls(method, transductive, whole, maps)
         if mix == "equal" or not transductive:
             return found
-        learnt = ClassMix.fit(found.transform(X, names.tolist()), labels, layer or FusionLayer())
+        mapped = found.transform(X, names.tolist())
+        learnt = ClassMix.fit(mapped, labels, layer or FusionLayer())
         if learnt is None:
             return found
-        found = replace(found, mix=learnt, classes=tuple(classes.tolist()))
-        if len(learnt.means) < 3:
-            return found
-        others = [labels != lack for lack in range(len(learnt.means))]
-        without = tuple(_described(method, X[rows], class_shares(labels[rows]), whole) for rows in others)
-        return replace(found, without=without)
+        of_classes = []
+        # Of cells as they are learnt from: of those as they are, a class would be as wide as sites lie apart.
+        for code, count in enumerate(np.bincount(labels)):
+            own = describe_raw(method, mapped[labels == code], np.full(count, 1 / count))
+            of_classes.append({**own, "known": own["known"] * min(count, LEAST_CELLS)})
+        return replace(found, mix=learnt, classes=tuple(classes.tolist()), of_classes=tuple(of_classes))
 
     def only(self, sources: Sequence[str | None]) -> Self:
         """The same maps, of these sources alone."""
         kept = {_named(source) for source in sources}
         return replace(self, maps={name: own for name, own in self.maps.items() if name in kept})
 
+    def stating(self, present: Mapping[str, NDArray[np.bool_]]) -> Self:
+        """The same, by which new sources are described as having these classes, bool (classes,), and no others."""
+        return replace(self, stated={**self.stated, **present}, judged={})
+
+    def describing(self, X: NDArray[Any], sources: Sequence[str | None]) -> Self:
+        """The same, with what describes the new sources among all cells (n, d) that are judged.
+
+        Whatever is asked afterwards of cells of these sources is asked by it, however few of them: they are described
+        once, not at each question.
+        """
+        names, found = np.array([_named(source) for source in sources], object), dict(self.judged)
+        for name in self.unknown(sources) if self.transductive else []:
+            of = np.flatnonzero(names == name)
+            if len(of) >= LEAST_CELLS:
+                found[name] = self._of_new_source(name, in_order(np.asarray(X)[of])[0])
+        return replace(self, judged=found)
+
     def with_site(self, name: str, X: NDArray[Any], y: NDArray[Any] | None = None) -> Self:
         """The same maps and one of a further source: by these cells as a new source's, or by labels each class."""
         if y is None:
-            own = self._of_new_source(in_order(X)[0])
+            own = self._of_new_source(name, in_order(X)[0])
         else:
             labels = np.unique(np.asarray(y, object).astype(str), return_inverse=True)[1]
             rows, order = in_order(X, labels)
-            own = _described(self.method, rows, class_shares(labels[order]), self.whole)
+            own = describe(self.method, rows, class_shares(labels[order]), self.whole)
         return replace(self, maps={**self.maps, name: own})
 
     def unknown(self, sources: Sequence[str | None]) -> list[str]:
@@ -144,27 +170,42 @@ class Harmoniser:
         changed = rows.copy()
         for name in sorted(set(names.tolist())):
             of = np.flatnonzero(names == name)
-            own = self.maps.get(name)
+            own = self.site(name)
             if own is None and self.transductive and len(of) >= LEAST_CELLS:
-                own = self._of_new_source(in_order(rows[of])[0])
+                own = self._of_new_source(name, in_order(rows[of])[0])
             if own is not None:
                 changed[of] = self._through(rows[of], own)
         return changed
 
+    def site(self, name: str) -> Mapping[str, ScoredRows] | None:
+        """What describes the cells of a source: its map, or that of its cells that are judged."""
+        return self.maps.get(name, self.judged.get(name))
+
     def _through(self, rows: ScoredRows, own: Mapping[str, ScoredRows]) -> ScoredRows:
         """Rows (n, d) of a source by what describes it."""
         if self.mix is None or "moves" not in own:
-            return _mapped(self.method, rows, own, self.whole)
-        return self.mix.moved(_mapped(self.method, rows, own, self._learnt(own["present"] > 0)), own)
+            return map_rows(self.method, rows, own, self.whole)
+        return self.mix.moved(map_rows(self.method, rows, own, self._learnt(own["present"] > 0)), own)
 
     def _learnt(self, present: NDArray[np.bool_]) -> Mapping[str, ScoredRows]:
-        """What describes the training cells of these classes, of which one at most is not there."""
-        return self.whole if present.all() else self.without[int(present.argmin())]
+        """What describes the training cells of these classes."""
+        if present.all():
+            return self.whole
+        own = [part for part, is_there in zip(self.of_classes, present, strict=True) if is_there]
+        return complete(pool(self.method, own), self.whole)
 
-    def _of_new_source(self, rows: ScoredRows) -> Mapping[str, ScoredRows]:
+    def _of_new_source(self, name: str, rows: ScoredRows) -> Mapping[str, ScoredRows]:
         """What describes the cells (n, d) of a source that was not trained on, in their own order."""
         if self.mix is None:
             return self._plain(rows)
+        parted = self.mix.parted(map_rows(self.method, rows, self._plain(rows), self.whole))
+        stated = self.stated.get(name)
+        own = self._of_told_classes(rows) if stated is None else self._of_classes(rows, stated)
+        return {**own, "parted": np.array([parted])}
+
+    def _of_told_classes(self, rows: ScoredRows) -> Mapping[str, ScoredRows]:
+        """The same by the classes that its cells tell of: all, or all but one."""
+        assert self.mix is not None
         classes = len(self.mix.means)
         own = self._of_classes(rows, np.ones(classes, bool))
         if self.mix.is_in_doubt(own):
@@ -175,7 +216,7 @@ class Harmoniser:
 
     def _plain(self, rows: ScoredRows) -> dict[str, ScoredRows]:
         """The same of cells that all count alike."""
-        return _described(self.method, rows, np.full(len(rows), 1 / len(rows)), self.whole)
+        return describe(self.method, rows, np.full(len(rows), 1 / len(rows)), self.whole)
 
     def _of_classes(self, rows: ScoredRows, present: NDArray[np.bool_]) -> Mapping[str, ScoredRows]:
         """The same of cells of these classes, which count alike as far as the cells tell of them."""
@@ -183,22 +224,12 @@ class Harmoniser:
         own, learnt = self._plain(rows), self._learnt(present)
         # By the first map cells of another mix lie a little off; by what it tells, they are looked at once more.
         for is_first in (True, False):
-            mapped = _mapped(self.method, rows, own, learnt)
+            mapped = map_rows(self.method, rows, own, learnt)
             found = self.mix.responsibilities(mapped, present=present, is_asked=is_first and bool(present.all()))
             if found is None:
                 break
-            own = _described(self.method, rows, _shares(found), self.whole)
-        return {**own, **self.mix.moves(_mapped(self.method, rows, own, learnt), present)}
-
-    def lacking(self, X: NDArray[Any], sources: Sequence[str | None]) -> dict[str, str]:
-        """New sources among these that lack a class as far as their cells (n, d) tell, and which."""
-        found: dict[str, str] = {}
-        for name in self.unknown(sources) if self.mix is not None else []:
-            of = np.array([_named(source) == name for source in sources])
-            if of.sum() >= LEAST_CELLS:
-                present = self._of_new_source(in_order(np.asarray(X)[of])[0])["present"]
-                found |= {} if present.all() else {name: self.classes[int(present.argmin())]}
-        return found
+            own = describe(self.method, rows, shares_of(found), self.whole)
+        return {**own, **self.mix.moves(map_rows(self.method, rows, own, learnt), present)}
 
     def notes(self, sources: Sequence[str | None]) -> list[str]:
         """Stamps for a result on cells of these sources."""
@@ -224,14 +255,16 @@ class Harmoniser:
         """Plain values, and arrays by name, from which ``from_state`` makes it again."""
         sources = list(self.maps)
         parts = {"whole": self.whole, **{str(at): self.maps[source] for at, source in enumerate(sources)}}
+        stated = {name: present.tolist() for name, present in self.stated.items() if name in self.maps}
         about = {
             "method": self.method,
             "transductive": self.transductive,
             "sources": sources,
             "classes": list(self.classes),
+            "stated": stated,
         }
         parts |= {} if self.mix is None else {"mix": self.mix.state()}
-        parts |= {f"without {at}": others for at, others in enumerate(self.without)}
+        parts |= {f"class {at}": own for at, own in enumerate(self.of_classes)}
         return about, {
             f"{owner}.{name}": np.ascontiguousarray(array)
             for owner, arrays in parts.items()
@@ -257,14 +290,18 @@ class Harmoniser:
         classes = tuple(map(str, about["classes"]))
         if len(classes) != (0 if mix is None else len(mix.means)):
             raise ValueError("a mix of other classes than are named")
-        count = 0 if len(classes) < 3 else len(classes)
-        without = tuple(parts[f"without {at}"] for at in range(count))
+        of_classes = tuple(parts[f"class {at}"] for at in range(len(classes)))
         wanted = {name: array.shape for name, array in parts["whole"].items()}
-        for own in (*maps.values(), *without):
-            site = {} if mix is None or "moves" not in own else mix.site_shapes()
-            if {name: array.shape for name, array in own.items()} != wanted | site:
-                raise ValueError("the stored map of a source does not fit the others")
-        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix, without, classes)
+        of_class = wanted | {"known": next(iter(wanted.values()))[-1:]}
+        described = [(own, of_class) for own in of_classes]
+        for own in maps.values():
+            described.append((own, wanted if mix is None or "moves" not in own else wanted | mix.site_shapes()))
+        if any({name: array.shape for name, array in own.items()} != shapes for own, shapes in described):
+            raise ValueError("the stored map of a source does not fit the others")
+        stated = {str(name): np.array(present, bool) for name, present in about["stated"].items()}
+        if any(name not in maps or present.shape != (len(classes),) for name, present in stated.items()):
+            raise ValueError("the stored classes of a source do not fit its map")
+        return cls(about["method"], bool(about["transductive"]), parts["whole"], maps, mix, classes, of_classes, stated)
 
 
 def _named(source: str | None) -> str:
@@ -281,77 +318,3 @@ def in_order(X: NDArray[Any], *also: NDArray[Any]) -> tuple[ScoredRows, NDArray[
     keys = [np.unique(column, return_inverse=True)[1] for column in also]
     order = np.lexsort([*keys, *rows.T[::-1]]) if rows.shape[1] or keys else np.arange(len(rows))
     return np.ascontiguousarray(rows[order]), order
-
-
-def class_shares(labels: NDArray[np.intp]) -> ScoredRows:
-    """float64 (n,), of sum 1: what each cell counts for, so that classes of ``LEAST_CELLS`` cells or more count alike.
-
-    A smaller class counts for so much less: one odd cell must not stand for a class.
-    """
-    return _shares(np.eye(labels.max() + 1)[labels])
-
-
-def _shares(responsibilities: ScoredRows) -> ScoredRows:
-    """The same of float64 (n, classes), how far each cell is of each class."""
-    counts = responsibilities.sum(axis=0)
-    shares = responsibilities @ (np.minimum(counts, LEAST_CELLS) / np.maximum(counts, 1e-9))
-    return np.asarray(shares / shares.sum(), np.float64)
-
-
-def _described(
-    method: str, X: ScoredRows, shares: ScoredRows, whole: Mapping[str, ScoredRows] | None = None
-) -> dict[str, ScoredRows]:
-    """What a method needs of rows in their own order; where a column has no value, what it has in ``whole``."""
-    return _moments(X, shares, whole) if method == "standard" else _quantiles(X, shares, whole)
-
-
-def _mapped(method: str, X: ScoredRows, own: Mapping[str, ScoredRows], whole: Mapping[str, ScoredRows]) -> ScoredRows:
-    if method == "standard":
-        return (X - own["centre"]) / own["spread"] * whole["spread"] + whole["centre"]
-    return _matched(X, own["quantiles"], whole["quantiles"])
-
-
-def _moments(X: ScoredRows, shares: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
-    """Mean and standard deviation of every column over its values."""
-    known: ScoredRows = ~np.isnan(X) * shares[:, None]
-    total = known.sum(axis=0)
-    divisor = np.where(total > 0, total, 1.0)
-    filled = np.where(np.isnan(X), 0.0, X)
-    centre = (known * filled).sum(axis=0) / divisor
-    spread = np.sqrt((known * (filled - centre) ** 2).sum(axis=0) / divisor)
-    # What does not vary is moved, not stretched.
-    flat = spread <= 1e-6 * np.maximum(np.abs(centre), 1e-30)
-    stretch = np.where(flat, 1.0 if otherwise is None else otherwise["spread"], spread)
-    if otherwise is not None:
-        centre = np.where(total == 0, otherwise["centre"], centre)
-    return {"centre": centre, "spread": stretch}
-
-
-def _quantiles(X: ScoredRows, shares: ScoredRows, otherwise: Mapping[str, ScoredRows] | None) -> dict[str, ScoredRows]:
-    found = np.zeros((len(_QUANTILES), X.shape[1]))
-    for at, column in enumerate(X.T):
-        known = np.flatnonzero(~np.isnan(column))
-        if len(known):
-            order = known[np.argsort(column[known], kind="stable")]
-            # Linear between the cells, the first at 0 and the last at 1: definition 7 where all count alike.
-            below = np.cumsum(shares[order]) - shares[order]
-            places = below / below[-1] if below[-1] > 0 else below
-            found[:, at] = np.interp(_QUANTILES, places, column[order])
-        elif otherwise is not None:
-            found[:, at] = otherwise["quantiles"][:, at]
-    return {"quantiles": found}
-
-
-def _matched(X: ScoredRows, own: ScoredRows, whole: ScoredRows) -> ScoredRows:
-    """Each value at the same quantile of the whole distribution; beyond the ends, as far beyond the whole's ends."""
-    changed = np.full_like(X, np.nan)
-    for at, column in enumerate(X.T):
-        known = ~np.isnan(column)
-        # Of several quantiles with one value the middle one: a value that half the cells share has no other place.
-        levels, first = np.unique(own[:, at], return_index=True)
-        last = len(own) - 1 - np.unique(own[::-1, at], return_index=True)[1]
-        places = (_QUANTILES[first] + _QUANTILES[last]) / 2
-        values = np.interp(np.interp(column[known], levels, places), _QUANTILES, whole[:, at])
-        values += np.minimum(column[known] - levels[0], 0) + np.maximum(column[known] - levels[-1], 0)
-        changed[known, at] = values
-    return changed

@@ -12,6 +12,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.bags import Bags
 from fusion.features.stored_matrix import rows_of
 from fusion.learning.augmented_cells import source_of_augmented
+from fusion.metrics.class_shares import LEAST_CELLS
 
 #: Cells of bags that scaling and harmonisation are fitted on: medians and spreads of 20,000 are within a hundredth of
 #: theirs, and 2,699 features of them take 430 MB.
@@ -89,8 +90,6 @@ class TrainingRows:
         What patients have does not stand in for it: on real cells of two laboratories a mix of classes that was
         estimated by patients' labels told no more than one supposed to be equal (docs/patients.md).
         """
-        from fusion.feature_transforms.harmonisation import LEAST_CELLS  # which brings scikit-learn with it
-
         if not isinstance(self.X, Bags) or self.X.labels is None:
             return None
         labels = self.X.labels

@@ -25,7 +25,8 @@ _Floats = NDArray[np.float64]
 #: As many cells of known classes say as much of a site's shares as all of its cells, by probabilities learnt elsewhere.
 WORTH = 20
 
-#: Fewer cells tell nothing of shares, nor is their source harmonised.
+#: Fewer cells tell nothing of shares, nor is a new source described by them: a standard deviation of 10 is right within
+#: a quarter.
 LEAST_CELLS = 10
 
 #: How sure, on average, the classifier has to be of the cells of a class, and of all. Nagin (2005), Group-based

@@ -21,6 +21,7 @@ from starlette.routing import Mount, Route
 
 from fusion.bundles.inference import predict_cells
 from fusion.bundles.model_bundle import ModelBundle, load_model
+from fusion.bundles.new_sites import state_classes
 from fusion.explanation.explanation import Explanation, explain_cell
 from fusion.images.cell import CellError
 from fusion.reports import result_figures
@@ -412,6 +413,7 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
         request_pixels=(16 if of_patients else 4) * config.megapixels * 1_000_000,
         seconds=max(config.timeout, SECONDS) if of_patients else config.timeout,
     )
+    bundle = state_classes(bundle, config.site_classes, [config.source])
     hosts = tuple(LOOPBACK) if config.host in LOOPBACK else ()
     name = config.model.resolve().name
     app = create_app(bundle, name=name, source=config.source, limits=limits, hosts=hosts)

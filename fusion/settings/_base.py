@@ -90,6 +90,41 @@ Pairs = Annotated[
     WithJsonSchema({"type": ["object", "string"], "additionalProperties": {"type": "string"}}),
 ]
 
+
+def _lists_by_name(value: Any) -> Any:
+    """``a=b,c,d=e`` as a mapping of lists: what has no = belongs to the name before it."""
+    if isinstance(value, dict):
+        found = {str(as_text(name)): _listed(each) for name, each in value.items()}
+    elif isinstance(value, str):
+        found = {}
+        for part in filter(None, map(str.strip, value.split(","))):
+            name, equals, first = part.partition("=")
+            if equals and name.strip() in found:
+                raise ValueError(f"each name once; '{name.strip()}' is there twice")
+            if equals:
+                found[name.strip()] = [first.strip()] if first.strip() else []
+            elif found:
+                found[next(reversed(found))].append(part)
+            else:
+                raise ValueError(f"names and what each has, as in NAME=A,B; '{part}' follows no NAME=")
+    else:
+        return value
+    if empty := [name for name, each in found.items() if not name or not each]:
+        raise ValueError(f"names and what each has, as in NAME=A,B; '{empty[0]}=' lacks one of both")
+    return found
+
+
+Lists = Annotated[
+    dict[str, list[str]],
+    BeforeValidator(_lists_by_name),
+    WithJsonSchema(
+        {
+            "type": ["object", "string"],
+            "additionalProperties": {"type": ["array", "string"], "items": {"type": "string"}},
+        }
+    ),
+]
+
 #: A folder or file that may lie in an object store; all other paths are of this machine.
 LocalOrRemotePath = Annotated[
     Path, BeforeValidator(lambda value: as_path(at_home(value)) if isinstance(value, str | Path) else value)

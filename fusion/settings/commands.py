@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fusion.settings._base import MAX_JOBS, MAX_SEED, LocalOrRemotePath, Names, Numbers, Outputs, Pairs, Settings
+from fusion.settings._base import MAX_JOBS, MAX_SEED, Lists, LocalOrRemotePath, Names, Numbers, Outputs, Pairs, Settings
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings, Unit
 from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import (
@@ -41,6 +41,14 @@ def _of_no_rule(value: Any) -> Any:
 
 #: A threshold for cells that are judged, not learnt from.
 Threshold = Annotated[str | None, BeforeValidator(_of_no_rule)]
+
+
+#: What is stated of new sites.
+SITE_CLASSES: Any = Field(
+    {},
+    description="classes that the cells of a new source are of, where not of all: NAME=A,B, the only ones that it is "
+    "compared with; for models that estimate the mix of classes",
+)
 
 
 class LoadConfig(DataSettings):
@@ -213,6 +221,7 @@ class EvaluateConfig(DataSettings, PromiseSettings, SubgroupSettings, CostSettin
 
     model: Path = Field(description="folder of a model")
     output: Path = Field(description="folder of the result")
+    site_classes: Lists = SITE_CLASSES
     own: Pairs = OWN
     jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
     allow_leakage: bool = Field(False, description="score cells and subjects the model was trained on; stamped")
@@ -256,6 +265,7 @@ class AdaptConfig(DataSettings):
     to_label: Path | None = Field(
         None, description="write which cells to label next, as .csv that is DATA again: the largest k for each class"
     )
+    site_classes: Lists = SITE_CLASSES
     own: Pairs = OWN
     jobs: int = Field(0, ge=0, le=MAX_JOBS, description="worker processes; 0 is one a core")
     force: bool = Field(False, exclude=True, description="replace a model that is in output")
@@ -291,6 +301,7 @@ class PredictConfig(ReadingSettings, PromiseSettings):
     explain: Path | None = Field(None, description="folder to explain every cell in, as fusion explain does")
     mask_levels: MaskLevelsText | None = MASK_LEVELS
     source: str | None = Field(None, description="source of all cells for which none is named")
+    site_classes: Lists = SITE_CLASSES
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )
@@ -319,6 +330,7 @@ class ExplainConfig(ReadingSettings):
     data: LocalOrRemotePath | None = Field(None, description="the training data, to show the cells most like each")
     mask_levels: MaskLevelsText | None = MASK_LEVELS
     source: str | None = Field(None, description="source of all cells for which none is named")
+    site_classes: Lists = SITE_CLASSES
     store: LocalOrRemotePath | None = Field(
         None, description="feature store; default $FUSION_CACHE or the cache folder"
     )
@@ -333,6 +345,7 @@ class ServeConfig(Settings):
     host: str = Field("127.0.0.1", min_length=1, description="where to listen; beyond loopback it is open to others")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one")
     source: str | None = Field(None, description="source of all cells that are sent")
+    site_classes: Lists = SITE_CLASSES
     files: int = Field(64, ge=1, le=1000, description="images in a request, at most")
     file_mb: int = Field(32, ge=1, le=1024, description="megabytes of an image, at most")
     request_mb: int = Field(64, ge=1, le=4096, description="megabytes of a request, at most")

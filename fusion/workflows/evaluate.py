@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fusion.analysis.cell_columns import check_columns
 from fusion.bundles.inference import estimate_class_shares, harmonisation_notes, out_of_distribution
 from fusion.bundles.model_bundle import ModelBundle, load_model
+from fusion.bundles.new_sites import contradicted, describe_sites, state_classes
 from fusion.data.dataset import Dataset, check_usable
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
@@ -64,6 +65,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     promises = bundle.promising(asked_promises(config))
     dataset = _only_known_classes(load_labelled(config, progress, bundle.unit), bundle)
     cohort = Cohort(config.other_cohort, config.source)
+    bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
     overlap = find_overlap(bundle.provenance, dataset, cohort)
     near, nearly = _near_training(config, dataset, bundle, progress)
     overlap = overlap.with_near(near, dataset)
@@ -76,15 +78,17 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     store = FeatureStore(config.store)
     found, adapted, unreadable = _measure(config, bundle, dataset, nearly, store, progress)
     table = found.table
-    proba = bundle.predict_proba(found)
+    described = describe_sites(bundle, table)
+    proba = described.predict_proba(found)
     scores = Scores(bundle.features, bundle.label, proba, np.zeros(len(table), np.intp))
     scores = by_rule(scores, *(rule or (bundle.model.threshold, bundle.model.costs)))
     everything = Split(np.empty(0, np.intp), np.arange(len(table)), table.groups)
-    outside = out_of_distribution(bundle, table)
+    outside = out_of_distribution(described, table)
     stamps = [
         *known,
         *adapted,
-        *harmonisation_notes(bundle, found.cells or table),
+        *harmonisation_notes(described, found.cells or table),
+        *contradicted(described, table),
         *_strangeness(outside),
         *subject_stamps(table),
     ]
@@ -111,7 +115,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         result = with_promises(result, promises.asked, promises.own)
     result = _with_analyses(result, table, dataset, config)
     if bundle.unit == "cell":
-        result = _with_class_shares(result, estimate_class_shares(bundle, table, proba, outside))
+        result = _with_class_shares(result, estimate_class_shares(described, table, proba, outside))
     if config.stress:
         stressed = stress_report(bundle, dataset, config.stress_cells, config.seed, store, config.jobs, progress)
         result = replace(result, findings={**result.findings, "stress": stressed})

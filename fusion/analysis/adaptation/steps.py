@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.feature_transforms.harmonisation import LEAST_CELLS
 from fusion.leakage.grouped_splits import SplitError, affordable_splits, grouped_folds
 from fusion.learning.decision.calibration import fit_calibration
 from fusion.learning.fused_model import FusedModel, fuse
+from fusion.metrics.class_shares import LEAST_CELLS
 from fusion.plugins.networks import TakesImages
 from fusion.plugins.registry import build_classifier
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fusion.data.patients.bags import Bags
 from fusion.data.patients.cells_elsewhere import HarmonisedCells
+from fusion.metrics.class_shares import LEAST_CELLS
 
 if TYPE_CHECKING:
     from fusion.feature_transforms.harmonisation import Harmoniser
@@ -36,20 +37,20 @@ def harmonise_bags(
     of_cells = np.full(len(X.cells), None, object)
     for own, source in zip(X.rows, known, strict=True):
         of_cells[own] = source
-    described = _with_new_sources(harmoniser, X, known)
+    described = describe_bags(harmoniser, X, known)
     columns = np.arange(X.shape[1])
     return replace(X, cells=HarmonisedCells(X.cells, described, of_cells, columns, dtype))
 
 
-def _with_new_sources(harmoniser: Harmoniser, X: Bags, sources: Sequence[str | None]) -> Harmoniser:
-    """The harmoniser with a map of each source that it would describe by the cells that are judged."""
-    from fusion.feature_transforms.harmonisation import LEAST_CELLS
-
+def describe_bags(harmoniser: Harmoniser, X: Bags, sources: Sequence[str | None]) -> Harmoniser:
+    """The harmoniser with what describes the new sources among bags that are judged, as ``Harmoniser.describing``;
+    sources that are described already stay so."""
     if not harmoniser.transductive:
         return harmoniser
     names = np.array([source or "" for source in sources], object)
-    for name in harmoniser.unknown(sources):
+    for name in sorted(set(harmoniser.unknown(sources)) - set(harmoniser.judged)):
         own = X[names == name]
         if own.sizes.sum() >= LEAST_CELLS:
-            harmoniser = harmoniser.with_site(name, np.asarray(X.cells[own.drawn(CELLS_OF_SOURCE, 0)]))
+            cells = np.asarray(X.cells[own.drawn(CELLS_OF_SOURCE, 0)])
+            harmoniser = harmoniser.describing(cells, [name] * len(cells))
     return harmoniser

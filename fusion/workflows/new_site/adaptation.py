@@ -23,11 +23,11 @@ from fusion.analysis.adaptation.steps import (
     predict,
 )
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
+from fusion.bundles.new_sites import class_notes, state_classes
 from fusion.data.cell_rows import table_rows
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable
 from fusion.errors import UsageError
 from fusion.evaluation.results import interval
-from fusion.feature_transforms.harmonisation import LEAST_CELLS
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.csv_text import csv_rows
@@ -35,6 +35,7 @@ from fusion.io.output_files import write_output
 from fusion.leakage.provenance import Cohort, Provenance, find_overlap, refusal
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.study import Study
+from fusion.metrics.class_shares import LEAST_CELLS
 from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import AdaptConfig
@@ -120,6 +121,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     bundle = load_model(config.model).with_own(config.own)
     bundle.check_judges_cells("fusion adapt", "Train again with patients of the new site among the others.")
     dataset = _load(config, bundle, progress)
+    bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
     study, notes = _measure(config, bundle, dataset, progress)
     cells = _cells(bundle, study)
     labelled = np.flatnonzero(cells.codes >= 0)
@@ -150,6 +152,8 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         adapted = _adapted_bundle(bundle, study, dataset, cells, step, curve)
         sites = adapted.facts["adapted"]["sites"]
         adapted.save(config.output)
+        if adapted.model.harmoniser is not None:
+            notes = (*notes, *class_notes(adapted.model.harmoniser, list(sites)))
     chosen: tuple[str, ...] = ()
     if config.to_label is not None:
         chosen = _choose(bundle, study, cells, max(config.k) * len(bundle.classes))

@@ -106,7 +106,57 @@ def test_of_two_classes_none_is_taken_for_lacking():
     X, y = site([60, 60, 0], 0, stain=False)
     found = Harmoniser.fit(X, y, ["home"] * 120, method="standard", transductive=True, mix="estimated")
     assert found.with_site("new", site([60, 0, 0], 1)[0]).maps["new"]["present"].all()
-    assert found.without == ()
+
+
+@pytest.mark.parametrize("method", ["standard", "quantile"])
+@pytest.mark.parametrize("counts", [[60, 0, 0], [0, 0, 25], [90, 10, 0], [60, 60, 60]])
+def test_a_site_is_brought_to_the_classes_that_it_is_said_to_have(method, counts):
+    X, y = site(counts, 6)
+    found = harmoniser(method=method)[0]
+    said = found.stating({"new": np.array(counts) > 0})
+    Z = said.transform(X, ["new"] * len(X))
+    assert off(said, X, y) < 0.15
+    if min(counts) == 0:
+        assert off(said, X, y) < 0.6 * off(harmoniser("equal", method)[0], X, y)
+    assert_array_equal(said.transform(X, ["other"] * len(X)), found.transform(X, ["new"] * len(X)))
+    kept = said.with_site("new", X)
+    about, arrays = kept.state()
+    again = Harmoniser.from_state(json.loads(json.dumps(about)), arrays)
+    assert_array_equal(again.transform(X[:5], ["new"] * 5), Z[:5])
+    assert again.stated["new"].tolist() == (np.array(counts) > 0).tolist()
+    assert said.state()[0]["stated"] == {}  # of a site that is not kept nothing is
+
+
+def test_of_two_classes_one_can_be_said_to_be_lacking():
+    X, y = site([60, 60, 0], 0, stain=False)
+    found = Harmoniser.fit(X, y, ["home"] * 120, method="standard", transductive=True, mix="estimated")
+    new, _ = site([60, 0, 0], 1)
+    Z = found.stating({"new": np.array([True, False])}).transform(new, ["new"] * 60)
+    home = found.transform(X, ["home"] * 120)[y == "a"]
+    assert abs(np.nanmean(Z, 0) - np.nanmean(home, 0)).max() < 1e-6
+
+
+def test_cells_of_one_class_lie_in_no_clusters_and_those_of_all_do():
+    found = harmoniser()[0]
+
+    def doubted(counts, seed):
+        return found.mix.may_have_few_classes(found.with_site("new", site(counts, seed)[0]).maps["new"])
+
+    assert sum(doubted([0, 80, 0], seed) for seed in range(10)) >= 8
+    for counts in ([60, 60, 60], [140, 30, 30], [20, 15, 165], [8, 8, 8]):
+        assert not any(doubted(counts, seed) for seed in range(10))
+
+
+def test_new_sites_are_described_once_and_to_the_same_bits(monkeypatch):
+    found, X = harmoniser()[0], site([60, 10, 10], 2)[0]
+    names = ["new"] * 70 + ["few"] * 5 + ["home"] * 5
+    described = found.describing(X, names)
+    Z = found.transform(X, names)
+    monkeypatch.setattr(Harmoniser, "_of_new_source", lambda *_: pytest.fail("described anew"))
+    assert_array_equal(described.transform(X, names), Z)
+    assert_array_equal(described.transform(X[:3], names[:3]), Z[:3])  # by all that were judged together
+    assert described.unknown(names) == ["few", "new"]
+    assert described.notes(names) == found.notes(names)
 
 
 def test_order_and_storage_do_not_change_a_bit():
@@ -141,7 +191,7 @@ def test_nothing_is_learnt_of_a_class_that_has_a_single_cell_or_is_alone(counts)
 
 def test_stored_arrays_that_do_not_fit_together_are_refused():
     about, arrays = harmoniser()[0].state()
-    for name in ("mix.means", "mix.features", "without 1.spread"):
+    for name in ("mix.means", "mix.features", "class 1.spread", "class 2.known"):
         with pytest.raises(ValueError, match=r"do(es)? not fit"):
             Harmoniser.from_state(about, {**arrays, name: arrays[name][..., :1]})
 

@@ -1,0 +1,139 @@
+"""Sites that a model was not trained in: described once by the cells that are judged, and what is stated of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.bundles.model_bundle import ModelBundle
+from fusion.data.feature_table import FeatureTable
+from fusion.data.patients.bags import Bags
+from fusion.errors import UsageError, did_you_mean
+from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.learning.bags.harmonised_bags import describe_bags
+
+
+def state_classes(
+    bundle: ModelBundle, stated: Mapping[str, Sequence[str]], sources: Sequence[str | None]
+) -> ModelBundle:
+    """The model, by which new sites are described as having these classes and no others.
+
+    Parameters
+    ----------
+    stated : by site, labels.
+    sources : the site of each cell that is judged, or of some.
+
+    Raises
+    ------
+    UsageError : the model does not ask which classes a site has, or has no such class; no cell is of the site; or the
+        model knows what the site looks like already.
+
+    Examples
+    --------
+    >>> state_classes(load_model("model"), {"north": ["lymphocyte"]}, ["north"])  # doctest: +SKIP
+    """
+    if not stated:
+        return bundle
+    harmoniser = bundle.model.harmoniser
+    if harmoniser is None or harmoniser.mix is None:
+        raise UsageError(
+            "--site-classes is for models that estimate a new site's mix of classes",
+            found="a model that does not ask which classes a site has",
+            do="Leave it out, or train with --config robust.",
+        )
+    for name, labels in stated.items():
+        _check_site(harmoniser, name, sources)
+        if unknown := [label for label in labels if label not in harmoniser.classes]:
+            raise UsageError(
+                f"--site-classes {name}: the model has no such class",
+                found=unknown[0],
+                expected=", ".join(harmoniser.classes),
+                do=did_you_mean(unknown[0], harmoniser.classes),
+            )
+    present = {name: np.isin(harmoniser.classes, labels) for name, labels in stated.items()}
+    return _with_harmoniser(bundle, harmoniser.stating(present))
+
+
+def _check_site(harmoniser: Harmoniser, name: str, sources: Sequence[str | None]) -> None:
+    """UsageError for a site that cannot be told anything of."""
+    if name in harmoniser.maps:
+        raise UsageError(
+            f"--site-classes {name}: the model knows what this site looks like",
+            found=f"{name} among the sites that it was trained in or adapted to",
+            expected="a new site",
+            do="Leave it out; a model that was adapted is told so by fusion adapt.",
+        )
+    there = sorted({source or "" for source in sources})
+    if name not in there:
+        raise UsageError(
+            f"--site-classes {name}: no cell is of this site",
+            found=", ".join(each or "cells without a site" for each in there) or "no cell",
+            do=did_you_mean(name, there) or "Name the site of cells that name none with --source NAME.",
+        )
+
+
+def describe_sites(bundle: ModelBundle, table: FeatureTable) -> ModelBundle:
+    """The model with what describes the new sites among measured cells, or their subjects: they are described once.
+
+    Whatever it is asked afterwards of cells of these sites is asked by all of them.
+    """
+    harmoniser = bundle.model.harmoniser
+    if harmoniser is None or not harmoniser.transductive:
+        return bundle
+    if isinstance(table.X, Bags):
+        return _with_harmoniser(bundle, describe_bags(harmoniser, table.X, table.sources))
+    return _with_harmoniser(bundle, harmoniser.describing(table.X, table.sources))
+
+
+def _with_harmoniser(bundle: ModelBundle, harmoniser: Harmoniser) -> ModelBundle:
+    return replace(bundle, model=replace(bundle.model, harmoniser=harmoniser))
+
+
+def class_notes(harmoniser: Harmoniser, sources: Sequence[str | None]) -> list[str]:
+    """Stamps of which classes sites have that were not trained in: what is stated, told by their cells, or in doubt.
+
+    Parameters
+    ----------
+    harmoniser : with what describes the new sites, see ``describe_sites``.
+    """
+    stamps = []
+    for name in sorted({source or "" for source in sources}):
+        own = harmoniser.site(name)
+        if own is None or harmoniser.mix is None or "present" not in own:
+            continue
+        who, has = name or "cells without a source", own["present"] > 0
+        if name in harmoniser.stated:
+            stamps.append(f"{who}: said to have {_listed(harmoniser, has)} and no other class")
+            continue
+        if not has.all():
+            stamps.append(f"{who}: taken to lack the class {_listed(harmoniser, ~has)}, by where its cells lie")
+        if harmoniser.mix.may_have_few_classes(own):
+            call = "--site-classes " + (f"{name}=A,B" if name else "NAME=A,B, and the site's name with --source NAME")
+            stamps.append(
+                f"{who}: may have one or two classes alone, since its cells lie in no clusters; many of them are then "
+                f"taken for others. If so, say which classes it has with {call}"
+            )
+    return stamps
+
+
+def contradicted(bundle: ModelBundle, cells: FeatureTable) -> list[str]:
+    """Stamps of sites some of whose cells are labelled as what they are said not to have."""
+    harmoniser = bundle.model.harmoniser
+    if harmoniser is None or bundle.unit == "subject":  # what patients are labelled their cells need not be
+        return []
+    stamps = []
+    for name, present in harmoniser.stated.items():
+        own = [label for label, source in zip(cells.y, cells.sources, strict=True) if (source or "") == name]
+        has = {None, *np.array(harmoniser.classes)[present]}
+        if others := sum(label not in has for label in own):
+            stamps.append(
+                f"{name}: {others} of its {len(own)} cells are labelled as none of the classes that it is said to have"
+            )
+    return stamps
+
+
+def _listed(harmoniser: Harmoniser, present: NDArray[np.bool_]) -> str:
+    return ", ".join(f"'{label}'" for label in np.array(harmoniser.classes)[present])

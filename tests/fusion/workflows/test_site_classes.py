@@ -1,0 +1,113 @@
+"""A new site of one class alone: taken for all classes unless it is said which it has; and what is said is repeated."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fusion.bundles.inference import ask, predict_cells
+from fusion.bundles.model_bundle import load_model
+from fusion.bundles.new_sites import contradicted, state_classes
+from fusion.errors import UsageError
+from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.images.cell import read_cell
+from fusion.settings.commands import AdaptConfig, EvaluateConfig, ExplainConfig, PredictConfig, TrainConfig
+from fusion.workflows.evaluate import evaluate
+from fusion.workflows.new_site.adaptation import adapt_model
+from fusion.workflows.predict import predict
+from fusion.workflows.train import train
+from tests.builders.images import paint, write_image
+
+SAID = "new: said to have 'b' and no other class"
+
+
+def site(folder, name, labels, scale):
+    """Cells of these labels as a table; those of b are larger, and a site's are all so many times as large."""
+    rows = []
+    for at, label in enumerate(labels):
+        rng = np.random.default_rng([ord(name[0]), at])
+        radius = scale * (12 + 6 * "ab".index(label) + rng.normal())
+        write_image(folder / f"{name}-{at:03d}.png", paint(7000 * ord(name[0]) + at, side=110, radius=radius))
+        rows.append(f"{name}-{at:03d}.png,{label},{name}{at},{name}")
+    table = folder / f"{name}.csv"
+    table.write_text("path,label,subject,source\n" + "\n".join(rows) + "\n")
+    return table
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sites")
+    mix = {"method": "standard", "transductive": True, "mix": "estimated"}
+    more = {"data": site(folder, "home", "ab" * 24, 1.0), "features": ["morphology"], "classifier": "logreg", "jobs": 1}
+    train(TrainConfig(**more, splits=3, output=folder / "model", store=folder / "store", harmonise=mix))
+    new, south = (site(folder, *cells).read_text() for cells in (("new", "b" * 24, 1.6), ("south", "ab" * 8, 1.2)))
+    (folder / "both.csv").write_text(new + south.partition("\n")[2])
+    return folder
+
+
+def asked(home, folder, model="model", **more):
+    given = {"model": home / model, "data": home / "both.csv", "store": home / "store", "jobs": 1, **more}
+    return evaluate(EvaluateConfig(**given, output=folder))
+
+
+def right(result):
+    proba = result.scores[0].proba[0]
+    new = np.array(result.cells.sources) == "new"
+    return float((np.array(result.classes)[proba.argmax(axis=1)] == np.array(result.cells.y))[new].mean())
+
+
+def test_cells_of_a_class_are_told_where_it_is_said_and_each_site_is_described_once(home, tmp_path, monkeypatch):
+    describe, described = Harmoniser._of_new_source, []
+    monkeypatch.setattr(Harmoniser, "_of_new_source", lambda *given: described.append(given[1]) or describe(*given))
+    plain = asked(home, tmp_path / "plain")
+    said = asked(home, tmp_path / "said", site_classes={"new": ["b"]})
+    assert right(plain) < 0.7 < 0.95 < right(said)
+    assert described == ["new", "south"] * 2
+    assert SAID in said.stamps
+    assert any(stamp.startswith("new: may have one or two classes alone") for stamp in plain.stamps)
+    assert not any("may have one" in stamp for stamp in said.stamps)
+    wrong = state_classes(load_model(home / "model"), {"new": ["a"]}, ["new"])
+    assert contradicted(wrong, said.cells) == [
+        "new: 24 of its 24 cells are labelled as none of the classes that it is said to have"
+    ]
+    assert not contradicted(state_classes(wrong, {"new": ["b"]}, ["new"]), said.cells)
+
+
+def test_what_is_said_counts_wherever_a_model_is_asked_and_is_kept_by_adapt(home, tmp_path):
+    common = {"model": home / "model", "store": home / "store", "jobs": 1, "site_classes": "new=b"}
+    found = predict(PredictConfig(images=[home / "new.csv"], **common))
+    assert SAID in found.notes
+    shown = ask(load_model(home / "model"), ExplainConfig(images=[home / "new.csv"], output=tmp_path / "why", **common))
+    np.testing.assert_array_equal(shown[1].proba, found.proba)
+    paths = [home / f"new-{at:03d}.png" for at in range(24)]
+    bundle = state_classes(load_model(home / "model"), {"new": ["b"]}, ["new"])
+    message = predict_cells(bundle, [read_cell(path) for path in paths], found.table.names, "new")
+    np.testing.assert_allclose(message.proba, found.proba, atol=1e-12)
+
+    unlabelled = home / "unlabelled.csv"
+    unlabelled.write_text((home / "new.csv").read_text().replace(",b,", ",,"))
+    adapted = adapt_model(AdaptConfig(data=unlabelled, output=tmp_path / "kept", **common))
+    assert SAID in adapted.notes
+    given = {"images": paths[:1], "source": "new", "store": home / "store", "jobs": 1}
+    alone = predict(PredictConfig(model=tmp_path / "kept", **given))
+    np.testing.assert_allclose(alone.proba[0], found.proba[0], atol=1e-12)
+    assert SAID in alone.notes
+    with pytest.raises(UsageError, match="the model knows what this site looks like"):
+        predict(PredictConfig(model=tmp_path / "kept", **given, site_classes="new=b"))
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"new": ["c"]}, "--site-classes new: the model has no such class"),
+        ({"home": ["a"]}, "--site-classes home: the model knows what this site looks like"),
+        ({"north": ["a"]}, "--site-classes north: no cell is of this site"),
+    ],
+)
+def test_what_cannot_be_said_is_refused(home, said, why):
+    bundle = load_model(home / "model")
+    with pytest.raises(UsageError, match=why):
+        state_classes(bundle, said, ["new", None])
+    plain = replace(bundle, model=replace(bundle.model, harmoniser=None))
+    with pytest.raises(UsageError, match="for models that estimate a new site's mix of classes"):
+        state_classes(plain, {"new": ["a"]}, ["new"])
