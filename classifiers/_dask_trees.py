@@ -26,11 +26,13 @@ def grow(
     settings: dict[str, Any],
     trees: int,
     scheduler: str,
+    column_weights: NDArray[np.float32] | None = None,
 ) -> xgboost.Booster:
     """The trees, by ``xgboost.dask`` on the workers of the cluster at this address.
 
     Each worker holds its share of the rows, dealt batch by batch in turn, and makes bins of them; what they tell each
-    other are histograms. A worker has as many threads as it was started with.
+    other are histograms. A worker has as many threads as it was started with. Columns are drawn in proportion to
+    float32 (d,) ``column_weights``; None for all alike.
 
     Raises
     ------
@@ -51,7 +53,12 @@ def grow(
                     dask.array.concatenate([part.array(name) for part in parts]) for name in ("X", "codes", "weights")
                 )
                 binned = on_workers.DaskQuantileDMatrix(
-                    client, data, label=label, weight=weight, max_bin=settings["max_bin"]
+                    client,
+                    data,
+                    label=label,
+                    weight=weight,
+                    feature_weights=None if column_weights is None else dask.array.from_array(column_weights),
+                    max_bin=settings["max_bin"],
                 )
                 of_workers = {name: value for name, value in settings.items() if name != "nthread"}
                 return on_workers.train(client, of_workers, binned, num_boost_round=trees)["booster"]

@@ -42,7 +42,14 @@ class Drawn:
             yield np.ascontiguousarray(batch[:, self.columns])
 
 
-def grow(X: Batched, weights: NDArray[np.float64], bins: Bins, settings: dict[str, Any], trees: int) -> xgboost.Booster:
+def grow(
+    X: Batched,
+    weights: NDArray[np.float64],
+    bins: Bins,
+    settings: dict[str, Any],
+    trees: int,
+    column_weights: NDArray[np.float32] | None = None,
+) -> xgboost.Booster:
     """The trees of all stages, as one model of all columns.
 
     Parameters
@@ -52,16 +59,18 @@ def grow(X: Batched, weights: NDArray[np.float64], bins: Bins, settings: dict[st
     bins : the labelled matrix of some columns, with the bins of a sample.
     settings : XGBoost's; ``colsample_bytree`` is the share of the columns that a stage sees.
     trees : of each class.
+    column_weights : float32 (d,), what columns are drawn in proportion to; None for all alike.
     """
     columns, stages = X.shape[1], min(STAGES, trees)
     width = max(1, round(settings["colsample_bytree"] * columns))
     draw = np.random.default_rng(settings["seed"])
     rows = np.sort(draw.choice(X.shape[0], min(_SKETCHED, X.shape[0]), replace=False))
     sample, weights = _rows(X, rows), weights[rows]
+    shares = None if column_weights is None else column_weights / column_weights.sum(dtype=np.float64)
     grown: list[tuple[NDArray[np.intp], xgboost.Booster]] = []
     margins: NDArray[np.float32] | None = None
     for stage in range(stages):
-        drawn = np.sort(draw.choice(columns, width, replace=False))
+        drawn = np.sort(draw.choice(columns, width, replace=False, p=shares))
         sketch = xgboost.QuantileDMatrix(
             np.ascontiguousarray(sample[:, drawn]),
             weight=weights,

@@ -54,7 +54,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     max_depth : decisions on the way to a leaf, at most.
     subsample : share of the rows seen by a tree.
     colsample_bytree : share of the columns seen by a tree; with columns as alike as GLCM statistics are, a third of
-        them is enough and keeps one block from drowning the others.
+        them is enough and keeps one block from drowning the others. By the weights of ``draw_by``; of all columns none.
     staged_from : training cells from which columns are drawn once for every seventh of the trees, a stage that is grown
         on these columns alone, and no longer for every tree: XGBoost counts what is not drawn for a tree all the same,
         so that a fit takes half the time. Below, a fit takes seconds. Results say which trees were grown so.
@@ -76,6 +76,9 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     """
 
     prepares: ClassVar[str] = "raw"
+
+    #: float32 (d,), what columns are drawn in proportion to; None for all alike.
+    _weights: NDArray[np.float32] | None = None
 
     def __init__(
         self,
@@ -111,6 +114,18 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
+    def draw_by(self, weights: NDArray[np.float64]) -> Self:
+        """Draw the columns of a tree in proportion to these, float64 (d,), wherever not all of them are drawn.
+
+        Raises
+        ------
+        ValueError : a weight that is not above 0: where most columns have none, a tree may still be given them.
+        """
+        if not (np.isfinite(weights) & (weights > 0)).all():
+            raise ValueError("trees draw columns by their blocks' weights, and 0 is none: leave such a block out")
+        self._weights = np.asarray(weights, np.float32)
+        return self
+
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit on float (n, d), NaN allowed, and n labels; ``groups`` matter to ``search`` alone.
 
@@ -143,12 +158,23 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
             )
 
         if self._stages(len(X), settings["colsample_bytree"], trees) == 1:
-            return xgboost.train(settings, binned(X), num_boost_round=trees)
+            return xgboost.train(settings, self._drawn_by(binned(X)), num_boost_round=trees)
         from classifiers._staged_trees import grow
 
         return grow(
-            _InMemory(X), weights, lambda drawn, like: binned(np.ascontiguousarray(X[:, drawn]), like), settings, trees
+            _InMemory(X),
+            weights,
+            lambda drawn, like: binned(np.ascontiguousarray(X[:, drawn]), like),
+            settings,
+            trees,
+            self._weights,
         )
+
+    def _drawn_by(self, data: Any) -> Any:
+        """The matrix with what its columns are drawn by."""
+        if self._weights is not None:
+            data.set_info(feature_weights=self._weights)
+        return data
 
     def stages(self, cells: int) -> int:
         """In how many stages, each on columns of its own, trees of so many cells are grown; 1 is tree by tree.
@@ -195,7 +221,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         if self.scheduler is not None:
             from classifiers._dask_trees import grow
 
-            self.booster_ = grow(X, codes, weights, self._settings(), self.n_estimators, self.scheduler)
+            self.booster_ = grow(X, codes, weights, self._settings(), self.n_estimators, self.scheduler, self._weights)
             self.booster_.set_param({"nthread": self.n_jobs})
         else:
             self.booster_ = self._grown_externally(X, codes, weights)
@@ -222,8 +248,9 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
                     lambda drawn, like: binned_in(next(folders), Drawn(X, drawn), like),
                     settings,
                     self.n_estimators,
+                    self._weights,
                 )
-            data = binned_in(next(folders), X)
+            data = self._drawn_by(binned_in(next(folders), X))
             booster = xgboost.train(settings, data, num_boost_round=self.n_estimators)
             del data  # its files are let go of before the folder goes
         return booster
@@ -232,7 +259,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         import xgboost
 
         folds = inner_folds(codes, groups, _SEARCH_FOLDS, self.random_state)
-        data = xgboost.DMatrix(X, label=codes, weight=balanced_weights(codes), nthread=self.n_jobs)
+        data = self._drawn_by(xgboost.DMatrix(X, label=codes, weight=balanced_weights(codes), nthread=self.n_jobs))
         metric = "logloss" if len(self.classes_) == 2 else "mlogloss"
 
         trees: dict[tuple[tuple[str, Any], ...], int] = {}

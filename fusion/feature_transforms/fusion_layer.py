@@ -76,7 +76,8 @@ class FusionLayer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sci
         of all outgoing columns that vary divided by the number of blocks that do: the distance then is 2 V in each
         block, and a lone standardised block stays as it is. This is the block scaling of Westerhuis, Kourti and
         MacGregor (1998), J. Chemometrics 12:301-321. A mapping multiplies block by block on top of that, 1 for those
-        it does not name. "none": left as they are.
+        it does not name. "none": left as they are. To trees scale is nothing: they draw columns by the variance that a
+        mapping, or an emphasis, would give them (``column_weights``), and all alike where neither is given.
     clip : scaled values are clipped to [-clip, clip], so that one absurd measurement cannot outweigh all others; None
         leaves them. 10: no value of a training part of 100 cells can be further out, so only blunders are cut.
         Without effect where ``scale`` is "none".

@@ -24,7 +24,7 @@ from fusion.learning.recipe import Recipe
 from fusion.learning.shared_distances import Distances
 from fusion.metrics.classification import predicted_classes
 from fusion.metrics.decision_costs import expected_costs
-from fusion.plugins.classifiers import Classifier, Contributes, FitsDistances, HoldsOut
+from fusion.plugins.classifiers import Classifier, Contributes, DrawsColumns, FitsDistances, HoldsOut
 from fusion.plugins.networks import TakesImages
 from fusion.settings.learning import HarmoniseSettings
 
@@ -293,7 +293,7 @@ def decide(recipe: Recipe, classes: Sequence[str], score: Score, rows: TrainingR
 
 def _fit_on_slices(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe) -> FusedModel:
     """The model with calibration and threshold, from rows that are prepared once, and distances computed once."""
-    classifier = recipe.build()
+    classifier = _built(recipe, blocks)
     prepared, X = _prepare(rows, blocks, recipe, classifier)
     distances = None
     if isinstance(classifier, FitsDistances) and classifier.fits_distances:
@@ -304,7 +304,7 @@ def _fit_on_slices(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Reci
     model = replace(prepared, classifier=classifier)
 
     def score(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
-        at, fold = rows.positions(train), recipe.build()
+        at, fold = rows.positions(train), _built(recipe, blocks)
         if distances is not None:
             return score_slice(fold, distances, at, test, rows)
         return fold.fit(X[at], rows.y[at], rows.groups[at]).predict_proba(X[test])
@@ -325,7 +325,7 @@ def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, 
     """Harmonise, select, fuse, classify: in this order, each learnt from what the one before leaves."""
     if recipe.fuse == "late":
         return BlockModels.of(rows, blocks, recipe, folds).fused(list(blocks))
-    classifier = recipe.build()
+    classifier = _built(recipe, blocks)
     prepared, X = _prepare(rows, blocks, recipe, classifier)
     if folds.are_slices or not isinstance(classifier, HoldsOut):
         return replace(prepared, classifier=classifier.fit(X, rows.y, rows.groups))
@@ -336,6 +336,17 @@ def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, 
         return learnt, own.fused(own.harmonised(part.X, part.sources))
 
     return replace(prepared, classifier=classifier.fit_held_out(X, rows.y, rows.groups, anew))
+
+
+def _built(recipe: Recipe, blocks: Mapping[str, slice]) -> Classifier:
+    """The unfitted classifier; one that draws columns is told by what weights."""
+    classifier = recipe.build()
+    if isinstance(classifier, DrawsColumns):
+        from fusion.feature_transforms.column_weights import column_weights
+
+        if (weights := column_weights(fusion_layer(blocks, recipe))) is not None:
+            classifier.draw_by(weights)
+    return classifier
 
 
 def fusion_layer(blocks: Mapping[str, slice], recipe: Recipe) -> FusionLayer:

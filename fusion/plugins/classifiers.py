@@ -118,6 +118,15 @@ class GrowsInStages(Protocol):
 
 
 @runtime_checkable
+class DrawsColumns(Protocol):
+    """A classifier that learns from draws of the columns: scale is nothing to it, and weights are these."""
+
+    def draw_by(self, weights: NDArray[np.float64]) -> Self:
+        """Draw columns in proportion to float64 (d,), in all fits from now on."""
+        ...
+
+
+@runtime_checkable
 class ReadsBatches(Protocol):
     """A classifier that can be fitted on rows which are read batch by batch and never all in memory."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -24,6 +24,7 @@ from fusion.learning.refusals import possible_recipes
 from fusion.learning.run import Run, half_the_memory
 from fusion.learning.study import Study
 from fusion.plugins import registry
+from fusion.plugins.classifiers import DrawsColumns
 from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
 from fusion.settings.commands import AblateConfig
@@ -83,12 +84,15 @@ def recipes_of(
 
 
 def _ways(config: AblateConfig, classifier: str, chosen: FeatureSet) -> list[Fuse]:
-    """The ways in which a set of blocks is fused, each once: a lone block in one, and trees mind no weights."""
+    """The ways in which a set of blocks is fused, each once: a lone block in one, and trees mind those weights alone by
+    which they draw columns."""
     if len(chosen) < 2:
         return ["weighted"]
     asked = cast(list[Fuse], config.fuse)  # as checked
-    is_raw = registry.build_classifier(classifier, classifier_params(config, classifier)).prepares == "raw"
-    return list(dict.fromkeys("weighted" if is_raw and way == "concatenate" else way for way in asked))
+    built = registry.build_classifier(classifier, classifier_params(config, classifier))
+    draws = isinstance(built, DrawsColumns) and isinstance(config.layer.get("weights"), Mapping)
+    is_one = built.prepares == "raw" and not draws
+    return list(dict.fromkeys("weighted" if is_one and way == "concatenate" else way for way in asked))
 
 
 def by_landmarks(config: AblateConfig, plan: Plan, study: Study) -> tuple[AblateConfig, list[str]]:

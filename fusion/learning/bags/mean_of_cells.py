@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.patients.bags import Bags
-from fusion.plugins.classifiers import Classifier, Searches, TakesBags
+from fusion.plugins.classifiers import Classifier, DrawsColumns, Searches, TakesBags
 
 
 class MeanOfCells:
@@ -41,6 +41,12 @@ class MeanOfCells:
     def chosen_(self) -> Mapping[str, float]:
         """What the classifier has chosen by folds of subjects."""
         return self.classifier.chosen_ if isinstance(self.classifier, Searches) else {}
+
+    def draw_by(self, weights: NDArray[np.float64]) -> Self:
+        """Draw columns in proportion to float64 (d,), where the classifier draws any."""
+        if isinstance(self.classifier, DrawsColumns):
+            self.classifier.draw_by(weights)
+        return self
 
     def fit(self, X: Bags, y: Any, groups: Any = None) -> Self:
         """Fit the classifier on every cell of n bags, under the label and in the group of its bag."""
