@@ -17,7 +17,13 @@ def run(path: Path, folder: Path) -> nbformat.NotebookNode:
     """The notebook with what it shows when it is run in ``folder``, by this checkout."""
     notebook = nbformat.read(path, as_version=4)
     os.environ |= {"PYTHONPATH": str(ROOT), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}})
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": folder}},
+        coalesce_streams=True,  # a busy machine sends what a cell prints in several pieces
+    )
     return client.execute()
 
 
