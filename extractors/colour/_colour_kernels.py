@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from extractors.numba_kernels import compiled
 
-#: Percentiles are looked for in bins of equal width between a channel's extremes; inside a bin values are sorted, so
-#: the number of bins (at most 65,536) is a matter of speed alone.
+#: Percentiles are looked for in bins of equal width between a channel's extremes, this many (256 to 65,536) and more
+#: where there are many colours; inside a bin values are sorted, so their number is a matter of speed alone.
 BINS = 1024
+
+#: One colour, where pixels are counted below it: no image has so many.
+_COLOUR = 1 << 40
 
 #: Planes that ``moments`` takes powers of at once: a multiple of what any processor's vector instructions hold.
 LANES = 16
@@ -112,69 +115,131 @@ def convert(
 
     Returns
     -------
-    float64 (k, 19).
+    float64 (19, k).
     """
-    planes = np.empty((len(codes), 19))
-    curved = np.empty(3)
-    steps = (len(directions) - 1) // 6
-    for i in range(len(codes)):
-        red, green, blue = np.int64(codes[i] >> 16), np.int64(codes[i] >> 8 & 255), np.int64(codes[i] & 255)
-        largest, smallest = max(red, green, blue), min(red, green, blue)
-        chroma = largest - smallest
-        planes[i, 0], planes[i, 1], planes[i, 2], planes[i, 4] = red, green, blue, largest
-        planes[i, 3] = chroma / largest if chroma > 0 else 0.0
-
-        for axis in range(3):
-            share = to_xyz[axis, 0] * light[red] + to_xyz[axis, 1] * light[green] + to_xyz[axis, 2] * light[blue]
-            if share > (6 / 29) ** 3:
-                # The cube root by Halley's method, which triples the right digits: at least 1.4 to begin with, 14
-                # after two steps, in a third of the time of the library's.
-                root = roots[min(int(share * (len(roots) - 1)), len(roots) - 1)]
-                for _ in range(2):
-                    cube = root * root * root
-                    root *= (cube + 2 * share) / (2 * cube + share)
-                curved[axis] = root
-            else:  # the straight piece that CIELAB has for dark colours
-                curved[axis] = share * ((29 / 6) ** 2 / 3) + 4 / 29
-        planes[i, 5] = 116 * curved[1] - 16
-        planes[i, 6] = 500 * (curved[0] - curved[1])
-        planes[i, 7] = 200 * (curved[1] - curved[2])
-
-        for space in range(2):
-            dense_red, dense_green, dense_blue = (
-                densities[space, red],
-                densities[space, green],
-                densities[space, blue],
-            )
-            for stain in range(3):
-                amount = (
-                    to_stains[space, stain, 0] * dense_red
-                    + to_stains[space, stain, 1] * dense_green
-                    + to_stains[space, stain, 2] * dense_blue
-                )
-                # No dye makes a colour lighter. The last plane is what two dyes leave over, on either side.
-                planes[i, 8 + 3 * space + stain] = amount if space == 1 and stain == 2 else max(amount, 0.0)
-
-        if chroma > 0:
-            if largest == red:
-                sector = (green - blue) / chroma
-            elif largest == green:
-                sector = 2 + (blue - red) / chroma
-            else:
-                sector = 4 + (red - green) / chroma
-            # The nearest direction of the table, turned by the little that is missing, for which three terms of sine
-            # and cosine are exact to the last bit.
-            nearest = round(sector * steps)
-            rest = (sector - nearest / steps) * (math.pi / 3)
-            cosine = 1 - rest * rest / 2 * (1 - rest * rest / 12)
-            sine = rest * (1 - rest * rest / 6 * (1 - rest * rest / 20))
-            start_x, start_y = directions[nearest + steps, 0], directions[nearest + steps, 1]
-            x, y = start_x * cosine - start_y * sine, start_y * cosine + start_x * sine
-            planes[i, 14], planes[i, 15], planes[i, 16] = 1.0, x, y
-            planes[i, 17], planes[i, 18] = x * x - y * y, 2 * x * y
-        else:
-            planes[i, 14:] = 0
+    planes = np.empty((19, len(codes)))
+    # So many colours at once as stay in the processor's cache, and step by step, so that each compiles to vectors.
+    for begin in range(0, len(codes), 256):
+        some = codes[begin : begin + 256]
+        _convert_values(some, directions, planes, begin)
+        _convert_to_lab(some, light, roots, to_xyz, planes, begin)
+        _convert_to_stains(some, densities, to_stains, planes, begin)
     return planes
+
+
+@compiled
+def _convert_values(
+    codes: NDArray[np.uint32], directions: NDArray[np.float64], planes: NDArray[np.float64], begin: int
+) -> None:
+    """Red, green, blue, saturation, value and direction of hue: planes 0 to 4 and 14 to 18, from ``begin``."""
+    red, green, blue, saturation, value = (
+        planes[0, begin:],
+        planes[1, begin:],
+        planes[2, begin:],
+        planes[3, begin:],
+        planes[4, begin:],
+    )
+    steps = (len(directions) - 1) // 6
+    chroma, sector, nearest = np.empty(len(codes)), np.empty(len(codes)), np.empty(len(codes))
+    for i in range(len(codes)):
+        red[i], green[i], blue[i] = codes[i] >> 16, codes[i] >> 8 & 255, codes[i] & 255
+    for i in range(len(codes)):
+        largest = max(red[i], green[i], blue[i])
+        span = largest - min(red[i], green[i], blue[i])
+        over = span if span > 0 else 1.0
+        saturation[i], value[i], chroma[i] = span / largest if span > 0 else 0.0, largest, span
+        from_red, from_green, from_blue = (
+            (green[i] - blue[i]) / over,
+            2 + (blue[i] - red[i]) / over,
+            4 + (red[i] - green[i]) / over,
+        )
+        sector[i] = from_red if largest == red[i] else from_green if largest == green[i] else from_blue
+        nearest[i] = np.rint(sector[i] * steps)
+    # The nearest direction of the table, turned by the little that is missing, for which three terms of sine and cosine
+    # are exact to the last bit.
+    has_hue, cosine, sine, double_cosine, double_sine = (
+        planes[14, begin:],
+        planes[15, begin:],
+        planes[16, begin:],
+        planes[17, begin:],
+        planes[18, begin:],
+    )
+    for i in range(len(codes)):
+        at = int(nearest[i]) + steps
+        cosine[i], sine[i] = directions[at, 0], directions[at, 1]
+    for i in range(len(codes)):
+        rest = (sector[i] - nearest[i] / steps) * (math.pi / 3)
+        along = 1 - rest * rest / 2 * (1 - rest * rest / 12)
+        across = rest * (1 - rest * rest / 6 * (1 - rest * rest / 20))
+        x, y = cosine[i] * along - sine[i] * across, sine[i] * along + cosine[i] * across
+        has_hue[i] = 1.0 if chroma[i] > 0 else 0.0
+        cosine[i], sine[i] = x if chroma[i] > 0 else 0.0, y if chroma[i] > 0 else 0.0
+        double_cosine[i] = x * x - y * y if chroma[i] > 0 else 0.0
+        double_sine[i] = 2 * x * y if chroma[i] > 0 else 0.0
+
+
+@compiled
+def _convert_to_lab(
+    codes: NDArray[np.uint32],
+    light: NDArray[np.float64],
+    roots: NDArray[np.float64],
+    to_xyz: NDArray[np.float64],
+    planes: NDArray[np.float64],
+    begin: int,
+) -> None:
+    """CIELAB: planes 5 to 7, from ``begin``."""
+    lights, shares, start = np.empty((3, len(codes))), np.empty(len(codes)), np.empty(len(codes))
+    for i in range(len(codes)):
+        lights[0, i], lights[1, i], lights[2, i] = (
+            light[codes[i] >> 16],
+            light[codes[i] >> 8 & 255],
+            light[codes[i] & 255],
+        )
+    for axis in range(3):
+        curved = planes[5 + axis, begin:]
+        for i in range(len(codes)):
+            shares[i] = to_xyz[axis, 0] * lights[0, i] + to_xyz[axis, 1] * lights[1, i] + to_xyz[axis, 2] * lights[2, i]
+        for i in range(len(codes)):
+            start[i] = roots[min(int(shares[i] * (len(roots) - 1)), len(roots) - 1)]
+        for i in range(len(codes)):
+            share, root = shares[i], start[i]
+            # The cube root by Halley's method, which triples the right digits: at least 1.4 to begin with, 14 after
+            # two steps, in a third of the time of the library's.
+            for _ in range(2):
+                cube = root * root * root
+                root *= (cube + 2 * share) / (2 * cube + share)
+            # The straight piece is what CIELAB has for dark colours.
+            curved[i] = root if share > (6 / 29) ** 3 else share * ((29 / 6) ** 2 / 3) + 4 / 29
+    first, second, third = planes[5, begin:], planes[6, begin:], planes[7, begin:]
+    for i in range(len(codes)):
+        x, y, z = first[i], second[i], third[i]
+        first[i], second[i], third[i] = 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@compiled
+def _convert_to_stains(
+    codes: NDArray[np.uint32],
+    densities: NDArray[np.float64],
+    to_stains: NDArray[np.float64],
+    planes: NDArray[np.float64],
+    begin: int,
+) -> None:
+    """Amounts of dye, three in each of two stain spaces: planes 8 to 13, from ``begin``."""
+    dense = np.empty((3, len(codes)))
+    for space in range(2):
+        for i in range(len(codes)):
+            dense[0, i], dense[1, i], dense[2, i] = (
+                densities[space, codes[i] >> 16],
+                densities[space, codes[i] >> 8 & 255],
+                densities[space, codes[i] & 255],
+            )
+        for stain in range(3):
+            of_red, of_green, of_blue = to_stains[space, stain]
+            # No dye makes a colour lighter. The last plane is what two dyes leave over, on either side.
+            least = -np.inf if space == 1 and stain == 2 else 0.0
+            amounts = planes[8 + 3 * space + stain, begin:]
+            for i in range(len(codes)):
+                amounts[i] = max(of_red * dense[0, i] + of_green * dense[1, i] + of_blue * dense[2, i], least)
 
 
 @compiled
@@ -183,7 +248,7 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
 
     Parameters
     ----------
-    planes : float64 (k, p), one row a colour, first of the nucleus, then of the cytoplasm; p at least ``LANES``.
+    planes : float64 (p, k), first the colours of the nucleus, then those of the cytoplasm; p at least ``LANES``.
     counts : int64 (k,), pixels of each colour.
     split : how many of the k colours are the nucleus's.
     channels : at most ``LANES``.
@@ -193,15 +258,20 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
     float64 (4, 3, p) : of the cell, the nucleus and the cytoplasm the mean, and the second, third and fourth central
         moment; 0 for a region without pixels.
     """
-    width = planes.shape[1]
+    width = len(planes)
     result = np.zeros((4, 3, width))
     means, numbers = result[0], np.zeros(3)
+    # One colour after the other in memory: so sums keep their order and run along a row, which compiles to vectors.
+    rows = np.empty((len(counts), width))
+    for i in range(len(counts)):
+        row = rows[i]
+        for c in range(width):
+            row[c] = planes[c, i]
     for i in range(split):
         weight = float(counts[i])
         numbers[1] += weight
-        # Along a row, so that it compiles to vector instructions.
         for c in range(width):
-            means[1, c] += weight * planes[i, c]
+            means[1, c] += weight * rows[i, c]
     numbers[0] = numbers[1]
     means[0] = means[1]
     for i in range(split, len(counts)):
@@ -209,7 +279,7 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
         numbers[0] += weight
         numbers[2] += weight
         for c in range(width):
-            part = weight * planes[i, c]
+            part = weight * rows[i, c]
             means[0, c] += part
             means[2, c] += part
     for region in range(3):
@@ -221,7 +291,7 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
     for region, begin, end in ((1, 0, split), (2, split, len(counts))):
         sums[LANES : 2 * LANES] = means[region, :LANES]
         sums[5 * LANES :] = 0
-        _add_powers(planes, counts, begin, end, sums)
+        _add_powers(rows, counts, begin, end, sums)
         for power in range(1, 4):
             for c in range(channels):
                 result[power, region, c] = sums[(4 + power) * LANES + c] / max(numbers[region], 1.0)
@@ -233,7 +303,7 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
 
 @compiled
 def _add_powers(
-    planes: NDArray[np.float64], counts: NDArray[np.int64], begin: int, end: int, sums: NDArray[np.float64]
+    rows: NDArray[np.float64], counts: NDArray[np.int64], begin: int, end: int, sums: NDArray[np.float64]
 ) -> None:
     """Add the second, third and fourth powers of deviations, of some rows, from the means of two regions.
 
@@ -243,12 +313,12 @@ def _add_powers(
     for i in range(begin, end):
         weight = float(counts[i])
         for c in range(LANES):
-            deviation = planes[i, c] - sums[c]
+            deviation = rows[i, c] - sums[c]
             weighted = weight * deviation * deviation
             sums[2 * LANES + c] += weighted
             sums[3 * LANES + c] += weighted * deviation
             sums[4 * LANES + c] += weighted * deviation * deviation
-            deviation = planes[i, c] - sums[LANES + c]
+            deviation = rows[i, c] - sums[LANES + c]
             weighted = weight * deviation * deviation
             sums[5 * LANES + c] += weighted
             sums[6 * LANES + c] += weighted * deviation
@@ -267,7 +337,7 @@ def values_at_ranks(
 
     Parameters
     ----------
-    planes : float64 (k, p), one row a colour, first of the nucleus, then of the cytoplasm; k at least 1.
+    planes : float64 (p, k), first the colours of the nucleus, then those of the cytoplasm; k at least 1.
     counts : int64 (k,), pixels of each colour.
     split : how many of the k colours are the nucleus's.
     ranks : int64 (3, n), from 0 to the number of pixels less 1 in the cell, the nucleus and the cytoplasm, fastest in
@@ -281,51 +351,55 @@ def values_at_ranks(
     colours = len(counts)
     places, channels = ranks.shape[1], len(whole)
     result = np.zeros((3, places, channels))
-    # One channel after the other in memory, moved in pieces that stay in the processor's cache.
-    columns, bins = np.empty((channels, colours)), np.empty(colours, np.uint16)
-    for begin in range(0, colours, 64):
-        for c in range(channels):
-            for i in range(begin, min(begin + 64, colours)):
-                columns[c, i] = planes[i, c]
+    number_of_bins = BINS
+    while 12 * number_of_bins < colours and number_of_bins < 65536:
+        number_of_bins *= 2
+    # Pixels of every bin in the nucleus and in the cytoplasm, and above bit 40 its colours: counted in one step.
+    bins, held = np.empty(colours, np.uint16), np.empty((2, number_of_bins), np.int64)
     # Pixels of every bin in the cell, the nucleus and the cytoplasm; its colours; and where they start among the
     # members, or -1 where no rank falls into the bin.
-    pixels, size, start = np.empty((3, BINS), np.int64), np.empty(BINS, np.int64), np.empty(BINS, np.int64)
+    pixels, size, start = (
+        np.empty((3, number_of_bins), np.int64),
+        np.empty(number_of_bins, np.int64),
+        np.empty(number_of_bins, np.int64),
+    )
     where, before = np.empty((3, places), np.int64), np.empty((3, places), np.int64)
     # Members of such bins, bin after bin: their values and their pixels, negative for those of the cytoplasm.
     values, weights = np.empty(colours), np.empty(colours, np.int64)
     for c in range(channels):
-        column = columns[c]
-        low = high = column[0]
-        for i in range(colours):
-            low, high = min(low, column[i]), max(high, column[i])
-        # Subtracting and multiplying keep the order of values, rounding or not.
-        scale = 1.0 if whole[c] else (BINS - 1) / (high - low) if high > low else 0.0
-        for b in range(BINS):
-            pixels[1, b] = pixels[2, b] = size[b] = 0
-            start[b] = -1
+        column = planes[c]
+        low, scale = 0.0, 1.0
+        if not whole[c]:
+            low = high = column[0]
+            for i in range(colours):
+                low, high = min(low, column[i]), max(high, column[i])
+            # Subtracting and multiplying keep the order of values, rounding or not.
+            scale = (number_of_bins - 1) / (high - low) if high > low else 0.0
         for i in range(colours):
             bins[i] = np.uint16(np.int32((column[i] - low) * scale))
+        held[:] = 0
         for i in range(split):
-            pixels[1, bins[i]] += counts[i]
-            size[bins[i]] += 1
+            held[0, bins[i]] += counts[i] + _COLOUR
         for i in range(split, colours):
-            pixels[2, bins[i]] += counts[i]
-            size[bins[i]] += 1
+            held[1, bins[i]] += counts[i] + _COLOUR
+        for b in range(number_of_bins):
+            pixels[1, b], pixels[2, b] = held[0, b] & (_COLOUR - 1), held[1, b] & (_COLOUR - 1)
+            pixels[0, b] = pixels[1, b] + pixels[2, b]
+            size[b] = (held[0, b] + held[1, b]) >> 40
+            start[b] = -1
 
         number = 0
-        for b in range(BINS):
-            pixels[0, b] = pixels[1, b] + pixels[2, b]
         for region in range(3):
             b, reached = 0, pixels[region, 0]
             for place in range(places):
                 if place > 0 and ranks[region, place] < ranks[region, place - 1]:
                     b, reached = 0, pixels[region, 0]
-                while reached <= ranks[region, place] and b < BINS - 1:
+                while reached <= ranks[region, place] and b < number_of_bins - 1:
                     b += 1
                     reached += pixels[region, b]
                 where[region, place], before[region, place] = b, reached - pixels[region, b]
                 if whole[c]:
-                    result[region, place, c] = low + b  # a bin has one value
+                    result[region, place, c] = b  # a bin has one value
                 elif start[b] < 0:
                     start[b] = number
                     number += size[b]
@@ -337,7 +411,7 @@ def values_at_ranks(
                 start[bins[i]] += 1
                 values[at] = column[i]
                 weights[at] = counts[i] if i < split else -counts[i]
-        for b in range(BINS):
+        for b in range(number_of_bins):
             if start[b] >= 0:
                 end = start[b]
                 start[b] -= size[b]

@@ -90,7 +90,7 @@ AZURE, EOSIN_Y = np.array([0.834750233, 0.513556283, 0.196330403]), np.array([0.
 
 
 def convert(codes: NDArray[np.uint32]) -> Values:
-    """float64 (k, 19), the planes of ``PLANES``, of uint32 (k,) colours, red * 65,536 + green * 256 + blue.
+    """float64 (19, k), the planes of ``PLANES``, of uint32 (k,) colours, red * 65,536 + green * 256 + blue.
 
     Negative amounts of dye are cut off to 0.
     """

@@ -93,11 +93,11 @@ class Distributions:
         low, high = values[:, ::2], values[:, 1::2]
         between = (low + (high - low) * (place - below)[..., None]).transpose(0, 2, 1)
         mean, second, third, fourth = moments[..., : len(CHANNELS)]
-        is_eosinophilic = planes[split:, AT["eosin_y"]] > planes[split:, AT["azure"]]
+        is_eosinophilic = planes[AT["eosin_y"], split:] > planes[AT["azure"], split:]
         eosinophilic = counts[split:][is_eosinophilic]
         number = eosinophilic.sum()
         share = float(number / pixels[2]) if pixels[2] else math.nan
-        dab = float(planes[split:, AT["dab"]][is_eosinophilic] @ eosinophilic)
+        dab = float(planes[AT["dab"], split:][is_eosinophilic] @ eosinophilic)
         redness = (dab / float(number) if number else 0.0) if pixels[2] else math.nan
         extremes = between[..., 0], between[..., -1]
         return cls(mean, second, third, fourth, *extremes, between[..., 1:-1], hues, share, redness)

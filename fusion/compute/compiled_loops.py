@@ -40,8 +40,11 @@ _spare_scipy()
 
 
 def compiled(loop: Loop) -> Loop:
-    """Compile on the first call and keep the machine code on disk; in memory only where no folder can be written."""
+    """Compile on the first call and keep the machine code on disk; in memory only where no folder can be written.
+
+    Dividing by 0 gives what NumPy gives: to look for it takes longer than dividing.
+    """
     try:
-        return cast(Loop, njit(cache=True, nogil=True)(loop))
+        return cast(Loop, njit(cache=True, nogil=True, error_model="numpy")(loop))
     except RuntimeError:  # numba refuses to cache in a read-only installation without a home
-        return cast(Loop, njit(nogil=True)(loop))
+        return cast(Loop, njit(nogil=True, error_model="numpy")(loop))

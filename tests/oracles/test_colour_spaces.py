@@ -22,7 +22,7 @@ def pixels():
 def planes(pixels):
     """Plane name to float64 (n,)."""
     red, green, blue = pixels.T.astype(np.uint32)
-    return dict(zip(PLANES, convert(red << 16 | green << 8 | blue).T, strict=True))
+    return dict(zip(PLANES, convert(red << 16 | green << 8 | blue), strict=True))
 
 
 def giemsa(pixels):
