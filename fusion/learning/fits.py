@@ -97,7 +97,8 @@ class Fits:
     permuted : sets of n labels that cells are also learnt by, to see what is scored where there is nothing to learn.
     examination : what models are asked beside their scores; None for nothing.
     sharing : what the fits of each classifier in one split share; None decides by how many they are, and how large.
-    asked_learnt : units that models are asked for which they have learnt from, too: the answer ``LEARNT``.
+    asked_learnt : units that models are asked for which they have learnt from, too: the answer ``LEARNT``. Of a run
+        without a checkpoint, which would keep it and not give it back.
     """
 
     study: Study
@@ -196,8 +197,6 @@ class Fits:
         if checkpoint is None or (kept := checkpoint.read(name)) is None:
             return None
         asked = self.examination.keys if self.examination is not None and self.asks(fit) else ()
-        if self.learnt_rows(fit) is not None:
-            asked = (*asked, LEARNT)
         answers = {key: answer for key in asked if (answer := checkpoint.read(f"{name}.{key}")) is not None}
         if len(answers) < len(asked):
             return None

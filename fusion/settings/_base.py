@@ -140,6 +140,9 @@ MAX_JOBS = 1024
 #: Settings that name what is written -> see ``Settings``.
 Outputs = Mapping[str, tuple[str, ...]]
 
+#: Settings that need another one -> that one, and how it is given; see ``Settings``.
+OnlyWith = Mapping[str, tuple[str, str]]
+
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -168,6 +171,8 @@ class Settings(BaseModel, metaclass=_PlainErrors):
     #: to write into -> files there that would replace others.
     output_files: ClassVar[Outputs] = {}
     output_folders: ClassVar[Outputs] = {}
+    #: Settings that do nothing where another one is not given: key -> the other, and how it is given.
+    only_with: ClassVar[OnlyWith] = {}
     #: Whether ``output`` is the folder of a model, which holds no other files than its own.
     writes_model: ClassVar[bool] = False
 

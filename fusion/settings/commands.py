@@ -8,7 +8,18 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fusion.settings._base import MAX_JOBS, MAX_SEED, Lists, LocalOrRemotePath, Names, Numbers, Outputs, Pairs, Settings
+from fusion.settings._base import (
+    MAX_JOBS,
+    MAX_SEED,
+    Lists,
+    LocalOrRemotePath,
+    Names,
+    Numbers,
+    OnlyWith,
+    Outputs,
+    Pairs,
+    Settings,
+)
 from fusion.settings.data import MASK_LEVELS, DataSettings, ReadingSettings, Unit
 from fusion.settings.features import OWN, FeatureSettings
 from fusion.settings.learning import (
@@ -59,6 +70,7 @@ class InspectConfig(DataSettings):
     """fusion inspect"""
 
     output_folders: ClassVar[Outputs] = {"overlays": (), "output": ()}
+    only_with: ClassVar[OnlyWith] = {"overlay_cells": ("overlays", "--overlays FOLDER")}
 
     splits: int = Field(5, ge=2, le=1000, description="folds of the random split whose leaks are counted")
     overlays: Path | None = Field(None, description="folder for contact sheets of the contours found")
@@ -115,6 +127,7 @@ class LearnConfig(DataSettings, FeatureSettings, FitSettings, TrackedSettings):
     """What commands that learn have in common."""
 
     output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}
+    only_with: ClassVar[OnlyWith] = {"nested": ("cnn_crossfit", "--cnn-crossfit")}
 
     unit: Unit | None = Field(
         None,
@@ -218,6 +231,7 @@ class EvaluateConfig(DataSettings, PromiseSettings, SubgroupSettings, CostSettin
     """
 
     output_folders: ClassVar[Outputs] = {"output": RESULT_FILES}
+    only_with: ClassVar[OnlyWith] = {"stress_cells": ("stress", "--stress")}
 
     model: Path = Field(description="folder of a model")
     output: Path = Field(description="folder of the result")
@@ -370,6 +384,8 @@ class AblateConfig(LearnConfig, ComparisonSettings):
     """
 
     # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
+    only_with: ClassVar[OnlyWith] = {"test_part": ("test", "--test DATA"), "other_cohort": ("test", "--test DATA")}
+
     compare: Names = Field(
         ["svm", "xgb", "logreg"], description="classifiers to compare: svm, xgb, logreg, neural, or plug-ins"
     )

@@ -63,8 +63,8 @@ class InputSettings(Settings):
 class FeatureSettings(InputSettings):
     """Which measurements."""
 
-    features: Names = Field(
-        [],
+    features: Names | None = Field(
+        None,
         description="blocks; default morphology,texture,colour, with weights or a backbone cnn, and others that have "
         "settings",
     )
@@ -97,8 +97,8 @@ class FeatureSettings(InputSettings):
     @field_validator("features", mode="before")
     @classmethod
     def _some(cls, value: Any) -> Any:
-        if isinstance(value, str) and not value.strip(" ,"):
-            raise ValueError("blocks, as in morphology,texture; none leaves the handcrafted ones out")
+        if value == [] or (isinstance(value, str) and not value.strip(" ,")):
+            raise ValueError("at least one block, as in morphology,texture; none leaves the handcrafted ones out")
         return value
 
     @field_validator("weights")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
-from fusion.settings._base import MAX_SEED, Names, Settings, as_text
+from fusion.settings._base import MAX_SEED, Names, OnlyWith, Settings, as_text
 from fusion.settings.data import PIXEL_UM
 from fusion.settings.features import InputSettings
 
@@ -168,6 +168,8 @@ class JudgementSettings(Settings):
 class PromiseSettings(Settings):
     """What is promised of new cells and subjects, at which level; see ``fusion.evaluation.promises``."""
 
+    only_with: ClassVar[OnlyWith] = {"risk_confidence": ("risk", "--risk sensitivity:SHARE")}
+
     sets: float | None = Field(
         None,
         ge=0.5,
@@ -218,6 +220,10 @@ class CostSettings(Settings):
 
 class FitSettings(InputSettings, JudgementSettings, PromiseSettings, SubgroupSettings, CostSettings):
     """How layer and classifiers are fitted and judged."""
+
+    only_with: ClassVar[OnlyWith] = {
+        "harmonise.transductive": ("harmonise.method", "--set harmonise.method=standard or quantile")
+    }
 
     classifiers: Parameters = Field({}, description="parameters of classifiers by name")
     layer: dict[str, Any] = Field({}, description="parameters of the fusion layer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from fusion.errors import ConfigError
 from fusion.io.run_inputs import protect
+from fusion.settings._base import Settings
 from fusion.settings._refusal import refusal
 from fusion.settings.recipes import find_recipe
 
@@ -48,18 +50,48 @@ def build_config(
     file = None if file is None else find_recipe(file)
     merged: dict[str, Any] = {} if file is None else read_yaml(file)
     protect([file])
+    asked: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError("--set takes key=value", found=setting, expected="as in --set splits=10")
-        _merge(merged, _nest(_keys(key), parse_yaml(value, f"--set {key}")))
-    _merge(merged, _given(options))
+        _merge(asked, _nest(_keys(key), parse_yaml(value, f"--set {key}")))
+    _merge(asked, _given(options))
+    _merge(merged, asked)
     try:
-        return kind.model_validate(merged)
+        config = kind.model_validate(merged)
     except ValidationError as error:
         raise refusal(
             kind, error, "" if file is None else str(file), merged if file is None else read_yaml(file)
         ) from error
+    _check_useful(config, asked)
+    return config
+
+
+def _check_useful(config: BaseModel, asked: Mapping[str, Any]) -> None:
+    """ConfigError for what was asked for in so many words and does nothing. What is usual may stand there: whoever
+    keeps settings keeps all."""
+    if not isinstance(config, Settings):
+        return
+    for own in (vars(each).get("only_with", {}) for each in type(config).__mro__):
+        for key, (other, how) in own.items():
+            first, _, rest = key.partition(".")
+            usual, value = type(config).model_fields[first].default, _at(asked, key)
+            usual = operator.attrgetter(rest)(usual) if rest else usual
+            if value not in (None, usual) and operator.attrgetter(other)(config) in (None, False, "none"):
+                raise ConfigError(
+                    f"{key} does nothing by itself",
+                    found=f"{value}, without {other}",
+                    do=f"Add {how}, or leave it out.",
+                )
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
 def write_config(config: BaseModel) -> str:

@@ -11,7 +11,7 @@ from fusion.errors import ConfigError, UsageError
 from fusion.features.blocks import build_blocks
 from fusion.features.extractor_parameters import extractor_params
 from fusion.learning.recipe import classifier_params, recipe_of
-from fusion.settings.commands import AblateConfig, ExtractConfig, TrainConfig
+from fusion.settings.commands import AblateConfig, EvaluateConfig, ExtractConfig, InspectConfig, TrainConfig
 from fusion.settings.loading import build_config, parse_yaml, write_config
 
 
@@ -44,6 +44,43 @@ def test_what_is_written_is_read_back_the_same(tmp_path):
     config = build_config(AblateConfig, options={"data": "x", "output": "o", "layer": {"pca": 0.95}, "seed": 7})
     (tmp_path / "config.yaml").write_text(write_config(config))
     assert build_config(AblateConfig, file=tmp_path / "config.yaml", options={}) == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "other"),
+    [
+        (EvaluateConfig, "stress_cells=8", {"stress": True}),
+        (EvaluateConfig, "risk_confidence=0", {"risk": "sensitivity:0.9"}),
+        (TrainConfig, "risk_confidence=0.9", {"risk": "sensitivity:0.9"}),
+        (TrainConfig, "nested=true", {"cnn_crossfit": True, "features": "cnn"}),
+        (TrainConfig, "harmonise.transductive=true", {"harmonise": {"method": "standard"}}),
+        (AblateConfig, "test_part=final", {"test": "y"}),
+        (AblateConfig, "other_cohort=true", {"test": "y"}),
+        (InspectConfig, "overlay_cells=5", {"overlays": "o"}),
+    ],
+)
+def test_what_does_nothing_by_itself_is_refused_where_it_is_asked_for_and_read_where_it_is_kept(
+    kind, setting, other, tmp_path
+):
+    places = {"data": "x", "model": "m", "output": "o"}
+    options = {name: place for name, place in places.items() if name in kind.model_fields}
+    key = setting.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"{key} does nothing by itself"):
+        build_config(kind, settings=[setting], options=options)
+    config = build_config(kind, settings=[setting], options={**options, **other})
+    if kind is EvaluateConfig:
+        unused = config.model_copy(update={"stress": False, "risk": None})
+        (tmp_path / "kept.yaml").write_text(write_config(unused))
+        assert build_config(kind, file=tmp_path / "kept.yaml", options={}) == unused
+    usual = build_config(kind, options=options).model_dump(mode="json")
+    assert build_config(kind, options=usual).model_dump(mode="json") == usual
+
+
+@pytest.mark.parametrize("given", [{"settings": ["features=[]"]}, {"options": {"features": []}}])
+def test_no_blocks_are_asked_for_by_none_and_not_by_an_empty_list(given):
+    asked = {"settings": [], **given, "options": {"data": "x", "output": "o", **given.get("options", {})}}
+    with pytest.raises(ConfigError, match="none leaves the handcrafted ones out"):
+        build_config(TrainConfig, **asked)
 
 
 @pytest.mark.parametrize(
