@@ -12,8 +12,12 @@ from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.bags import Bags
 from fusion.errors import UsageError, did_you_mean
-from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.feature_transforms.harmonisation import FAR, Harmoniser
 from fusion.learning.bags.harmonised_bags import describe_bags
+from fusion.metrics.class_shares import LEAST_CELLS
+
+#: Cells that tell whether they are of the site whose name they bear.
+_ENOUGH = 2000
 
 
 def state_classes(
@@ -115,6 +119,27 @@ def class_notes(harmoniser: Harmoniser, sources: Sequence[str | None]) -> list[s
             stamps.append(
                 f"{who}: may have one or two classes alone, since its cells lie in no clusters; many of them are then "
                 f"taken for others. If so, say which classes it has with {call}"
+            )
+    return stamps
+
+
+def misnamed(bundle: ModelBundle, cells: FeatureTable) -> list[str]:
+    """Stamps of known sites under whose name cells are judged that look like another site's."""
+    harmoniser = bundle.model.harmoniser
+    if harmoniser is None:
+        return []
+    names, stamps = np.array([source or "" for source in cells.sources], object), []
+    for name in sorted(set(names.tolist()) & harmoniser.maps.keys()):
+        of = np.flatnonzero(names == name)
+        if len(of) < LEAST_CELLS:
+            continue
+        far = harmoniser.displacement(np.asarray(cells.X[of[:: -(-len(of) // _ENOUGH)]]), name)
+        if far > FAR:
+            stamps.append(
+                f"{name or 'cells without a source'}: {len(of)} cells are harmonised as those of the site that the "
+                f"model knows by this name, and look like another one's: they lie {far:.1f} standard deviations from "
+                f"them (cells of one site below {FAR:.1f}). If they are another site's, give it a name of its own: in "
+                "the table, or by --source NAME where none is named"
             )
     return stamps
 

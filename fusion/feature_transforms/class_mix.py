@@ -42,7 +42,7 @@ _Codes = NDArray[np.intp]
 _Flags = NDArray[np.bool_]
 
 #: Cells that directions are found from, and a mixture, at most: of hundreds of a class more do not move them.
-_ENOUGH = 2000
+ENOUGH = 2000
 
 #: Principal components in which they are looked for, at most, and cells that a component needs.
 _COMPONENTS, _CELLS_EACH = 60, 4
@@ -113,7 +113,7 @@ class ClassMix:
         if len(np.unique(codes)) < 2 or np.bincount(codes).min() < 2:
             return None
         features = _class_means(X, np.eye(codes.max() + 1)[codes])
-        few = slice(None, None, -(-len(X) // _ENOUGH))
+        few = slice(None, None, -(-len(X) // ENOUGH))
         X, codes = X[few], codes[few]
         if np.bincount(codes).min() < 2 or not (L := layer.fit(X).transform(X)).var(axis=0).any():
             return None
@@ -203,7 +203,7 @@ class ClassMix:
         ----------
         X : float64 (n, d), mapped as if all cells counted alike.
         """
-        places = self._places(X)[:: -(-len(X) // _ENOUGH)]
+        places = self._places(X)[:: -(-len(X) // ENOUGH)]
         n, k = places.shape
         covariance = np.atleast_2d(np.cov(places.T, bias=True)) + 1e-9 * np.eye(k)
         likelihood, _ = self._mixture(places, None)
@@ -236,7 +236,7 @@ class ClassMix:
         """The log likelihood of the mixture of the classes ``present`` that is fitted to cells (n, k), and it, with all
         classes."""
         # Rows come in an order of their own: every so many of them are cells of all kinds.
-        some = places[:: -(-len(places) // _ENOUGH)]
+        some = places[:: -(-len(places) // ENOUGH)]
         if present is None or present.all():
             return _fitted(some, self.means, are_equal=are_equal)
         likelihood, of = _fitted(some, self.means[present], are_equal=are_equal)

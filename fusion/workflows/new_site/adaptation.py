@@ -23,7 +23,7 @@ from fusion.analysis.adaptation.steps import (
     predict,
 )
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
-from fusion.bundles.new_sites import class_notes, state_classes
+from fusion.bundles.new_sites import class_notes, misnamed, state_classes
 from fusion.data.cell_rows import table_rows
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable
 from fusion.errors import UsageError
@@ -124,6 +124,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
     study, notes = _measure(config, bundle, dataset, progress)
     cells = _cells(bundle, study)
+    notes = (*notes, *misnamed(bundle, study.table))
     labelled = np.flatnonzero(cells.codes >= 0)
     if config.output is not None and not len(labelled):
         _check_learns_of_sites(config, bundle, cells)

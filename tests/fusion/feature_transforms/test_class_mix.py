@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from fusion.errors import ConfigError
 from fusion.feature_transforms.class_mix import ClassMix
 from fusion.feature_transforms.fusion_layer import FusionLayer
-from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.feature_transforms.harmonisation import FAR, Harmoniser
 from fusion.settings.learning import HarmoniseSettings
 
 CLASSES = np.array(["a", "b", "c"])
@@ -209,3 +209,11 @@ def test_a_mix_is_estimated_of_judged_cells_alone():
         HarmoniseSettings(method="standard", mix="estimated")
     with pytest.raises(ValueError, match="mix must be one of equal, estimated"):
         harmoniser("even")
+
+
+@pytest.mark.parametrize("method", ["standard", "quantile"])
+def test_cells_of_another_site_under_a_known_name_lie_far_and_its_own_near(method):
+    found = harmoniser(method=method)[0]
+    for counts in ([20, 20, 20], [60, 10, 10], [0, 0, 30], [5, 5, 0]):
+        own, others = (found.displacement(site(counts, 3, stain=stain)[0], "home") for stain in (False, True))
+        assert own < FAR < others

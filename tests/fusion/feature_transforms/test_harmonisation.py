@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fusion.feature_transforms.harmonisation import LEAST_CELLS, METHODS, Harmoniser, class_shares
+from fusion.feature_transforms.harmonisation import LEAST_CELLS, METHODS, Harmoniser, class_shares, in_order
 
 
 def cells(seed=0, n=60, d=7, sources=("east", "west"), new=False):
@@ -143,3 +143,16 @@ def test_one_odd_cell_does_not_stand_for_a_class():
     assert_allclose(shares.sum(), 1)
     assert_allclose(shares[:100].sum(), shares[100:150].sum())
     assert_allclose(shares[150], shares[:100].sum() / LEAST_CELLS)
+
+
+@pytest.mark.parametrize("few", [1, 3, 40])
+def test_rows_have_the_order_of_all_columns_whichever_tell_it(few):
+    rng = np.random.default_rng(few)
+    X, labels = rng.integers(0, few, (60, 40)).astype(float), rng.integers(0, 3, 60)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    for shown, also in ((X, [labels]), (X, []), (X[:, :0], [labels]), (X[:, :0], []), (X[:1], [])):
+        rows, order = in_order(shown, *(column[: len(shown)] for column in also))
+        keys = [*(column[: len(shown)] for column in also), *shown.T[::-1]]
+        wanted = np.lexsort(keys) if keys else np.arange(len(shown))
+        np.testing.assert_array_equal(order, wanted)
+        np.testing.assert_array_equal(rows, shown[wanted])

@@ -111,3 +111,15 @@ def test_what_cannot_be_said_is_refused(home, said, why):
     plain = replace(bundle, model=replace(bundle.model, harmoniser=None))
     with pytest.raises(UsageError, match="for models that estimate a new site's mix of classes"):
         state_classes(plain, {"new": ["a"]}, ["new"])
+
+
+def test_cells_of_another_site_under_a_known_name_are_stamped(home, tmp_path):
+    table = home / "misnamed.csv"
+    table.write_text((home / "new.csv").read_text().replace(",new\n", ",home\n"))
+    common = {"model": home / "model", "store": home / "store", "jobs": 1}
+    wrong = predict(PredictConfig(images=[table], **common))
+    assert any(note.startswith("home: 24 cells are harmonised as those of the site") for note in wrong.notes)
+    for right in (home / "new.csv", home / "home.csv"):
+        assert not any("another one's" in note for note in predict(PredictConfig(images=[right], **common)).notes)
+    adapted = adapt_model(AdaptConfig(data=table, other_cohort=True, **common))
+    assert any("look like another one's" in note for note in adapted.notes)
