@@ -123,18 +123,20 @@ def pixels_at_ranks(
         for x in range(width):
             if inside[y, x]:
                 counts[(np.int64(values[y, x]) - least) >> shift] += 1
-    found = np.empty(len(ranks), np.int64)
+    found, counted = np.empty(len(ranks), np.int64), -1
     for rank in range(len(ranks)):
         bin_, before = 0, 0
         while before + counts[bin_] <= ranks[rank]:
             before += counts[bin_]
             bin_ += 1
-        fine[:] = 0
-        for y in range(height):
-            for x in range(width):
-                above = np.int64(values[y, x]) - least
-                if inside[y, x] and above >> shift == bin_:
-                    fine[above & ((1 << shift) - 1)] += 1
+        if bin_ != counted:  # two ranks next to each other mostly fall into one
+            counted = bin_
+            fine[:] = 0
+            for y in range(height):
+                for x in range(width):
+                    above = np.int64(values[y, x]) - least
+                    if inside[y, x] and above >> shift == bin_:
+                        fine[above & ((1 << shift) - 1)] += 1
         at = 0
         while before + fine[at] <= ranks[rank]:
             before += fine[at]

@@ -78,53 +78,73 @@ def count_pairs(
     reach = 0
     for k in range(len(offsets)):
         reach = max(reach, abs(offsets[k, 0]), abs(offsets[k, 1]))
-    # A row's pixels from ``start`` to before ``end`` hold all that is in a region: beyond, there is nothing to count.
-    start, end = np.full(height, width), np.zeros(height, np.int64)
-    first, last = 255, 0
-    for y in range(height):
-        for x in range(width):
-            if depth[y, x] > 0:
-                start[y], end[y] = min(start[y], x), x + 1
-                first, last = min(first, levels[y, x]), max(last, levels[y, x])
+    # A row's pixels from ``start`` on, so many, hold all that is in a region: beyond, there is nothing to count.
+    start, size, first, last = _measure_rows(levels, depth)
     n = max(last - first + 1, 0)
     # A frame of depth 0, as wide as the farthest step, so that no step needs a check.
     level = np.zeros((height + 2 * reach, width + 2 * reach), np.int32)
     plane = np.zeros(level.shape, np.int32)
     for y in range(height):
-        for x in range(start[y], end[y]):
-            level[y + reach, x + reach] = levels[y, x] - first if depth[y, x] > 0 else 0
-            plane[y + reach, x + reach] = depth[y, x] * n * n
+        inside, row = depth[y, start[y] :][: size[y]], levels[y, start[y] :][: size[y]]
+        into, onto = level[y + reach, start[y] + reach :][: size[y]], plane[y + reach, start[y] + reach :][: size[y]]
+        for x in range(size[y]):
+            into[x] = np.int32(row[x]) - np.int32(first) if inside[x] > 0 else np.int32(0)
+            onto[x] = np.int32(inside[x]) * np.int32(n * n)
     counts = np.zeros((regions, len(offsets), n, n), np.uint32)
-    # Two tables in turn: in a smooth image neighbours count into the same place, and waiting for that takes longest.
-    even, odd = np.zeros((regions + 1) * n * n, np.uint32), np.zeros((regions + 1) * n * n, np.uint32)
+    # Four tables in turn: in a smooth image neighbours count into the same place, and waiting for that takes longest.
+    tables = np.zeros((4, (regions + 1) * n * n), np.uint32)
+    one, two, three, four = tables[0], tables[1], tables[2], tables[3]
     place = np.zeros(width, np.uint32)
     for k in range(len(offsets)):
-        down, right = offsets[k, 0], offsets[k, 1]
-        for at in range(len(even)):
-            even[at] = odd[at] = 0
+        tables[:] = 0
         for y in range(height):
-            size = end[y] - start[y]
-            if size <= 0:
-                continue
-            row, left = y + reach, start[y] + reach
-            here, there = level[row, left : left + size], level[row + down, left + right : left + right + size]
-            upon, over = plane[row, left : left + size], plane[row + down, left + right : left + right + size]
-            for x in range(size):
+            begin, number = start[y] + reach, size[y]
+            here, upon = level[y + reach, begin:][:number], plane[y + reach, begin:][:number]
+            down, right = y + reach + offsets[k, 0], begin + offsets[k, 1]
+            there, over = level[down, right:][:number], plane[down, right:][:number]
+            for x in range(number):
                 place[x] = min(upon[x], over[x]) + here[x] * np.int32(n) + there[x]
-            for x in range(0, size - 1, 2):
-                even[place[x]] += np.uint32(1)
-                odd[place[x + 1]] += np.uint32(1)
-            if size % 2:
-                even[place[size - 1]] += np.uint32(1)
+            for x in range(0, number - 3, 4):
+                one[place[x]] += np.uint32(1)
+                two[place[x + 1]] += np.uint32(1)
+                three[place[x + 2]] += np.uint32(1)
+                four[place[x + 3]] += np.uint32(1)
+            for x in range(number - number % 4, number):
+                one[place[x]] += np.uint32(1)
         # What is in the inner region is in the outer one too.
         for region in range(regions - 1, -1, -1):
             for i in range(n):
                 for j in range(n):
                     at = ((region + 1) * n + i) * n + j
-                    counts[region, k, i, j] = even[at] + odd[at]
+                    counts[region, k, i, j] = one[at] + two[at] + three[at] + four[at]
                     if region + 1 < regions:
                         counts[region, k, i, j] += counts[region + 1, k, i, j]
     return counts, first
+
+
+@compiled
+def _measure_rows(
+    levels: NDArray[np.uint8], depth: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
+    """Where each row's pixels in a region begin and how many it is to the last; the darkest of all and the brightest.
+
+    255 and 0 where there is no pixel in a region.
+    """
+    height, width = levels.shape
+    start, size = np.zeros(height, np.int64), np.zeros(height, np.int64)
+    darkest, brightest = np.uint8(255), np.uint8(0)
+    for y in range(height):
+        inside, row = depth[y], levels[y]
+        begin, end = 0, width
+        while end > begin and inside[end - 1] == 0:
+            end -= 1
+        while begin < end and inside[begin] == 0:
+            begin += 1
+        start[y], size[y] = begin, end - begin
+        for x in range(begin, end):
+            darkest = min(darkest, row[x] if inside[x] > 0 else np.uint8(255))
+            brightest = max(brightest, row[x] if inside[x] > 0 else np.uint8(0))
+    return start, size, int(darkest), int(brightest)
 
 
 # ---- normalised matrices --------------------------------------------------------------------------------------------

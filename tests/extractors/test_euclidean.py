@@ -21,6 +21,15 @@ def test_squared_distances_are_exact(mask):
     np.testing.assert_array_equal(squared_distance(framed), expected)
 
 
+@pytest.mark.parametrize("height", [9, 180, 361, 364, 420])
+@pytest.mark.parametrize("width", [63, 400])
+def test_squared_distances_are_exact_in_large_regions(height, width):
+    mask = np.pad(np.ones((height, width), np.uint8), 1)
+    mask[height // 3, width // 4 : width // 2] = 0
+    expected = np.rint(ndimage.distance_transform_edt(mask) ** 2)
+    np.testing.assert_array_equal(squared_distance(mask), expected)
+
+
 @settings(deadline=None)
 @given(mask=MASKS, radius=st.floats(0, 40))
 def test_what_is_near_is_what_lies_within_the_radius(mask, radius):
