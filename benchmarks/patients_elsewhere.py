@@ -2,11 +2,13 @@
 
     python -m benchmarks.patients_elsewhere harmonise CELLS [--deals 8] [--classifiers logreg,svm,xgb,pool]
     python -m benchmarks.patients_elsewhere together CELLS [--deals 4]
+    python -m benchmarks.patients_elsewhere adapt CELLS [--deals 4]
 
 ``CELLS`` is what ``fusion extract --features morphology,texture,colour --export`` has written of cells with a column
 ``source``: those of barcelona, tecom and bccd. Each task learns from patients of one laboratory and asks about those of
 another, as often as there are ``--deals``, by ``configs/robust.yaml``. ``harmonise`` changes how cells are harmonised
-by site, and who tells what cells are; ``together`` how many patients of the new site are judged at once.
+by site, and who tells what cells are; ``together`` how many patients of the new site are judged at once; ``adapt``
+tells what labels of some of 60 patients of the new site bring (``fusion adapt``), beside its own cross-validation.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ import pandas as pd
 import yaml
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from fusion.analysis.adaptation.curve import label_curve
+from fusion.analysis.adaptation.steps import SiteCells
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.features.blocks import agreed_columns, build_blocks
+from fusion.leakage.protocols import make_plan
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.learn import learn
 from fusion.learning.recipe import Recipe
@@ -210,17 +215,49 @@ def together(frame: pd.DataFrame, tasks: Sequence[str], classifiers: Sequence[st
         tell(task, found)
 
 
+#: The same with as many new patients as there are cells for.
+MANY = {
+    "monocytes, tecom to barcelona": Laboratory("barcelona", ("monocyte",), 60, 14),
+    "eosinophils, bccd to barcelona": Laboratory("barcelona", ("eosinophil",), 60, 14),
+    "one kind a patient, tecom to barcelona": Laboratory("barcelona", ("lymphocyte", "monocyte"), 60, 10),
+}
+
+
+def adapt(frame: pd.DataFrame, tasks: Sequence[str], classifiers: Sequence[str], count: int, seed: int) -> None:
+    """The curve of ``fusion adapt`` by labelled patients of each class, and what the new site reaches by itself."""
+    for task in [name for name in tasks if name in MANY]:
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for deal in range(seed, seed + count):
+            first, second = TASKS[task][0].draw(frame, deal), MANY[task].draw(frame, deal)
+            second = replace(second, X=replace(second.X, labels=None))
+            for name in classifiers:
+                model = learnt(first, name, "equal")
+                codes = np.searchsorted(model.classes, np.array(second.y, object).astype(str))
+                cells = SiteCells(second.X, codes, second.groups, second.sources)
+                for row in label_curve(model, second.blocks, cells, (3, 5, 10, 20), deal, lambda _done, _of: None):
+                    for step, figure in row["balanced_accuracy"].items():
+                        width = (figure["high"] - figure["low"]) / 2
+                        found.setdefault((name, f"{row['k']} {step}"), []).append((figure["value"], width))
+                recipe = recipe_of(name, HarmoniseSettings())
+                splits = tuple(split for _, split in make_plan(second, "grouped", 5, 1, deal).splits)
+                own = [learn(Study(second), split.train, recipe, Run(Path("unused"))).features for split in splits]
+                right = [figures(one, second.take(split.test))[0] for one, split in zip(own, splits, strict=True)]
+                found.setdefault((name, "its own folds"), []).append((float(np.mean(right)), 0.0))
+        print("balanced accuracy / half width of its interval; patients of each class, step")
+        tell(task, found)
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["harmonise", "together"])
+    parser.add_argument("what", choices=["harmonise", "together", "adapt"])
     parser.add_argument("cells", type=Path)
     parser.add_argument("--deals", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--classifiers", default="logreg,svm,xgb,pool")
     parser.add_argument("--tasks", default=";".join(TASKS))
     given = parser.parse_args()
-    work = {"harmonise": harmonise, "together": together}[given.what]
+    work = {"harmonise": harmonise, "together": together, "adapt": adapt}[given.what]
     frame = pd.read_parquet(given.cells)
     work(frame, given.tasks.split(";"), given.classifiers.split(","), given.deals, given.seed)
 

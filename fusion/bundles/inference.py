@@ -25,7 +25,7 @@ from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained, cells_as_trained
 from fusion.images.cell import Cell
 from fusion.io.files import printable
-from fusion.learning.bags.harmonised_bags import harmonise_bags
+from fusion.learning.bags.harmonised_bags import LEAST_PATIENTS, harmonise_bags, sources_of_few_patients
 from fusion.learning.novelty import Novelty
 from fusion.learning.predictions import Predictions
 from fusion.learning.study import Study, are_many
@@ -180,7 +180,16 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     """Stamps of what the model, by which sites are described, does by source; where neither side names one, cells pass
     for those of training."""
     harmoniser = bundle.model.harmoniser
-    stamps = [] if harmoniser is None else harmoniser.notes(table.sources)
+    of_few: list[str] = []
+    if harmoniser is not None and bundle.unit == "subject":
+        of_few = sources_of_few_patients(harmoniser, table.sources, table.subject_numbers.tolist())
+    stamps = [
+        f"not harmonised: fewer than {LEAST_PATIENTS} patients of {name or 'no named source'}; judge more at once, or "
+        "keep what their site looks like (fusion adapt)"
+        for name in of_few
+    ]
+    described = np.array([(source or "") not in of_few for source in table.sources], bool)
+    stamps += [] if harmoniser is None else harmoniser.notes([table.sources[row] for row in np.flatnonzero(described)])
     kept = bundle.facts.get("adapted", {}).get("sites", {})
     stamps += [
         f"features harmonised by the {kept[name]} cells of {name} that the model was adapted by"

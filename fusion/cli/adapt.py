@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     "seed",
 )
 def adapt(screen: Screen, config: AdaptConfig) -> tuple[Fault, ...]:
-    """Bring a MODEL to a new site by a few labelled cells of it.
+    """Bring a MODEL to a new site by a few labelled cells of it, or patients, where these are what it judges.
 
     Tells what labels bring, by cells of each class, on cells that nobody labelled, and writes the model that the
     labelled cells of DATA chose. Without a label, a model that harmonises new sites (--config robust) keeps what this
-    one looks like, and can then judge its cells one by one. --to-label writes which cells to label next: those it is
-    least sure of, no two alike.
+    one looks like, and can then judge its cells one by one. --to-label writes which to label next: those it is least
+    sure of, no two alike.
     """
     from fusion.workflows.new_site.adaptation import adapt_model
 

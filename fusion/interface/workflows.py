@@ -322,12 +322,12 @@ def adapt(
     progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Adapted:
-    """Bring a saved model to a new site by a few labelled cells of it.
+    """Bring a saved model to a new site by a few labelled cells of it, or patients where these are what it judges.
 
     Returns
     -------
     Adapted
-        ``curve``, what labels bring, on cells that nobody labelled; give ``output=FOLDER`` for the model.
+        ``curve``, what labels bring, on those that nobody labelled; give ``output=FOLDER`` for the model.
 
     Examples
     --------

@@ -274,10 +274,10 @@ class AdaptConfig(DataSettings):
     writes_model: ClassVar[bool] = True
 
     model: Path = Field(description="folder of a model")
-    k: Numbers = Field([5, 20, 100], description="labelled cells of each class to show what they bring, ascending")
+    k: Numbers = Field([5, 20, 100], description="labelled cells, or patients, of each class to show what they bring")
     output: Path | None = Field(None, description="folder of the adapted model")
     to_label: Path | None = Field(
-        None, description="write which cells to label next, as .csv that is DATA again: the largest k for each class"
+        None, description="write what to label next, as .csv that is DATA again: the largest k for each class"
     )
     site_classes: Lists = SITE_CLASSES
     own: Pairs = OWN

@@ -1,4 +1,5 @@
-"""What labels of a new site bring: balanced accuracy by labelled cells of each class, on cells that nobody labelled."""
+"""What labels of a new site bring: balanced accuracy by labelled cells of each class, on cells that nobody labelled; of
+a model of patients, by labelled patients."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def label_curve(
         draws = [draw_labelled(cells.codes, cells.groups, k, seed + round_) for round_ in range(ROUNDS)]
         if any(draw is None for draw in draws):
             continue
-        names = (*steps_of(model), "chosen")
+        names = (*steps_of(model, cells.unit), "chosen")
         proba = {name: np.full((ROUNDS, len(cells.codes), len(model.classes)), np.nan) for name in names}
         chosen: dict[str, int] = {}
         for round_, draw in enumerate(draws):

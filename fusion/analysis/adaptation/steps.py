@@ -1,4 +1,4 @@
-"""Steps that bring a fitted model to a new site by a few labelled cells of it, the cheapest first.
+"""Steps that bring a fitted model to a new site by a few labelled cells of it, or patients, the cheapest first.
 
 Nothing of the cells that the model was trained on is needed. Which step is taken is asked of the labelled cells
 themselves, held out by group.
@@ -6,19 +6,22 @@ themselves, held out by group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.patients.bags import Bags
 from fusion.leakage.grouped_splits import SplitError, affordable_splits, grouped_folds
+from fusion.learning.bags.harmonised_bags import LEAST_PATIENTS, cells_of_source
 from fusion.learning.decision.calibration import fit_calibration
 from fusion.learning.fused_model import FusedModel, fuse
 from fusion.metrics.class_shares import LEAST_CELLS
 from fusion.plugins.networks import TakesImages
 from fusion.plugins.registry import build_classifier
+from fusion.settings.data import Unit
 
 _Floats = NDArray[np.float64]
 _Rows = NDArray[np.intp]
@@ -27,8 +30,9 @@ _Rows = NDArray[np.intp]
 #: model harmonises. "refitted": a new classifier on the model's own fused features.
 STEPS = ("as it is", "recalibrated", "described", "refitted")
 
-#: The classifier of a refitted head: a few dozen cells bear a line, and no finer boundary.
-HEAD = "logreg"
+#: The classifier of a refitted head: a few dozen cells bear a line, and no finer boundary. Of patients that line is by
+#: statistics of their cells: from ten of a class on it had .82 to .83 where the mean of cells had .73 to .75.
+_HEADS: Mapping[Unit, str] = {"cell": "logreg", "subject": "pool"}
 
 _FOLDS = 5
 
@@ -38,20 +42,25 @@ _LEAST = 0.02
 
 @dataclass(frozen=True, eq=False)
 class SiteCells:
-    """Measured cells of the new site.
+    """Measured cells of the new site, or its patients, where the model is of these.
 
     Attributes
     ----------
-    X : float32 (n, d), raw features, columns as the model has them.
-    codes : intp (n,), the classes of labelled cells by their place in the model's, -1 for unlabelled ones.
+    X : float32 (n, d), raw features, columns as the model has them; of patients the bags of their cells.
+    codes : intp (n,), the classes of labelled ones by their place in the model's, -1 for unlabelled ones.
     groups : intp (n,).
     sources : n names.
     """
 
-    X: NDArray[np.float32]
+    X: Any
     codes: _Rows
     groups: _Rows
     sources: tuple[str | None, ...]
+
+    @property
+    def unit(self) -> Unit:
+        """What is labelled and judged."""
+        return "subject" if isinstance(self.X, Bags) else "cell"
 
 
 def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labelled: _Rows, step: str) -> FusedModel:
@@ -62,18 +71,18 @@ def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labe
 
     Raises
     ------
-    ValueError : an unknown step, or one that the model has no place for (``steps_of``).
+    ValueError : an unknown step.
     """
     if step not in STEPS:
         raise ValueError(f"step must be one of {', '.join(STEPS)}, not {step!r}")
     if step == STEPS[0]:
         return with_new_sites(model, cells) if model.harmoniser is not None and model.harmoniser.transductive else model
     labels = np.array(model.classes, object)[cells.codes[labelled]]
-    is_described = step != "recalibrated"
+    is_described = step != "recalibrated" and cells.unit == "cell"
     at_home = _with_labelled_sites(model, cells, labelled, labels) if is_described else with_new_sites(model, cells)
     X, sources = cells.X[labelled], [cells.sources[row] for row in labelled]
     if step == "refitted":
-        return _refitted(at_home, blocks, at_home.harmonised(X, sources), labels, cells.groups[labelled])
+        return _refitted(at_home, blocks, cells.unit, X, sources, labels, cells.groups[labelled])
     if step == "described":
         return at_home
     plain = replace(at_home, calibration=None)
@@ -82,11 +91,19 @@ def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labe
     )
 
 
-def steps_of(model: FusedModel) -> tuple[str, ...]:
-    """The steps that a model has a place for: one that judges images has no features to refit on."""
+def steps_of(model: FusedModel, unit: Unit = "cell") -> tuple[str, ...]:
+    """The steps that a model has a place for: one that judges images has no features to refit on.
+
+    A site of patients is described by the cells of all of them, which many tell better than the labels of few.
+    """
     if isinstance(model.classifier, TakesImages):
         return STEPS[:2]
-    return STEPS if model.harmoniser is not None else (*STEPS[:2], STEPS[3])
+    return STEPS if model.harmoniser is not None and unit == "cell" else (*STEPS[:2], STEPS[3])
+
+
+def head_of(unit: Unit) -> str:
+    """The classifier of a model whose head was refitted."""
+    return _HEADS[unit]
 
 
 def new_sites(model: FusedModel, cells: SiteCells) -> dict[str, _Rows]:
@@ -95,7 +112,12 @@ def new_sites(model: FusedModel, cells: SiteCells) -> dict[str, _Rows]:
         return {}
     names = np.array([source or "" for source in cells.sources], object)
     found = {name: np.flatnonzero(names == name) for name in model.harmoniser.unknown(cells.sources)}
-    return {name: rows for name, rows in found.items() if len(rows) >= LEAST_CELLS}
+    if cells.unit == "cell":
+        return {name: rows for name, rows in found.items() if len(rows) >= LEAST_CELLS}
+    sizes = cells.X.sizes
+    return {
+        name: rows for name, rows in found.items() if len(rows) >= LEAST_PATIENTS and sizes[rows].sum() >= LEAST_CELLS
+    }
 
 
 def with_new_sites(model: FusedModel, cells: SiteCells) -> FusedModel:
@@ -103,7 +125,8 @@ def with_new_sites(model: FusedModel, cells: SiteCells) -> FusedModel:
     harmoniser = model.harmoniser
     for name, rows in new_sites(model, cells).items():
         assert harmoniser is not None
-        harmoniser = harmoniser.with_site(name, cells.X[rows])
+        own = cells.X[rows]
+        harmoniser = harmoniser.with_site(name, cells_of_source(own) if isinstance(own, Bags) else own)
     return replace(model, harmoniser=harmoniser)
 
 
@@ -120,17 +143,29 @@ def _with_labelled_sites(model: FusedModel, cells: SiteCells, labelled: _Rows, l
 
 
 def _refitted(
-    model: FusedModel, blocks: Mapping[str, slice], harmonised: NDArray[Any], labels: NDArray[Any], groups: _Rows
+    model: FusedModel,
+    blocks: Mapping[str, slice],
+    unit: Unit,
+    X: Any,
+    sources: Sequence[str | None],
+    labels: NDArray[Any],
+    groups: _Rows,
 ) -> FusedModel:
     """The model with a classifier of its own for the new site, on the features as its fusion layer scales them; a model
     whose classifier took raw columns gets a layer."""
     # A threshold was the other classifier's, and so was the calibration.
     bare = replace(model, calibration=None, threshold=None)
+    fused = fused_features(bare, X, sources)
     if model.layer is not None:
-        return replace(bare, classifier=build_classifier(HEAD).fit(bare.fused(harmonised), labels, groups))
-    rows = harmonised if model.selection is None else model.selection.transform(harmonised)
-    own = fuse(np.asarray(rows, np.float32), labels, groups, blocks, HEAD)
+        return replace(bare, classifier=build_classifier(_HEADS[unit]).fit(fused, labels, groups))
+    rows = fused if unit == "subject" else np.asarray(fused, np.float32)
+    own = fuse(rows, labels, groups, blocks, _HEADS[unit], unit=unit)
     return replace(bare, layer=own.layer, classifier=own.classifier)
+
+
+def fused_features(model: FusedModel, X: Any, sources: Sequence[str | None]) -> Any:
+    """What the model's classifier gets of cells, float (n, d), or of patients, bags of theirs."""
+    return model.fused_bags(X, sources) if isinstance(X, Bags) else model.fused(model.harmonised(X, sources))
 
 
 def choose_step(
@@ -150,7 +185,7 @@ def choose_step(
     except SplitError:
         return STEPS[0], {}
     surprise: dict[str, _Floats] = {}
-    for step in steps_of(model):
+    for step in steps_of(model, cells.unit):
         found = np.empty(len(labelled))
         for fold in folds:
             own = adapt(model, blocks, cells, labelled[fold.train], step)
@@ -175,7 +210,7 @@ def predict(model: FusedModel, cells: SiteCells, rows: _Rows | None = None) -> _
 
 
 def choose_cells(proba: _Floats, fused: NDArray[Any], count: int, candidates: _Rows | None = None) -> _Rows:
-    """Cells to label: the model least sure of them, and none like another.
+    """Cells to label, or patients: the model least sure of them, and none like another.
 
     Of the least sure half (by the difference of the two highest probabilities; Scheffer, Decomain and Wrobel 2001, IDA,
     309-318) one after the other the cell that is furthest from all that are chosen (Gonzalez 1985, Theor. Comput. Sci.
@@ -183,7 +218,8 @@ def choose_cells(proba: _Floats, fused: NDArray[Any], count: int, candidates: _R
 
     Parameters
     ----------
-    proba, fused : float64 (n, classes) and float (n, d), what the model says and sees of the cells.
+    proba, fused : float64 (n, classes) and float (n, d), what the model says and sees of the cells; of patients the
+        mean over their cells.
     candidates : positions to choose from; all by default.
     """
     at = np.arange(len(proba)) if candidates is None else candidates

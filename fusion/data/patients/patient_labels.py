@@ -62,11 +62,11 @@ def _header(file: Path) -> Sequence[str]:
         return list(pq.read_schema(stream).names)
 
 
-def label_by_subject(dataset: Dataset) -> Dataset:
+def label_by_subject(dataset: Dataset, *, needs_labels: bool = True) -> Dataset:
     """The same cells, each labelled by the class of its subject; what it is itself becomes its ``cell_label``.
 
-    The class is ``subject_label`` where the table has it, else that of the subject's cells. Cells without a subject and
-    subjects without a class are left out with a note.
+    The class is ``subject_label`` where the table has it, else that of the subject's cells. Cells without a subject are
+    left out with a note, and so are subjects without a class where these are needed.
 
     Raises
     ------
@@ -90,14 +90,14 @@ def label_by_subject(dataset: Dataset) -> Dataset:
 
     def labelled() -> Iterator[Sample]:
         for sample, subject in zip(dataset.samples, who, strict=True):
-            if subject in known:
+            if subject in known or (subject is not None and not needs_labels):
                 own = sample.label if has_own else None
-                yield replace(sample, label=known[subject], cell_label=own)
+                yield replace(sample, label=known.get(subject), cell_label=own)
 
     notes = list(dataset.notes)
     if nameless := sum(subject is None for subject in who):
         notes.append(f"{nameless} of {len(dataset)} cells name no subject, and are no patient's: they are left out.")
-    if unknown := [subject for subject, found in classes.items() if not found]:
+    if needs_labels and (unknown := [subject for subject, found in classes.items() if not found]):
         notes.append(f"{len(unknown)} subjects without a label are left out, such as {format_subject(unknown[0])}.")
     if has_own:
         notes += _note_other_classes(known, who, dataset)

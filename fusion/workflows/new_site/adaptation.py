@@ -1,4 +1,4 @@
-"""``fusion adapt``: what labelled cells of a new site bring, the adapted model, and which cells to label next."""
+"""``fusion adapt``: what labels of a new site bring, the adapted model, and what to label next; cells, or patients."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from fusion.analysis.adaptation.curve import label_curve
 from fusion.analysis.adaptation.steps import (
-    HEAD,
     STEPS,
     SiteCells,
     adapt,
     choose_cells,
     choose_step,
+    fused_features,
+    head_of,
     new_sites,
     predict,
 )
@@ -26,6 +27,9 @@ from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
 from fusion.bundles.new_sites import class_notes, misnamed, state_classes
 from fusion.data.cell_rows import table_rows
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable
+from fusion.data.patients.patient_labels import label_by_subject
+from fusion.data.patients.unreadable_patients import note_unreadable_patients
+from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
 from fusion.evaluation.results import interval
 from fusion.features.store import FeatureStore
@@ -33,8 +37,9 @@ from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.io.csv_text import csv_rows
 from fusion.io.output_files import write_output
 from fusion.leakage.provenance import Cohort, Provenance, find_overlap, refusal
+from fusion.learning.bags.harmonised_bags import LEAST_PATIENTS
 from fusion.learning.fused_model import FusedModel
-from fusion.learning.study import Study
+from fusion.learning.study import Study, are_many
 from fusion.metrics.class_shares import LEAST_CELLS
 from fusion.plugins.networks import TakesImages
 from fusion.progress import Progress
@@ -49,13 +54,14 @@ class Adapted:
 
     Attributes
     ----------
-    curve : see ``label_curve``; empty where too few cells are labelled.
-    step, surprise : the step that all labelled cells chose, and what each step left open; "" where none is labelled.
-    labelled : cells of each class.
+    curve : see ``label_curve``; empty where too few are labelled.
+    step, surprise : the step that all labelled ones chose, and what each step left open; "" where none is labelled.
+    labelled : how many of each class.
     sites : by name, of how many cells the adapted model keeps a map of features that it had none of.
     bundle : the adapted model, None where it was not asked for.
-    to_label : names of cells to label next.
+    to_label : names of cells, or patients, to label next.
     notes, faults : what the user should know, and images that were skipped.
+    units : what is labelled, in the plural: "cells" or "patients".
     """
 
     curve: list[dict[str, Any]]
@@ -69,13 +75,14 @@ class Adapted:
     label_table: Path | None
     notes: tuple[str, ...]
     faults: tuple[Fault, ...]
+    units: str
 
     def lines(self) -> list[str]:
         """What a person should know, without the curve."""
         counts = ", ".join(f"{count} {label}" for label, count in self.labelled.items())
-        lines = [f"labelled: {counts or 'no cell'}"]
+        lines = [f"labelled: {counts or 'no ' + self.units[:-1]}"]
         if self.step:
-            lines.append(f"of {len(self.surprise) or 1} steps the labelled cells choose: {self.step}")
+            lines.append(f"of {len(self.surprise) or 1} steps the labelled {self.units} choose: {self.step}")
         if self.bundle is not None:
             lines += [
                 f"{name or 'cells without a source'}: features harmonised by {count} cells, and those of further ones "
@@ -84,14 +91,15 @@ class Adapted:
             ]
             lines.append(f"adapted model: {self.output}")
         if self.label_table is not None:
-            lines.append(f"{len(self.to_label)} cells to label next: {self.label_table}")
+            lines.append(f"{len(self.to_label)} {self.units} to label next: {self.label_table}")
         return lines
 
     def table(self) -> tuple[list[str], list[list[str]], str]:
         """Columns, rows and title of the curve for a terminal."""
         names = list(self.curve[0]["balanced_accuracy"])
         rows = [[str(row["k"]), *(interval(row["balanced_accuracy"][name]) for name in names)] for row in self.curve]
-        return ["cells of each class", *names], rows, "balanced accuracy on cells that nobody labelled, 95% intervals"
+        what = f"balanced accuracy on {self.units} that nobody labelled, 95% intervals"
+        return [f"{self.units} of each class", *names], rows, what
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -111,15 +119,16 @@ class Adapted:
 def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapted:
     """Measure the cells of a new site, tell what labels bring, and write what was asked for.
 
+    Of a model of patients it is these who are labelled, judged and chosen.
+
     Raises
     ------
     LeakageError : the model has been trained on some of these images or subjects, and ``allow_leakage`` is off.
-    UsageError : labels that the model does not know, nothing to learn from, or a model of patients.
+    UsageError : labels that the model does not know, nothing to learn from, or a model that judges images.
     """
     if config.output is not None:
         check_writable(config.output, force=config.force)
     bundle = load_model(config.model).with_own(config.own)
-    bundle.check_judges_cells("fusion adapt", "Train again with patients of the new site among the others.")
     dataset = _load(config, bundle, progress)
     bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
     study, notes = _measure(config, bundle, dataset, progress)
@@ -142,11 +151,11 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     missing = [name for name, count in counts.items() if not count] if len(labelled) else []
     can_learn = bool(len(labelled)) and not missing
     if missing:
-        notes = (*notes, f"No labelled cell of {', '.join(missing)}: the model stays as it is.")
+        notes = (*notes, f"No labelled {_plural(cells)[:-1]} of {', '.join(missing)}: the model stays as it is.")
     curve = label_curve(model, blocks, cells, config.k, config.seed, tell) if can_learn else []
     if can_learn and len(curve) < len(config.k):
         told = ", ".join(str(k) for k in config.k if k not in {row["k"] for row in curve})
-        notes = (*notes, f"Too few labelled cells to show {told} of each class and have others to judge.")
+        notes = (*notes, f"Too few labelled {_plural(cells)} to show {told} of each class and have others to judge.")
     step, surprise = choose_step(model, blocks, cells, labelled, config.seed) if len(labelled) else ("", {})
     adapted, sites = None, {}
     if config.output is not None:
@@ -171,39 +180,43 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         config.to_label,
         (*dataset.notes, *notes),
         (*dataset.faults, *study.faults),
+        _plural(cells),
     )
 
 
 def _check_learns_of_sites(config: AdaptConfig, bundle: ModelBundle, cells: SiteCells) -> None:
     """Refuse cells without labels where the model could not even keep what their site looks like."""
-    harmoniser = bundle.model.harmoniser
+    harmoniser, units = bundle.model.harmoniser, _plural(cells)
     label = "Take --to-label to choose some, label them in the table it writes, and give that as DATA."
     if harmoniser is None or not harmoniser.transductive:
         raise UsageError(
-            f"no cell of {config.data} is labelled",
-            found="a model that makes nothing of cells without labels",
+            f"no {units[:-1]} of {config.data} is labelled",
+            found=f"a model that makes nothing of {units} without labels",
             expected="labels, or a model that harmonises new sites (--config robust)",
             do=label,
         )
     if not new_sites(bundle.model, cells):
+        counts = Counter(source or "" for source in cells.sources)
+        least = f"{LEAST_PATIENTS} or more patients" if cells.unit == "subject" else f"{LEAST_CELLS} or more"
         raise UsageError(
-            f"no cell of {config.data} is labelled",
-            found=", ".join(
-                f"{count} of {name or 'no named source'}" for name, count in sorted(_count(cells.sources).items())
-            ),
-            expected=f"{LEAST_CELLS} or more of a site that the model does not know",
-            do="Give more of its cells, label some, or name their site with --source NAME where none is named.",
+            f"no {units[:-1]} of {config.data} is labelled",
+            found=", ".join(f"{count} of {name or 'no named source'}" for name, count in sorted(counts.items())),
+            expected=f"{least} of a site that the model does not know",
+            do=f"Give more of its {units}, label some, or name their site with --source NAME where none is named.",
         )
 
 
-def _count(sources: Sequence[str | None]) -> Counter[str]:
-    return Counter(source or "" for source in sources)
+def _plural(cells: SiteCells) -> str:
+    """What is labelled."""
+    return "patients" if cells.unit == "subject" else "cells"
 
 
 def _load(config: AdaptConfig, bundle: ModelBundle, progress: Progress | None) -> Dataset:
     """The cells of the new site, labelled or not; refused where the model knows them, or lacks one of their classes."""
     dataset = read_dataset(config, progress)
     check_usable(len(dataset), dataset.faults)
+    if bundle.unit == "subject":
+        dataset = label_by_subject(dataset, needs_labels=False)
     dataset = dataset.select(config.classes, config.folds, config.sources)
     if unknown := sorted(set(dataset.classes) - set(bundle.classes)):
         raise UsageError(
@@ -223,9 +236,13 @@ def _measure(
 ) -> tuple[Study, tuple[str, ...]]:
     store = FeatureStore(config.store)
     shown, adapted = as_trained(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
-    study = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress)
+    stored = are_many(dataset, bundle.blocks, bundle.unit)
+    study = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=config.jobs, progress=progress, stored=stored)
     check_usable(len(study), study.faults)
-    return study, tuple(adapted)
+    if bundle.unit == "cell":
+        return study, tuple(adapted)
+    unreadable = note_unreadable_patients(study.faults, study.table.subjects, study.table.sources)
+    return study.by_subject(), (*adapted, *unreadable)
 
 
 def _cells(bundle: ModelBundle, study: Study) -> SiteCells:
@@ -241,50 +258,69 @@ def _adapted_bundle(
     labelled = np.flatnonzero(cells.codes >= 0)
     step = step or STEPS[0]
     model = adapt(bundle.model, study.table.blocks, cells, labelled, step)
-    met = {study.table.keys[row] for row in labelled.tolist()}
+    met = _keys_of_cells(study, labelled)
     new = Provenance.of(sample for sample in dataset.samples if sample.key in met)
     old = bundle.provenance
     both = Provenance(*(getattr(old, name) | getattr(new, name) for name in Provenance.__dataclass_fields__))
-    used = labelled if step in STEPS[2:] else np.arange(len(cells.codes))
+    used = labelled if step in STEPS[2:] and cells.unit == "cell" else np.arange(len(cells.codes))
     facts = {
         **bundle.facts,
         "adapted": {
             "step": step,
-            "cells": len(labelled),
-            "sites": _new_maps(bundle, model, [cells.sources[row] for row in used]),
+            _plural(cells): len(labelled),
+            "sites": _new_maps(bundle, model, cells, used),
             "curve": list(curve),
         },
     }
-    classifier = HEAD if step == STEPS[3] else bundle.classifier
+    classifier = head_of(cells.unit) if step == STEPS[3] else bundle.classifier
     # What was promised rests on scores of the model as it was.
     promises = bundle.promises if step == STEPS[0] else None
     return replace(bundle, model=model, classifier=classifier, provenance=both, facts=facts, promises=promises)
 
 
-def _new_maps(bundle: ModelBundle, model: FusedModel, sources: Sequence[str | None]) -> dict[str, int]:
-    """Of how many of these cells each site's map is that the model has and had not."""
+def _keys_of_cells(study: Study, rows: NDArray[np.intp]) -> set[str]:
+    """The keys of these cells, or of all cells of these patients."""
+    if study.cells is None:
+        return {study.table.keys[row] for row in rows.tolist()}
+    return {study.cells.keys[at] for row in rows.tolist() for at in study.table.cells[row].tolist()}
+
+
+def _new_maps(bundle: ModelBundle, model: FusedModel, cells: SiteCells, rows: NDArray[np.intp]) -> dict[str, int]:
+    """Of how many cells each site's map is that the model has and had not; ``rows`` are what maps were made by."""
     if model.harmoniser is None or bundle.model.harmoniser is None:
         return {}
     new = model.harmoniser.maps.keys() - bundle.model.harmoniser.maps.keys()
-    return {name: count for name, count in sorted(_count(sources).items()) if name in new}
+    counts = dict.fromkeys(sorted(new), 0)
+    for row in rows.tolist():
+        if (name := cells.sources[row] or "") in counts:
+            counts[name] += len(cells.X.rows[row]) if cells.unit == "subject" else 1
+    return counts
 
 
 def _choose(bundle: ModelBundle, study: Study, cells: SiteCells, count: int) -> tuple[str, ...]:
-    """Names of the unlabelled cells to label, of all cells if every one is labelled."""
+    """Names of the unlabelled cells or patients to label, of all if every one is labelled."""
     open_ = np.flatnonzero(cells.codes < 0)
     proba = predict(bundle.model, cells)
-    harmonised = bundle.model.harmonised(cells.X, list(cells.sources))
-    fused: NDArray[Any] = bundle.model.fused(harmonised)
+    fused = fused_features(bundle.model, cells.X, cells.sources)
+    if cells.unit == "subject":
+        fused = np.concatenate([some.mean(some.stacked) for some in fused.batches()])
     rows = choose_cells(proba, fused, count, open_ if len(open_) else None)
     return tuple(study.table.names[row] for row in rows.tolist())
 
 
 def _rows(dataset: Dataset, chosen: Sequence[str], table: Path) -> list[list[object]]:
-    """The data set as a table that Fusion reads, with an empty label for the chosen cells, which come first."""
+    """The data set as a table that Fusion reads, with an empty label for the chosen ones, whose cells come first; where
+    these are patients in the column ``subject_label``."""
     rank = {name: at for at, name in enumerate(chosen)}
-    samples: list[Sample] = sorted(dataset.samples, key=lambda each: rank.get(dataset.name_of(each), len(rank)))
-    return table_rows(samples, table.parent, {"to_label": [_yes(dataset.name_of(each) in rank) for each in samples]})
-
-
-def _yes(is_so: bool) -> str:
-    return "yes" if is_so else ""
+    if dataset.unit == "cell":
+        names = [dataset.name_of(sample) for sample in dataset.samples]
+    else:
+        who = identities(list(dataset.each("subject")), list(dataset.each("source")))
+        names = [format_subject(one) for one in who if one is not None]
+    order = sorted(range(len(names)), key=lambda at: rank.get(names[at], len(rank)))
+    samples: list[Sample] = [dataset.samples[at] for at in order]
+    told = {"to_label": ["yes" if names[at] in rank else "" for at in order]}
+    if dataset.unit == "subject":
+        told["subject_label"] = [sample.label or "" for sample in samples]
+        samples = [replace(sample, label=sample.cell_label, subject_label=None) for sample in samples]
+    return table_rows(samples, table.parent, told)

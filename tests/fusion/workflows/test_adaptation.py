@@ -141,3 +141,84 @@ def test_cells_to_label_are_unsure_and_different():
     p = np.concatenate([np.full(30, 0.99), np.linspace(0.5, 0.6, 30), [0.55]])
     chosen = choose_cells(np.column_stack([p, 1 - p]), fused, 2)
     assert set(chosen.tolist()) == {30, 60}
+
+
+def clinic(folder, patients, seed, scale, labelled=None):
+    """Patients of three cells, of one size or the other; of those beyond ``labelled`` nothing is told."""
+    rows = []
+    for at in range(patients):
+        label = ("ill" if at % 2 else "well") if labelled is None or at < labelled else ""
+        for cell in range(3):
+            rng = np.random.default_rng([seed, at, cell])
+            name = f"{seed}-{at:03d}-{cell}.png"
+            radius = scale * (12 + 6 * (at % 2) + rng.normal())
+            write_image(folder / name, paint(10_000 * seed + 10 * at + cell, side=110, radius=radius))
+            rows.append(f"{name},{label},P{seed}-{at},{'home' if scale == 1 else 'new'}")
+    table = folder / f"{seed}.csv"
+    table.write_text("path,subject_label,subject,source\n" + "\n".join(rows) + "\n")
+    return table
+
+
+@pytest.fixture(scope="module")
+def home_of_patients(tmp_path_factory):
+    """A model of patients of one site, which harmonises, and the folder where all lies."""
+    folder = tmp_path_factory.mktemp("clinics")
+    train(
+        TrainConfig(
+            data=clinic(folder, 16, 1, 1.0),
+            unit="subject",
+            features=["morphology"],
+            classifier="logreg",
+            splits=3,
+            output=folder / "model",
+            store=folder / "store",
+            jobs=1,
+            harmonise={"method": "standard", "transductive": True},
+        )
+    )
+    return folder
+
+
+def test_labelled_patients_are_the_units_and_are_not_judged(home_of_patients):
+    folder = home_of_patients
+    data = clinic(folder, 16, 2, 1.8)
+    found = adapt_model(AdaptConfig(data=data, k=[3, 9], output=folder / "adapted", **common(folder)))
+    (three,) = found.curve
+    assert (three["k"], three["judged"]) == (3, 10)
+    assert set(three["balanced_accuracy"]) == {"as it is", "recalibrated", "refitted", "chosen"}
+    assert (found.labelled, found.sites) == ({"ill": 8, "well": 8}, {"new": 48})
+    assert "Too few labelled patients to show 9 of each class" in " ".join(found.notes)
+    assert "patients of each class" in found.table()[0]
+    adapted = load_model(folder / "adapted")
+    assert (adapted.unit, adapted.facts["adapted"]["patients"]) == ("subject", 16)
+    with pytest.raises(LeakageError):
+        evaluate(EvaluateConfig(model=folder / "adapted", data=data, output=folder / "no", store=folder / "store"))
+
+
+def test_without_labels_a_model_of_patients_keeps_its_site_and_says_whom_to_label(home_of_patients):
+    folder = home_of_patients
+    data, one = clinic(folder, 12, 3, 1.8, labelled=0), clinic(folder, 2, 4, 1.8)
+    asked = {"model": folder / "model", "store": folder / "store", "jobs": 1}
+    found = adapt_model(AdaptConfig(data=data, k=[2], output=folder / "at-home", to_label=folder / "next.csv", **asked))
+    assert (found.sites, found.step, len(found.to_label)) == ({"new": 36}, "", 4)
+    with (folder / "next.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["to_label"] for row in rows] == ["yes"] * 12 + [""] * 24
+    assert {f"{row['subject']} of new" for row in rows[:12]} == set(found.to_label)
+    for row in rows[:12:3]:  # one row of a patient says it
+        row["subject_label"] = "ill" if int(row["subject"].partition("-")[2]) % 2 else "well"
+    with (folder / "next.csv").open("w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    again = adapt_model(AdaptConfig(data=folder / "next.csv", k=[1], **asked))
+    assert sum(again.labelled.values()) == 4
+    models = (folder / "model", folder / "at-home")
+    # Two patients describe no site; with what it looks like each is judged by itself.
+    few = [predict(PredictConfig(model=name, images=[one], store=folder / "store", jobs=1)) for name in models]
+    assert [any("not harmonised" in note for note in each.notes) for each in few] == [True, False]
+    assert few[1].predicted == ["well", "ill"]
+    both = [predict(PredictConfig(model=name, images=[data], store=folder / "store", jobs=1)) for name in models]
+    np.testing.assert_array_equal(both[0].proba, both[1].proba)
+    with pytest.raises(UsageError, match=r"5 or more patients of a site that the model does not know"):
+        adapt_model(AdaptConfig(data=data, output=folder / "again", **asked | {"model": folder / "at-home"}))

@@ -73,10 +73,13 @@ def test_the_recipe_for_other_laboratories_runs_for_patients_and_tells_what_it_s
     done = fusion("train", data, *steps, "--classifier", "logreg", "-o", tmp_path / "model", *common)
     assert done.exit_code == 0, done.output
     assert "harmonise.mix: equal in place of estimated, which needs cells that have labels of their own" in done.output
-    elsewhere = [folder / "new" / "patients.csv", "--source", "elsewhere", "-o", tmp_path / "result", *common]
-    told = fusion("evaluate", tmp_path / "model", *elsewhere)
+    elsewhere = ["--source", "elsewhere", *common]
+    more = write_patients(tmp_path / "more", 200, 6)
+    told = fusion("evaluate", tmp_path / "model", more, "-o", tmp_path / "result", *elsewhere)
     assert told.exit_code == 0, told.output
-    assert f"features harmonised by {4 * EACH} cells that are judged here" in told.output
+    assert f"features harmonised by {6 * EACH} cells that are judged here" in told.output
+    few = fusion("predict", tmp_path / "model", folder / "new" / "patients.csv", "--json", *elsewhere)
+    assert "not harmonised: fewer than 5 patients of elsewhere" in " ".join(json.loads(few.stdout)["notes"])
 
 
 def test_a_patient_none_of_whose_images_can_be_read_is_left_out_and_the_images_are_named(place, tmp_path):
@@ -158,7 +161,7 @@ def test_the_onnx_file_is_tried_on_patients_of_ones_own(place, tmp_path):
 def test_cells_that_are_read_from_the_store_make_the_same_model_and_are_judged_alike(place, tmp_path, monkeypatch):
     """Of one site, and of cells of another one that are harmonised by all that are judged."""
     folder, common = place
-    new, told = folder / "new" / "patients.csv", []
+    new, told = write_patients(tmp_path / "site", 300, 6), []
     by_site = ["--set", "harmonise.method=standard", "--set", "harmonise.transductive=true"]
     for held in (10**9, 0):
         monkeypatch.setattr("fusion.learning.study.HELD", held)
@@ -173,7 +176,7 @@ def test_cells_that_are_read_from_the_store_make_the_same_model_and_are_judged_a
         told[-1].append(json.loads(done.stdout)["explanations"])
         done = fusion("evaluate", model, *asked, "-o", out / "evaluated")
         result = json.loads(done.stdout)
-        assert any(f"harmonised by {4 * EACH} cells" in stamp for stamp in result["stamps"])
+        assert any(f"harmonised by {6 * EACH} cells" in stamp for stamp in result["stamps"])
         told[-1].append([(out / "evaluated" / "scores.parquet").read_bytes(), result["facts"]["out_of_distribution"]])
         blocks = ["--features", "colour,morphology", "--classifiers", "pool", *by_site, *common]
         done = fusion("ablate", folder / "data" / "patients.csv", "--test", new, *blocks, "-o", out / "ablated")
@@ -239,7 +242,7 @@ def test_cells_of_patients_are_shown_beside_training_cells_of_others(place, tmp_
             ["has none of the cells that the model learnt"],
         ),
         (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
-        (["adapt", "MODEL", "NEW", "-o", "OUT/adapted"], ["fusion adapt is for models of cells", "unit subject"]),
+        (["adapt", "MODEL", "OTHER", "-o", "OUT/adapted"], ["labels that the model was not trained on"]),
         (["evaluate", "MODEL", "NEW", "-o", "OUT/result", "--stress"], ["--stress is for models of cells"]),
         (
             ["evaluate", "MODEL", "OTHER", "-o", "OUT/result"],
