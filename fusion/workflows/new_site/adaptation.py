@@ -133,7 +133,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
     study, notes = _measure(config, bundle, dataset, progress)
     cells = _cells(bundle, study)
-    notes = (*notes, *misnamed(bundle, study.table))
+    notes = (*notes, *misnamed(bundle, study.cells or study.table))
     labelled = np.flatnonzero(cells.codes >= 0)
     if config.output is not None and not len(labelled):
         _check_learns_of_sites(config, bundle, cells)
