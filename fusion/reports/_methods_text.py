@@ -74,7 +74,10 @@ def _aim(result: Result) -> str:
 def _data(result: Result) -> str:
     facts = result.facts
     who = "unknown subjects" if facts["unit"] == "image" else f"{facts['groups']} {facts['unit']}s"
-    who = f", each by all of its cells ({facts['cells']} together)," if "cells" in facts else f" of {who}"
+    if result.judged == "subject":
+        who = f", each by all of its cells ({facts['cells']} together)," if "cells" in facts else ""
+    else:
+        who = f" of {who}"
     lines = [f"{facts['images']} {result.judged}s{who} were judged ({_counted(facts['classes'])})."]
     lines.append(subjects_sentence(result))
     if "learnt_from" in facts:

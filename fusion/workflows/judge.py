@@ -189,8 +189,14 @@ def _facts(cells: FeatureTable, entries: Sequence[Scores], classes: Sequence[str
         "images": len(cells),
         "groups": len(np.unique(cells.groups)),
         "unit": cells.unit,
+        "judged": "subject" if _is_a_row_each(cells) else "cell",
         "classes": {label: cells.y.count(label) for label in classes},
         "split": {"kind": "scores", "folds": max(folds), "repeats": len(first), "test_images": sizes},
         "columns": {},
         **({"sources": counts_of(cells.sources)} if any(cells.sources) else {}),
     }
+
+
+def _is_a_row_each(cells: FeatureTable) -> bool:
+    """Whether every row is of a subject of its own, all of whom are known: then it is these that were scored."""
+    return None not in (who := cells.identities) and len(set(who)) == len(who)

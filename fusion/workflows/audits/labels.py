@@ -65,7 +65,8 @@ def audit_result(
     UsageError : the result is of other cells, or of patients.
     """
     result = Result.load(result_folder)
-    if result.facts.get("judged") == "subject":
+    # Of anybody's scores with a row a subject nobody knows whether they are of its one cell; names will tell.
+    if result.judged == "subject" and result.command != "judge":
         raise UsageError(
             f"{result_folder} judges patients, and labels are looked for cell by cell",
             do="Give a result on their cells (--unit cell); each has the label of its patient.",

@@ -123,6 +123,20 @@ def test_a_label_of_the_subject_is_what_figures_of_subjects_are_about():
     assert value == 1.0
 
 
+def test_where_each_row_is_of_a_subject_of_its_own_patients_are_judged(tmp_path):
+    rows = [(f"P{at}", "ill" if at % 2 else "well", 0.3 + 0.05 * (at % 9)) for at in range(24)]
+    frame = pd.DataFrame(rows, columns=["subject", "label", "p_ill"]).assign(p_well=lambda each: 1 - each["p_ill"])
+    frame.to_csv(tmp_path / "scores.csv", index=False)
+    done = fusion("judge", tmp_path / "scores.csv", "-o", tmp_path / "result")
+    assert "Held-out subjects" in done.output
+    assert "cell by cell" not in done.output
+    page = (tmp_path / "result" / "report.html").read_text()
+    assert '<p class="soft">24 subjects;' in page
+    assert "24 subjects were judged" in (tmp_path / "result" / "methods.md").read_text()
+    again = pd.concat([frame, frame.assign(p_ill=0.5, p_well=0.5)])
+    assert package.judge(again, positive="ill").judged == "cell"
+
+
 def test_a_result_is_what_it_was_when_it_is_loaded(own, tmp_path):
     folder, found = own
     again = Result.load(folder / "ablated")
