@@ -14,6 +14,7 @@ from fusion.analysis.block_importance import importance
 from fusion.analysis.block_similarity import redundancy
 from fusion.analysis.block_subsets import sampled_orders
 from fusion.analysis.cross_site import distances, drops_between_sites, selective_prediction
+from fusion.analysis.mixed_sources import mixed_sources
 from fusion.data.dataset import Dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.result_differences import contributions_of_blocks
@@ -67,7 +68,7 @@ def judged_result(
     result = replace(
         result,
         config=write_config(config),
-        stamps=tuple(_stamps(fits, table, plan, config)),
+        stamps=tuple(_stamps(fits, table, plan, config, dataset)),
         notes=tuple(_notes(fits, plan, config)),
         facts={**result.facts, **_facts(dataset, fits.study_of(0), plan, config)},
     )
@@ -151,8 +152,9 @@ def _omissions(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
     return notes
 
 
-def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig) -> list[str]:
+def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig, dataset: Dataset) -> list[str]:
     stamps = subject_stamps(table)
+    stamps += mixed_sources(dataset, table, table.y) if config.harmonise.method != "none" else []
     stamps += adapted_stamps(table, fits.splits, config)
     stamps += supposed_mix_stamps(fits.study, [split.train for split in fits.splits], config)
     stamps += judged_together_stamps(fits.recipes, table, fits.splits)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.analysis.cell_columns import check_columns
+from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.inference import estimate_class_shares, harmonisation_notes, out_of_distribution
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.bundles.new_sites import contradicted, describe_sites, state_classes
@@ -89,6 +90,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         *adapted,
         *harmonisation_notes(described, found.cells or table),
         *contradicted(described, table),
+        *(mixed_sources(dataset, table, table.y) if bundle.model.harmoniser is not None else ()),
         *_strangeness(outside),
         *subject_stamps(table),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.analysis.mixed_sources import with_mixed_sources
 from fusion.bundles.inference import ask
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import Dataset, Fault
@@ -64,6 +65,7 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     bundle = load_model(config.model).with_own(config.own)
     dataset, predictions = ask(bundle, config, progress)
     predictions.check()
+    predictions = with_mixed_sources(bundle, dataset, predictions)
     gallery = None
     if config.data is not None:
         gallery = open_gallery(bundle, config.data, config.store, config.jobs, progress, config.mask_levels, config)

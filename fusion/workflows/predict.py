@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fusion.analysis.mixed_sources import with_mixed_sources
 from fusion.bundles.inference import ask
 from fusion.bundles.model_bundle import load_model
 from fusion.evaluation.promises.held_out import Asked
@@ -30,7 +31,7 @@ def predict(config: PredictConfig, progress: Progress | None = None) -> Predicti
 
         check_folder(config.explain, "--explain")
     dataset, found = ask(bundle, config, progress)
-    found = replace(found, promises=promises)
+    found = replace(with_mixed_sources(bundle, dataset, found), promises=promises)
     if config.explain is not None and len(found):
         explained = write_explanations(bundle, dataset, found, config.explain, progress=progress)
         return replace(found, faults=explained.faults)

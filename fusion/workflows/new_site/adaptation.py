@@ -23,6 +23,7 @@ from fusion.analysis.adaptation.steps import (
     new_sites,
     predict,
 )
+from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
 from fusion.bundles.new_sites import class_notes, misnamed, state_classes
 from fusion.data.cell_rows import table_rows
@@ -133,7 +134,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
     study, notes = _measure(config, bundle, dataset, progress)
     cells = _cells(bundle, study)
-    notes = (*notes, *misnamed(bundle, study.cells or study.table))
+    notes = (*notes, *misnamed(bundle, study.cells or study.table), *_mixed(bundle, dataset, study, cells))
     labelled = np.flatnonzero(cells.codes >= 0)
     if config.output is not None and not len(labelled):
         _check_learns_of_sites(config, bundle, cells)
@@ -249,6 +250,13 @@ def _cells(bundle: ModelBundle, study: Study) -> SiteCells:
     places = {name: at for at, name in enumerate(bundle.classes)}
     codes = np.array([-1 if label is None else places[str(label)] for label in study.table.y], np.intp)
     return SiteCells(study.table.X, codes, study.table.groups, study.table.sources)
+
+
+def _mixed(bundle: ModelBundle, dataset: Dataset, study: Study, cells: SiteCells) -> list[str]:
+    """Stamps of sources that may be two, where the model harmonises by source."""
+    if bundle.model.harmoniser is None or bundle.unit == "subject":
+        return []
+    return mixed_sources(dataset, study.table, predict(bundle.model, cells).argmax(axis=1).tolist())
 
 
 def _adapted_bundle(

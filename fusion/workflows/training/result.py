@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fusion.analysis.mixed_sources import mixed_sources
 from fusion.data.dataset import Dataset
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
 from fusion.evaluation.results import Result, subject_stamps
@@ -56,6 +57,7 @@ def judged_result(
             *adapted_stamps(table, splits, config),
             *supposed_mix_stamps(model.study, [everything.train], config),
             *judged_together_stamps([model.recipe], table, splits),
+            *(mixed_sources(dataset, table, table.y) if config.harmonise.method != "none" else ()),
             *subject_stamps(table),
         ),
         notes=(
