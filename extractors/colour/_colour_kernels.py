@@ -248,7 +248,8 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
 
     Parameters
     ----------
-    planes : float64 (p, k), first the colours of the nucleus, then those of the cytoplasm; p at least ``LANES``.
+    planes : float64 (p, k), first the colours of the nucleus, then those of the cytoplasm; p from ``LANES`` to double
+        that.
     counts : int64 (k,), pixels of each colour.
     split : how many of the k colours are the nucleus's.
     channels : at most ``LANES``.
@@ -261,27 +262,16 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
     width = len(planes)
     result = np.zeros((4, 3, width))
     means, numbers = result[0], np.zeros(3)
-    # One colour after the other in memory: so sums keep their order and run along a row, which compiles to vectors.
-    rows = np.empty((len(counts), width))
-    for i in range(len(counts)):
-        row = rows[i]
-        for c in range(width):
-            row[c] = planes[c, i]
-    for i in range(split):
-        weight = float(counts[i])
-        numbers[1] += weight
-        for c in range(width):
-            means[1, c] += weight * rows[i, c]
-    numbers[0] = numbers[1]
-    means[0] = means[1]
-    for i in range(split, len(counts)):
-        weight = float(counts[i])
-        numbers[0] += weight
-        numbers[2] += weight
-        for c in range(width):
-            part = weight * rows[i, c]
-            means[0, c] += part
-            means[2, c] += part
+    # Some colours, one after the other in memory: sums keep their order and run along a row, which compiles to vectors.
+    rows, added = np.zeros((64, 2 * LANES)), np.zeros(4 * LANES)
+    for region, begin, end in ((1, 0, split), (2, split, len(counts))):
+        added[2 * LANES :] = 0
+        for first in range(begin, end, len(rows)):
+            weights = counts[first : min(first + len(rows), end)]
+            _turn(planes, first, len(weights), rows)
+            _add_values(rows, weights, added)
+        means[region], numbers[region] = added[2 * LANES :][:width], float(counts[begin:end].sum())
+    means[0], numbers[0] = added[:width], numbers[1] + numbers[2]
     for region in range(3):
         for c in range(width):
             means[region, c] /= max(numbers[region], 1.0)
@@ -291,7 +281,10 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
     for region, begin, end in ((1, 0, split), (2, split, len(counts))):
         sums[LANES : 2 * LANES] = means[region, :LANES]
         sums[5 * LANES :] = 0
-        _add_powers(rows, counts, begin, end, sums)
+        for first in range(begin, end, len(rows)):
+            weights = counts[first : min(first + len(rows), end)]
+            _turn(planes, first, len(weights), rows)
+            _add_powers(rows, weights, sums)
         for power in range(1, 4):
             for c in range(channels):
                 result[power, region, c] = sums[(4 + power) * LANES + c] / max(numbers[region], 1.0)
@@ -302,15 +295,33 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
 
 
 @compiled
-def _add_powers(
-    rows: NDArray[np.float64], counts: NDArray[np.int64], begin: int, end: int, sums: NDArray[np.float64]
-) -> None:
-    """Add the second, third and fourth powers of deviations, of some rows, from the means of two regions.
+def _turn(planes: NDArray[np.float64], first: int, number: int, rows: NDArray[np.float64]) -> None:
+    """Into rows what planes hold of so many colours."""
+    for i in range(number):
+        row = rows[i]
+        for c in range(len(planes)):
+            row[c] = planes[c, first + i]
+
+
+@compiled
+def _add_values(rows: NDArray[np.float64], counts: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
+    """Add as many rows as counts, twice."""
+    for i in range(len(counts)):
+        weight = float(counts[i])
+        for c in range(2 * LANES):
+            part = weight * rows[i, c]
+            sums[c] += part
+            sums[2 * LANES + c] += part
+
+
+@compiled
+def _add_powers(rows: NDArray[np.float64], counts: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
+    """Add the second, third and fourth powers of deviations, of as many rows as counts, from the means of two regions.
 
     ``sums`` holds lanes of the means of both, then of the three powers of the one, then of the other: in one array at
     distances that are known when it is compiled, or it would be asked in every row whether they overlap.
     """
-    for i in range(begin, end):
+    for i in range(len(counts)):
         weight = float(counts[i])
         for c in range(LANES):
             deviation = rows[i, c] - sums[c]
