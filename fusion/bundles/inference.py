@@ -190,11 +190,12 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     ]
     described = np.array([(source or "") not in of_few for source in table.sources], bool)
     stamps += [] if harmoniser is None else harmoniser.notes([table.sources[row] for row in np.flatnonzero(described)])
-    kept = bundle.facts.get("adapted", {}).get("sites", {})
-    stamps += [
-        f"features harmonised by the {kept[name]} cells of {name} that the model was adapted by"
-        for name in sorted({source or "" for source in table.sources} & kept.keys())
-    ]
+    adapted, here = bundle.facts.get("adapted", {}), {source or "" for source in table.sources}
+    for what, kept in (("features harmonised", adapted.get("sites", {})), ("pixels scaled", adapted.get("sizes", {}))):
+        stamps += [
+            f"{what} by the {kept[name]} cells of {name} that the model was adapted by"
+            for name in sorted(here & kept.keys())
+        ]
     stamps += [] if harmoniser is None else class_notes(harmoniser, table.sources)
     stamps += misnamed(bundle, table)
     if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's

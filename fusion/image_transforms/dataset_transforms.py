@@ -127,6 +127,15 @@ def as_trained(
     return described.adjusted(normaliser), [*_unknown(normaliser, described.image_statistics), *described.notes]
 
 
+def knowing_sources(
+    normaliser: Normaliser | None, dataset: Dataset, store: FeatureStore, *, jobs: int, progress: Progress | None = None
+) -> Normaliser | None:
+    """A model's normaliser that knows the data set's new sources too, where it scales by what a source is like."""
+    if normaliser is None or not normaliser.describes_sources:
+        return normaliser
+    return normaliser.with_sources(_describe(dataset, normaliser.scale, store, jobs, progress).image_statistics)
+
+
 def cells_as_trained(
     normaliser: Normaliser | None, cells: Sequence[Cell], source: str | None
 ) -> tuple[list[Cell], list[str]]:

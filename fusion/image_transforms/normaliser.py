@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -30,6 +31,7 @@ from fusion.image_transforms._appearance import LEAST_RED_CELLS, PIXELS, RED_CEL
 from fusion.image_transforms._stain_normalisation import Reinhard, white_balanced
 from fusion.images.cell import Cell, make_cell
 from fusion.io.files import sha256
+from fusion.metrics.class_shares import LEAST_CELLS
 
 #: Zooms stay within these, so that one wrong size of a pixel cannot fill the memory.
 _LEAST_ZOOM, _MOST_ZOOM = 1 / 16, 16.0
@@ -153,6 +155,12 @@ class Normaliser:
         found = cls.from_json({**settings, "sources": {}})
         found._zooms(cells)  # which refuses cells without a scale
         return dataclasses.replace(found, sources=found._medians(cells))
+
+    def with_sources(self, cells: FeatureTable) -> Self:
+        """The same, which knows the sources that it did not as these cells are, where ten and more are of one."""
+        counts = Counter(_names(cells).tolist())
+        new = {name: size for name, size in self._medians(cells).items() if size and counts[name] >= LEAST_CELLS}
+        return dataclasses.replace(self, sources={**new, **self.sources})
 
     @property
     def describes_sources(self) -> bool:

@@ -34,7 +34,8 @@ from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
 from fusion.evaluation.results import interval
 from fusion.features.store import FeatureStore
-from fusion.image_transforms.dataset_transforms import as_trained
+from fusion.image_transforms.dataset_transforms import as_trained, knowing_sources
+from fusion.image_transforms.normaliser import Normaliser
 from fusion.io.csv_text import csv_rows
 from fusion.io.output_files import write_output
 from fusion.leakage.provenance import Cohort, Provenance, find_overlap, refusal
@@ -58,7 +59,8 @@ class Adapted:
     curve : see ``label_curve``; empty where too few are labelled.
     step, surprise : the step that all labelled ones chose, and what each step left open; "" where none is labelled.
     labelled : how many of each class.
-    sites : by name, of how many cells the adapted model keeps a map of features that it had none of.
+    sites, sizes : by name, of how many cells the adapted model keeps a map of features, or a scale of pixels, that it
+        had none of.
     bundle : the adapted model, None where it was not asked for.
     to_label : names of cells, or patients, to label next.
     notes, faults : what the user should know, and images that were skipped.
@@ -70,6 +72,7 @@ class Adapted:
     surprise: Mapping[str, float]
     labelled: Mapping[str, int]
     sites: Mapping[str, int]
+    sizes: Mapping[str, int]
     output: Path | None
     bundle: ModelBundle | None
     to_label: tuple[str, ...]
@@ -89,6 +92,11 @@ class Adapted:
                 f"{name or 'cells without a source'}: features harmonised by {count} cells, and those of further ones "
                 "by the same"
                 for name, count in self.sites.items()
+            ]
+            lines += [
+                f"{name or 'cells without a source'}: pixels scaled by {count} cells, and those of further ones by the "
+                "same"
+                for name, count in self.sizes.items()
             ]
             lines.append(f"adapted model: {self.output}")
         if self.label_table is not None:
@@ -110,6 +118,7 @@ class Adapted:
             "surprise": dict(self.surprise),
             "labelled": dict(self.labelled),
             "sites": dict(self.sites),
+            "sizes": dict(self.sizes),
             "output": None if self.bundle is None else str(self.output),
             "to_label": list(self.to_label),
             "notes": list(self.notes),
@@ -136,7 +145,8 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     cells = _cells(bundle, study)
     notes = (*notes, *misnamed(bundle, study.cells or study.table), *_mixed(bundle, dataset, study, cells))
     labelled = np.flatnonzero(cells.codes >= 0)
-    if config.output is not None and not len(labelled):
+    normaliser, sizes = _scaled_sites(config, bundle, dataset, progress)
+    if config.output is not None and not len(labelled) and not sizes:
         _check_learns_of_sites(config, bundle, cells)
 
     def tell(done: int, total: int) -> None:
@@ -160,7 +170,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     step, surprise = choose_step(model, blocks, cells, labelled, config.seed) if len(labelled) else ("", {})
     adapted, sites = None, {}
     if config.output is not None:
-        adapted = _adapted_bundle(bundle, study, dataset, cells, step, curve)
+        adapted = replace(_adapted_bundle(bundle, study, dataset, cells, step, curve, sizes), normaliser=normaliser)
         sites = adapted.facts["adapted"]["sites"]
         adapted.save(config.output)
         if adapted.model.harmoniser is not None:
@@ -175,6 +185,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         surprise,
         {name: count for name, count in counts.items() if count},
         sites,
+        sizes if adapted is not None else {},
         config.output,
         adapted,
         chosen,
@@ -252,6 +263,20 @@ def _cells(bundle: ModelBundle, study: Study) -> SiteCells:
     return SiteCells(study.table.X, codes, study.table.groups, study.table.sources)
 
 
+def _scaled_sites(
+    config: AdaptConfig, bundle: ModelBundle, dataset: Dataset, progress: Progress | None
+) -> tuple[Normaliser | None, dict[str, int]]:
+    """The model's normaliser with the scales of new sites, and by how many cells each is told that it had not."""
+    store = FeatureStore(config.store)
+    normaliser = knowing_sources(bundle.normaliser, dataset, store, jobs=config.jobs, progress=progress)
+    if normaliser is None or bundle.normaliser is None:
+        return normaliser, {}
+    counts = Counter(source or "" for source in dataset.each("source"))
+    return normaliser, {
+        name: counts[name] for name in sorted(normaliser.sources.keys() - bundle.normaliser.sources.keys())
+    }
+
+
 def _mixed(bundle: ModelBundle, dataset: Dataset, study: Study, cells: SiteCells) -> list[str]:
     """Stamps of sources that may be two, where the model harmonises by source."""
     if bundle.model.harmoniser is None or bundle.unit == "subject":
@@ -260,7 +285,13 @@ def _mixed(bundle: ModelBundle, dataset: Dataset, study: Study, cells: SiteCells
 
 
 def _adapted_bundle(
-    bundle: ModelBundle, study: Study, dataset: Dataset, cells: SiteCells, step: str, curve: Sequence[Mapping[str, Any]]
+    bundle: ModelBundle,
+    study: Study,
+    dataset: Dataset,
+    cells: SiteCells,
+    step: str,
+    curve: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, int],
 ) -> ModelBundle:
     """The model by all labelled cells, which it remembers having met; without a step, by what its sites look like."""
     labelled = np.flatnonzero(cells.codes >= 0)
@@ -276,6 +307,7 @@ def _adapted_bundle(
         "adapted": {
             "step": step,
             _plural(cells): len(labelled),
+            "sizes": dict(sizes),
             "sites": _new_maps(bundle, model, cells, used),
             "curve": list(curve),
         },

@@ -126,6 +126,22 @@ def test_without_labels_a_harmonising_model_keeps_what_the_site_looks_like(home)
         adapt_model(AdaptConfig(model=home / "at-home", data=data, output=home / "again", **asked))
 
 
+def test_a_model_that_scales_by_site_keeps_how_large_its_cells_are(home):
+    learn_home(home, "scaling", normalise={"scale": "median-size", "diameter": 36})
+    data, few = site(home, 40, 7, 1.8, labelled=0), home / "one-size.csv"
+    few.write_text("\n".join(data.read_text().splitlines()[:1] + data.read_text().splitlines()[2:9:2]) + "\n")
+    asked = {"store": home / "store", "jobs": 1}
+    found = adapt_model(AdaptConfig(model=home / "scaling", data=data, output=home / "scaled", **asked))
+    assert (found.sizes, found.sites) == ({"new": 40}, {})
+    assert "new: pixels scaled by 40 cells, and those of further ones by the same" in found.lines()
+    every = predict(PredictConfig(model=home / "scaling", images=[data], **asked))
+    kept, lost = (predict(PredictConfig(model=home / name, images=[few], **asked)) for name in ("scaled", "scaling"))
+    rows = [every.table.names.index(name) for name in kept.table.names]
+    np.testing.assert_array_equal(kept.proba, every.proba[rows])
+    assert not np.array_equal(lost.proba, kept.proba)  # by four cells of one class alone
+    assert "pixels scaled by the 40 cells of new that the model was adapted by" in kept.notes
+
+
 def test_cells_of_labelled_subjects_are_not_judged():
     groups = np.repeat(np.arange(12), 10)
     codes = (groups % 2).astype(np.intp)
