@@ -36,8 +36,26 @@ def pooled_statistics(X: Bags) -> _Floats:
         cells = np.asarray(X.cells[own], np.float64)
         rows[at, 0] = cells.mean(axis=0)
         rows[at, 1] = cells.std(axis=0, ddof=1) if len(cells) > 1 else np.nan
-        rows[at, 2:] = np.quantile(cells, QUANTILES, axis=0, method="median_unbiased")
+        rows[at, 2:] = quantiles_of_columns(cells)
     return rows.reshape(len(X), -1)
+
+
+def quantiles_of_columns(cells: _Floats) -> _Floats:
+    """float64 (3, d): ``QUANTILES`` of every column of (k, d), NaN of one that holds a NaN.
+
+    The same bits as ``numpy.quantile`` gives by ``method="median_unbiased"`` (definition 8 of Hyndman and Fan 1996, The
+    American Statistician 50:361-365), which for bags of a hundred cells takes five times as long: it parts the columns
+    about each quantile, where processors sort them whole at once.
+    """
+    ordered, last = np.sort(cells, axis=0), len(cells) - 1
+    found = np.empty((len(QUANTILES), cells.shape[1]))
+    for at, share in enumerate(QUANTILES):
+        place = min(max(len(cells) * share + (1 / 3 + share * (1 - 1 / 3 - 1 / 3)) - 1, 0.0), float(last))
+        below = int(place)
+        low, high, part = ordered[below], ordered[min(below + 1, last)], place - below
+        found[at] = low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
+    found[:, np.isnan(ordered[-1])] = np.nan
+    return found
 
 
 def logistic(

@@ -191,6 +191,11 @@ class Dataset:
         parts = zip(self.each("path"), self.each("mask_path"), self.each("shares_image"), strict=True)
         return [_name(path, mask if is_shared else None, self.root) for path, mask, is_shared in parts]
 
+    @property
+    def place(self) -> str:
+        """Where the samples are from, for messages: the folder, unless it is the one that we are in."""
+        return "the data" if self.root == Path() else printable(self.root)
+
     def name_of(self, sample: Sample) -> str:
         """The sample's name among ``names``."""
         return _name(sample.path, sample.mask_path if sample.shares_image else None, self.root)
@@ -274,7 +279,7 @@ class Dataset:
             told = f"all '{found.classes[0]}'" if found.classes else "of 0 classes"
             of_cells = "Give class folders, C-NMC file names, or a table with a column 'label'."
             raise DatasetError(
-                f"nothing to compare in {printable(self.root)}",
+                f"nothing to compare in {self.place}",
                 found=f"{len(found)} {'images of labelled subjects' if self.unit == 'subject' else 'labelled images'}, "
                 f"{told}",
                 expected="at least two classes",
@@ -358,7 +363,7 @@ def load_dataset(
         notes.append(f"{table} lists images too, and is not used: give it as DATA for its labels, subjects and masks.")
     if layout != "cnmc" and reading.patients is None and (table := readers.patients_beside(path)):
         notes.append(f"{table} has a row a patient, and is not used: --patients {table} joins it to the images.")
-    notes += _nameless_notes(samples)
+    notes += nameless_notes(samples.column("subject"), samples.column("group"))
     root = path if path.is_dir() else path.parent
     protect_later(lambda: (each for sample in samples for each in (sample.path, sample.mask_path)))
     return Dataset(root, layout, samples, tuple(faults), tuple(notes), (remembered_in,))
@@ -480,12 +485,9 @@ def _index_of(path: Path, store: Path | None) -> FileIndex:
     return FileIndex((store or default_store()) / "index" / f"{sha256(bytes(path.resolve()))[:16]}.arrow")
 
 
-def _nameless_notes(samples: Columns[Sample]) -> list[str]:
+def nameless_notes(subjects: Iterable[str | None], groups: Iterable[str | None]) -> list[str]:
     """A note on cells without a subject among others that have one."""
-    named = [
-        subject is not None or group is not None
-        for subject, group in zip(samples.column("subject"), samples.column("group"), strict=True)
-    ]
+    named = [subject is not None or group is not None for subject, group in zip(subjects, groups, strict=True)]
     missing = len(named) - sum(named)
     if not missing or missing == len(named):
         return []

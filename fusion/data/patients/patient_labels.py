@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fusion.data._dataset_error import DatasetError
-from fusion.data.dataset import Dataset, Sample, as_columns
+from fusion.data.dataset import Dataset, Sample, as_columns, nameless_notes
 from fusion.data.subjects import Identity, format_subject, identities
 from fusion.data.table_files import TABLES, read_header
 from fusion.errors import UsageError
@@ -94,7 +94,9 @@ def label_by_subject(dataset: Dataset, *, needs_labels: bool = True) -> Dataset:
                 own = sample.label if has_own else None
                 yield replace(sample, label=known.get(subject), cell_label=own)
 
-    notes = list(dataset.notes)
+    # Of cells that count as subjects of their own here nothing is left.
+    told = nameless_notes(dataset.each("subject"), dataset.each("group"))
+    notes = [note for note in dataset.notes if note not in told]
     if nameless := sum(subject is None for subject in who):
         notes.append(f"{nameless} of {len(dataset)} cells name no subject, and are no patient's: they are left out.")
     if needs_labels and (unknown := [subject for subject, found in classes.items() if not found]):
@@ -132,7 +134,7 @@ def _check_one_class(classes: dict[Identity, Counter[str]], dataset: Dataset, *,
     where = "the class folders" if dataset.layout == "class folders" else "column 'label'"
     where = "column 'subject_label'" if has_own else where
     raise DatasetError(
-        f"{dataset.root} has subjects of several classes",
+        f"{dataset.place} has subjects of several classes",
         found=f"{'; '.join(named[:_SHOWN])} cells in {where}{more}",
         expected="one class a subject",
         do="Mend the column." if has_own else _HOW_TO_PART[dataset.layout == "class folders"],

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from classifiers.patients._linear_models import QUANTILES, quantiles_of_columns
 from classifiers.patients.mil import BagClassifier
 from classifiers.patients.pool import PooledClassifier
 from fusion.bundles.bundle_files import FACTS, BundleError, load_arrays, write_arrays
@@ -211,3 +212,11 @@ def test_parameters_that_make_no_sense_are_refused(wrong):
     X, y, _ = mixed(10, each=5)
     with pytest.raises(ValueError, match=next(iter(wrong))):
         BagClassifier(**wrong).fit(X, y, np.arange(10))
+
+
+@pytest.mark.parametrize("cells", [1, 2, 3, 10, 59, 200])
+def test_quantiles_of_a_bag_are_those_of_numpy_to_the_bit(cells):
+    X = np.random.default_rng(cells).normal(size=(cells, 30))
+    X[:, 1], X[:, 2], X[-1, 3] = np.round(X[:, 1]), 0, np.nan
+    expected = np.quantile(X, QUANTILES, axis=0, method="median_unbiased")
+    assert_array_equal(quantiles_of_columns(X), expected)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fusion.data.dataset import Dataset, Sample
+from fusion.data.dataset import Dataset, DatasetError, Sample, nameless_notes
 from fusion.data.patients.patient_labels import label_by_subject, unit_of
 from fusion.data.units import cells_of, units_of
 from fusion.errors import FusionError, UsageError
@@ -21,12 +21,12 @@ ROWS = [
 ]
 
 
-def dataset(rows=ROWS):
+def dataset(rows=ROWS, root=Path("cells"), notes=()):
     samples = [
         Sample(Path(name), name, name, label, subject, group, subject_label=own, source=source)
         for name, label, subject, own, source, group in rows
     ]
-    return Dataset(Path("cells"), "table", tuple(samples))
+    return Dataset(root, "table", tuple(samples), notes=notes)
 
 
 def test_a_cell_has_its_subjects_label_and_keeps_its_own_beside_it():
@@ -35,6 +35,21 @@ def test_a_cell_has_its_subjects_label_and_keeps_its_own_beside_it():
     assert list(found.each("cell_label")) == ["blast", "normal", "normal", None]
     assert any("1 of 6 cells name no subject" in note for note in found.notes)
     assert any("1 subjects without a label are left out, such as s" in note for note in found.notes)
+
+
+def test_of_cells_that_are_left_out_nothing_else_is_said():
+    """As cells each would count as a subject of its own."""
+    told = nameless_notes([row[2] for row in ROWS], [row[5] for row in ROWS])
+    assert len(told) == 1
+    notes = label_by_subject(dataset(notes=(*told, "another"))).notes
+    assert "another" in notes
+    assert not any("one of its own" in note for note in notes)
+
+
+def test_a_table_in_the_folder_that_we_are_in_is_not_called_by_a_dot():
+    rows = [("1", "blast", "p", "ill", None, None), ("2", "blast", "p", "well", None, None)]
+    with pytest.raises(DatasetError, match=r"^the data has subjects of several classes"):
+        label_by_subject(dataset(rows, root=Path()))
 
 
 def test_without_labels_of_subjects_those_of_their_cells_are_taken_and_say_nothing_more():
