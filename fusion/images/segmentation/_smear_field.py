@@ -6,6 +6,8 @@ the nucleus found, so that neither the stain nor the magnification is assumed.
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -61,19 +63,23 @@ SOLID = 0.95
 
 def cell_in_field(rgb: Image) -> Mask:
     """bool (H, W): the white cell nearest the middle; all False where nothing looks like a nucleus."""
-    cell = _cell(rgb, PULL)
+    smears: dict[float, _Smear] = {}
+    scale, field = _searched(rgb, PULL, smears)
+    cell = _cell(rgb, scale, field)
     height, width = cell.shape
-    if cell[height // 2, width // 2] or not cell.any():
+    if field is None or cell[height // 2, width // 2] or not cell.any():
         return cell
     # The nucleus was a large one and there may be a cell nearer the middle, or in it.
-    nearer = _cell(rgb, STRONG_PULL)
+    nearer_scale, nearer_field = _searched(rgb, STRONG_PULL, smears)
+    if nearer_scale == scale and nearer_field is not None and np.array_equal(nearer_field.nucleus, field.nucleus):
+        return cell
+    nearer = _cell(rgb, nearer_scale, nearer_field)
     is_cell = np.count_nonzero(nearer) > LEAST_CELL * np.count_nonzero(cell)
     return nearer if is_cell and _off_centre(nearer) < _off_centre(cell) else cell
 
 
-def _cell(rgb: Image, pull: float) -> Mask:
-    """bool (H, W): the cell round the nucleus that is large and near the middle, the nearer the stronger the pull."""
-    scale, field = _searched(rgb, pull)
+def _cell(rgb: Image, scale: float, field: Field | None) -> Mask:
+    """bool (H, W): the cell round the nucleus of a field that was searched at that scale; all False without one."""
     if field is None:
         return np.zeros(rgb.shape[:2], bool)
     # Pixel centres lie at whole numbers, so scaling has to keep the corner at -0.5 in place.
@@ -93,27 +99,47 @@ def slide_colour(rgb: Image) -> Values:
     return _median_colour(rgb, _slide(rgb))
 
 
-def _searched(rgb: Image, pull: float) -> tuple[float, Field | None]:
-    """The scale at which an image is searched, and what is known there; None where nothing looks like a nucleus."""
+class _Smear(NamedTuple):
+    """An image at one scale: smoothed, where its slide is empty, and the colour of that."""
+
+    rgb: Image
+    slide: Mask
+    white: Values
+
+    @classmethod
+    def of(cls, rgb: Image, scale: float) -> Self:
+        # By half and less two pixels are enough to make one of, and what that leaves is smoothed.
+        way = cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA
+        small = (
+            rgb if scale == 1 else np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=way), np.uint8)
+        )
+        # Just under one percent of the image's side takes off noise and JPEG blocks and leaves contours where they are.
+        smooth = np.asarray(cv2.GaussianBlur(small, (0, 0), max(0.6, min(small.shape[:2]) / 120)), np.uint8)
+        slide = _slide(smooth)
+        return cls(smooth, slide, _median_colour(smooth, slide))
+
+
+def _searched(rgb: Image, pull: float, smears: dict[float, _Smear]) -> tuple[float, Field | None]:
+    """The scale at which an image is searched, and what is known there; None where nothing looks like a nucleus: the
+    large one near the middle, the nearer the stronger the pull.
+
+    ``smears``: what is known at any scale, added to.
+    """
     field = None
     for size in SEARCH_SIZES:
         scale = min(1.0, size / max(1, *rgb.shape[:2]))
         if min(rgb.shape[:2]) * scale < 8:  # smaller than any nucleus whose contour could be followed
             continue
-        # By half and less two pixels are enough to make one of, and what that leaves is smoothed.
-        way = cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA
-        small = rgb if scale == 1 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=way)
-        field = _field(np.asarray(small, np.uint8), pull)
+        if scale not in smears:
+            smears[scale] = _Smear.of(rgb, scale)
+        field = _field(smears[scale], pull)
         if scale == 1 or (field is not None and radius_of(np.count_nonzero(field.nucleus)) >= SMALL):
             break
     return scale, field
 
 
-def _field(rgb: Image, pull: float) -> Field | None:
-    # Just under one percent of the image's side takes off noise and JPEG blocks and leaves contours where they are.
-    smooth = np.asarray(cv2.GaussianBlur(rgb, (0, 0), max(0.6, min(rgb.shape[:2]) / 120)), np.uint8)
-    slide = _slide(smooth)
-    white = _median_colour(smooth, slide)
+def _field(smear: _Smear, pull: float) -> Field | None:
+    smooth, slide, white = smear
     nucleus = _central_nucleus(smooth, white, pull)
     if nucleus is None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.images.segmentation._mask_geometry import Mask, regions
 from fusion.images.segmentation._otsu import Values
@@ -61,8 +62,11 @@ def part_in_the_middle(cell: Mask, nucleus: Mask) -> Mask | None:
     window = slice(y, y + height), slice(x, x + width)
     within, dark = cell[window], cell[window] & nucleus[window]
     depth = _depth(within)
-    top, of_nucleus = float(depth.max()), _depth(dark)
+    top = float(depth.max())
     cores = _cores(depth, _LEAST * top, _NECK)
+    if cores is None and np.count_nonzero(dark) <= _CROWDED * np.pi * top**2:
+        return None
+    of_nucleus = _depth(dark)
     if cores is None:
         cores = _cores_of_nuclei(of_nucleus, top)
     if cores is None:
@@ -109,15 +113,29 @@ def _cores_of_nuclei(depth: Values, top: float) -> Mask | None:
 
     ``depth``: of the nuclei. ``top``: the greatest depth of the cell.
     """
-    if np.count_nonzero(depth) <= _CROWDED * np.pi * top**2:
+    from fusion.images.segmentation._part_loops import hangs_together
+
+    least = [top * np.sqrt(_CROWDED / number) for number in range(2, _MOST_LOBES + 1)]
+    x, y, width, height = cv2.boundingRect((depth > least[-1]).view(np.uint8))
+    if not width or hangs_together(
+        np.ascontiguousarray(depth[y : y + height, x : x + width]),
+        np.unique([_limits(depth, each, _NECK_OF_NUCLEI)[1] for each in least]),
+    ):
         return None
-    cores = _cores(depth, top * np.sqrt(_CROWDED / 2), _NECK_OF_NUCLEI)
+    x, y, width, height = cv2.boundingRect((depth > 0).view(np.uint8))
+    window = slice(y, y + height), slice(x, x + width)
+    inner = np.ascontiguousarray(depth[window])
+    cores = _cores(inner, least[0], _NECK_OF_NUCLEI)
     for number in range(3, _MOST_LOBES + 1):
         if cores is not None:
             break
-        nuclei = _innermost_cores(depth, top * np.sqrt(_CROWDED / number))
+        nuclei = _innermost_cores(inner, least[number - 2])
         cores = np.any(nuclei, axis=0) if len(nuclei) >= number else None
-    return cores
+    if cores is None:
+        return None
+    whole = np.zeros(depth.shape, bool)
+    whole[window] = cores
+    return whole
 
 
 def _innermost_cores(depth: Values, least: float) -> list[Mask]:
@@ -136,19 +154,28 @@ def _cores(depth: Values, least: float, neck: float) -> Mask | None:
     ``least``: the greatest depth that a part has. ``neck``: how deep the mask may be between two parts, as a share of
     the depth of the less deep one.
     """
-    top = float(depth.max())
-    if top <= least:
-        return None
+    from fusion.images.segmentation._part_loops import hangs_together
+
     x, y, width, height = cv2.boundingRect((depth > least).view(np.uint8))
-    inner, deepest = np.ascontiguousarray(depth[y : y + height, x : x + width]), -1.0
-    for level in np.arange(0, neck, _STEP) * top:
-        # A part of its own holds a pixel as deep as this. Where all of these hang together there is one part.
-        deep = max(least, level / neck)
-        if deep > deepest:
-            deepest, apart = deep, cv2.connectedComponents((inner > deep).view(np.uint8), connectivity=8)[0] > 2
+    if not width:
+        return None
+    inner, (levels, limits) = np.ascontiguousarray(depth[y : y + height, x : x + width]), _limits(depth, least, neck)
+    # Where all that is so deep hangs together there is one part.
+    if hangs_together(inner, np.unique(limits)):
+        return None
+    known = -1.0
+    for level, deep in zip(levels, limits, strict=True):
+        if deep > known:
+            known, apart = deep, cv2.connectedComponents((inner > deep).view(np.uint8), connectivity=8)[0] > 2
         if apart:
-            _, labels = cv2.connectedComponents((depth > level).view(np.uint8), connectivity=8)
-            parts = np.unique(labels[depth > deep])
-            if len(parts) > 1:
-                return np.isin(labels, parts)
+            number, labels = cv2.connectedComponents((depth > level).view(np.uint8), connectivity=8)
+            is_part = np.bincount(labels[y : y + height, x : x + width][inner > deep], minlength=number) > 0
+            if np.count_nonzero(is_part) > 1:
+                return is_part[labels]
     return None
+
+
+def _limits(depth: Values, least: float, neck: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Levels at which a mask may fall apart, and how deep a pixel of a part of its own is there at the least."""
+    levels = np.arange(0, neck, _STEP) * float(depth.max())
+    return levels, np.asarray(np.maximum(least, levels / neck), np.float64)
