@@ -82,19 +82,19 @@ def count_pairs(
     start, size, first, last = _measure_rows(levels, depth)
     n = max(last - first + 1, 0)
     # A frame of depth 0, as wide as the farthest step, so that no step needs a check.
-    level = np.zeros((height + 2 * reach, width + 2 * reach), np.int32)
-    plane = np.zeros(level.shape, np.int32)
+    level = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)
+    plane = np.zeros(level.shape, np.uint8)
     for y in range(height):
         inside, row = depth[y, start[y] :][: size[y]], levels[y, start[y] :][: size[y]]
         into, onto = level[y + reach, start[y] + reach :][: size[y]], plane[y + reach, start[y] + reach :][: size[y]]
         for x in range(size[y]):
-            into[x] = np.int32(row[x]) - np.int32(first) if inside[x] > 0 else np.int32(0)
-            onto[x] = np.int32(inside[x]) * np.int32(n * n)
+            into[x] = np.uint8(row[x] - first) if inside[x] > 0 else np.uint8(0)
+            onto[x] = inside[x]
     counts = np.zeros((regions, len(offsets), n, n), np.uint32)
     # Four tables in turn: in a smooth image neighbours count into the same place, and waiting for that takes longest.
     tables = np.zeros((4, (regions + 1) * n * n), np.uint32)
     one, two, three, four = tables[0], tables[1], tables[2], tables[3]
-    place = np.zeros(width, np.uint32)
+    place, square, side = np.zeros(width, np.uint32), np.uint32(n * n), np.uint32(n)
     for k in range(len(offsets)):
         tables[:] = 0
         for y in range(height):
@@ -103,7 +103,8 @@ def count_pairs(
             down, right = y + reach + offsets[k, 0], begin + offsets[k, 1]
             there, over = level[down, right:][:number], plane[down, right:][:number]
             for x in range(number):
-                place[x] = min(upon[x], over[x]) + here[x] * np.int32(n) + there[x]
+                both = np.uint32(min(upon[x], over[x]))
+                place[x] = both * square + np.uint32(here[x]) * side + np.uint32(there[x])
             for x in range(0, number - 3, 4):
                 one[place[x]] += np.uint32(1)
                 two[place[x + 1]] += np.uint32(1)
