@@ -1,0 +1,52 @@
+"""What is told of the classes of a new site, and that a site which is kept tells it again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fusion.bundles.new_sites import class_notes
+from fusion.feature_transforms.harmonisation import Harmoniser
+
+CENTRES = np.random.default_rng(7).normal(0, 1.5, (3, 30))
+
+
+def site(counts, seed):
+    """X and labels of so many cells of three classes, under a shift and a factor of every feature."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(3), counts)
+    X = rng.normal(size=(len(codes), 30)) + CENTRES[codes]
+    return X * rng.uniform(0.5, 2, 30) + rng.normal(0, 5, 30), np.array(["a", "b", "c"])[codes]
+
+
+@pytest.fixture(scope="module")
+def home():
+    X, y = site([40, 50, 30], 0)
+    return Harmoniser.fit(X, y, ["home"] * len(y), method="standard", transductive=True, mix="estimated")
+
+
+@pytest.mark.parametrize(
+    ("counts", "said", "told"),
+    [
+        ([60, 60, 0], None, ["new: taken to lack the class 'c', by where its cells lie"]),
+        ([60, 60, 60], None, []),
+        ([0, 80, 0], [False, True, False], ["new: said to have 'b' and no other class"]),
+        ([60, 60, 0], [True, True, True], ["new: said to have 'a', 'b', 'c' and no other class"]),
+    ],
+)
+def test_a_site_that_is_kept_tells_what_was_told_of_it(home, counts, said, told):
+    X, _ = site(counts, 6)
+    asked = home if said is None else home.stating({"new": np.array(said)})
+    assert class_notes(asked.describing(X, ["new"] * len(X)), ["new", "home", None]) == told
+    about, arrays = asked.with_site("new", X).state()
+    kept = Harmoniser.from_state(json.loads(json.dumps(about)), arrays)
+    assert class_notes(kept, ["new"]) == told
+    assert class_notes(kept, ["home"]) == []
+
+
+def test_a_site_of_one_class_is_doubted_and_its_name_is_asked_for_where_it_has_none(home):
+    X, _ = site([0, 80, 0], 1)
+    for name, call in (("new", "--site-classes new=A,B"), (None, "the site's name with --source NAME")):
+        (*_, stamp) = class_notes(home.describing(X, [name] * len(X)), [name])
+        assert "may have one or two classes alone" in stamp
+        assert stamp.endswith(call)
