@@ -82,9 +82,10 @@ def judge_patient(
 
 def _check_one_patient(uploads: Sequence[Upload]) -> None:
     """RequestError where images of a zip file lie in several folders: whether they are of one patient is unknown."""
-    folders = sorted({upload.folder for upload in uploads if upload.folder})
+    folders = sorted({upload.folder for upload in uploads if upload.folder is not None})
     if len(folders) > 1:
-        names = ", ".join(shown_name(folder) for folder in folders[:3]) + (", ..." if len(folders) > 3 else "")
+        named = [shown_name(folder) if folder else "its top" for folder in folders[:3]]
+        names = ", ".join(named) + (", ..." if len(folders) > 3 else "")
         raise RequestError(
             422,
             "the zip file has images in several folders, and a request is one patient",

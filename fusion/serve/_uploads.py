@@ -77,11 +77,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Upload:
-    """One file of a request: a name to show, and content; of one out of a zip file the folder there, as it stood."""
+    """One file of a request: a name to show, and content; of one out of a zip file the folder there, "" for none."""
 
     name: str
     content: bytes
-    folder: str = ""
+    folder: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,6 +120,7 @@ def encrypted(content):
         (lambda cells: [encrypted(cells[0])], 422, "cannot be read"),
         (lambda cells: [zipped({"a.txt": b"x"})], 422, "no image in the zip"),
         (lambda cells: [zipped({"P1/a.png": cells[0], "P2/a.png": cells[1]})], 422, "found 2: P1, P2"),
+        (lambda cells: [zipped({"a.png": cells[0], "P2/b.png": cells[1]})], 422, "found 2: its top, P2"),
         (lambda cells: [zipped({"c/P1/a.png": cells[0]}), zipped({"c/P2/b.png": cells[1]})], 422, "is one patient"),
         (lambda cells: [b"no image", b"nor this"], 422, "no cell of this patient"),
     ],
