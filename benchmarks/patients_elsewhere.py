@@ -3,17 +3,21 @@
     python -m benchmarks.patients_elsewhere harmonise CELLS [--deals 8] [--classifiers logreg,svm,xgb,pool]
     python -m benchmarks.patients_elsewhere together CELLS [--deals 4]
     python -m benchmarks.patients_elsewhere adapt CELLS [--deals 4]
+    python -m benchmarks.patients_elsewhere copies IMAGES [--deals 4]
 
 ``CELLS`` is what ``fusion extract --features morphology,texture,colour --export`` has written of cells with a column
 ``source``: those of barcelona, tecom and bccd. Each task learns from patients of one laboratory and asks about those of
 another, as often as there are ``--deals``, by ``configs/robust.yaml``. ``harmonise`` changes how cells are harmonised
 by site, and who tells what cells are; ``together`` how many patients of the new site are judged at once; ``adapt``
-tells what labels of some of 60 patients of the new site bring (``fusion adapt``), beside its own cross-validation.
+tells what labels of some of 60 patients of the new site bring (``fusion adapt``), beside its own cross-validation;
+``copies`` what two augmented versions of each training cell bring, where ``IMAGES`` is a folder of tables of cells,
+such as ``tecom.csv``, a laboratory each.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +28,7 @@ import pandas as pd
 import yaml
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+import fusion
 from fusion.analysis.adaptation.curve import label_curve
 from fusion.analysis.adaptation.steps import SiteCells
 from fusion.data.feature_table import FeatureTable
@@ -35,10 +40,11 @@ from fusion.learning.learn import learn
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
-from fusion.settings.commands import TrainConfig
+from fusion.settings.commands import SynthesizeConfig, TrainConfig
 from fusion.settings.learning import HarmoniseSettings
 from fusion.synthetic.cells import SyntheticDesign
 from fusion.synthetic.constructed_patients import construct_patients
+from fusion.workflows.synthesize import make_data_set
 
 BLOCKS = ("morphology", "texture", "colour")
 TYPES = ("eosinophil", "lymphocyte", "monocyte", "neutrophil")
@@ -247,16 +253,59 @@ def adapt(frame: pd.DataFrame, tasks: Sequence[str], classifiers: Sequence[str],
         tell(task, found)
 
 
+def copies(tables: Path, tasks: Sequence[str], classifiers: Sequence[str], count: int, seed: int) -> None:
+    """With and without augmented cells, by the commands as a user types them."""
+    for task in [name for name in tasks if name in MANY]:
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for deal in range(seed, seed + count):
+            with tempfile.TemporaryDirectory() as folder:
+                for one, name in zip(TASKS[task], ("learnt", "asked"), strict=True):
+                    asked = SynthesizeConfig(
+                        output=Path(folder) / name,
+                        real_cells=tables / f"{one.source}.csv",
+                        witnesses=list(one.witnesses),
+                        subjects=one.patients,
+                        cells=one.cells,
+                        witness_rate=0.3,
+                        seed=deal,
+                    )
+                    make_data_set(asked)
+                for classifier in classifiers:
+                    for per_cell in (0, 2):
+                        own = _by_commands(Path(folder), classifier, per_cell)
+                        found.setdefault((classifier, f"{per_cell} copies"), []).append(own)
+        tell(task, found)
+
+
+def _by_commands(folder: Path, classifier: str, per_cell: int) -> tuple[float, float]:
+    """Balanced accuracy and AUROC of the patients that are asked about; nobody says what cells are."""
+    model = folder / f"{classifier}-{per_cell}"
+    settings = {
+        **yaml.safe_load((Path(__file__).parents[1] / "configs" / "robust.yaml").read_text(encoding="utf-8")),
+        "harmonise": {"method": "standard", "transductive": True},
+        "augment": {"per_cell": per_cell},
+    }
+    settings["classifiers"] |= {"pool": {"cell_labels": False}}
+    common = {"features": list(BLOCKS), "unit": "subject", "classifier": classifier, "holdout": True, "output": model}
+    fusion.train(folder / "learnt" / "patients.csv", config=settings, jobs=1, **common)
+    asked = fusion.evaluate(model, folder / "asked" / "patients.csv", output=folder / f"{model.name}-result", jobs=1)
+    own = asked.figures[0]["image"]
+    return own["balanced_accuracy"]["value"], own["auroc"]["value"]
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["harmonise", "together", "adapt"])
+    parser.add_argument("what", choices=["harmonise", "together", "adapt", "copies"])
     parser.add_argument("cells", type=Path)
     parser.add_argument("--deals", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--classifiers", default="logreg,svm,xgb,pool")
     parser.add_argument("--tasks", default=";".join(TASKS))
     given = parser.parse_args()
+    if given.what == "copies":
+        copies(given.cells, given.tasks.split(";"), given.classifiers.split(","), given.deals, given.seed)
+        return
     work = {"harmonise": harmonise, "together": together, "adapt": adapt}[given.what]
     frame = pd.read_parquet(given.cells)
     work(frame, given.tasks.split(";"), given.classifiers.split(","), given.deals, given.seed)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class AugmentedCells:
     """Augmented cells of n cells, to learn from beside them; see ``fusion.learning.augmented_cells``.
 
+    In a table of subjects these are of their cells.
+
     Attributes
     ----------
     X : float32 (K, n, d), the columns of the cells' table.
@@ -71,9 +73,10 @@ class FeatureTable(Units):
                 f"parts of a feature table disagree: {len(self)} cells and {len(self.columns)} columns, features "
                 f"{self.X.shape}"
             )
-        if self.augmented is not None and self.augmented.X.shape[1:] != self.X.shape:
+        cells = self.X.cells if isinstance(self.X, Bags) else self.X
+        if self.augmented is not None and self.augmented.X.shape[1:] != cells.shape:
             raise ValueError(
-                f"augmented cells of a feature table are {self.augmented.X.shape[1:]}, and its cells {self.X.shape}"
+                f"augmented cells of a feature table are {self.augmented.X.shape[1:]}, and its cells {cells.shape}"
             )
 
     def __repr__(self) -> str:
@@ -147,8 +150,8 @@ class FeatureTable(Units):
             share_images=pick(self.share_images),
             subject_labels=pick(self.subject_labels) if self.subject_labels else (),
             cells=pick(self.cells) if self.cells else (),
-            augmented=None
-            if self.augmented is None
+            augmented=self.augmented
+            if self.augmented is None or self.are_subjects  # which take their cells by number, all of which stay
             else replace(self.augmented, X=self.augmented.X[:, rows], there=self.augmented.there[:, rows]),
         )
 
@@ -161,13 +164,15 @@ class FeatureTable(Units):
         """
         fields = self.of_subjects()
         known = np.array(labels, object) if any(label is not None for label in labels) else None
-        return FeatureTable(X=Bags(self.X, fields["cells"], known), columns=self.columns, **fields)
+        bags = Bags(self.X, fields["cells"], known)
+        return FeatureTable(X=bags, columns=self.columns, augmented=self.augmented, **fields)
 
     def averaged(self) -> FeatureTable:
         """Each subject by the mean of its cells, where units are subjects; else the table itself."""
         if not isinstance(self.X, Bags):
             return self
-        return replace(self, X=np.concatenate([_known_means(some) for some in self.X.batches()]).astype(np.float32))
+        means = np.concatenate([_known_means(some) for some in self.X.batches()]).astype(np.float32)
+        return replace(self, X=means, augmented=None)
 
     def to_frame(self) -> pd.DataFrame:
         """A DataFrame: name, key, label, subject, source, group, fold, then the features; of subjects, the number of

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.feature_table import FeatureTable
+from fusion.data.feature_table import AugmentedCells, FeatureTable
 from fusion.data.patients.bags import Bags
 from fusion.features.stored_matrix import rows_of
 from fusion.learning.augmented_cells import source_of_augmented
@@ -40,7 +40,10 @@ class TrainingRows:
 
     @classmethod
     def of(cls, table: FeatureTable, rows: NDArray[np.intp]) -> Self:
-        """The cells of these rows and all of their augmented cells that could be measured."""
+        """The cells of these rows and all of their augmented cells that could be measured; of subjects the bags of
+        either."""
+        if table.augmented is not None and table.are_subjects:
+            return cls._of_augmented_bags(table, table.augmented, rows)
         own = np.arange(len(rows))
         labels, sources = np.array(table.y)[rows], [table.sources[row] for row in rows]
         X = rows_of(table.X, rows)
@@ -55,6 +58,22 @@ class TrainingRows:
             named += [source_of_augmented(name, number) for name in of] if table.augmented.are_sources else of
         shown = np.concatenate(cells)
         return cls(np.vstack(parts), labels[shown], table.groups[rows][shown], tuple(named), shown)
+
+    @classmethod
+    def _of_augmented_bags(cls, table: FeatureTable, augmented: AugmentedCells, rows: NDArray[np.intp]) -> Self:
+        """Subjects, and for each number of augmented cells each subject once more, as the bag of these."""
+        X = rows_of(table.X, rows)
+        sources = [table.sources[row] for row in rows]
+        shown, named = [np.arange(len(rows))], list(sources)
+        for number, (copy, there) in enumerate(zip(augmented.X, augmented.there, strict=True), start=1):
+            own = [cells[there[cells]] for cells in table.X[rows].rows]
+            has = np.flatnonzero([len(cells) for cells in own])
+            X = X.followed_by(Bags(copy, tuple(own[at] for at in has), table.X.labels))
+            shown.append(has)
+            of = [sources[at] for at in has]
+            named += [source_of_augmented(name, number) for name in of] if augmented.are_sources else of
+        cells = np.concatenate(shown)
+        return cls(X, np.array(table.y)[rows][cells], table.groups[rows][cells], tuple(named), cells)
 
     @classmethod
     def of_arrays(cls, X: Any, y: Any, groups: Any, sources: Any = (), cells: NDArray[np.intp] | None = None) -> Self:
@@ -135,6 +154,11 @@ class TrainingRows:
             tuple(self.sources[row] for row in shown),
             place[self.cells[shown]],
         )
+
+    def without_augmented(self) -> Self:
+        """The training cells alone."""
+        own = slice(self.count)
+        return type(self)(self.X[own], self.y[own], self.groups[own], self.sources[own], self.cells[own])
 
     def of_columns(self, part: slice) -> Self:
         """The same rows with these columns alone: those of a block."""

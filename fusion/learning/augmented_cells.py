@@ -83,7 +83,8 @@ def augmentation_notes(settings: AugmentSettings, table: FeatureTable, parts: Se
     as_what = "as if of another site" if settings.per == "source" else "each cell's by a draw of its own"
     number = "one augmented version" if settings.per_cell == 1 else f"{settings.per_cell} augmented cells"
     notes = [f"augment: models learn from {number} of every training cell too, {as_what}; no augmented cell is judged."]
-    lost = max((int((~table.augmented.there[:, rows]).sum()) for rows in parts), default=0)
+    cells = [np.concatenate([table.cells[row] for row in rows]) if table.are_subjects else rows for rows in parts]
+    lost = max((int((~table.augmented.there[:, rows]).sum()) for rows in cells), default=0)
     if lost:
         notes.append(
             f"augment: up to {lost} augmented cells of a training part could not be measured, and are left out."

@@ -377,15 +377,19 @@ def fit_harmoniser(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Reci
 def prepare_features(
     rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe
 ) -> tuple[NDArray[Any], Harmoniser | None, Selection | None]:
-    """Harmonise and select: the training rows before they are scaled, of bags their cells, and the fitted steps."""
+    """Harmonise and select: the training rows before they are scaled, of bags their cells, and the fitted steps; with
+    maps of augmented cells' sources, too."""
     cells = rows.of_cells(recipe.seed)
     X, harmoniser, selection = cells.X, None, None
     if recipe.harmonise.method != "none":
-        fitted = fit_harmoniser(rows, blocks, recipe)
-        X = fitted.transform(X, cells.sources)
-        harmoniser = fitted.only(rows.own_sources)
+        harmoniser = fit_harmoniser(rows, blocks, recipe)
+        X = harmoniser.transform(X, cells.sources)
     if recipe.stability is not None:
-        selection = Selection.fit(X, cells.y, cells.sources, recipe.stability, cells.cells)
+        own, known = cells, X
+        if cells is not rows and rows.count < len(rows):  # of patients it is asked of their own cells alone
+            own = rows.without_augmented().of_cells(recipe.seed)
+            known = own.X if harmoniser is None else harmoniser.transform(own.X, own.sources)
+        selection = Selection.fit(known, own.y, own.sources, recipe.stability, own.cells)
         X = selection.transform(X)
     return X, harmoniser, selection
 
@@ -434,7 +438,8 @@ class BlockModels:
     def of(cls, rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, folds: InnerFolds) -> Self:
         """Of these rows; models are fitted when they are asked for."""
         X, harmoniser, selection = _prepare_units(rows, blocks, recipe)
-        return cls(replace(rows, X=X), blocks, recipe, folds, harmoniser, selection)
+        kept = None if harmoniser is None else harmoniser.only(rows.own_sources)
+        return cls(replace(rows, X=X), blocks, recipe, folds, kept, selection)
 
     def fused(self, names: Sequence[str]) -> FusedModel:
         """The late fusion of these blocks, which takes the columns of all: weights by scores of cells held out."""
@@ -505,4 +510,7 @@ def _prepare(
         layer = fusion_layer(blocks, recipe)
         X = layer.fit_transform(X)
     model = FusedModel(layer, classifier, harmoniser=harmoniser, selection=selection)
-    return model, model.fused_bags(rows.X, rows.sources) if isinstance(rows.X, Bags) else X
+    if isinstance(rows.X, Bags):
+        X = model.fused_bags(rows.X, rows.sources)
+    kept = None if harmoniser is None else harmoniser.only(rows.own_sources)
+    return replace(model, harmoniser=kept), X

@@ -186,12 +186,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "Leave it out: a pretrained embedding is measured as it is.",
     ),
     _patients(
-        "augment",
-        lambda recipe: recipe.augment.per_cell > 0,
-        "augment.per_cell makes cells, and no patients",
-        "Leave it out.",
-    ),
-    _patients(
         "external memory, cluster",
         _reads_batches,
         "{setting} keeps features out of memory, and cells of a patient are held together",

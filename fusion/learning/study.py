@@ -183,7 +183,8 @@ class Study:
 
     def by_subject(self, labels: Sequence[str | None] = ()) -> Self:
         """The subjects of these cells, of each the bag of its cells; ``labels`` are what the cells themselves are."""
-        return replace(self, table=self.table.by_subject(labels), images={}, cells=self.table)
+        cells = replace(self.table, augmented=None)
+        return replace(self, table=self.table.by_subject(labels), images={}, cells=cells)
 
     def with_augmented(self, augmented: AugmentedCells | None) -> Self:
         """The same cells with augmented cells to learn from."""
@@ -230,9 +231,10 @@ class Study:
         if self.identity:
             return []
         augmented = self.table.augmented
+        own = [] if augmented is None else [augmented.X, augmented.there]
         if isinstance(X := self.table.X, Bags):
-            return [X.cells, *X.rows]
-        return [X, *([] if augmented is None else [augmented.X, augmented.there])]
+            return [X.cells, *X.rows, *own]
+        return [X, *own]
 
     @property
     def is_stored(self) -> bool:
@@ -249,7 +251,7 @@ def _stacked(first: FeatureTable, second: FeatureTable, groups: _Rows) -> Featur
     """Both tables' rows, one after the other; augmented cells are of the first alone."""
     augmented = first.augmented
     if augmented is not None:
-        more = ((0, 0), (0, len(second)))
+        more = ((0, 0), (0, len(second.X.cells) if isinstance(second.X, Bags) else len(second)))
         X = np.pad(augmented.X, (*more, (0, 0)), constant_values=np.nan)
         augmented = replace(augmented, X=X, there=np.pad(augmented.there, more))
     moved = 0 if not first.cells else len(first.X.cells)

@@ -181,11 +181,11 @@ class Inputs:
             hashed = hash_images([dataset], progress)
             joined, remarks = hashed.sets(config.near_duplicates)
             study = study.with_groups(group_numbers(study.table, joined))
+        study = study.with_augmented(augmented_cells(dataset, study.table, config.augment, config.seed, measure))
         if dataset.unit == "subject":
             remarks += note_unreadable_patients(study.faults, study.table.subjects, study.table.sources)
-            return Measured(subjects_of(study, dataset), view, config, hashed, tuple(remarks))
-        augmented = augmented_cells(dataset, study.table, config.augment, config.seed, measure)
-        return Measured(study.with_augmented(augmented), view, config, hashed, tuple(remarks))
+            study = subjects_of(study, dataset)
+        return Measured(study, view, config, hashed, tuple(remarks))
 
     def measure_as(self, like: Measured, dataset: Dataset, progress: Progress | None = None) -> tuple[Study, list[str]]:
         """The study of other cells, their images normalised as those of ``like`` were; and stamps."""

@@ -175,7 +175,8 @@ def choose_step(
 
     Steps are compared by the log loss of held-out cells, classes weighing alike: of a few dozen cells it tells more
     than which class was predicted. A dearer step is taken where it is ahead by more than a standard error of the paired
-    differences. Where a class has a single labelled group nothing can be held out, and the model stays as it is.
+    differences; of patients where it is ahead at all, since among so few a standard error hides what helps. Where a
+    class has a single labelled group nothing can be held out, and the model stays as it is.
     """
     codes, groups = cells.codes[labelled], cells.groups[labelled]
     if set(codes.tolist()) != set(range(len(model.classes))):
@@ -197,7 +198,7 @@ def choose_step(
     for step, found in surprise.items():
         gain = surprise[chosen] - found
         mean = float(shares @ gain)
-        if mean > np.sqrt(shares**2 @ (gain - mean) ** 2):
+        if mean > (np.sqrt(shares**2 @ (gain - mean) ** 2) if cells.unit == "cell" else 0):
             chosen = step
     return chosen, {step: float(shares @ found) for step, found in surprise.items()}
 

@@ -82,6 +82,16 @@ def test_the_recipe_for_other_laboratories_runs_for_patients_and_tells_what_it_s
     assert "not harmonised: fewer than 5 patients of elsewhere" in " ".join(json.loads(few.stdout)["notes"])
 
 
+def test_patients_are_learnt_from_augmented_cells_too_and_none_of_these_is_judged(place, tmp_path):
+    folder, common = place
+    steps = ["--features", "colour", "--classifiers", "pool", "--set", "augment.per_cell=1", "--set", "repeats=1"]
+    done = fusion("ablate", folder / "data" / "patients.csv", *steps, "--splits", 3, "-o", tmp_path / "out", *common)
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert any("one augmented version of every training cell" in note for note in result["notes"])
+    assert sum(result["facts"]["classes"].values()) == PATIENTS
+
+
 def test_a_patient_none_of_whose_images_can_be_read_is_left_out_and_the_images_are_named(place, tmp_path):
     folder, common = place
     data = folder / "data"
@@ -284,7 +294,6 @@ def test_a_late_fusion_of_patients_is_read_back_and_asked(place, tmp_path):
     [
         (["--unit", "cell", "--classifier", "mil"], ["classifier 'mil' learns from patients"]),
         (["--classifier", "neural"], ["learns from images of cells"]),
-        (["--set", "augment.per_cell=1"], ["makes cells, and no patients"]),
         (["--set", "classifiers.xgb.external_memory=true", "--classifier", "xgb"], ["keeps features out of memory"]),
     ],
 )

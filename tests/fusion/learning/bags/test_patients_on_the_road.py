@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from fusion.data.feature_table import AugmentedCells
 from fusion.leakage.protocols import make_plan
 from fusion.learning._inner_folds import InnerFolds
 from fusion.learning.cross_validation import cross_validate
@@ -143,3 +144,38 @@ def test_labels_of_a_few_cells_of_a_site_tell_no_mix():
     own = Study(table.by_subject(more)).training_rows(("a", "b"), np.arange(16)).of_labelled_cells(0)
     assert sorted(set(own.y)) == ["blast", "normal"]
     assert len(own) == 40
+
+
+def augmented_patients(seed=0):
+    """Patients whose cells have two augmented versions each, from sites of their own; one cell has no second one."""
+    cells, kinds = cells_of_patients(patients=12, each=5)
+    X = np.stack([cells.X + 1, cells.X + 2]).astype(np.float32)
+    there = np.ones(X.shape[:2], bool)
+    there[1, :5] = False
+    cells = replace(cells, augmented=AugmentedCells(X, there, are_sources=True), sources=("here",) * len(cells))
+    return cells.by_subject(kinds)
+
+
+def test_augmented_cells_of_a_patient_are_that_patient_once_more():
+    table = augmented_patients()
+    rows = Study(table).training_rows(("b",), np.array([0, 3]))
+    assert (rows.count, len(rows)) == (2, 5)  # of the first patient nobody has the second version
+    assert rows.y.tolist() == ["ill", "well", "ill", "well", "well"]
+    assert rows.sources == ("here", "here", "here~1", "here~1", "here~2")
+    assert_array_equal(rows.X[2:3].stacked, rows.X[:1].stacked + 1)
+    assert_array_equal(rows.X[4:5].stacked, rows.X[1:2].stacked + 2)
+    assert rows.X[4:5].stacked_labels.tolist() == ["normal"] * 5
+    # A fold takes a patient's augmented cells along, and never those of another.
+    assert set(rows.only(np.array([1])).groups) == {table.groups[3]}
+    assert len(rows.without_augmented()) == 2
+
+
+@pytest.mark.parametrize("classifier", ["logreg", "pool"])
+def test_a_model_learns_from_augmented_patients_and_keeps_no_map_of_them(classifier):
+    study = Study(augmented_patients())
+    steps = {"harmonise": HarmoniseSettings(method="standard", transductive=True), "stability": 0.0}
+    model = learn(study, study.everyone, recipe(classifier, **steps), Run(None)).features
+    assert list(model.harmoniser.maps) == ["here"]
+    plain = learn(Study(replace(study.table, augmented=None)), study.everyone, recipe(classifier, **steps), Run(None))
+    X, sources = study.table.X, study.table.sources
+    assert not np.allclose(model.predict_proba(X, sources), plain.features.predict_proba(X, sources))
