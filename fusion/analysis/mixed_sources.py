@@ -41,22 +41,22 @@ def mixed_sources(dataset: Dataset, table: FeatureTable, classes: Sequence[objec
     Parameters
     ----------
     dataset : the images.
-    table : their cells, measured.
+    table : their cells, measured; cells of other images are left out.
     classes : n labels, or what was predicted.
     """
     if table.are_subjects or not table.columns:
         return []
     names = np.array([source or "" for source in table.sources], object)
     labels = np.array([str(label) for label in classes], object)
-    places: dict[str, int] = {}
+    places = {key: at for at, key in enumerate(dataset.each("key"))}
+    is_here = np.array([key in places for key in table.keys], bool)
     stamps = []
     for name in sorted(set(names.tolist())):
-        of = np.flatnonzero(names == name)
+        of = np.flatnonzero((names == name) & is_here)
         if len(of) < 2 * LEAST_CELLS:
             continue
-        places = places or {each: at for at, each in enumerate(dataset.names)}
         rows = of[np.linspace(0, len(of) - 1, min(len(of), _CELLS)).astype(np.intp)]
-        samples = [dataset.samples[places[table.names[row]]] for row in rows.tolist()]
+        samples = [dataset.samples[places[table.keys[row]]] for row in rows.tolist()]
         X = np.asarray(table.X[rows], np.float64)
         found = [(difference(X, is_one, labels[rows]), kind, int(is_one.sum())) for kind, is_one in _kinds(samples)]
         far, kind, count = max(found, default=(0.0, "", 0))

@@ -1,5 +1,7 @@
 """Two laboratories under one name are told by their files and their cells; one laboratory is not taken for two."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,9 @@ def test_a_source_of_two_kinds_of_images_with_other_cells_is_stamped(tmp_path, k
     stamps = mixed_sources(dataset, table, table.y)
     assert len(stamps) == (what is not None)
     assert all(stamp.startswith(f"east: {what}") for stamp in stamps)
+    assert mixed_sources(dataset.select(classes=["a"]), table, table.y) != [] or what is None
+    elsewhere = replace(table, keys=tuple(f"other {key}" for key in table.keys))
+    assert mixed_sources(dataset, elsewhere, table.y) == []  # as the cells of --test beside those of training
 
 
 def test_a_difference_that_classes_explain_is_none():
