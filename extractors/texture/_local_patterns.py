@@ -288,18 +288,29 @@ def count_adjacent(grey: NDArray[np.uint8], fits: NDArray[np.uint8], codes: NDAr
     regions = len(codes)
     height, width = grey.shape
     counts = np.zeros((regions, 3, 2, 9))
-    code = np.zeros((3, width), np.int32)
+    code, of_both = np.zeros((3, width), np.int32), np.empty(256, np.int32)
     columns, around = np.zeros(width, np.int32), np.zeros(width, np.int32)
-    for region in range(regions):
-        if codes[region, 0] < 0:
-            continue
-        # Five bits for each range: three rows of three codes add up without carrying over.
-        found, of_region = np.zeros((3, 32), np.int32), codes[region]
-        middle, most, bright = found[0], found[1], found[2]
+    for region in range(0, regions, 2):
+        # Five bits for each range, and 16 for each of two regions: three rows of three codes add up without carrying
+        # over.
+        of_two = codes[region : region + 2]
+        of_both[:] = 0
+        for other in range(len(of_two)):
+            for value in range(256):
+                of_both[value] += max(of_two[other, value], 0) << 16 * other
+        found = np.zeros((6, 32), np.int32)
+        middle, most, bright, inner_middle, inner_most, inner_bright = (
+            found[0],
+            found[1],
+            found[2],
+            found[3],
+            found[4],
+            found[5],
+        )
         for y in range(height):
             row, into = grey[y], code[y % 3]
             for x in range(width):
-                into[x] = of_region[row[x]]
+                into[x] = of_both[row[x]]
             if y < 2:
                 continue
             fit, begin, end = fits[y - 1], 0, width
@@ -313,17 +324,24 @@ def count_adjacent(grey: NDArray[np.uint8], fits: NDArray[np.uint8], codes: NDAr
             for x in range(width):
                 columns[x] = first[x] + second[x] + third[x]
             left, here, right = columns[begin - 1 :], columns[begin:], columns[begin + 1 :]
-            centre, fits_here = code[(y - 1) % 3, begin:], fit[begin:]
+            centre, depth = code[(y - 1) % 3, begin:], fit[begin:]
             for x in range(size):
                 # The number of neighbours, and 16 for being in the range oneself.
                 around[x] = left[x] + here[x] + right[x] + np.int32(15) * centre[x]
             for x in range(size):
-                one = np.int32(fits_here[x] > region)
+                one = np.int32(depth[x] > region)
                 middle[around[x] & 31] += one
                 most[(around[x] >> 5) & 31] += one
                 bright[(around[x] >> 10) & 31] += one
-        for of in range(3):
-            for neighbours in range(9):
-                counts[region, of, 0, neighbours] = found[of, 16 + neighbours]
-                counts[region, of, 1, neighbours] = found[of, neighbours]
+                if depth[x] > region + 1:
+                    inner_middle[(around[x] >> 16) & 31] += 1
+                    inner_most[(around[x] >> 21) & 31] += 1
+                    inner_bright[(around[x] >> 26) & 31] += 1
+        for other in range(len(of_two)):
+            if of_two[other, 0] < 0:
+                continue
+            for of in range(3):
+                for neighbours in range(9):
+                    counts[region + other, of, 0, neighbours] = found[3 * other + of, 16 + neighbours]
+                    counts[region + other, of, 1, neighbours] = found[3 * other + of, neighbours]
     return counts
