@@ -248,8 +248,7 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
 
     Parameters
     ----------
-    planes : float64 (p, k), first the colours of the nucleus, then those of the cytoplasm; p from ``LANES`` to double
-        that.
+    planes : float64 (p, k), first the colours of the nucleus, then those of the cytoplasm; p at least ``LANES``.
     counts : int64 (k,), pixels of each colour.
     split : how many of the k colours are the nucleus's.
     channels : at most ``LANES``.
@@ -262,21 +261,16 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
     width = len(planes)
     result = np.zeros((4, 3, width))
     means, numbers = result[0], np.zeros(3)
-    # Some colours, one after the other in memory: sums keep their order and run along a row, which compiles to vectors.
-    rows, added = np.zeros((64, 2 * LANES)), np.zeros(4 * LANES)
-    for region, begin, end in ((1, 0, split), (2, split, len(counts))):
-        added[2 * LANES :] = 0
-        for first in range(begin, end, len(rows)):
-            weights = counts[first : min(first + len(rows), end)]
-            _turn(planes, first, len(weights), rows)
-            _add_values(rows, weights, added)
-        means[region], numbers[region] = added[2 * LANES :][:width], float(counts[begin:end].sum())
-    means[0], numbers[0] = added[:width], numbers[1] + numbers[2]
+    numbers[1], numbers[2] = float(counts[:split].sum()), float(counts[split:].sum())
+    numbers[0] = numbers[1] + numbers[2]
+    for c in range(0, width, 4):
+        _add_planes(planes, counts, split, c, means)
     for region in range(3):
         for c in range(width):
             means[region, c] /= max(numbers[region], 1.0)
+    # Some colours, one after the other in memory: sums keep their order and run along a row, which compiles to vectors.
     # The cell's sums run on from the nucleus to the cytoplasm.
-    sums = np.zeros(8 * LANES)
+    rows, sums = np.empty((64, LANES)), np.zeros(8 * LANES)
     sums[:LANES] = means[0, :LANES]
     for region, begin, end in ((1, 0, split), (2, split, len(counts))):
         sums[LANES : 2 * LANES] = means[region, :LANES]
@@ -296,22 +290,46 @@ def moments(planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, 
 
 @compiled
 def _turn(planes: NDArray[np.float64], first: int, number: int, rows: NDArray[np.float64]) -> None:
-    """Into rows what planes hold of so many colours."""
+    """Into rows what the first ``LANES`` planes hold of so many colours."""
     for i in range(number):
         row = rows[i]
-        for c in range(len(planes)):
+        for c in range(LANES):
             row[c] = planes[c, first + i]
 
 
 @compiled
-def _add_values(rows: NDArray[np.float64], counts: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
-    """Add as many rows as counts, twice."""
-    for i in range(len(counts)):
+def _add_planes(
+    planes: NDArray[np.float64], counts: NDArray[np.int64], split: int, first: int, sums: NDArray[np.float64]
+) -> None:
+    """Sums over the cell, the nucleus and the cytoplasm of four planes, the last again where there are no more.
+
+    Four at once, as a sum has to wait for the one before. The cell's run on from the nucleus to the cytoplasm.
+    """
+    last = len(planes) - 1
+    one, two, three, four = first, min(first + 1, last), min(first + 2, last), min(first + 3, last)
+    a, b, c, d = planes[one], planes[two], planes[three], planes[four]
+    sum_a = sum_b = sum_c = sum_d = 0.0
+    for i in range(split):
         weight = float(counts[i])
-        for c in range(2 * LANES):
-            part = weight * rows[i, c]
-            sums[c] += part
-            sums[2 * LANES + c] += part
+        sum_a += weight * a[i]
+        sum_b += weight * b[i]
+        sum_c += weight * c[i]
+        sum_d += weight * d[i]
+    sums[1, one], sums[1, two], sums[1, three], sums[1, four] = sum_a, sum_b, sum_c, sum_d
+    outer_a = outer_b = outer_c = outer_d = 0.0
+    for i in range(split, len(counts)):
+        weight = float(counts[i])
+        of_a, of_b, of_c, of_d = weight * a[i], weight * b[i], weight * c[i], weight * d[i]
+        sum_a += of_a
+        sum_b += of_b
+        sum_c += of_c
+        sum_d += of_d
+        outer_a += of_a
+        outer_b += of_b
+        outer_c += of_c
+        outer_d += of_d
+    sums[0, one], sums[0, two], sums[0, three], sums[0, four] = sum_a, sum_b, sum_c, sum_d
+    sums[2, one], sums[2, two], sums[2, three], sums[2, four] = outer_a, outer_b, outer_c, outer_d
 
 
 @compiled
