@@ -35,6 +35,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.features.blocks import agreed_columns, build_blocks
 from fusion.leakage.protocols import make_plan
+from fusion.learning.bags import harmonised_bags
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.learn import learn
 from fusion.learning.recipe import Recipe
@@ -209,7 +210,8 @@ def harmonise(frame: pd.DataFrame, tasks: Sequence[str], classifiers: Sequence[s
 
 
 def together(frame: pd.DataFrame, tasks: Sequence[str], classifiers: Sequence[str], count: int, seed: int) -> None:
-    """By how many patients of the new site are judged at once, of those that are harmonised by one another."""
+    """By how many patients of the new site are judged at once and harmonised by one another, be they ever so few."""
+    harmonised_bags.LEAST_PATIENTS = 1
     for task in tasks:
         found: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for first, second in deals(frame, task, count, seed):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CELLS_OF_SOURCE = 20_000
 
 #: Patients by which a new source is described. What describes a single one is what the patient has, and is taken out
-#: with the stain: an AUROC of 1.00 fell to .74 with one patient, .96 with three, .99 with five (docs/patients.md).
+#: with the stain: an AUROC of 1.00 fell to .75 with one patient, .98 with three, not with five (docs/patients.md).
 LEAST_PATIENTS = 5
 
 
