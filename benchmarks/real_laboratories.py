@@ -42,7 +42,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 NATURAL = {"neutrophil": 0.6, "lymphocyte": 0.3, "monocyte": 0.07, "eosinophil": 0.03}
 
 #: Draws of the natural mix, which the figures are means over.
-DRAWS = 10
+DRAWS = 100
 
 _Rows = NDArray[np.intp]
 
