@@ -383,9 +383,9 @@ class AblateConfig(LearnConfig, ComparisonSettings):
     ['morphology', 'colour']
     """
 
-    # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
     only_with: ClassVar[OnlyWith] = {"test_part": ("test", "--test DATA"), "other_cohort": ("test", "--test DATA")}
 
+    # The chosen names; parameters by name are in ``classifiers``, as for fusion train.
     compare: Names = Field(
         ["svm", "xgb", "logreg"], description="classifiers to compare: svm, xgb, logreg, neural, or plug-ins"
     )
