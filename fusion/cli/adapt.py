@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "seed",
 )
 def adapt(screen: Screen, config: AdaptConfig) -> tuple[Fault, ...]:
-    """Bring a MODEL to a new site by a few labelled cells of it, or patients, where these are what it judges.
+    """Bring a MODEL to a new site by a few labelled cells, or patients, of it.
 
     Tells what labels bring, by cells of each class, on cells that nobody labelled, and writes the model that the
     labelled cells of DATA chose. Without a label, a model that harmonises new sites (--config robust) keeps what this

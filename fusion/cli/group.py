@@ -25,7 +25,7 @@ COMMANDS = {
     "judge": "Judge held-out SCORES of any framework, and compare them.",
     "compare": "Compare two or more RESULTS on the same cells.",
     "plan": "How many subjects would a difference need.",
-    "adapt": "Bring a MODEL to a new site by a few labelled cells of it.",
+    "adapt": "Bring a MODEL to a new site by a few labelled cells, or patients, of it.",
     "export": "Write MODEL as one ONNX file.",
     "demo": "Run the whole way on synthetic cells, offline.",
     "settings": "List every key that a command takes, with its meaning.",

@@ -60,7 +60,7 @@ def models(population, synthetic, trees, synthetic_store, tmp_path_factory):
                     data=synthetic if name == "neural" else population,
                     output=root / name,
                     classifier="xgb" if name == "fine" else name,
-                    features=features.get(name, []),
+                    features=features.get(name),
                     splits=2,
                     store=synthetic_store,
                     jobs=1,
