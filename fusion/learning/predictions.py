@@ -197,9 +197,11 @@ class Predictions:
         if self.distance is None:
             lines.append("This model has no features to tell cells by that are out of distribution.")
         if self.trained_on.any():
+            known = int(self.trained_on.sum())
+            met = "patients have images" if self.table.are_subjects else "images are"
             lines.append(
-                f"{int(self.trained_on.sum())} of these images are among those the model learnt from: its answers "
-                "on them say nothing about new ones."
+                f"{known} of these {met} among those the model learnt from: its answers on them say nothing about new "
+                "ones."
             )
         return lines
 

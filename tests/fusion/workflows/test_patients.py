@@ -56,6 +56,8 @@ def test_new_patients_are_judged_and_evaluated_one_by_one(place, tmp_path):
     assert [row["cells"] for row in rows] == [EACH] * 4
     shown = fusion("predict", folder / "model", folder / "new" / "patients.csv", *common).output
     assert "patient" in shown.partition("P100")[0]
+    met = fusion("predict", folder / "model", folder / "data" / "patients.csv", *common[:2]).output
+    assert f"{PATIENTS} of these patients have images among those the model learnt from" in " ".join(met.split())
     assert shown.count("P100") == 1  # judged once, and not as the mean of itself
     done = fusion("evaluate", folder / "model", folder / "new" / "patients.csv", "-o", tmp_path / "result", *common)
     assert done.exit_code == 0, done.output
