@@ -54,7 +54,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     max_depth : decisions on the way to a leaf, at most.
     subsample : share of the rows seen by a tree.
     colsample_bytree : share of the columns seen by a tree; with columns as alike as GLCM statistics are, a third of
-        them is enough and keeps one block from drowning the others. By the weights of ``draw_by``; of all columns none.
+        them is enough and keeps one block from drowning the others. ``draw_by`` says what they are drawn by.
     staged_from : training cells from which columns are drawn once for every seventh of the trees, a stage that is grown
         on these columns alone, and no longer for every tree: XGBoost counts what is not drawn for a tree all the same,
         so that a fit takes half the time. Below, a fit takes seconds. Results say which trees were grown so.
@@ -115,14 +115,20 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def draw_by(self, weights: NDArray[np.float64]) -> Self:
-        """Draw the columns of a tree in proportion to these, float64 (d,), wherever not all of them are drawn.
+        """Draw the columns of a tree in proportion to these, float64 (d,).
 
         Raises
         ------
-        ValueError : a weight that is not above 0: where most columns have none, a tree may still be given them.
+        ValueError : a weight that is not above 0: where most columns have none, a tree may still be given them. Or
+            weights that differ, in which trees that see all columns would have no part.
         """
         if not (np.isfinite(weights) & (weights > 0)).all():
             raise ValueError("trees draw columns by their blocks' weights, and 0 is none: leave such a block out")
+        if self.colsample_bytree >= 1 and not self.trials and np.ptp(weights) > 0:
+            raise ValueError(
+                "trees that see all columns heed no weights of blocks: lower colsample_bytree, or leave layer.weights "
+                "and layer.emphasis out"
+            )
         self._weights = np.asarray(weights, np.float32)
         return self
 

@@ -88,3 +88,20 @@ def test_a_block_without_weight_is_refused():
     blocks = {name: slice(own[0], own[-1] + 1) for name, own in BLOCKS.items()}
     with pytest.raises(ValueError, match="leave such a block out"):
         fuse(X, y, np.arange(60), blocks, "xgb", layer={"weights": {"texture": 0.0}})
+
+
+def test_weights_that_trees_could_not_heed_are_refused():
+    X, y = labelled(60)
+    blocks = {name: slice(own[0], own[-1] + 1) for name, own in BLOCKS.items()}
+    every = {"params": {"colsample_bytree": 1.0, "n_estimators": 2}}
+    with pytest.raises(ValueError, match="lower colsample_bytree"):
+        fuse(X, y, np.arange(60), blocks, "xgb", layer={"weights": {"texture": 0.3}}, **every)
+    fuse(
+        X[:, :10],
+        y,
+        np.arange(60),
+        {"morphology": blocks["morphology"]},
+        "xgb",
+        layer={"weights": {"texture": 0.3}},
+        **every,
+    )
