@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -10,6 +11,11 @@ from tests.builders.images import paint, write_image
 
 # readline, which pytest loads, leaves the width of a terminal to the processes that tests run in.
 os.environ.pop("COLUMNS", None)
+
+# Who starts the tests in the background or by nohup has these ignored, by every command that a test interrupts as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
