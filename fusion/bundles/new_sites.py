@@ -21,7 +21,10 @@ _ENOUGH = 2000
 
 
 def state_classes(
-    bundle: ModelBundle, stated: Mapping[str, Sequence[str]], sources: Sequence[str | None]
+    bundle: ModelBundle,
+    stated: Mapping[str, Sequence[str]],
+    sources: Sequence[str | None],
+    chosen: Sequence[str] = (),
 ) -> ModelBundle:
     """The model, by which new sites are described as having these classes and no others.
 
@@ -29,6 +32,8 @@ def state_classes(
     ----------
     stated : by site, labels.
     sources : the site of each cell that is judged, or of some.
+    chosen : labels that the cells which are judged were chosen by, so that new sites of which nothing is stated have
+        no others; where the model asks which classes a site has, and () for cells that were not chosen.
 
     Raises
     ------
@@ -39,10 +44,10 @@ def state_classes(
     --------
     >>> state_classes(load_model("model"), {"north": ["lymphocyte"]}, ["north"])  # doctest: +SKIP
     """
-    if not stated:
-        return bundle
     harmoniser = bundle.model.harmoniser
     if harmoniser is None or harmoniser.mix is None:
+        if not stated:
+            return bundle
         raise UsageError(
             "--site-classes is for models that estimate a new site's mix of classes",
             found="a model that does not ask which classes a site has",
@@ -57,6 +62,10 @@ def state_classes(
                 expected=", ".join(harmoniser.classes),
                 do=did_you_mean(unknown[0], harmoniser.classes),
             )
+    if bundle.unit == "cell" and chosen and not set(harmoniser.classes) <= set(chosen):
+        stated = {**dict.fromkeys(harmoniser.unknown(sources), chosen), **stated}
+    if not stated:
+        return bundle
     present = {name: np.isin(harmoniser.classes, labels) for name, labels in stated.items()}
     return _with_harmoniser(bundle, harmoniser.stating(present))
 
@@ -157,6 +166,31 @@ def contradicted(bundle: ModelBundle, cells: FeatureTable) -> list[str]:
             stamps.append(
                 f"{name}: {others} of its {len(own)} cells are labelled as none of the classes that it is said to have"
             )
+    return stamps
+
+
+def fewer_labels(bundle: ModelBundle, cells: FeatureTable) -> list[str]:
+    """Stamps of new sites whose cells are labelled as some of the classes alone, but were compared with others, too.
+
+    Labels are not looked at when a site is described; nobody has said that it has no other class.
+    """
+    harmoniser = bundle.model.harmoniser
+    if harmoniser is None or harmoniser.mix is None or bundle.unit == "subject":
+        return []
+    stamps = []
+    for name in harmoniser.unknown(cells.sources):
+        own = {str(label) for label, source in zip(cells.y, cells.sources, strict=True) if (source or "") == name}
+        labelled, site = np.isin(harmoniser.classes, sorted(own)), harmoniser.site(name)
+        if labelled.all() or name in harmoniser.stated or site is None or "present" not in site:
+            continue
+        if np.array_equal(site["present"] > 0, labelled):
+            continue
+        classes = ",".join(np.array(harmoniser.classes)[labelled])
+        call = f"--site-classes {name}={classes}" if name else f"--source NAME --site-classes NAME={classes}"
+        stamps.append(
+            f"{name or 'cells without a source'}: labelled as {_listed(harmoniser, labelled)} alone, and compared with "
+            f"training cells of other classes as well, so that some are taken for these. If it has no others: {call}"
+        )
     return stamps
 
 

@@ -216,8 +216,12 @@ def _leave_one_source_out(table: Units, y: NDArray[np.object_], n_splits: int, s
     notes = []
     for source, split in made:
         if missing := sorted(set(y[split.test]) - set(y[split.train]), key=str):
+            sources = {label: len({table.sources[at] for at in np.flatnonzero(y == label)}) for label in set(y)}
+            shared = ",".join(sorted(label for label, count in sources.items() if count > 1))
             raise SplitError(
-                f"source '{source}' cannot be tested", found=f"no {', '.join(missing)} cell is in the other sources"
+                f"source '{source}' cannot be tested",
+                found=f"no {', '.join(missing)} cell is in the other sources",
+                do=f"Judge the classes that two sources have: --classes {shared}." if shared.count(",") else "",
             )
         if left_out := len(table) - len(split.train) - len(split.test):
             notes.append(

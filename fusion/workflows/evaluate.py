@@ -12,7 +12,7 @@ from fusion.analysis.cell_columns import check_columns
 from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.inference import estimate_class_shares, harmonisation_notes, out_of_distribution
 from fusion.bundles.model_bundle import ModelBundle, load_model
-from fusion.bundles.new_sites import contradicted, describe_sites, state_classes
+from fusion.bundles.new_sites import contradicted, describe_sites, fewer_labels, state_classes
 from fusion.data.dataset import Dataset, check_usable
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
@@ -66,7 +66,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     promises = bundle.promising(asked_promises(config))
     dataset = _only_known_classes(load_labelled(config, progress, bundle.unit), bundle)
     cohort = Cohort(config.other_cohort, config.source)
-    bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")))
+    bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")), config.classes)
     overlap = find_overlap(bundle.provenance, dataset, cohort)
     near, nearly = _near_training(config, dataset, bundle, progress)
     overlap = overlap.with_near(near, dataset)
@@ -90,6 +90,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         *adapted,
         *harmonisation_notes(described, found.cells or table),
         *contradicted(described, table),
+        *fewer_labels(described, table),
         *(mixed_sources(dataset, table, table.y) if bundle.model.harmoniser is not None else ()),
         *_strangeness(outside),
         *subject_stamps(table),

@@ -1,11 +1,12 @@
 """What is told of the classes of a new site, and that a site which is kept tells it again."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fusion.bundles.new_sites import class_notes
+from fusion.bundles.new_sites import class_notes, fewer_labels
 from fusion.feature_transforms.harmonisation import Harmoniser
 
 CENTRES = np.random.default_rng(7).normal(0, 1.5, (3, 30))
@@ -50,3 +51,22 @@ def test_a_site_of_one_class_is_doubted_and_its_name_is_asked_for_where_it_has_n
         (*_, stamp) = class_notes(home.describing(X, [name] * len(X)), [name])
         assert "may have one or two classes alone" in stamp
         assert stamp.endswith(call)
+
+
+def test_labels_of_some_classes_alone_are_told_of_and_never_looked_at(home):
+    X, y = site([0, 40, 40], 1)
+
+    def told(harmoniser, labels, name="new"):
+        named = harmoniser.describing(X[: len(labels)], [name] * len(labels))
+        bundle = SimpleNamespace(model=SimpleNamespace(harmoniser=named), unit="cell")
+        return fewer_labels(bundle, SimpleNamespace(y=labels, sources=[name] * len(labels)))
+
+    all_there = home.stating({"other": np.array([True, True, False])})
+    (stamp,) = told(all_there, np.array(["b"] * 80))
+    assert stamp.startswith("new: labelled as 'b' alone, and compared with training cells of other classes as well")
+    assert stamp.endswith("--site-classes new=b")
+    assert told(home, np.array(["b"] * 80), None)[0].endswith("--source NAME --site-classes NAME=b")
+    assert not told(home, np.array(["a", "b", "c", "c"] * 20))  # all classes
+    assert not told(home, np.array(["b"] * 5))  # too few to be described
+    assert not told(home, np.array(["b"] * 80), "home")  # known
+    assert not told(home.stating({"new": np.array([False, True, True])}), y)

@@ -191,6 +191,15 @@ def test_official_folds_are_mended_with_a_word_on_what_was_moved():
         make_plan(table(one_class), "official", 5, 1, 0)
 
 
+def test_a_source_with_a_class_of_its_own_tells_which_classes_can_be_judged():
+    labels = ["a", "b", "a", "b", "c", "a", "b", "d"]
+    rows = [[str(at), str(at), label, "0"] for at, label in enumerate(labels)]
+    with pytest.raises(SplitError) as refused:
+        make_plan(table(rows, sources=("east",) * 2 + ("south",) * 3 + ("west",) * 3), "leave-one-source-out", 5, 1, 0)
+    assert refused.value.what == "source 'south' cannot be tested"
+    assert refused.value.do == "Judge the classes that two sources have: --classes a,b."
+
+
 def test_fewer_folds_than_asked_are_noted():
     plan = make_plan(table(plain(6)), "grouped", 5, 1, 0)
     assert len(plan.splits) == 3

@@ -73,6 +73,39 @@ def test_cells_of_a_class_are_told_where_it_is_said_and_each_site_is_described_o
     assert not contradicted(state_classes(wrong, {"new": ["b"]}, ["new"]), said.cells)
 
 
+def of_three(home, folder):
+    """Cells of a third class beside those of a and b, and a model of all three."""
+    rows = ["path,label,subject,source"]
+    for at, label in enumerate("abc" * 16):
+        rng = np.random.default_rng([7, at])
+        radius = {"a": 9, "b": 15, "c": 21}[label] + rng.normal()
+        write_image(folder / f"three-{at}.png", paint(900_000 + at, side=110, radius=radius))
+        rows.append(f"three-{at}.png,{label},t{at},three")
+    (folder / "three.csv").write_text("\n".join(rows) + "\n")
+    mix = {"method": "standard", "transductive": True, "mix": "estimated"}
+    more = {"features": ["morphology"], "classifier": "logreg", "jobs": 1, "splits": 2}
+    data = {"data": folder / "three.csv", "store": home / "store"}
+    train(TrainConfig(**data, **more, output=folder / "model", harmonise=mix))
+    return folder / "model"
+
+
+def test_cells_that_are_chosen_by_class_are_of_no_other(home, tmp_path):
+    model = of_three(home, tmp_path)
+    common = {"model": model, "data": site(tmp_path, "new", "ab" * 16, 1.0)}
+    chosen = asked(home, tmp_path / "chosen", **common, classes=["a", "b"])
+    assert "new: said to have 'a', 'b' and no other class" in chosen.stamps
+    given = {"images": [common["data"]], "model": model, "store": home / "store", "jobs": 1}
+    stated = predict(PredictConfig(**given, site_classes="new=a,b"))
+    np.testing.assert_allclose(stated.proba, chosen.scores[0].proba[0], atol=1e-12)
+    # What is stated of a site goes before, every class chosen says nothing, and no known site is touched.
+    bundle = load_model(model)
+    said = state_classes(bundle, {"new": ["c"]}, ["new", "three", None], ["a", "b"]).model.harmoniser.stated
+    assert {name: has.tolist() for name, has in said.items()} == {"new": [False, False, True], "": [True, True, False]}
+    assert state_classes(bundle, {}, ["new"], ["a", "b", "c"]) is bundle
+    unharmonised = replace(bundle, model=replace(bundle.model, harmoniser=None))
+    assert state_classes(unharmonised, {}, ["new"], ["a", "b"]) is unharmonised
+
+
 def test_what_is_said_counts_wherever_a_model_is_asked_and_is_kept_by_adapt(home, tmp_path):
     common = {"model": home / "model", "store": home / "store", "jobs": 1, "site_classes": "new=b"}
     found = predict(PredictConfig(images=[home / "new.csv"], **common))
