@@ -158,6 +158,11 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.random_state = random_state
 
+    @property
+    def scores_held_out(self) -> bool:
+        """True: what cells say is weighed, and networks stop, by patients that are held out."""
+        return True
+
     def fit(self, X: Bags, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit on n bags of fused cells and n labels; patients are held out by ``groups``.
 

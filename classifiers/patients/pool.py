@@ -74,6 +74,11 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):
         self.search = search
         self.random_state = random_state
 
+    @property
+    def scores_held_out(self) -> bool:
+        """Whether cells that have labels are called by models that have not met their patient, or C is chosen."""
+        return self.cell_labels or self.search
+
     def fit(self, X: Bags, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit on n bags of fused cells and n labels.
 

@@ -330,9 +330,11 @@ def _fit_steps(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Recipe, 
     if folds.are_slices or not isinstance(classifier, HoldsOut):
         return replace(prepared, classifier=classifier.fit(X, rows.y, rows.groups))
 
-    def anew(train: NDArray[np.intp], test: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def anew(train: NDArray[np.intp], test: NDArray[np.intp]) -> tuple[Any, Any]:
         part: InnerPart = folds.part(train, test)
         own, learnt = _prepare(part.rows, blocks, recipe, classifier)
+        if isinstance(part.X, Bags):
+            return learnt, own.fused_bags(part.X, part.sources)
         return learnt, own.fused(own.harmonised(part.X, part.sources))
 
     return replace(prepared, classifier=classifier.fit_held_out(X, rows.y, rows.groups, anew))

@@ -8,6 +8,9 @@ never stand in one matrix.
 The cells that a classifier learns from were met by their network. Whatever needs held-out scores inside the training
 part (a calibration, a threshold, an SVM's own sigmoid) would take the network's memory of them for skill. Such a step
 is refused, or with ``nested`` gets networks of its own for every fold inside.
+
+Where units are subjects, a network learns from the cells of training subjects alone: from those that have labels of
+their own, by these, where they are of two classes; else from all cells, each under the label of its subject.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.patients.bags import Bags
 from fusion.errors import UsageError
 from fusion.features.blocks import Block
 from fusion.features.extractor_parameters import extractor_params
@@ -30,12 +34,16 @@ from fusion.learning._inner_folds import InnerFolds, InnerPart
 from fusion.learning.recipe import Recipe, build_seeded, check_image_settings, network_params
 from fusion.learning.run import Run, epochs_of, history_of
 from fusion.learning.study import Study
+from fusion.metrics.class_shares import LEAST_CELLS
 from fusion.plugins import registry
 from fusion.plugins.networks import LearnsBlock
 from fusion.settings.commands import LearnConfig
 from fusion.versions import versions
 
 _Rows = NDArray[np.intp]
+
+#: Subjects that must have cells of a class for a network to learn it: one of them at least can then be held out.
+_LEAST_SUBJECTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +72,7 @@ class LearntBlock:
         return built
 
     def fit(self, study: Study, units: _Rows, run: Run, part: str, folder: Path) -> LearnsBlock:
-        """A network that has learnt from these cells alone; its own unfinished training is gone on with.
+        """A network that has learnt from the cells of these units alone; its own unfinished training is gone on with.
 
         Raises
         ------
@@ -72,8 +80,8 @@ class LearntBlock:
         """
         network = build_seeded(self.learner, self.params, self.seed)
         assert isinstance(network, LearnsBlock)
-        images = study.inputs(network.input_transform(), (), units)
-        labels, groups = np.array(study.table.y)[units], study.table.groups[units]
+        cells, (rows, labels) = study.of_cells_alone, _cells_to_learn(study, units)
+        images, groups = cells.inputs(network.input_transform(), (), rows), cells.table.groups[rows]
         training = run.training(part)
         try:
             return network.fit(
@@ -85,18 +93,65 @@ class LearntBlock:
 
     def embed(self, network: LearnsBlock, study: Study) -> NDArray[np.float32]:
         """float32 (n, channels): all cells as this network sees them."""
-        return np.asarray(network.embed(study.inputs(network.input_transform(), (), study.everyone)), np.float32)
+        cells = study.of_cells_alone
+        return np.asarray(network.embed(cells.inputs(network.input_transform(), (), cells.everyone)), np.float32)
 
     def as_measured(self, network: LearnsBlock, path: Path) -> Block:
         """The block by this network: its weights go into ``path``, with what they have learnt from."""
         return Block(self.name, registry.build_extractor(self.extractor, network.write_backbone(path)))
 
-    def describe(self) -> str:
-        """Said beside every result that has such a block."""
+    def describe(self, study: Study, parts: Sequence[_Rows]) -> str:
+        """Said beside every result that has such a block.
+
+        Parameters
+        ----------
+        parts : the training units of every network.
+        """
+        told = " It learns from labelled cells, each by its own label." if _told(study, parts) == len(parts) else ""
         return (
             f"Block {self.name} is cross-fitted: in every split a network of its own, trained on the training part "
-            "alone, embeds all cells."
+            f"alone, embeds all cells.{told}"
         )
+
+    def stamps(self, study: Study, parts: Sequence[_Rows]) -> list[str]:
+        """A stamp where cells of subjects are learnt by labels that are not theirs; ``parts`` as in ``describe``."""
+        told = _told(study, parts)
+        if study.cells is None or told == len(parts):
+            return []
+        some = f" in {len(parts) - told} of {len(parts)} trainings" if told else ""
+        return [
+            f"block {self.name}: its network learns every cell by its subject's class{some}, and many a cell may not "
+            "show it"
+        ]
+
+
+def _told(study: Study, parts: Sequence[_Rows]) -> int:
+    """How many of these trainings go by what cells themselves are."""
+    return sum(_labelled_cells(study, part) is not None for part in parts)
+
+
+def _labelled_cells(study: Study, units: _Rows) -> _Rows | None:
+    """The cells of these subjects that have labels of their own, of those classes that can be learnt; None where these
+    are not two, or units are cells."""
+    if not isinstance(bags := study.table.X, Bags) or bags.labels is None:
+        return None
+    owners: dict[Any, list[int]] = {}
+    rows: dict[Any, list[int]] = {}
+    for unit in units.tolist():
+        for row in bags.rows[unit].tolist():
+            if (label := bags.labels[row]) is not None:
+                owners.setdefault(label, []).append(int(study.table.groups[unit]))
+                rows.setdefault(label, []).append(row)
+    kept = [label for label, own in owners.items() if len(own) >= LEAST_CELLS and len(set(own)) >= _LEAST_SUBJECTS]
+    return np.sort(np.concatenate([rows[label] for label in kept])) if len(kept) > 1 else None
+
+
+def _cells_to_learn(study: Study, units: _Rows) -> tuple[_Rows, NDArray[Any]]:
+    """The cells that a network of these units learns from, and their labels."""
+    if (own := _labelled_cells(study, units)) is not None:
+        return own, np.array([study.table.X.labels[row] for row in own])
+    rows = units if study.cells is None else np.concatenate([study.table.cells[unit] for unit in units])
+    return rows, np.array(study.of_cells_alone.table.y)[rows]
 
 
 def learnt_blocks(config: LearnConfig) -> list[LearntBlock]:
@@ -226,4 +281,6 @@ def _checkpoint(block: LearntBlock, study: Study, units: _Rows, run: Run) -> Che
         "y": study.table.y,
         "versions": versions(),
     }
-    return Checkpoint.of(run.folder, values, [study.table.groups, units])
+    if isinstance(bags := study.table.X, Bags):
+        values["cell_labels"] = None if bags.labels is None else bags.labels.tolist()
+    return Checkpoint.of(run.folder, values, [study.table.groups, units, *study.table.cells])

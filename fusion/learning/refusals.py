@@ -13,7 +13,7 @@ from fusion.errors import UsageError
 from fusion.learning.bags.mean_of_cells import takes_bags
 from fusion.learning.recipe import Recipe
 from fusion.plugins import registry
-from fusion.plugins.classifiers import ReadsBatches
+from fusion.plugins.classifiers import ReadsBatches, ScoresHeldOutBags
 from fusion.plugins.extractors import Precomputed
 from fusion.plugins.networks import TakesImages
 
@@ -50,6 +50,12 @@ def batches_setting(recipe: Recipe) -> str:
     """
     classifier = replace(recipe, unit="cell").build()
     return classifier.batches_by() if isinstance(classifier, ReadsBatches) else ""
+
+
+def _scores_held_out_bags(recipe: Recipe) -> bool:
+    """Whether a classifier of patients scores some of its training patients by models that have not met them."""
+    built = recipe.build()
+    return isinstance(built, ScoresHeldOutBags) and built.scores_held_out
 
 
 def _has_precomputed(recipe: Recipe) -> bool:
@@ -159,6 +165,13 @@ REFUSALS: tuple[Refusal, ...] = (
         "Take --set nested=true, which trains a network for every fold inside as well (six times the time), or leave "
         "it out: logreg and xgb have none of their own.",
     ),
+    Refusal(
+        "learnt embedding",
+        "classifier of patients",
+        lambda recipe: bool(recipe.learnt) and _scores_held_out_bags(recipe),
+        "classifier '{}' scores patients inside the training part, whose cells the block's network has met",
+        "Take logreg or xgb, or pool with --set classifiers.pool.cell_labels=false.",
+    ),
     _batches("search", lambda recipe: recipe.searches),
     _batches("calibrate, threshold, costs", lambda recipe: not recipe.decision.is_nothing),
     _batches("harmonise", lambda recipe: recipe.harmonise.method != "none"),
@@ -178,12 +191,6 @@ REFUSALS: tuple[Refusal, ...] = (
         lambda recipe: recipe.takes_images,
         "classifier '{}' learns from images of cells that have labels of their own",
         "Take its embedding: --features cnn, with --classifier mil.",
-    ),
-    _patients(
-        "learnt embedding",
-        lambda recipe: bool(recipe.learnt),
-        "--cnn-crossfit learns from images of cells that have labels of their own",
-        "Leave it out: a pretrained embedding is measured as it is.",
     ),
     _patients(
         "external memory, cluster",

@@ -18,7 +18,7 @@ from fusion.data.classifier_inputs import CellInputs
 from fusion.data.dataset import Dataset, Fault, measured_key
 from fusion.data.feature_table import AugmentedCells, FeatureTable
 from fusion.data.patients.bags import Bags
-from fusion.data.patients.cells_elsewhere import join_cells
+from fusion.data.patients.cells_elsewhere import join_cells, widen_cells
 from fusion.features.blocks import Block, instances, measure, regrouped
 from fusion.features.cell_measurement import check_rows
 from fusion.features.image_cache import InputTransform, read_images
@@ -57,7 +57,7 @@ class Study:
     Attributes
     ----------
     table : who the cells are, their features, and their augmented cells, to learn from.
-    images : by input transform.
+    images : by input transform; of the cells, where units are subjects.
     faults : images that were skipped.
     identity : plain values that the features depend on beside the cells' own keys: blocks by fingerprint.
     cells : where units are subjects, the table of their cells, to which ``table.cells`` are rows.
@@ -184,7 +184,17 @@ class Study:
     def by_subject(self, labels: Sequence[str | None] = ()) -> Self:
         """The subjects of these cells, of each the bag of its cells; ``labels`` are what the cells themselves are."""
         cells = replace(self.table, augmented=None)
-        return replace(self, table=self.table.by_subject(labels), images={}, cells=cells)
+        return replace(self, table=self.table.by_subject(labels), cells=cells)
+
+    @property
+    def of_cells_alone(self) -> Self:
+        """The cells themselves as units, each under the label of its subject; the same study where units are cells."""
+        if self.cells is None:
+            return self
+        labels = np.array(self.cells.y, object)
+        for label, own in zip(self.table.y, self.table.cells, strict=True):
+            labels[own] = label
+        return replace(self, table=replace(self.cells, y=tuple(labels)), cells=None)
 
     def with_augmented(self, augmented: AugmentedCells | None) -> Self:
         """The same cells with augmented cells to learn from."""
@@ -195,10 +205,14 @@ class Study:
         return replace(self, table=replace(self.table, groups=groups))
 
     def with_block(self, name: str, rows: NDArray[np.float32]) -> Self:
-        """The same cells with float32 (n, d) as a further, last block."""
-        columns = tuple(f"{name}.e{at:04d}" for at in range(rows.shape[1]))
-        table = replace(self.table, X=np.hstack([self.table.X, rows]), columns=(*self.table.columns, *columns))
-        return replace(self, table=table)
+        """The same units with float32 (n, d) of n cells as a further, last block."""
+        columns = (*self.table.columns, *(f"{name}.e{at:04d}" for at in range(rows.shape[1])))
+        if self.cells is None:
+            table = replace(self.table, X=np.hstack([self.table.X, rows]), columns=columns)
+            return replace(self, table=table)
+        X = widen_cells(self.cells.X, rows)  # which subjects and cells share
+        table = replace(self.table, X=replace(self.table.X, cells=X), columns=columns)
+        return replace(self, table=table, cells=replace(self.cells, X=X, columns=columns))
 
     def select(self, blocks: Sequence[str]) -> FeatureTable:
         """Their table with these blocks, in this order."""

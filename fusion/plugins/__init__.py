@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fusion.plugins.classifiers import MindsSources as MindsSources
     from fusion.plugins.classifiers import Parts as Parts
     from fusion.plugins.classifiers import ReadsBatches as ReadsBatches
+    from fusion.plugins.classifiers import ScoresHeldOutBags as ScoresHeldOutBags
     from fusion.plugins.classifiers import Searches as Searches
     from fusion.plugins.classifiers import TakesBags as TakesBags
     from fusion.plugins.classifiers import ToOnnx as ToOnnx
@@ -89,6 +90,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             "MindsSources",
             "Parts",
             "ReadsBatches",
+            "ScoresHeldOutBags",
             "Searches",
             "TakesBags",
             "ToOnnx",

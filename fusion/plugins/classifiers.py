@@ -150,6 +150,16 @@ class TakesBags(Protocol):
 
 
 @runtime_checkable
+class ScoresHeldOutBags(Protocol):
+    """A classifier of patients that may score some of those it is given by models which have not met them."""
+
+    @property
+    def scores_held_out(self) -> bool:
+        """Whether it does, with the parameters that it has."""
+        ...
+
+
+@runtime_checkable
 class Attends(Protocol):
     """A classifier of patients that says how much it looks at each cell."""
 

@@ -116,7 +116,7 @@ def _findings(
 def _notes(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
     return [
         *plan.notes,
-        *(block.describe() for block in fits.learnt),
+        *(block.describe(fits.study, [split.train for split in fits.splits]) for block in fits.learnt),
         *([_CHOSEN] if config.threshold is not None or config.costs else []),
         *_without_room(fits),
         *_omissions(fits, plan, config),
@@ -158,6 +158,8 @@ def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig, d
     stamps += adapted_stamps(table, fits.splits, config)
     stamps += supposed_mix_stamps(fits.study, [split.train for split in fits.splits], config)
     stamps += judged_together_stamps(fits.recipes, table, fits.splits)
+    parts = [split.train for split in fits.splits]
+    stamps += [stamp for block in fits.learnt for stamp in block.stamps(fits.study, parts)]
     leaking = leaking_subjects(plan)
     if leaking or plan.kind == "random":
         what = f"{leaking} images" if table.unit == "image" else f"images of {leaking} {table.unit}s"

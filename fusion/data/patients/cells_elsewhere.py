@@ -180,6 +180,45 @@ class JoinedCells:
         return replace(self, columns=np.asarray(columns) if self.columns is None else self.columns[columns])
 
 
+@dataclass(frozen=True, eq=False)
+class WidenedCells:
+    """Cells that are read when they are asked for, with further columns that are held.
+
+    Attributes
+    ----------
+    source : the m cells before.
+    more : float32 (m, e), their further, last columns.
+    columns : intp, which of all columns these are.
+    """
+
+    source: Any
+    more: NDArray[np.float32]
+    columns: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """As an array's."""
+        return len(self.source), len(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """In memory: the rows of these numbers."""
+        return np.hstack([np.asarray(self.source[rows]), self.more[rows]])[:, self.columns]
+
+    def pick(self, columns: NDArray[np.intp]) -> Self:
+        """These columns of the same cells."""
+        return replace(self, columns=self.columns[columns])
+
+
+def widen_cells(cells: Any, more: NDArray[np.float32]) -> Any:
+    """The same cells with further, last columns: an array where they are one."""
+    if isinstance(cells, np.ndarray):
+        return np.hstack([cells, more])
+    return WidenedCells(cells, more, np.arange(cells.shape[1] + more.shape[1]))
+
+
 def join_cells(first: Any, second: Any) -> Any:
     """The cells of both: an array where both are, else read whenever some are asked for."""
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):

@@ -6,7 +6,7 @@ the class; and a patient with many cells has many rows in the fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.patients.bags import Bags
-from fusion.plugins.classifiers import Classifier, DrawsColumns, Searches, TakesBags
+from fusion.plugins.classifiers import Classifier, DrawsColumns, HoldsOut, Searches, TakesBags
+
+_Rows = NDArray[np.intp]
 
 
 class MeanOfCells:
@@ -68,11 +70,38 @@ class MeanOfCells:
         raise TypeError("the classifier of cells is loaded, and then asked of bags")
 
 
+class HeldOutMeanOfCells(MeanOfCells):
+    """The same of a classifier that scores held-out cells while it is fitted."""
+
+    def fit_held_out(self, X: Bags, y: Any, groups: Any, parts: Callable[[_Rows, _Rows], tuple[Bags, Bags]]) -> Self:
+        """Fit as ``fit`` does, with what ``parts`` gives of every fold that is held out.
+
+        Parameters
+        ----------
+        parts : (bags to learn from, bags to score), by numbers -> both.
+        """
+        owners = X.owners
+
+        def of_cells(train: _Rows, test: _Rows) -> tuple[NDArray[Any], NDArray[Any]]:
+            learnt, scored = parts(np.unique(owners[train]), np.unique(owners[test]))
+            return _rows_of(learnt, owners, train), _rows_of(scored, owners, test)
+
+        assert isinstance(self.classifier, HoldsOut)
+        self.classifier.fit_held_out(X.stacked, np.asarray(y)[owners], np.asarray(groups)[owners], of_cells)
+        return self
+
+
+def _rows_of(bags: Bags, owners: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """float (k, d): these cells, numbered over all bags, of which ``bags`` are those that own them, in order."""
+    return bags.stacked[np.searchsorted(np.flatnonzero(np.isin(owners, owners[rows])), rows)]
+
+
 def for_unit(classifier: Classifier, unit: str) -> Classifier:
     """The classifier as it is asked of cells or of subjects: one of cells judges a subject by the mean of its cells."""
     if unit == "cell" or takes_bags(classifier):
         return classifier
-    return MeanOfCells(classifier)  # type: ignore[return-value]  # which takes bags where the protocol has matrices
+    kind = HeldOutMeanOfCells if isinstance(classifier, HoldsOut) else MeanOfCells
+    return kind(classifier)  # type: ignore[return-value]  # which takes bags where the protocol has matrices
 
 
 def takes_bags(classifier: object) -> bool:

@@ -38,6 +38,7 @@ def show_batch(config: TrainConfig, recipe: Recipe, inputs: Inputs, study: Study
     if config.show_batch is None or not torch_processes.is_first():
         return
     (taker,) = inputs.takers[:1]
+    study = study.of_cells_alone
     blocks = recipe.blocks if recipe.takes_images else ()
     images = study.inputs(taker.input_transform(), blocks, study.everyone)
     write_png(config.show_batch, taker.show_batch(images, [str(label) for label in study.table.y]))
@@ -47,7 +48,7 @@ def show_attention(config: TrainConfig, model: FittedModel) -> None:
     """Draw where the trained network looks."""
     if config.show_attention is None or not torch_processes.is_first():
         return
-    network, study = model.network, model.study
+    network, study = model.network, model.study.of_cells_alone
     blocks = model.recipe.blocks if model.recipe.takes_images else ()
     images = study.inputs(network.input_transform(), blocks, study.everyone)
     write_png(config.show_attention, network.show_attention(images, [str(label) for label in study.table.y]))

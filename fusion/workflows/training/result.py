@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.analysis.mixed_sources import mixed_sources
 from fusion.data.dataset import Dataset
@@ -45,6 +46,7 @@ def judged_result(
     table = replace(model.study.table, augmented=None)
     splits = [split for _, split in plan.splits]
     everything = Split(measured.study.everyone, np.empty(0, np.intp), table.groups)
+    parts = [split.train for split in [*splits, everything]]
     asked = Questions(prevalence=config.prevalence, seed=config.seed, costs=config.costs)
     result = result_of_scores("train", table, model.classes, model.recipe.positive, [scores], asked)
     return replace(
@@ -57,6 +59,7 @@ def judged_result(
             *adapted_stamps(table, splits, config),
             *supposed_mix_stamps(model.study, [everything.train], config),
             *judged_together_stamps([model.recipe], table, splits),
+            *(stamp for block in model.blocks for stamp in block.stamps(model.study, parts)),
             *(mixed_sources(dataset, table, table.y) if config.harmonise.method != "none" else ()),
             *subject_stamps(table),
         ),
@@ -64,8 +67,8 @@ def judged_result(
             *dataset.notes,
             *plan.notes,
             *measured.notes([*splits, everything]),
-            *_model_notes(model, scores),
-            *stage_notes([model.recipe], model.study, [split.train for split in [*splits, everything]]),
+            *_model_notes(model, scores, parts),
+            *stage_notes([model.recipe], model.study, parts),
             *notes,
         ),
         faults=measured.study.faults,
@@ -75,9 +78,10 @@ def judged_result(
     )
 
 
-def _model_notes(model: FittedModel, scores: Scores) -> list[str]:
-    """What networks, selection, thresholds and searches have to say of themselves."""
-    notes = [block.describe() for block in model.blocks]
+def _model_notes(model: FittedModel, scores: Scores, parts: Sequence[NDArray[np.intp]]) -> list[str]:
+    """What networks, selection, thresholds and searches have to say of themselves; ``parts`` are the training units of
+    all models."""
+    notes = [block.describe(model.study, parts) for block in model.blocks]
     notes += [network.describe() for network in model.networks]
     classifier, selection = model.features.classifier, model.features.selection
     if isinstance(classifier, TakesImages):
