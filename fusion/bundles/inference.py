@@ -85,7 +85,7 @@ def _judge_cells(bundle: ModelBundle, found: Study, root: Path, remarks: Sequenc
     bundle = describe_sites(bundle, found.table)
     proba = bundle.predict_proba(found) if len(found) else np.empty((0, len(bundle.classes)))
     features = bundle.model.harmonised(found.table.X, found.table.sources).astype(np.float32)
-    distance = None if bundle.novelty is None else bundle.novelty.distance(features)
+    distance = None if bundle.novelty is None else bundle.novelty.distance(features, found.table.sources)
     outside = None if distance is None else distance > 1
     return Predictions(
         table=replace(found.table, X=features),
@@ -137,7 +137,7 @@ def _judge_subjects(bundle: ModelBundle, found: Study, root: Path, remarks: Sequ
     cells, table = found.table, study.table
     bundle = describe_sites(bundle, table)
     features = harmonise_bags(bundle.model.harmoniser, table.X, table.sources, np.float32)
-    distance = None if bundle.novelty is None else _distances_of_cells(bundle.novelty, features)
+    distance = None if bundle.novelty is None else _distances_of_cells(bundle.novelty, features, table.sources)
     known = np.array([bundle.provenance.has_image(key) for key in cells.image_keys], bool)
     return Predictions(
         table=replace(table, X=features),
@@ -191,7 +191,8 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     described = np.array([(source or "") not in of_few for source in table.sources], bool)
     stamps += [] if harmoniser is None else harmoniser.notes([table.sources[row] for row in np.flatnonzero(described)])
     adapted, here = bundle.facts.get("adapted", {}), {source or "" for source in table.sources}
-    for what, kept in (("features harmonised", adapted.get("sites", {})), ("pixels scaled", adapted.get("sizes", {}))):
+    kept_of = {"features harmonised": "sites", "pixels scaled": "sizes", "what is out of distribution told": "usual"}
+    for what, kept in ((what, adapted.get(name, {})) for what, name in kept_of.items()):
         stamps += [
             f"{what} by the {kept[name]} cells of {name} that the model was adapted by"
             for name in sorted(here & kept.keys())
@@ -214,14 +215,19 @@ def out_of_distribution(bundle: ModelBundle, table: FeatureTable) -> NDArray[np.
         return None
     if isinstance(table.X, Bags):
         bags = harmonise_bags(bundle.model.harmoniser, table.X, table.sources, np.float32)
-        return _distances_of_cells(bundle.novelty, bags) > 1
+        return _distances_of_cells(bundle.novelty, bags, table.sources) > 1
     features = bundle.model.harmonised(table.X, table.sources).astype(np.float32)
-    return bundle.novelty.distance(features) > 1
+    return bundle.novelty.distance(features, table.sources) > 1
 
 
-def _distances_of_cells(novelty: Novelty, bags: Bags) -> NDArray[np.float64]:
-    """float64 (k,): how far each cell of bags is from the training cells, as they are stacked."""
-    return np.concatenate([np.empty(0), *(novelty.distance(some.stacked) for some in bags.batches())])
+def _distances_of_cells(novelty: Novelty, bags: Bags, sources: Sequence[str | None]) -> NDArray[np.float64]:
+    """float64 (k,): how far each cell of bags, whose sources these are, is from the training cells, as they are
+    stacked."""
+    found, at = [np.empty(0)], 0
+    for some in bags.batches():
+        found.append(novelty.distance(some.stacked, some.spread(sources[at : at + len(some)])))
+        at += len(some)
+    return np.concatenate(found)
 
 
 def collect(

@@ -14,8 +14,8 @@ hue was turned by 20 degrees; after a PCA that keeps 95% of the variance, or by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -72,25 +72,40 @@ class Spread:
 class Novelty:
     """What tells strange cells: a fusion layer of its own, the spread of the training part in it, and a threshold.
 
-    ``threshold`` is the distance that ``RATE`` of held-out training cells exceed.
+    ``threshold`` is the distance that ``RATE`` of held-out training cells exceed; ``sites`` are the sites that the
+    model was adapted to, each with how many times as far its own cells lie (``with_site``).
     """
 
     layer: FusionLayer
     spread: Spread
     threshold: float
+    sites: Mapping[str, float] = field(default_factory=dict)
 
-    def distance(self, X: NDArray[np.float32]) -> _Floats:
-        """float64 (n,), in units of the threshold, from raw features float32 (n, d): above 1 a cell is strange."""
+    def distance(self, X: NDArray[np.float32], sources: Sequence[str | None] = ()) -> _Floats:
+        """float64 (n,), in units of the threshold, from raw features float32 (n, d): above 1 a cell is strange.
+
+        ``sources`` names the site of each row; () is n times unknown.
+        """
         if not len(X):
             return np.empty(0)
-        return self.spread.distance(self.layer.transform(X)) / self.threshold
+        usual = np.array([self.sites.get(source or "", 1.0) for source in sources or [None] * len(X)])
+        return self.spread.distance(self.layer.transform(X)) / (self.threshold * usual)
+
+    def with_site(self, name: str, distance: _Floats) -> Self:
+        """The same for cells of a further site too, of whom these are the distances in units of the threshold.
+
+        What harmonisation leaves between sites is no strangeness: further away than usual is what ``RATE`` of the
+        site's own cells are, and nobody is who is not so in the sites of training.
+        """
+        scale = max(1.0, float(np.quantile(distance, 1 - RATE, method="higher")))
+        return replace(self, sites={**self.sites, name: scale})
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Plain values and arrays that ``from_state`` makes it of again."""
         arrays = {f"layer.{name}": array for name, array in self.layer.state().items()}
         arrays |= {"mean": self.spread.mean, "components": self.spread.components, "variances": self.spread.variances}
         values = {"layer": self.layer.get_params(), "floor": self.spread.floor, "threshold": self.threshold}
-        return values, arrays
+        return {**values, "sites": dict(self.sites)}, arrays
 
     @classmethod
     def from_state(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -106,10 +121,11 @@ class Novelty:
         layer = FusionLayer.from_state(values["layer"], inside)
         spread = Spread(arrays["mean"], arrays["components"], arrays["variances"], float(values["floor"]))
         (d,), (k,) = spread.mean.shape, spread.variances.shape
-        sizes = np.array([spread.floor, float(values["threshold"]), *spread.variances])
+        sites = {str(name): float(scale) for name, scale in values["sites"].items()}
+        sizes = np.array([spread.floor, float(values["threshold"]), *spread.variances, *sites.values()])
         if spread.components.shape != (k, d) or not (np.isfinite(sizes).all() and (sizes > 0).all()):
             raise ValueError("the stored spread of the training cells does not fit together")
-        return cls(layer, spread, float(values["threshold"]))
+        return cls(layer, spread, float(values["threshold"]), sites)
 
 
 def learn_novelty(

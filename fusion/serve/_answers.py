@@ -130,7 +130,14 @@ def model_facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
         "positive": bundle.positive,
         "calibrated": bundle.model.calibration is not None,
         "training_images": len(bundle.provenance.images),
+        **({"training_patients": _patients_learnt_from(bundle)} if bundle.unit == "subject" else {}),
     }
+
+
+def _patients_learnt_from(bundle: ModelBundle) -> int:
+    """How many patients a model has learnt from, those among them by whom it was adapted."""
+    adapted = bundle.facts.get("adapted", {}).get("patients", 0)
+    return int(bundle.facts["facts"]["images"]) + int(adapted)
 
 
 def attachment(content: bytes, media_type: str, name: str, ending: str) -> Response:

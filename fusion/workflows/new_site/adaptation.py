@@ -23,6 +23,7 @@ from fusion.analysis.adaptation.steps import (
     new_sites,
     predict,
 )
+from fusion.analysis.adaptation.usual_distances import with_usual_distances
 from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
 from fusion.bundles.new_sites import class_notes, misnamed, state_classes
@@ -61,6 +62,7 @@ class Adapted:
     labelled : how many of each class.
     sites, sizes : by name, of how many cells the adapted model keeps a map of features, or a scale of pixels, that it
         had none of.
+    usual : by name, by how many cells of a new site it is told how far those lie that are not out of distribution.
     bundle : the adapted model, None where it was not asked for.
     to_label : names of cells, or patients, to label next.
     notes, faults : what the user should know, and images that were skipped.
@@ -73,6 +75,7 @@ class Adapted:
     labelled: Mapping[str, int]
     sites: Mapping[str, int]
     sizes: Mapping[str, int]
+    usual: Mapping[str, int]
     output: Path | None
     bundle: ModelBundle | None
     to_label: tuple[str, ...]
@@ -98,6 +101,11 @@ class Adapted:
                 "same"
                 for name, count in self.sizes.items()
             ]
+            lines += [
+                f"{name or 'cells without a source'}: out of distribution is what lies further away than 99% of "
+                f"{count} cells"
+                for name, count in self.usual.items()
+            ]
             lines.append(f"adapted model: {self.output}")
         if self.label_table is not None:
             lines.append(f"{len(self.to_label)} {self.units} to label next: {self.label_table}")
@@ -119,6 +127,7 @@ class Adapted:
             "labelled": dict(self.labelled),
             "sites": dict(self.sites),
             "sizes": dict(self.sizes),
+            "usual": dict(self.usual),
             "output": None if self.bundle is None else str(self.output),
             "to_label": list(self.to_label),
             "notes": list(self.notes),
@@ -168,10 +177,10 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         told = ", ".join(str(k) for k in config.k if k not in {row["k"] for row in curve})
         notes = (*notes, f"Too few labelled {_plural(cells)} to show {told} of each class and have others to judge.")
     step, surprise = choose_step(model, blocks, cells, labelled, config.seed) if len(labelled) else ("", {})
-    adapted, sites = None, {}
+    adapted, sites, usual = None, {}, {}
     if config.output is not None:
         adapted = replace(_adapted_bundle(bundle, study, dataset, cells, step, curve, sizes), normaliser=normaliser)
-        sites = adapted.facts["adapted"]["sites"]
+        sites, usual = (adapted.facts["adapted"][name] for name in ("sites", "usual"))
         adapted.save(config.output)
         if adapted.model.harmoniser is not None:
             notes = (*notes, *class_notes(adapted.model.harmoniser, list(sites)))
@@ -186,6 +195,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         {name: count for name, count in counts.items() if count},
         sites,
         sizes if adapted is not None else {},
+        usual,
         config.output,
         adapted,
         chosen,
@@ -302,6 +312,9 @@ def _adapted_bundle(
     old = bundle.provenance
     both = Provenance(*(getattr(old, name) | getattr(new, name) for name in Provenance.__dataclass_fields__))
     used = labelled if step in STEPS[2:] and cells.unit == "cell" else np.arange(len(cells.codes))
+    novelty, usual = bundle.novelty, dict[str, int]()
+    if novelty is not None:
+        novelty, usual = with_usual_distances(novelty, model, cells, _trained_in(bundle))
     facts = {
         **bundle.facts,
         "adapted": {
@@ -309,13 +322,29 @@ def _adapted_bundle(
             _plural(cells): len(labelled),
             "sizes": dict(sizes),
             "sites": _new_maps(bundle, model, cells, used),
+            "usual": usual,
             "curve": list(curve),
         },
     }
     classifier = head_of(cells.unit) if step == STEPS[3] else bundle.classifier
     # What was promised rests on scores of the model as it was.
     promises = bundle.promises if step == STEPS[0] else None
-    return replace(bundle, model=model, classifier=classifier, provenance=both, facts=facts, promises=promises)
+    return replace(
+        bundle,
+        model=model,
+        classifier=classifier,
+        provenance=both,
+        facts=facts,
+        promises=promises,
+        novelty=novelty,
+    )
+
+
+def _trained_in(bundle: ModelBundle) -> set[str]:
+    """The sites that a model was trained in, or adapted to before; "" where none was named."""
+    harmoniser = bundle.model.harmoniser
+    known = bundle.facts["facts"].get("sources", {""}) if harmoniser is None else harmoniser.maps
+    return {*known, *(bundle.novelty.sites if bundle.novelty is not None else ())}
 
 
 def _keys_of_cells(study: Study, rows: NDArray[np.intp]) -> set[str]:

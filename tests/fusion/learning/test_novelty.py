@@ -134,3 +134,26 @@ def test_every_output_tells_the_strange_cell(trees, fresh, tmp_path):
     assert message[0]["distance"] < 1 < message[1]["distance"]
     CliRunner().invoke(cli.fusion, [*words, "--csv", str(tmp_path / "p.csv")])
     assert pd.read_csv(tmp_path / "p.csv")["out_of_distribution"].tolist() == [False, True]
+
+
+def test_a_site_of_its_own_has_a_threshold_of_its_own():
+    """One in a hundred of the site's cells lies further away than is usual there; nowhere else does anything change."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5)).astype(np.float32)
+    known = learn_novelty(X, np.repeat(["a", "b"], 150), np.arange(300), {"f": slice(0, 5)})
+    there = (3 * rng.normal(size=(1000, 5))).astype(np.float32)
+    assert (known.distance(there) > 1).mean() > 0.3
+    adapted = known.with_site("there", known.distance(there))
+    assert (adapted.distance(there, ["there"] * 1000) > 1).sum() in range(1, 11)
+    assert_array_equal(adapted.distance(there), known.distance(there))
+    assert_array_equal(adapted.distance(X, ["here", None] * 150), known.distance(X))
+    both = adapted.distance(there[:2], ["there", "here"])
+    assert both[0] < known.distance(there[:1])[0]
+    # A site that lies near is no reason to call cells strange that are not so elsewhere.
+    near = known.with_site("near", known.distance(0 * X))
+    assert_array_equal(near.distance(X, ["near"] * 300), known.distance(X))
+    again = type(known).from_state(*adapted.state())
+    assert_allclose(again.distance(there, ["there"] * 1000), adapted.distance(there, ["there"] * 1000))
+    values, arrays = adapted.state()
+    with pytest.raises(ValueError, match="does not fit"):
+        type(known).from_state({**values, "sites": {"there": -1.0}}, arrays)

@@ -98,6 +98,14 @@ def test_the_page_of_a_patient_is_saved_under_its_name(client, cells):
     assert len(client.post("/api/explain", files=sent(*cells)).json()["cells"]) == len(cells)
 
 
+def test_the_page_tells_from_how_many_patients_the_model_has_learnt(client, place, cells):
+    assert f"learnt from 8 patients, {8 * len(cells)} images;" in client.get("/").text
+    bundle = load_model(place[0] / "model")
+    adapted = replace(bundle, facts={**bundle.facts, "adapted": {"patients": 3}})
+    with TestClient(create_app(adapted), base_url=HOME) as other:
+        assert "learnt from 11 patients, " in other.get("/").text
+
+
 def bomb():
     return zipped({"zeros.bmp": bytes(1 << 22)})
 

@@ -122,6 +122,9 @@ def test_without_labels_a_harmonising_model_keeps_what_the_site_looks_like(home)
     # As the model itself describes the site by the same cells, to the last bit.
     both = [predict(PredictConfig(model=home / name, images=[data], **asked)) for name in ("harmonising", "at-home")]
     np.testing.assert_array_equal(both[0].proba, both[1].proba)
+    assert found.usual == {"new": 40}
+    assert "new: out of distribution is what lies further away than 99% of 40 cells" in found.lines()
+    assert any(note.startswith("what is out of distribution told by the 40 cells of new") for note in kept.notes)
     with pytest.raises(UsageError, match=r"10 or more of a site that the model does not know"):
         adapt_model(AdaptConfig(model=home / "at-home", data=data, output=home / "again", **asked))
 
@@ -236,5 +239,6 @@ def test_without_labels_a_model_of_patients_keeps_its_site_and_says_whom_to_labe
     assert few[1].predicted == ["well", "ill"]
     both = [predict(PredictConfig(model=name, images=[data], store=folder / "store", jobs=1)) for name in models]
     np.testing.assert_array_equal(both[0].proba, both[1].proba)
+    assert found.usual == {"new": 36}
     with pytest.raises(UsageError, match=r"5 or more patients of a site that the model does not know"):
         adapt_model(AdaptConfig(data=data, output=folder / "again", **asked | {"model": folder / "at-home"}))
