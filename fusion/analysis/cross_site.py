@@ -143,14 +143,14 @@ def distances(fits: Fits, blocks: Sequence[str]) -> _Floats:
 
 
 def selective_prediction(result: Result, distance: _Floats | None = None) -> list[dict[str, Any]]:
-    """Selective prediction: balanced accuracy where the least confident cells are rejected, for each classifier's best
-    entry; and for the best of all where those furthest from the training cells are not, if their ``distance`` (n,) is
-    known.
+    """Selective prediction: the result's main metric where the least confident cells are rejected, for each
+    classifier's best entry; and for the best of all where those furthest from the training cells are not, if their
+    ``distance`` (n,) is known.
 
     Returns
     -------
     Plain values, a row a curve: "features", "classifier", "order" ("confidence" or "nearness"), and lists "share" of
-    cells answered, "balanced_accuracy", "low" and "high" (95%, by group).
+    cells answered, "balanced_accuracy" (of cells of one class "accuracy"), "low" and "high" (95%, by group).
     """
     firsts: dict[str, int] = {}
     for at in result.ranked():
@@ -168,7 +168,7 @@ def selective_prediction(result: Result, distance: _Floats | None = None) -> lis
                 "classifier": scores.classifier,
                 "order": order,
                 "share": curve.x.tolist(),
-                "balanced_accuracy": curve.y.tolist(),
+                result.main_metric: curve.y.tolist(),
                 "low": curve.low.tolist(),
                 "high": curve.high.tolist(),
             }

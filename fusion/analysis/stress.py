@@ -51,8 +51,9 @@ def stress_report(
     store: FeatureStore,
     jobs: int = 0,
     progress: Progress | None = None,
+    metric: str = "balanced_accuracy",
 ) -> dict[str, Any]:
-    """Balanced accuracy, and repeatability of every block, under each of ``STRESSES``.
+    """Balanced accuracy (or another metric), and repeatability of every block, under each of ``STRESSES``.
 
     Every image is changed before the cell is looked for in it (a mask that was given is changed with it), measured and
     judged anew. Where a model harmonises, cells of one stress are harmonised together, as a site that looks so would
@@ -61,11 +62,12 @@ def stress_report(
     Parameters
     ----------
     dataset : labelled cells; of more than ``limit``, so many are drawn, as even over classes as they allow.
+    metric : that is told; of cells of one class it is "accuracy".
 
     Returns
     -------
     Plain values. "cells"; "pictured", names of a cell of each class; "rows", for each stress, the first being none:
-    "stress", "cells" that could be measured under it and without, "balanced_accuracy" {"value", "low", "high"},
+    "stress", "cells" that could be measured under it and without, the metric {"value", "low", "high"},
     "agreement" (share of these cells that are predicted as without stress), and "blocks" {name: {"median" (of the
     features' intraclass correlations with what is measured without stress), "repeatable" (share of them above
     ``REPEATABLE``)}}.
@@ -73,11 +75,11 @@ def stress_report(
     drawn = replace(dataset, samples=as_columns([dataset.samples[at] for at in _drawn(dataset, limit, seed)]))
     plain = _study(bundle, drawn, None, store, jobs, progress)
     reference = bundle.predict_proba(plain)
-    rows = [_row(bundle, "none", plain, reference, plain, reference)]
+    rows = [_row(bundle, "none", plain, reference, plain, reference, metric)]
     for name, change in STRESSES.items():
         changed = _study(bundle, drawn, change, store, jobs, _named(progress, name))
         if len(changed):
-            rows.append(_row(bundle, name, changed, bundle.predict_proba(changed), plain, reference))
+            rows.append(_row(bundle, name, changed, bundle.predict_proba(changed), plain, reference, metric))
     firsts: dict[str, str] = {}
     for name, label in zip(plain.table.names, plain.table.y, strict=True):
         firsts.setdefault(str(label), name)
@@ -124,7 +126,7 @@ def _study(
 
 
 def _row(
-    bundle: ModelBundle, name: str, changed: Study, proba: _Floats, plain: Study, reference: _Floats
+    bundle: ModelBundle, name: str, changed: Study, proba: _Floats, plain: Study, reference: _Floats, metric: str
 ) -> dict[str, Any]:
     """One row of the report, over cells that both have."""
     places = {each: at for at, each in enumerate(plain.table.names)}
@@ -132,11 +134,11 @@ def _row(
     other = np.array([places[changed.table.names[at]] for at in own], np.intp)
     labels = np.array([str(label) for label in changed.table.y], object)[own]
     judged = judge_scores(labels, proba[own], bundle.classes, changed.table.groups[own], positive=bundle.positive)
-    figure = judged.figures["image"]["balanced_accuracy"]
+    figure = judged.figures["image"][metric]
     return {
         "stress": name,
         "cells": len(own),
-        "balanced_accuracy": {part: float(figure[part]) for part in ("value", "low", "high")},
+        metric: {part: float(figure[part]) for part in ("value", "low", "high")},
         "agreement": float((proba[own].argmax(axis=1) == reference[other].argmax(axis=1)).mean()),
         "blocks": {
             block: _repeatability(changed.table.X[own][:, part], plain.table.X[other][:, part])

@@ -183,6 +183,7 @@ class Screen:
         from fusion.evaluation.headline import (
             best_sentences,
             cautions,
+            class_sentences,
             kind_sentence,
             primary_sentences,
             subject_weighted_sentence,
@@ -204,12 +205,13 @@ class Screen:
         else:
             self._entries(result, title)
         best = result.ranked()[0]
-        told = [subjects_sentence(result), subject_weighted_sentence(result, best)]
+        told = [*class_sentences(result, best), subjects_sentence(result), subject_weighted_sentence(result, best)]
         for sentence in (*told, *best_sentences(result), *primary_sentences(result)):
             if sentence:
                 self.line(sentence)
 
     def _one_entry(self, result: Result, title: str) -> None:
+        from fusion.evaluation.headline import left_out_metrics
         from fusion.evaluation.result_tables import METRICS
         from fusion.evaluation.results import LABELS, interval
         from fusion.evaluation.scores import entry_name
@@ -218,11 +220,12 @@ class Screen:
         if result.unit == "image" or result.without_subjects or result.judged == "subject":
             del levels["subject"]  # the same figures again, or none
         (scores,), (figures,) = result.scores, result.figures
-        rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in METRICS]
+        told = [metric for metric in METRICS if metric not in left_out_metrics(figures)]
+        rows = [[LABELS[m], *(interval(figures[level][m]) for level in levels)] for m in told]
         self.table([f"{entry_name(scores)}", *levels.values()], rows, title)
 
     def _entries(self, result: Result, title: str) -> None:
-        from fusion.evaluation.results import interval
+        from fusion.evaluation.results import LABELS, interval
 
         ranked = result.ranked()
         # Entries of other programs have a name and no classifier of ours.
@@ -231,12 +234,12 @@ class Screen:
             names["classifier"] = [result.scores[at].classifier for at in ranked]
         else:
             names = {"entry": names["features"]}
-        figures = [
-            [interval(result.figures[at]["image"][metric]) for at in ranked]
-            for metric in ("balanced_accuracy", "auroc")
-        ]
+        metrics = {result.main_metric: result.main_label}
+        if result.only_class is None:
+            metrics["auroc"] = LABELS["auroc"]
+        figures = [[interval(result.figures[at]["image"][metric]) for at in ranked] for metric in metrics]
         rows = [list(row) for row in zip(*names.values(), *figures, strict=True)][:_SHOWN]
-        self.table([*names, "balanced accuracy", "AUROC"], rows, title)
+        self.table([*names, *metrics.values()], rows, title)
         if len(ranked) > _SHOWN:
             self.line(f"and {len(ranked) - _SHOWN} more in table.csv")
 

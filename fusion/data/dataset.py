@@ -265,24 +265,28 @@ class Dataset:
                 kept &= np.fromiter((value in wanted for value in self.each(attribute)), bool, len(self))
         return self._only(kept, "of other classes, folds or sources than those asked for")
 
-    def labelled(self) -> Dataset:
+    def labelled(self, least: int = 2) -> Dataset:
         """The labelled samples.
+
+        Parameters
+        ----------
+        least : number of classes that they must be of.
 
         Raises
         ------
-        DatasetError : there are none, or they are all of one class.
+        DatasetError : there are none, or they are of fewer classes.
         """
         found = self._only(
             np.fromiter((label is not None for label in self.each("label")), bool, len(self)), "without a label"
         )
-        if len(found.classes) < 2:
+        if len(found.classes) < least:
             told = f"all '{found.classes[0]}'" if found.classes else "of 0 classes"
             of_cells = "Give class folders, C-NMC file names, or a table with a column 'label'."
             raise DatasetError(
-                f"nothing to compare in {self.place}",
+                f"{'nothing to compare' if least > 1 else 'no labels'} in {self.place}",
                 found=f"{len(found)} {'images of labelled subjects' if self.unit == 'subject' else 'labelled images'}, "
                 f"{told}",
-                expected="at least two classes",
+                expected="at least two classes" if least > 1 else "labels",
                 do="Fill the column 'subject_label', or give a table of patients with a column 'label': --patients."
                 if self.unit == "subject"
                 else of_cells,

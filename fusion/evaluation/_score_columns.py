@@ -197,7 +197,7 @@ class ScoreColumns:
                 f"{self.where} has one score for {len(labels)} class{'es' if len(labels) != 1 else ''}",
                 found=f"labels {', '.join(labels)}",
                 expected="two classes",
-                do="Give a column p_<class> for every class." if len(labels) > 2 else "Add cells of the other class.",
+                do="Give a column p_<class> for every class.",
             )
         score = self.between("score", "probability")
         column = labels.index(choose_positive(labels, positive, True, self.where) or labels[1])

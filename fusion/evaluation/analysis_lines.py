@@ -47,10 +47,11 @@ def analysis_lines(result: Result) -> list[str]:
         )
     if stress := result.findings.get("stress"):
         plain, *rows = stress["rows"]
-        worst = min(rows, key=lambda row: float(row["balanced_accuracy"]["value"]))
+        metric = result.main_metric
+        worst = min(rows, key=lambda row: float(row[metric]["value"]))
         lines.append(
-            f"Under {len(rows)} stresses of {stress['cells']} cells balanced accuracy falls from "
-            f"{_interval(plain['balanced_accuracy'])} to {_interval(worst['balanced_accuracy'])} at worst "
+            f"Under {len(rows)} stresses of {stress['cells']} cells {result.main_label} falls from "
+            f"{_interval(plain[metric])} to {_interval(worst[metric])} at worst "
             f"({worst['stress']})."
         )
     if audit := result.findings.get("shortcuts"):

@@ -14,8 +14,18 @@ from fusion.metrics.scored_rows import ScoredRows, prepare
 
 _Floats = NDArray[np.float64]
 
-#: The figures of a class: of its cells, of what is predicted as it, of both, of the other cells, and of pairs of cells.
-CLASS_METRICS = ("sensitivity", "precision", "f1", "specificity", "auroc", "calibration_intercept", "calibration_slope")
+#: The figures of a class: of its cells (the share that is recognised, and the mean probability that they are given of
+#: it), of what is predicted as it, of both, of the other cells, and of pairs of cells.
+CLASS_METRICS = (
+    "sensitivity",
+    "mean_probability",
+    "precision",
+    "f1",
+    "specificity",
+    "auroc",
+    "calibration_intercept",
+    "calibration_slope",
+)
 
 #: Those that have no end on either side.
 _FREE = ("calibration_intercept", "calibration_slope")
@@ -27,7 +37,8 @@ def class_figures(result: Result, at: int) -> list[dict[str, Any]]:
     Returns
     -------
     Plain values: "class", "cells", "subjects", and {"value", "low", "high"} of every metric of ``CLASS_METRICS``.
-    Precision is at the shares of classes among these cells. Intervals are those of ``metrics.judgement``: of the
+    Precision is at the shares of classes among these cells; it is NaN, as F1 is, where these are all of the class or
+    none is, since it is 1 or 0 then whatever the scores. Intervals are those of ``metrics.judgement``: of the
     procedure where several models scored the cells.
     """
     scores = result.scores[at]
@@ -36,7 +47,9 @@ def class_figures(result: Result, at: int) -> list[dict[str, Any]]:
     names = list(result.classes)
     strata = Strata.from_counts(whole.class_counts, names)
     everyone = np.ones((whole.n_groups, 1))
-    values = _values(whole, whole.confusions(everyone), [pairs.auroc(everyone) for pairs in whole.pairs])
+    sums = _own_probabilities(whole)
+    areas = [pairs.auroc(everyone) for pairs in whole.pairs]
+    values = _values(whole.confusions(everyone), sums.sum(axis=0, keepdims=True), areas)
     recalibrated = [part.values(everyone) for part in whole.recalibrations]
     values = _with_calibration(values, recalibrated, result)[0]
     influence = influences(_left_out(whole, result), strata)
@@ -50,7 +63,8 @@ def class_figures(result: Result, at: int) -> list[dict[str, Any]]:
     else:
         spread = spread_of(influence, strata)
     ends = [(-np.inf, np.inf) if metric in _FREE else (0.0, 1.0) for _ in names for metric in CLASS_METRICS]
-    behind = [strata.numbers.get(name, 0) for name in names for _ in CLASS_METRICS]
+    # Of a class without cells there is its specificity alone, which the cells of the others tell.
+    behind = [strata.numbers.get(name, strata.smallest) for name in names for _ in CLASS_METRICS]
     bottom, top = np.array(ends).T
     low, high, _ = intervals(values, spread, behind, bottom, top, is_share=True)
     found = []
@@ -90,22 +104,32 @@ def _left_out(rows: ScoredRows, result: Result) -> _Floats:
     """float64 (n_groups, classes x metrics): the figures without each group in turn."""
     k = len(result.classes)
     confusions = (rows.counts.sum(axis=0) - rows.counts).reshape(-1, k, k)
-    values = _values(rows, confusions, [pairs.left_out() for pairs in rows.pairs])
+    sums = _own_probabilities(rows)
+    values = _values(confusions, sums.sum(axis=0) - sums, [pairs.left_out() for pairs in rows.pairs])
     return _with_calibration(values, [part.left_out() for part in rows.recalibrations], result)
 
 
-def _values(rows: ScoredRows, confusions: _Floats, areas: list[_Floats]) -> _Floats:
-    """float64 (B, classes, 5)."""
+def _own_probabilities(rows: ScoredRows) -> _Floats:
+    """float64 (groups, K): sums over the rows of each class of the score that they are given of it."""
+    found = np.zeros((rows.n_groups, rows.scores.shape[1]))
+    np.add.at(found, (rows.groups, rows.codes), rows.scores[np.arange(len(rows.codes)), rows.codes])
+    return found
+
+
+def _values(confusions: _Floats, sums: _Floats, areas: list[_Floats]) -> _Floats:
+    """float64 (B, classes, 6)."""
     hits = np.diagonal(confusions, axis1=1, axis2=2)
     true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
     total = true.sum(axis=1, keepdims=True)
     # Of two classes the AUROC of one is that of the other.
     auroc = np.stack(areas if len(areas) == hits.shape[1] else areas * hits.shape[1], axis=1)
+    is_told = (true > 0) & (true < total)
     return np.stack(
         [
             _ratio(hits, true),
-            _ratio(hits, predicted),
-            _ratio(2 * hits, true + predicted),
+            _ratio(sums, true),
+            np.where(is_told, _ratio(hits, predicted), np.nan),
+            np.where(is_told, _ratio(2 * hits, true + predicted), np.nan),
             _ratio(total - true - predicted + hits, total - true),
             auroc,
         ],

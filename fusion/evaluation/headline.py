@@ -8,6 +8,7 @@ from typing import Any
 
 from fusion.evaluation.result_differences import signed
 from fusion.evaluation.results import LABELS, Result, interval, p_text
+from fusion.metrics.absent_classes import left_out_figures, listed
 from fusion.metrics.judgement import FEW_SUBJECTS, MODELS, PROCEDURE
 
 #: Kinds of figures, the same words wherever one is shown.
@@ -28,22 +29,54 @@ def kind_sentence(result: Result) -> str:
 def subjects_sentence(result: Result) -> str:
     """``12 all and 12 hem subjects, which count as 11.4 and 9.8 for their unequal numbers of cells.``; "" where
     subjects are unknown or not judged."""
-    figure = result.figures[0]["image"]["balanced_accuracy"]
+    figure = result.figures[0]["image"]["accuracy"]
     numbers, effective = figure["subjects"], figure["effective_subjects"]
     if result.unit == "image" or not numbers:
         return ""
-    listed = _joined([f"{number} {name}" for name, number in numbers.items()])
+    counts = listed([f"{number} {name}" for name, number in numbers.items()])
     unequal = any(effective[name] < number - 0.05 for name, number in numbers.items())
-    counted = _joined([f"{value:.1f}" for value in effective.values()])
+    counted = listed([f"{value:.1f}" for value in effective.values()])
     rest = f", which count as {counted} (Kish) since their numbers of cells differ" if unequal else ""
-    return f"{listed} {result.unit}s{rest}."
+    return f"{counts} {result.unit}s{rest}."
 
 
 def cautions(result: Result) -> list[str]:
     """What must be read with the figures of every entry: too few subjects, no interval."""
-    notes = dict.fromkeys(figures["image"]["balanced_accuracy"]["note"] for figures in result.figures)
+    notes = dict.fromkeys(figures["image"]["accuracy"]["note"] for figures in result.figures)
     rough = f": with fewer than {FEW_SUBJECTS} of a class, intervals are wide and figures rough"
     return [f"{note[0].upper()}{note[1:]}{rough if note.startswith('few') else ''}." for note in notes if note]
+
+
+def class_sentences(result: Result, at: int) -> list[str]:
+    """What one entry says of each class that is there, where others of the model's are not, and which figures are left
+    out for it; [] where no class is absent."""
+    figures = result.figures[at]
+    absent, names = figures.get("absent", []), list(result.classes)
+    if not absent:
+        return []
+    lines = []
+    found = {row["class"]: row for row in result.findings.get("classes", ())}
+    for name, counts in zip(names, figures["confusion"], strict=True):
+        if name in absent:
+            continue
+        said = [f"{count} as {other}" for other, count in zip(names, counts, strict=True) if count and other != name]
+        hits = counts[names.index(name)]
+        line = f"{name}: {hits} of {sum(counts)} predicted as such{', ' if said else ''}{listed(said) if said else ''}"
+        if at == result.ranked()[0] and name in found:
+            row = found[name]
+            line += f"; recall {interval(row['sensitivity'])}, mean probability {interval(row['mean_probability'])}"
+        lines.append(f"{line}.")
+    if left_out := left_out_metrics(figures):
+        named = ", ".join(LABELS[metric] for metric in LABELS if metric in left_out)
+        lines.append(f"Left out, since {next(iter(left_out.values()))}: {named}.")
+    return lines
+
+
+def left_out_metrics(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics that cannot be told of the classes that are there, of one entry's figures, and why: one reason."""
+    names, absent = figures["classes"], figures.get("absent", [])
+    positive = None if figures["positive"] is None else names.index(figures["positive"])
+    return left_out_figures(names, absent, positive)
 
 
 def subject_weighted_sentence(result: Result, at: int) -> str:
@@ -108,11 +141,6 @@ def _detectable(found: Mapping[str, Any]) -> str:
     if math.isnan(found["detectable"]):
         return "What difference could be found is not known."
     return f"A true difference of {found['detectable']:.3f} would be found in 80 of 100 such studies."
-
-
-def _joined(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _some(names: Sequence[str]) -> str:

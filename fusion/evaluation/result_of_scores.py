@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fusion.data.feature_table import FeatureTable
+from fusion.errors import UsageError
 from fusion.evaluation.mean_cost import mean_costs
 from fusion.evaluation.primary_comparison import check_margin, find_pair, primary_row
 from fusion.evaluation.result_differences import against_best, best_row
@@ -95,9 +96,18 @@ def result_of_scores(
         variations=tuple(variation for _, variation in judged),
     )
     findings: dict[str, Any] = {}
-    if pair is not None:
+    if result.only_class is not None and len(entries) > 1:
+        # Of cells of one class whoever always says this class is best.
+        if pair is not None:
+            raise UsageError(
+                "a comparison on cells of one class",
+                found=f"all are {result.only_class}",
+                expected="two classes and more",
+                do="Leave 'primary' and 'margin' out, or give cells of other classes too.",
+            )
+    elif pair is not None:
         findings["primary"] = primary_row(result, pair, asked.margin)
-    if len(entries) > 1:
+    if len(entries) > 1 and result.only_class is None:
         findings |= {"best": best_row(result), "paired": against_best(result)}
     if asked.costs:
         findings["costs"] = mean_costs(result, asked.costs)

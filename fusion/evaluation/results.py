@@ -27,6 +27,7 @@ from fusion.io.json_values import with_nan, without_nan
 from fusion.io.notebook_table import notebook_table
 from fusion.io.output_files import write_output
 from fusion.io.run_checkpoint import UNFINISHED
+from fusion.metrics.absent_classes import absent_classes, listed
 from fusion.metrics.classification import LEVELS
 from fusion.metrics.judgement import judge_scores
 from fusion.versions import versions
@@ -64,6 +65,17 @@ GIVEN = ("data.parquet", "test.parquet", "model")
 
 #: Share of cells without a subject above which this is stamped: a fold in twenty of them would show in a figure.
 _NAMELESS = 0.05
+
+
+def class_stamps(cells: Units, classes: Sequence[str]) -> list[str]:
+    """What must be read with figures where some of the model's classes have no cell."""
+    absent = absent_classes([cells.y.count(label) for label in classes], classes)
+    if not absent:
+        return []
+    if len(absent) == len(classes) - 1:
+        (own,) = set(classes) - set(absent)
+        return [f"all judged are of one class, {own}: what compares classes (balanced accuracy, AUROC) is left out"]
+    return [f"none judged is of {listed(absent)}: figures are of the other {len(classes) - len(absent)} classes"]
 
 
 def subject_stamps(cells: Units) -> list[str]:
@@ -120,7 +132,7 @@ class Result:
 
     def __repr__(self) -> str:
         at = self.ranked()[0]
-        said = f"balanced accuracy {interval(self.figures[at]['image']['balanced_accuracy'])}"
+        said = f"{self.main_label} {interval(self.figures[at]['image'][self.main_metric])}"
         # The best of several was picked by its figure, which flatters it.
         if best := self.findings.get("best"):
             said = (
@@ -137,7 +149,23 @@ class Result:
     @property
     def kind(self) -> str:
         """What figures and their intervals are about: "models" or "procedure"; see ``metrics.judgement``."""
-        return str(self.figures[0]["image"]["balanced_accuracy"]["kind"])
+        return str(self.figures[0]["image"]["accuracy"]["kind"])
+
+    @property
+    def only_class(self) -> str | None:
+        """The class that all cells are of; None where there are several."""
+        present = [name for name in self.classes if name not in self.figures[0].get("absent", ())]
+        return present[0] if len(present) == 1 else None
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that is told first: balanced accuracy; of one class alone the share that is recognised."""
+        return "balanced_accuracy" if self.only_class is None else "accuracy"
+
+    @property
+    def main_label(self) -> str:
+        """How ``main_metric`` is called where people read it."""
+        return LABELS["balanced_accuracy"] if self.only_class is None else f"recall of {self.only_class}"
 
     @property
     def without_subjects(self) -> str:
@@ -155,8 +183,10 @@ class Result:
         """What intervals are over: "subject", or "group" or "image" where subjects are unknown."""
         return self.cells.unit
 
-    def ranked(self, level: str = "image", metric: str = "balanced_accuracy") -> list[int]:
-        """Positions in ``scores``, best first; of equals, those of fewer blocks, which are simpler."""
+    def ranked(self, level: str = "image", metric: str | None = None) -> list[int]:
+        """Positions in ``scores``, best first by a metric, None for ``main_metric``; of equals, those of fewer blocks,
+        which are simpler."""
+        metric = metric or self.main_metric
         return sorted(
             range(len(self.scores)),
             key=lambda at: (-_or_worst(self.figures[at][level][metric]["value"]), self.scores[at].blocks),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.metrics._ranked_rows import ratio
+from fusion.metrics.absent_classes import absent_classes, left_out_figures, mean_note
 from fusion.metrics.classification import (
     LEVELS,
     pooled,
@@ -46,8 +47,9 @@ class Judgement:
     ----------
     figures : plain values: "image", "subject" (mean score of its cells) and "vote" (majority of its cells) hold
         {metric: figure}; "n_images", "n_subjects" (groups); "classes"; "positive" (None for more than two classes);
-        "prevalence"; "confusion", the counts of cells, a row for each true and a column for each predicted class,
-        summed over repeats; "left_out", why there are no figures of subjects (NaN, then), "" where there are.
+        "absent", classes without a cell, for which some figures are NaN and say why in their notes; "prevalence";
+        "confusion", the counts of cells, a row for each true and a column for each predicted class, summed over
+        repeats; "left_out", why there are no figures of subjects (NaN, then), "" where there are.
         A figure is {"value", "low", "high", "kind", "method", "subjects", "effective_subjects", "note"}: a 95%
         interval, never without width, NaN where there is none; "procedure" where several models scored the cells,
         "models" else; "jackknife", "exact" or "none"; subjects of each class, and Kish's effective number of them; and
@@ -140,6 +142,9 @@ def _judge(held: _Given, scores: _Floats) -> Judgement:
         if test_share is not None:
             procedure = spread_of_procedure(influence[level], by_repeat[level], strata[level], test_share)
         found[level] = _figures(levels[level], (models, procedure), strata[level], names, pairs_note)
+        absent = absent_classes(levels[level].class_counts, names)
+        reasons = left_out_figures(names, absent, levels[level].positive)
+        found[level] |= {metric: _unknown(reason, test_share) for metric, reason in reasons.items()}
     _weigh_subjects(found["image"], images, strata["image"], names)
     everyone = np.ones((images.n_groups, 1))
     found |= {
@@ -147,6 +152,7 @@ def _judge(held: _Given, scores: _Floats) -> Judgement:
         "n_subjects": images.n_groups,
         "classes": names,
         "positive": None if images.positive is None else names[images.positive],
+        "absent": absent_classes(images.class_counts, names),
         "prevalence": prevalence,
         "confusion": images.confusions(everyone)[0].astype(int).tolist(),
         "left_out": left_out,
@@ -201,9 +207,10 @@ def _figures(
     low, high, exact = within(models if procedure is None else procedure)
     inner = None if procedure is None else within(models)
     note = few_subjects_note(strata)
+    absent = absent_classes(rows.class_counts, names)
     found = {}
     for at, metric in enumerate(METRICS):
-        notes = [note, pairs_note if metric in ("auroc", "auprc") else ""]
+        notes = [note, mean_note(metric, names, absent), pairs_note if metric in ("auroc", "auprc") else ""]
         if np.isnan(low[at]) and not np.isnan(values[at]) and strata.smallest > 1:
             notes.append("no interval: it does not vary, or cannot be had without one of the subjects")
         found[metric] = {

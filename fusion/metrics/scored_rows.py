@@ -146,8 +146,10 @@ class ScoredRows:
         """float64 (B, 3): intercept, slope, and the squared error. Over more than two classes an intercept has no mean:
         what is said too often of one is said too rarely of another."""
         intercept, slope = np.stack(recalibrations).transpose(2, 1, 0)
-        alone = intercept[:, 0] if self.positive is not None else np.full(len(slope), np.nan)
-        return np.column_stack([alone, slope.mean(axis=1), squared])
+        if self.positive is not None:
+            return np.column_stack([intercept[:, 0], slope[:, 0], squared])
+        occurs = self.class_counts.any(axis=0)
+        return np.column_stack([np.full(len(slope), np.nan), slope[:, occurs].mean(axis=1), squared])
 
     def _from_sums(
         self,

@@ -56,7 +56,8 @@ def confusion_plot(result: Result) -> Drawing:
                 axes.fill_between(
                     [column - 0.5, column + 0.5], row - 0.5, row + 0.5, facecolor=colour, alpha=0.55 * share, lw=0
                 )
-                axes.text(column, row, f"{count}\n{share:.0%}", ha="center", va="center", fontsize=9)
+                text = f"{count}\n{share:.0%}" if total else "-"
+                axes.text(column, row, text, ha="center", va="center", fontsize=9)
         _frame(axes, names, title)
     return Drawing(figure, numbers)
 

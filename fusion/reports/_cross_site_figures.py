@@ -90,7 +90,7 @@ def _draw_column(
 
 
 def risk_coverage_plot(result: Result) -> Drawing | None:
-    """Balanced accuracy over the share of cells answered (coverage), a line for each classifier's best entry, the best
+    """The main metric over the share of cells answered (coverage), a line for each classifier's best entry, the best
     with its band; None where nothing is known of it."""
     from matplotlib.figure import Figure
 
@@ -106,27 +106,29 @@ def risk_coverage_plot(result: Result) -> Drawing | None:
         how = "the surest first" if row["order"] == "confidence" else "the nearest to the training cells first"
         name = f"{' + '.join(row['features'])}, {row['classifier']}: {how}"
         style = ("-", "--", "-.", ":")[at % 4]
-        axes.plot(
-            row["share"], row["balanced_accuracy"], color=colour, linewidth=1.6, linestyle=style, label=in_lines(name)
-        )
-    chance = 1 / len(result.classes)
-    axes.axhline(chance, color="0.5", linewidth=1, linestyle="--")
-    axes.annotate("chance", (0.01, chance), ha="left", va="bottom", color="0.4", fontsize=8)
-    axes.set(xlim=(0, 1.01), ylim=(min(chance, axes.get_ylim()[0]) - 0.02, 1.01))
-    axes.set(xlabel=f"share of {result.judged}s answered (coverage)", ylabel="balanced accuracy of those answered")
+        values = row[result.main_metric]
+        axes.plot(row["share"], values, color=colour, linewidth=1.6, linestyle=style, label=in_lines(name))
+    lowest = axes.get_ylim()[0]
+    if result.only_class is None:  # a class alone is recognised by whoever always says it
+        chance = 1 / len(result.classes)
+        axes.axhline(chance, color="0.5", linewidth=1, linestyle="--")
+        axes.annotate("chance", (0.01, chance), ha="left", va="bottom", color="0.4", fontsize=8)
+        lowest = min(chance, lowest)
+    axes.set(xlim=(0, 1.01), ylim=(lowest - 0.02, 1.01))
+    axes.set(xlabel=f"share of {result.judged}s answered (coverage)", ylabel=f"{result.main_label} of those answered")
     plain(axes, grid="both")
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     numbers = [
         {"features": " + ".join(row["features"]), "classifier": row["classifier"], "order": row["order"], **point}
         for row in rows
-        for point in _points(row)
+        for point in _points(row, result.main_metric)
     ]
     return Drawing(figure, numbers)
 
 
-def _points(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The points of one curve."""
-    columns = {"coverage": "share", "value": "balanced_accuracy", "low": "low", "high": "high"}
+def _points(row: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+    """The points of one curve of a metric."""
+    columns = {"coverage": "share", "value": metric, "low": "low", "high": "high"}
     return [
         dict(zip(columns, point, strict=True)) for point in zip(*(row[name] for name in columns.values()), strict=True)
     ]

@@ -8,7 +8,14 @@ from typing import Any
 
 import yaml
 
-from fusion.evaluation.headline import best_sentences, cautions, kind_sentence, primary_sentences, subjects_sentence
+from fusion.evaluation.headline import (
+    best_sentences,
+    cautions,
+    class_sentences,
+    kind_sentence,
+    primary_sentences,
+    subjects_sentence,
+)
 from fusion.evaluation.results import Result, describe_split, interval
 from fusion.evaluation.scores import entry_name
 from fusion.versions import versions
@@ -196,6 +203,11 @@ def _decision(result: Result, asked: Mapping[str, Any]) -> str:
 
 
 def _metrics(result: Result) -> str:
+    if result.only_class is not None:
+        own = f"Share of the {result.judged}s of {result.only_class} that were predicted as such"
+        return _text(
+            [f"{own}, Brier score and log loss", *class_sentences(result, result.ranked()[0]), result.without_subjects]
+        )
     about = (
         f"Sensitivity is about '{result.positive}'."
         if result.positive
@@ -280,7 +292,8 @@ def _performance(result: Result) -> str:
     if lines := best_sentences(result):
         return _text(lines)
     figures = result.figures[result.ranked()[0]]["image"]
-    listed = (f"{name} {interval(figures[metric])}" for metric, name in _PERFORMANCE.items())
+    told = _PERFORMANCE if result.only_class is None else {result.main_metric: result.main_label}
+    listed = (f"{name} {interval(figures[metric])}" for metric, name in told.items())
     return f"{result.judged.title()} by {result.judged}: {', '.join(listed)}."
 
 

@@ -21,14 +21,14 @@ from fusion.reports.page.sections import SECTIONS, PageSource, entry_row
 
 #: Name of a figure's file -> what it shows, for readers who do not see it.
 DRAWN = {
-    "comparison": "Balanced accuracy of every feature set with its 95% interval",
+    "comparison": "Performance of every feature set with its 95% interval",
     "differences": "How far the best is ahead of each other entry, with 95% intervals",
     "matrix": "How far each of the best entries is ahead of each worse one",
     "shapley": "Shapley value of every block with its 95% interval",
     "roc": "ROC curves of held-out scores",
     "precision": "Precision-recall curves of held-out scores",
     "reliability": "Reliability of held-out probabilities",
-    "selective_prediction": "Selective prediction: balanced accuracy over coverage",
+    "selective_prediction": "Selective prediction: performance over coverage",
     "learning_curve": "Balanced accuracy over the subjects that are learnt from",
     "confusion": "What is predicted of every class, with shares of the class",
     "cell_map": "The cells by their first two principal components, coloured by what is known of them",

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.evaluation.curves import Curve, precision_curve, reliability_curve, roc_curve
-from fusion.evaluation.results import LABELS, Result
+from fusion.evaluation.results import Result
 from fusion.evaluation.scores import entry_name
 from fusion.reports._figure_style import Drawing, ends, height, in_lines, legend, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Okabe and Ito's palette, distinguished by colour-blind readers; with the marker shapes also on a grey print.
@@ -29,11 +30,13 @@ _PAIRS = 10
 _FOREST = 40
 
 
-def forest_plot(result: Result, level: str = "image", metric: str = "balanced_accuracy") -> Drawing:
-    """Feature sets from best to worst, a mark and an interval for each classifier, chance as a dashed line."""
+def forest_plot(result: Result, level: str = "image") -> Drawing:
+    """Feature sets from best to worst by the main metric, a mark and an interval for each classifier; chance as a
+    dashed line, where there are several classes."""
     from matplotlib.figure import Figure
 
-    ranked = result.ranked(level, metric)
+    metric = result.main_metric
+    ranked = result.ranked(level)
     every = list(dict.fromkeys(result.scores[at].features for at in ranked))
     sets = every[:_FOREST]
     names = [in_lines(" + ".join(features)) for features in sets]
@@ -52,7 +55,22 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
         colour, marker = COLOURS[which % len(COLOURS)], MARKERS[which % len(MARKERS)]
         axes.plot([value["low"], value["high"]], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
         axes.plot(value["value"], y, marker, color=colour, markersize=5, label=scores.classifier)
-    chance = 1 / len(result.classes)
+    if result.only_class is None:
+        _mark_chance(axes, 1 / len(result.classes))
+    axes.set_yticks(range(len(sets)), names)
+    axes.set_ylim(len(sets) - 0.5, -0.5)
+    some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
+    by = result.judged if level == "image" else level
+    axes.set_xlabel(f"{result.main_label}, {by} by {by},\n95% interval by {result.unit}, of the {result.kind}{some}")
+    axes.grid(axis="x", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    legend(figure, axes, classifiers)
+    return Drawing(figure, numbers)
+
+
+def _mark_chance(axes: Axes, chance: float) -> None:
     axes.axvline(chance, color="0.5", linewidth=1, linestyle="--")
     axes.annotate(
         "chance",
@@ -63,17 +81,6 @@ def forest_plot(result: Result, level: str = "image", metric: str = "balanced_ac
         color="0.4",
         fontsize=8,
     )
-    axes.set_yticks(range(len(sets)), names)
-    axes.set_ylim(len(sets) - 0.5, -0.5)
-    some = f"\nthe best {len(sets)} of {len(every)} sets" if len(sets) < len(every) else ""
-    by = result.judged if level == "image" else level
-    axes.set_xlabel(f"{LABELS[metric]}, {by} by {by},\n95% interval by {result.unit}, of the {result.kind}{some}")
-    axes.grid(axis="x", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(left=False)
-    legend(figure, axes, classifiers)
-    return Drawing(figure, numbers)
 
 
 def difference_plot(result: Result) -> Drawing | None:
@@ -188,26 +195,30 @@ def shapley_plot(result: Result) -> Drawing | None:
     return Drawing(figure, [{"classifier": name, "block": row["block"], **ends(row["shapley"])} for name, row in rows])
 
 
-def roc_plot(result: Result) -> Drawing:
+def roc_plot(result: Result) -> Drawing | None:
     """ROC of each classifier's best entry, the best of all with its band; of more than two classes, the best entry's of
-    each class against the rest, the first with its band."""
+    each class against the rest, the first with its band. None where all cells are of one class."""
+    if result.only_class is not None:
+        return None
     if result.positive is None:
         best = result.ranked()[0]
         of_classes = {
-            f"{name} against the rest": roc_curve(result, best, name) for name in result.classes[: len(COLOURS)]
+            f"{name} against the rest": roc_curve(result, best, name) for name in _present(result)[: len(COLOURS)]
         }
         return _squares(of_classes, "1 - specificity", "sensitivity", diagonal="chance")
     curves = {entry_name(result.scores[at]): roc_curve(result, at) for at in _best_of_each(result)}
     return _squares(curves, "1 - specificity", f"sensitivity ('{result.positive}')", diagonal="chance")
 
 
-def precision_plot(result: Result) -> Drawing:
+def precision_plot(result: Result) -> Drawing | None:
     """Precision and recall of each classifier's best entry, the best with its band; of more than two classes, the best
-    entry's of each class against the rest, the first with its band."""
+    entry's of each class against the rest, the first with its band. None where all cells are of one class."""
+    if result.only_class is not None:
+        return None
     if result.positive is None:
         best = result.ranked()[0]
         of_classes = {
-            f"{name} against the rest": precision_curve(result, best, name) for name in result.classes[: len(COLOURS)]
+            f"{name} against the rest": precision_curve(result, best, name) for name in _present(result)[: len(COLOURS)]
         }
         return _squares(of_classes, "sensitivity, recall of the class", "precision")
     curves = {entry_name(result.scores[at]): precision_curve(result, at) for at in _best_of_each(result)}
@@ -216,12 +227,20 @@ def precision_plot(result: Result) -> Drawing:
     return _squares(curves, f"sensitivity, recall of '{result.positive}'", "precision", diagonal="chance", level=chance)
 
 
-def reliability_plot(result: Result) -> Drawing:
-    """How often a probability holds what it says, for each classifier's best entry, the best of all with its band."""
+def reliability_plot(result: Result) -> Drawing | None:
+    """How often a probability holds what it says, for each classifier's best entry, the best of all with its band. None
+    where all cells are of one of two classes: then it is always right, or never."""
+    if result.only_class is not None and result.positive is not None:
+        return None
     curves = {entry_name(result.scores[at]): reliability_curve(result, at) for at in _best_of_each(result)}
     what = f"probability of '{result.positive}'" if result.positive else "highest probability"
     share = f"share of '{result.positive}'" if result.positive else "share of right calls"
     return _squares(curves, what, share, diagonal="calibrated", marked=True)
+
+
+def _present(result: Result) -> list[str]:
+    """The classes that cells are of."""
+    return [name for name in result.classes if name in set(result.cells.y)]
 
 
 def render(figure: Figure, kind: str) -> bytes:

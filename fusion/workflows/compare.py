@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -140,8 +141,13 @@ def compare_results(config: CompareConfig) -> Comparison:
 
 
 def _best(loaded: _Loaded, entry: Callable[[_Loaded, tuple[str, str]], Any]) -> tuple[str, str]:
-    """The entry with the highest balanced accuracy."""
-    return max(_entries(loaded), key=lambda which: entry(loaded, which)[1]["image"]["balanced_accuracy"]["value"])
+    """The entry with the highest balanced accuracy; of cells of one class, which have none, the first."""
+
+    def value(which: tuple[str, str]) -> float:
+        found = float(entry(loaded, which)[1]["image"]["balanced_accuracy"]["value"])
+        return -1.0 if math.isnan(found) else found
+
+    return max(_entries(loaded), key=value)
 
 
 def _load(folder: Path, name: str) -> _Loaded:

@@ -18,7 +18,7 @@ from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
 from fusion.errors import UsageError
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
-from fusion.evaluation.results import Result, check_result_folder, subject_stamps
+from fusion.evaluation.results import Result, check_result_folder, class_stamps, subject_stamps
 from fusion.evaluation.scores import Scores
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.dataset_transforms import as_trained
@@ -64,7 +64,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         bundle.check_judges_cells("--stress", "Leave it out, or stress a model of the same cells (--unit cell).")
     rule = stated_rule(config.threshold, config.costs, bundle.classes, bundle.positive)
     promises = bundle.promising(asked_promises(config))
-    dataset = _only_known_classes(load_labelled(config, progress, bundle.unit), bundle)
+    dataset = _only_known_classes(load_labelled(config, progress, bundle.unit, least=1), bundle)
     cohort = Cohort(config.other_cohort, config.source)
     bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")), config.classes)
     overlap = find_overlap(bundle.provenance, dataset, cohort)
@@ -94,6 +94,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         *(mixed_sources(dataset, table, table.y) if bundle.model.harmoniser is not None else ()),
         *_strangeness(outside),
         *subject_stamps(table),
+        *class_stamps(table, bundle.classes),
     ]
     if overlap.rows:
         stamps.append(overlap.stamp("the model"))
@@ -120,7 +121,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     if bundle.unit == "cell":
         result = _with_class_shares(result, estimate_class_shares(described, table, proba, outside))
     if config.stress:
-        stressed = stress_report(bundle, dataset, config.stress_cells, config.seed, store, config.jobs, progress)
+        stressed = stress_report(
+            bundle, dataset, config.stress_cells, config.seed, store, config.jobs, progress, result.main_metric
+        )
         result = replace(result, findings={**result.findings, "stress": stressed})
     html_report.write_result(result, config.output, dataset.root, dataset)
     return result

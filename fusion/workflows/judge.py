@@ -20,7 +20,7 @@ from fusion.evaluation.foreign_scores import check_scores
 from fusion.evaluation.promises.held_out import Asked
 from fusion.evaluation.result_differences import contributions_of_blocks
 from fusion.evaluation.result_of_scores import Questions, result_of_scores
-from fusion.evaluation.results import Result, check_result_folder, subject_stamps
+from fusion.evaluation.results import Result, check_result_folder, class_stamps, subject_stamps
 from fusion.evaluation.score_frames import cells_of, entries_of
 from fusion.evaluation.scores import Scores
 from fusion.learning.decision.stated_rule import Rule, by_rule, stated_rule
@@ -93,7 +93,7 @@ def judge(
     further = {"threshold": threshold, "by": list(by), "sets": sets, "risk": risk, "risk_confidence": risk_confidence}
     result = replace(
         result,
-        stamps=tuple(dict.fromkeys([*checked.stamps, *subject_stamps(cells)])),
+        stamps=tuple(dict.fromkeys([*checked.stamps, *subject_stamps(cells), *class_stamps(cells, checked.classes)])),
         notes=(*notes, *checked.notes),
         facts={**result.facts, **_facts(cells, entries, checked.classes, where)},
         config=_config_text(asked, checked.positive, further),

@@ -32,13 +32,16 @@ from fusion.settings.commands import LearnConfig
 from fusion.settings.data import DataSettings, Unit
 
 
-def load_labelled(config: DataSettings, progress: Progress | None = None, unit: Unit = "cell") -> Dataset:
-    """The labelled images that a configuration names; with the labels of their subjects where these are the units."""
+def load_labelled(
+    config: DataSettings, progress: Progress | None = None, unit: Unit = "cell", least: int = 2
+) -> Dataset:
+    """The labelled images that a configuration names, of at least so many classes; with the labels of their subjects
+    where these are the units."""
     dataset = read_dataset(config, progress)
     check_usable(len(dataset), dataset.faults)
     if unit == "subject":
         dataset = label_by_subject(dataset)
-    return dataset.select(config.classes, config.folds, config.sources).labelled()
+    return dataset.select(config.classes, config.folds, config.sources).labelled(least)
 
 
 def load_training_cells(config: LearnConfig, progress: Progress | None = None) -> Dataset:

@@ -130,7 +130,9 @@ def promise_lines(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for kind, sets in found.get("sets", {}).items():
         covered = ", ".join(
-            f"{row['coverage']:.3f} of '{row['class']}' ({row['subjects']} subjects)" for row in sets["classes"]
+            f"{row['coverage']:.3f} of '{row['class']}' ({row['subjects']} subjects)"
+            for row in sets["classes"]
+            if row["subjects"]
         )
         lines.append(
             f"Sets of level {found['level']:g} for {kind} hold the true class of {covered}; "

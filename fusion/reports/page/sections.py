@@ -11,6 +11,7 @@ its interval.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from fusion.data.dataset import fault_row
+from fusion.evaluation.class_figures import CLASS_METRICS
 from fusion.evaluation.headline import (
     best_sentences,
     cautions,
+    class_sentences,
     kind_sentence,
+    left_out_metrics,
     primary_sentences,
     subject_weighted_sentence,
     subjects_sentence,
@@ -93,6 +97,7 @@ def answer(page: PageSource) -> Values:
         "who": subjects_sentence(result),
         "cautions": cautions(result),
         "headline": best_sentences(result),
+        "of_classes": class_sentences(result, result.ranked()[0]),
         "primary": primary_sentences(result),
         "kind": kind_sentence(result),
         "alike": subject_weighted_sentence(result, result.ranked()[0]),
@@ -132,7 +137,11 @@ def splits(page: PageSource) -> Values:
 def classes(page: PageSource) -> Values:
     """The best entry class by class."""
     found = page.found("classes")
-    return {"classes": found} if found else None
+    if not found:
+        return None
+    told = [metric for metric in CLASS_METRICS if any(not math.isnan(row[metric]["value"]) for row in found)]
+    labels = {**LABELS, "f1": "F1"}
+    return {"classes": found, "metrics": [(metric, labels.get(metric, metric.replace("_", " "))) for metric in told]}
 
 
 def costs(page: PageSource) -> Values:
@@ -238,11 +247,12 @@ def figures(page: PageSource) -> Values:
             "subject": f"{unit.title()} by {unit} (mean probability of a {unit}'s cells)",
             "vote": f"{unit.title()} by {unit} (majority of a {unit}'s cells)",
         }
+    left_out = left_out_metrics(result.figures[0])  # which the page's first sentences tell
     return {
         "rows": page.rows,
         "levels": levels,
-        "class_metrics": [(metric, LABELS[metric]) for metric in _CLASS_METRICS],
-        "probabilities": [(metric, LABELS[metric]) for metric in _PROBABILITIES],
+        "class_metrics": [(metric, LABELS[metric]) for metric in _CLASS_METRICS if metric not in left_out],
+        "probabilities": [(metric, LABELS[metric]) for metric in _PROBABILITIES if metric not in left_out],
         "has_classifiers": any(scores.classifier for scores in result.scores),
         "alike": subject_weighted_sentence(result, result.ranked()[0]),
         "prevalence": result.figures[0].get("prevalence", 0.5),
