@@ -18,8 +18,9 @@ import safetensors.torch
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from fusion.analysis.stress import STRESSES, stress_report
 from fusion.bundles.bundle_files import BundleError
-from fusion.bundles.model_bundle import load_model
+from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.data.dataset import load_dataset
 from fusion.errors import UsageError
 from fusion.features.image_cache import IMAGES, read_images
@@ -263,6 +264,26 @@ NETWORKS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml") if "ne
 def test_the_box_has_the_published_network_and_its_baselines():
     baselines = {"resnet50", "prellberg2019"}
     assert {name.removesuffix(".yaml") for name in NETWORKS} >= baselines | {"braga2026", "braga2026-as-run"}
+
+
+@pytest.mark.parametrize("which", ["alone", "fused"])
+def test_stress_reaches_the_image_that_a_network_is_shown(trained, strangers, store, which, monkeypatch):
+    _, folder = trained[which]
+    bundle, shown = load_model(folder), []
+    judged = ModelBundle.predict_proba
+    monkeypatch.setattr(ModelBundle, "predict_proba", lambda self, study: shown.append(study) or judged(self, study))
+    found = stress_report(bundle, load_dataset(strangers), 6, 0, FeatureStore(store), jobs=1)
+    assert len(shown) == len(found["rows"]) == 1 + len(STRESSES)
+    seen = {}
+    for row, study in zip(found["rows"], shown, strict=True):
+        (images,) = study.images.values()
+        seen[row["stress"]] = images.source[images.rows].astype(float)
+    plain = seen["none"]
+    cell = plain > 30
+    assert_allclose((seen["light, 10% less"] / np.maximum(plain, 1))[cell].mean(), 0.9, atol=0.02)
+    for stress, images in seen.items():
+        assert (stress == "none") == bool((images == plain).all())
+    assert set(found["rows"][1]["blocks"]) == ({"colour"} if which == "fused" else set())
 
 
 @pytest.fixture
