@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ from fusion.data.dataset import Dataset, Sample
 from fusion.errors import UsageError
 from fusion.evaluation.results import Result
 from fusion.images.cell import CellError, decode_image, make_cell, read_bytes
-from fusion.io.csv_text import csv_rows
+from fusion.io.csv_text import csv_rows, harmless
 from fusion.io.output_files import write_output
 from fusion.leakage.near_duplicates import hash_images, near_pairs
 from fusion.progress import Progress
@@ -62,8 +65,9 @@ def audit_result(
 
     Raises
     ------
-    UsageError : the result is of other cells, or of patients.
+    UsageError : the result is of other cells, or of patients; or the table that lies there has been corrected.
     """
+    _check_uncorrected(folder / TABLE, dataset)
     result = Result.load(result_folder)
     # Of anybody's scores with a row a subject nobody knows whether they are of its one cell; names will tell.
     if result.judged == "subject" and result.command != "judge":
@@ -83,6 +87,26 @@ def audit_result(
     shown = audit.suspects[:_DRAWN]
     sheets = write_sheets(folder, _tiles(shown, samples, progress), len(shown)) if shown else []
     return AuditedLabels(audit, folder / TABLE, tuple(sheets))
+
+
+def _check_uncorrected(table: Path, dataset: Dataset) -> None:
+    """Refuse to write over labels that somebody has corrected by hand."""
+    if not table.exists():
+        return
+    place = table.parent.absolute()
+    paths = (harmless(os.path.relpath(each.path.absolute(), place)) for each in dataset.samples)
+    own = Counter(zip(paths, (harmless(each.label or "") for each in dataset.samples), strict=True))
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            kept = Counter((row["path"], row["label"]) for row in csv.DictReader(stream))
+    except (OSError, ValueError, KeyError, csv.Error):
+        kept = Counter([("", "")])  # a table that a spreadsheet has written anew
+    if changed := (kept - own).total():
+        raise UsageError(
+            f"{table} is another table than would be written over it",
+            found=f"{changed} rows whose label is not that of the data",
+            do="If you have corrected it, give it as DATA; else choose another folder with -o, or remove it.",
+        )
 
 
 def two_labels(dataset: Dataset, progress: Progress | None = None) -> list[tuple[str, str, int]]:

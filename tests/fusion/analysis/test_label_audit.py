@@ -127,6 +127,9 @@ def test_the_way_from_a_result_to_a_corrected_table(labelled):
     assert len(corrected) == 49
     assert {s.path.name: s.label for s in corrected.samples}["07.png"] == "b"
     assert {s.path.name: s.label for s in corrected.samples}["20.png"] == "b"
+    # What was corrected is not written over; the corrected table itself may be asked about anew.
+    with pytest.raises(UsageError, match=r"found: 1 rows whose label(.*\n)*.*give it as DATA"):
+        inspect(InspectConfig(labels=labelled / "result", output=labelled / "audit", **common))
     # A result on patients has no cells to look at.
     content = json.loads((labelled / "result" / "result.json").read_text())
     content["facts"]["judged"] = "subject"
