@@ -3,6 +3,7 @@
     python -m benchmarks.patients_elsewhere harmonise CELLS [--deals 8] [--classifiers logreg,svm,xgb,pool]
     python -m benchmarks.patients_elsewhere together CELLS [--deals 4]
     python -m benchmarks.patients_elsewhere adapt CELLS [--deals 4]
+    python -m benchmarks.patients_elsewhere shares CELLS [--deals 2]
     python -m benchmarks.patients_elsewhere copies IMAGES [--deals 4]
 
 ``CELLS`` is what ``fusion extract --features morphology,texture,colour --export`` has written of cells with a column
@@ -10,6 +11,7 @@
 another, as often as there are ``--deals``, by ``configs/robust.yaml``. ``harmonise`` changes how cells are harmonised
 by site, and who tells what cells are; ``together`` how many patients of the new site are judged at once; ``adapt``
 tells what labels of some of 60 patients of the new site bring (``fusion adapt``), beside its own cross-validation;
+``shares`` whether intervals of the share of ill patients hold it, estimated without labels as those of cells are;
 ``copies`` what two augmented versions of each training cell bring, where ``IMAGES`` is a folder of tables of cells,
 such as ``tecom.csv``, a laboratory each.
 """
@@ -41,6 +43,7 @@ from fusion.learning.learn import learn
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
+from fusion.metrics.class_shares import ClassShares
 from fusion.settings.commands import SynthesizeConfig, TrainConfig
 from fusion.settings.learning import HarmoniseSettings
 from fusion.synthetic.cells import SyntheticDesign
@@ -255,6 +258,35 @@ def adapt(frame: pd.DataFrame, tasks: Sequence[str], classifiers: Sequence[str],
         tell(task, found)
 
 
+#: Shares of the first class among patients of the new site.
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def shares(frame: pd.DataFrame, tasks: Sequence[str], classifiers: Sequence[str], count: int, seed: int) -> None:
+    """Of each classifier how often the interval holds the true share, and how far the estimate lies from it."""
+    for task in tasks:
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for deal in range(seed, seed + count):
+            first, second = TASKS[task][0].draw(frame, deal), MANY.get(task, TASKS[task][1]).draw(frame, deal)
+            y, rng = np.array(second.y, object).astype(str), np.random.default_rng(deal)
+            of_class = [rng.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
+            for name in classifiers:
+                model = learnt(first, name, "equal")
+                for share in SHARES:
+                    size = int(min(len(of_class[0]) / share, len(of_class[1]) / (1 - share), 40))
+                    ill = round(size * share)
+                    site = second.take(np.concatenate([of_class[0][:ill], of_class[1][: size - ill]]))
+                    proba = model.predict_proba(site.X, site.sources)
+                    told = ClassShares.of("new", model.classes, proba, np.full(2, 0.5), np.arange(size))
+                    if told.refusal:
+                        found.setdefault((name, "refused"), []).append((1.0, float("nan")))
+                        continue
+                    holds = told.low[0] - 1e-9 <= ill / size <= told.high[0] + 1e-9
+                    found.setdefault((name, "told"), []).append((float(holds), abs(told.shares[0] - ill / size)))
+        print("interval holds / distance of the estimate")
+        tell(task, found)
+
+
 def copies(tables: Path, tasks: Sequence[str], classifiers: Sequence[str], count: int, seed: int) -> None:
     """With and without augmented cells, by the commands as a user types them."""
     for task in [name for name in tasks if name in MANY]:
@@ -298,7 +330,7 @@ def _by_commands(folder: Path, classifier: str, per_cell: int) -> tuple[float, f
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["harmonise", "together", "adapt", "copies"])
+    parser.add_argument("what", choices=["harmonise", "together", "adapt", "shares", "copies"])
     parser.add_argument("cells", type=Path)
     parser.add_argument("--deals", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1000)
@@ -308,7 +340,7 @@ def main() -> None:
     if given.what == "copies":
         copies(given.cells, given.tasks.split(";"), given.classifiers.split(","), given.deals, given.seed)
         return
-    work = {"harmonise": harmonise, "together": together, "adapt": adapt}[given.what]
+    work = {"harmonise": harmonise, "together": together, "adapt": adapt, "shares": shares}[given.what]
     frame = pd.read_parquet(given.cells)
     work(frame, given.tasks.split(";"), given.classifiers.split(","), given.deals, given.seed)
 

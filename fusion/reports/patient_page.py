@@ -54,7 +54,8 @@ def patient_page(
     )
     beside = likes or [{}] * len(explanations)
     rows = [_row(found, own, like) for found, own, like in zip(explanations, images, beside, strict=True)]
-    return environment.get_template("patients.html").render(rows=rows, compares=any(beside))
+    attends = any(found.attention is not None for found in explanations)
+    return environment.get_template("patients.html").render(rows=rows, compares=any(beside), attends=attends)
 
 
 def _row(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.explanation.explanation import Explanation, Reason
 from fusion.images.cell import Cell
+from fusion.plugins.classifiers import Attends
 from fusion.reports.contact_sheets import brightening, contour_lines, with_contours
 from fusion.reports.explanation_page import map_square
 from fusion.reports.explanation_rows import shown_classes, strip_range
@@ -130,14 +131,17 @@ def model_facts(bundle: ModelBundle, name: str) -> dict[str, Any]:
         "positive": bundle.positive,
         "calibrated": bundle.model.calibration is not None,
         "training_images": len(bundle.provenance.images),
-        **({"training_patients": _patients_learnt_from(bundle)} if bundle.unit == "subject" else {}),
+        **(_facts_of_patients(bundle) if bundle.unit == "subject" else {}),
     }
 
 
-def _patients_learnt_from(bundle: ModelBundle) -> int:
-    """How many patients a model has learnt from, those among them by whom it was adapted."""
+def _facts_of_patients(bundle: ModelBundle) -> dict[str, Any]:
+    """How many patients a model has learnt from, those among them by whom it was adapted; whether it looks at cells."""
     adapted = bundle.facts.get("adapted", {}).get("patients", 0)
-    return int(bundle.facts["facts"]["images"]) + int(adapted)
+    return {
+        "training_patients": int(bundle.facts["facts"]["images"]) + int(adapted),
+        "attends": isinstance(bundle.model.classifier, Attends),
+    }
 
 
 def attachment(content: bytes, media_type: str, name: str, ending: str) -> Response:

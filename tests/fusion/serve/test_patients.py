@@ -99,7 +99,9 @@ def test_the_page_of_a_patient_is_saved_under_its_name(client, cells):
 
 
 def test_the_page_tells_from_how_many_patients_the_model_has_learnt(client, place, cells):
-    assert f"learnt from 8 patients, {8 * len(cells)} images;" in client.get("/").text
+    page = client.get("/").text
+    assert f"learnt from 8 patients, {8 * len(cells)} images;" in page
+    assert "Attention tells" in page
     bundle = load_model(place[0] / "model")
     adapted = replace(bundle, facts={**bundle.facts, "adapted": {"patients": 3}})
     with TestClient(create_app(adapted), base_url=HOME) as other:

@@ -124,7 +124,7 @@ def test_without_labels_a_harmonising_model_keeps_what_the_site_looks_like(home)
     np.testing.assert_array_equal(both[0].proba, both[1].proba)
     assert found.usual == {"new": 40}
     assert "new: out of distribution is what lies further away than 99% of 40 cells" in found.lines()
-    assert any(note.startswith("what is out of distribution told by the 40 cells of new") for note in kept.notes)
+    assert any(note.startswith("what is out of distribution is told by the 40 cells of new") for note in kept.notes)
     with pytest.raises(UsageError, match=r"10 or more of a site that the model does not know"):
         adapt_model(AdaptConfig(model=home / "at-home", data=data, output=home / "again", **asked))
 
