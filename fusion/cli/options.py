@@ -147,6 +147,7 @@ READING = (
 DATA = (
     argument("data"),
     "part",
+    option("class_names", metavar="OURS=THEIRS"),
     option("classes", metavar="A,B"),
     option("folds", metavar="A,B"),
     *READING,

@@ -140,7 +140,7 @@ class Dataset:
     faults : unreadable images.
     notes : remarks for the user, one line each.
     indexes : files in which the contents of the images are remembered.
-    declared : name of the public data set that it is, see ``fusion.data.public_datasets``; None where nobody says so.
+    declared : name of the public data set that it is, see ``registers.public_datasets``; None where nobody says so.
     left_out : why readable images are not among the samples, and how many for each reason.
     unit : what is labelled, "cell" or "subject"; see ``fusion.data.patients.patient_labels``.
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from fusion.data.dataset import Dataset
-from fusion.data.public_datasets import Recognition, recognise
+from fusion.data.registers.public_datasets import Recognition, recognise
 from fusion.errors import UsageError, did_you_mean
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fusion.settings._base import LocalOrRemotePath, Names, Pairs, Settings
+from fusion.settings._base import Lists, LocalOrRemotePath, Names, Pairs, Settings
 from fusion.settings.mask_levels import MaskLevelsText
 
 #: Micrometres that a pixel may be long: other numbers are of another unit.
@@ -60,6 +60,11 @@ class DataSettings(ReadingSettings):
     data: LocalOrRemotePath = Field(description="a C-NMC tree, a folder of class folders, or a CSV/Parquet table")
     part: Literal["train", "validation", "test", "preliminary", "final", "all"] | None = Field(
         None, description="part of a C-NMC release, or of a folder with folders train and test"
+    )
+    class_names: Lists = Field(
+        {},
+        description="the data's classes by other names, as neutrophil=SNE,BNE,lymphocyte=LY; several may become one, "
+        "and all other keys mean the new names",
     )
     classes: Names = Field([], description="only these classes")
     folds: Names = Field([], description="only these folds")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from fusion.data.class_names import rename_classes
 from fusion.data.dataset import Dataset, load_dataset
 from fusion.data.patients.patient_labels import label_by_subject
 from fusion.data.units import Units, cells_of, units_of
@@ -46,6 +47,7 @@ def _external(config: AblateConfig, dataset: Dataset, inputs: Inputs, progress: 
         mask_levels=config.mask_levels,
         store=config.store,
     )
+    other = rename_classes(other, config.class_names, is_lenient=True)
     if dataset.unit == "subject":
         other = label_by_subject(other)
     other = other.select(config.classes).labelled()

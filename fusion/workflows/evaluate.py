@@ -13,6 +13,7 @@ from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.inference import estimate_class_shares, harmonisation_notes, out_of_distribution
 from fusion.bundles.model_bundle import ModelBundle, load_model
 from fusion.bundles.new_sites import contradicted, describe_sites, fewer_labels, state_classes
+from fusion.data.class_names import check_known_classes
 from fusion.data.dataset import Dataset, check_usable
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
@@ -64,7 +65,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
         bundle.check_judges_cells("--stress", "Leave it out, or stress a model of the same cells (--unit cell).")
     rule = stated_rule(config.threshold, config.costs, bundle.classes, bundle.positive)
     promises = bundle.promising(asked_promises(config))
-    dataset = _only_known_classes(load_labelled(config, progress, bundle.unit, least=1), bundle)
+    dataset = load_labelled(config, progress, bundle.unit, least=1)
+    check_known_classes(dataset, bundle.classes)
     cohort = Cohort(config.other_cohort, config.source)
     bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")), config.classes)
     overlap = find_overlap(bundle.provenance, dataset, cohort)
@@ -200,15 +202,3 @@ def _near_training(
     is_near = near_known(hashed.hashes, bundle.provenance.perceptual, config.near_duplicates)
     near = {key for key, is_one in zip(hashed.keys, is_near, strict=True) if is_one}
     return [at for at, key in enumerate(dataset.image_ids()) if key in near], hashed.sets(config.near_duplicates)[0]
-
-
-def _only_known_classes(dataset: Dataset, bundle: ModelBundle) -> Dataset:
-    unknown = sorted(set(dataset.classes) - set(bundle.classes))
-    if unknown:
-        raise UsageError(
-            "labels that the model was not trained on",
-            found=", ".join(unknown),
-            expected=", ".join(bundle.classes),
-            do="Choose classes with --classes.",
-        )
-    return dataset

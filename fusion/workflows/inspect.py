@@ -15,7 +15,7 @@ from fusion.analysis.source_shift import lines as shift_lines
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable, fault_row
 from fusion.data.groups import merged_subjects
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
-from fusion.data.public_datasets import Recognition, recognise
+from fusion.data.registers.public_datasets import Recognition, recognise
 from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
 from fusion.features.extraction import extract

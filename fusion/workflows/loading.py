@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.data.class_names import rename_classes
 from fusion.data.dataset import Dataset, check_usable, load_dataset
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.patient_labels import label_by_subject
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
-from fusion.data.public_datasets import card
+from fusion.data.registers.public_datasets import card
 from fusion.features.blocks import Block, build_blocks
 from fusion.features.extractor_parameters import check_options_of_networks
 from fusion.features.image_cache import InputTransform
@@ -72,7 +73,8 @@ def read_dataset(config: DataSettings, progress: Progress | None = None) -> Data
         progress=tell,
     )
     declared = None if config.dataset is None else card(config.dataset).name
-    return replace(dataset.with_source(config.source), declared=declared)
+    named = rename_classes(dataset.with_source(config.source), config.class_names)
+    return replace(named, declared=declared)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ def datasets(screen: Screen, *, name: str | None) -> None:
     A card says where to get a data set, on which terms, how Fusion reads it, and what is known to mislead. fusion
     inspect knows most of them again; dataset=NAME says which one it is.
     """
-    from fusion.data import public_datasets as register
+    from fusion.data.registers import public_datasets as register
 
     if name is None:
         every = register.cards().values()

@@ -28,6 +28,7 @@ from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
 from fusion.bundles.new_sites import class_notes, misnamed, state_classes
 from fusion.data.cell_rows import table_rows
+from fusion.data.class_names import check_known_classes
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable
 from fusion.data.patients.patient_labels import label_by_subject
 from fusion.data.patients.unreadable_patients import note_unreadable_patients
@@ -240,13 +241,7 @@ def _load(config: AdaptConfig, bundle: ModelBundle, progress: Progress | None) -
     if bundle.unit == "subject":
         dataset = label_by_subject(dataset, needs_labels=False)
     dataset = dataset.select(config.classes, config.folds, config.sources)
-    if unknown := sorted(set(dataset.classes) - set(bundle.classes)):
-        raise UsageError(
-            "labels that the model was not trained on",
-            found=", ".join(unknown),
-            expected=", ".join(bundle.classes),
-            do="Choose classes with --classes.",
-        )
+    check_known_classes(dataset, bundle.classes)
     overlap = find_overlap(bundle.provenance, dataset, Cohort(config.other_cohort, config.source))
     if overlap.rows and not config.allow_leakage:
         raise refusal(str(config.model), overlap, dataset)

@@ -11,7 +11,7 @@ import torch
 
 from extractors.cnn.extractor import Embedding
 from fusion.data.dataset import Dataset, Sample, load_dataset
-from fusion.data.public_datasets import _known_images, cards, recognise
+from fusion.data.registers.public_datasets import _known_images, cards, recognise
 from fusion.errors import UsageError
 from fusion.leakage.encoders import contamination_stamps, encoder, encoder_of, encoders
 from fusion.leakage.provenance import check_unseen
