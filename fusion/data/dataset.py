@@ -282,6 +282,8 @@ class Dataset:
         if len(found.classes) < least:
             told = f"all '{found.classes[0]}'" if found.classes else "of 0 classes"
             of_cells = "Give class folders, C-NMC file names, or a table with a column 'label'."
+            if found.classes:
+                of_cells = "Give cells of another class too. A trained model is judged by one, too: fusion evaluate."
             raise DatasetError(
                 f"{'nothing to compare' if least > 1 else 'no labels'} in {self.place}",
                 found=f"{len(found)} {'images of labelled subjects' if self.unit == 'subject' else 'labelled images'}, "

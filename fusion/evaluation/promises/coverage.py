@@ -90,7 +90,7 @@ def _coverage(covered: NDArray[np.bool_], subjects: NDArray[np.intp]) -> dict[st
     if not n:
         return {"subjects": 0, "coverage": math.nan, "low": math.nan, "high": math.nan}
     value = float(shares.mean())
-    if (size == 1).all():  # Clopper and Pearson (1934), Biometrika 26:404-413
+    if np.isin(shares, (0, 1)).all():  # Clopper and Pearson (1934), Biometrika 26:404-413
         count = round(value * n)
         low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
         high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
@@ -140,9 +140,13 @@ def promise_lines(found: Mapping[str, Any]) -> list[str]:
         )
     if risk := found.get("risk"):
         held = asked_of(found).held
-        lines.append(
+        parts = [
             f"To find {found['sensitivity']:g} of '{risk['positive']}' {held}, {risk['referred']:.0%} of subjects are "
-            f"referred, {risk['negatives_referred']:.0%} of the others; {risk['found']['coverage']:.3f} of "
-            f"{risk['positives']} are found."
-        )
+            "referred"
+        ]
+        if not math.isnan(risk["negatives_referred"]):  # of subjects of one class there are no others, or none to find
+            parts.append(f", {risk['negatives_referred']:.0%} of the others")
+        if risk["positives"]:
+            parts.append(f"; {risk['found']['coverage']:.3f} of {risk['positives']} are found")
+        lines.append(f"{''.join(parts)}.")
     return lines

@@ -151,6 +151,22 @@ def test_of_one_model_each_subject_is_left_out_in_turn():
         assert_allclose([row["coverage"] for row in found["sets"][kind]["classes"]], 0.9, atol=0.051)
 
 
+@pytest.mark.parametrize("own", CLASSES)
+def test_of_subjects_of_one_class_a_promise_tells_what_they_can_tell(own):
+    table, scores = drawn(40, 3, seed=3, apart=9)
+    kept = np.flatnonzero(np.array(table.y) == own)
+    of_class = HeldOut.of(table.take(kept), scores.take(kept), CLASSES)
+    given = HeldOut.of(table, scores, CLASSES).own_scores(0)
+    found = promise_rows(of_class, Asked(0.9, 0.8, 0.0), "all", 0, given)
+    told = " ".join(promise_lines(found))
+    assert "nan" not in told
+    assert f"'{own}' (20 subjects);" in told
+    assert ("of 20 are found" in told, "of the others" in told) == (own == "all", own == "hem")
+    # Where no subject varies the interval is the exact one of so many subjects, and not without width.
+    rows = {row["class"]: row for row in found["sets"]["cells"]["classes"]}
+    assert rows[own]["low"] < rows[own]["coverage"] <= rows[own]["high"]
+
+
 @pytest.mark.parametrize(
     ("subjects", "asked", "said"),
     [
