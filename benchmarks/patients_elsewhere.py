@@ -164,7 +164,7 @@ def learnt(table: FeatureTable, classifier: str, way: str) -> FusedModel:
             labels[own] = label
         table = replace(table, X=replace(bags, labels=labels))
         # What cells are is then known to harmonisation alone.
-        recipe = replace(recipe, params={"cell_labels": False} if classifier == "pool" else recipe.params)
+        recipe = replace(recipe, params={"cell_labels": False} if classifier in ("pool", "mil") else recipe.params)
     study = Study(table)
     return learn(study, study.everyone, recipe, Run(Path("unused"))).features
 

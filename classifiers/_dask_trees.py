@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers._external_memory import Batched
+from classifiers._row_batches import Batched
 from fusion.errors import UsageError
 from fusion.features.dask_cluster import ClusterError, connect
 

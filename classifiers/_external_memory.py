@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-
-@runtime_checkable
-class Batched(Protocol):
-    """A matrix whose rows can be had some at a time."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    def batches(self) -> Iterator[NDArray[np.float32]]: ...
+from classifiers._row_batches import Batched
 
 
 class _Batches(xgboost.DataIter):

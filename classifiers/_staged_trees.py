@@ -17,7 +17,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from classifiers._external_memory import Batched
+from classifiers._row_batches import Batched
 
 #: Stages, and cells whose values give the bins.
 STAGES, _SKETCHED = 7, 1024

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classifiers._row_batches import Batched
 from classifiers._tree_checks import checked_trees
 from classifiers.class_weights import balanced_weights, inner_folds
 from fusion.bundles.bundle_files import BundleError, read_described, write_facts
@@ -135,13 +136,19 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit on float (n, d), NaN allowed, and n labels; ``groups`` matter to ``search`` alone.
 
+        Rows that are read batch by batch stay where they are if the trees of so many cells are grown in stages, which
+        are the same either way.
+
         Raises
         ------
         ValueError : a single class, or inf.
         """
-
         if self.external_memory or self.scheduler is not None:
             return self._fit_batches(X, y)
+        if isinstance(X, Batched):
+            if not self.search and self.stages(X.shape[0]) > 1:
+                return self._fit_batches(X, y)
+            X = np.concatenate(list(X.batches()))
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -213,8 +220,6 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"search needs all cells in memory, and {self.batches_by()} keeps them out of it")
         if self.external_memory and self.scheduler is not None:
             raise ValueError("external_memory is of this machine, and scheduler has the trees grown on others")
-        from classifiers._external_memory import Batched
-
         if not isinstance(X, Batched):
             X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
             X = _InMemory(X)

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classifiers._row_batches import Batched
 from classifiers.class_weights import balanced_weights, inner_folds
 from fusion.bundles.bundle_files import Kept, read_arrays, read_described, write_arrays, write_facts
 from fusion.bundles.onnx_graph import Graph
@@ -57,15 +58,19 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit on float (n, d) without NaN and n labels; ``groups`` matter to ``search`` alone.
 
+        Rows that are read batch by batch are held by ``search`` alone; else weights are those of all rows at once
+        within the solver's tolerance.
+
         Raises
         ------
         ValueError : a single class, NaN or inf.
         """
+        if isinstance(X, Batched):
+            if not self.search:
+                return self._fit_batches(X, y)
+            X = np.concatenate(list(X.batches()))
         X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError("a classifier needs at least two classes; the data hold one class only")
+        codes = self._codes(y)
         from sklearn.linear_model import LogisticRegression
 
         regression = LogisticRegression(C=self.C, max_iter=self.max_iter)
@@ -90,6 +95,26 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
         regression.fit(X, codes, sample_weight=balanced_weights(codes))
         self.coef_, self.intercept_, self.n_iter_ = regression.coef_, regression.intercept_, regression.n_iter_
         return self
+
+    def batches_by(self) -> str:
+        """No parameter asks for it: rows are read batch by batch where they are given so."""
+        return ""
+
+    def _fit_batches(self, X: Batched, y: ArrayLike) -> Self:
+        from classifiers._batched_logistic import fit
+
+        codes = self._codes(y)
+        self.n_features_in_, self.chosen_ = X.shape[1], {}
+        self.coef_, self.intercept_, steps = fit(X, codes, balanced_weights(codes), self.C, self.max_iter)
+        self.n_iter_ = np.array([steps], np.int32)
+        return self
+
+    def _codes(self, y: ArrayLike) -> NDArray[np.intp]:
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("a classifier needs at least two classes; the data hold one class only")
+        return codes
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """float64 (n, classes), at equal class shares."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Sample, load_dataset
+from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.patient_labels import label_by_subject
 from fusion.data.readers import DEFAULT
 from fusion.errors import UsageError
 from fusion.features.blocks import measure
 from fusion.features.store import FeatureStore
+from fusion.features.stored_matrix import BATCH
 from fusion.image_transforms.dataset_transforms import as_trained
 from fusion.images.cell import Cell, CellError
 from fusion.learning.novelty import Novelty
@@ -41,10 +44,10 @@ class Neighbour:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Training cells in fused space; ``Z`` is float64 (n, d), a row a sample."""
+    """Training cells in fused space; ``Z`` is float32 (n, d), a row a sample."""
 
     novelty: Novelty
-    Z: NDArray[np.float64]
+    Z: NDArray[np.float32]
     names: tuple[str, ...]
     samples: tuple[Sample, ...]
 
@@ -56,7 +59,9 @@ class Gallery:
         The image with this content itself is left out, as are cells of the subject ``not_of``, and images that can no
         longer be read.
         """
-        away = np.linalg.norm(self.Z - self.novelty.layer.transform(features[None]), axis=1)
+        own = self.novelty.layer.transform(features[None])
+        starts = range(0, len(self.Z), BATCH)
+        away = np.concatenate([np.linalg.norm(self.Z[at : at + BATCH] - own, axis=1) for at in starts])
         found: list[Neighbour] = []
         for at in np.argsort(away, kind="stable"):
             sample = self.samples[at]
@@ -104,10 +109,21 @@ def open_gallery(
         )
     kept = FeatureStore(store)
     shown, _ = as_trained(bundle.normaliser, dataset, kept, jobs=jobs, progress=progress)
-    found = measure(shown, bundle.blocks, kept, jobs=jobs, progress=progress)
+    found = measure(shown, bundle.blocks, kept, jobs=jobs, progress=progress, stored=True)
     table = found.table
     rows = np.flatnonzero([bundle.provenance.has_image(key) for key in table.image_keys])
-    features = bundle.model.harmonised(table.X, table.sources)
     samples = [dataset.samples[at] for at in found.complete[rows]]
     names = tuple(table.names[at] for at in rows)
-    return Gallery(bundle.novelty, bundle.novelty.layer.transform(features[rows]), names, tuple(samples))
+    return Gallery(bundle.novelty, _in_fused_space(bundle, table, rows), names, tuple(samples))
+
+
+def _in_fused_space(bundle: ModelBundle, table: FeatureTable, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """float32 (n, d): these rows, read from the store some at a time; all rows at once where they are harmonised, since
+    a site that is new to the model is described by all of its cells."""
+    assert bundle.novelty is not None  # asked before
+    layer, harmonised = bundle.novelty.layer, bundle.model.harmoniser is not None
+    X: Any = bundle.model.harmonised(table.X[:], table.sources) if harmonised else table.X
+    Z = np.empty((len(rows), layer.transform(X[rows[:1]]).shape[1]), np.float32)
+    for at in range(0, len(rows), BATCH):
+        Z[at : at + BATCH] = layer.transform(X[rows[at : at + BATCH]])
+    return Z

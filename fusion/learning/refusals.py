@@ -192,12 +192,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "classifier '{}' learns from images of cells that have labels of their own",
         "Take its embedding: --features cnn, with --classifier mil.",
     ),
-    _patients(
-        "external memory, cluster",
-        _reads_batches,
-        "{setting} keeps features out of memory, and cells of a patient are held together",
-        "Leave it out.",
-    ),
 )
 
 

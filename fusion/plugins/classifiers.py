@@ -131,7 +131,7 @@ class ReadsBatches(Protocol):
     """A classifier that can be fitted on rows which are read batch by batch and never all in memory."""
 
     def batches_by(self) -> str:
-        """The parameter by which it does so, "" where it does not.
+        """The parameter that asks for it, "" where none does: it then does so where it is given such rows.
 
         Raises
         ------

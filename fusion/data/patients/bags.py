@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.data.patients.cells_elsewhere import BATCH_CELLS, ChangedCells, ExchangedCells, join_cells
+from fusion.data.patients.cells_elsewhere import BATCH_CELLS, ChangedCells, ExchangedCells, OrderedCells, join_cells
 
 _Value = TypeVar("_Value")
 _Change = Callable[[NDArray[Any]], NDArray[Any]]
@@ -84,6 +84,11 @@ class Bags:
             return np.asarray(self.cells[every])
         is_whole = len(every) == len(self.cells) and bool((every == np.arange(len(every))).all())
         return np.asarray(self.cells) if is_whole else np.asarray(self.cells[every])
+
+    @property
+    def ordered(self) -> OrderedCells:
+        """The rows of ``stacked``, none of which is read before it is asked for."""
+        return OrderedCells(self.cells, self._all)
 
     def stacked_rows(self, which: NDArray[Any]) -> NDArray[Any]:
         """float (j, d): those of ``stacked`` that these numbers or truth values choose; no other is read."""

@@ -6,7 +6,7 @@ as an array. What it is made of may lie in memory, in the store, or be such cell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -217,6 +217,32 @@ def widen_cells(cells: Any, more: NDArray[np.float32]) -> Any:
     if isinstance(cells, np.ndarray):
         return np.hstack([cells, more])
     return WidenedCells(cells, more, np.arange(cells.shape[1] + more.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedCells:
+    """Some of the cells in an order, for a classifier that reads them batch by batch.
+
+    Attributes
+    ----------
+    source, rows : cells, and intp (k,), which of them these are.
+    """
+
+    source: Any
+    rows: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """As an array's."""
+        return len(self.rows), int(self.source.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self) -> Iterator[NDArray[np.float32]]:
+        """All rows in order, ``BATCH_CELLS`` at a time."""
+        for start in range(0, len(self.rows), BATCH_CELLS):
+            yield np.asarray(self.source[self.rows[start : start + BATCH_CELLS]], np.float32)
 
 
 def join_cells(first: Any, second: Any) -> Any:

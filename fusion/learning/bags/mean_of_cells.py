@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.data.patients.bags import Bags
-from fusion.plugins.classifiers import Classifier, DrawsColumns, HoldsOut, Searches, TakesBags
+from fusion.plugins.classifiers import Classifier, DrawsColumns, HoldsOut, ReadsBatches, Searches, TakesBags
 
 _Rows = NDArray[np.intp]
 
@@ -51,9 +51,14 @@ class MeanOfCells:
         return self
 
     def fit(self, X: Bags, y: Any, groups: Any = None) -> Self:
-        """Fit the classifier on every cell of n bags, under the label and in the group of its bag."""
+        """Fit the classifier on every cell of n bags, under the label and in the group of its bag.
+
+        Cells that are not held are read batch by batch where the classifier can do that.
+        """
         owners = X.owners
-        self.classifier.fit(X.stacked, np.asarray(y)[owners], None if groups is None else np.asarray(groups)[owners])
+        is_read = isinstance(self.classifier, ReadsBatches) and not isinstance(X.cells, np.ndarray)
+        cells: Any = X.ordered if is_read else X.stacked
+        self.classifier.fit(cells, np.asarray(y)[owners], None if groups is None else np.asarray(groups)[owners])
         return self
 
     def predict_proba(self, X: Bags) -> NDArray[np.float64]:

@@ -197,6 +197,17 @@ def test_cells_that_are_read_from_the_store_make_the_same_model_and_are_judged_a
     assert told[0] == told[1]
 
 
+def test_trees_of_patients_grow_the_same_by_external_memory(place, tmp_path):
+    folder, common = place
+    data, told = folder / "data" / "patients.csv", []
+    for outside in ("true", "false"):
+        asked = ["--classifier", "xgb", "--set", f"classifiers.xgb.external_memory={outside}", "--splits", 3]
+        done = fusion("train", data, "--features", "colour", *asked, "-o", tmp_path / outside, "--json", *common)
+        assert done.exit_code == 0, done.output
+        told.append(json.loads(done.stdout)["results"])
+    assert told[0] == told[1]
+
+
 def test_a_patient_is_as_strange_wherever_its_cells_stand_in_the_table(place, tmp_path):
     """Cells of several patients in turn, as a table of images by date has them."""
     folder, common = place
@@ -296,7 +307,6 @@ def test_a_late_fusion_of_patients_is_read_back_and_asked(place, tmp_path):
     [
         (["--unit", "cell", "--classifier", "mil"], ["classifier 'mil' learns from patients"]),
         (["--classifier", "neural"], ["learns from images of cells"]),
-        (["--set", "classifiers.xgb.external_memory=true", "--classifier", "xgb"], ["keeps features out of memory"]),
     ],
 )
 def test_recipes_that_do_not_go_with_patients_are_refused_before_anything_is_read(place, tmp_path, more, words):
