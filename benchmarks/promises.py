@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,14 @@ TASKS = {
     "patients differ": SyntheticDesign(cells_per_subject=20, class_effect=0.6, subject_effect=2.0),
 }
 CLASSES = ("all", "hem")
+
+
+@dataclass(frozen=True)
+class WideDesign(SyntheticDesign):
+    """A task with so many further columns, which ``with_columns`` makes."""
+
+    columns: int = 0
+
 
 #: New patients that every training is looked at on; their own chance is half a point of coverage.
 POPULATION = 2000
@@ -103,9 +111,27 @@ def unit_of(classifier: str) -> Unit:
     return "subject" if takes_bags(registry.build_classifier(classifier)) else "cell"
 
 
+def with_columns(drawn: DrawnTraits, count: int, seed: int) -> DrawnTraits:
+    """The same cells with ``count`` further columns, as many features as handcrafted ones are: mixtures of the traits
+    and of 40 things that differ between patients and between cells, whatever their class, and noise."""
+    who = np.unique(drawn.subjects, return_inverse=True)[1]
+    patients, cells, things = int(who.max()) + 1, len(drawn), 40
+    mixed = np.random.default_rng(5).normal(size=(drawn.X.shape[1] + things, count)) / 3
+    mixed[-things:] *= np.linspace(1.5, 0.2, things)[:, None]
+    rng = np.random.default_rng(seed)
+    others = rng.normal(size=(patients, things))[who] * 0.7 + rng.normal(size=(cells, things))
+    columns = np.hstack([drawn.X, others]) @ mixed
+    columns += 0.5 * rng.normal(size=(patients, count))[who] + 0.7 * rng.normal(size=(cells, count))
+    names = tuple(f"mixed.{at}" for at in range(count))
+    return replace(drawn, X=np.hstack([drawn.X, columns.astype(np.float32)]), columns=(*drawn.columns, *names))
+
+
 def patients_of(design: SyntheticDesign, classifier: str) -> FeatureTable:
     """The patients of a design as a classifier is given them."""
-    table, _ = units_of(draw_traits(design))
+    drawn = draw_traits(design)
+    if isinstance(design, WideDesign):
+        drawn = with_columns(drawn, design.columns, design.seed + 77)
+    table, _ = units_of(drawn)
     return table.by_subject() if unit_of(classifier) == "subject" else table
 
 
@@ -200,13 +226,14 @@ def coverage(
     return np.array(rows)
 
 
-def sets(runs: int, classifier: str, first: int, sizes: Sequence[int]) -> None:
+def sets(runs: int, classifier: str, first: int, sizes: Sequence[int], columns: int) -> None:
     """Coverage of each class, of cells and of patients."""
     print(
         "classifier, task, patients, folds: coverage of 0.9 sets, cells of all, hem, one class; patients of all, hem, "
         "one class; the same by scores as the folds gave them"
     )
-    for name, design in TASKS.items():
+    for name, task in TASKS.items():
+        design = WideDesign(**asdict(task), columns=columns) if columns else task
         for patients, folds in ((size, folds) for folds in (0, 5) for size in sizes):
             if not folds and classifier != "logreg":
                 continue  # exact whatever the classifier
@@ -368,10 +395,11 @@ def main() -> None:
     parser.add_argument("--classifier", default="logreg", help="of sets and of a risk")
     parser.add_argument("--first", type=int, default=0, help="seed of the first training of these")
     parser.add_argument("--patients", type=int, nargs="+", help="of these; default 30 60 100, of a risk 60 to 400")
+    parser.add_argument("--columns", type=int, default=0, help="of sets: further columns, beside nine traits")
     chosen = parser.parse_args()
     own = (chosen.runs, chosen.classifier, chosen.first)
     if chosen.what in (None, "sets"):
-        sets(*own, chosen.patients or (30, 60, 100))
+        sets(*own, chosen.patients or (30, 60, 100), chosen.columns)
     if chosen.what in (None, "ways"):
         ways(chosen.runs)
     if chosen.what in (None, "risk"):

@@ -6,9 +6,9 @@ that any level can be asked of it later. Mathematics and sources are in ``fusion
 
 The level is exact where one model has scored subjects that are as exchangeable as the next one. Scores of a
 cross-validation come from models that differ, of four fifths of the subjects each: as they are, sets hold the true
-class more often than they promise, by 1 to 3 points at 15 subjects of a class, and on the scale of the model that is
-kept (``model_scales``) by 1 to 2 (measured in ``benchmarks/promises.py``). From another site nobody is exchangeable,
-and nothing is promised.
+class more often than they promise, by 1 to 5 points at 15 subjects of a class, and on the scale of the model that is
+kept (``model_scales``) by up to 2, by 3 of hundreds of columns (measured in ``benchmarks/promises.py``). From another
+site nobody is exchangeable, and nothing is promised.
 """
 
 from __future__ import annotations

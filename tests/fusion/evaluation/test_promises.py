@@ -83,7 +83,7 @@ def test_scores_of_folds_cover_what_is_asked_once_they_are_on_the_scale_of_the_k
     assert_allclose(on_scale, 0.9, atol=0.01)
 
 
-@pytest.mark.parametrize(("surer", "is_scaled"), [(0.3, True), (1.5, False)])
+@pytest.mark.parametrize(("surer", "is_scaled"), [(0.3, True), (1.5, True), (3.0, False)])
 def test_scores_of_models_that_know_their_subjects_by_heart_stay_as_the_folds_gave_them(surer, is_scaled):
     """Learnt subjects so many standard deviations above held-out ones, and the kept model surer still."""
     table, scores = drawn(40, 3, seed=2)
@@ -98,6 +98,20 @@ def test_scores_of_models_that_know_their_subjects_by_heart_stay_as_the_folds_ga
     scaled = on_one_scale(held, table, LearntScores(folds, 1 / (1 + np.exp(-1.2 * (own + shift)))))
     for before, after in ((held.proba, scaled.proba), (held.means, scaled.means)):
         assert (np.abs(before - after).max() > 0.01) == is_scaled
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_the_kept_model_flatters_its_subjects_by_as_much_less_as_it_has_learnt_from_more(folds):
+    """Of folds whose models say the same of learnt subjects as the kept one, held-out scores rise by a fold's share."""
+    table, scores = drawn(20, 1, seed=4, folds=folds)
+    held, own = HeldOut.of(table, scores, CLASSES), np.log(scores.proba[0] / (1 - scores.proba[0]))
+    learnt = 1 / (1 + np.exp(-(own + 0.7 * np.where(np.array(table.y) == "all", 1, -1)[:, None] * [[1, -1]])))
+    parts = {part: np.where((scores.fold[0] == part)[:, None], np.nan, learnt) for part in range(folds)}
+    scaled = on_one_scale(held, table, LearntScores(parts, learnt))
+    for code in range(2):
+        rows = held.subject_codes == code
+        before, after = (np.log(each.means[rows, code] / (1 - each.means[rows, code])) for each in (held, scaled))
+        assert_allclose(after - before, 0.7 / folds)
 
 
 def test_cells_of_one_subject_are_no_independent_witnesses():
