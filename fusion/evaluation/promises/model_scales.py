@@ -48,7 +48,7 @@ _LEAST_SUBJECTS, _MOST_STRETCH = 3, 2.0
 #: class linear models of few columns have .1 to .6 (5th to 95th percentile of trainings), an RBF SVM .3 to 1.0, boosted
 #: trees 1.0 to 2.8, linear models of three hundred columns .5 to 2.5. Of .75, 1.5, 2 and no limit, 2 has all of them
 #: nearest to a level of .90 (.89 to .93; with .75 .89 to .95, without limit .87 to .93). Linear models of 500 columns
-#: under a strong penalty lie at 4: there optimism falls no more, and sets of scaled scores would cover .85.
+#: under a strong penalty lie at 4: there optimism falls no more, and sets of scaled scores would cover .85 or less.
 _BY_HEART = 2.0
 
 
