@@ -4,7 +4,8 @@ Attention says where a network looked, not what would change without a cell (Jai
 so that both are told. What a cell adds is its Shapley value in the game whose players are the patient's cells: the
 probability of the predicted class by the cells of a coalition alone. An empty coalition has every class alike, since
 the models' probabilities are at equal class shares. The values of all cells add up to what the patient's probability
-lies above that.
+lies above that. Of very many cells no sample tells what each adds: parts of them are the players then, of cells by each
+of which alone the model would say about the same.
 
 Sources: Shapley (1953), Contributions to the Theory of Games II: 307-317; sampled by permutations and their reverses
 as in Mitchell, Cooper, Frank and Holmes (2022), JMLR 23:43.
@@ -37,6 +38,10 @@ _PERMUTATIONS, _PLACES = 16, 48
 #: Cells of a patient up to which each is left out in turn, which takes the square of their number; of more, those that
 #: tell most: as many that speak for the class, against it, and that are looked at.
 _EACH_LEFT_OUT, _TELLING = 500, 16
+
+#: Parts in which more cells than these are players together: as many permutations more are asked as parts are fewer.
+#: One by one, which of 5,000 cells add most was chance: it told those that came first in most permutations.
+_PARTS = 16
 
 #: Cells of coalitions that the model is asked of at a time: what it makes of each is held for all of them.
 _ASKED = 50_000
@@ -75,6 +80,11 @@ class PatientExplanation:
     distance: float | None
 
     @property
+    def parts(self) -> int:
+        """In how many parts cells share what they add; 0 where each has its own."""
+        return _PARTS if len(self.adds) > _EACH_LEFT_OUT else 0
+
+    @property
     def verdict(self) -> str:
         """In one line: the class, its probability, and how many cells hold half of what speaks for it."""
         half = cells_of_half(self.adds)
@@ -91,6 +101,7 @@ class PatientExplanation:
             "probability": dict(zip(self.classes, self.proba, strict=True)),
             "base": self.base,
             "exact": self.is_exact,
+            "parts": self.parts,
             "cells": [
                 {"name": name, "adds": adds, "without": without, "attention": weight}
                 for name, adds, without, weight in cells
@@ -159,6 +170,8 @@ def shapley_of_cells(ask: _Ask, cells: int, base: float, rng: np.random.Generato
     """
     if cells <= _EXACT:
         return _exact(ask, cells, base), True
+    if cells > _EACH_LEFT_OUT:
+        return _of_parts(ask, cells, base, rng), False
     places = np.unique(np.linspace(0, cells, min(cells, _PLACES) + 1).round().astype(np.intp))
     found = np.zeros(cells)
     for _ in range(_PERMUTATIONS):
@@ -168,6 +181,23 @@ def shapley_of_cells(ask: _Ask, cells: int, base: float, rng: np.random.Generato
             steps = np.diff(places)
             found[way] += np.repeat(np.diff(values) / steps, steps)
     return found / (2 * _PERMUTATIONS), False
+
+
+def _of_parts(ask: _Ask, cells: int, base: float, rng: np.random.Generator) -> _Floats:
+    """float64 (cells,): cells whose values alone are alike are players together, and share what they add alike."""
+    alone = ask([np.array([cell]) for cell in range(cells)])
+    parts = np.array_split(np.argsort(alone, kind="stable"), min(_PARTS, cells))
+    found = np.zeros(len(parts))
+    count = _PERMUTATIONS * _PLACES // _PARTS
+    for _ in range(count):
+        order = rng.permutation(len(parts))
+        for way in (order, order[::-1]):
+            members = [np.sort(np.concatenate([parts[at] for at in way[:end]])) for end in range(1, len(parts) + 1)]
+            found[way] += np.diff([base, *ask(members)])
+    shared = np.empty(cells)
+    for own, value in zip(parts, found / (2 * count), strict=True):
+        shared[own] = value / len(own)
+    return shared
 
 
 def _exact(ask: _Ask, cells: int, base: float) -> _Floats:
