@@ -28,6 +28,9 @@ _FRAME, _LEAST_FRAME = 0.01, 2
 #: Levels of a channel between pixels of one row below which the row is part of a bar: JPEG leaves bars a little noise.
 _BAR = 4
 
+#: Share of what lies around a cell that is of one level where it was cut out; a slide has grain.
+_ONE_LEVEL = 0.9
+
 #: Values up to which a pixel is black.
 _BLACK = 3
 
@@ -48,17 +51,18 @@ def surroundings(rgb: _Image, mask: _Flags | None) -> dict[str, tuple[float, ...
     ----------
     mask : bool, the cell in the whole image; None where none was found.
     """
-    found = {"border": _border(rgb)}
     if mask is None:
-        return found
+        return {"border": _border(rgb, np.ones(rgb.shape[:2], bool))}
     around = _around(mask)
+    found = {"border": _border(rgb, around)}
     found["position of the cell"] = _position(mask)
     found["marks"] = _marks(rgb, around)
     if np.count_nonzero(around) >= _LEAST_BACKGROUND:
         found["background"] = _described(rgb[around])
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
         found["illumination"] = _illumination(grey, around)
-        found["focus"] = _focus(grey, around)
+        if not _is_cut_out(grey[around]):
+            found["focus"] = _focus(grey, around)
     return found
 
 
@@ -69,19 +73,35 @@ def _around(mask: _Flags) -> _Flags:
     return far
 
 
-def _border(rgb: _Image) -> tuple[float, ...]:
-    """Colours of the outermost frame, and how many lines of one colour lie along each side."""
+def _is_cut_out(levels: _Grey) -> bool:
+    """Whether what lies around the cell was made one colour: then its blurs show nothing but the cell's own edge."""
+    return bool(np.bincount(levels.astype(np.intp)).max() > _ONE_LEVEL * len(levels))
+
+
+def _border(rgb: _Image, around: _Flags) -> tuple[float, ...]:
+    """Colours of the outermost frame, and how many lines of one colour lie along each side; 0 where they lead up to the
+    cell, as around one that was cut out: its size is no matter of the border."""
     wide = max(_LEAST_FRAME, round(_FRAME * min(rgb.shape[:2])))
     inside: _Flags = np.zeros(rgb.shape[:2], bool)
     inside[wide:-wide, wide:-wide] = True
-    bars = [_bar(side) for side in (rgb, rgb[::-1], rgb.swapaxes(0, 1), rgb.swapaxes(0, 1)[::-1])]
-    return (*_described(rgb[~inside]), *bars)
+    sides = [(rgb, around), (rgb.swapaxes(0, 1), around.T)]
+    bars = [_bar(lines[::way], free[::way]) for lines, free in sides for way in (1, -1)]
+    frame = rgb[~inside & around]
+    return (*(_described(frame) if len(frame) else [np.nan] * 7), *bars)
 
 
-def _bar(lines: _Image) -> float:
-    """How many lines from the first one on are of one colour, as a share of all."""
+def _bar(lines: _Image, free: _Flags) -> float:
+    """How many lines from the first one on are of one colour, as a share of all; 0 where it is but the cell, with its
+    halo, that ends them.
+
+    ``free`` : bool, what is neither cell nor halo.
+    """
     is_even = (np.ptp(lines, axis=1) <= _BAR).all(axis=1)
-    return float((len(is_even) if is_even.all() else is_even.argmin()) / len(is_even))
+    if is_even.all():
+        return 1.0
+    count = int(is_even.argmin())
+    beside = lines[count][free[count]]
+    return 0.0 if count and (np.abs(beside - lines[0, 0].astype(np.int16)) <= _BAR).all() else count / len(is_even)
 
 
 def _described(values: _Image) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from benchmarks.shortcuts import DESIGNS, draw_traces, plant
 from fusion.analysis.shortcuts import image_traces
 from fusion.analysis.shortcuts.audit import Shapes, audit_shortcuts, chance_spread, judge_traces
+from fusion.analysis.shortcuts.surroundings import surroundings
 from fusion.data.dataset import load_dataset
 from fusion.settings.commands import InspectConfig
 from fusion.workflows.inspect import inspect
@@ -27,6 +28,12 @@ def field(seed, background=225, side=72):
     cell = paint(seed, side=side, radius=16 + seed % 3)
     noise = rng.normal(background, 3, (side, side, 1)) + rng.normal(0, 2, (side, side, 3))
     return np.where(cell.any(axis=2)[..., None], cell, noise).clip(0, 255).astype(np.uint8)
+
+
+def cut_out(seed, radius, colour=(0, 0, 0), side=96):
+    """A cell that was laid on one colour, by a clean cut."""
+    cell = paint(seed, side=side, radius=radius)
+    return np.where(cell.any(axis=2)[..., None], cell, np.uint8(colour))
 
 
 def saved(path, rgb, **how):
@@ -261,3 +268,25 @@ def test_real_shortcuts_are_found(tmp_path):
     assert {"image size", "number in the file name"} <= names
     assert "border" not in names
     assert found.shortcuts.left_out == ("basophil",)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
+def test_the_size_of_a_cell_that_was_cut_out_is_no_matter_of_border_or_focus(colour):
+    told = []
+    for radius in (14, 24):
+        rgb = cut_out(7, radius, colour)
+        found = surroundings(rgb, (rgb != np.uint8(colour)).any(axis=2))
+        assert "focus" not in found
+        told.append(found["border"])
+    np.testing.assert_array_equal(*told)
+
+
+def test_bars_are_borders_also_where_a_cell_is_cut_by_one():
+    rgb = field(3)
+    mask = paint(3, side=72, radius=16).any(axis=2)
+    plain = surroundings(rgb, mask)["border"]
+    assert plain[-4:] == (0, 0, 0, 0)
+    for wide in (4, 30):  # beside the cell, and through it
+        barred, left = rgb.copy(), mask.copy()
+        barred[:, :wide], left[:, :wide] = 0, False
+        assert surroundings(barred, left)["border"][-2] == pytest.approx(wide / 72)
