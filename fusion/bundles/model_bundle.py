@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from fusion.feature_transforms.harmonisation import Harmoniser
 
 #: Raised whenever an older Fusion could not read the folder.
-FORMAT = 14
+FORMAT = 15
 
 #: A network by a folder, which a stored model has no more: its parameters are the folder's, and its weights a file.
 _LOCAL = "local-dir:"

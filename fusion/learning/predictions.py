@@ -198,11 +198,11 @@ class Predictions:
             lines.append("This model has no features to tell cells by that are out of distribution.")
         if self.trained_on.any():
             known = int(self.trained_on.sum())
-            met = "patients have images" if self.table.are_subjects else "images are"
-            lines.append(
-                f"{known} of these {met} among those the model learnt from: its answers on them say nothing about new "
-                "ones."
-            )
+            if self.table.are_subjects:
+                met = f"{known} of these patients {'has' if known == 1 else 'have'} images"
+            else:
+                met = f"{known} of these images {'is' if known == 1 else 'are'}"
+            lines.append(f"{met} among those the model learnt from: its answers on them say nothing about new ones.")
         return lines
 
     def to_frame(self) -> pd.DataFrame:

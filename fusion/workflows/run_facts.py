@@ -17,6 +17,7 @@ from fusion.evaluation.scores import Scores
 from fusion.leakage.grouped_splits import Split
 from fusion.learning.recipe import Recipe
 from fusion.learning.study import Study
+from fusion.metrics.class_shares import LEAST_CELLS
 from fusion.metrics.classification import default_positive
 from fusion.plugins import registry
 from fusion.plugins.classifiers import GrowsInStages, HasLandmarks, MindsSources
@@ -29,14 +30,37 @@ _LANDMARKS = 2000
 
 
 def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:
-    """A stamp where features of a source that is only tested are harmonised by the cells that are judged."""
+    """Stamps where features of a source that is only tested are harmonised by the cells that are judged: that it is so,
+    and of sources that lack some of the classes, with which their cells are compared all the same."""
     if config.harmonise.method == "none" or not config.harmonise.transductive:
         return []
-    new = any(
-        {table.sources[row] for row in split.test} - {table.sources[row] for row in split.train} for split in splits
-    )
-    stamp = "transductive: features of new sources harmonised by the cells that are judged, without labels"
-    return [stamp] if new else []
+    new = False
+    lacking: dict[str, list[str]] = {}
+    for split in splits:
+        known = {table.sources[row] for row in split.train}
+        rows = [row for row in split.test if table.sources[row] not in known]
+        new |= bool(rows)
+        if config.harmonise.mix == "estimated" and not table.are_subjects:
+            lacking |= _lacking_classes(table, rows, {str(table.y[row]) for row in split.train})
+    stamps = ["transductive: features of new sources harmonised by the cells that are judged, without labels"]
+    stamps += [
+        f"{name or 'cells without a source'}: labelled as {', '.join(map(repr, own))} alone, and compared with "
+        "training cells of other classes as well, so that some are taken for these; fusion evaluate judges it by what "
+        f"it has: --site-classes {name or 'NAME'}={','.join(own)}"
+        for name, own in sorted(lacking.items())
+    ]
+    return stamps if new else []
+
+
+def _lacking_classes(table: FeatureTable, rows: Sequence[int], classes: set[str]) -> dict[str, list[str]]:
+    """By source, the classes of its cells among ``rows``, where these are not all and it is described by them."""
+    counts = Counter((table.sources[row] or "", str(table.y[row])) for row in rows)
+    found: dict[str, list[str]] = {}
+    for source in {name for name, _ in counts}:
+        own = {label: count for (name, label), count in counts.items() if name == source}
+        if sum(own.values()) >= LEAST_CELLS and classes - set(own):
+            found[source] = sorted(own)
+    return found
 
 
 def supposed_mix_stamps(study: Study, parts: Sequence[NDArray[np.intp]], config: FitSettings) -> list[str]:

@@ -171,7 +171,7 @@ def test_images_that_the_model_has_learnt_from_are_marked(model, synthetic, fres
     known, new = next(synthetic.rglob("*.bmp")), next(fresh.rglob("*.bmp"))
     done = fusion("predict", model, known, new, "--json")
     assert [row["in_training"] for row in json.loads(done.stdout)["predictions"]] == [True, False]
-    assert "1 of these images are among those the model learnt from" in done.stderr
+    assert "1 of these images is among those the model learnt from" in done.stderr
 
 
 def test_bad_images_are_counted_and_named_and_the_rest_is_judged(model, fresh, tmp_path):

@@ -92,7 +92,7 @@ def test_the_result_of_a_model_is_a_page_too(tree, common, model, tmp_path):
     assert "Fusion: a model on cells it has not seen" in page
     assert all(stamp in page for stamp in result.stamps)
     assert "optimistic pick" not in page  # of a single entry there is no best
-    assert "Selective prediction: balanced accuracy over coverage" in page
+    assert "Selective prediction: performance over coverage" in page
     assert ("data:image" in page) == ("calls 0 of" not in page)  # the cells it was most surely wrong about
 
 

@@ -1,15 +1,20 @@
 """What a result says of its data and models: what became of every image, and which trees were grown in stages."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fusion.data.dataset import load_dataset
 from fusion.data.units import units_of
-from fusion.workflows.run_facts import image_flow
+from fusion.leakage.grouped_splits import Split
+from fusion.settings.commands import TrainConfig
+from fusion.workflows.run_facts import adapted_stamps, image_flow
 from tests.builders import comparisons
 from tests.builders.command_line import fusion
 from tests.builders.images import paint, write_image
+from tests.builders.tables import table_of
 
 
 def test_every_image_found_is_left_out_skipped_or_used_and_copies_merge_their_subjects(tmp_path):
@@ -62,3 +67,21 @@ def test_a_model_says_in_its_manifest_that_its_trees_were_grown_in_stages(synthe
     manifest = json.loads((tmp_path / "model/model.json").read_text())
     assert note in manifest["facts"]["notes"]
     assert json.loads((tmp_path / "model/classifier/classifier.json").read_text())["params"]["staged_from"] == cells
+
+
+@pytest.mark.parametrize("mix", ["estimated", "equal"])
+def test_a_source_that_lacks_a_class_when_it_is_left_out_is_stamped_with_what_to_say(mix):
+    """North has both classes, south one of them; of east, which has one too, there are too few to describe it by."""
+    sources = ["north"] * 20 + ["south"] * 12 + ["east"] * 4
+    y = ["all", "hem"] * 10 + ["hem"] * 16
+    table = replace(table_of(subjects=36, cells=1), sources=tuple(sources), y=tuple(y))
+    left_out = [np.array(sources) == name for name in ("north", "south", "east")]
+    splits = [Split(np.flatnonzero(~rows), np.flatnonzero(rows), table.groups) for rows in left_out]
+    harmonise = {"method": "standard", "transductive": True, "mix": mix}
+    config = TrainConfig(data="cells", output="m", harmonise=harmonise)
+    transductive, *lacking = adapted_stamps(table, splits, config)
+    assert transductive.startswith("transductive: ")
+    assert [stamp.partition(":")[0] for stamp in lacking] == (["south"] if mix == "estimated" else [])
+    assert all(stamp.endswith("--site-classes south=hem") for stamp in lacking)
+    everywhere = [Split(np.arange(36), np.arange(36), table.groups)]
+    assert adapted_stamps(table, everywhere, config) == []
