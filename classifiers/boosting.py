@@ -295,7 +295,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
         if self.input_noise > 0:  # learnt from copies, judged on cells as they are
             starts = len(X) * np.arange(1, COPIES + 1)
             folds = [((starts[:, None] + train).ravel(), test) for train, test in folds]
-            X = np.concatenate([X, noisy_copies(X, self.input_noise, self.random_state or 0)])
+            X = np.concatenate([X, self._copied(X)[0]])
             codes, weights = np.tile(codes, 1 + COPIES), np.tile(weights, 1 + COPIES)
         data = self._drawn_by(xgboost.DMatrix(X, label=codes, weight=weights, nthread=self.n_jobs))
         metric = "logloss" if len(self.classes_) == 2 else "mlogloss"
