@@ -142,6 +142,16 @@ def test_chromatin_alone_is_no_second_tone():
         np.testing.assert_array_equal(segment_nucleus(alone, inner), inner)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mottled_cell_on_black_is_not_all_nucleus(seed):
+    side = 200
+    cell, nucleus = disc((side, side), (100, 100), 70), disc((side, side), (85, 100), 50)
+    mottle = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=(side, side)), (0, 0), 4)
+    rgb = np.where(nucleus[..., None], (95, 60, 135), (165, 130, 185)) + 25 * (mottle / mottle.std())[..., None]
+    rgb = np.where(cell[..., None], rgb.clip(12, 255), 0).astype(np.uint8)
+    assert dice(segment_nucleus(rgb, cell), nucleus) > 0.94
+
+
 # ---- in a field
 
 
@@ -368,3 +378,22 @@ def test_real_cells_are_found_as_people_draw_them():
     # Measured over all 300: 0.979 and 0.965; a hundredth less is a change worth looking at.
     assert cell >= 0.968
     assert nucleus >= 0.956
+
+
+@pytest.mark.skipif(not (REAL / "labels.csv").exists(), reason=f"no real cells with drawn masks in {REAL}")
+def test_nuclei_of_real_cells_cut_out_on_black_are_found_as_people_draw_them():
+    with (REAL / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))[::5]
+    scores = []
+    for row in rows:
+        rgb = cv2.cvtColor(cv2.imread(str(REAL / row["path"])), cv2.COLOR_BGR2RGB)
+        drawn = cv2.imread(str(REAL / row["mask"]), cv2.IMREAD_GRAYSCALE)
+        alone = np.where((drawn >= 64)[..., None], rgb, 0).astype(np.uint8)
+        scores.append(
+            dice(
+                segment_nucleus(np.pad(alone, ((9, 9), (9, 9), (0, 0))), np.pad(drawn >= 64, 9)),
+                np.pad(drawn >= 192, 9),
+            )
+        )
+    # Measured over all 300: 0.966, in the images as they are 0.965; by masks version 10 it was 0.945.
+    assert np.mean(scores) >= 0.956
