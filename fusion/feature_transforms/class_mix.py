@@ -74,7 +74,7 @@ _NEARER = 0.3
 
 #: By how much more the logarithm of a cell's density is to be by the mixture than by a single normal distribution, for
 #: each direction. Of real sites of all classes one in 25 has less, of sites of one class two in three have:
-#: docs/evaluation.md.
+#: docs/laboratories.md.
 _PARTED = 0.025
 
 #: The share of a class that a site lacks: a logarithm there has to be.

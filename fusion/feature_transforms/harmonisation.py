@@ -44,7 +44,7 @@ MIXES = ("equal", "estimated")
 
 #: Displacement from which cells are hardly those of the source whose name they bear. In real laboratories fresh cells
 #: of the same one had 0.84 at most, also where they were of one class, cells of another 1.73 at least
-#: (docs/evaluation.md).
+#: (docs/laboratories.md).
 FAR = 1.2
 
 #: Columns by which rows are brought into an order, unless some are alike in all of these: sorting by a thousand takes

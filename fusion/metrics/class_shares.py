@@ -8,7 +8,7 @@ them is told by the cells, taken by whole groups (the sandwich of White 1982, Ec
 
 But a classifier errs otherwise at another site, and no number of cells tells how. So no site counts for more than
 ``WORTH`` cells whose classes were known, and the interval of a class whose cells may be others' begins at 0: with that,
-intervals of 95% hold the true share in real laboratories (docs/evaluation.md).
+intervals of 95% hold the true share in real laboratories (docs/laboratories.md).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def with_usual_distances(
 
     Features are harmonised alone, each by itself, so that the cells of a new site lie further from the training cells
     than those do from each other: by the threshold of training all cells of a laboratory may be called strange. Some of
-    the cells may be; where they are many, few of their kind are found afterwards (docs/evaluation.md).
+    the cells may be; where they are many, few of their kind are found afterwards (docs/laboratories.md).
 
     Parameters
     ----------
