@@ -64,8 +64,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):
     reg_lambda : L2 penalty on leaf values.
     input_noise : grow trees on eight copies of each training cell, each counted as a cell and moved by normal noise of
         this share of a column's standard deviation; 0 on the cells as they are. Cuts then hold in the neighbourhood of
-        the cells, which is what another laboratory needs (docs/laboratories.md). Not together with ``external_memory`` or
-        ``scheduler``.
+        the cells, which is what another laboratory needs (docs/laboratories.md). Not together with ``external_memory``
+        or ``scheduler``.
     max_bin : histogram bins a column; 32 lose nothing on measurements this noisy, in two thirds of the time of 64.
     search : choose max_depth of 2, 4 and 6, learning_rate of 0.05 and 0.15, and as many trees as help (early
         stopping), by log loss on folds of whole groups; what was chosen is ``chosen_``. The three given play no part.
