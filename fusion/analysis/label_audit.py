@@ -1,5 +1,5 @@
-"""Labels that may be wrong: cells that every entry gets wrong by models that have not met them, identical and nearly
-identical images with two labels, and how many labels are wrong at all.
+"""Labels that may be wrong, of cells or of patients: what every entry gets wrong by models that have not met it,
+identical and nearly identical images with two labels, and how many labels are wrong at all.
 
 Source: Northcutt, Jiang and Chuang (2021), Confident Learning: Estimating Uncertainty in Dataset Labels, J. Artif.
 Intell. Res. 70:1373-1411.
@@ -65,12 +65,10 @@ def confident_counts(
     means = np.array([proba[codes == code, code].mean() if (codes == code).any() else np.inf for code in range(number)])
     confident = np.where(proba >= means - 1e-12, proba, -np.inf)
     other = np.where(np.isfinite(confident.max(axis=1)), confident.argmax(axis=1), -1)
-    ids = np.unique(groups, return_inverse=True)[1]
-    of_group = np.zeros((ids.max(initial=-1) + 1, number, number))
+    ids, labelled = _by_group(groups, codes, number)
+    of_group = np.zeros((*labelled.shape, number))
     known = other >= 0
     np.add.at(of_group, (ids[known], codes[known], other[known]), 1)
-    labelled = np.zeros(of_group.shape[:2])
-    np.add.at(labelled, (ids, codes), 1)
     counts, total = of_group.sum(axis=0), labelled.sum(axis=0)
     # Without a group in turn; the means stay, since one group of many hardly moves them.
     without = _rates(counts - of_group, total - labelled)[:, None]
@@ -80,6 +78,14 @@ def confident_counts(
     rate = float(_rates(counts, total))
     low, high, _ = intervals([rate], spread, [strata.smallest], is_share=True)
     return ConfidentCounts(counts.astype(np.intp), other, rate, float(low[0]), float(high[0]))
+
+
+def _by_group(groups: NDArray[np.intp], codes: NDArray[np.intp], classes: int) -> tuple[NDArray[np.intp], _Floats]:
+    """intp (n,): the number of each one's group; and float64 (groups, classes), how many of it have each label."""
+    ids = np.unique(groups, return_inverse=True)[1]
+    labelled = np.zeros((ids.max(initial=-1) + 1, classes))
+    np.add.at(labelled, (ids, codes), 1)
+    return ids, labelled
 
 
 def _rates(counts: _Floats, labelled: _Floats) -> _Floats:
@@ -93,11 +99,11 @@ def _rates(counts: _Floats, labelled: _Floats) -> _Floats:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A cell whose label should be looked at.
+    """A cell, or a patient, whose label should be looked at.
 
     Attributes
     ----------
-    name, label : of the cell.
+    name, label : of the cell or patient.
     suggestion : the class that it may be; "" where only the label is in doubt.
     doubt : mean probability of the suggestion less that of the label, over entries; NaN where no model was asked.
     reasons : in words.
@@ -117,42 +123,80 @@ class LabelAudit:
     Attributes
     ----------
     suspects : worst first: images with two labels, then what every entry gets wrong, each by doubt.
-    always_wrong : cells that every entry got wrong in every repeat.
-    confidently_wrong : other cells that the mean of the entries is confident of another class of.
-    entries, cells : that were asked, and cells that they have scored.
-    confident : counts, and the estimated share of wrong labels.
+    two_labels : how many of them are on images with two labels.
+    always_wrong : cells, or patients, that every entry got wrong in every repeat.
+    confidently_wrong : others that the mean of the entries is confident of another class of.
+    always_right : "value", "low" and "high" of the share that every entry got right in every repeat. A wrong label of
+        one of these is what the audit can see: had it the other label, every entry would say otherwise.
+    entries, judged : that were asked, and cells or patients that they have scored.
+    confident : counts, and the estimated share of wrong labels. Of patients it is the most that it may be: they are
+        fewer than cells, and told less well, and with a share e of errors of the models' own and w of wrong labels
+        w (1 - e) + (1 - w) e are contradicted, which is w where e is 0, and more where it is not.
     classes : names of the rows and columns of the counts.
+    unit : "cell" or "subject".
     """
 
     suspects: tuple[Suspect, ...]
+    two_labels: int
     always_wrong: int
     confidently_wrong: int
+    always_right: Mapping[str, float]
     entries: int
-    cells: int
+    judged: int
     confident: ConfidentCounts
     classes: tuple[str, ...]
+    unit: str = "cell"
 
     def lines(self) -> list[str]:
         """What a person should know."""
-        rate = self.confident
-        interval = f"{rate.low:.1%} to {rate.high:.1%}" if np.isfinite(rate.low) else "no interval"
-        twins = sum(np.isnan(one.doubt) or "two labels" in " ".join(one.reasons) for one in self.suspects)
-        return [
-            f"labels: {len(self.suspects)} to look at of {self.cells}, {twins} of them on images with two labels "
-            "(identical or nearly)",
-            f"  {self.always_wrong} cells are wrong by every one of {self.entries} entries in every repeat, and of "
+        rate, of_cells = self.confident, self.unit == "cell"
+        whose, twins = ("cells", "on images") if of_cells else ("patients", "with cells")
+        lines = [
+            f"labels: {len(self.suspects)} to look at of {self.judged} {whose}, {self.two_labels} of them {twins} with "
+            "two labels (identical or nearly)",
+            f"  {self.always_wrong} {whose} are wrong by every one of {self.entries} entries in every repeat, and of "
             f"{self.confidently_wrong} more their mean is confident of another class",
-            f"  wrong labels, by confident counts: {rate.rate:.1%} [{interval}]; what features cannot tell counts too",
         ]
+        if of_cells:
+            between = _between(rate.low, rate.high)
+            told = (
+                f"  wrong labels, by confident counts: {rate.rate:.1%}{between}; what features cannot tell counts too"
+            )
+            return [*lines, told]
+        right = self.always_right
+        share = f"{right['value']:.0%}{_between(right['low'], right['high'], 0)}"
+        often = f"; who is wrong by every entry has one {self.lift:.1f} times as often as anybody"
+        return [
+            *lines,
+            f"  every entry is right of {share} of them in every repeat: of so many a wrong label would be seen"
+            f"{often if self.always_wrong else ''}",
+            f"  wrong labels, by confident counts: {rate.rate:.1%} at most{_between(0.0, rate.high)}: a patient whom "
+            "features do not tell counts too, and scores tell nobody how many these are",
+        ]
+
+    @property
+    def lift(self) -> float:
+        """How many times as likely a label is wrong where every entry says otherwise as anywhere: the share of wrong
+        labels that would be seen over the share that is (Bayes). NaN where none is."""
+        seen = self.always_wrong / self.judged if self.judged else 0.0
+        return self.always_right["value"] / seen if seen else float("nan")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "cells": self.cells,
+            "unit": self.unit,
+            "cells" if self.unit == "cell" else "patients": self.judged,
             "entries": self.entries,
+            "two_labels": self.two_labels,
             "always_wrong": self.always_wrong,
             "confidently_wrong": self.confidently_wrong,
-            "error_rate": {"value": self.confident.rate, "low": self.confident.low, "high": self.confident.high},
+            "always_right": dict(self.always_right),
+            "lift": self.lift,
+            "error_rate": {
+                "value": self.confident.rate,
+                "low": self.confident.low if self.unit == "cell" else 0.0,
+                "high": self.confident.high,
+            },
             "counts": {"classes": list(self.classes), "labelled_by_row": self.confident.counts.tolist()},
             "suspects": [
                 {
@@ -167,26 +211,33 @@ class LabelAudit:
         }
 
 
-def audit_labels(result: Result, twins: Sequence[tuple[str, str, int]] = ()) -> LabelAudit:
-    """Which labels of a result's cells may be wrong.
+def _between(low: float, high: float, digits: int = 1) -> str:
+    return f" [{low:.{digits}%} to {high:.{digits}%}]" if np.isfinite(low) else " [no interval]"
 
-    A cell is suspected if every entry gets it wrong in every repeat, or their mean probability is confident of another
-    class, or if it is on an image of which there is one with another label.
+
+def audit_labels(result: Result, twins: Mapping[str, Sequence[str]] | None = None) -> LabelAudit:
+    """Which labels of a result's cells, or of its patients where it judges these, may be wrong.
+
+    One is suspected if every entry gets it wrong in every repeat, or their mean probability is confident of another
+    class, or if there is an image with another label like its own.
 
     Parameters
     ----------
-    result : of held-out cells; entries that are controls are not asked.
-    twins : pairs of names with different labels, and the bits of 256 by which their images differ.
+    result : of held-out cells or patients; entries that are controls are not asked.
+    twins : by name, why the label contradicts that of another on an image like its own, in words.
     """
     asked = [each for each in result.scores if not any(block.startswith("control.") for block in each.features)]
     proba = np.array([_mean_over_repeats(each.proba) for each in asked or result.scores])
     scored = ~np.isnan(proba).any(axis=(0, 2))
     names = np.array(result.cells.names, object)[scored]
     labels = np.array([str(label) for label in result.cells.y], object)[scored]
+    groups = result.cells.groups[scored]
     codes = np.searchsorted(result.classes, labels.astype(str))
-    wrong = np.array([_is_always_wrong(each.proba[:, scored], codes) for each in asked or result.scores])
+    called = [_rights(each.proba[:, scored], codes) for each in asked or result.scores]
+    wrong = np.array([~(right == 1).any(axis=0) for right in called])
+    is_right = np.stack([(np.isnan(right) | (right == 1)).all(axis=0) for right in called]).all(axis=0).astype(bool)
     mean = proba[:, scored].mean(axis=0)
-    confident = confident_counts(codes, mean, result.cells.groups[scored], result.classes)
+    confident = confident_counts(codes, mean, groups, result.classes)
     always = wrong.all(axis=0)
     more = ~always & (confident.other >= 0) & (confident.other != codes)
     suspects = [
@@ -195,17 +246,27 @@ def audit_labels(result: Result, twins: Sequence[tuple[str, str, int]] = ()) -> 
     ]
     every = set(names[always].tolist())
     suspects.sort(key=lambda one: (one.name not in every, -one.doubt))
-    suspects = _with_twins(suspects, twins, dict(zip(names.tolist(), labels.tolist(), strict=True)))
+    known = dict(zip(names.tolist(), labels.tolist(), strict=True))
+    reasons = {name: tuple(why) for name, why in (twins or {}).items() if name in known}
     return LabelAudit(
-        tuple(suspects), int(always.sum()), int(more.sum()), len(wrong), int(scored.sum()), confident, result.classes
+        suspects=tuple(_with_twins(suspects, reasons, known)),
+        two_labels=len(reasons),
+        always_wrong=int(always.sum()),
+        confidently_wrong=int(more.sum()),
+        always_right=_share(is_right, groups, codes, result.classes),
+        entries=len(wrong),
+        judged=int(scored.sum()),
+        confident=confident,
+        classes=result.classes,
+        unit="subject" if result.judged == "subject" else "cell",
     )
 
 
-def _is_always_wrong(proba: _Floats, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """bool (n,): wrong in every repeat that tested the cell, of probabilities (repeats, n, K)."""
-    is_right = ~np.isnan(proba).any(axis=2) & (np.nan_to_num(proba).argmax(axis=2) == codes)
-    wrong: NDArray[np.bool_] = ~is_right.any(axis=0)
-    return wrong
+def _rights(proba: _Floats, codes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """float64 (repeats, n): 1 where a repeat got it right, 0 where wrong, of probabilities (repeats, n, K); NaN where
+    it was not tested."""
+    tested = ~np.isnan(proba).any(axis=2)
+    return np.where(tested, np.nan_to_num(proba).argmax(axis=2) == codes, np.nan)
 
 
 def _mean_over_repeats(proba: _Floats) -> _Floats:
@@ -225,17 +286,26 @@ def _suspect(
     return Suspect(name, label, classes[other], float(mean[other] - mean[code]), (said,))
 
 
+def _share(
+    is_so: NDArray[np.bool_], groups: NDArray[np.intp], codes: NDArray[np.intp], classes: Sequence[str]
+) -> dict[str, float]:
+    """The share of those of whom something holds, with its 95% interval by group."""
+    ids, labelled = _by_group(groups, codes, len(classes))
+    held = np.bincount(ids, is_so, len(labelled))
+    size = labelled.sum(axis=1)
+    without = (held.sum() - held) / np.maximum(size.sum() - size, 1)
+    strata = Strata.from_counts(labelled, list(classes))
+    spread = spread_of_procedure(influences(without[:, None], strata), None, strata, 0.2)
+    value = float(is_so.mean()) if len(is_so) else float("nan")
+    low, high, _ = intervals([value], spread, [strata.smallest], is_share=True)
+    return {"value": value, "low": float(low[0]), "high": float(high[0])}
+
+
 def _with_twins(
-    suspects: Sequence[Suspect], twins: Sequence[tuple[str, str, int]], labels: Mapping[str, str]
+    suspects: Sequence[Suspect], reasons: Mapping[str, tuple[str, ...]], labels: Mapping[str, str]
 ) -> list[Suspect]:
-    """Cells on images with two labels first, each once."""
+    """Those on images with two labels first, each once."""
     known = {one.name: one for one in suspects}
-    reasons: dict[str, list[str]] = {}
-    for first, second, bits in twins:
-        for name, other in ((first, second), (second, first)):
-            if name in labels and other in labels:
-                alike = "identical" if bits == 0 else f"nearly identical ({bits} bits of 256)"
-                reasons.setdefault(name, []).append(f"two labels: {alike} to {other}, which is {labels[other]}")
     plain = {name: Suspect(name, labels[name], "", float("nan"), ()) for name in reasons}
     first_ones = [
         replace(one, reasons=(*why, *one.reasons))

@@ -1,19 +1,31 @@
-"""Stress: what a model says, and what its blocks measure, of the same cells as worse images would show them."""
+"""Stress: what a model says, and what its blocks measure, of the same cells, or of patients by the same cells, as worse
+images would show them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.analysis.repeatability import (
+    REPEATABLE,
+    agreement_of_features,
+    correlation,
+    repeated_over_patients,
+    share_over_patients,
+    sums_of_pairs,
+    sums_of_patients,
+)
 from fusion.bundles.model_bundle import ModelBundle
 from fusion.data.dataset import Dataset, as_columns
+from fusion.data.subjects import identities
 from fusion.features.store import FeatureStore
 from fusion.image_transforms.augmentation import CellAugmentation
 from fusion.image_transforms.dataset_transforms import as_trained
-from fusion.learning.study import Study
+from fusion.learning.study import Study, are_many
 from fusion.metrics.judgement import judge_scores
 from fusion.progress import Progress
 
@@ -36,17 +48,18 @@ STRESSES: dict[str, CellAugmentation] = {
     "scale, 25% larger": CellAugmentation(zoom=1.25),
 }
 
-#: Agreement above which a feature is repeatable: "good" in Koo and Li (2016), J. Chiropr. Med. 15:155-163.
-REPEATABLE = 0.75
-
 #: Cells of which pictures are shown, one of each class.
 _PICTURED = 6
+
+#: Cells that are stressed unless more are asked for. A patient is judged by many: of fifty they leave forty each, which
+#: is what docs/patients.md has its figures from.
+USUAL = {"cell": 200, "subject": 2000}
 
 
 def stress_report(
     bundle: ModelBundle,
     dataset: Dataset,
-    limit: int,
+    limit: int | None,
     seed: int,
     store: FeatureStore,
     jobs: int = 0,
@@ -56,34 +69,49 @@ def stress_report(
     """Balanced accuracy (or another metric), and repeatability of every block, under each of ``STRESSES``.
 
     Every image is changed before the cell is looked for in it (a mask that was given is changed with it), measured and
-    judged anew. Where a model harmonises, cells of one stress are harmonised together, as a site that looks so would
-    be.
+    judged anew, or its patient is. Where a model harmonises, cells of one stress are harmonised together, as a site
+    that looks so would be.
 
     Parameters
     ----------
-    dataset : labelled cells; of more than ``limit``, so many are drawn, as even over classes as they allow.
+    dataset : labelled cells, in the view of the model's units; of more than ``limit``, so many are drawn, as even over
+        classes as they allow; of a model of patients as even over these, and without stress they are judged by these
+        cells, too.
+    limit : 0 for all, None for ``USUAL``.
     metric : that is told; of cells of one class it is "accuracy".
 
     Returns
     -------
-    Plain values. "cells"; "pictured", names of a cell of each class; "rows", for each stress, the first being none:
-    "stress", "cells" that could be measured under it and without, the metric {"value", "low", "high"},
-    "agreement" (share of these cells that are predicted as without stress), and "blocks" {name: {"median" (of the
-    features' intraclass correlations with what is measured without stress), "repeatable" (share of them above
-    ``REPEATABLE``)}}.
+    Plain values. "unit"; "cells", and of patients "patients", and "all_cells" from which these were drawn; "pictured",
+    names of a cell of each class; "rows", for each stress, the first being none: "stress", "cells" that could be
+    measured under it and without (and "patients"), the metric {"value", "low", "high"}, "agreement" (share of these
+    cells or patients that are predicted as without stress), and "blocks" {name: {"median" (of the features' intraclass
+    correlations with what is measured without stress), "repeatable" (share of them above ``REPEATABLE``)}}. Of patients
+    "agreement" and "median" are {"value", "low", "high"} too, and so is "score", the intraclass correlation of their
+    probabilities.
     """
+    if limit is None:
+        limit = USUAL[bundle.unit]
     drawn = replace(dataset, samples=as_columns([dataset.samples[at] for at in _drawn(dataset, limit, seed)]))
     plain = _study(bundle, drawn, None, store, jobs, progress)
     reference = bundle.predict_proba(plain)
-    rows = [_row(bundle, "none", plain, reference, plain, reference, metric)]
+    row = _row if plain.cells is None else _row_of_patients
+    rows = [row(bundle, "none", plain, reference, plain, reference, metric)]
     for name, change in STRESSES.items():
         changed = _study(bundle, drawn, change, store, jobs, _named(progress, name))
         if len(changed):
-            rows.append(_row(bundle, name, changed, bundle.predict_proba(changed), plain, reference, metric))
+            rows.append(row(bundle, name, changed, bundle.predict_proba(changed), plain, reference, metric))
+    cells = plain.cells or plain.table
     firsts: dict[str, str] = {}
-    for name, label in zip(plain.table.names, plain.table.y, strict=True):
+    for name, label in zip(cells.names, cells.y, strict=True):
         firsts.setdefault(str(label), name)
-    return {"cells": len(plain), "pictured": list(firsts.values())[:_PICTURED], "rows": rows}
+    return {
+        "unit": bundle.unit,
+        "cells": len(cells),
+        **({} if plain.cells is None else {"patients": len(plain), "all_cells": len(dataset)}),
+        "pictured": list(firsts.values())[:_PICTURED],
+        "rows": rows,
+    }
 
 
 def _named(progress: Progress | None, stress: str) -> Progress | None:
@@ -98,13 +126,17 @@ def _named(progress: Progress | None, stress: str) -> Progress | None:
 
 
 def _drawn(dataset: Dataset, limit: int, seed: int) -> list[int]:
-    """Positions, ascending, of so many cells, of every class as many as the others allow."""
-    labels = np.array([str(label) for label in dataset.each("label")], object)
-    rank = np.random.default_rng(seed).permutation(len(labels))
-    turn = np.zeros(len(labels), np.intp)
-    for label in sorted(set(labels.tolist())):
-        own = np.flatnonzero(labels == label)
-        turn[own[np.argsort(rank[own])]] = np.arange(len(own))
+    """Positions, ascending, of so many cells, of every class, or of every patient, as many as the others allow."""
+    if dataset.unit == "subject":
+        of: list[Any] = identities(list(dataset.each("subject")), list(dataset.each("source")))
+    else:
+        of = list(dataset.each("label"))
+    part = np.unique([str(each) for each in of], return_inverse=True)[1]
+    rank = np.random.default_rng(seed).permutation(len(part))
+    turn = np.zeros(len(part), np.intp)
+    order = np.lexsort((rank, part))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(part))[:-1]]).astype(np.intp)
+    turn[order] = np.arange(len(part)) - starts[part[order]]
     found: list[int] = np.sort(np.lexsort((rank, turn))[: limit or None]).tolist()
     return found
 
@@ -122,61 +154,99 @@ def _study(
         samples = [replace(each, adjustment=replace(change, grain=at)) for at, each in enumerate(dataset.samples)]
         dataset = replace(dataset, samples=as_columns(samples))
     shown, _ = as_trained(bundle.normaliser, dataset, store, jobs=jobs, progress=progress)
-    return Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=jobs, progress=progress)
+    stored = are_many(dataset, bundle.blocks, bundle.unit)
+    found = Study.of(shown, bundle.blocks, bundle.transforms, store, jobs=jobs, progress=progress, stored=stored)
+    return found.by_subject() if bundle.unit == "subject" else found
 
 
 def _row(
     bundle: ModelBundle, name: str, changed: Study, proba: _Floats, plain: Study, reference: _Floats, metric: str
 ) -> dict[str, Any]:
     """One row of the report, over cells that both have."""
-    places = {each: at for at, each in enumerate(plain.table.names)}
-    own = np.array([at for at, each in enumerate(changed.table.names) if each in places], np.intp)
-    other = np.array([places[changed.table.names[at]] for at in own], np.intp)
-    labels = np.array([str(label) for label in changed.table.y], object)[own]
-    judged = judge_scores(labels, proba[own], bundle.classes, changed.table.groups[own], positive=bundle.positive)
-    figure = judged.figures["image"][metric]
+    own, other = _places_of_both(changed.table.names, plain.table.names)
     return {
         "stress": name,
         "cells": len(own),
-        metric: {part: float(figure[part]) for part in ("value", "low", "high")},
+        metric: _figure(bundle, changed, own, proba, metric),
         "agreement": float((proba[own].argmax(axis=1) == reference[other].argmax(axis=1)).mean()),
         "blocks": {
-            block: _repeatability(changed.table.X[own][:, part], plain.table.X[other][:, part])
+            block: _repeatability(
+                agreement_of_features(
+                    changed.table.X[own][:, part].astype(np.float64), plain.table.X[other][:, part].astype(np.float64)
+                )
+            )
             for block, part in plain.table.blocks.items()
         },
     }
 
 
-def _repeatability(changed: NDArray[np.float32], plain: NDArray[np.float32]) -> dict[str, float]:
-    agreed = agreement_of_features(changed.astype(np.float64), plain.astype(np.float64))
+def _row_of_patients(
+    bundle: ModelBundle, name: str, changed: Study, proba: _Floats, plain: Study, reference: _Floats, metric: str
+) -> dict[str, Any]:
+    """The same over patients that both have, with intervals over them; features by those of their cells that both have.
+
+    Cells are read patient by patient: of each patient five sums of every feature are held, whatever cells there are.
+    """
+    assert changed.cells is not None
+    assert plain.cells is not None
+    own, other = _places_of_both(changed.table.names, plain.table.names)
+    labels = [str(changed.table.y[at]) for at in own]
+    pairs = []
+    for mine, its in zip(own, other, strict=True):
+        rows, rows_plain = changed.table.cells[mine], plain.table.cells[its]
+        here, there = _places_of_both(
+            [changed.cells.names[row] for row in rows], [plain.cells.names[row] for row in rows_plain]
+        )
+        pairs.append((rows[here], rows_plain[there]))
+    sums = np.stack(list(sums_of_patients(pairs, changed.table.X.cells, plain.table.X.cells)))
+    origin = np.zeros(proba.shape[1])
+    scores = np.stack(
+        [sums_of_pairs(proba[[mine]], reference[[its]], origin) for mine, its in zip(own, other, strict=True)]
+    )
+    return {
+        "stress": name,
+        "patients": len(own),
+        "cells": sum(len(rows) for rows, _ in pairs),
+        metric: _figure(bundle, changed, own, proba, metric),
+        "agreement": share_over_patients(proba[own].argmax(axis=1) == reference[other].argmax(axis=1), labels),
+        "score": repeated_over_patients(scores, labels, _mean),
+        "blocks": {
+            block: {
+                "median": repeated_over_patients(sums[:, :, part], labels, _median),
+                "repeatable": _repeatability(correlation(sums[:, :, part].sum(axis=0)))["repeatable"],
+            }
+            for block, part in plain.table.blocks.items()
+        },
+    }
+
+
+def _places_of_both(names: Sequence[str], others: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the names that both have, in the order of the first: among the first, and among the others."""
+    places = {each: at for at, each in enumerate(others)}
+    own = np.array([at for at, each in enumerate(names) if each in places], np.intp)
+    return own, np.array([places[names[at]] for at in own], np.intp)
+
+
+def _figure(
+    bundle: ModelBundle, changed: Study, own: NDArray[np.intp], proba: _Floats, metric: str
+) -> dict[str, float]:
+    """The metric of these units."""
+    labels = np.array([str(label) for label in changed.table.y], object)[own]
+    judged = judge_scores(labels, proba[own], bundle.classes, changed.table.groups[own], positive=bundle.positive)
+    return {part: float(judged.figures["image"][metric][part]) for part in ("value", "low", "high")}
+
+
+def _repeatability(agreed: _Floats) -> dict[str, float]:
     known = agreed[~np.isnan(agreed)]
     if not len(known):
         return {"median": float("nan"), "repeatable": float("nan")}
     return {"median": float(np.median(known)), "repeatable": float((known >= REPEATABLE).mean())}
 
 
-def agreement_of_features(first: _Floats, second: _Floats) -> _Floats:
-    """float64 (d,): intraclass correlation of two measurements (n, d) of the same cells, for absolute agreement.
+def _median(agreed: _Floats) -> float:
+    return _repeatability(agreed)["median"]
 
-    ICC(A,1) of McGraw and Wong (1996), Psychol. Methods 1:30-46: 1 where both are the same, lower where values move,
-    with or without their order. NaN where fewer than three cells have both values, or nothing varies.
 
-    >>> x = np.arange(10.0)[:, None]
-    >>> agreement_of_features(x, x).round(2).tolist(), agreement_of_features(x, x + 3).round(2).tolist()
-    ([1.0], [0.67])
-    """
-    both = ~(np.isnan(first) | np.isnan(second))
-    n = both.sum(axis=0)
-    a, b = (np.where(both, part, 0.0) for part in (first, second))
-    size = np.maximum(n, 3)
-    grand = (a.sum(axis=0) + b.sum(axis=0)) / (2 * size)
-    of_cell = np.where(both, (a + b) / 2 - grand, 0)
-    of_time = np.stack([part.sum(axis=0) / size - grand for part in (a, b)])
-    between = 2 * (of_cell**2).sum(axis=0) / (size - 1)
-    times = size * (of_time**2).sum(axis=0)
-    rest = [np.where(both, part - grand - of_cell - shift, 0) for part, shift in zip((a, b), of_time, strict=True)]
-    error = sum((part**2).sum(axis=0) for part in rest) / (size - 1)
-    total = between + error + 2 * (times - error) / size
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where((n >= 3) & (total > 0), (between - error) / total, np.nan)
-    return np.asarray(found, np.float64)
+def _mean(agreed: _Floats) -> float:
+    known = agreed[~np.isnan(agreed)]
+    return float(known.mean()) if len(known) else float("nan")

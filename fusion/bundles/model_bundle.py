@@ -176,15 +176,6 @@ class ModelBundle:
         classifier = self.model.classifier
         return [classifier.input_transform()] if isinstance(classifier, TakesImages) else []
 
-    def check_judges_cells(self, asked: str, do: str) -> None:
-        """UsageError where a model of patients is asked for what only one of cells can do."""
-        if self.unit == "subject":
-            raise UsageError(
-                f"{asked} is for models of cells, and this one judges patients",
-                found=f"classifier '{self.classifier}', unit subject",
-                do=do,
-            )
-
     def with_own(self, files: Mapping[str, str]) -> ModelBundle:
         """The same model, its blocks ``own.NAME`` out of these files: name -> file.
 

@@ -29,7 +29,8 @@ def inspect(screen: Screen, config: InspectConfig) -> tuple[Fault, ...]:
 
     Prints counts by class, subject and fold, unreadable files, identical images (also across subjects, folds and
     labels), and what a random split would leak. --audit tells whether the class can be told from what is no part of
-    the cell; --labels which labels may be wrong, and -o FOLDER is then a table to correct them by, with drawings.
+    the cell; --labels which labels, of cells or of patients, may be wrong, and -o FOLDER has then a table to correct
+    them by, with drawings.
     """
     from fusion.workflows.inspect import inspect
 

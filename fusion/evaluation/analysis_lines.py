@@ -49,8 +49,9 @@ def analysis_lines(result: Result) -> list[str]:
         plain, *rows = stress["rows"]
         metric = result.main_metric
         worst = min(rows, key=lambda row: float(row[metric]["value"]))
+        whose = f"{stress['patients']} patients ({stress['cells']} cells)" if "patients" in stress else ""
         lines.append(
-            f"Under {len(rows)} stresses of {stress['cells']} cells {result.main_label} falls from "
+            f"Under {len(rows)} stresses of {whose or str(stress['cells']) + ' cells'} {result.main_label} falls from "
             f"{_interval(plain[metric])} to {_interval(worst[metric])} at worst "
             f"({worst['stress']})."
         )

@@ -86,7 +86,8 @@ class InspectConfig(DataSettings):
     shift: bool = Field(False, description="measure the cells, and tell how far each source lies from the others")
     labels: Path | None = Field(
         None,
-        description="folder of a result on these cells, by whose held-out scores labels that may be wrong are found",
+        description="folder of a result on these cells or patients, by whose held-out scores labels that may be wrong "
+        "are found",
     )
     output: Path | None = Field(
         None, description="with shift: folder for a drawing of the sources side by side; with labels: for the table"
@@ -257,10 +258,14 @@ class EvaluateConfig(DataSettings, PromiseSettings, SubgroupSettings, CostSettin
     )
     stress: bool = Field(
         False,
-        description="also judge the cells as worse images would show them: blur, noise, light, stain, JPEG, scale",
+        description="also judge cells, or patients, as worse images show them: blur, noise, light, stain, JPEG, scale",
     )
-    stress_cells: int = Field(
-        200, ge=0, le=1_000_000, description="cells that are stressed, each measured a dozen times; 0 stresses all"
+    stress_cells: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="cells that are stressed, each measured a dozen times; 0 stresses all; default 200, and 2000 where "
+        "patients are judged, as many of each",
     )
     force: bool = Field(False, exclude=True, description="replace a result that is in output")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of draws")

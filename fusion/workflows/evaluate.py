@@ -61,8 +61,6 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Result
     check_result_folder(config.output, force=config.force)
     check_columns(config.data, config, config.by)
     bundle = load_model(config.model).with_own(config.own)
-    if config.stress:
-        bundle.check_judges_cells("--stress", "Leave it out, or stress a model of the same cells (--unit cell).")
     rule = stated_rule(config.threshold, config.costs, bundle.classes, bundle.positive)
     promises = bundle.promising(asked_promises(config))
     dataset = load_labelled(config, progress, bundle.unit, least=1)

@@ -18,6 +18,7 @@ from fusion.data.patients.unreadable_patients import note_unreadable_patients
 from fusion.data.registers.public_datasets import Recognition, recognise
 from fusion.data.subjects import format_subject, identities
 from fusion.errors import UsageError
+from fusion.evaluation.results import Result
 from fusion.features.extraction import extract
 from fusion.features.store import FeatureStore
 from fusion.io.json_values import without_nan
@@ -28,7 +29,7 @@ from fusion.reports.sources_side_by_side import draw_sources
 from fusion.settings.commands import InspectConfig
 from fusion.settings.features import HANDCRAFTED
 from fusion.settings.outputs import one_run_of
-from fusion.workflows.audits.labels import AuditedLabels, audit_result
+from fusion.workflows.audits.labels import AuditedLabels, audit_cells
 from fusion.workflows.file_survey import FileSurvey, survey
 from fusion.workflows.loading import read_dataset
 
@@ -282,7 +283,14 @@ def _check_output(config: InspectConfig) -> None:
 def _labels(config: InspectConfig, dataset: Dataset, progress: Progress | None) -> AuditedLabels | None:
     if config.labels is None or config.output is None:
         return None
-    return audit_result(config.labels, dataset, config.output, progress)
+    result = Result.load(config.labels)
+    # Of anybody's scores with a row a subject nobody knows whether they are of its one cell: names tell.
+    is_of_cells = result.command == "judge" and set(dataset.names).issuperset(result.cells.names)
+    if result.judged == "subject" and not is_of_cells:
+        from fusion.workflows.audits.patients import audit_patients  # learns; counting does not
+
+        return audit_patients(result, dataset, config, config.output, progress)
+    return audit_cells(result, config.labels, dataset, config.output, progress)
 
 
 def _identical(images: Sequence[str]) -> list[list[int]]:

@@ -179,7 +179,17 @@ def stress(page: PageSource) -> Values:
     found = page.result.findings.get("stress")
     if not found:
         return None
-    return {"stress": found, "blocks": list(found["rows"][0]["blocks"]), "pictures": pictures(found, page.image_paths)}
+    return {
+        "stress": found,
+        "blocks": list(found["rows"][0]["blocks"]),
+        "pictures": pictures(found, page.image_paths),
+        "bounds": _bounds,
+    }
+
+
+def _bounds(figure: Mapping[str, float]) -> str:
+    """``[0.81, 0.95]``."""
+    return "no interval" if math.isnan(figure["low"]) else f"[{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
 def shortcuts(page: PageSource) -> Values:

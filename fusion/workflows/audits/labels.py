@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,24 @@ _DRAWN = 240
 
 @dataclass(frozen=True, eq=False)
 class AuditedLabels:
-    """What was found, and where it was written."""
+    """What was found, and where it was written.
+
+    Attributes
+    ----------
+    table : to correct by.
+    sheets : drawings of those to look at.
+    how : what is to be corrected, and how the table is read then; in words.
+    """
 
     audit: LabelAudit
     table: Path
     sheets: tuple[Path, ...]
+    how: str
 
     def lines(self) -> list[str]:
         """What a person should know."""
         drawn = f"; drawn in {self.sheets[0].parent}" if self.sheets else ""
-        return [*self.audit.lines(), f"  to correct by: the column label of {self.table}, which is read as DATA{drawn}"]
+        return [*self.audit.lines(), f"  to correct by: {self.how}{drawn}"]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -53,28 +61,24 @@ class AuditedLabels:
         }
 
 
-def audit_result(
-    result_folder: Path, dataset: Dataset, folder: Path, progress: Progress | None = None
+def audit_cells(
+    result: Result, result_folder: Path, dataset: Dataset, folder: Path, progress: Progress | None = None
 ) -> AuditedLabels:
     """Look for wrong labels of a data set by a result on its cells; write ``labels.csv`` and contact sheets.
 
     Parameters
     ----------
+    result_folder : where the result is from.
     folder : where they are written.
     progress : informed of every image that is hashed or drawn.
 
     Raises
     ------
-    UsageError : the result is of other cells, or of patients; or the table that lies there has been corrected.
+    UsageError : the result is of other cells; or the table that lies there has been corrected.
     """
-    _check_uncorrected(folder / TABLE, dataset)
-    result = Result.load(result_folder)
-    # Of anybody's scores with a row a subject nobody knows whether they are of its one cell; names will tell.
-    if result.judged == "subject" and result.command != "judge":
-        raise UsageError(
-            f"{result_folder} judges patients, and labels are looked for cell by cell",
-            do="Give a result on their cells (--unit cell); each has the label of its patient.",
-        )
+    paths = (os.path.relpath(each.path.absolute(), folder.absolute()) for each in dataset.samples)
+    own = zip(paths, (each.label or "" for each in dataset.samples), strict=True)
+    check_uncorrected(folder / TABLE, own, ("path", "label"), "give it as DATA")
     samples = {dataset.name_of(sample): sample for sample in dataset.samples}
     if missing := [name for name in result.cells.names if name not in samples]:
         raise UsageError(
@@ -82,31 +86,46 @@ def audit_result(
             found=f"{len(missing)} of its {len(result.cells.names)} cells, such as {missing[0]}, are not in the data",
             expected="the data that it was made from, by the same path",
         )
-    audit = audit_labels(result, two_labels(dataset, progress))
+    audit = audit_labels(result, _reasons(two_labels(dataset, progress), samples))
     write_output(folder / TABLE, csv_rows(_rows(dataset, audit, folder)))
     shown = audit.suspects[:_DRAWN]
     sheets = write_sheets(folder, _tiles(shown, samples, progress), len(shown)) if shown else []
-    return AuditedLabels(audit, folder / TABLE, tuple(sheets))
+    how = f"the column label of {folder / TABLE}, which is read as DATA"
+    return AuditedLabels(audit, folder / TABLE, tuple(sheets), how)
 
 
-def _check_uncorrected(table: Path, dataset: Dataset) -> None:
-    """Refuse to write over labels that somebody has corrected by hand."""
+def check_uncorrected(table: Path, rows: Iterable[tuple[str, ...]], columns: Sequence[str], how: str) -> None:
+    """Refuse to write over labels that somebody has corrected by hand.
+
+    Parameters
+    ----------
+    rows : what would be written in these columns, of which the last is the label.
+    how : what is to be done with a corrected table, in words.
+    """
     if not table.exists():
         return
-    place = table.parent.absolute()
-    paths = (harmless(os.path.relpath(each.path.absolute(), place)) for each in dataset.samples)
-    own = Counter(zip(paths, (harmless(each.label or "") for each in dataset.samples), strict=True))
+    own = Counter(tuple(harmless(each) for each in row) for row in rows)
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
-            kept = Counter((row["path"], row["label"]) for row in csv.DictReader(stream))
+            kept = Counter(tuple(row[column] for column in columns) for row in csv.DictReader(stream))
     except (OSError, ValueError, KeyError, csv.Error):
-        kept = Counter([("", "")])  # a table that a spreadsheet has written anew
+        kept = Counter([tuple("" for _ in columns)])  # a table that a spreadsheet has written anew
     if changed := (kept - own).total():
         raise UsageError(
             f"{table} is another table than would be written over it",
             found=f"{changed} rows whose label is not that of the data",
-            do="If you have corrected it, give it as DATA; else choose another folder with -o, or remove it.",
+            do=f"If you have corrected it, {how}; else choose another folder with -o, or remove it.",
         )
+
+
+def _reasons(twins: Sequence[tuple[str, str, int]], samples: Mapping[str, Sample]) -> dict[str, list[str]]:
+    """By name, what contradicts a label."""
+    found: dict[str, list[str]] = {}
+    for first, second, bits in twins:
+        alike = "identical" if bits == 0 else f"nearly identical ({bits} bits of 256)"
+        for name, other in ((first, second), (second, first)):
+            found.setdefault(name, []).append(f"two labels: {alike} to {other}, which is {samples[other].label}")
+    return found
 
 
 def two_labels(dataset: Dataset, progress: Progress | None = None) -> list[tuple[str, str, int]]:

@@ -1,7 +1,6 @@
 """Wrong labels are found by what every entry says, and a table to correct them by is read back."""
 
 import csv
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -130,9 +129,3 @@ def test_the_way_from_a_result_to_a_corrected_table(labelled):
     # What was corrected is not written over; the corrected table itself may be asked about anew.
     with pytest.raises(UsageError, match=r"found: 1 rows whose label(.*\n)*.*give it as DATA"):
         inspect(InspectConfig(labels=labelled / "result", output=labelled / "audit", **common))
-    # A result on patients has no cells to look at.
-    content = json.loads((labelled / "result" / "result.json").read_text())
-    content["facts"]["judged"] = "subject"
-    (labelled / "result" / "result.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="judges patients"):
-        inspect(InspectConfig(labels=labelled / "result", output=labelled / "again", **common))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fusion.analysis.stress import REPEATABLE, STRESSES, agreement_of_features
+from fusion.analysis.repeatability import REPEATABLE, agreement_of_features
+from fusion.analysis.stress import STRESSES
 from fusion.evaluation.analysis_lines import analysis_lines
 from fusion.settings.commands import EvaluateConfig, TrainConfig
 from fusion.workflows.evaluate import evaluate
@@ -72,3 +73,64 @@ def test_evaluate_tells_what_stress_does_and_shows_it(tmp_path):
     assert page.count('<figcaption class="soft">') == len(rows)
     assert page.count("data:image/png;base64") >= 2 * len(rows)
     assert "Under 12 stresses of 8 cells" in " ".join(analysis_lines(result))
+
+
+def patients(folder, first, count, each=3):
+    """A table of patients whose cells differ by their size, all of one patient a little."""
+    rows = []
+    for patient in range(first, first + count):
+        for cell in range(each):
+            seed = 1000 * patient + cell
+            radius = 14 + 9 * (patient % 2) + np.random.default_rng(seed).normal()
+            write_image(folder / f"{seed}.png", paint(seed, side=72, radius=radius))
+            rows.append(f"{seed}.png,P{patient},{('well', 'ill')[patient % 2]}")
+    table = folder / f"patients-{first}.csv"
+    table.write_text("path,subject,subject_label\n" + "\n".join(rows) + "\n")
+    return table
+
+
+@pytest.fixture(scope="module")
+def of_patients(tmp_path_factory):
+    """A model of patients, and other patients."""
+    folder = tmp_path_factory.mktemp("patients")
+    common = {"store": folder / "store", "jobs": 1}
+    given = {"features": ["morphology"], "classifier": "logreg", "splits": 3, "unit": "subject", **common}
+    train(TrainConfig(data=patients(folder, 0, 8), output=folder / "model", **given))
+    return {"model": folder / "model", "data": patients(folder, 100, 8), "other_cohort": True, **common}
+
+
+def test_patients_are_judged_by_every_stress_with_intervals_over_patients(of_patients, tmp_path):
+    result = evaluate(EvaluateConfig(**of_patients, output=tmp_path / "result", stress=True))
+    found = result.findings["stress"]
+    assert (found["unit"], found["patients"], found["cells"], found["all_cells"]) == ("subject", 8, 24, 24)
+    rows = {row["stress"]: row for row in found["rows"]}
+    assert list(rows) == ["none", *STRESSES]
+    # All cells are there: without stress it is what the result itself says, and what is measured twice is the same.
+    plain = rows["none"]
+    assert plain["balanced_accuracy"]["value"] == result.figures[0]["image"]["balanced_accuracy"]["value"]
+    assert (plain["agreement"]["value"], plain["score"]["value"]) == (1, pytest.approx(1))
+    assert plain["blocks"]["morphology"]["median"]["value"] == pytest.approx(1)
+    light, scale = (rows[name]["blocks"]["morphology"]["median"] for name in ("light, 10% less", "scale, 25% larger"))
+    assert light["value"] > 0.95 > scale["value"]
+    assert scale["low"] < scale["value"] < scale["high"]
+    assert rows["scale, 20% smaller"]["score"]["value"] < rows["light, 10% less"]["score"]["value"]
+    page = (tmp_path / "result" / "report.html").read_text()
+    assert "The same 8 patients, by the same 24 cells" in page
+    assert "Every patient is judged by a part of its cells" not in page
+    assert page.count('<figcaption class="soft">') == len(rows)
+    assert "Under 12 stresses of 8 patients (24 cells)" in " ".join(analysis_lines(result))
+
+
+def test_of_fewer_cells_every_patient_keeps_as_many_and_cells_in_the_store_tell_the_same(
+    of_patients, tmp_path, monkeypatch
+):
+    given = {**of_patients, "stress": True, "stress_cells": 16}
+    held = evaluate(EvaluateConfig(**given, output=tmp_path / "held")).findings["stress"]
+    assert (held["patients"], held["cells"], held["all_cells"]) == (8, 16, 24)
+    page = (tmp_path / "held" / "report.html").read_text()
+    assert "Every patient is judged by a part of its cells here, 16 of 24" in page
+    monkeypatch.setattr("fusion.learning.study.HELD", 100)
+    stored = evaluate(EvaluateConfig(**given, output=tmp_path / "stored")).findings["stress"]
+    for one, other in zip(held["rows"], stored["rows"], strict=True):
+        assert one["score"] == pytest.approx(other["score"], nan_ok=True)
+        assert one["blocks"]["morphology"]["median"] == pytest.approx(other["blocks"]["morphology"]["median"])
