@@ -3,11 +3,12 @@
     python -m benchmarks.patient_labels CELLS --witness erythroblast --rate 0.3 [--deals 10] [--seed 0]
 
 ``CELLS`` is a table that ``fusion extract --export`` has written. Patients are put together of its cells
-(``fusion.synthetic.constructed_patients``), the labels of a share of them, drawn by lot, exchanged; the contestants judge
-them in folds by patient, and their held-out scores are audited as ``fusion inspect --labels`` does. Lines are means over
-deals that share nothing but the cells: how many labels were planted, and are among those that every entry contradicts, and
-among all suspects; how many of each there are; the shares that the audit foretells; and in how many deals its interval of the
-share of wrong labels holds the truth, that from 0 as it is told of patients, and that of the counts alone.
+(``fusion.synthetic.constructed_patients``), the labels of a share of them, drawn by lot, exchanged; the contestants
+judge them in folds by patient, and their held-out scores are audited as ``fusion inspect --labels`` does. Lines are
+means over deals that share nothing but the cells, with the least and the most: how many labels were planted, and are
+among those that every entry contradicts, and among all suspects; how many of each there are; what the audit foretells;
+and in how many deals its interval of the share of wrong labels holds the truth: from 0, as it is told of patients, and
+that of the counts alone.
 """
 
 from __future__ import annotations

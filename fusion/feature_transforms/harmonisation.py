@@ -267,17 +267,27 @@ class Harmoniser:
         names = [_named(source) for source in sources]
         used = [name for name in new if names.count(name) >= LEAST_CELLS]
         few = [name for name in new if name not in used]
-        stamps = []
-        if used:
-            cells = sum(names.count(name) for name in used)
-            how = "; their mix of classes is estimated, and each moved towards where it was learnt"
-            stamps.append(
-                f"transductive: features harmonised by {cells} cells that are judged here, without labels "
-                f"({_format_names(used)}){how if self.mix is not None else ''}"
-            )
+        by_way: dict[str, list[str]] = {}
+        for name in used:
+            by_way.setdefault(self._way(name), []).append(name)
+        stamps = [
+            f"transductive: features harmonised by {sum(map(names.count, own))} cells that are judged here, without "
+            f"labels ({_format_names(own)}){way}"
+            for way, own in by_way.items()
+        ]
         if few:
             stamps.append(f"not harmonised: fewer than {LEAST_CELLS} cells of {_format_names(few)}")
         return stamps
+
+    def _way(self, name: str) -> str:
+        """By which classes a new source is described, to be put behind its name."""
+        if self.mix is None:
+            return ""
+        if (present := self.stated.get(name)) is None:
+            return "; their mix of classes is estimated, and each moved towards where it was learnt"
+        if present.sum() == 1:
+            return "; they pass for cells of the one class that is stated, and are moved towards where it was learnt"
+        return "; the mix of the classes that are stated is estimated, and each moved towards where it was learnt"
 
     def state(self) -> tuple[dict[str, Any], dict[str, ScoredRows]]:
         """Plain values, and arrays by name, from which ``from_state`` makes it again."""

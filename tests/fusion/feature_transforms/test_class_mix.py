@@ -174,6 +174,20 @@ def test_a_result_says_that_the_mix_is_estimated():
     assert ["mix of classes is estimated" in each for each in said] == [True, False]
 
 
+def test_a_result_says_of_which_classes_the_mix_is_estimated_where_these_are_stated():
+    """Sites of which nothing is stated, of which two classes of three are, and one, each by what is done to it."""
+    found = harmoniser()[0]
+    present = {"two": np.array([True, True, False]), "one": np.array([False, True, False])}
+    told = found.stating(present).notes(["new"] * 80 + ["two"] * 40 + ["one"] * 20)
+    assert len(told) == 3
+    assert [each.partition("(")[2].partition(")")[0] for each in told] == ["new", "one", "two"]
+    assert "; their mix of classes is estimated" in told[0]
+    assert "by 20 cells" in told[1]
+    assert "cells of the one class that is stated" in told[1]
+    assert "estimated" not in told[1]
+    assert "; the mix of the classes that are stated is estimated" in told[2]
+
+
 def test_a_described_site_is_as_a_new_one():
     found = harmoniser()[0]
     X, _ = site([60, 10, 10], 2)
