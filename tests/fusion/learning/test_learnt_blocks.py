@@ -16,8 +16,6 @@ from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
 from fusion.leakage.provenance import training_overlap
-from fusion.learning import learnt_blocks as learning
-from fusion.learning._inner_folds import InnerFolds
 from fusion.learning.learn import learn
 from fusion.learning.learnt_blocks import embed_splits, learnt_blocks
 from fusion.learning.recipe import recipe_of
@@ -28,19 +26,7 @@ from fusion.workflows.ablate import ablate
 from fusion.workflows.evaluate import evaluate
 from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
-
-NEURAL = {
-    "network": {
-        "backbone": "test_efficientnet",
-        "weights": "random",
-        "size": 32,
-        "drop_path": 0.0,
-        "head": [],
-        "head_dropout": [0.0],
-    },
-    "training": {"epochs": 1, "batch_size": 16, "learning_rate": 3e-3, "patience": 0, "validation": 0.0},
-}
-
+from tests.builders.networks import NEURAL, crossfit_settings, listen_to_networks
 
 #: What every result with such a block says.
 CROSSFITTED = "Block cnn is cross-fitted: in every split a network of its own"
@@ -53,15 +39,10 @@ def store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
-def settings(data, output, store, **more):
-    given = {"features": ["colour", "cnn"], "splits": 2, "classifiers": {"neural": NEURAL}}
-    return {"data": data, "output": output, "store": store, "jobs": 1, "cnn_crossfit": True, **given, **more}
-
-
 @pytest.fixture(scope="module")
 def view(synthetic, store):
     """Cells with their images, the block that is learnt, and the folds of one comparison."""
-    (block,) = learnt_blocks(AblateConfig(**settings(synthetic, synthetic.parent / "nowhere", store)))
+    (block,) = learnt_blocks(AblateConfig(**crossfit_settings(synthetic, synthetic.parent / "nowhere", store)))
     dataset = load_dataset(synthetic, store=store)
     study = Study.of(dataset, [], [block.network.input_transform()], FeatureStore(store), jobs=1)
     (folds,) = make_plan(study.table, "grouped", 2, 1, 0).rounds
@@ -69,24 +50,8 @@ def view(synthetic, store):
 
 
 @pytest.fixture
-def met(monkeypatch):
-    """The images that every network learns from, by number, and those that it embeds are all of the study's."""
-    given = []
-    build = learning.build_seeded
-
-    def listening(name, params, seed):
-        network = build(name, params, seed)
-        fit = network.fit
-
-        def told(X, y, groups, **more):
-            given.append(X.rows)
-            return fit(X, y, groups, **more)
-
-        network.fit = told
-        return network
-
-    monkeypatch.setattr(learning, "build_seeded", listening)
-    return given
+def heard(monkeypatch):
+    return listen_to_networks(monkeypatch)
 
 
 def test_no_label_of_a_test_part_has_a_say_in_what_its_fits_are_given(view, tmp_path):
@@ -101,21 +66,21 @@ def test_no_label_of_a_test_part_has_a_say_in_what_its_fits_are_given(view, tmp_
     assert np.abs(other - other_again).max() > 1e-3
 
 
-def test_no_network_has_met_a_subject_that_it_is_judged_by(view, met, tmp_path):
+def test_no_network_has_met_a_subject_that_it_is_judged_by(view, heard, tmp_path):
     """Said by the cells that reach its training, not by the plan."""
     study, block, folds, _ = view
     embed_splits(block, study, folds, Run(tmp_path))
     subjects, (images,) = np.array(study.table.subjects), study.images.values()
-    for rows, fold in zip(met, folds, strict=True):
-        assert_array_equal(rows, images.rows[fold.train])
-        assert not set(subjects[fold.test]) & set(subjects[np.isin(images.rows, rows)])
+    for training, fold in zip(heard.trainings, folds, strict=True):
+        assert_array_equal(training.images, images.rows[fold.train])
+        assert not set(subjects[fold.test]) & set(subjects[np.isin(images.rows, training.images)])
 
 
 def test_a_transformer_learns_by_adapters_in_every_split(synthetic, store, tmp_path):
     """LoRA behind ``--cnn-crossfit``, from every training part anew, and then as a block that the model keeps."""
     network = {**NEURAL["network"], "backbone": "test_vit", "dropout": 0.0}
     neural = {"network": network, "training": {**NEURAL["training"], "tune": "lora", "lora_rank": 2}}
-    given = settings(synthetic, tmp_path / "m", store, classifier="logreg", classifiers={"neural": neural})
+    given = crossfit_settings(synthetic, tmp_path / "m", store, classifier="logreg", classifiers={"neural": neural})
     trained = train(TrainConfig(**given))
     assert any(note.startswith(CROSSFITTED) for note in trained.result.notes)
     assert any("trained (tune: lora)" in note for note in trained.result.notes)
@@ -123,13 +88,15 @@ def test_a_transformer_learns_by_adapters_in_every_split(synthetic, store, tmp_p
     assert isinstance(block.extractor, Embedding)
     assert block.extractor.backbone_config.backbone == "test_vit"
     asked = {"repeats": 1, "compare": ["logreg"], "subsets": "colour+cnn", "classifiers": {"neural": neural}}
-    late = ablate(AblateConfig(**settings(synthetic, tmp_path / "r", store, fuse="late", nested=True, **asked)))
+    late = ablate(
+        AblateConfig(**crossfit_settings(synthetic, tmp_path / "r", store, fuse="late", nested=True, **asked))
+    )
     assert late.scores[0].classifier == "logreg-late"
     assert np.isfinite(late.scores[0].proba).all()
 
 
 def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_stopped(synthetic, store, tmp_path):
-    given = settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"])
+    given = crossfit_settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"])
     message = []
 
     def stop(stage, done, total, faults):
@@ -156,7 +123,7 @@ def test_a_comparison_has_the_block_in_every_subset_and_goes_on_where_it_was_sto
 
 def test_the_page_has_the_training_curves_of_every_split(synthetic, store, tmp_path):
     """Of the block's networks, which no entry of the comparison has; the numbers are the networks' own."""
-    given = settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], subsets="cnn")
+    given = crossfit_settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], subsets="cnn")
     result = ablate(AblateConfig(**given))
     (row,) = result.findings["training"]
     assert row["name"] == "block cnn"
@@ -170,7 +137,7 @@ def test_the_page_has_the_training_curves_of_every_split(synthetic, store, tmp_p
 
 
 def test_the_other_blocks_are_judged_as_without_it(synthetic, store, tmp_path):
-    given = settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"])
+    given = crossfit_settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"])
     with_cnn = ablate(AblateConfig(**given))
     alone = {**given, "features": ["colour"], "cnn_crossfit": False, "output": tmp_path / "s"}
     assert_array_equal(with_cnn.scores[0].proba, ablate(AblateConfig(**alone)).scores[0].proba)
@@ -182,7 +149,7 @@ def test_an_external_test_set_is_seen_by_the_network_of_the_training_set(synthet
         write_image(tmp_path / "new" / f"{at}.png", paint(200 + at, radius=22 - 6 * (at % 2)))
         rows.append({"path": f"{at}.png", "label": ("all", "hem")[at % 2], "subject": f"new {at}"})
     pd.DataFrame(rows).to_csv(tmp_path / "new" / "cells.csv", index=False)
-    given = settings(
+    given = crossfit_settings(
         synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], test=tmp_path / "new" / "cells.csv"
     )
     result = ablate(AblateConfig(**given))
@@ -194,7 +161,7 @@ def test_an_external_test_set_is_seen_by_the_network_of_the_training_set(synthet
 
 def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     """Trained on all cells for use; judged by networks of the folds; and it refuses the cells it knows."""
-    trained = train(TrainConfig(**settings(synthetic, tmp_path / "m", store, classifier="logreg")))
+    trained = train(TrainConfig(**crossfit_settings(synthetic, tmp_path / "m", store, classifier="logreg")))
     assert trained.result.scores[0].features == ("colour", "cnn")
     assert any(note.startswith(CROSSFITTED) for note in trained.result.notes)
     assert not (tmp_path / "m.unfinished").exists()
@@ -230,7 +197,7 @@ def test_a_model_keeps_its_network_and_asks_it(synthetic, store, tmp_path):
     ],
 )
 def test_a_step_that_scores_cells_which_the_network_has_met_is_refused(synthetic, store, tmp_path, step, words):
-    given = {**settings(synthetic, tmp_path / "m", store), **step}
+    given = {**crossfit_settings(synthetic, tmp_path / "m", store), **step}
     classifier = given.pop("classifier", "logreg")
     for ask in (
         lambda: train(TrainConfig(**given, classifier=classifier)),
@@ -243,7 +210,7 @@ def test_a_step_that_scores_cells_which_the_network_has_met_is_refused(synthetic
 
 
 def test_a_threshold_that_is_a_number_holds_nothing_out(synthetic, store, tmp_path):
-    given = settings(synthetic, tmp_path / "m", store, classifier="logreg", threshold="0.4")
+    given = crossfit_settings(synthetic, tmp_path / "m", store, classifier="logreg", threshold="0.4")
     (scores,) = train(TrainConfig(**given)).result.scores
     assert set(scores.threshold.ravel()) == {0.4}
 
@@ -253,46 +220,32 @@ def test_a_threshold_that_is_a_number_holds_nothing_out(synthetic, store, tmp_pa
     [{}, {"threshold": "balanced-accuracy"}, {"calibrate": "logistic", "threshold": "sensitivity:0.95"}],
     ids=["svm", "svm under a threshold", "svm under calibration and threshold"],
 )
-def test_inner_networks_have_met_nobody_whom_they_score(view, met, tmp_path, monkeypatch, asked):
+def test_inner_networks_have_met_nobody_whom_they_score(view, heard, tmp_path, asked):
     """Told by what reaches the training of every network, and by the embeddings that are scored themselves."""
     study = view[0]
     # Four subjects of each class: two are left of each where the second of two steps holds out.
     folds = make_plan(study.table, "grouped", 5, 1, 0).rounds[0]
     given = {"nested": True, "positive": "all", "features": ["cnn"], **asked}
-    config = AblateConfig(**settings("cells", tmp_path, tmp_path, **given))
+    config = AblateConfig(**crossfit_settings("cells", tmp_path, tmp_path, **given))
     recipe = replace(recipe_of(config, "svm", ["cnn"], ["cnn"]), positive="all")
-    embedded, part, views, scored = learning.embedded, InnerFolds.part, [], []
-
-    def watched(block, study, units, *more):
-        found = embedded(block, study, units, *more)
-        views.append((set(units.tolist()), {row.tobytes(): cell for cell, row in enumerate(found)}))
-        return found
-
-    def listening(self, train, test):
-        scored.append(part(self, train, test))
-        return scored[-1]
-
-    monkeypatch.setattr(learning, "embedded", watched)
-    monkeypatch.setattr(InnerFolds, "part", listening)
     learn(study, folds[0].train, recipe, Run(tmp_path), learnt=learnt_blocks(config))
 
     (images,) = study.images.values()
-    trained = [set(np.flatnonzero(np.isin(images.rows, rows)).tolist()) for rows in met]
+    trained = [set(np.flatnonzero(np.isin(images.rows, one.images)).tolist()) for one in heard.trainings]
     assert trained[0] == set(folds[0].train.tolist())  # the model's own network; no held-out score is from it
-    assert {frozenset(units) for units, _ in views} == set(map(frozenset, trained[1:]))
-    assert all(units < trained[0] for units, _ in views)
-    assert len(scored) == len(views) >= (20 if asked else 4)
-    for inner in scored:
-        met_by_it, cell_of = next(one for one in views if inner.X[0].tobytes() in one[1])
-        of_scored = [cell_of[row.tobytes()] for row in inner.X]
-        assert {cell_of[row.tobytes()] for row in inner.rows.X} == met_by_it
-        assert not {study.table.groups[cell] for cell in of_scored} & {study.table.groups[cell] for cell in met_by_it}
+    assert {frozenset(units) for units, _ in heard.embedded} == set(map(frozenset, trained[1:]))
+    assert all(units < trained[0] for units, _ in heard.embedded)
+    assert len(heard.parts) == len(heard.embedded) >= (20 if asked else 4)
+    groups = study.table.groups
+    for inner in heard.inner():
+        assert inner.learnt == inner.met
+        assert not {groups[cell] for cell in inner.scored} & {groups[cell] for cell in inner.met}
 
 
 def test_nested_networks_pay_for_what_is_refused_without_them(synthetic, store, tmp_path):
     more = {"nested": True, "threshold": "balanced-accuracy", "features": ["cnn"]}
     (scores,) = ablate(
-        AblateConfig(**settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], **more))
+        AblateConfig(**crossfit_settings(synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], **more))
     ).scores
     thresholds = [np.unique(scores.threshold[scores.fold == at]) for at in range(scores.fold.max() + 1)]
     assert all(len(of_fold) == 1 and 0 < of_fold[0] < 1 for of_fold in thresholds)
@@ -305,16 +258,16 @@ def test_a_group_on_both_sides_of_a_fold_inside_is_refused(view, tmp_path):
     study = view[0]
     labels, groups = np.array(study.table.y), study.table.groups
     few = np.concatenate([np.flatnonzero(groups == groups[labels == label][0]) for label in ("all", "hem")])
-    config = AblateConfig(**settings("cells", tmp_path, tmp_path, nested=True, features=["cnn"]))
+    config = AblateConfig(**crossfit_settings("cells", tmp_path, tmp_path, nested=True, features=["cnn"]))
     with pytest.raises(UsageError, match="two subjects of every class"):
         learn(study, few, recipe_of(config, "svm", ["cnn"], ["cnn"]), Run(tmp_path), learnt=learnt_blocks(config))
 
 
 def test_a_comparison_refuses_a_network_that_knows_its_cells(synthetic, store, tmp_path):
     """An embedding that was fine-tuned on the same cells would be judged on what it has learnt by heart."""
-    model = train(TrainConfig(**settings(synthetic, tmp_path / "m", store, classifier="logreg"))).bundle
+    model = train(TrainConfig(**crossfit_settings(synthetic, tmp_path / "m", store, classifier="logreg"))).bundle
     weights = model.blocks[-1].extractor.weights
-    given = settings(
+    given = crossfit_settings(
         synthetic, tmp_path / "r", store, repeats=1, compare=["logreg"], cnn_crossfit=False, classifiers={}
     )
     given["extractors"] = {"cnn": {"weights": weights}}
@@ -341,7 +294,7 @@ def test_embedding_by_a_classifier_is_the_extractors(view, tmp_path):
     ],
 )
 def test_wrong_use_is_told(synthetic, store, tmp_path, more, message):
-    given = {**settings(synthetic, tmp_path / "m", store, classifier="logreg"), **more}
+    given = {**crossfit_settings(synthetic, tmp_path / "m", store, classifier="logreg"), **more}
     with pytest.raises(UsageError, match=message):
         train(TrainConfig(**given))
 

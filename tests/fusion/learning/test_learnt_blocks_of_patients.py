@@ -15,8 +15,9 @@ from fusion.features.store import FeatureStore
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.leakage.protocols import make_plan
 from fusion.leakage.provenance import training_overlap
-from fusion.learning import learnt_blocks as learning
+from fusion.learning.learn import learn
 from fusion.learning.learnt_blocks import embed_splits, learnt_blocks
+from fusion.learning.recipe import recipe_of
 from fusion.learning.run import Run
 from fusion.learning.study import Study
 from fusion.reports import html_report
@@ -26,7 +27,7 @@ from fusion.workflows.evaluate import evaluate
 from fusion.workflows.loading import subjects_of
 from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
-from tests.fusion.learning.test_learnt_blocks import NEURAL
+from tests.builders.networks import crossfit_settings, listen_to_networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,9 +68,8 @@ def store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
-def settings(data, output, store, **more):
-    given = {"features": ["colour", "cnn"], "splits": 2, "classifiers": {"neural": NEURAL}, "unit": "subject"}
-    return {"data": data, "output": output, "store": store, "jobs": 1, "cnn_crossfit": True, **given, **more}
+def settings(*given, **more):
+    return crossfit_settings(*given, unit="subject", **more)
 
 
 @pytest.fixture
@@ -84,32 +84,16 @@ def view(cohort, store, request):
 
 
 @pytest.fixture
-def met(monkeypatch):
-    """Of every network the images that it learns from, by number, their labels and their groups."""
-    given = []
-    build = learning.build_seeded
-
-    def listening(name, params, seed):
-        network = build(name, params, seed)
-        fit = network.fit
-
-        def told(X, y, groups, **more):
-            given.append((X.rows, np.asarray(y), np.asarray(groups)))
-            return fit(X, y, groups, **more)
-
-        network.fit = told
-        return network
-
-    monkeypatch.setattr(learning, "build_seeded", listening)
-    return given
+def heard(monkeypatch):
+    return listen_to_networks(monkeypatch)
 
 
-def test_a_network_meets_the_cells_of_training_patients_alone(view, met, tmp_path):
+def test_a_network_meets_the_cells_of_training_patients_alone(view, heard, tmp_path):
     """Said by what reaches its training: their images, their patients' labels, and their patients as groups."""
     study, block, folds = view
     embed_splits(block, study, folds, Run(tmp_path))
     (images,) = study.images.values()
-    for (rows, labels, groups), fold in zip(met, folds, strict=True):
+    for (rows, labels, groups), fold in zip(heard.trainings, folds, strict=True):
         cells = np.concatenate([study.table.cells[at] for at in fold.train])
         assert_array_equal(rows, images.rows[cells])
         assert_array_equal(labels, np.repeat(np.array(study.table.y)[fold.train], EACH))
@@ -119,11 +103,11 @@ def test_a_network_meets_the_cells_of_training_patients_alone(view, met, tmp_pat
 
 
 @pytest.mark.parametrize("view", ["told.csv"], indirect=True)
-def test_cells_are_learnt_by_their_own_labels_where_these_are_of_two_classes(view, met, tmp_path):
+def test_cells_are_learnt_by_their_own_labels_where_these_are_of_two_classes(view, heard, tmp_path):
     study, block, _ = view
     everyone = study.everyone
     block.fit(study, everyone, Run(tmp_path), "network", tmp_path / "one")
-    (rows, labels, _) = met[0]
+    rows, labels, _ = heard.trainings[0]
     assert len(rows) == PATIENTS * EACH
     assert sorted(set(labels)) == ["blast", "normal"]
     assert (labels == "blast").sum() == PATIENTS * (EACH - 1) // 2
@@ -133,8 +117,8 @@ def test_cells_are_learnt_by_their_own_labels_where_these_are_of_two_classes(vie
     own[np.flatnonzero(own == "blast")[:-9]] = None  # of nine blasts a network learns nothing
     few = replace(study, table=replace(study.table, X=replace(study.table.X, labels=own)))
     block.fit(few, everyone, Run(tmp_path), "network", tmp_path / "other")
-    assert sorted(set(met[1][1])) == ["ill", "well"]
-    assert len(met[1][0]) == PATIENTS * EACH
+    assert sorted(set(heard.trainings[1].labels)) == ["ill", "well"]
+    assert len(heard.trainings[1].images) == PATIENTS * EACH
     assert BY_PATIENTS in block.stamps(few, [everyone])[0]
     assert BY_CELLS not in block.describe(few, [everyone])
 
@@ -222,32 +206,24 @@ def test_a_step_that_scores_patients_whom_the_network_has_met_is_refused(cohort,
         ablate(AblateConfig(**settings(cohort / "cells.csv", tmp_path / "r", store, features=["cnn"], **step)))
 
 
-@pytest.mark.parametrize("asked", [{"compare": ["svm"]}, {"compare": ["logreg"], "threshold": "balanced-accuracy"}])
-def test_inner_networks_have_met_no_patient_whom_they_score(view, cohort, met, store, tmp_path, monkeypatch, asked):
+@pytest.mark.parametrize("asked", [{}, {"threshold": "balanced-accuracy"}], ids=["svm", "logreg under a threshold"])
+def test_inner_networks_have_met_no_patient_whom_they_score(view, heard, tmp_path, asked):
     """Told by what reaches the training of every network, and by the embeddings that are scored themselves."""
-    study = view[0]
-    part, scored, views, embedded = learning.InnerFolds.part, [], [], learning.embedded
+    study, _, folds = view
+    given = {"nested": True, "positive": "ill", "features": ["cnn"], **asked}
+    config = AblateConfig(**settings("cells", tmp_path, tmp_path, **given))
+    recipe = replace(recipe_of(config, "logreg" if asked else "svm", ["cnn"], ["cnn"]), positive="ill")
+    learn(study, folds[0].train, recipe, Run(tmp_path), learnt=learnt_blocks(config))
 
-    def listening(self, train, test):
-        scored.append(part(self, train, test))
-        return scored[-1]
-
-    def watched(block, study, units, *more):
-        found = embedded(block, study, units, *more)
-        views.append((set(units.tolist()), {row.tobytes(): cell for cell, row in enumerate(found)}))
-        return found
-
-    monkeypatch.setattr(learning.InnerFolds, "part", listening)
-    monkeypatch.setattr(learning, "embedded", watched)
-    given = settings(cohort / "cells.csv", tmp_path / "r", store, repeats=1, nested=True, features=["cnn"], **asked)
-    (scores,) = ablate(AblateConfig(**given)).scores
-    assert np.isfinite(scores.proba).all()
     owner = np.empty(len(study.cells), int)
     for at, own in enumerate(study.table.cells):
         owner[own] = at
-    assert len(scored) >= 4
-    for inner in scored:
-        met_by_it, cell_of = next(one for one in views if inner.X.stacked[0].tobytes() in one[1])
-        of_scored = {owner[cell_of[row.tobytes()]] for row in inner.X.stacked}
-        assert {owner[cell_of[row.tobytes()]] for row in inner.rows.X.stacked} == met_by_it
-        assert not of_scored & met_by_it
+    (images,) = study.images.values()
+    trained = [set(owner[np.isin(images.rows, one.images)].tolist()) for one in heard.trainings]
+    assert trained[0] == set(folds[0].train.tolist())  # the model's own network; no held-out score is from it
+    assert {frozenset(units) for units, _ in heard.embedded} == set(map(frozenset, trained[1:]))
+    assert len(heard.parts) == len(heard.embedded) >= 3
+    for inner in heard.inner():
+        assert {owner[cell] for cell in inner.learnt} == inner.met
+        assert inner.met < trained[0]
+        assert not {owner[cell] for cell in inner.scored} & inner.met
