@@ -32,7 +32,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import fusion
 from fusion.analysis.adaptation.curve import label_curve
-from fusion.analysis.adaptation.steps import SiteCells
+from fusion.analysis.adaptation.site_cells import SiteCells
 from fusion.data.feature_table import FeatureTable
 from fusion.data.groups import merge_groups
 from fusion.features.blocks import agreed_columns, build_blocks

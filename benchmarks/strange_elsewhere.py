@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.patients_elsewhere import BLOCKS, TYPES, recipe_of
-from fusion.analysis.adaptation.steps import SiteCells, with_new_sites
+from fusion.analysis.adaptation.site_cells import SiteCells
+from fusion.analysis.adaptation.steps import with_new_sites
 from fusion.analysis.adaptation.usual_distances import with_usual_distances
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.bags import Bags, split_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers.neural import _network_files
+from classifiers.neural import _few_labels, _network_files
 from classifiers.neural._adapters import add_adapters, merge_adapters
 from classifiers.neural._batch_norm_adaptation import check_moments, moments_of, new_sources, statistics_of
 from classifiers.neural._blocks import block_sizes
@@ -168,8 +169,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         seed = 0 if self.random_state is None else int(self.random_state)
         train, held = keep_back(codes, groups, how.validation, seed)
         self.network_ = self._untrained_network(design, how, inputs, train, seed)
-        is_black = self.input_transform_ is None or self.input_transform_.background == "black"
-        lesson = Lesson(inputs, codes, len(self.classes_), train, held, is_black, self.turns)
+        lesson = Lesson(inputs, codes, len(self.classes_), train, held, self._is_black, self.turns)
         trainer = Trainer(self.network_, lesson, how, variation, seed, design.auxiliary)
         keep = None
         if checkpoint is not None:
@@ -197,7 +197,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             )
         self._check_images(inputs)
         batch = 4 * self._settings()[1].batch_size
-        is_black = self.input_transform_ is None or self.input_transform_.background == "black"
+        is_black = self._is_black
         new = {} if self.batch_statistics == "training" else new_sources(self._sources(inputs), self.sources_)
         if not new:
             return predict(self.network_, inputs, batch, self.turns, is_black)
@@ -225,6 +225,74 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         cells = sum(len(rows) for rows in new.values())
         who = ", ".join(name or "cells without a source" for name in new)
         return [f"transductive: batch norms by {cells} cells that are judged here, without labels ({who})"]
+
+    # ---- another site ------------------------------------------------------------------------------------------------
+
+    def head_inputs(self, X: CellInputs) -> NDArray[np.float32]:
+        """float32 (n, turns, w): what the head is given of each cell, by the batch norms as they are."""
+        check_is_fitted(self)
+        self._check_images(X)
+        return _few_labels.head_inputs(self.network_, X, 4 * self._settings()[1].batch_size, self.turns, self._is_black)
+
+    def judge_head_inputs(self, given: NDArray[np.float32]) -> NDArray[np.float64]:
+        """float64 (n, classes) of what ``head_inputs`` gave."""
+        return _few_labels.judge_head_inputs(self.network_, given)
+
+    def sees_as(self, other: object) -> bool:
+        """Whether both share all that comes before the head."""
+        return isinstance(other, NeuralClassifier) and other.network_.fuse is self.network_.fuse
+
+    def with_refitted_head(self, given: NDArray[np.float32], y: ArrayLike) -> Self:
+        """The same network with a head of one layer, by logistic regression on what ``head_inputs`` gave of labelled
+        cells; see ``_few_labels``."""
+        design = _few_labels.without_hidden_layers(self._settings()[0])
+        codes = np.searchsorted(self.classes_, np.asarray(y))
+        network = _few_labels.with_refitted_head(self.network_, design, self.blocks_, given, codes)
+        head = {"head": list(design.head), "head_dropout": list(design.head_dropout)}
+        twin = self._twin(network).set_params(network={**(self.network or {}), **head})
+        norms = {name for name, _ in network.named_modules()}
+        moments = getattr(self, "moments_", {})
+        twin.moments_ = {name: value for name, value in moments.items() if name.rpartition(".")[0] in norms}
+        return twin
+
+    def fine_tuned(self, X: CellInputs, y: ArrayLike) -> Self:
+        """A copy of the network after a few epochs more on labelled cells, see ``_few_labels.fine_tuning``."""
+        check_is_fitted(self)
+        design, how, variation = self._settings()
+        inputs, labels = self._inputs(X, y)
+        seed = 0 if self.random_state is None else int(self.random_state)
+        codes = np.searchsorted(self.classes_, labels)
+        twin = self._twin(copy.deepcopy(self.network_))
+        backbone = None if twin.network_.backbone is None else twin.network_.backbone.backbone
+        if backbone is not None and how.tune == "lora":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                add_adapters(backbone, how.lora_rank, how.lora_alpha)
+            twin.network_.to(_device(self.device))
+        everyone, nobody = np.arange(len(codes)), np.empty(0, np.intp)
+        lesson = Lesson(inputs, codes, len(self.classes_), everyone, nobody, self._is_black, self.turns)
+        trainer = Trainer(twin.network_, lesson, _few_labels.fine_tuning(how), variation, seed, design.auxiliary)
+        with _threads(self.threads):
+            twin.history_ = [*self.history_, *trainer.run().history]
+            if backbone is not None:
+                merge_adapters(backbone)
+            if self.batch_statistics == "source":
+                twin.moments_ = moments_of(twin.network_, inputs, 4 * how.batch_size)
+        return twin
+
+    def new_sites(self, sources: Sequence[str | None]) -> dict[str, NDArray[np.intp]]:
+        """Rows of each site whose cells would be judged by batch norms of their own."""
+        return new_sources(sources, self.sources_) if self.judges_together else {}
+
+    def at_site(self, X: CellInputs) -> Self:
+        """A copy whose batch norms have the means and spreads of these cells: those of this site are judged one by one,
+        too, and those of all others, of training ones as well, by norms of their own where there are enough."""
+        batch = 4 * self._settings()[1].batch_size
+        with statistics_of(self.network_, X, batch, self.moments_):
+            twin = self._twin(copy.deepcopy(self.network_))
+        twin.sources_ = sorted({source or "" for source in self._sources(X)})
+        twin.moments_ = moments_of(twin.network_, X, batch)
+        return twin
 
     def predict_proba_variants(self, image: NDArray[np.uint8], X: NDArray[np.float32]) -> NDArray[np.float64]:
         """float64 (n, classes) for n rows of features of the cell in one image, uint8 (S, S, 3); see ``explain``.
@@ -526,6 +594,16 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return model
 
     # ---- the work ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_black(self) -> bool:
+        return self.input_transform_ is None or self.input_transform_.background == "black"
+
+    def _twin(self, network: Network) -> Self:
+        """The same in all but the network."""
+        twin = copy.copy(self)
+        twin.network_ = network
+        return twin
 
     def _settings(self) -> tuple[Design, Training, Augmentation]:
         """The three parts, checked; ValueError in one line."""

@@ -191,7 +191,8 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
     described = np.array([(source or "") not in of_few for source in table.sources], bool)
     stamps += [] if harmoniser is None else harmoniser.notes([table.sources[row] for row in np.flatnonzero(described)])
     adapted, here = bundle.facts.get("adapted", {}), {source or "" for source in table.sources}
-    kept_of = {"features harmonised": "sites", "pixels scaled": "sizes", "what is out of distribution is told": "usual"}
+    kept_of = {"features harmonised": "sites", "pixels scaled": "sizes", "batch norms": "norms"}
+    kept_of["what is out of distribution is told"] = "usual"
     for what, kept in ((what, adapted.get(name, {})) for what, name in kept_of.items()):
         stamps += [
             f"{what} by the {kept[name]} cells of {name} that the model was adapted by"

@@ -33,9 +33,10 @@ def adapt(screen: Screen, config: AdaptConfig) -> tuple[Fault, ...]:
     """Bring a MODEL to a new site by a few labelled cells, or patients, of it.
 
     Tells what labels bring, by cells of each class, on cells that nobody labelled, and writes the model that the
-    labelled cells of DATA chose. Without a label, a model that harmonises new sites (--config robust) keeps what this
-    one looks like, and can then judge its cells one by one. --to-label writes which to label next: those it is least
-    sure of, no two alike.
+    labelled cells of DATA chose: the cheapest that helps of recalibrating it, describing the site, refitting its head
+    and, of a network, fine-tuning. Without a label, a model that harmonises new sites (--config robust, --config
+    robust-network) keeps what this one looks like, and can then judge its cells one by one; any other with features
+    keeps how far its cells lie. --to-label writes which to label next: those it is least sure of, no two alike.
     """
     from fusion.workflows.new_site.adaptation import adapt_model
 

@@ -102,6 +102,39 @@ class TakesImages(Protocol):
 
 
 @runtime_checkable
+class AdaptsToSites(TakesImages, Protocol):
+    """A classifier of images that a few labelled cells of another site bring there; it is itself left as it is."""
+
+    def head_inputs(self, X: CellInputs) -> NDArray[np.float32]:
+        """float32 (n, turns, w): what its head is given of each cell, in each way that the cell is looked at."""
+        ...
+
+    def judge_head_inputs(self, given: NDArray[np.float32]) -> NDArray[np.float64]:
+        """float64 (n, classes), as ``predict_proba`` has it, of what ``head_inputs`` gave."""
+        ...
+
+    def sees_as(self, other: object) -> bool:
+        """Whether the other's ``head_inputs`` are its own."""
+        ...
+
+    def with_refitted_head(self, given: NDArray[np.float32], y: ArrayLike) -> Self:
+        """The same with a head of its own for what ``head_inputs`` gave of labelled cells, every class among them."""
+        ...
+
+    def fine_tuned(self, X: CellInputs, y: ArrayLike) -> Self:
+        """The same after a few epochs more, on labelled cells."""
+        ...
+
+    def new_sites(self, sources: Sequence[str | None]) -> dict[str, NDArray[np.intp]]:
+        """Rows of each site that it could keep what it looks like of, and has not; none where it keeps nothing."""
+        ...
+
+    def at_site(self, X: CellInputs) -> Self:
+        """The same at home where these cells are from: what it says of one no longer depends on others."""
+        ...
+
+
+@runtime_checkable
 class HasHistory(Protocol):
     """A fitted network that says how its training went."""
 

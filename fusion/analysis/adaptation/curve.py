@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.analysis.adaptation.steps import STEPS, SiteCells, adapt, choose_step, predict, steps_of
+from fusion.analysis.adaptation.site_cells import SiteCells
+from fusion.analysis.adaptation.steps import STEPS, adapt, choose_step, predict, steps_of
 from fusion.learning.fused_model import FusedModel
 from fusion.metrics.judgement import judge_scores
 
@@ -82,7 +83,11 @@ def label_curve(
             step, _ = choose_step(model, blocks, cells, labelled, seed)
             chosen[step] = chosen.get(step, 0) + 1
             for name in names[:-1]:
-                proba[name][round_, judged] = predict(adapt(model, blocks, cells, labelled, name), cells)[judged]
+                adapted = adapt(model, blocks, cells, labelled, name)
+                # A network is at home already; other models may describe the site by all cells that they are shown.
+                shown = judged if cells.given is not None else np.arange(len(cells.codes))
+                proba[name][round_, shown] = predict(adapted, cells, shown)
+                proba[name][round_, np.setdiff1d(shown, judged)] = np.nan
             proba["chosen"][round_] = proba[step][round_]
             progress(at * ROUNDS + round_ + 1, len(counts) * ROUNDS)
         figures = {name: _figure(model.classes, cells, proba[name]) for name in names}

@@ -7,19 +7,21 @@ themselves, held out by group.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.analysis.adaptation.network_steps import NETWORK_STEPS, adapt_network, predict_network
+from fusion.analysis.adaptation.site_cells import SiteCells
+from fusion.data.classifier_inputs import CellInputs
 from fusion.data.patients.bags import Bags
 from fusion.leakage.grouped_splits import SplitError, affordable_splits, grouped_folds
-from fusion.learning.bags.harmonised_bags import LEAST_PATIENTS, cells_of_source
+from fusion.learning.bags.harmonised_bags import cells_of_source
 from fusion.learning.decision.calibration import fit_calibration
 from fusion.learning.fused_model import FusedModel, fuse
-from fusion.metrics.class_shares import LEAST_CELLS
-from fusion.plugins.networks import TakesImages
+from fusion.plugins.networks import AdaptsToSites, TakesImages
 from fusion.plugins.registry import build_classifier
 from fusion.settings.data import Unit
 
@@ -27,40 +29,18 @@ _Floats = NDArray[np.float64]
 _Rows = NDArray[np.intp]
 
 #: The cheapest first. "described": the site's map of features by labelled cells, whose classes weigh alike, where the
-#: model harmonises. "refitted": a new classifier on the model's own fused features.
-STEPS = ("as it is", "recalibrated", "described", "refitted")
+#: model harmonises. "refitted": a new classifier on the model's own fused features. Of networks: ``NETWORK_STEPS``.
+STEPS = ("as it is", "recalibrated", "described", "refitted", "fine-tuned")
 
 #: The classifier of a refitted head: a few dozen cells bear a line, and no finer boundary. Of patients that line is by
 #: statistics of their cells: from ten of a class on it had .82 to .83 where the mean of cells had .73 to .75.
 _HEADS: Mapping[Unit, str] = {"cell": "logreg", "subject": "pool"}
 
-_FOLDS = 5
+#: Folds of the labelled cells by which steps are compared.
+FOLDS = 5
 
 #: Probabilities are taken no closer to 0 before logarithms: one sure mistake must not decide between steps.
 _LEAST = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class SiteCells:
-    """Measured cells of the new site, or its patients, where the model is of these.
-
-    Attributes
-    ----------
-    X : float32 (n, d), raw features, columns as the model has them; of patients the bags of their cells.
-    codes : intp (n,), the classes of labelled ones by their place in the model's, -1 for unlabelled ones.
-    groups : intp (n,).
-    sources : n names.
-    """
-
-    X: Any
-    codes: _Rows
-    groups: _Rows
-    sources: tuple[str | None, ...]
-
-    @property
-    def unit(self) -> Unit:
-        """What is labelled and judged."""
-        return "subject" if isinstance(self.X, Bags) else "cell"
 
 
 def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labelled: _Rows, step: str) -> FusedModel:
@@ -75,6 +55,8 @@ def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labe
     """
     if step not in STEPS:
         raise ValueError(f"step must be one of {', '.join(STEPS)}, not {step!r}")
+    if isinstance(cells.X, CellInputs):
+        return adapt_network(model, cells, labelled, step)
     if step == STEPS[0]:
         return with_new_sites(model, cells) if model.harmoniser is not None and model.harmoniser.transductive else model
     labels = np.array(model.classes, object)[cells.codes[labelled]]
@@ -92,13 +74,15 @@ def adapt(model: FusedModel, blocks: Mapping[str, slice], cells: SiteCells, labe
 
 
 def steps_of(model: FusedModel, unit: Unit = "cell") -> tuple[str, ...]:
-    """The steps that a model has a place for: one that judges images has no features to refit on.
+    """The steps that a model has a place for: one that judges images and is no network of ours is recalibrated alone.
 
     A site of patients is described by the cells of all of them, which many tell better than the labels of few.
     """
+    if isinstance(model.classifier, AdaptsToSites):
+        return NETWORK_STEPS
     if isinstance(model.classifier, TakesImages):
-        return STEPS[:2]
-    return STEPS if model.harmoniser is not None and unit == "cell" else (*STEPS[:2], STEPS[3])
+        return NETWORK_STEPS[:2]
+    return STEPS[:4] if model.harmoniser is not None and unit == "cell" else (*STEPS[:2], STEPS[3])
 
 
 def head_of(unit: Unit) -> str:
@@ -110,14 +94,7 @@ def new_sites(model: FusedModel, cells: SiteCells) -> dict[str, _Rows]:
     """Rows of each site that the model has no map of and could make one of without labels; none where it makes none."""
     if model.harmoniser is None:
         return {}
-    names = np.array([source or "" for source in cells.sources], object)
-    found = {name: np.flatnonzero(names == name) for name in model.harmoniser.unknown(cells.sources)}
-    if cells.unit == "cell":
-        return {name: rows for name, rows in found.items() if len(rows) >= LEAST_CELLS}
-    sizes = cells.X.sizes
-    return {
-        name: rows for name, rows in found.items() if len(rows) >= LEAST_PATIENTS and sizes[rows].sum() >= LEAST_CELLS
-    }
+    return cells.describable_sites(model.harmoniser.unknown(cells.sources))
 
 
 def with_new_sites(model: FusedModel, cells: SiteCells) -> FusedModel:
@@ -155,7 +132,7 @@ def _refitted(
     whose classifier took raw columns gets a layer."""
     # A threshold was the other classifier's, and so was the calibration.
     bare = replace(model, calibration=None, threshold=None)
-    fused = fused_features(bare, X, sources)
+    fused = _fused(bare, X, sources)
     if model.layer is not None:
         return replace(bare, classifier=build_classifier(_HEADS[unit]).fit(fused, labels, groups))
     rows = fused if unit == "subject" else np.asarray(fused, np.float32)
@@ -163,8 +140,15 @@ def _refitted(
     return replace(bare, layer=own.layer, classifier=own.classifier)
 
 
-def fused_features(model: FusedModel, X: Any, sources: Sequence[str | None]) -> Any:
-    """What the model's classifier gets of cells, float (n, d), or of patients, bags of theirs."""
+def fused_features(model: FusedModel, cells: SiteCells) -> Any:
+    """What the model's classifier gets of cells, float (n, d), of patients bags of theirs; of a network what its head
+    gets, and of a model of images that tells nothing of itself what it says of them."""
+    if cells.given is not None:
+        return cells.given.rows.mean(axis=1)
+    return predict(model, cells) if isinstance(cells.X, CellInputs) else _fused(model, cells.X, cells.sources)
+
+
+def _fused(model: FusedModel, X: Any, sources: Sequence[str | None]) -> Any:
     return model.fused_bags(X, sources) if isinstance(X, Bags) else model.fused(model.harmonised(X, sources))
 
 
@@ -182,7 +166,7 @@ def choose_step(
     if set(codes.tolist()) != set(range(len(model.classes))):
         return STEPS[0], {}
     try:
-        folds = grouped_folds(codes, groups, affordable_splits(codes, groups, _FOLDS), seed)
+        folds = grouped_folds(codes, groups, affordable_splits(codes, groups, FOLDS), seed)
     except SplitError:
         return STEPS[0], {}
     surprise: dict[str, _Floats] = {}
@@ -207,6 +191,8 @@ def predict(model: FusedModel, cells: SiteCells, rows: _Rows | None = None) -> _
     """float64 (m, classes) of these cells, of all without ``rows``: a model without a map of the site makes one of all
     cells that it is shown."""
     at = np.arange(len(cells.X)) if rows is None else rows
+    if isinstance(cells.X, CellInputs):
+        return predict_network(model, cells, at)
     return model.predict_proba(cells.X[at], [cells.sources[row] for row in at])
 
 

@@ -7,12 +7,11 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.analysis.adaptation.steps import SiteCells
+from fusion.analysis.adaptation.site_cells import SiteCells
 from fusion.data.patients.bags import Bags
-from fusion.learning.bags.harmonised_bags import LEAST_PATIENTS, cells_of_source
+from fusion.learning.bags.harmonised_bags import cells_of_source
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.novelty import Novelty
-from fusion.metrics.class_shares import LEAST_CELLS
 
 
 def with_usual_distances(
@@ -29,20 +28,21 @@ def with_usual_distances(
     model : adapted, as it harmonises these cells.
     known : sites that were trained in.
     """
-    names = np.array([source or "" for source in cells.sources], object)
     counts = {}
-    for name in sorted(set(names.tolist()) - set(known)):
-        rows = np.flatnonzero(names == name)
+    for name, rows in sites_to_tell(cells, known).items():
         own = _cells_of(cells, rows)
-        is_patients = isinstance(cells.X, Bags)
-        if len(own) >= LEAST_CELLS and (not is_patients or len(rows) >= LEAST_PATIENTS):
-            shown = np.asarray(model.harmonised(own, [name or None] * len(own)), np.float32)
-            novelty = novelty.with_site(name, novelty.distance(shown))
-            counts[name] = len(own)
+        shown = np.asarray(model.harmonised(own, [name or None] * len(own)), np.float32)
+        novelty = novelty.with_site(name, novelty.distance(shown))
+        counts[name] = len(own)
     return novelty, counts
+
+
+def sites_to_tell(cells: SiteCells, known: Collection[str]) -> dict[str, NDArray[np.intp]]:
+    """Rows of each site that is not ``known`` and has cells, or patients, enough to tell how far they usually lie."""
+    return cells.describable_sites({source or "" for source in cells.sources} - set(known))
 
 
 def _cells_of(cells: SiteCells, rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """float32 (k, d), cells of these rows; of patients some of each where they have very many."""
-    own = cells.X[rows]
+    own = cells.features(rows)
     return np.asarray(cells_of_source(own) if isinstance(own, Bags) else own, np.float32)

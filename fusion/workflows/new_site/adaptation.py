@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.analysis.adaptation.curve import label_curve
+from fusion.analysis.adaptation.expected_time import forecast_adapting
+from fusion.analysis.adaptation.network_steps import at_home, with_head_inputs
+from fusion.analysis.adaptation.site_cells import SiteCells
 from fusion.analysis.adaptation.steps import (
     STEPS,
-    SiteCells,
     adapt,
     choose_cells,
     choose_step,
@@ -23,7 +25,7 @@ from fusion.analysis.adaptation.steps import (
     new_sites,
     predict,
 )
-from fusion.analysis.adaptation.usual_distances import with_usual_distances
+from fusion.analysis.adaptation.usual_distances import sites_to_tell, with_usual_distances
 from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
 from fusion.bundles.new_sites import class_notes, misnamed, state_classes
@@ -45,8 +47,9 @@ from fusion.learning.bags.harmonised_bags import LEAST_PATIENTS
 from fusion.learning.fused_model import FusedModel
 from fusion.learning.study import Study, are_many
 from fusion.metrics.class_shares import LEAST_CELLS
-from fusion.plugins.networks import TakesImages
-from fusion.progress import Progress
+from fusion.plugins.classifiers import MindsSources
+from fusion.plugins.networks import AdaptsToSites, LearnsBlock
+from fusion.progress import Progress, tell_forecast
 from fusion.settings.commands import AdaptConfig
 from fusion.settings.outputs import one_run_of
 from fusion.workflows.loading import read_dataset
@@ -61,8 +64,8 @@ class Adapted:
     curve : see ``label_curve``; empty where too few are labelled.
     step, surprise : the step that all labelled ones chose, and what each step left open; "" where none is labelled.
     labelled : how many of each class.
-    sites, sizes : by name, of how many cells the adapted model keeps a map of features, or a scale of pixels, that it
-        had none of.
+    sites, sizes, norms : by name, of how many cells the adapted model keeps a map of features, a scale of pixels, or
+        the means and spreads of a network's layers, that it had none of.
     usual : by name, by how many cells of a new site it is told how far those lie that are not out of distribution.
     bundle : the adapted model, None where it was not asked for.
     to_label : names of cells, or patients, to label next.
@@ -76,6 +79,7 @@ class Adapted:
     labelled: Mapping[str, int]
     sites: Mapping[str, int]
     sizes: Mapping[str, int]
+    norms: Mapping[str, int]
     usual: Mapping[str, int]
     output: Path | None
     bundle: ModelBundle | None
@@ -103,6 +107,10 @@ class Adapted:
                 for name, count in self.sizes.items()
             ]
             lines += [
+                f"{name or 'cells without a source'}: batch norms by {count} cells, and further ones by the same"
+                for name, count in self.norms.items()
+            ]
+            lines += [
                 f"{name or 'cells without a source'}: out of distribution is what lies further away than 99% of "
                 f"{count} cells"
                 for name, count in self.usual.items()
@@ -128,6 +136,7 @@ class Adapted:
             "labelled": dict(self.labelled),
             "sites": dict(self.sites),
             "sizes": dict(self.sizes),
+            "norms": dict(self.norms),
             "usual": dict(self.usual),
             "output": None if self.bundle is None else str(self.output),
             "to_label": list(self.to_label),
@@ -144,7 +153,7 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     Raises
     ------
     LeakageError : the model has been trained on some of these images or subjects, and ``allow_leakage`` is off.
-    UsageError : labels that the model does not know, nothing to learn from, or a model that judges images.
+    UsageError : labels that the model does not know, or nothing to learn from.
     """
     if config.output is not None:
         check_writable(config.output, force=config.force)
@@ -156,23 +165,25 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     notes = (*notes, *misnamed(bundle, study.cells or study.table), *_mixed(bundle, dataset, study, cells))
     labelled = np.flatnonzero(cells.codes >= 0)
     normaliser, sizes = _scaled_sites(config, bundle, dataset, progress)
-    if config.output is not None and not len(labelled) and not sizes:
+    _check_one_site(bundle, cells)
+    at_site, norms = at_home(bundle.model, cells)
+    if config.output is not None and not len(labelled) and not sizes and not norms:
         _check_learns_of_sites(config, bundle, cells)
+    bundle = replace(bundle, model=at_site)
+    cells = with_head_inputs(at_site, cells)
 
     def tell(done: int, total: int) -> None:
         if progress is not None:
             progress("adapting", done, total, 0)
 
     model, blocks = bundle.model, study.table.blocks
-    if isinstance(model.classifier, TakesImages):
-        raise UsageError(
-            "adapt is for models of features", found=f"{config.model}, which judges images", do="Train on both sites."
-        )
     counts = {name: int((cells.codes == at).sum()) for at, name in enumerate(bundle.classes)}
     missing = [name for name, count in counts.items() if not count] if len(labelled) else []
     can_learn = bool(len(labelled)) and not missing
     if missing:
         notes = (*notes, f"No labelled {_plural(cells)[:-1]} of {', '.join(missing)}: the model stays as it is.")
+    if can_learn:
+        tell_forecast(progress, lambda: forecast_adapting(model, cells, config.k))
     curve = label_curve(model, blocks, cells, config.k, config.seed, tell) if can_learn else []
     if can_learn and len(curve) < len(config.k):
         told = ", ".join(str(k) for k in config.k if k not in {row["k"] for row in curve})
@@ -180,8 +191,11 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     step, surprise = choose_step(model, blocks, cells, labelled, config.seed) if len(labelled) else ("", {})
     adapted, sites, usual = None, {}, {}
     if config.output is not None:
-        adapted = replace(_adapted_bundle(bundle, study, dataset, cells, step, curve, sizes), normaliser=normaliser)
+        kept = {"sizes": sizes, "norms": norms}
+        adapted = replace(_adapted_bundle(bundle, study, dataset, cells, step, curve, kept), normaliser=normaliser)
         sites, usual = (adapted.facts["adapted"][name] for name in ("sites", "usual"))
+        if usual and not (step or sites or sizes or norms):
+            notes = (*notes, f"What the model says of {_plural(cells)} is as it was: only what is out of distribution.")
         adapted.save(config.output)
         if adapted.model.harmoniser is not None:
             notes = (*notes, *class_notes(adapted.model.harmoniser, list(sites)))
@@ -196,36 +210,52 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         {name: count for name, count in counts.items() if count},
         sites,
         sizes if adapted is not None else {},
+        norms if adapted is not None else {},
         usual,
         config.output,
         adapted,
         chosen,
         config.to_label,
         (*dataset.notes, *notes),
-        (*dataset.faults, *study.faults),
+        study.faults,
         _plural(cells),
     )
 
 
 def _check_learns_of_sites(config: AdaptConfig, bundle: ModelBundle, cells: SiteCells) -> None:
     """Refuse cells without labels where the model could not even keep what their site looks like."""
-    harmoniser, units = bundle.model.harmoniser, _plural(cells)
+    units, known = _plural(cells), _trained_in(bundle)
+    if new_sites(bundle.model, cells) or (bundle.novelty is not None and sites_to_tell(cells, known)):
+        return
     label = "Take --to-label to choose some, label them in the table it writes, and give that as DATA."
-    if harmoniser is None or not harmoniser.transductive:
+    harmoniser, network = bundle.model.harmoniser, bundle.model.classifier
+    is_blind = bundle.novelty is None and (harmoniser is None or not harmoniser.transductive)
+    if is_blind and not (isinstance(network, MindsSources) and network.judges_together):
         raise UsageError(
             f"no {units[:-1]} of {config.data} is labelled",
             found=f"a model that makes nothing of {units} without labels",
-            expected="labels, or a model that harmonises new sites (--config robust)",
+            expected="labels, or a model that keeps what sites look like (--config robust, --config robust-network)",
             do=label,
         )
-    if not new_sites(bundle.model, cells):
-        counts = Counter(source or "" for source in cells.sources)
-        least = f"{LEAST_PATIENTS} or more patients" if cells.unit == "subject" else f"{LEAST_CELLS} or more"
+    counts = Counter(source or "" for source in cells.sources)
+    least = f"{LEAST_PATIENTS} or more patients" if cells.unit == "subject" else f"{LEAST_CELLS} or more"
+    raise UsageError(
+        f"no {units[:-1]} of {config.data} is labelled",
+        found=", ".join(f"{count} of {name or 'no named source'}" for name, count in sorted(counts.items())),
+        expected=f"{least} of a site that the model does not know",
+        do=f"Give more of its {units}, label some, or name their site with --source NAME where none is named.",
+    )
+
+
+def _check_one_site(bundle: ModelBundle, cells: SiteCells) -> None:
+    """Refuse two sites where what is kept of one is in the network's own layers."""
+    network = bundle.model.classifier
+    sites: list[str] = list(network.new_sites(cells.sources)) if isinstance(network, AdaptsToSites) else []
+    if len(sites) > 1:
         raise UsageError(
-            f"no {units[:-1]} of {config.data} is labelled",
-            found=", ".join(f"{count} of {name or 'no named source'}" for name, count in sorted(counts.items())),
-            expected=f"{least} of a site that the model does not know",
-            do=f"Give more of its {units}, label some, or name their site with --source NAME where none is named.",
+            "a network whose batch norms are the site's is adapted to one site at a time",
+            found=", ".join(name or "cells without a source" for name in sites),
+            do="Choose one with --sources.",
         )
 
 
@@ -264,8 +294,12 @@ def _measure(
 
 def _cells(bundle: ModelBundle, study: Study) -> SiteCells:
     places = {name: at for at, name in enumerate(bundle.classes)}
-    codes = np.array([-1 if label is None else places[str(label)] for label in study.table.y], np.intp)
-    return SiteCells(study.table.X, codes, study.table.groups, study.table.sources)
+    table = study.table
+    codes = np.array([-1 if label is None else places[str(label)] for label in table.y], np.intp)
+    X = table.X
+    for transform in bundle.transforms:
+        X = study.inputs(transform, list(table.blocks), study.everyone)
+    return SiteCells(X, codes, table.groups, table.sources)
 
 
 def _scaled_sites(
@@ -296,9 +330,12 @@ def _adapted_bundle(
     cells: SiteCells,
     step: str,
     curve: Sequence[Mapping[str, Any]],
-    sizes: Mapping[str, int],
+    kept: Mapping[str, Mapping[str, int]],
 ) -> ModelBundle:
-    """The model by all labelled cells, which it remembers having met; without a step, by what its sites look like."""
+    """The model by all labelled cells, which it remembers having met; without a step, by what its sites look like.
+
+    ``kept`` is what else it keeps of its sites, by how many cells.
+    """
     labelled = np.flatnonzero(cells.codes >= 0)
     step = step or STEPS[0]
     model = adapt(bundle.model, study.table.blocks, cells, labelled, step)
@@ -306,6 +343,8 @@ def _adapted_bundle(
     new = Provenance.of(sample for sample in dataset.samples if sample.key in met)
     old = bundle.provenance
     both = Provenance(*(getattr(old, name) | getattr(new, name) for name in Provenance.__dataclass_fields__))
+    if step == "fine-tuned" and isinstance(model.classifier, LearnsBlock):
+        model.classifier.remember(new.to_json())
     used = labelled if step in STEPS[2:] and cells.unit == "cell" else np.arange(len(cells.codes))
     novelty, usual = bundle.novelty, dict[str, int]()
     if novelty is not None:
@@ -315,13 +354,14 @@ def _adapted_bundle(
         "adapted": {
             "step": step,
             _plural(cells): len(labelled),
-            "sizes": dict(sizes),
+            **{name: dict(counts) for name, counts in kept.items()},
             "sites": _new_maps(bundle, model, cells, used),
             "usual": usual,
             "curve": list(curve),
         },
     }
-    classifier = head_of(cells.unit) if step == STEPS[3] else bundle.classifier
+    is_other = step == "refitted" and cells.given is None
+    classifier = head_of(cells.unit) if is_other else bundle.classifier
     # What was promised rests on scores of the model as it was.
     promises = bundle.promises if step == STEPS[0] else None
     return replace(
@@ -365,7 +405,7 @@ def _choose(bundle: ModelBundle, study: Study, cells: SiteCells, count: int) -> 
     """Names of the unlabelled cells or patients to label, of all if every one is labelled."""
     open_ = np.flatnonzero(cells.codes < 0)
     proba = predict(bundle.model, cells)
-    fused = fused_features(bundle.model, cells.X, cells.sources)
+    fused = fused_features(bundle.model, cells)
     if cells.unit == "subject":
         fused = np.concatenate([some.mean(some.stacked) for some in fused.batches()])
     rows = choose_cells(proba, fused, count, open_ if len(open_) else None)

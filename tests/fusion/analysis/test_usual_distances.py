@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fusion.analysis.adaptation.steps import SiteCells, with_new_sites
+from fusion.analysis.adaptation.site_cells import SiteCells
+from fusion.analysis.adaptation.steps import with_new_sites
 from fusion.analysis.adaptation.usual_distances import with_usual_distances
 from fusion.data.patients.bags import Bags, split_rows
 from fusion.learning.fused_model import fuse

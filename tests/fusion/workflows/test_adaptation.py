@@ -17,19 +17,7 @@ from fusion.workflows.new_site.adaptation import adapt_model
 from fusion.workflows.predict import predict
 from fusion.workflows.train import train
 from tests.builders.images import paint, write_image
-
-
-def site(folder, cells, seed, scale, labelled=None):
-    """Cells of two sizes; of those beyond ``labelled`` the label is not told."""
-    rows = []
-    for at in range(cells):
-        radius = scale * (12 + 6 * (at % 2) + np.random.default_rng([seed, at]).normal())
-        write_image(folder / f"{seed}-{at:03d}.png", paint(1000 * seed + at, side=110, radius=radius))
-        label = "ab"[at % 2] if labelled is None or at < labelled else ""
-        rows.append(f"{seed}-{at:03d}.png,{label},s{seed}-{at // 2},{'home' if scale == 1 else 'new'}")
-    table = folder / f"{seed}.csv"
-    table.write_text("path,label,subject,source\n" + "\n".join(rows) + "\n")
-    return table
+from tests.builders.sites import site
 
 
 def learn_home(folder, name, **settings):
@@ -84,8 +72,8 @@ def test_a_few_labels_mend_a_model_and_labelled_cells_are_not_judged(home):
 
 def test_without_labels_it_says_which_cells_to_label_and_takes_the_table_back(home):
     data = site(home, 30, 4, 1.8, labelled=0)
-    with pytest.raises(UsageError, match=r"no cell of .* is labelled"):
-        adapt_model(AdaptConfig(data=data, k=[3], output=home / "none", **common(home)))
+    with pytest.raises(UsageError, match=r"no cell of .* is labelled"):  # nine tell of no site what is usual there
+        adapt_model(AdaptConfig(data=site(home, 9, 8, 1.8, labelled=0), output=home / "none", **common(home)))
     found = adapt_model(AdaptConfig(data=data, k=[3], to_label=home / "to-label.csv", **common(home)))
     assert len(found.to_label) == 6
     assert found.curve == []
@@ -127,6 +115,23 @@ def test_without_labels_a_harmonising_model_keeps_what_the_site_looks_like(home)
     assert any(note.startswith("what is out of distribution is told by the 40 cells of new") for note in kept.notes)
     with pytest.raises(UsageError, match=r"10 or more of a site that the model does not know"):
         adapt_model(AdaptConfig(model=home / "at-home", data=data, output=home / "again", **asked))
+
+
+def test_without_labels_a_model_that_harmonises_nothing_keeps_what_is_usual_there(home):
+    data = site(home, 40, 9, 2.6, labelled=0)
+    found = adapt_model(AdaptConfig(data=data, output=home / "usual", **common(home)))
+    assert (found.step, found.sites, found.usual) == ("", {}, {"new": 40})
+    assert any("as it was: only what is out of distribution" in note for note in found.notes)
+    before, after = (
+        predict(PredictConfig(model=home / name, images=[data], store=home / "store", jobs=1))
+        for name in ("model", "usual")
+    )
+    np.testing.assert_array_equal(before.proba, after.proba)
+    assert before.distance.max() > 1
+    assert after.distance.max() <= 1
+    assert any(note.startswith("what is out of distribution is told by the 40 cells of new") for note in after.notes)
+    with pytest.raises(UsageError, match=r"10 or more of a site that the model does not know"):
+        adapt_model(AdaptConfig(data=data, output=home / "again", **common(home) | {"model": home / "usual"}))
 
 
 def test_a_model_that_scales_by_site_keeps_how_large_its_cells_are(home):
