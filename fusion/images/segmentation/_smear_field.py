@@ -57,6 +57,9 @@ MOST_CUTS = 5
 # cell if it has a tenth of the area of the other: platelets have less.
 PULL, STRONG_PULL, LEAST_CELL = 2.0, 8.0, 0.1
 
+# Grey levels that channels of a grey image differ by at most, once it was compressed in colour and smoothed.
+NEARLY_GREY = 4
+
 # Solidity below which a contour is no cell's: the least of 300 drawn cells is 0.96.
 SOLID = 0.95
 
@@ -151,7 +154,8 @@ def _field(smear: _Smear, pull: float) -> Field | None:
 def _contour_of_one(field: Field) -> NDArray[np.float64]:
     """The contour of the cell in the middle, alone where it touches others, as (n, 2) points (x, y)."""
     points = _contour(field)
-    for _ in range(MOST_CUTS):
+    # In a grey image pale cytoplasm often passes for slide: what has necks then are lobes of one nucleus.
+    for _ in range(0 if _is_grey(field.rgb) else MOST_CUTS):
         cells = polygon(points, field.nucleus.shape)
         middle = part_in_the_middle(cells, field.nucleus)
         if middle is None:
@@ -174,6 +178,12 @@ def _contour(field: Field) -> NDArray[np.float64]:
     ):
         points = grow_contour(field, DOUBTING)
     return points
+
+
+def _is_grey(rgb: Image | Values) -> bool:
+    """Whether an image shows no colours."""
+    red, green, blue = cv2.split(rgb)
+    return max(cv2.norm(red, green, cv2.NORM_INF), cv2.norm(blue, green, cv2.NORM_INF)) <= NEARLY_GREY
 
 
 def _slide(rgb: Image) -> Mask:
@@ -206,8 +216,9 @@ def _central_nucleus(rgb: Image, white: Values, pull: float) -> Mask | None:
     tones = to_bytes(green, -0.5, 0.75)
     darkest = three_classes(tones)[0]
     dark = tones <= darkest
-    # Red cells alone stay above 0.3: they take no more than 0.35 of the green, and as much of the blue.
-    if dark.any() and median(green[dark]) > 0.3:
+    # Red cells alone stay above 0.3: they take no more than 0.35 of the green, and as much of the blue. In a grey image
+    # a pale nucleus does, too.
+    if dark.any() and median(green[dark]) > 0.3 and not _is_grey(rgb):
         # A pale nucleus may share its class with red cells. It is the darker part, and lets most of the blue through.
         darkest = int(two_classes(counts(tones[dark]))[0])
         dark = tones <= darkest
