@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.bundles.model_bundle import ModelBundle
-from fusion.bundles.new_sites import class_notes, describe_sites, misnamed, state_classes
+from fusion.bundles.new_sites import class_notes, describe_sites, misnamed, silent_blocks, state_classes
 from fusion.data.dataset import Dataset, load_dataset, load_images
 from fusion.data.feature_table import FeatureTable
 from fusion.data.patients.bags import Bags
@@ -199,7 +199,7 @@ def harmonisation_notes(bundle: ModelBundle, table: FeatureTable) -> list[str]:
             for name in sorted(here & kept.keys())
         ]
     stamps += [] if harmoniser is None else class_notes(harmoniser, table.sources)
-    stamps += misnamed(bundle, table)
+    stamps += misnamed(bundle, table) + silent_blocks(bundle, table)
     if isinstance(bundle.model.classifier, MindsSources):  # a network whose batch norms are the source's
         stamps += bundle.model.classifier.notes(table.sources)
     known = {*(harmoniser.maps if harmoniser else ()), *(bundle.normaliser.sources if bundle.normaliser else ())}

@@ -47,6 +47,10 @@ MIXES = ("equal", "estimated")
 #: (docs/laboratories.md).
 FAR = 1.2
 
+#: Standard deviation, in that of the training cells, below which a feature is alike in all cells of a site. CIELAB's a
+#: and b of grey images have 0.00004, what is rounded to the nearest of ten steps 0.1.
+SILENT = 1e-3
+
 #: Columns by which rows are brought into an order, unless some are alike in all of these: sorting by a thousand takes
 #: as long as all else.
 _TELLING = 16
@@ -197,14 +201,28 @@ class Harmoniser:
         the source, be they of one class, lie near; see ``FAR``.
         """
         mapped = self.transform(X, [name] * len(X))
-        if self.method == "quantile":
-            centre, spread = self.whole["quantiles"].mean(axis=0), self.whole["quantiles"].std(axis=0)
-        else:
-            centre, spread = self.whole["centre"], self.whole["spread"]
+        centre, spread = self._place()
         known = ~np.isnan(mapped).all(axis=0) & (spread > 0)
         off = (np.nanmean(mapped[:, known], axis=0) - centre[known]) / spread[known]
         # A feature that hardly varies in training tells no more than one that lies ten standard deviations off.
         return float(np.sqrt((np.clip(off, -10, 10) ** 2).sum() / max(known.sum(), 1)))
+
+    def silent(self, X: NDArray[Any]) -> NDArray[np.bool_]:
+        """bool (d,): features in which training cells differ, and these cells (n, d) do not, or that none of them has.
+
+        They are brought to the training cells all the same: what is left of them is rounding.
+        """
+        rows, (_, spread) = np.asarray(X, np.float64), self._place()
+        known = ~np.isnan(rows)
+        count = np.maximum(known.sum(axis=0), 1)
+        deviation = np.where(known, rows - np.where(known, rows, 0.0).sum(axis=0) / count, 0.0)
+        return np.asarray(np.sqrt((deviation**2).sum(axis=0) / count) < SILENT * spread, bool)
+
+    def _place(self) -> tuple[ScoredRows, ScoredRows]:
+        """Mean and standard deviation of each feature over the training cells."""
+        if self.method == "quantile":
+            return self.whole["quantiles"].mean(axis=0), self.whole["quantiles"].std(axis=0)
+        return self.whole["centre"], self.whole["spread"]
 
     def _through(self, rows: ScoredRows, own: Mapping[str, ScoredRows]) -> ScoredRows:
         """Rows (n, d) of a source by what describes it."""

@@ -28,7 +28,7 @@ from fusion.analysis.adaptation.steps import (
 from fusion.analysis.adaptation.usual_distances import sites_to_tell, with_usual_distances
 from fusion.analysis.mixed_sources import mixed_sources
 from fusion.bundles.model_bundle import ModelBundle, check_writable, load_model
-from fusion.bundles.new_sites import class_notes, misnamed, state_classes
+from fusion.bundles.new_sites import class_notes, misnamed, silent_blocks, state_classes
 from fusion.data.cell_rows import table_rows
 from fusion.data.class_names import check_known_classes
 from fusion.data.dataset import Dataset, Fault, Sample, check_usable
@@ -162,7 +162,8 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
     bundle = state_classes(bundle, config.site_classes, list(dataset.each("source")), config.classes)
     study, notes = _measure(config, bundle, dataset, progress)
     cells = _cells(bundle, study)
-    notes = (*notes, *misnamed(bundle, study.cells or study.table), *_mixed(bundle, dataset, study, cells))
+    judged = study.cells or study.table
+    notes = (*notes, *misnamed(bundle, judged), *silent_blocks(bundle, judged), *_mixed(bundle, dataset, study, cells))
     labelled = np.flatnonzero(cells.codes >= 0)
     normaliser, sizes = _scaled_sites(config, bundle, dataset, progress)
     _check_one_site(bundle, cells)

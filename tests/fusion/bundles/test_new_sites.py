@@ -6,8 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fusion.bundles.new_sites import class_notes, fewer_labels
+from extractors.colour import Colour
+from fusion.bundles.new_sites import class_notes, fewer_labels, silent_blocks
+from fusion.data.feature_table import FeatureTable
 from fusion.feature_transforms.harmonisation import Harmoniser
+from fusion.images.cell import make_cell
+from tests.builders.images import paint
 
 CENTRES = np.random.default_rng(7).normal(0, 1.5, (3, 30))
 
@@ -70,3 +74,24 @@ def test_labels_of_some_classes_alone_are_told_of_and_never_looked_at(home):
     assert not told(home, np.array(["b"] * 5))  # too few to be described
     assert not told(home, np.array(["b"] * 80), "home")  # known
     assert not told(home.stating({"new": np.array([False, True, True])}), y)
+
+
+@pytest.mark.parametrize("method", ["standard", "quantile"])
+def test_a_site_of_grey_images_is_stamped_and_no_other(method):
+    def measured(seeds, change=lambda rgb: rgb):
+        return colour.extract([make_cell(change(paint(seed, radius=14 + seed % 9))) for seed in seeds])
+
+    def told(X):
+        return silent_blocks(bundle, FeatureTable.of_cells(X, columns, [str(at) for at in range(len(X))], "new"))
+
+    colour = Colour()
+    columns = [f"colour.{name}" for name in colour.feature_names()]
+    X = measured(range(24))
+    home = Harmoniser.fit(X, np.array(["a", "b"] * 12), ["home"] * 24, method=method, transductive=True)
+    bundle = SimpleNamespace(model=SimpleNamespace(harmoniser=home))
+    assert told(measured(range(30, 42))) == []
+    grey = measured(range(30, 42), lambda rgb: np.repeat(rgb.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8))
+    (stamp,) = told(grey)
+    assert stamp.startswith("new: ")
+    assert " of 409 features of 'colour' are alike in all 12 cells, and differ in training" in stamp
+    assert told(grey[:5]) == []  # too few to be described
