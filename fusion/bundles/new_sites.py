@@ -21,7 +21,7 @@ _ENOUGH = 2000
 
 #: Share of a block's features from which a site is stamped where all of its cells are alike in them. Of four real
 #: laboratories, all their cells, those of one type, or ten, the most has 0.08; without their colours, 0.28.
-_MOST_SILENT = 0.15
+_MOST_SILENT = 0.2
 
 
 def state_classes(
@@ -170,11 +170,11 @@ def silent_blocks(bundle: ModelBundle, cells: FeatureTable) -> list[str]:
         silent = harmoniser.silent(cells.X[of[:: -(-len(of) // _ENOUGH)]])
         for block, columns in cells.blocks.items():
             if silent[columns].mean() > _MOST_SILENT:
-                who, count = name or "cells without a source", np.count_nonzero(silent[columns])
+                who, own = name or "cells without a source", silent[columns]
                 stamps.append(
-                    f"{who}: {count} of {len(silent[columns])} features of '{block}' are alike in all {len(of)} cells, and "
-                    "differ in training (grey images, say, have no colours): types that are told by them are judged badly "
-                    "here. Learn from such images"
+                    f"{who}: {own.sum()} of {len(own)} features of '{block}' are alike in all {len(of)} cells and "
+                    "differ in training (grey images, say, have no colours): types told by them are judged badly here. "
+                    "Learn from such images"
                 )
     return stamps
 

@@ -93,5 +93,5 @@ def test_a_site_of_grey_images_is_stamped_and_no_other(method):
     grey = measured(range(30, 42), lambda rgb: np.repeat(rgb.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8))
     (stamp,) = told(grey)
     assert stamp.startswith("new: ")
-    assert " of 409 features of 'colour' are alike in all 12 cells, and differ in training" in stamp
+    assert " of 409 features of 'colour' are alike in all 12 cells and differ in training" in stamp
     assert told(grey[:5]) == []  # too few to be described

@@ -40,7 +40,7 @@ def home(tmp_path_factory):
     mix = {"method": "standard", "transductive": True, "mix": "estimated"}
     more = {"data": site(folder, "home", "ab" * 24, 1.0), "features": ["morphology"], "classifier": "logreg", "jobs": 1}
     train(TrainConfig(**more, splits=3, output=folder / "model", store=folder / "store", harmonise=mix))
-    new, south = (site(folder, *cells).read_text() for cells in (("new", "b" * 24, 1.6), ("south", "ab" * 8, 1.2)))
+    new, south = (site(folder, *cells).read_text() for cells in (("new", "b" * 48, 1.6), ("south", "ab" * 8, 1.2)))
     (folder / "both.csv").write_text(new + south.partition("\n")[2])
     return folder
 
@@ -68,7 +68,7 @@ def test_cells_of_a_class_are_told_where_it_is_said_and_each_site_is_described_o
     assert not any("may have one" in stamp for stamp in said.stamps)
     wrong = state_classes(load_model(home / "model"), {"new": ["a"]}, ["new"])
     assert contradicted(wrong, said.cells) == [
-        "new: 24 of its 24 cells are labelled as none of the classes that it is said to have"
+        "new: 48 of its 48 cells are labelled as none of the classes that it is said to have"
     ]
     assert not contradicted(state_classes(wrong, {"new": ["b"]}, ["new"]), said.cells)
 
@@ -112,7 +112,7 @@ def test_what_is_said_counts_wherever_a_model_is_asked_and_is_kept_by_adapt(home
     assert SAID in found.notes
     shown = ask(load_model(home / "model"), ExplainConfig(images=[home / "new.csv"], output=tmp_path / "why", **common))
     np.testing.assert_array_equal(shown[1].proba, found.proba)
-    paths = [home / f"new-{at:03d}.png" for at in range(24)]
+    paths = [home / f"new-{at:03d}.png" for at in range(48)]
     bundle = state_classes(load_model(home / "model"), {"new": ["b"]}, ["new"])
     message = predict_cells(bundle, [read_cell(path) for path in paths], found.table.names, "new")
     np.testing.assert_allclose(message.proba, found.proba, atol=1e-12)
@@ -151,7 +151,7 @@ def test_cells_of_another_site_under_a_known_name_are_stamped(home, tmp_path):
     table.write_text((home / "new.csv").read_text().replace(",new\n", ",home\n"))
     common = {"model": home / "model", "store": home / "store", "jobs": 1}
     wrong = predict(PredictConfig(images=[table], **common))
-    assert any(note.startswith("home: 24 cells are harmonised as those of the site") for note in wrong.notes)
+    assert any(note.startswith("home: 48 cells are harmonised as those of the site") for note in wrong.notes)
     for right in (home / "new.csv", home / "home.csv"):
         assert not any("another one's" in note for note in predict(PredictConfig(images=[right], **common)).notes)
     adapted = adapt_model(AdaptConfig(data=table, other_cohort=True, **common))
