@@ -1,8 +1,10 @@
 """The benchmarks run and print their tables; how fast anything is stays a matter of the machine."""
 
+import csv
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +16,18 @@ from scipy.stats import norm
 from benchmarks import coverage, simulated_subjects, tour_screens
 from benchmarks.laboratories import recipes
 from benchmarks.laboratory_networks import networks
+from benchmarks.made_laboratories import CHANGES, CUT_OUT, draw
 from benchmarks.shards import Plan, simulate
 from fusion.evaluation.variation import Variation
 from fusion.features.store import FeatureStore
 from fusion.features.store_maintenance import tidy
+from fusion.images.decoding import decode_image
 from fusion.io.files import sha256
 from fusion.learning.learnt_blocks import learnt_blocks
 from fusion.metrics.jackknife import spread_of
 from fusion.metrics.judgement import judge_scores
 from fusion.settings.commands import TrainConfig
+from tests.builders.images import write_image
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +83,30 @@ def test_the_steps_that_are_measured_alone_make_up_the_robust_network():
     steps = [flat(found[f"network + {step}"]) - plain for step in ("augmentation", "scale", "batch statistics")]
     assert all(steps)
     assert set.union(*steps) == flat(found["robust network"]) - plain
+
+
+def test_a_laboratory_is_made_of_the_changed_cells_of_one_beside_the_others_as_they_are(tmp_path):
+    rgb = np.full((110, 120, 3), (240, 238, 245), np.uint8)
+    y, x = np.mgrid[:110, :120]
+    rgb[np.hypot(y - 55, x - 60) < 30] = (200, 175, 215)
+    rgb[np.hypot(y - 55, x - 60) < 19] = (95, 35, 130)
+    rows = [f"{source}{at}.png,a,{source}" for source in ("here", "there") for at in range(4)]
+    for row in rows:
+        write_image(tmp_path / row.split(",")[0], rgb)
+    (tmp_path / "cells.csv").write_text("path,label,source\n" + "\n".join(rows) + "\n")
+    table = draw(tmp_path / "cells.csv", "here", list(CHANGES), False, tmp_path, every=2)
+    with table.open(newline="") as file:
+        sources = Counter(row["source"] for row in csv.DictReader(file))
+    assert sources == {"there": 4, **{f"here, {change}": 2 for change in CHANGES}}
+    shown = {change: decode_image((tmp_path / change / "0000.png").read_bytes()) for change in CHANGES}
+    assert_array_equal(shown["as it is"], rgb)
+    assert np.ptp(shown["grey"], axis=2).max() == 0
+    assert shown["half"].shape == (55, 60, 3)
+    for change, level in (("black", 0), ("white", 255)):
+        assert shown[change].shape == (CUT_OUT, CUT_OUT, 3)
+        # The cell as it was, and nothing beside it.
+        assert (shown[change] != level).any(axis=2).sum() == pytest.approx(np.pi * 30**2, rel=0.05)
+    assert 0.48 < shown["vignetting"][0, 0, 1] / rgb[0, 0, 1] < 0.52
 
 
 @pytest.mark.slow
