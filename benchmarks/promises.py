@@ -8,6 +8,8 @@ really trained, as `fusion train` trains them, and the promises that held-out sc
 
 `sets`: coverage of each class at 30, 60 and 100 patients, scored by one model that has met none of them (0 folds) or
 held out in five folds, on the scale of the model of all, as `fusion train` keeps them, and as the folds gave them.
+`paired`: the same of patients in folds, less what the deal of the patients has of it, which a tenth of the trainings is
+enough for.
 `ways`: 30 patients in five and ten folds, by the thresholds that the folds' scores as they are give the model of all,
 and by the folds' own models (CV+). `risk`: in how many trainings at least 95% of the positive patients are referred,
 and how many are referred in all beside what an oracle would refer, that knows the scores of the whole population and
@@ -31,6 +33,7 @@ from sklearn.model_selection import StratifiedKFold
 from fusion.analysis.cells_per_subject import margin_spreads
 from fusion.data.feature_table import FeatureTable
 from fusion.evaluation.promises.held_out import Asked, HeldOut, OwnScores
+from fusion.evaluation.promises.model_scales import LearntScores
 from fusion.evaluation.scores import Scores
 from fusion.leakage.protocols import make_plan
 from fusion.learning.bags.mean_of_cells import takes_bags
@@ -40,7 +43,7 @@ from fusion.learning.learn import FittedModel, learn
 from fusion.learning.recipe import Recipe
 from fusion.learning.run import Run
 from fusion.learning.study import Study
-from fusion.metrics.conformal import subjects_for_risk
+from fusion.metrics.conformal import set_threshold, subjects_for_risk
 from fusion.plugins import registry
 from fusion.settings.data import Unit
 from fusion.synthetic.cells import SyntheticDesign
@@ -243,6 +246,78 @@ def sets(runs: int, classifier: str, first: int, sizes: Sequence[int], columns: 
             print(f"{classifier}, {name}, {patients}, {folds}: {told} (error {error:.3f})", flush=True)
 
 
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One training of which all models were kept: held-out scores, the folds' models and the kept one, its promises."""
+
+    held: HeldOut
+    by_folds: list[FittedModel]
+    kept: FittedModel
+    own: OwnScores
+
+    @classmethod
+    def of(cls, table: FeatureTable, classifier: str, seed: int) -> Training:
+        """As ``learnt``, whose numbers it has."""
+        study, plan = Study(table), make_plan(table, "grouped", 5, 1, seed)
+        recipe = Recipe(tuple(table.blocks), classifier, unit=unit_of(classifier), positive=CLASSES[0], seed=seed)
+        run = Run(Path("unused"))
+        by_folds = [learn(study, split.train, recipe, run) for _, split in plan.splits]
+        kept = learn(study, study.everyone, recipe, run)
+        proba, fold = np.empty((len(table), 2)), np.empty(len(table), np.intp)
+        said = np.full((len(by_folds), len(table), 2), np.nan)
+        for at, (model, (_, split)) in enumerate(zip(by_folds, plan.splits, strict=True)):
+            proba[split.test], fold[split.test] = model.predict_proba(split.test), at
+            said[at, split.train] = model.predict_proba(split.train)
+        scores = Scores(("traits",), classifier, proba, fold)
+        known = LearntScores(dict(enumerate(said)), kept.predict_proba(study.everyone))
+        return cls(HeldOut.of(table, scores, CLASSES), by_folds, kept, own_scores_of(table, scores, kept, known, seed))
+
+
+def expected_coverage(own: _Floats, said: _Floats, level: float) -> float:
+    """The share of new scores in a set, on average over the draw by which the rank is rounded."""
+    up = (len(own) + 1) * level % 1
+    shares = [(said >= set_threshold(own, level, draw)).mean() for draw in (0.0, 1 - 1e-6)]
+    return float((1 - up) * shares[0] + up * shares[1])
+
+
+def paired_coverage(
+    design: SyntheticDesign, patients: int, runs: int, classifier: str, first: int = 0, level: float = 0.9
+) -> _Floats:
+    """float64 (runs, 2, 3): of patients of all and of hem the coverage on the scale of the model of all, by the folds'
+    scores as they are, and by true scales: every held-out score becomes that quantile of the new patients' scores, by
+    the model of all, which it is of them by its fold's model. What the last one has beside the level is chance of who
+    was dealt, and the others have it too."""
+    rows = []
+    for seed in range(first, first + runs):
+        of = Training.of(patients_of(replace(design, subjects=patients, seed=seed), classifier), classifier, seed)
+        new = Population(design, 200, 10**6 + seed, classifier)
+        means, by_folds = new.said_by(of.kept)[1], [new.said_by(model)[1] for model in of.by_folds]
+        row = []
+        for code, label in enumerate(CLASSES):
+            said, held = means[new.patients == label, code], of.held.subject_codes == code
+            at = zip(of.held.means[held, code], of.held.subject_folds[held], strict=True)
+            ranks = [(by_folds[fold][new.patients == label, code] < score).mean() for score, fold in at]
+            found = (of.own.subjects[code], of.own.unscaled[code], np.quantile(said, ranks))
+            row.append([expected_coverage(np.array(own), said, level) for own in found])
+        rows.append(row)
+    return np.array(rows)
+
+
+def paired(runs: int, classifier: str, first: int, sizes: Sequence[int], level: float = 0.9) -> None:
+    """Coverage of patients of each class, less what the deal has of it."""
+    print("classifier, task, patients: 0.9 sets of patients of all, hem; by scores as the folds gave them (error)")
+    for name, design in TASKS.items():
+        for patients in sizes:
+            rows = paired_coverage(design, patients, runs, classifier, first)
+            less = level + rows[:, :, :2] - rows[:, :, 2:]
+            a, b = less.mean(axis=0).T
+            error = less.std(axis=0).max() / np.sqrt(runs)
+            print(
+                f"{classifier}, {name}, {patients}: {a[0]:.3f} {a[1]:.3f}; {b[0]:.3f} {b[1]:.3f} (error {error:.3f})",
+                flush=True,
+            )
+
+
 def by_folds_models(
     own: tuple[_Floats, NDArray[np.intp]], proba: list[_Floats], code: int, level: float, draw: float
 ) -> NDArray[np.bool_]:
@@ -305,22 +380,25 @@ def ways(runs: int) -> None:
 def price(
     design: SyntheticDesign,
     patients: int,
-    confidence: float,
+    confidences: Sequence[float],
     runs: int,
     new: Population,
     classifier: str = "logreg",
     first: int = 0,
     sensitivity: float = 0.95,
 ) -> _Floats:
-    """float64 (runs, 3): the share of positive patients that is found, of all that is referred, and the oracle's."""
-    asked = Asked(sensitivity=sensitivity, confidence=confidence)
+    """float64 (confidences, 3, runs): the share of positive patients that is found, of all that is referred, and the
+    oracle's."""
     positives, rows = new.patients == CLASSES[0], []
     for model, own, _ in trainings(design, patients, runs, 5, classifier, first):
         score = new.said_by(model)[1][:, 0]
-        limit = own.risk_threshold(CLASSES[0], asked)
-        oracle = np.quantile(score[positives], 1 - sensitivity)
-        rows.append([(score[positives] >= limit).mean(), (score >= limit).mean(), (score >= oracle).mean()])
-    return np.array(rows)
+        least = (score >= np.quantile(score[positives], 1 - sensitivity)).mean()
+        row = []
+        for confidence in confidences:
+            limit = own.risk_threshold(CLASSES[0], Asked(sensitivity=sensitivity, confidence=confidence))
+            row.append([(score[positives] >= limit).mean(), (score >= limit).mean(), least])
+        rows.append(row)
+    return np.moveaxis(np.array(rows), 0, -1)
 
 
 def risk(runs: int, classifier: str, first: int, sizes: Sequence[int]) -> None:
@@ -328,15 +406,16 @@ def risk(runs: int, classifier: str, first: int, sizes: Sequence[int]) -> None:
     print("classifier, task, patients, confidence: trainings that find 0.95; found; referred, oracle's; ratio")
     for name, design in TASKS.items():
         new = Population(design, classifier=classifier)
-        for patients, confidence in ((size, confidence) for confidence in (0.0, 0.95) for size in sizes):
-            if patients // 2 < subjects_for_risk(0.05, confidence or None):
-                continue
-            found, referred, least = price(design, patients, confidence, runs, new, classifier, first).T
-            print(
-                f"{classifier}, {name}, {patients}, {confidence:g}: {(found >= 0.95).mean():.3f}; {found.mean():.3f}; "
-                f"{referred.mean():.3f} {least.mean():.3f}; {referred.mean() / least.mean():.2f}",
-                flush=True,
-            )
+        for patients in sizes:
+            confidences = [each for each in (0.0, 0.95) if patients // 2 >= subjects_for_risk(0.05, each or None)]
+            found_by = price(design, patients, confidences, runs, new, classifier, first)
+            for confidence, (found, referred, least) in zip(confidences, found_by, strict=True):
+                print(
+                    f"{classifier}, {name}, {patients}, {confidence:g}: {(found >= 0.95).mean():.3f}; "
+                    f"{found.mean():.3f}; {referred.mean():.3f} {least.mean():.3f}; "
+                    f"{referred.mean() / least.mean():.2f}",
+                    flush=True,
+                )
 
 
 def enough(runs: int, first: int, folds: int = 5) -> None:
@@ -390,7 +469,7 @@ def _share_right(proba: _Floats, new: Population) -> float:
 def main() -> None:
     """Read the command line, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="?", choices=["sets", "ways", "risk", "enough"], help="default all")
+    parser.add_argument("what", nargs="?", choices=["sets", "paired", "ways", "risk", "enough"], help="default all")
     parser.add_argument("--runs", type=int, default=500, help="trainings a design")
     parser.add_argument("--classifier", default="logreg", help="of sets and of a risk")
     parser.add_argument("--first", type=int, default=0, help="seed of the first training of these")
@@ -400,6 +479,8 @@ def main() -> None:
     own = (chosen.runs, chosen.classifier, chosen.first)
     if chosen.what in (None, "sets"):
         sets(*own, chosen.patients or (30, 60, 100), chosen.columns)
+    if chosen.what == "paired":
+        paired(*own, chosen.patients or (30, 60, 100))
     if chosen.what in (None, "ways"):
         ways(chosen.runs)
     if chosen.what in (None, "risk"):

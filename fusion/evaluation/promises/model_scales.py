@@ -6,8 +6,17 @@ often. (Of the simplest model, x minus the mean of the others, the lowest of n h
 far out as under the mean of all; a new one is met with n / (n + 1) where both are taken from the same centre.) CV+
 cures that by asking every fold's model of the new subject (Barber, Candès, Ramdas and Tibshirani 2021, Ann. Statist.
 49:486-507). Here the new subject is asked of one model, and the comparison is moved to that instead: in each class, a
-fold's scores are shifted and stretched in log odds so that the training subjects which both models have learnt from
-have the mean and the standard deviation that the kept model gives them.
+fold's scores are shifted and stretched in log odds, by what both models say of the training subjects that they have
+learnt from.
+
+They have the mean that the kept model gives them. How much scores are stretched is two things. All folds together are
+stretched so that these subjects have the standard deviation that the kept model gives them in this class. How much more
+or less than the others one fold is, goes by how sure its model is: by the root mean square of log odds of all classes,
+several standard deviations of one class, which few subjects tell where they do not tell that of a class. Of 12 subjects
+of a class the former is closer to what new subjects have, whatever the classifier: by how much folds differ (logarithms
+of stretches) it has with a correlation of .87 in bags' networks, .53 in `pool`, .91, .72 and .98 in logistic
+regression, trees and SVM, where the class's own deviations have .58, .13, .78, .44 and .95. Where networks of bags
+differ from fold to fold by a third, the latter alone move thresholds so far that sets cover 93 of 100.
 
 Both know these alike, but a model flatters whom it has learnt from, and that of a fold more, since it has fewer: by how
 much scores of learnt subjects lie above those of others, its optimism, falls with one over their number to first order
@@ -17,7 +26,7 @@ that of learnt ones by as much of the distance as falls to the kept model, n_fol
 half a point to two points more.
 
 That is no proof for any number of subjects, as CV+ has none of the level itself (of twice its complement). Where the
-model of a fold is the kept one, or the kept one but for shift and stretch, nothing is approximated; it becomes so as
+model of a fold is the kept one, or the kept one but for how sure it is, nothing is approximated; it becomes so as
 subjects become many, since one fold then moves a model by less than subjects differ. It does need a model that does not
 know its subjects by heart: where columns are enough to tell each one by itself, optimism hardly falls. Where learnt
 subjects lie much further from held-out ones than these differ among each other, scores stay as the folds gave them. How
@@ -28,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,13 +92,17 @@ def on_one_scale(held: HeldOut, cells: Units, learnt: LearntScores) -> HeldOut:
     everyone = _subjects_of(learnt.whole, cells)
     share = {part: _subjects_of(own, cells) / everyone for part, own in learnt.folds.items() if everyone}
     proba, means = held.proba.copy(), held.means.copy()
-    for code in range(len(held.classes)):
+    codes = range(len(held.classes))
+    of_cells = [{part: _of_cells(*pair, code, share[part]) for part, pair in pairs.items()} for code in codes]
+    of_subjects = [{part: _of_subjects(*pair, code, share[part]) for part, pair in pairs.items()} for code in codes]
+    surer_of_cells, surer_of_subjects = _surer(of_cells), _surer(of_subjects)
+    for code in codes:
         rows = held.codes == code
-        known = {part: _of_cells(*pair, code, share[part]) for part, pair in pairs.items()}
-        proba[rows, code] = _scaled(_Own(proba[rows, code], held.subjects[rows], held.folds[rows]), known)
+        own = _Own(proba[rows, code], held.subjects[rows], held.folds[rows])
+        proba[rows, code] = _scaled(own, of_cells[code], surer_of_cells)
         rows = held.subject_codes == code
-        known = {part: _of_subjects(*pair, code, share[part]) for part, pair in pairs.items()}
-        means[rows, code] = _scaled(_Own(means[rows, code], np.flatnonzero(rows), held.subject_folds[rows]), known)
+        own = _Own(means[rows, code], np.flatnonzero(rows), held.subject_folds[rows])
+        means[rows, code] = _scaled(own, of_subjects[code], surer_of_subjects)
     return replace(held, proba=proba, means=means)
 
 
@@ -122,6 +136,11 @@ class _Pair:
     subjects: NDArray[np.intp]
     share: float
 
+    @cached_property
+    def moments(self) -> tuple[_Moments, _Moments]:
+        """Of both."""
+        return _Moments.of(self.before, self.subjects), _Moments.of(self.after, self.subjects)
+
 
 def _of_cells(before: HeldOut, after: HeldOut, code: int, share: float) -> _Pair:
     rows = before.codes == code
@@ -133,26 +152,49 @@ def _of_subjects(before: HeldOut, after: HeldOut, code: int, share: float) -> _P
     return _Pair(before.means[rows, code], after.means[rows, code], np.flatnonzero(rows), share)
 
 
-def _scaled(own: _Own, known: Mapping[int, _Pair]) -> _Floats:
+def _surer(classes: Sequence[Mapping[int, _Pair]]) -> dict[int, float]:
+    """By which factor the model of all is surer than each fold's, of learnt rows of all classes alike."""
+    found = {}
+    for part in classes[0]:
+        moments = [own[part].moments for own in classes if len(own[part].before)]
+        before, after = (sum(each[at].square for each in moments) for at in (0, 1))
+        found[part] = float(np.sqrt(after / before)) if before > 0 and after > 0 else 1.0
+    return found
+
+
+def _scaled(own: _Own, known: Mapping[int, _Pair], surer: Mapping[int, float]) -> _Floats:
     """The held-out probabilities of a class by the scale of the model of all."""
     found = own.proba.copy()
-    learnt = [_Moments.of(pair.before, pair.subjects).mean for pair in known.values() if len(pair.before)]
+    learnt = [pair.moments[0].mean for pair in known.values() if len(pair.before)]
     if not len(found) or not learnt:
         return found
     held = _Moments.of(own.proba, own.subjects)
     optimism = float(np.mean(learnt)) - held.mean
     if optimism > _BY_HEART * held.deviation:
         return found
-    for part, pair in known.items():
-        if len(np.unique(pair.subjects)) < _LEAST_SUBJECTS:
-            continue
-        before, after = (_Moments.of(each, pair.subjects) for each in (pair.before, pair.after))
-        if before.deviation > 0 and 1 / _MOST_STRETCH <= after.deviation / before.deviation <= _MOST_STRETCH:
+    for part, stretch in _stretches(known, surer).items():
+        if 1 / _MOST_STRETCH <= stretch <= _MOST_STRETCH:
+            before, after = known[part].moments
             rows = own.folds == part
-            away = (_log_odds(own.proba[rows]) - before.mean + optimism) / before.deviation
-            mean = after.mean - pair.share * optimism
-            found[rows] = 1 / (1 + np.exp(-(mean + after.deviation * away)))
+            away = _log_odds(own.proba[rows]) - before.mean + optimism
+            found[rows] = 1 / (1 + np.exp(-(after.mean - known[part].share * optimism + stretch * away)))
     return found
+
+
+def _stretches(known: Mapping[int, _Pair], surer: Mapping[int, float]) -> dict[int, float]:
+    """For each fold that has subjects enough how much the model of all stretches its scores of a class: what the
+    class's own deviations tell of all folds, times how much its model differs from theirs in how sure it is."""
+    usable = {
+        part: pair.moments
+        for part, pair in known.items()
+        if len(np.unique(pair.subjects)) >= _LEAST_SUBJECTS and all(each.deviation > 0 for each in pair.moments)
+    }
+    if not usable:
+        return {}
+    common = np.mean([np.log(after.deviation / before.deviation) for before, after in usable.values()])
+    own = {part: float(np.log(surer[part])) for part in usable}
+    middle = np.mean(list(own.values()))
+    return {part: float(np.exp(common + each - middle)) for part, each in own.items()}
 
 
 @dataclass(frozen=True)
@@ -161,6 +203,11 @@ class _Moments:
 
     mean: float
     deviation: float
+
+    @property
+    def square(self) -> float:
+        """Mean of squares."""
+        return self.mean**2 + self.deviation**2
 
     @classmethod
     def of(cls, proba: _Floats, subjects: NDArray[np.intp]) -> _Moments:

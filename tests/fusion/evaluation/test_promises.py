@@ -114,6 +114,24 @@ def test_the_kept_model_flatters_its_subjects_by_as_much_less_as_it_has_learnt_f
         assert_allclose(after - before, 0.7 / folds)
 
 
+def test_folds_whose_models_are_more_or_less_sure_than_the_kept_one_come_to_its_scale():
+    """Each says of everybody what the kept one says, in log odds a fifth to twice as much: scaled, nobody is moved."""
+    table, scores = drawn(40, 3, seed=6)
+    own = np.log(scores.proba[0] / (1 - scores.proba[0]))
+    factors = np.array([0.6, 0.8, 1.0, 1.3, 1.7])
+    parts = {part: 1 / (1 + np.exp(-factor * own)) for part, factor in enumerate(factors)}
+    proba = 1 / (1 + np.exp(-factors[scores.fold[0]][:, None] * own))
+    for part, said in parts.items():
+        said[scores.fold[0] == part] = np.nan
+    truth = HeldOut.of(table, scores, CLASSES)
+    held = HeldOut.of(table, Scores(("f",), "c", proba, scores.fold[0]), CLASSES)
+    scaled = on_one_scale(held, table, LearntScores(parts, scores.proba[0]))
+    rows = np.arange(len(own))
+    moved = [np.abs(np.log(each.proba / (1 - each.proba)) - own)[rows, truth.codes] for each in (held, scaled)]
+    assert np.mean(moved[0]) > 0.3
+    assert np.mean(moved[1]) < 0.1
+
+
 def test_cells_of_one_subject_are_no_independent_witnesses():
     """All cells of 12 subjects pooled, 100 each, would promise 90% and hold less."""
     new, scores = drawn(8000, 1, seed=10**6, between=3.0)
