@@ -290,7 +290,7 @@ def paired_coverage(
     rows = []
     for seed in range(first, first + runs):
         of = Training.of(patients_of(replace(design, subjects=patients, seed=seed), classifier), classifier, seed)
-        new = Population(design, 200, 10**6 + seed, classifier)
+        new = Population(design, 400, 10**6 + seed, classifier)
         means, by_folds = new.said_by(of.kept)[1], [new.said_by(model)[1] for model in of.by_folds]
         row = []
         for code, label in enumerate(CLASSES):
