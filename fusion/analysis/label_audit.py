@@ -170,8 +170,8 @@ class LabelAudit:
             *lines,
             f"  every entry is right of {share} of them in every repeat: of so many a wrong label would be seen"
             f"{often if self.always_wrong else ''}",
-            f"  wrong labels, by confident counts: {rate.rate:.1%} at most{_between(0.0, rate.high)}: a patient whom "
-            "features do not tell counts too, and scores tell nobody how many these are",
+            f"  wrong labels, by confident counts: {rate.rate:.1%}{_between(0.0, rate.high)}, rather too many: whom "
+            "features do not tell counts too, and scores tell nobody how many these patients are",
         ]
 
     @property

@@ -67,11 +67,23 @@ def test_an_interval_over_patients_holds_what_other_patients_have():
         return np.stack(list(sums_of_patients(pairs, truth.reshape(-1, 1), other.reshape(-1, 1))))
 
     true = float(correlation(drawn(4000).sum(axis=0))[0])
-    held = 0
-    for _ in range(100):
+    held, width = 0, []
+    for _ in range(200):
         found = repeated_over_patients(drawn(12), ["a", "b"] * 6, lambda each: float(each[0]))
         held += found["low"] <= true <= found["high"]
-    assert held >= 88
+        width.append(found["high"] - found["low"])
+    assert held >= 180
+    assert np.median(width) < 0.6
+
+
+def test_what_hardly_moves_is_known_well_from_few_patients():
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=(60, 1))
+    other = truth + 0.01 * rng.normal(size=truth.shape)
+    pairs = [(np.arange(10 * at, 10 * at + 10),) * 2 for at in range(6)]
+    sums = np.stack(list(sums_of_patients(pairs, truth, other)))
+    found = repeated_over_patients(sums, ["a", "b"] * 3, lambda each: float(each[0]))
+    assert 0.99 < found["low"] < found["value"] < found["high"] <= 1
 
 
 def test_a_share_of_all_patients_has_an_exact_interval():
