@@ -373,7 +373,11 @@ def fit_harmoniser(rows: TrainingRows, blocks: Mapping[str, slice], recipe: Reci
         labelled = rows.of_labelled_cells(recipe.seed)
         cells = cells if labelled is None else labelled
         settings["mix"] = "equal" if labelled is None else "estimated"
-    return Harmoniser.fit(cells.X, cells.y, cells.sources, **settings, layer=fusion_layer(blocks, recipe))
+    found = Harmoniser.fit(cells.X, cells.y, cells.sources, **settings, layer=fusion_layer(blocks, recipe))
+    new = (
+        {} if found.mix is None else {name: own for name, own in recipe.site_classes.items() if name not in found.maps}
+    )
+    return found.stating({name: np.isin(found.classes, own) for name, own in new.items()}) if new else found
 
 
 def prepare_features(

@@ -35,6 +35,7 @@ class Recipe:
     learnt : those of ``blocks`` whose network is trained anew in every training part.
     nested : train networks inside each training part too, for whatever needs held-out scores there.
     augment : augmented cells to learn from beside the training cells.
+    site_classes : by site, the classes that its cells are stated to be of, where it is judged and was not learnt from.
     harmonise, stability : how features are changed, and which are then left out, before they are fused.
     layer : parameters of the fusion layer.
     fuse : how blocks come together: "weighted" or "concatenate", into one row that a classifier is given; or "late", by
@@ -54,6 +55,7 @@ class Recipe:
     nested: bool = False
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     harmonise: HarmoniseSettings = field(default_factory=HarmoniseSettings)
+    site_classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     stability: float | None = None
     layer: Mapping[str, Any] = field(default_factory=dict)
     fuse: Fuse = "weighted"

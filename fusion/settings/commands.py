@@ -416,6 +416,7 @@ class AblateConfig(LearnConfig, ComparisonSettings):
     repeats: int | None = Field(
         None, ge=1, le=1000, description="how often folds are dealt; default 5, for monte-carlo 20"
     )
+    site_classes: Lists = SITE_CLASSES
     in_source: bool = Field(
         True, description="leave-one-source-out: also judge cells by models that know their source, and tell the drop"
     )

@@ -30,7 +30,7 @@ from fusion.reports.mlflow_tracking import open_tracker
 from fusion.settings.commands import AblateConfig
 from fusion.settings.outputs import one_run_of
 from fusion.workflows.ablation_cells import JudgedCells, judged_cells
-from fusion.workflows.ablation_plan import by_landmarks, plan_fits, plan_inputs
+from fusion.workflows.ablation_plan import by_landmarks, check_site_classes, plan_fits, plan_inputs
 from fusion.workflows.ablation_result import judged_result
 from fusion.workflows.asked_analyses import (
     asked_promises,
@@ -76,6 +76,7 @@ def ablate(config: AblateConfig, progress: Progress | None = None) -> Result:
     DecisionSettings(config.calibrate, config.threshold, config.costs).check_classes(dataset.classes, positive)
     asked = asked_promises(config, None if config.test else units_of(dataset), dataset.classes, positive)
     judged = judged_cells(config, dataset, inputs, progress)
+    check_site_classes(config, dataset, judged.plan, judged.study.table.sources)
     if judged.tested is not None:
         asked_promises(config, units_of(judged.tested), dataset.classes, positive)
     result = compare(judged.study, judged.plan, dataset, config, progress, inputs.learnt)

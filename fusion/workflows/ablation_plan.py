@@ -9,7 +9,8 @@ from typing import cast
 from fusion.analysis.block_subsets import RULES, FeatureSet, feature_sets
 from fusion.analysis.learning_curve import check_learning_curve
 from fusion.analysis.null import check_null
-from fusion.errors import UsageError
+from fusion.data.dataset import Dataset
+from fusion.errors import UsageError, did_you_mean
 from fusion.evaluation.result_of_scores import Questions
 from fusion.features.blocks import is_control
 from fusion.io.run_checkpoint import Checkpoint
@@ -80,7 +81,7 @@ def recipes_of(
         if (chosen or takers[name]) and not (takers[name] and chosen in controls)
         for fuse in _ways(config, name, chosen)
     ]
-    return [replace(recipe, positive=positive) for recipe in made]
+    return [replace(recipe, positive=positive, site_classes=config.site_classes) for recipe in made]
 
 
 def _ways(config: AblateConfig, classifier: str, chosen: FeatureSet) -> list[Fuse]:
@@ -93,6 +94,44 @@ def _ways(config: AblateConfig, classifier: str, chosen: FeatureSet) -> list[Fus
     draws = isinstance(built, DrawsColumns) and isinstance(config.layer.get("weights"), Mapping)
     is_one = built.prepares == "raw" and not draws
     return list(dict.fromkeys("weighted" if is_one and way == "concatenate" else way for way in asked))
+
+
+def check_site_classes(config: AblateConfig, dataset: Dataset, plan: Plan, sources: Sequence[str | None]) -> None:
+    """UsageError for what is stated of the classes of a source and has no say: no mix of classes is estimated, the
+    source is learnt from in every split, or there is no such class.
+
+    Parameters
+    ----------
+    dataset : what is learnt from, or both.
+    sources : of the units of the plan.
+    """
+    if not config.site_classes:
+        return
+    if config.harmonise.method == "none" or config.harmonise.mix != "estimated" or not config.harmonise.transductive:
+        raise UsageError(
+            "--site-classes is for models that estimate a new site's mix of classes",
+            found=f"harmonise.method {config.harmonise.method}, mix {config.harmonise.mix}",
+            do="Leave it out, or compare by --config robust.",
+        )
+    new: set[str] = set()
+    for _, split in plan.splits:
+        new |= {sources[row] or "" for row in split.test} - {sources[row] or "" for row in split.train}
+    labels = dataset.each("label" if dataset.unit == "cell" else "cell_label")
+    known = sorted({label for label in labels if label is not None})
+    for name, classes in config.site_classes.items():
+        if name not in new:
+            raise UsageError(
+                f"--site-classes {name}: no split leaves this site out",
+                found=f"new sites: {', '.join(sorted(new))}" if new else "no site that is judged and not learnt from",
+                do=did_you_mean(name, sorted(new)) or "Say --split leave-one-source-out, or --test DATA of a new site.",
+            )
+        if unknown := [label for label in classes if label not in known]:
+            raise UsageError(
+                f"--site-classes {name}: no cell is of this class",
+                found=unknown[0],
+                expected=", ".join(known) or "cells that have labels of their own",
+                do=did_you_mean(unknown[0], known),
+            )
 
 
 def by_landmarks(config: AblateConfig, plan: Plan, study: Study) -> tuple[AblateConfig, list[str]]:
@@ -137,7 +176,7 @@ def _checkpoint(study: Study, plan: Plan, config: AblateConfig, learnt: Sequence
         "fuse": config.fuse,
         "search": [config.search, config.trials],
         "decision": [config.calibrate, config.threshold, config.costs, config.positive],
-        "harmonise": config.harmonise.model_dump(),
+        "harmonise": [config.harmonise.model_dump(), config.site_classes],
         "stability": config.stability,
         "augment": config.augment.model_dump(),
         "learnt": {block.name: block.network.identity() for block in learnt},

@@ -155,7 +155,7 @@ def _omissions(fits: Fits, plan: Plan, config: AblateConfig) -> list[str]:
 def _stamps(fits: Fits, table: FeatureTable, plan: Plan, config: AblateConfig, dataset: Dataset) -> list[str]:
     stamps = subject_stamps(table)
     stamps += mixed_sources(dataset, table, table.y) if config.harmonise.method != "none" else []
-    stamps += adapted_stamps(table, fits.splits, config)
+    stamps += adapted_stamps(table, fits.splits, config, config.site_classes)
     stamps += supposed_mix_stamps(fits.study, [split.train for split in fits.splits], config)
     stamps += judged_together_stamps(fits.recipes, table, fits.splits)
     parts = [split.train for split in fits.splits]

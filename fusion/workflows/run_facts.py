@@ -29,11 +29,23 @@ from fusion.settings.learning import FitSettings
 _LANDMARKS = 2000
 
 
-def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSettings) -> list[str]:
+def adapted_stamps(
+    table: FeatureTable,
+    splits: Sequence[Split],
+    config: FitSettings,
+    stated: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
     """Stamps where features of a source that is only tested are harmonised by the cells that are judged: that it is so,
-    and of sources that lack some of the classes, with which their cells are compared all the same."""
+    what is stated of its classes, and of sources that lack some of the classes, with which their cells are compared all
+    the same.
+
+    Parameters
+    ----------
+    stated : by source, the classes that its cells are said to be of.
+    """
     if config.harmonise.method == "none" or not config.harmonise.transductive:
         return []
+    said = dict(stated or {})
     new = False
     lacking: dict[str, list[str]] = {}
     for split in splits:
@@ -42,14 +54,30 @@ def adapted_stamps(table: FeatureTable, splits: Sequence[Split], config: FitSett
         new |= bool(rows)
         if config.harmonise.mix == "estimated" and not table.are_subjects:
             lacking |= _lacking_classes(table, rows, {str(table.y[row]) for row in split.train})
+    if not new:
+        return []
     stamps = ["transductive: features of new sources harmonised by the cells that are judged, without labels"]
+    stamps += _stated_stamps(table, said)
     stamps += [
         f"{name or 'cells without a source'}: labelled as {', '.join(map(repr, own))} alone, and compared with "
-        "training cells of other classes as well, so that some are taken for these; fusion evaluate judges it by what "
-        f"it has: --site-classes {name or 'NAME'}={','.join(own)}"
+        "training cells of other classes as well, so that some are taken for these. If it has no others, say so, to "
+        f"fusion ablate or to fusion evaluate: --site-classes {name or 'NAME'}={','.join(own)}"
         for name, own in sorted(lacking.items())
+        if name not in said
     ]
-    return stamps if new else []
+    return stamps
+
+
+def _stated_stamps(table: FeatureTable, said: Mapping[str, Sequence[str]]) -> list[str]:
+    """Stamps of the classes that sources are said to have, and of cells that are labelled otherwise."""
+    stamps = []
+    for name, classes in sorted(said.items()):
+        stamps.append(f"{name}: said to have {', '.join(map(repr, sorted(classes)))} and no other class")
+        own = [str(label) for label, source in zip(table.y, table.sources, strict=True) if source == name]
+        others = sum(label not in classes for label in own)
+        if others and not table.are_subjects:  # what patients are labelled their cells need not be
+            stamps.append(f"{name}: {others} of its {len(own)} cells are labelled as none of these classes")
+    return stamps
 
 
 def _lacking_classes(table: FeatureTable, rows: Sequence[int], classes: set[str]) -> dict[str, list[str]]:

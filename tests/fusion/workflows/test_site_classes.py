@@ -11,7 +11,16 @@ from fusion.bundles.new_sites import contradicted, state_classes
 from fusion.errors import UsageError
 from fusion.feature_transforms.harmonisation import Harmoniser
 from fusion.images.cell import read_cell
-from fusion.settings.commands import AdaptConfig, EvaluateConfig, ExplainConfig, PredictConfig, TrainConfig
+from fusion.reports import html_report
+from fusion.settings.commands import (
+    AblateConfig,
+    AdaptConfig,
+    EvaluateConfig,
+    ExplainConfig,
+    PredictConfig,
+    TrainConfig,
+)
+from fusion.workflows.ablate import ablate
 from fusion.workflows.evaluate import evaluate
 from fusion.workflows.new_site.adaptation import adapt_model
 from fusion.workflows.predict import predict
@@ -156,3 +165,51 @@ def test_cells_of_another_site_under_a_known_name_are_stamped(home, tmp_path):
         assert not any("another one's" in note for note in predict(PredictConfig(images=[right], **common)).notes)
     adapted = adapt_model(AdaptConfig(data=table, other_cohort=True, **common))
     assert any("look like another one's" in note for note in adapted.notes)
+
+
+@pytest.fixture(scope="module")
+def three_sites(home, tmp_path_factory):
+    """Two sites of both classes and one of b alone, whose cells are larger; and how they are compared."""
+    east = site(home, "east", "ab" * 12, 1.2).read_text().partition("\n")[2]
+    new = (home / "new.csv").read_text().partition("\n")[2]
+    (home / "three-sites.csv").write_text((home / "home.csv").read_text() + east + new)
+    mix = {"method": "standard", "transductive": True, "mix": "estimated"}
+    return {
+        "data": home / "three-sites.csv",
+        "store": home / "store",
+        "jobs": 1,
+        "features": ["morphology"],
+        "compare": ["logreg"],
+        "in_source": False,
+        "split": "leave-one-source-out",
+        "harmonise": mix,
+    }
+
+
+def test_a_site_that_is_left_out_is_judged_by_the_classes_that_it_is_said_to_have(three_sites, tmp_path, monkeypatch):
+    monkeypatch.setattr(html_report, "write_report", lambda *given: None)
+    plain = ablate(AblateConfig(**three_sites, output=tmp_path / "plain"))
+    said = ablate(AblateConfig(**three_sites, site_classes={"new": ["b"]}, output=tmp_path / "said"))
+    assert right(plain) < 0.8 < 0.95 < right(said)
+    assert SAID in said.stamps
+    assert any(stamp.startswith("new: labelled as 'b' alone, and compared with") for stamp in plain.stamps)
+    assert not any(stamp.startswith("new: labelled") for stamp in said.stamps)
+    # No other site is described otherwise, and what is said is the site's own, as evaluate has it.
+    others = np.array(plain.cells.sources) != "new"
+    np.testing.assert_array_equal(plain.scores[0].proba[0][others], said.scores[0].proba[0][others])
+    wrong = ablate(AblateConfig(**three_sites, site_classes={"new": ["a"]}, output=tmp_path / "wrong"))
+    assert "new: 48 of its 48 cells are labelled as none of these classes" in wrong.stamps
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"site_classes": {"new": ["c"]}}, "--site-classes new: no cell is of this class"),
+        ({"site_classes": {"north": ["a"]}}, "--site-classes north: no split leaves this site out"),
+        ({"site_classes": {"new": ["b"]}, "split": "grouped"}, "--site-classes new: no split leaves this site out"),
+        ({"site_classes": {"new": ["b"]}, "harmonise": {"method": "standard"}}, "for models that estimate"),
+    ],
+)
+def test_what_has_no_say_in_a_comparison_is_refused(three_sites, tmp_path, more, why):
+    with pytest.raises(UsageError, match=why):
+        ablate(AblateConfig(**{**three_sites, **more}, output=tmp_path / "result"))
