@@ -74,6 +74,19 @@ def test_only_what_is_named_learns(cells, tune):
     assert (f"trained (tune: {tune})" in model.describe()) == (tune != "all")
 
 
+@pytest.mark.parametrize("tune", ["last", "lora", "none"])
+def test_a_fine_tuning_teaches_what_is_named_alone(cells, tune):
+    inputs, labels, groups = cells
+    model = classifier(tune, last_blocks=1).fit(inputs, labels, groups)
+    tuned = model.fine_tuned(inputs, labels).network_.backbone.state_dict()
+    before = model.network_.backbone.state_dict()
+    assert tuned.keys() == before.keys()  # adapters are merged again
+    moved = {name for name, tensor in tuned.items() if not torch.equal(tensor, before[name])}
+    expected = {"last": ("blocks.5.", "norm."), "lora": (".attn.qkv.weight", ".attn.proj.weight"), "none": ()}[tune]
+    assert all(any(part in name for part in expected) for name in moved)
+    assert bool(moved) == (tune != "none")
+
+
 def test_parameters_are_counted_as_they_learn():
     network = load_backbone("test_vit", "random", size=32).backbone
     whole = count_trained(network)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fusion.bundles.model_bundle import load_model
@@ -11,6 +12,7 @@ from fusion.bundles.onnx_export import export_onnx
 from fusion.errors import UsageError
 from fusion.leakage.grouped_splits import LeakageError
 from fusion.progress import Forecast
+from fusion.serve.app import create_app
 from fusion.settings.commands import (
     AdaptConfig,
     EvaluateConfig,
@@ -24,6 +26,7 @@ from fusion.workflows.explain import explain
 from fusion.workflows.new_site.adaptation import adapt_model
 from fusion.workflows.predict import predict
 from fusion.workflows.train import train
+from tests.builders.requests import HOME, sent
 from tests.builders.sites import site
 
 #: Cells are seen at their own size, which is what the classes differ by.
@@ -123,6 +126,10 @@ def test_an_adapted_network_predicts_explains_and_is_exported_as_it_is_kept(home
     assert found.predicted == list("abab")
     explain(ExplainConfig(model=home / "adapted", images=[few], output=tmp_path / "why", **common(home)))
     assert (tmp_path / "why" / "explanations.html").exists()
+    with TestClient(create_app(load_model(home / "adapted")), base_url=HOME) as client:
+        image = (home / "6-001.png").read_bytes()
+        (row,) = client.post("/api/predict", files=sent(image)).json()["predictions"]
+    assert row["class"] == "b"
     pytest.importorskip("onnxruntime")
     written = export_onnx(ExportConfig(model=home / "adapted", onnx=tmp_path / "adapted.onnx"))
     assert all(check.labels == 0 for check in written.differences)
