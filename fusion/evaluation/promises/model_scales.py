@@ -9,14 +9,15 @@ cures that by asking every fold's model of the new subject (Barber, Candès, Ram
 fold's scores are shifted and stretched in log odds, by what both models say of the training subjects that they have
 learnt from.
 
-They have the mean that the kept model gives them. How much scores are stretched is two things. All folds together are
-stretched so that these subjects have the standard deviation that the kept model gives them in this class. How much more
-or less than the others one fold is, goes by how sure its model is: by the root mean square of log odds of all classes,
+They have the mean that the kept model gives them. How much a fold's scores are stretched is the same in all classes.
+How far folds differ in it goes by how sure their models are: by the root mean square of log odds of all classes,
 several standard deviations of one class, which few subjects tell where they do not tell that of a class. Of 12 subjects
-of a class the former is closer to what new subjects have, whatever the classifier: by how much folds differ (logarithms
-of stretches) it has with a correlation of .87 in bags' networks, .53 in `pool`, .91, .72 and .98 in logistic
-regression, trees and SVM, where the class's own deviations have .58, .13, .78, .44 and .95. Where networks of bags
-differ from fold to fold by a third, the latter alone move thresholds so far that sets cover 93 of 100.
+of a class the former is closer to what new subjects have, whatever the classifier: with what folds really differ by
+(logarithms of stretches) it has a correlation of .87 in bags' networks, .53 in `pool`, .91, .72 and .98 in logistic
+regression, trees and SVM, where the class's own deviations have .58, .13, .78, .44 and .95. How much all folds together
+are stretched lies in the middle of what both tell: the one errs where models know their subjects by heart, the other by
+chance. Stretched by a class's own deviations alone, one training's coverage lies further from the mean of trainings, by
+a tenth in an SVM and by half in `pool`.
 
 Both know these alike, but a model flatters whom it has learnt from, and that of a fold more, since it has fewer: by how
 much scores of learnt subjects lie above those of others, its optimism, falls with one over their number to first order
@@ -35,6 +36,7 @@ far it is off with few subjects is measured (docs/patients.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -95,14 +97,14 @@ def on_one_scale(held: HeldOut, cells: Units, learnt: LearntScores) -> HeldOut:
     codes = range(len(held.classes))
     of_cells = [{part: _of_cells(*pair, code, share[part]) for part, pair in pairs.items()} for code in codes]
     of_subjects = [{part: _of_subjects(*pair, code, share[part]) for part, pair in pairs.items()} for code in codes]
-    surer_of_cells, surer_of_subjects = _surer(of_cells), _surer(of_subjects)
+    stretches_of_cells, stretches_of_subjects = _stretches(of_cells), _stretches(of_subjects)
     for code in codes:
         rows = held.codes == code
         own = _Own(proba[rows, code], held.subjects[rows], held.folds[rows])
-        proba[rows, code] = _scaled(own, of_cells[code], surer_of_cells)
+        proba[rows, code] = _scaled(own, of_cells[code], stretches_of_cells)
         rows = held.subject_codes == code
         own = _Own(means[rows, code], np.flatnonzero(rows), held.subject_folds[rows])
-        means[rows, code] = _scaled(own, of_subjects[code], surer_of_subjects)
+        means[rows, code] = _scaled(own, of_subjects[code], stretches_of_subjects)
     return replace(held, proba=proba, means=means)
 
 
@@ -152,17 +154,25 @@ def _of_subjects(before: HeldOut, after: HeldOut, code: int, share: float) -> _P
     return _Pair(before.means[rows, code], after.means[rows, code], np.flatnonzero(rows), share)
 
 
-def _surer(classes: Sequence[Mapping[int, _Pair]]) -> dict[int, float]:
-    """By which factor the model of all is surer than each fold's, of learnt rows of all classes alike."""
-    found = {}
+def _stretches(classes: Sequence[Mapping[int, _Pair]]) -> dict[int, float]:
+    """By how much the model of all stretches the log odds of each fold's, by what both say of learnt rows of all
+    classes: by how much surer it is, and half of what deviations within classes say beyond that of all folds."""
+    surer, wider = {}, {}
     for part in classes[0]:
         moments = [own[part].moments for own in classes if len(own[part].before)]
-        before, after = (sum(each[at].square for each in moments) for at in (0, 1))
-        found[part] = float(np.sqrt(after / before)) if before > 0 and after > 0 else 1.0
-    return found
+        squares, variances = (
+            [sum(of(pair[at]) for pair in moments) for at in (0, 1)]
+            for of in (lambda each: each.square, lambda each: each.deviation**2)
+        )
+        if min(variances, default=0) > 0:
+            surer[part], wider[part] = (0.5 * float(np.log(b / a)) for a, b in (squares, variances))
+    if not surer:
+        return {}
+    common = 0.5 * float(np.mean([wider[part] - surer[part] for part in surer]))
+    return {part: math.exp(own + common) for part, own in surer.items()}
 
 
-def _scaled(own: _Own, known: Mapping[int, _Pair], surer: Mapping[int, float]) -> _Floats:
+def _scaled(own: _Own, known: Mapping[int, _Pair], stretches: Mapping[int, float]) -> _Floats:
     """The held-out probabilities of a class by the scale of the model of all."""
     found = own.proba.copy()
     learnt = [pair.moments[0].mean for pair in known.values() if len(pair.before)]
@@ -172,29 +182,15 @@ def _scaled(own: _Own, known: Mapping[int, _Pair], surer: Mapping[int, float]) -
     optimism = float(np.mean(learnt)) - held.mean
     if optimism > _BY_HEART * held.deviation:
         return found
-    for part, stretch in _stretches(known, surer).items():
-        if 1 / _MOST_STRETCH <= stretch <= _MOST_STRETCH:
-            before, after = known[part].moments
+    for part, stretch in stretches.items():
+        pair = known[part]
+        is_known = len(np.unique(pair.subjects)) >= _LEAST_SUBJECTS
+        if is_known and 1 / _MOST_STRETCH <= stretch <= _MOST_STRETCH:
+            before, after = pair.moments
             rows = own.folds == part
             away = _log_odds(own.proba[rows]) - before.mean + optimism
-            found[rows] = 1 / (1 + np.exp(-(after.mean - known[part].share * optimism + stretch * away)))
+            found[rows] = 1 / (1 + np.exp(-(after.mean - pair.share * optimism + stretch * away)))
     return found
-
-
-def _stretches(known: Mapping[int, _Pair], surer: Mapping[int, float]) -> dict[int, float]:
-    """For each fold that has subjects enough how much the model of all stretches its scores of a class: what the
-    class's own deviations tell of all folds, times how much its model differs from theirs in how sure it is."""
-    usable = {
-        part: pair.moments
-        for part, pair in known.items()
-        if len(np.unique(pair.subjects)) >= _LEAST_SUBJECTS and all(each.deviation > 0 for each in pair.moments)
-    }
-    if not usable:
-        return {}
-    common = np.mean([np.log(after.deviation / before.deviation) for before, after in usable.values()])
-    own = {part: float(np.log(surer[part])) for part in usable}
-    middle = np.mean(list(own.values()))
-    return {part: float(np.exp(common + each - middle)) for part, each in own.items()}
 
 
 @dataclass(frozen=True)
