@@ -78,7 +78,8 @@ def audit_patients(
     named = label_by_subject(dataset, needs_labels=False)
     check_usable(len(named), named.faults)
     names = _names(named)
-    if missing := [name for name in result.cells.names if name not in set(names)]:
+    known = set(names)
+    if missing := [name for name in result.cells.names if name not in known]:
         raise UsageError(
             f"{config.labels} is a result on other patients",
             found=f"{len(missing)} of its {len(result.cells.names)} patients are not in the data, such as {missing[0]}",

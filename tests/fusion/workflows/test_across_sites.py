@@ -30,6 +30,7 @@ from fusion.workflows.evaluate import evaluate
 from fusion.workflows.explain import explain
 from fusion.workflows.predict import predict
 from fusion.workflows.train import train
+from tests.builders import networks
 
 STEPS = {
     "normalise": {
@@ -284,15 +285,8 @@ def test_what_a_random_split_would_claim_is_told_of_normalised_cells_too(tree, c
 # ---- networks -------------------------------------------------------------------------------------------------------
 
 NEURAL = {
-    "network": {
-        "backbone": "test_efficientnet",
-        "weights": "random",
-        "size": 32,
-        "drop_path": 0.0,
-        "head": [],
-        "head_dropout": [0.0],
-    },
-    "training": {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "patience": 0, "validation": 0.0},
+    "network": networks.NEURAL["network"],
+    "training": {**networks.NEURAL["training"], "epochs": 2, "batch_size": 8},
     "threads": 1,
 }
 PIXELS = {"normalise": STEPS["normalise"]}
