@@ -14,8 +14,8 @@ from fusion.learning.fused_model import FusedModel
 from fusion.plugins.networks import AdaptsToSites
 from fusion.progress import Forecast
 
-#: Cells of the trial: a batch of most recipes.
-_TRIAL = 16
+#: Cells of the trial, a batch of most recipes; and of one before it, which is not timed.
+_TRIAL, _LEAST = 16, 2
 
 #: Seconds below which nothing is said.
 _SOON = 10.0
@@ -46,8 +46,10 @@ def forecast_adapting(
     # The folds' training parts are of FOLDS - 1 times as many cells together, and the last one is of all of them.
     work = FOLDS * (sum(draws) + len(labelled))
     some = np.random.default_rng(0).permutation(labelled)[:_TRIAL]
+    labels = np.array(model.classes, object)[cells.codes[some]]
+    network.fine_tuned(cells.rows(some[:_LEAST]), labels[:_LEAST])  # the first one loads what all others find loaded
     begun = clock()
-    network.fine_tuned(cells.rows(some), np.array(model.classes, object)[cells.codes[some]])
+    network.fine_tuned(cells.rows(some), labels)
     seconds = (clock() - begun) / len(some) * work
     if seconds < _SOON:
         return None
