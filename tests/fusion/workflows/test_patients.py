@@ -154,7 +154,8 @@ def test_of_a_patient_of_very_many_cells_those_are_left_out_that_tell_most(place
     for every, some in zip(*told, strict=True):
         assert [cell["adds"] for cell in some["cells"]] == pytest.approx([cell["adds"] for cell in every["cells"]])
         pairs = [(cell["without"], own["without"]) for cell, own in zip(every["cells"], some["cells"], strict=True)]
-        assert all(own is None or own == pytest.approx(value) for value, own in pairs)
+        # Differences of probabilities by networks of float32, which another batch rounds otherwise.
+        assert all(own is None or own == pytest.approx(value, abs=1e-7) for value, own in pairs)
         best = max(range(EACH), key=lambda at: every["cells"][at]["adds"])
         assert some["cells"][best]["without"] is not None
     assert any(cell["without"] is None for each in told[1] for cell in each["cells"])
@@ -266,7 +267,6 @@ def test_cells_of_patients_are_shown_beside_training_cells_of_others(place, tmp_
         ),
         (["predict", "MODEL", "FOLDER"], ["12 of 12 cells without a subject"]),
         (["adapt", "MODEL", "OTHER", "-o", "OUT/adapted"], ["labels that the model was not trained on"]),
-        (["evaluate", "MODEL", "NEW", "-o", "OUT/result", "--stress"], ["--stress is for models of cells"]),
         (
             ["evaluate", "MODEL", "OTHER", "-o", "OUT/result"],
             ["labels that the model was not trained on", "found: other"],
