@@ -165,13 +165,13 @@ class LabelAudit:
             return [*lines, told]
         right = self.always_right
         share = f"{right['value']:.0%}{_between(right['low'], right['high'], 0)}"
-        often = f"; who is wrong by every entry has one {self.lift:.1f} times as often as anybody"
+        often = f"; a patient whom every entry gets wrong has one {self.lift:.1f} times as often as any other"
         return [
             *lines,
-            f"  every entry is right of {share} of them in every repeat: of so many a wrong label would be seen"
+            f"  every entry is right about {share} of them in every repeat: in so many a wrong label would be seen"
             f"{often if self.always_wrong else ''}",
-            f"  wrong labels, by confident counts: {rate.rate:.1%}{_between(0.0, rate.high)}, rather too many: whom "
-            "features do not tell counts too, and scores tell nobody how many these patients are",
+            f"  wrong labels, by confident counts: {rate.rate:.1%}{_between(0.0, rate.high)}, more an upper bound "
+            "than an estimate: patients whom features do not tell are counted too; scores alone cannot say how many",
         ]
 
     @property

@@ -181,4 +181,4 @@ def test_a_wrong_label_of_whom_every_entry_is_right_is_seen(cohort):
     assert 0 < right < len(result.cells)
     assert plain.lift == pytest.approx(right / plain.always_wrong)
     assert np.isfinite(plain.always_right["low"])
-    assert any(line.strip().startswith("every entry is right of") for line in plain.lines())
+    assert any(line.strip().startswith("every entry is right about") for line in plain.lines())
