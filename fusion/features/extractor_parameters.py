@@ -33,22 +33,31 @@ def check_options_of_networks(config: FeatureSettings) -> None:
     """UsageError for ``--weights``, ``--backbone`` or ``--input`` where nothing that is chosen takes it."""
     chosen = ", ".join(config.blocks) or "no features"
     extractors = [extractor_class(block) for block in config.blocks]
-    for option, value in (("--weights", config.weights), ("--backbone", config.backbone)):
+    judges = config.judges if isinstance(config, LearnConfig) else []
+    networks = [name for name in judges if isinstance(registry.plugin_class(registry.CLASSIFIERS, name), HasInput)]
+    for name, value in (("weights", config.weights), ("backbone", config.backbone)):
         if value is not None and not any(isinstance(kind, HasWeights) for kind in extractors):
+            own = [f"That of classifier '{one}' is told by --set {_setting(one, name)}={value}." for one in networks]
             raise UsageError(
-                f"{option} is of a network behind a block, and there is none",
+                f"--{name} is of a network behind a block, and there is none",
                 found=chosen,
-                do="Add cnn to --features.",
+                do=" ".join(["Add cnn to --features.", *own]),
             )
     if config.input is None or any(isinstance(kind, HasInput) for kind in extractors):
         return
-    judges = config.judges if isinstance(config, LearnConfig) else []
-    if not any(isinstance(registry.plugin_class(registry.CLASSIFIERS, name), HasInput) for name in judges):
+    if not networks:
         raise UsageError(
             "--input is what a network is shown, and there is none",
             found=chosen,
             do="Add cnn to --features, or take --classifier neural.",
         )
+
+
+def _setting(classifier: str, name: str) -> str:
+    """The key of a setting of a classifier's network, which stands beside that of what it is shown."""
+    kind = registry.plugin_class(registry.CLASSIFIERS, classifier)
+    assert isinstance(kind, HasInput)
+    return f"classifiers.{classifier}.{kind.input_parameter.rpartition('.')[0]}.{name}"
 
 
 def parts_of_handcrafted() -> list[str]:

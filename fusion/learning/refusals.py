@@ -234,7 +234,10 @@ def check_recipes(recipes: Sequence[Recipe]) -> None:
     """UsageError for the first pair of steps that do not go together; before anything is read."""
     for recipe in recipes:
         if not recipe.features:
-            raise UsageError("this classifier learns from features, and there are none", do="Choose some: --features.")
+            raise UsageError(
+                f"classifier '{recipe.classifier}' learns from features, and there are none",
+                do="Choose some (--features), or a classifier that learns from the images themselves (neural).",
+            )
         if recipe.fuse == "late" and len(recipe.blocks) < 2 and not recipe.takes_images:
             raise UsageError(
                 "late fusion is of two blocks or more",

@@ -269,6 +269,23 @@ def test_unknown_and_wrong_parameters(class_folders, tmp_path):
 def test_settings_for_a_block_that_is_not_chosen(class_folders):
     refused = fusion("extract", class_folders, "--features", "colour", "--weights", "w.safetensors")
     assert_refused(refused, 2, "--weights is of a network behind a block, and there is none", "Add cnn to --features")
+    asked = (
+        "--classifier",
+        "neural",
+        "--set",
+        "features=none",
+        "--weights",
+        "w.safetensors",
+        "-o",
+        class_folders / "o",
+    )
+    refused = fusion("train", class_folders, *asked)
+    assert_refused(refused, 2, "Add cnn to --features", "--set classifiers.neural.network.weights=w.safetensors")
+
+
+def test_no_features_for_a_classifier_of_features(class_folders, tmp_path):
+    refused = fusion("train", class_folders, "--features", "none", "--classifier", "svm", "-o", tmp_path / "model")
+    assert_refused(refused, 2, "classifier 'svm' learns from features, and there are none", "neural")
 
 
 def test_a_class_with_one_subject(tmp_path):
