@@ -31,7 +31,7 @@ model of a fold is the kept one, or the kept one but for how sure it is, nothing
 subjects become many, since one fold then moves a model by less than subjects differ. It does need a model that does not
 know its subjects by heart: where columns are enough to tell each one by itself, optimism hardly falls. Where learnt
 subjects lie much further from held-out ones than these differ among each other, scores stay as the folds gave them. How
-far it is off with few subjects is measured (docs/patients.md).
+far it is off with few subjects is measured (docs/promises.md).
 """
 
 from __future__ import annotations
