@@ -250,9 +250,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         network = _few_labels.with_refitted_head(self.network_, design, self.blocks_, given, codes)
         head = {"head": list(design.head), "head_dropout": list(design.head_dropout)}
         twin = self._twin(network).set_params(network={**(self.network or {}), **head})
-        norms = {name for name, _ in network.named_modules()}
-        moments = getattr(self, "moments_", {})
-        twin.moments_ = {name: value for name, value in moments.items() if name.rpartition(".")[0] in norms}
+        if self.batch_statistics == "source":
+            norms = {name for name, _ in network.named_modules()}
+            twin.moments_ = {at: value for at, value in self.moments_.items() if at.rpartition(".")[0] in norms}
         return twin
 
     def fine_tuned(self, X: CellInputs, y: ArrayLike) -> Self:

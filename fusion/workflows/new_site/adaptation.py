@@ -172,24 +172,11 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         _check_learns_of_sites(config, bundle, cells)
     bundle = replace(bundle, model=at_site)
     cells = with_head_inputs(at_site, cells)
-
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress("adapting", done, total, 0)
-
-    model, blocks = bundle.model, study.table.blocks
+    blocks = study.table.blocks
     counts = {name: int((cells.codes == at).sum()) for at, name in enumerate(bundle.classes)}
-    missing = [name for name, count in counts.items() if not count] if len(labelled) else []
-    can_learn = bool(len(labelled)) and not missing
-    if missing:
-        notes = (*notes, f"No labelled {_plural(cells)[:-1]} of {', '.join(missing)}: the model stays as it is.")
-    if can_learn:
-        tell_forecast(progress, lambda: forecast_adapting(model, cells, config.k))
-    curve = label_curve(model, blocks, cells, config.k, config.seed, tell) if can_learn else []
-    if can_learn and len(curve) < len(config.k):
-        told = ", ".join(str(k) for k in config.k if k not in {row["k"] for row in curve})
-        notes = (*notes, f"Too few labelled {_plural(cells)} to show {told} of each class and have others to judge.")
-    step, surprise = choose_step(model, blocks, cells, labelled, config.seed) if len(labelled) else ("", {})
+    curve, of_curve = _curve(config, bundle.model, blocks, cells, counts, progress) if len(labelled) else ([], ())
+    notes = (*notes, *of_curve)
+    step, surprise = choose_step(bundle.model, blocks, cells, labelled, config.seed) if len(labelled) else ("", {})
     adapted, sites, usual = None, {}, {}
     if config.output is not None:
         kept = {"sizes": sizes, "norms": norms}
@@ -221,6 +208,35 @@ def adapt_model(config: AdaptConfig, progress: Progress | None = None) -> Adapte
         study.faults,
         _plural(cells),
     )
+
+
+def _curve(
+    config: AdaptConfig,
+    model: FusedModel,
+    blocks: Mapping[str, slice],
+    cells: SiteCells,
+    counts: Mapping[str, int],
+    progress: Progress | None,
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """What labels bring, see ``label_curve``, and what to note where they are too few to tell.
+
+    Parameters
+    ----------
+    counts : labelled ones of each class.
+    """
+    if missing := [name for name, count in counts.items() if not count]:
+        return [], (f"No labelled {_plural(cells)[:-1]} of {', '.join(missing)}: the model stays as it is.",)
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress("adapting", done, total, 0)
+
+    tell_forecast(progress, lambda: forecast_adapting(model, cells, config.k))
+    curve = label_curve(model, blocks, cells, config.k, config.seed, tell)
+    if len(curve) == len(config.k):
+        return curve, ()
+    told = ", ".join(str(k) for k in config.k if k not in {row["k"] for row in curve})
+    return curve, (f"Too few labelled {_plural(cells)} to show {told} of each class and have others to judge.",)
 
 
 def _check_learns_of_sites(config: AdaptConfig, bundle: ModelBundle, cells: SiteCells) -> None:

@@ -379,14 +379,19 @@ def test_masks_keep_their_contract_on_any_image(data):
 # ---- real cells
 
 
-@pytest.mark.skipif(not (REAL / "labels.csv").exists(), reason=f"no real cells with drawn masks in {REAL}")
-def test_real_cells_are_found_as_people_draw_them():
+def real_cells():
+    """A fifth of the real cells: each image, and the mask that was drawn of it."""
     with (REAL / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))[::5]
-    scores = []
     for row in rows:
         rgb = cv2.cvtColor(cv2.imread(str(REAL / row["path"])), cv2.COLOR_BGR2RGB)
-        drawn = cv2.imread(str(REAL / row["mask"]), cv2.IMREAD_GRAYSCALE)
+        yield rgb, cv2.imread(str(REAL / row["mask"]), cv2.IMREAD_GRAYSCALE)
+
+
+@pytest.mark.skipif(not (REAL / "labels.csv").exists(), reason=f"no real cells with drawn masks in {REAL}")
+def test_real_cells_are_found_as_people_draw_them():
+    scores = []
+    for rgb, drawn in real_cells():
         found = segment_cell(rgb)
         assert is_one_region_without_holes(found)
         scores.append((dice(found, drawn >= 64), dice(segment_nucleus(rgb, found), drawn >= 192)))
@@ -398,12 +403,8 @@ def test_real_cells_are_found_as_people_draw_them():
 
 @pytest.mark.skipif(not (REAL / "labels.csv").exists(), reason=f"no real cells with drawn masks in {REAL}")
 def test_nuclei_of_real_cells_cut_out_on_black_are_found_as_people_draw_them():
-    with (REAL / "labels.csv").open() as file:
-        rows = list(csv.DictReader(file))[::5]
     scores = []
-    for row in rows:
-        rgb = cv2.cvtColor(cv2.imread(str(REAL / row["path"])), cv2.COLOR_BGR2RGB)
-        drawn = cv2.imread(str(REAL / row["mask"]), cv2.IMREAD_GRAYSCALE)
+    for rgb, drawn in real_cells():
         alone = np.where((drawn >= 64)[..., None], rgb, 0).astype(np.uint8)
         scores.append(
             dice(
